@@ -1,0 +1,143 @@
+"""Where model weights come from and how they are loaded.
+
+``teacher.model`` and ``student.model`` are equally a local directory, a hub id, ``models:/NAME/VERSION`` of the MLflow
+registry, or ``package:NAME/FILE.gguf``: weights that an installed package carries. Weights are safetensors, or GGUF
+read through transformers; pickled weights are refused.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+from typing import Any
+
+from redistill.artifacts import file_digest, replacing_directory, tree_digest
+from redistill.errors import ConfigError, DataError
+from redistill.prompting import tokenizer_digest
+from redistill.records import TeacherFingerprint, canonical_digest
+
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
+
+
+def resolve(model: str, revision: str | None = None, cache: str | os.PathLike[str] = ".redistill/models") -> Path:
+    """A local directory in hub layout with safetensors and a tokenizer, for whatever the user named.
+
+    Raises:
+        ConfigError: nothing there, or an unknown form.
+        DataError: there, but without tokenizer or with pickled weights only.
+    """
+    if model.startswith("package:"):
+        return _from_package(model.removeprefix("package:"), Path(cache))
+    if model.startswith("models:/"):
+        return _from_registry(model, Path(cache))
+    if Path(model).is_dir():
+        return checked_directory(Path(model))
+    if model.startswith((".", "/")) or model.count("/") != 1:
+        raise ConfigError(f"model {model!r}: no such directory; give a local directory, a hub id (owner/name), models:/NAME/VERSION, or package:NAME/FILE.gguf")
+    return _from_hub(model, revision)
+
+
+def checked_directory(path: Path) -> Path:
+    if not (path / "config.json").is_file():
+        raise DataError(f"{path} has no config.json: it is not a model directory in hub layout; save the model there with save_pretrained")
+    if not any((path / name).is_file() for name in _TOKENIZER_FILES):
+        raise DataError(f"{path} has no tokenizer ({', '.join(_TOKENIZER_FILES)}); save it there with tokenizer.save_pretrained")
+    if not any(path.glob("*.safetensors")):
+        raise DataError(f"{path} has no *.safetensors; pickled weights are not loaded, convert them with save_pretrained(safe_serialization=True)")
+    return path
+
+
+def _from_package(name: str, cache: Path) -> Path:
+    package, _, file = name.partition("/")
+    spec = importlib.util.find_spec(package.replace("-", "_"))
+    if spec is None or not spec.submodule_search_locations:
+        raise ConfigError(f"model package:{name}: package {package} is not installed; pip install {package}, or the extra that brings it")
+    source = Path(next(iter(spec.submodule_search_locations))) / file
+    if not source.is_file():
+        raise ConfigError(f"model package:{name}: {package} holds no {file}")
+    target = cache / f"{source.stem}-{file_digest(source)[:12]}"
+    if not target.is_dir():
+        with replacing_directory(target) as temporary:
+            _convert_gguf(source, temporary)
+    return checked_directory(target)
+
+
+def _convert_gguf(source: Path, target: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    folder, file = str(source.parent), source.name
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, gguf_file=file, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
+    )
+    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=file)
+    # The GGUF header names the training run; a saved config must not carry somebody's folder name on.
+    model.config._name_or_path = source.stem
+    model.to(torch.bfloat16).save_pretrained(target)
+    tokenizer.save_pretrained(target)
+
+
+def _from_registry(uri: str, cache: Path) -> Path:
+    import mlflow
+
+    target = cache / canonical_digest([uri])[:16]
+    if not target.is_dir():
+        with replacing_directory(target) as temporary:
+            mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(temporary))
+    inner = [p.parent for p in target.rglob("config.json") if any(p.parent.glob("*.safetensors"))]
+    if not inner:
+        raise DataError(f"{uri} holds no checkpoint in hub layout")
+    return checked_directory(inner[0])
+
+
+def _from_hub(model: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return checked_directory(Path(snapshot_download(model, revision=revision, allow_patterns=["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"])))
+    except OSError as error:
+        raise ConfigError(f"model {model!r} is neither a local directory nor to be had from the hub ({str(error).splitlines()[0]})") from None
+
+
+def load_tokenizer(path: str | os.PathLike[str]) -> Any:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(str(path))
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_model(path: str | os.PathLike[str], dtype: str = "float32") -> Any:
+    """A causal language model in eval mode, from safetensors only."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(str(path), dtype=getattr(torch, dtype), use_safetensors=True).eval()
+
+
+def save_checkpoint(model: Any, tokenizer: Any, target: str | os.PathLike[str]) -> None:
+    """Weights in bfloat16 (what is served), config and tokenizer, in hub layout."""
+    import torch
+
+    model.to(torch.bfloat16).save_pretrained(target)
+    tokenizer.save_pretrained(target)
+
+
+def fingerprint(path: str | os.PathLike[str], name: str) -> TeacherFingerprint:
+    """Digest of weights, config, tokenizer and chat template: what makes a local model's answers change."""
+    root = Path(path)
+    tokenizer = load_tokenizer(root)
+    weights = canonical_digest({p.name: file_digest(p) for p in sorted(root.glob("*.safetensors"))})
+    parts = {
+        "weights": weights,
+        "config": file_digest(root / "config.json"),
+        "tokenizer": tokenizer_digest(tokenizer),
+        "chat_template": canonical_digest(tokenizer.chat_template),
+    }
+    return TeacherFingerprint(name, canonical_digest(parts), parts)
+
+
+def model_digest(path: str | os.PathLike[str]) -> str:
+    return tree_digest(path)

@@ -1,0 +1,386 @@
+"""``params.yaml`` as a frozen tree, read once at the edge.
+
+A function takes its own slice (``generate(params: GenerateParams, …)``), never the whole tree. Unknown and missing keys,
+wrong types and impossible values are all reported at once, each on its own line with the key's full path. Defaults
+live here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic.dataclasses import dataclass
+
+from redistill.errors import ConfigError
+from redistill.grammar import RecordGrammar
+from redistill.records import SPLITS
+
+_STRICT = ConfigDict(extra="forbid")
+frozen = dataclass(frozen=True, config=_STRICT, kw_only=True)
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[int, Field(ge=1)]
+Alpha = Annotated[float, Field(gt=0.0, lt=0.5)]
+
+
+@frozen
+class SourceParams:
+    """One file or hub data set, and the splits that its rows are hashed into."""
+
+    path: str
+    splits: dict[str, Share]
+
+    @model_validator(mode="after")
+    def _splits_known(self) -> SourceParams:
+        unknown = sorted(set(self.splits) - set(SPLITS))
+        if unknown:
+            raise ValueError(f"unknown split {', '.join(unknown)}; the splits are {', '.join(SPLITS)}")
+        total = sum(self.splits.values())
+        if not 0 < total <= 1 + 1e-9:
+            raise ValueError(f"shares of {self.path} sum to {total:g}; they must lie in (0, 1]")
+        return self
+
+
+@frozen
+class ColumnParams:
+    text: str = "text"
+    label: str = "label"
+    id: str = "id"
+    slice: str = "slice"
+
+
+@frozen
+class RecordParams:
+    """The grammar of the student's line; see ``redistill.grammar``."""
+
+    labels: tuple[str, ...]
+    flags: tuple[str, ...] = ()
+    entities: tuple[str, ...] = ()
+    several: bool = False
+
+
+DEFAULT_SPLITS = {"train": 0.2, "dev": 0.1, "pool": 0.4, "calibration": 0.1, "heldout": 0.2}
+
+
+@frozen
+class DataParams:
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+    source: str | tuple[SourceParams, ...]
+    task: Literal["classification", "record", "generation"]
+    record: RecordParams | None = None
+    columns: ColumnParams = Field(default_factory=ColumnParams)
+    format: Literal["plain", "chat"] = "plain"
+    prompt_template: str = "{text}\n=>"
+    max_rows: Positive | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> DataParams:
+        if self.task != "generation" and (self.record is None or not self.record.labels):
+            raise ValueError(f"task: {self.task} needs record.labels, the labels that a completion may hold")
+        if "{text}" not in self.prompt_template:
+            raise ValueError("prompt_template must contain {text}, the place of the message")
+        return self
+
+    @property
+    def sources(self) -> tuple[SourceParams, ...]:
+        if isinstance(self.source, str):
+            return (SourceParams(path=self.source, splits=DEFAULT_SPLITS),)
+        return self.source
+
+    @property
+    def grammar(self) -> RecordGrammar | None:
+        if self.record is None:
+            return None
+        r = self.record
+        return RecordGrammar(r.labels, r.flags, r.entities, r.several)
+
+
+@frozen
+class IntakeParams:
+    """What is judged before any teacher call."""
+
+    max_chars: Positive = 2000
+    min_chars: Positive = 2
+    languages: tuple[str, ...] = ("en",)
+    min_language_confidence: Share = 0.6
+    near_duplicate: Share = 0.5
+    pii: bool = True
+    secrets: bool = True
+    profanity: bool = True
+
+
+@frozen
+class LicenceReview:
+    """One reviewed licence or set of terms: what was read (its digest), by whom, when, until when."""
+
+    name: str
+    covers: Literal["teacher", "outputs", "data"]
+    licence: str
+    terms_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    terms: str
+    reviewer: str
+    reviewed: dt.date
+    expires: dt.date
+    allowed: bool
+
+
+@frozen
+class GovernanceParams:
+    licenses: tuple[LicenceReview, ...]
+
+
+@frozen
+class TeacherParams:
+    """The raw teacher: a local directory, a hub id, ``package:NAME/FILE.gguf``, ``models:/…``, or an endpoint's model."""
+
+    model: str
+    backend: Literal["vllm", "openai", "transformers"] = "vllm"
+    revision: str | None = None
+    timeout_s: Annotated[float, Field(gt=0)] = 60.0
+    max_concurrency: Positive = 8
+    max_retries: Annotated[int, Field(ge=0)] = 5
+    budget_tokens: Positive | None = None
+    budget_usd: Annotated[float, Field(gt=0)] | None = None
+    usd_per_million_prompt_tokens: Annotated[float, Field(ge=0)] = 0.0
+    usd_per_million_completion_tokens: Annotated[float, Field(ge=0)] = 0.0
+
+
+@frozen
+class LoraParams:
+    rank: Positive = 16
+    alpha: Positive = 32
+    dropout: Share = 0.0
+
+
+@frozen
+class TuneTeacherParams:
+    method: Literal["off", "lora", "full"] = "off"
+    epochs: Annotated[float, Field(gt=0)] = 3.0
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
+    batch_size: Positive = 16
+    warmup_share: Share = 0.1
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    seed: int = 7
+    lora: LoraParams = Field(default_factory=LoraParams)
+
+
+@frozen
+class GenerateParams:
+    samples: Positive = 1
+    temperature: Annotated[float, Field(ge=0.0)] = 0.0
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    max_tokens: Positive = 48
+    top_k: Annotated[int, Field(ge=0)] = 0
+    seed: int = 7
+    batch_rows: Positive = 128
+
+
+@frozen
+class ValidateParams:
+    min_mean_logprob: Annotated[float, Field(le=0.0)] = -1.0
+    min_agreement: Share = 0.5
+    max_repetition: Share = 0.6
+    heldout_quote_words: Positive = 8
+    min_kept_share: Share = 0.5
+    min_rows: Positive = 20
+
+
+@frozen
+class ScoreParams:
+    """Soft targets: ``top_k`` 0 turns the stage off. ``temperatures`` are those that training may use."""
+
+    top_k: Annotated[int, Field(ge=0)] = 32
+    temperatures: tuple[Annotated[float, Field(gt=0)], ...] = (1.0,)
+    batch_tokens: Positive = 4096
+
+
+@frozen
+class PruneParams:
+    """Which layers of the base stay: ``keep`` counts with a ``choice`` of pattern, or ``listed`` ones."""
+
+    keep: Positive | None = None
+    choice: Literal["early_and_last_two", "even", "first_and_last"] = "early_and_last_two"
+    listed: tuple[Annotated[int, Field(ge=0)], ...] | None = None
+
+    @model_validator(mode="after")
+    def _one_of(self) -> PruneParams:
+        if (self.keep is None) == (self.listed is None):
+            raise ValueError("give either keep (how many layers) or listed (which ones), not both")
+        return self
+
+
+@frozen
+class StudentParams:
+    model: str
+    init: Literal["prune", "copy", "config"] = "prune"
+    layers: PruneParams | None = None
+    config_overrides: dict[str, int] = Field(default_factory=dict)
+    seed: int = 7
+
+    @model_validator(mode="after")
+    def _whole(self) -> StudentParams:
+        if self.init == "prune" and self.layers is None:
+            raise ValueError("init: prune needs layers (how many, or which)")
+        return self
+
+
+@frozen
+class FinetuneCommonParams:
+    """What all arms share, so that a difference between them is the arm's. ``tokens`` is what each arm is fed."""
+
+    method: Literal["full", "lora"] = "full"
+    tokens: Positive
+    batch_size: Positive = 16
+    gradient_accumulation: Positive = 1
+    learning_rate: Annotated[float, Field(gt=0)] = 7e-4
+    warmup_share: Share = 0.1
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    seed: int = 7
+    supervise: Literal["completion", "all"] = "completion"
+    save_every_steps: Positive = 50
+    lora: LoraParams = Field(default_factory=LoraParams)
+
+
+@frozen
+class ArmParams:
+    """One arm: which rows, and what weight the teacher's probabilities have on its rows."""
+
+    rows: Literal["gold", "gold_and_teacher"]
+    alpha: Share = 0.0
+    temperature: Annotated[float, Field(gt=0.0)] = 1.0
+
+
+@frozen
+class FinetuneParams:
+    common: FinetuneCommonParams
+    arms: dict[str, ArmParams]
+
+
+@frozen
+class BenchmarkParams:
+    batch_size: Positive = 32
+    max_tokens: Positive = 48
+    latency_requests: Positive = 24
+    bootstrap: Positive = 1000
+    seed: int = 7
+
+
+@frozen
+class PromoteParams:
+    """The decision rule: non-inferior within ``margin`` of exact match at one-sided level ``alpha``."""
+
+    arm: str = "kd"
+    margin: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.05
+    alpha: Alpha = 0.05
+    power: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.8
+
+
+@frozen
+class ScheduleParams:
+    nightly_cron: str = "0 2 * * *"
+    watch_cron: str = "*/30 * * * *"
+
+
+@frozen
+class Params:
+    data: DataParams
+    intake: IntakeParams
+    governance: GovernanceParams
+    teacher: TeacherParams
+    tune_teacher: TuneTeacherParams
+    generate: GenerateParams
+    validate: ValidateParams
+    score: ScoreParams
+    student: StudentParams
+    finetune: FinetuneParams
+    benchmark: BenchmarkParams
+    promote: PromoteParams
+    schedule: ScheduleParams = Field(default_factory=ScheduleParams)
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Params:
+        problems = []
+        for name, arm in self.finetune.arms.items():
+            if arm.alpha > 0 and arm.rows == "gold":
+                problems.append(f"finetune.arms.{name}: alpha={arm.alpha:g} needs the teacher's rows, but rows is gold")
+            if arm.alpha > 0 and arm.temperature != 1.0 and arm.temperature not in self.score.temperatures:
+                problems.append(
+                    f"finetune.arms.{name}.temperature={arm.temperature:g} is not in score.temperatures="
+                    f"{list(self.score.temperatures)}: a cached top-k cannot be re-tempered without its log Z_T; add it there"
+                )
+            if arm.alpha > 0 and self.score.top_k == 0 and self.generate.top_k == 0:
+                problems.append(f"finetune.arms.{name}.alpha={arm.alpha:g} needs soft targets; set score.top_k or generate.top_k")
+        if self.promote.arm not in self.finetune.arms:
+            problems.append(f"promote.arm={self.promote.arm!r} is no arm; the arms are {', '.join(self.finetune.arms)}")
+        if self.finetune.common.tokens < self.finetune.common.batch_size:
+            problems.append("finetune.common.tokens is less than one batch")
+        if self.tune_teacher.method != "off" and self.teacher.backend == "openai":
+            problems.append("tune_teacher.method must be off for teacher.backend: openai; an endpoint cannot be tuned from here")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML where a key written twice is an error, not a silent overwrite."""
+
+
+def _mapping(loader: _UniqueKeys, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    seen: set[Any] = set()
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        if key in seen:
+            raise ConfigError(f"params.yaml line {key_node.start_mark.line + 1}: key {key!r} stands twice; keep one")
+        seen.add(key)
+    return yaml.SafeLoader.construct_mapping(loader, node, deep)
+
+
+_UniqueKeys.add_constructor("tag:yaml.org,2002:map", _mapping)
+
+
+def load_params(path: str | os.PathLike[str] = "params.yaml") -> Params:
+    """Read, check and freeze ``params.yaml``.
+
+    Raises:
+        ConfigError: absent, not YAML, or one line for each unknown key, missing key, wrong type and impossible value.
+    """
+    file = Path(path)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{file} not found: run this from a project directory, or name one with -C DIR") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file} is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
+    try:
+        tree = yaml.load(text, Loader=_UniqueKeys)  # noqa: S506 - a SafeLoader subclass
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from None
+    return parse_params(tree, str(file))
+
+
+def parse_params(tree: object, where: str = "params") -> Params:
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{where} must hold a mapping of sections (data, intake, …), not {type(tree).__name__}")
+    try:
+        return TypeAdapter(Params).validate_python(tree)
+    except ValidationError as error:
+        lines = [_describe(e) for e in error.errors(include_url=False)]
+        raise ConfigError(f"{where}: {len(lines)} problem{'s' * (len(lines) > 1)}: " + " | ".join(lines)) from None
+
+
+def _describe(problem: Any) -> str:
+    skip = {"tuple[SourceParams, ...]", "function-after[_splits_known(), SourceParams]"}
+    key = ".".join(str(part) for part in problem["loc"] if str(part) not in skip) or "(whole file)"
+    if problem["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        return f"{key} is not a known key"
+    if problem["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):
+        return f"{key} is missing"
+    message = problem["msg"].removeprefix("Value error, ")
+    given = problem.get("input")
+    shown = "" if isinstance(given, dict | list) or problem["type"] == "value_error" else f" (given: {given!r})"
+    return f"{key}: {message}{shown}"

@@ -1,0 +1,61 @@
+"""Everything that redistill raises on purpose.
+
+::
+
+    RedistillError
+    ├── ConfigError (also ValueError)     exit 2   params, usage, licences not reviewed
+    ├── DataError (also ValueError)       exit 3   source rows, files, artifacts
+    ├── TeacherError                      exit 4   the teacher does not answer, or cannot do what is asked
+    ├── StageError                        exit 5   a DVC stage ended with an error
+    └── RegistryError                     exit 6   MLflow registry, aliases, evidence
+
+A message says what was wrong, the value, the limit, why, and what to do next. To add an error: subclass here, give
+it an ``exit_code``, and keep it picklable (positional arguments only).
+"""
+
+from __future__ import annotations
+
+
+class RedistillError(Exception):
+    """Base of all errors whose message is meant for the user."""
+
+    exit_code = 1
+
+
+class ConfigError(RedistillError, ValueError):
+    """``params.yaml`` or the call itself is wrong."""
+
+    exit_code = 2
+
+
+class DataError(RedistillError, ValueError):
+    """A source, a row or an artifact is not what it must be."""
+
+    exit_code = 3
+
+
+class TeacherError(RedistillError):
+    """The teacher cannot be reached, refuses, or answers nonsense."""
+
+    exit_code = 4
+
+
+class StageError(RedistillError):
+    """A stage's process ended with an error; carries its name, exit code and last log lines."""
+
+    exit_code = 5
+
+    def __init__(self, message: str, stage: str = "", code: int = 0, log_tail: tuple[str, ...] = ()) -> None:
+        super().__init__(message, stage, code, log_tail)
+        self.stage = stage
+        self.code = code
+        self.log_tail = log_tail
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class RegistryError(RedistillError):
+    """The model registry refused, or its state contradicts ours."""
+
+    exit_code = 6

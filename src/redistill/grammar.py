@@ -1,0 +1,88 @@
+"""The record grammar: one compact line that a student writes instead of prose.
+
+``card_lost+fraud; urgent; amount=£42.50; last4=4821`` is labels, then flags, then entities, each group in the order
+that ``params.yaml`` declares (labels alphabetically). A line has exactly one spelling, so exact match is fair, and it
+parses into a set of items, so F1 is defined on fields.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from redistill.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    labels: tuple[str, ...]
+    flags: tuple[str, ...]
+    entities: tuple[tuple[str, str], ...]
+
+    def items(self) -> frozenset[tuple[str, str]]:
+        """(field, value) pairs; the unit that F1 counts."""
+        pairs = {("label", x) for x in self.labels} | {(x, "yes") for x in self.flags}
+        return frozenset(pairs | set(self.entities))
+
+
+@dataclass(frozen=True, slots=True)
+class RecordGrammar:
+    """What a valid line may hold. ``several`` allows more than one label; flags and entities may be empty."""
+
+    labels: tuple[str, ...]
+    flags: tuple[str, ...] = ()
+    entities: tuple[str, ...] = ()
+    several: bool = False
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        return ("label", *self.flags, *self.entities)
+
+    def parse(self, line: str) -> Record:
+        """Read one line.
+
+        Raises:
+            DataError: the line breaks the grammar; the message names the first offence.
+        """
+        parts = line.strip().split("; ")
+        labels = tuple(parts[0].split("+"))
+        for label in labels:
+            if label not in self.labels:
+                raise DataError(f"label {label!r} is not listed; known labels: {', '.join(self.labels)}")
+        if len(labels) > 1 and not self.several:
+            raise DataError(f"{len(labels)} labels ({parts[0]!r}), but data.record.several is false")
+        if list(labels) != sorted(set(labels)):
+            raise DataError(f"labels {parts[0]!r} must be distinct and in alphabetical order")
+        flags: list[str] = []
+        entities: list[tuple[str, str]] = []
+        order = {name: rank for rank, name in enumerate((*self.flags, *self.entities))}
+        last = -1
+        for part in parts[1:]:
+            name, equals, value = part.partition("=")
+            if name not in order or (name in self.flags) == bool(equals) or (equals and not value.strip()):
+                raise DataError(f"{part!r} is neither a flag ({', '.join(self.flags)}) nor KIND=VALUE of {', '.join(self.entities)}")
+            if order[name] <= last:
+                raise DataError(f"{part!r} stands twice or out of order; the order is {', '.join(order)}")
+            last = order[name]
+            if equals:
+                entities.append((name, value))
+            else:
+                flags.append(name)
+        return Record(labels, tuple(flags), tuple(entities))
+
+    def check_grounded(self, record: Record, text: str) -> None:
+        """Entities are copied, never invented.
+
+        Raises:
+            DataError: an entity's value does not stand in the text.
+        """
+        for kind, value in record.entities:
+            if value not in text:
+                raise DataError(f"entity {kind}={value!r} does not stand in the text")
+
+    def write(self, record: Record) -> str:
+        """The one spelling of a record; ``parse(write(r)) == r``."""
+        order = {name: rank for rank, name in enumerate((*self.flags, *self.entities))}
+        parts = ["+".join(sorted(record.labels))]
+        parts += sorted(record.flags, key=order.__getitem__)
+        parts += [f"{k}={v}" for k, v in sorted(record.entities, key=lambda pair: order[pair[0]])]
+        return "; ".join(parts)

@@ -1,0 +1,266 @@
+"""The records that flow one way through a cycle.
+
+``Prompt → TeacherCompletion → Keep | Drop → SoftTargets → StudentRun → EvalReport → PromotionDecision → Route``.
+All are frozen; none has a field that means "set later". Bulk records go to Parquet, small ones to JSON
+(``artifacts.py``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+
+SCHEMA_VERSION = 1
+"""Raised when a file written by an older redistill can no longer be read; every stage depends on it."""
+
+SPLITS = ("train", "dev", "pool", "calibration", "heldout")
+
+StageOutcome = Literal["ran", "restored", "unchanged"]
+Verdict = Literal["promote", "hold"]
+
+
+def canonical_digest(value: Any) -> str:
+    """Sha256 of the canonical JSON of a value: sorted keys, no spaces, UTF-8."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One request as the user would send it.
+
+    ``id`` is the sha256 of the canonical messages, so equal requests are one prompt wherever they come from;
+    ``source_id`` is the user's own key; ``slice`` is something known without the label, such as the channel.
+    """
+
+    id: str
+    source_id: str
+    messages: tuple[Message, ...]
+    slice: str
+    label: str | None
+    source: str
+    planted: str | None = None
+
+    @staticmethod
+    def of(
+        messages: tuple[Message, ...], source_id: str, slice: str, label: str | None, source: str, planted: str | None = None
+    ) -> Prompt:
+        return Prompt(prompt_id(messages), source_id, messages, slice, label, source, planted)
+
+    @property
+    def text(self) -> str:
+        """The last message's content: what filters and linear baselines look at."""
+        return self.messages[-1].content
+
+
+def prompt_id(messages: tuple[Message, ...]) -> str:
+    return canonical_digest([[m.role, m.content] for m in messages])
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherFingerprint:
+    """What makes a teacher's answers change, as a digest and the parts that it was made of."""
+
+    name: str
+    digest: str
+    parts: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherCapabilities:
+    """What a teacher can tell besides text; probed when it is locked.
+
+    ``logprobs`` is ``none``, ``at_generation`` (top-k of what it says) or ``score_given_ids`` (top-k or all of any
+    given tokens). ``max_k`` is the largest k; 0 means the whole vocabulary.
+    """
+
+    logprobs: Literal["none", "at_generation", "score_given_ids"]
+    max_k: int
+    tokenizer_digest: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherCompletion:
+    prompt_id: str
+    sample_index: int
+    text: str
+    reasoning: str | None
+    token_ids: tuple[int, ...]
+    finish_reason: str
+    teacher: str
+    mean_logprob: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """A row that may not go on, and why. ``reason`` is one short phrase; counts are made over it."""
+
+    filter: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DroppedRow:
+    """What is kept of a dropped row: never its raw text."""
+
+    prompt_id: str
+    source_id: str
+    stage: str
+    filter: str
+    reason: str
+    redacted: str
+    slice: str
+    planted: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRow:
+    """One sequence a student learns from: gold label or teacher completion, never both."""
+
+    prompt_id: str
+    sample_index: int
+    prompt: str
+    completion: str
+    completion_ids: tuple[int, ...]
+    origin: Literal["gold", "teacher"]
+
+
+@dataclass(frozen=True, slots=True)
+class SoftTargets:
+    """The teacher's top-K for the tokens of one row, at T = 1, in nats.
+
+    ``token_ids_L`` is the whole sequence; entry i of the arrays is the teacher's distribution of token
+    ``first + i``, for ``first + i`` up to the last one. ``tail_T`` is the mass outside K, ``entropy_T`` the
+    teacher's full entropy, and ``log_z[T]`` is log Σ_V exp(ℓ/T) with ℓ the log-probabilities at T = 1.
+    """
+
+    prompt_id: str
+    sample_index: int
+    token_ids_L: np.ndarray
+    first: int
+    top_ids_TK: np.ndarray
+    top_logprobs_TK: np.ndarray
+    tail_T: np.ndarray
+    entropy_T: np.ndarray
+    log_z: dict[float, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A share in [0, 1] with its 95 % interval."""
+
+    value: float
+    interval: Interval
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one model costs to run here. Latency is per request at batch 1, tokens are generated ones."""
+
+    latency_p50_s: float
+    latency_p95_s: float
+    tokens_per_s: float
+    parameters: int
+    disk_bytes: int
+    peak_memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class EvalReport:
+    """One model on one held-out set: scores, cost, and the identities that make it comparable."""
+
+    who: str
+    model_digest: str
+    heldout_digest: str
+    template_digest: str
+    n: int
+    exact_match: Score
+    f1: Score
+    fields: dict[str, Score]
+    slices: dict[str, Score]
+    cost: Cost
+    malformed: int
+    backend: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One model on one held-out row, bound to it by lm-eval's hashes."""
+
+    prompt_id: str
+    doc_hash: str
+    prompt_hash: str
+    slice: str
+    target: str
+    response: str
+    exact: bool
+    true_positives: int
+    false_positives: int
+    false_negatives: int
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """One condition of a promotion, with the evidence it was judged on."""
+
+    name: str
+    passed: bool
+    value: float
+    limit: float
+    interval: Interval | None
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class PromotionDecision:
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    gates: tuple[Gate, ...]
+    more_rows: int
+    linear_suffices: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Who answers: the operator's pin over the system's mode, and the version that the flag trusts."""
+
+    pin: Literal["none", "teacher", "student"]
+    mode: Literal["teacher", "student"]
+    model_version: str | None
+    reason: str
+    changed_at: str
+
+    @property
+    def answers(self) -> Literal["teacher", "student"]:
+        wanted = self.mode if self.pin == "none" else self.pin
+        return "student" if wanted == "student" and self.model_version else "teacher"
+
+
+@dataclass(frozen=True, slots=True)
+class StageReceipt:
+    stage: str
+    outcome: StageOutcome
+    outs: dict[str, str]
+    seconds: float

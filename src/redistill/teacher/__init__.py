@@ -1,0 +1,1 @@
+"""Teachers behind one protocol: ``vllm`` (offline engine), ``openai`` (any compatible endpoint), ``transformers``."""

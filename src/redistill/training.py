@@ -1,0 +1,250 @@
+"""One training loop for teacher tuning and every arm: transformers' Trainer with our loss.
+
+Every sequence is ``prompt ids + completion ids``. Which tokens are supervised, and with what weight, is decided when
+rows become examples; the Trainer only adds up. The loss is normalised once, by the global count of supervised tokens
+over micro-batches and ranks (KD rule 2).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import Trainer, TrainerCallback, TrainingArguments
+
+from redistill.config import LoraParams
+from redistill.errors import DataError
+from redistill.losses import IGNORE, TokenTargets, distill_loss, temper
+from redistill.prompting import encode
+from redistill.records import SoftTargets, TrainingRow
+from redistill.soft_targets import bind
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One sequence with per-token weights. Entry t of the weights belongs to token t as a *target*."""
+
+    input_ids_L: np.ndarray
+    ce_weight_L: np.ndarray
+    kd_weight_L: np.ndarray
+    soft: SoftTargets | None
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How to train: what ``training.train`` needs to know beyond model and examples."""
+
+    steps: int
+    batch_size: int
+    gradient_accumulation: int
+    learning_rate: float
+    warmup_share: float
+    weight_decay: float
+    seed: int
+    temperature: float
+    save_every_steps: int
+    lora: LoraParams | None = None
+
+
+def to_example(
+    row: TrainingRow, tokenizer: Any, soft: SoftTargets | None, alpha: float, supervise: str, max_tokens: int = 4096
+) -> Example:
+    """Token ids and weights of one row.
+
+    On completion tokens: with soft targets α is the KD term's weight and 1 − α the text's; gold rows, and teacher rows
+    without soft targets, have the hard loss alone. On prompt tokens (``supervise: all``) only KD applies: the teacher's
+    probabilities there come from the same forward pass and heal a cut, while the prompt's own text is not a lesson.
+
+    Raises:
+        DataError: soft targets for other tokens than the row has, or a row that is too long.
+    """
+    prompt_ids = encode(row.prompt, tokenizer)
+    ids = np.asarray([*prompt_ids, *row.completion_ids], dtype=np.int64)
+    if len(ids) > max_tokens:
+        raise DataError(f"row {row.prompt_id[:12]} has {len(ids)} tokens, more than {max_tokens}; lower intake.max_chars")
+    ce = np.zeros(len(ids), dtype=np.float32)
+    kd = np.zeros(len(ids), dtype=np.float32)
+    start = max(1, len(prompt_ids))
+    if soft is None or alpha == 0.0:
+        ce[start:] = 1.0
+        return Example(ids, ce, kd, None)
+    bind(soft, ids.tolist())
+    ce[start:] = 1.0 - alpha
+    begin = soft.first if supervise == "all" else max(soft.first, start)
+    kd[begin:] = alpha
+    return Example(ids, ce, kd, soft)
+
+
+class ExampleData(torch.utils.data.Dataset[dict[str, Any]]):
+    """Examples as the Trainer's collator wants them; ``input_ids`` also feeds length grouping."""
+
+    def __init__(self, examples: Sequence[Example]) -> None:
+        self._examples = examples
+
+    def __len__(self) -> int:
+        return len(self._examples)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        example = self._examples[index]
+        return {"input_ids": example.input_ids_L.tolist(), "example": example}
+
+
+def collate(rows: Sequence[Mapping[str, Any]], pad_id: int, temperature: float) -> dict[str, torch.Tensor]:
+    """Right-padded batch. ``labels`` is what the Trainer counts: every supervised token once, shifted by us, not by it.
+
+    Position t of ``labels`` and the target tensors belongs to the logits that predict token t + 1 (KD rule 1); weights
+    and soft targets are shifted together with it.
+    """
+    examples = [row["example"] for row in rows]
+    length = max(len(e.input_ids_L) for e in examples)
+    width = max((e.soft.top_ids_TK.shape[1] for e in examples if e.soft is not None), default=0)
+    n = len(examples)
+    ids = torch.full((n, length), pad_id, dtype=torch.long)
+    mask = torch.zeros((n, length), dtype=torch.long)
+    labels = torch.full((n, length), IGNORE, dtype=torch.long)
+    ce = torch.zeros((n, length))
+    kd = torch.zeros((n, length))
+    top_ids = torch.zeros((n, length, width), dtype=torch.long)
+    top_p = torch.zeros((n, length, width))
+    for i, e in enumerate(examples):
+        size = len(e.input_ids_L)
+        ids[i, :size] = torch.from_numpy(e.input_ids_L)
+        mask[i, :size] = 1
+        ce[i, : size - 1] = torch.from_numpy(e.ce_weight_L[1:])
+        kd[i, : size - 1] = torch.from_numpy(e.kd_weight_L[1:])
+        supervised = (ce[i, : size - 1] > 0) | (kd[i, : size - 1] > 0)
+        labels[i, : size - 1] = torch.where(supervised, torch.from_numpy(e.input_ids_L[1:]), IGNORE)
+        if e.soft is not None and width:
+            place = slice(e.soft.first - 1, size - 1)
+            k = e.soft.top_ids_TK.shape[1]
+            log_z = torch.from_numpy(np.array(e.soft.log_z[temperature])) if temperature in e.soft.log_z else None
+            top_ids[i, place, :k] = torch.from_numpy(np.array(e.soft.top_ids_TK)).long()
+            top_p[i, place, :k] = temper(torch.from_numpy(np.array(e.soft.top_logprobs_TK)), log_z, temperature)
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels, "ce": ce, "kd": kd, "top_ids": top_ids, "top_p": top_p}
+
+
+class DistillTrainer(Trainer):
+    """Trainer whose loss is ``distill_loss`` over supervised positions only, normalised by the global token count.
+
+    Source: transformers 5 ``Trainer.compute_loss`` and ``loss_is_scaled_for_ga``: a custom loss must be divided by
+    ``num_items_in_batch`` and say so, or gradient accumulation multiplies the learning rate.
+    """
+
+    loss_is_scaled_for_ga = True
+
+    def __init__(self, *args: Any, temperature: float, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._temperature = temperature
+        self._sums = np.zeros(3)
+
+    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
+        bare = self.accelerator.unwrap_model(model)
+        chosen = inputs["labels"] != IGNORE
+        # accelerate wraps only model.forward in autocast; the decoder is called without it, so the context is ours to open.
+        with self.accelerator.autocast():
+            hidden = bare.get_decoder()(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).last_hidden_state
+        targets = TokenTargets(
+            inputs["labels"][chosen], inputs["top_ids"][chosen], inputs["top_p"][chosen], inputs["kd"][chosen], inputs["ce"][chosen]
+        )
+        sums = distill_loss(hidden[chosen].to(torch.bfloat16 if self.args.bf16 else hidden.dtype), bare.get_output_embeddings().weight, targets, self._temperature)
+        count = chosen.sum() if num_items_in_batch is None else num_items_in_batch
+        self._sums += np.array([float(sums.kl_sum), float(sums.ce_sum), float(chosen.sum())])
+        return sums.total / count
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        kl, ce, n = self._sums
+        if n and "loss" in logs:
+            logs = {**logs, "kl_nats_per_token": kl / n, "cross_entropy_nats_per_token": ce / n, "supervised_tokens": n}
+            self._sums[:] = 0
+        super().log(logs, *args, **kwargs)
+
+
+class MetricsFile(TrainerCallback):  # type: ignore[misc]
+    """Appends every log to a JSONL file and reports progress; DVC stages do not talk to MLflow."""
+
+    def __init__(self, path: Path, progress: Any = None) -> None:
+        self._path = path
+        self._progress = progress
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
+        with open(self._path, "a", encoding="utf-8") as handle:
+            handle.write(json.dumps({"step": state.global_step, **(logs or {})}) + "\n")
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self._progress is not None:
+            self._progress(state.global_step, state.max_steps)
+
+
+def steps_for(tokens: int, examples: Sequence[Example], batch: int) -> int:
+    """Optimiser steps that feed about ``tokens`` input tokens, so that arms with other rows see the same amount."""
+    mean = float(np.mean([len(e.input_ids_L) for e in examples]))
+    return max(1, round(tokens / (mean * batch)))
+
+
+def train(model: Any, tokenizer: Any, examples: Sequence[Example], recipe: Recipe, work: Path, progress: Any = None) -> Any:
+    """Train and return the model (LoRA merged). Resumes from the newest whole checkpoint in ``work``.
+
+    Raises:
+        DataError: nothing to train on.
+    """
+    if not examples:
+        raise DataError("no rows to train on: every one was dropped; look at the report's governance table")
+    if getattr(model.get_output_embeddings(), "bias", None) is not None:
+        raise DataError(f"{type(model).__name__} has a bias on its output head, which the sparse loss does not support")
+    work.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(recipe.seed)
+    if recipe.lora is not None:
+        model = _with_lora(model, recipe.lora)
+    arguments = TrainingArguments(
+        output_dir=str(work),
+        max_steps=recipe.steps,
+        per_device_train_batch_size=recipe.batch_size,
+        gradient_accumulation_steps=recipe.gradient_accumulation,
+        learning_rate=recipe.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=round(recipe.warmup_share * recipe.steps),
+        weight_decay=recipe.weight_decay,
+        seed=recipe.seed,
+        data_seed=recipe.seed,
+        bf16=True,
+        use_cpu=not torch.cuda.is_available(),
+        train_sampling_strategy="group_by_length",
+        remove_unused_columns=False,
+        label_names=["labels"],
+        logging_steps=10,
+        save_steps=recipe.save_every_steps,
+        save_total_limit=2,
+        report_to=[],
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+    )
+    model.train()
+    trainer = DistillTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=ExampleData(examples),
+        data_collator=lambda rows: collate(rows, tokenizer.pad_token_id, recipe.temperature),
+        callbacks=[MetricsFile(work / "metrics.jsonl", progress)],
+        temperature=recipe.temperature,
+    )
+    trainer.train(resume_from_checkpoint=newest_checkpoint(work))
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    return (model.merge_and_unload() if recipe.lora is not None else model).eval()
+
+
+def newest_checkpoint(work: Path) -> str | None:
+    """The last checkpoint that was written whole: the Trainer's state file is written last."""
+    whole = [p for p in work.glob("checkpoint-*") if (p / "trainer_state.json").is_file()]
+    return str(max(whole, key=lambda p: int(p.name.rsplit("-", 1)[1]))) if whole else None
+
+
+def _with_lora(model: Any, lora: LoraParams) -> Any:
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules="all-linear", task_type="CAUSAL_LM")
+    return get_peft_model(model, config)
