@@ -177,12 +177,15 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What one model costs to run here. Latency is per request at batch 1, tokens are generated ones."""
+    """What one model costs to run here. Latency is per request at batch 1, tokens are generated ones.
+
+    ``parameters`` is None for an endpoint, which does not tell.
+    """
 
     latency_p50_s: float
     latency_p95_s: float
     tokens_per_s: float
-    parameters: int
+    parameters: int | None
     disk_bytes: int
     peak_memory_bytes: int
 

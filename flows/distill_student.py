@@ -1,0 +1,84 @@
+"""One cycle: what happens when. What is made from what stands in dvc.yaml."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow
+from prefect.runtime import flow_run
+
+from redistill.config import Params, load_params
+from redistill.records import StageReceipt
+from tasks import champion, dvc_stage, registry, report, route, teacher_lock
+from tasks.telling import Telling
+
+BEFORE_LOCK = ("prepare", "tune_teacher")
+TEACHER = ("init_student", "benchmark@teacher")
+DATA = ("generate", "validate", "score")
+
+
+def after_data(params: Params) -> tuple[str, ...]:
+    """Training and benchmarks of every arm that params declare."""
+    arms = tuple(params.finetune.arms)
+    baselines = ("base",) if params.data.task == "generation" else ("linear", "base")
+    return (*(f"finetune@{a}" for a in arms), *(f"benchmark@{w}" for w in (*baselines, *arms)))
+
+
+@flow(name="distill-student", log_prints=True)
+def distill_student(reason: str = "by hand") -> dict[str, Any]:
+    """Distil, judge, and promote or hold; returns the cycle's outcome."""
+    params = load_params()
+    telling = Telling(total=len(BEFORE_LOCK + TEACHER + DATA + after_data(params)))
+    with dvc_stage.one_cycle(telling.say):
+        return cycle(params, reason, telling)
+
+
+def cycle(params: Params, reason: str, telling: Telling) -> dict[str, Any]:
+    """The cycle itself, alone in its project."""
+    name = str(flow_run.name or "cycle")
+    teacher_lock.review_licences(params)
+    teacher_lock.lock_sources(params)
+    dvc_stage.initialise()
+    plan = dvc_stage.Plan()
+    run_id = registry.open_run(params, name, reason, str(flow_run.id or ""))
+    receipts: list[StageReceipt] = []
+
+    def stages(names: tuple[str, ...]) -> None:
+        for stage in names:
+            receipts.append(dvc_stage.run_stage(stage, plan, telling.say, telling.progress))
+            telling.done(receipts[-1])
+
+    status, raw = "failed", ""
+    try:
+        stages(BEFORE_LOCK)
+        fingerprint, moved = teacher_lock.lock_teacher(params)
+        if moved:
+            plan.touched(str(teacher_lock.LOCK))
+        raw = teacher_lock.raw_fingerprint(params.teacher)
+        stages(TEACHER)
+        live = champion.retest_champion(params)
+        if live is not None and not live.holds:
+            route.distrust(live)
+        stages((*DATA, *after_data(params)))
+        registry.log_training(params, run_id)
+        version = registry.register(params, run_id, name, fingerprint)
+        decision = champion.decide_promotion(params, live)
+        planned = route.planned(decision, version, live)
+        report.write_report(params, name, version, decision, planned, receipts)
+        registry.attach_evidence(params, run_id, version, decision)
+        if decision.verdict == "promote":
+            registry.promote(params, version)
+        final = route.set_route(planned)
+        status = "completed"
+    finally:
+        registry.close_run(params, run_id, receipts, raw, status)
+    outcome = {
+        "cycle": name,
+        "stages": {r.stage: r.outcome for r in receipts},
+        "verdict": decision.verdict,
+        "reasons": list(decision.reasons),
+        "model_version": version,
+        "route": final.answers,
+    }
+    telling.decision(outcome, decision, receipts)
+    return outcome

@@ -1,0 +1,44 @@
+"""Scheduled: is the teacher still the one of the last completed cycle? If not, start one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow, serve as serve_deployments
+from prefect.events import emit_event
+
+from flows.distill_student import distill_student
+from redistill import lineage
+from redistill.config import load_params
+from tasks import registry, teacher_lock
+
+CHANGED = "redistill.teacher.version.changed"
+
+
+@flow(name="watch-teacher", log_prints=True)
+def watch_teacher() -> dict[str, Any]:
+    """Fingerprint the teacher, compare with the last completed cycle, and start a cycle where it changed."""
+    params = load_params()
+    now = teacher_lock.raw_fingerprint(params.teacher)
+    last = registry.last_completed(params)
+    before = last.get(lineage.TAG_TEACHER_RAW) if last else None
+    if now == before:
+        print(f"teacher {now[:16]} is the one of the last completed cycle")
+        return {"changed": False, "fingerprint": now, "before": before}
+    emit_event(
+        CHANGED,
+        resource={"prefect.resource.id": f"redistill.teacher.{params.data.name}"},
+        payload={"teacher": params.teacher.model, "version": now, "before": before or ""},
+    )
+    reason = f"teacher changed from {(before or 'none')[:16]} to {now[:16]}"
+    outcome = distill_student(reason=reason)
+    return {"changed": True, "fingerprint": now, "before": before, "cycle": outcome}
+
+
+def serve() -> None:
+    """Serve the nightly cycle and the watcher from this machine until stopped; needs a running Prefect server."""
+    schedule = load_params().schedule
+    serve_deployments(
+        distill_student.to_deployment("nightly", cron=schedule.nightly_cron, parameters={"reason": "nightly"}, concurrency_limit=1),
+        watch_teacher.to_deployment("watch", cron=schedule.watch_cron, concurrency_limit=1),
+    )

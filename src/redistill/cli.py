@@ -1,0 +1,186 @@
+"""The command line. Heavy things are imported inside the commands, so that ``--help`` answers at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from redistill import environment
+from redistill.errors import ConfigError, RedistillError
+
+app = typer.Typer(
+    name="redistill",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Keep a small student model as good as the large teacher it replaces, night after night.\n\n"
+    "A project is a directory with params.yaml, dvc.yaml, flows/ and tasks/. One cycle: [bold]redistill run[/bold]; what is live: "
+    "[bold]redistill status[/bold]; who answers: [bold]redistill route get[/bold].\n\n"
+    "Exit codes: 0 done (also hold), 2 usage or config, 3 data, 4 teacher, 5 stage failed, 6 registry.",
+)
+route_app = typer.Typer(no_args_is_help=True, help="Who answers requests: the flag in artifacts/route/flags.json.")
+app.add_typer(route_app, name="route")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout; logs go to stderr.")]
+Reason = Annotated[str, typer.Option("--reason", help="Why; it is recorded.")]
+FLAGS = Path("artifacts/route/flags.json")
+_DEBUG = {"on": False}
+
+
+@app.callback()
+def project(
+    directory: Annotated[Path, typer.Option("-C", help="The project directory.", metavar="DIR")] = Path(),
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks instead of one-line errors.")] = False,
+) -> None:
+    _DEBUG["on"] = debug
+    environment.silence()
+    if not directory.is_dir():
+        raise ConfigError(f"-C {directory}: no such directory")
+    os.chdir(directory)
+
+
+def _application() -> None:
+    """Make ``flows`` and ``tasks`` of the project importable, or say that there are none."""
+    if not Path("flows/distill_student.py").is_file():
+        raise ConfigError(f"{Path.cwd().name}/ has no flows/distill_student.py: redistill runs from a project directory; go to one, or name it with -C DIR")
+    sys.path.insert(0, str(Path.cwd()))
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path.cwd()), os.environ.get("PYTHONPATH", "")]))
+
+
+def _show(result: dict[str, Any], as_json: bool, lines: list[str]) -> None:
+    if as_json:
+        sys.stdout.flush()
+        print(json.dumps(result, ensure_ascii=False, default=str))
+    else:
+        print("\n".join(lines))
+
+
+@app.command()
+def run(reason: Reason = "by hand", as_json: Json = False) -> None:
+    """Run one cycle: prepare, ask the teacher, validate, train, benchmark, decide, route.
+
+    What DVC finds unchanged is not made again, and the teacher is asked only for what the store does not hold, so a
+    cycle that was killed is simply run again.
+    """
+    _application()
+    from redistill.config import load_params
+
+    load_params()
+    from flows.distill_student import distill_student
+
+    outcome = distill_student(reason=reason)
+    lines = [f"{stage:<18} {what}" for stage, what in outcome["stages"].items()]
+    lines += ["", f"verdict: {outcome['verdict']} (version {outcome['model_version']})", *(f"  {r}" for r in outcome["reasons"])]
+    lines += [f"route:   {outcome['route']}", "report:  artifacts/report/index.html"]
+    _show(outcome, as_json, lines)
+
+
+@app.command()
+def lock(as_json: Json = False) -> None:
+    """Lock sources and teacher by hand: fingerprints, capabilities, licence review."""
+    _application()
+    from redistill.config import load_params
+    from tasks import teacher_lock
+
+    params = load_params()
+    teacher_lock.review_licences.fn(params)
+    teacher_lock.lock_sources.fn(params)
+    fingerprint, moved = teacher_lock.lock_teacher.fn(params)
+    _show({"teacher": fingerprint.digest, "changed": moved}, as_json, [f"teacher {fingerprint.name}: {fingerprint.digest[:16]} ({'changed' if moved else 'unchanged'})"])
+
+
+@app.command()
+def status(as_json: Json = False) -> None:
+    """What is live, since when, and what the last completed cycle said."""
+    _application()
+    from redistill import lineage
+    from redistill.config import load_params
+    from redistill.routing import read_route
+    from tasks import registry
+
+    params = load_params()
+    client = registry.connect(params)
+    route = read_route(FLAGS)
+    last = registry.last_completed(params)
+    aliases = {a: registry.alias(client, params.data.name, a) for a in (lineage.CHAMPION, lineage.CHALLENGER, lineage.PREVIOUS)}
+    found = {
+        "model": params.data.name,
+        **aliases,
+        "route": route.answers,
+        "pin": route.pin,
+        "route_reason": route.reason,
+        "last_cycle": last and last.get(lineage.TAG_CYCLE),
+        "last_commit": last and last.get(lineage.TAG_GIT),
+    }
+    _show(found, as_json, [f"{k.replace('_', ' '):<14} {'-' if v is None else v}" for k, v in found.items()])
+
+
+@app.command()
+def watch(
+    once: Annotated[bool, typer.Option("--once", help="Look once and return; without it, serve the watcher and the nightly cycle until stopped.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Compare the teacher with the last completed cycle's, and start a cycle where it changed."""
+    _application()
+    if not once:
+        from flows.watch_teacher import serve
+
+        serve()
+        return
+    from flows.watch_teacher import watch_teacher
+
+    seen = watch_teacher()
+    lines = [f"teacher {seen['fingerprint'][:16]}: {'changed, cycle started' if seen['changed'] else 'unchanged'}"]
+    _show(seen, as_json, lines)
+
+
+@app.command()
+def report(as_json: Json = False) -> None:
+    """Where the last report is, and what it decided."""
+    from redistill.artifacts import read_json
+
+    tree = read_json("artifacts/report/report.json")
+    page = Path("artifacts/report/index.html").absolute()
+    found = {"page": str(page), "verdict": tree["decision"]["verdict"], "cycle": tree["cycle"], "model_version": tree["model_version"]}
+    _show(found, as_json, [f"{found['cycle']}: {found['verdict']} (version {found['model_version']})", page.as_uri()])
+
+
+@route_app.command("get")
+def route_get(as_json: Json = False) -> None:
+    """Who answers now, by whose wish, and why."""
+    from redistill.routing import read_route
+
+    now = read_route(FLAGS)
+    found = {"answers": now.answers, "pin": now.pin, "mode": now.mode, "model_version": now.model_version, "reason": now.reason, "changed_at": now.changed_at}
+    _show(found, as_json, [f"{k.replace('_', ' '):<14} {'-' if v in (None, '') else v}" for k, v in found.items()])
+
+
+@route_app.command("set")
+def route_set(
+    to: Annotated[str, typer.Argument(help="teacher, student, or auto (hand the route back to the system)", metavar="{teacher|student|auto}")],
+    reason: Annotated[str, typer.Option("--reason", help="Why; it is recorded in the flag.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Pin the route by hand, or hand it back to the system."""
+    from redistill.routing import read_route, with_pin, write_route
+
+    route = with_pin(read_route(FLAGS), to, reason)
+    write_route(FLAGS, route)
+    _show({"answers": route.answers, "pin": route.pin}, as_json, [f"{route.answers} answers (pin: {route.pin})"])
+
+
+def main() -> None:
+    """Entry point: one line and an exit code for errors that are meant for the user."""
+    try:
+        app()
+    except RedistillError as error:
+        if _DEBUG["on"]:
+            raise
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(error.exit_code)

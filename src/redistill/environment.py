@@ -1,0 +1,50 @@
+"""No phone-home: vendor telemetry is off from the first command on, in us and in everything that we start.
+
+Each vendor reads another variable and another value: ``DO_NOT_TRACK`` alone is heard by some and ignored by others.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+QUIET = {
+    "DO_NOT_TRACK": "1",
+    "DVC_NO_ANALYTICS": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+    "VLLM_NO_USAGE_STATS": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "GX_ANALYTICS_ENABLED": "false",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+DEFAULTS = {
+    "HF_HUB_OFFLINE": "1",
+    "HF_DATASETS_OFFLINE": "1",
+    # Prefect's own server needs longer than its default 20 s on a small or busy machine.
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
+    "PREFECT_LOGGING_EXTRA_LOGGERS": "redistill",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+"""What a user may override: ``HF_HUB_OFFLINE=0`` lets hub ids be fetched."""
+
+
+def silence() -> None:
+    """Set both in this process, before any vendor's library is imported."""
+    os.environ.update(QUIET)
+    for key, value in DEFAULTS.items():
+        os.environ.setdefault(key, value)
+
+
+def child_environment() -> dict[str, str]:
+    """The environment of a stage or server that we start: quiet, our interpreter first, the project importable.
+
+    ``CI`` stops DVC's updater, which has no other variable.
+    """
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    modules = os.pathsep.join(filter(None, [os.getcwd(), os.environ.get("PYTHONPATH", "")]))
+    return {**DEFAULTS, **os.environ, **QUIET, "CI": "1", "PATH": path, "PYTHONPATH": modules}

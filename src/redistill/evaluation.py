@@ -1,0 +1,214 @@
+"""How good is it: one generated lm-eval benchmark, one backend and template for every model compared.
+
+lm-eval asks (``generate_until``, greedy, the template that serves) and keeps every sample with its document and prompt
+hash; what is counted on a sample is ours: exact match of the record, and F1 over its fields.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import resource
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from redistill.config import BenchmarkParams, DataParams
+from redistill.errors import DataError
+from redistill.grammar import RecordGrammar
+from redistill.prompting import STOP, encode
+from redistill.records import Cost, EvalReport, Outcome, Prompt
+from redistill.statistics import bootstrap_f1, share
+
+TASK = "redistill_heldout"
+Items = frozenset[tuple[str, str]]
+
+
+def items_of(grammar: RecordGrammar | None, line: str) -> Items | None:
+    """The (field, value) pairs of a completion; None where it breaks the grammar. Free text is one item."""
+    if grammar is None:
+        return frozenset({("text", line.strip())})
+    try:
+        return grammar.parse(line).items()
+    except DataError:
+        return None
+
+
+def outcome_of(sample: dict[str, Any], prompt: Prompt, grammar: RecordGrammar | None) -> Outcome:
+    response = str(sample["filtered_resps"][0]).strip()
+    target = prompt.label or ""
+    wanted = items_of(grammar, target) or frozenset()
+    given = items_of(grammar, response) or frozenset()
+    return Outcome(
+        prompt_id=prompt.id,
+        doc_hash=sample["doc_hash"],
+        prompt_hash=sample["prompt_hash"],
+        slice=prompt.slice,
+        target=target,
+        response=response,
+        exact=response == target,
+        true_positives=len(wanted & given),
+        false_positives=len(given - wanted),
+        false_negatives=len(wanted - given),
+    )
+
+
+def run_benchmark(model: Any, prompts: Sequence[Prompt], rendered: Sequence[str], data: DataParams, params: BenchmarkParams) -> list[Outcome]:
+    """Ask an lm-eval model every held-out prompt and return one outcome a row, in the order of ``prompts``."""
+    import datasets
+    import lm_eval
+
+    rows = [{"prompt_id": p.id, "prompt": r, "target": p.label} for p, r in zip(prompts, rendered, strict=True)]
+    config = {
+        "task": TASK,
+        "custom_dataset": lambda **_: {"test": datasets.Dataset.from_list(rows)},
+        "test_split": "test",
+        "output_type": "generate_until",
+        "doc_to_text": "{{prompt}}",
+        "doc_to_target": "{{target}}",
+        "generation_kwargs": {"until": [STOP], "do_sample": False, "max_gen_toks": params.max_tokens},
+        "metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
+    }
+    results = lm_eval.simple_evaluate(
+        model=model,
+        tasks=[config],
+        num_fewshot=0,
+        bootstrap_iters=0,
+        log_samples=True,
+        random_seed=params.seed,
+        numpy_random_seed=params.seed,
+        torch_random_seed=params.seed,
+        fewshot_random_seed=params.seed,
+        task_manager=lm_eval.tasks.TaskManager(include_defaults=False),
+    )
+    by_id = {p.id: p for p in prompts}
+    samples = sorted(results["samples"][TASK], key=lambda s: s["doc_id"])
+    if len(samples) != len(prompts):
+        raise DataError(f"lm-eval returned {len(samples)} samples for {len(prompts)} held-out rows")
+    return [outcome_of(s, by_id[s["doc"]["prompt_id"]], data.grammar) for s in samples]
+
+
+def completion_model(complete: Callable[[Sequence[str]], Sequence[str]]) -> Any:
+    """An lm-eval model around any function from prompts to completions (linear baseline, endpoint)."""
+    from lm_eval.api.model import LM
+
+    class CompletionModel(LM):  # type: ignore[misc]
+        def generate_until(self, requests: Any, disable_tqdm: bool = False) -> list[str]:
+            return list(complete([r.args[0] for r in requests]))
+
+        def loglikelihood(self, requests: Any, disable_tqdm: bool = False) -> Any:
+            raise DataError("this model only completes; it has no log-likelihoods")
+
+        def loglikelihood_rolling(self, requests: Any, disable_tqdm: bool = False) -> Any:
+            return self.loglikelihood(requests)
+
+    return CompletionModel()
+
+
+def weights_model(model: Any, tokenizer: Any, params: BenchmarkParams) -> Any:
+    """lm-eval's transformers backend around loaded weights; nothing is added to the prompt's tokens."""
+    from lm_eval.models.huggingface import HFLM
+
+    return HFLM(pretrained=model, tokenizer=tokenizer, batch_size=params.batch_size, device="cpu", add_bos_token=False)
+
+
+def summarise(
+    who: str, outcomes: Sequence[Outcome], grammar: RecordGrammar | None, cost: Cost, identities: dict[str, str], params: BenchmarkParams
+) -> EvalReport:
+    """Scores with intervals over all rows, per field and per slice."""
+    exact = [o.exact for o in outcomes]
+    counts = np.array([[o.true_positives, o.false_positives, o.false_negatives] for o in outcomes])
+    fields = {}
+    for name in grammar.fields if grammar else ("text",):
+        rows = np.array([_field_counts(o, name, grammar) for o in outcomes])
+        fields[name] = bootstrap_f1(rows[:, 0], rows[:, 1], rows[:, 2], params.bootstrap, params.seed)
+    slices = {s: share(sum(o.exact for o in outcomes if o.slice == s), sum(o.slice == s for o in outcomes)) for s in sorted({o.slice for o in outcomes})}
+    return EvalReport(
+        who=who,
+        model_digest=identities["model"],
+        heldout_digest=identities["heldout"],
+        template_digest=identities["template"],
+        n=len(outcomes),
+        exact_match=share(sum(exact), len(exact)),
+        f1=bootstrap_f1(counts[:, 0], counts[:, 1], counts[:, 2], params.bootstrap, params.seed),
+        fields=fields,
+        slices=slices,
+        cost=cost,
+        malformed=sum(items_of(grammar, o.response) is None for o in outcomes),
+        backend=identities["backend"],
+    )
+
+
+def _field_counts(outcome: Outcome, name: str, grammar: RecordGrammar | None) -> tuple[int, int, int]:
+    wanted = {x for x in items_of(grammar, outcome.target) or () if x[0] == name}
+    given = {x for x in items_of(grammar, outcome.response) or () if x[0] == name}
+    return len(wanted & given), len(given - wanted), len(wanted - given)
+
+
+def measure_cost(complete_one: Callable[[str], int], batch: Callable[[Sequence[str]], int], rendered: Sequence[str], params: BenchmarkParams, size: tuple[int | None, int], memory_before: int) -> Cost:
+    """Latency at batch 1 over evenly spaced held-out prompts, and throughput of one full batch.
+
+    Both callables generate and return the number of tokens. Peak memory is the process's growth since before the
+    weights were loaded, so that imports do not count.
+    """
+    step = max(1, len(rendered) // params.latency_requests)
+    chosen = list(rendered[::step][: params.latency_requests])
+    complete_one(chosen[0])
+    seconds = []
+    for prompt in chosen:
+        start = time.perf_counter()
+        complete_one(prompt)
+        seconds.append(time.perf_counter() - start)
+    start = time.perf_counter()
+    tokens = batch(rendered[: params.batch_size])
+    elapsed = time.perf_counter() - start
+    return Cost(
+        latency_p50_s=float(np.percentile(seconds, 50)),
+        latency_p95_s=float(np.percentile(seconds, 95)),
+        tokens_per_s=tokens / max(elapsed, 1e-9),
+        parameters=size[0],
+        disk_bytes=size[1],
+        peak_memory_bytes=max(0, peak_memory_bytes() - memory_before),
+    )
+
+
+def peak_memory_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def generator(model: Any, tokenizer: Any, max_tokens: int) -> Callable[[Sequence[str]], int]:
+    """Greedy generation of a batch that returns how many tokens it made; what the timings run."""
+    import torch
+
+    @torch.inference_mode()
+    def run(prompts: Sequence[str]) -> int:
+        rows = [encode(p, tokenizer) for p in prompts]
+        width = max(map(len, rows))
+        pad, eos = tokenizer.pad_token_id, tokenizer.eos_token_id
+        ids = torch.tensor([[pad] * (width - len(r)) + r for r in rows])
+        mask = torch.tensor([[0] * (width - len(r)) + [1] * len(r) for r in rows])
+        out = model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=max_tokens, do_sample=False, pad_token_id=pad)
+        made = out[:, width:]
+        return int(((made == eos).cumsum(-1) <= 1).sum() - ((made == eos) & ((made == eos).cumsum(-1) > 1)).sum())
+
+    return run
+
+
+def disk_bytes(path: str | os.PathLike[str]) -> int:
+    total = 0
+    for folder, _, files in os.walk(path):
+        total += sum(os.path.getsize(os.path.join(folder, f)) for f in files)
+    return total
+
+
+def report_from_json(tree: dict[str, Any]) -> EvalReport:
+    """An EvalReport from its JSON form."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(EvalReport).validate_python(tree)
+
+
+def report_to_json(report: EvalReport) -> dict[str, Any]:
+    return dataclasses.asdict(report)

@@ -1,0 +1,49 @@
+"""Every MLflow name and tag that redistill writes, and nowhere else.
+
+A registered version points at its run; the run holds the evidence bundle (report, outcomes, locks, params); tags hold the
+digests that bind them to what is on disk.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+CHAMPION = "champion"
+CHALLENGER = "challenger"
+PREVIOUS = "previous"
+
+TAG_MODEL_DIGEST = "redistill.model_digest"
+TAG_CYCLE = "redistill.cycle"
+TAG_KIND = "redistill.kind"
+TAG_VERDICT = "redistill.verdict"
+TAG_REASONS = "redistill.reasons"
+TAG_TEACHER = "redistill.teacher"
+TAG_TEACHER_RAW = "redistill.teacher_raw"
+TAG_HELDOUT = "redistill.heldout_digest"
+TAG_TEMPLATE = "redistill.template_digest"
+TAG_GIT = "redistill.git_commit"
+TAG_DVC_LOCK = "redistill.dvc_lock_sha256"
+TAG_FLOW_RUN = "redistill.flow_run_id"
+TAG_REASON = "redistill.reason"
+TAG_STARTED_BY = "redistill.started_by"
+TAG_EVIDENCE = "redistill.evidence_sha256"
+TAG_MLFLOW_RUN = "redistill.mlflow_run_id"
+TAG_STATUS = "redistill.status"
+
+EVIDENCE = "evidence"
+MODEL_ARTIFACT = "student"
+
+
+def experiment(data_name: str) -> str:
+    return f"redistill/{data_name}"
+
+
+def tracking_uri(state: Path) -> str:
+    """Where MLflow keeps runs: the user's server where one is named, else a file of the project's own."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(state / 'mlflow' / 'mlflow.db').absolute()}"
+
+
+def artifact_root(state: Path) -> str | None:
+    """Where a local store puts artifacts; None lets a server decide."""
+    return None if os.environ.get("MLFLOW_TRACKING_URI") else (state / "mlflow" / "artifacts").absolute().as_uri()

@@ -1,0 +1,49 @@
+"""Progress of long work, readable by a person and by the flow that streams it.
+
+A stage runs in a subprocess of a subprocess, so its progress is a line on stderr: ``[generate] 128/630 prompts · 20 % ·
+ETA 41 s``. On a terminal the line is redrawn; elsewhere one is printed every few seconds.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+
+LINE = re.compile(r"\[(?P<stage>[\w@-]+)\] (?P<done>\d+)/(?P<total>\d+) ")
+
+
+class Progress:
+    """Counts towards a known total; call it with the new count."""
+
+    def __init__(self, stage: str, total: int, unit: str, every_s: float = 3.0) -> None:
+        self._stage = stage
+        self._total = max(1, total)
+        self._unit = unit
+        self._every_s = every_s
+        self._start = time.monotonic()
+        self._first: int | None = None
+        self._printed = 0.0
+        self._terminal = sys.stderr.isatty()
+
+    def __call__(self, done: int, total: int | None = None) -> None:
+        if total is not None:
+            self._total = max(1, total)
+        now = time.monotonic()
+        if self._first is None:
+            self._first, self._start = max(0, done - 1), now
+        finished = done >= self._total
+        if not finished and now - self._printed < self._every_s:
+            return
+        self._printed = now
+        line = self.render(done, now - self._start)
+        if self._terminal:
+            print(f"\r{line}\x1b[K", end="\n" if finished else "", file=sys.stderr, flush=True)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+    def render(self, done: int, seconds: float) -> str:
+        here = done - (self._first or 0)
+        left = seconds / here * (self._total - done) if here > 0 else float("nan")
+        eta = f"ETA {left:.0f} s" if done < self._total and left == left else f"{seconds:.0f} s"
+        return f"[{self._stage}] {done}/{self._total} {self._unit} · {100 * done / self._total:.0f} % · {eta}"

@@ -1,0 +1,34 @@
+"""From prompts and completions to the rows that a student trains on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from redistill.config import DataParams
+from redistill.prompting import completion_text, encode, render
+from redistill.records import Prompt, TeacherCompletion, TrainingRow
+
+
+def gold_rows(prompts: Sequence[Prompt], data: DataParams, tokenizer: Any) -> list[TrainingRow]:
+    """Labelled prompts as training rows; the label is spelled as a completion and closed with the end token."""
+    return [_row(p, 0, p.label, None, "gold", data, tokenizer) for p in prompts if p.label is not None]
+
+
+def teacher_rows(
+    kept: Sequence[tuple[Prompt, TeacherCompletion]], data: DataParams, tokenizer: Any, same_tokenizer: bool
+) -> list[TrainingRow]:
+    """Kept completions as training rows.
+
+    With the teacher's own tokenizer the exact ids are taken, since probabilities belong to ids and not to text; another
+    student spells the text anew.
+    """
+    return [_row(p, c.sample_index, c.text, c.token_ids if same_tokenizer else None, "teacher", data, tokenizer) for p, c in kept]
+
+
+def _row(prompt: Prompt, sample: int, text: str, ids: Sequence[int] | None, origin: Any, data: DataParams, tokenizer: Any) -> TrainingRow:
+    spelled = completion_text(text, data)
+    tokens = list(ids) if ids else encode(spelled, tokenizer)
+    if not tokens or tokens[-1] != tokenizer.eos_token_id:
+        tokens.append(tokenizer.eos_token_id)
+    return TrainingRow(prompt.id, sample, render(prompt, data, tokenizer), spelled, tuple(tokens), origin)

@@ -1,0 +1,200 @@
+"""What can be said from two models' answers to the same held-out rows.
+
+Two models that answer the same rows are compared row by row: only rows on which one is right and the other wrong carry
+evidence. The question is never "is there a difference" but "is a loss of ``margin`` or more ruled out", so the test is
+one-sided non-inferiority by the paired score statistic, whose true size stays near or under the nominal one at the few
+hundred rows that a user has; the percentile bootstrap's does not. A loss is a negative difference, candidate - reference.
+
+Source: Tango 1998, Statistics in Medicine 17:891-908; Nam 1997, Biometrics 53:1422-1430 (rows, power); Wilson 1927.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from redistill.errors import ConfigError, DataError, RedistillError
+from redistill.records import Interval, Score
+
+_NORMAL = NormalDist()
+_LIMITS: dict[str, tuple[float, float, type[RedistillError], str]] = {
+    "margin": (0.0, 0.999, ConfigError, "it is a loss as a share of the rows, 0.05 for 5 points"),
+    "alpha": (1e-9, 0.5, ConfigError, "it is the chance of a wrong promotion"),
+    "power": (0.5, 0.999999, ConfigError, "it is the chance that an equal candidate passes"),
+    "resamples": (1, math.inf, ConfigError, "raise benchmark.bootstrap"),
+    "rows": (2, math.inf, DataError, "a paired comparison needs at least 2 rows; benchmark more held-out rows"),
+    "discordance": (0.0, 1.0, DataError, "it is the share of rows on which exactly one of the two is right"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PairedCounts:
+    """A paired comparison: how many rows, and on how many exactly one of the two is right (the discordant ones)."""
+
+    n: int
+    only_candidate: int
+    only_reference: int
+
+    def __post_init__(self) -> None:
+        _check(rows=self.n)
+        if min(self.only_candidate, self.only_reference) < 0 or self.only_candidate + self.only_reference > self.n:
+            raise DataError(f"{self.only_candidate} and {self.only_reference} discordant rows cannot be counts out of {self.n} rows")
+
+    @property
+    def difference(self) -> float:
+        return (self.only_candidate - self.only_reference) / self.n
+
+    @property
+    def discordance(self) -> float:
+        return (self.only_candidate + self.only_reference) / self.n
+
+
+def paired_counts(candidate: Sequence[bool], reference: Sequence[bool]) -> PairedCounts:
+    """Count the rows that only one of two models got right; entry i of both is the same row.
+
+    Raises:
+        DataError: lengths differ, fewer than two rows, or an entry that is neither true nor false.
+    """
+    if len(candidate) != len(reference):
+        raise DataError(f"{len(candidate)} candidate rows against {len(reference)} reference rows: a paired test needs the same rows")
+    pairs = list(zip(candidate, reference, strict=True))
+    for row, pair in enumerate(pairs):
+        if any(value not in (False, True) for value in pair):
+            raise DataError(f"row {row} holds {pair!r}; an outcome is right (true) or wrong (false), nothing else")
+    return PairedCounts(len(pairs), sum(bool(c) and not r for c, r in pairs), sum(bool(r) and not c for c, r in pairs))
+
+
+def score_test(counts: PairedCounts, margin: float) -> float:
+    """One-sided p-value of H0: p_reference - p_candidate >= margin; small means that such a loss is ruled out.
+
+    The variance is that of the constrained maximum-likelihood estimate, a loss of exactly ``margin``, so it does not vanish
+    without discordant rows: z is then sqrt(n * margin / (1 - margin)). With margin 0 this is McNemar's test, one-sided.
+    """
+    _check(margin=margin)
+    z = _statistic(counts.n, counts.discordance, counts.difference, -margin)
+    return 0.5 * math.erfc(z / math.sqrt(2.0))
+
+
+def difference_interval(counts: PairedCounts, alpha: float) -> Interval:
+    """Two-sided 1 - alpha score interval of p_candidate - p_reference, inside [-1, 1].
+
+    It holds every difference that the score test does not reject at alpha / 2 (found by bisection): with alpha = 0.10 its
+    lower end lies above -margin exactly when the one-sided test at 5 % passes. The wider 95 % interval is for display.
+    """
+    _check(alpha=alpha)
+    z = _NORMAL.inv_cdf(1.0 - alpha / 2.0)
+    low = _lower_bound(counts.n, counts.discordance, counts.difference, z)
+    return Interval(low, -_lower_bound(counts.n, counts.discordance, -counts.difference, z))
+
+
+def rows_needed(counts: PairedCounts, margin: float, alpha: float, power: float) -> int:
+    """Total rows at which the test reaches ``power``, if the observed discordance and difference d are the true ones.
+
+    n = (z_alpha * s0 + z_power * s1)² / (margin + d)², s1² = discordance - d², s0² the same under the null; the textbook's s0 = s1
+    can name fewer rows than the test has just failed with. Without discordant rows half a row is assumed. Returns 0 when
+    d <= -margin: the observed loss is itself too large, and more rows will not help.
+    """
+    _check(margin=margin, alpha=alpha, power=power)
+    reach = margin + counts.difference
+    if reach <= 1e-12:
+        return 0
+    null, true = _deviations(counts.discordance or 0.5 / counts.n, counts.difference, margin)
+    return max(2, math.ceil(((_NORMAL.inv_cdf(1.0 - alpha) * null + _NORMAL.inv_cdf(power) * true) / reach) ** 2))
+
+
+def power(n: int, discordance: float, difference: float, margin: float, alpha: float) -> float:
+    """Chance that the test passes with n rows, when discordance and difference (candidate - reference) are the true ones.
+
+    Asked before a benchmark is paid for: a margin that an equal student meets half of the time is a coin, not a gate.
+    """
+    _check(margin=margin, alpha=alpha, rows=n, discordance=discordance)
+    if abs(difference) > discordance + 1e-9:
+        raise DataError(f"difference={difference:g} cannot exceed discordance={discordance:g}, the share of rows that make it")
+    null, true = _deviations(discordance, difference, margin)
+    reach = math.sqrt(n) * (margin + difference) - _NORMAL.inv_cdf(1.0 - alpha) * null
+    return _NORMAL.cdf(reach / true) if true > 0.0 else float(reach >= 0.0)
+
+
+def minimum_detectable_effect(n: int, discordance: float, alpha: float, power: float) -> float:
+    """Smallest loss that n rows can rule out: the margin that a truly equal candidate passes with the given power.
+
+    About (z_alpha + z_power) * sqrt(discordance / n); a smaller margin needs more held-out rows. Returns 1 when no margin will do.
+    """
+    _check(alpha=alpha, power=power, rows=n, discordance=discordance)
+    z_alpha, z_power, low, high = _NORMAL.inv_cdf(1.0 - alpha), _NORMAL.inv_cdf(power), 0.0, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2.0
+        null, true = _deviations(discordance, 0.0, middle)
+        low, high = (low, middle) if math.sqrt(n) * middle >= z_alpha * null + z_power * true else (middle, high)
+    return high
+
+
+def share(successes: int, n: int) -> Score:
+    """A share with its 95 % Wilson interval, which stays inside [0, 1] and keeps a width at 0 % and 100 %."""
+    if n < 1 or not 0 <= successes <= n:
+        raise DataError(f"{successes} of {n} rows is no share; it takes at least one row, and between 0 and all of them")
+    z, p = _NORMAL.inv_cdf(0.975), successes / n
+    centre, half, scale = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)), 1.0 + z * z / n
+    return Score(p, Interval(min(p, max(0.0, (centre - half) / scale)), max(p, min(1.0, (centre + half) / scale))))
+
+
+def bootstrap_f1(tp: ArrayLike, fp: ArrayLike, fn: ArrayLike, resamples: int, seed: int) -> Score:
+    """Micro-F1 over rows with a 95 % percentile bootstrap interval; entry i of the three counts is row i.
+
+    For display only: it is too generous to decide with. Rows with equal counts are drawn together, as one multinomial. F1 of
+    no items is undefined: such resamples are left out, and data without any give 0 in [0, 1], "nothing is known".
+    """
+    _check(resamples=resamples)
+    columns = [np.asarray(values) for values in (tp, fp, fn)]
+    n, shapes = columns[0].size, {c.shape for c in columns}
+    if shapes != {(n,)} or n == 0 or not all((c >= 0).all() for c in columns):
+        raise DataError(f"tp, fp and fn must hold one count of at least 0 for each row, for at least one row; given shapes {shapes}")
+    kinds_U3, rows_U = np.unique(np.stack(columns, axis=1), axis=0, return_counts=True)
+    draws_RU = np.random.default_rng(seed).multinomial(n, rows_U / n, size=resamples)
+    hit, extra, missed = (np.vstack([rows_U, draws_RU]) @ kinds_U3).T
+    with np.errstate(invalid="ignore"):
+        f1 = 2.0 * hit / (2.0 * hit + extra + missed)
+    value, known = float(np.nan_to_num(f1[0])), f1[1:][~np.isnan(f1[1:])]
+    low, high = np.quantile(known, (0.025, 0.975)) if known.size else (0.0, 1.0)
+    return Score(value, Interval(min(float(low), value), max(float(high), value)))
+
+
+def _null_variance(discordance: float, difference: float, null: float) -> float:
+    """Variance of one row's difference under H0: difference = null, at the constrained maximum-likelihood estimate."""
+    if null < 0:  # by symmetry; this way round the product of the two roots is never positive: the larger one fits
+        difference, null = -difference, -null
+    b = (2.0 - difference) * null - discordance
+    c = -(discordance - difference) / 2.0 * null * (1.0 - null)
+    rarer_cell = (-b + math.sqrt(max(0.0, b * b - 8.0 * c))) / 4.0
+    return max(0.0, 2.0 * rarer_cell + null - null * null)
+
+
+def _deviations(discordance: float, difference: float, margin: float) -> tuple[float, float]:
+    """Standard deviation of one row's difference, at the null and in truth."""
+    return math.sqrt(_null_variance(discordance, difference, -margin)), math.sqrt(max(0.0, discordance - difference**2))
+
+
+def _statistic(n: int, discordance: float, difference: float, null: float) -> float:
+    """Tango's z: positive when the observed difference lies above the null one; it falls as the null rises."""
+    variance = max(_null_variance(discordance, difference, null), 1e-300)
+    return math.sqrt(n) * (difference - null) / math.sqrt(variance)
+
+
+def _lower_bound(n: int, discordance: float, difference: float, z: float) -> float:
+    low, high = -1.0, difference
+    for _ in range(60):
+        middle = (low + high) / 2.0
+        low, high = (middle, high) if _statistic(n, discordance, difference, middle) > z else (low, middle)
+    return low
+
+
+def _check(**values: float) -> None:
+    for name, value in values.items():
+        low, high, error, why = _LIMITS[name]
+        if not low <= value <= high:
+            raise error(f"{name}={value:g} must lie in [{low:g}, {high:g}]: {why}")

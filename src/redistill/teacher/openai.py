@@ -1,0 +1,262 @@
+"""A teacher behind any OpenAI-compatible endpoint: somebody else's API, or vLLM's own server.
+
+Such a teacher is slow, fails in many ways and costs money. So requests are in flight side by side, what may pass is tried
+again, what will not pass ends the run at once, and every request reserves its worst case before it is sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import queue
+import random
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError, Future
+from contextlib import suppress
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import httpx
+from pydantic import SecretStr, TypeAdapter
+
+from redistill.config import GenerateParams, TeacherParams
+from redistill.errors import ConfigError, TeacherError
+from redistill.prompting import STOP
+from redistill.records import Message, TeacherCapabilities
+from redistill.teacher.protocol import TeacherAnswer, TeacherRequest
+
+URL_VARIABLE, KEY_VARIABLE = "REDISTILL_TEACHER_URL", "REDISTILL_TEACHER_API_KEY"
+_BACKOFF_S, _LONGEST_WAIT_S, _CONNECT_S = 0.5, 60.0, 10.0
+_PROBE = TeacherRequest("probe", 0, (Message("user", "Go on: 1, 2, 3,"),), "Go on: 1, 2, 3,", "probe")
+_ADVICE = {
+    401: f"the key in {KEY_VARIABLE} is missing or wrong; set it and run again",
+    404: f"{URL_VARIABLE} must be the address up to and with /v1, and teacher.model one that the endpoint lists; correct them and run again",
+}
+_REFUSED = "keep teacher.model, generate.max_tokens and generate.top_k within what the endpoint and the key allow, and run again"
+
+
+class _TryAgainError(Exception):
+    """A failure that may pass: (reason, seconds that the endpoint asks to wait)."""
+
+
+class _RefusedError(TeacherError):
+    """The endpoint will not do what was asked, however often it is asked."""
+
+
+class OpenAITeacher:
+    """Asks ``/completions`` or, with ``chat``, ``/chat/completions``, on an event loop in a thread of its own.
+
+    A synchronous face, so that the caller can store each answer while others are in flight. ``usage`` counts tokens since
+    construction; ``system_fingerprint`` is the last one seen.
+    """
+
+    def __init__(self, params: TeacherParams, base_url: str, api_key: str | None, *, chat: bool, vllm_ids: bool = False) -> None:
+        self._params, self._chat, self._vllm_ids = params, chat, vllm_ids
+        self._url, self._key = base_url.strip().rstrip("/"), SecretStr((api_key or "").strip())
+        if not re.fullmatch(r"https?://[^\s@?#]+", self._url):
+            raise ConfigError(f"{URL_VARIABLE} must be an http(s) address without password or query; a key belongs in {KEY_VARIABLE}")
+        if not re.fullmatch(r"[!-~]*", self._key.get_secret_value()):  # else the HTTP library's own error would quote it
+            raise ConfigError(f"{KEY_VARIABLE} holds a space, control or non-ASCII character, which no HTTP header carries; set it anew")
+        if params.budget_usd is not None and not self._usd(Counter(prompt_tokens=1, completion_tokens=1)):
+            raise ConfigError(f"teacher.budget_usd={params.budget_usd:g} never ends at usd_per_million prices of 0; set them in teacher")
+        self.usage, self._reserved = Counter[str](), Counter[str]()
+        self.system_fingerprint: str | None = None
+        self._capabilities: TeacherCapabilities | None = None
+        self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+        self._loop = self._runner.get_loop()
+        self._thread = threading.Thread(target=self._drive, name="redistill-teacher", daemon=True)
+        self._thread.start()
+
+    def capabilities(self) -> TeacherCapabilities:
+        return self._capabilities or self.probe()
+
+    def probe(self) -> TeacherCapabilities:
+        """Ask a few tokens without and with logprobs, and remember what came.
+
+        Documentation does not tell: endpoints refuse a large k, cut it, or leave logprobs out without a word.
+        """
+        found, params = TeacherCapabilities("none", 0, None), TypeAdapter(GenerateParams)
+        list(self.complete([_PROBE], params.validate_python({"max_tokens": 8})))
+        for k in (1, 5, 20):
+            with suppress(_RefusedError):
+                [answer] = self.complete([_PROBE], params.validate_python({"max_tokens": 8, "top_k": k}))
+                if max(map(len, answer.top_logprobs), default=0) >= k:
+                    found = TeacherCapabilities("at_generation", k, None)
+        self._capabilities = found
+        return found
+
+    def complete(self, requests: Sequence[TeacherRequest], params: GenerateParams) -> Iterator[TeacherAnswer]:
+        """Yield each answer as it comes, in any order, with at most ``teacher.max_concurrency`` requests in flight.
+
+        Raises:
+            TeacherError: a refusal, one request failing beyond ``teacher.max_retries``, or the budget; after every answer that had
+                come. What is in flight is cancelled, save at the end of the budget: that is waited for, since it is paid for.
+        """
+        results: queue.SimpleQueue[TeacherAnswer | Future[None]] = queue.SimpleQueue()
+        asking = asyncio.run_coroutine_threadsafe(self._ask_all(requests, params, results.put), self._loop)
+        asking.add_done_callback(results.put)
+        try:
+            while isinstance(item := results.get(), TeacherAnswer):
+                yield item
+            item.result()
+        except CancelledError:
+            raise TeacherError("the teacher was closed before it had answered all requests; what came is stored; run again") from None
+        finally:
+            asking.cancel()
+
+    def close(self) -> None:
+        """Cancel what is in flight and end the thread; an unfinished ``complete`` then raises."""
+        with suppress(RuntimeError):  # closed before
+            self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+
+    def _drive(self) -> None:
+        with self._runner:
+            self._loop.run_forever()
+
+    async def _ask_all(self, requests: Sequence[TeacherRequest], params: GenerateParams, put: Callable[[TeacherAnswer], None]) -> None:
+        p, key, pending = self._params, self._key.get_secret_value(), iter(requests)
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        client = httpx.AsyncClient(headers=headers, limits=httpx.Limits(), timeout=httpx.Timeout(None, connect=_CONNECT_S))
+
+        async def work() -> None:
+            for request in pending:
+                for attempt in range(p.max_retries + 1):
+                    try:
+                        put(await self._try_once(client, request, params))
+                        break
+                    except _TryAgainError as failure:
+                        last, wait_s = failure.args
+                    if attempt == p.max_retries:
+                        raise TeacherError(
+                            f"the teacher at {self._url} gave model {p.model} no usable answer in {attempt + 1} tries (teacher.max_retries="
+                            f"{p.max_retries}); the last: {last}; see to the endpoint, or raise teacher.max_retries, and run again"
+                        )
+                    await asyncio.sleep(wait_s + random.uniform(0.0, min(_LONGEST_WAIT_S, _BACKOFF_S * 2.0**attempt)))
+
+        try:
+            async with client, asyncio.TaskGroup() as group:
+                for _ in range(min(p.max_concurrency, len(requests))):
+                    group.create_task(work())
+        except BaseExceptionGroup as failed:
+            raise failed.exceptions[0] from None
+
+    async def _try_once(self, client: httpx.AsyncClient, request: TeacherRequest, params: GenerateParams) -> TeacherAnswer:
+        body = self._body(params, request)
+        spent = need = await self._reserve(body)  # a try of unknown fate (timed out, broken off, cancelled) may well be billed in full
+        try:
+            async with asyncio.timeout(self._params.timeout_s):
+                response = await client.post(self._url + ("/chat/completions" if self._chat else "/completions"), json=body)
+            if not response.is_success:
+                spent = Counter()
+                raise self._refusal(response)
+            answer = response.json()
+            told = {k: v for k, v in (answer.get("usage") or {}).items() if k in need and isinstance(v, int)}
+            spent = Counter({**need, **told})
+            self.system_fingerprint = answer.get("system_fingerprint") or self.system_fingerprint
+            if not answer.get("choices"):
+                raise ValueError("no choices")
+            return _parse(request, answer["choices"][0])
+        except TimeoutError:
+            raise _TryAgainError(f"no answer within teacher.timeout_s={self._params.timeout_s:g}", 0.0) from None
+        except (httpx.RequestError, httpx.InvalidURL) as error:
+            if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError):
+                spent = Counter()
+            raise _TryAgainError(f"{type(error).__name__} ({error})", 0.0) from None
+        except (LookupError, TypeError, AttributeError, ValueError) as error:
+            raise _TryAgainError(f"status {response.status_code}, but no completion ({error}): {self._quote(response)}", 0.0) from None
+        finally:
+            self._reserved -= need
+            self.usage += spent
+
+    async def _reserve(self, body: dict[str, Any]) -> Counter[str]:
+        """Set the worst case of one request aside, waiting while others in flight may still give back some of theirs.
+
+        A prompt token is taken to be three bytes, and eight more a message for the chat template.
+        """
+        p = self._params
+        texts = [m["content"] for m in body["messages"]] if self._chat else [body["prompt"]]
+        need = Counter(prompt_tokens=sum(len(t.encode()) // 3 + 8 for t in texts), completion_tokens=body["max_tokens"])
+        budgets = [("tokens", p.budget_tokens, Counter[str].total), ("usd", p.budget_usd, self._usd)]
+        while over := [b for b in budgets if b[1] is not None and b[2](self.usage + self._reserved + need) > b[1]]:
+            if not self._reserved:
+                unit, limit, count = over[0]
+                raise TeacherError(
+                    f"the teacher at {self._url} may cost no more: {count(self.usage):.10g} of teacher.budget_{unit}={limit:.10g} are spent, and "
+                    f"the next request may take {count(need):.6g}; what was paid for is stored; raise teacher.budget_{unit} or wait, and run again"
+                )
+            await asyncio.sleep(0.02)
+        self._reserved += need
+        return need
+
+    def _usd(self, used: Counter[str]) -> float:
+        prompt_usd = used["prompt_tokens"] * self._params.usd_per_million_prompt_tokens
+        return (prompt_usd + used["completion_tokens"] * self._params.usd_per_million_completion_tokens) / 1e6
+
+    def _body(self, p: GenerateParams, request: TeacherRequest) -> dict[str, Any]:
+        body: dict[str, Any] = {"model": self._params.model, "temperature": p.temperature, "top_p": p.top_p, "max_tokens": p.max_tokens}
+        body |= {"n": 1, "seed": p.seed + request.sample_index} | ({"return_tokens_as_token_ids": True} if self._vllm_ids else {})
+        if self._chat:
+            said = [{"role": m.role, "content": m.content} for m in request.messages]
+            body |= {"messages": [*said[:-1], {**said[-1], "content": request.prompt}]}
+            return body | ({"logprobs": True, "top_logprobs": p.top_k} if p.top_k else {})
+        return body | {"prompt": request.prompt, "stop": [STOP]} | ({"logprobs": p.top_k} if p.top_k else {})
+
+    def _refusal(self, response: httpx.Response) -> Exception:
+        status, said, after, wait_s = response.status_code, self._quote(response), response.headers.get("Retry-After", ""), 0.0
+        if status in (408, 409, 429) or status >= 500:
+            with suppress(ValueError, TypeError):  # neither seconds nor a date: it asks for nothing
+                plain = after.replace(".", "", 1).isdigit()
+                wait_s = float(after) if plain else parsedate_to_datetime(after).timestamp() - time.time()
+            return _TryAgainError(f"status {status}: {said}", min(max(wait_s, 0.0), _LONGEST_WAIT_S))
+        why = _ADVICE.get(status, f"it says {said}; {_REFUSED}")  # never what a 401 says, which quotes a part of the key
+        return _RefusedError(f"the teacher at {self._url} answers {status} to model {self._params.model}: {why}")
+
+    def _quote(self, response: httpx.Response) -> str:
+        text, key = response.text, self._key.get_secret_value()
+        with suppress(ValueError, LookupError, TypeError):
+            text = str(response.json()["error"]["message"])
+        return repr(" ".join((text.replace(key, "[key]") if key else text).split())[:200])
+
+
+def from_environment(params: TeacherParams, chat: bool) -> OpenAITeacher:
+    """The teacher at ``REDISTILL_TEACHER_URL``: addresses and secrets are never in a file that git sees."""
+    if not os.environ.get(URL_VARIABLE):
+        raise ConfigError(f"teacher.backend is openai, but {URL_VARIABLE} is not set; set it, as in http://127.0.0.1:8000/v1")
+    return OpenAITeacher(params, os.environ[URL_VARIABLE], os.environ.get(KEY_VARIABLE), chat=chat)
+
+
+def _parse(request: TeacherRequest, choice: dict[str, Any]) -> TeacherAnswer:
+    """Read one choice. A chat lists logprobs as one entry a token, a completion as columns."""
+    said, listed = choice.get("message") or choice, choice.get("logprobs") or {}
+    if "content" in listed:
+        own = [(e["token"], e["logprob"]) for e in listed["content"] or ()]
+        tops = [[(t["token"], t["logprob"]) for t in e.get("top_logprobs") or ()] for e in listed["content"] or ()]
+    else:
+        own = list(zip(listed.get("tokens") or (), listed.get("token_logprobs") or (), strict=True))
+        tops = [list((row or {}).items()) for row in listed.get("top_logprobs") or ()]
+    if not all(value is not None and value <= 1e-3 for row in (own, *tops) for _, value in row):
+        raise ValueError("a log-probability is NaN, null or positive")  # servers spell NaN as null, too; none may reach a loss
+    tops = tops if any(tops) else []
+    top_ids = [_ids(row) for row in tops]
+    return TeacherAnswer(
+        request,
+        text=(said.get("content") or "") if "message" in choice else choice["text"],
+        reasoning=said.get("reasoning_content") or said.get("reasoning"),
+        token_ids=_ids(own),
+        finish_reason=choice.get("finish_reason") or "unknown",
+        mean_logprob=sum(value for _, value in own) / len(own) if own else None,
+        top_ids=tuple(top_ids) if all(top_ids) else (),
+        top_logprobs=tuple(tuple(value for _, value in row) for row in tops),
+        top_tokens=tuple(tuple(token for token, _ in row) for row in tops),
+    )
+
+
+def _ids(row: Sequence[tuple[str, float]]) -> tuple[int, ...]:
+    """Token ids, which only vLLM tells, spelt ``token_id:7``; empty where one is spelt as text."""
+    ids = tuple(int(token[9:]) for token, _ in row if token.startswith("token_id:"))
+    return ids if len(ids) == len(row) else ()

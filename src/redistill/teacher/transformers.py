@@ -1,0 +1,77 @@
+"""A local teacher on plain transformers: slower than vLLM, runs wherever torch does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from redistill.checkpoints import load_model, load_tokenizer
+from redistill.config import GenerateParams
+from redistill.prompting import encode, tokenizer_digest
+from redistill.records import TeacherCapabilities
+from redistill.teacher.protocol import TeacherAnswer, TeacherRequest
+
+_BATCH = 32
+
+
+class TransformersTeacher:
+    """``model.generate`` in left-padded batches, longest prompts together."""
+
+    def __init__(self, path: Path) -> None:
+        self._tokenizer = load_tokenizer(path)
+        self._model = load_model(path, "bfloat16")
+
+    def capabilities(self) -> TeacherCapabilities:
+        return TeacherCapabilities("score_given_ids", 0, tokenizer_digest(self._tokenizer))
+
+    def complete(self, requests: Sequence[TeacherRequest], params: GenerateParams) -> Iterator[TeacherAnswer]:
+        ordered = sorted(requests, key=lambda r: -len(r.prompt))
+        for start in range(0, len(ordered), _BATCH):
+            yield from self._batch(ordered[start : start + _BATCH], params)
+
+    @torch.inference_mode()
+    def _batch(self, requests: Sequence[TeacherRequest], params: GenerateParams) -> Iterator[TeacherAnswer]:
+        rows = [encode(r.prompt, self._tokenizer) for r in requests]
+        width = max(map(len, rows))
+        pad = self._tokenizer.pad_token_id
+        ids = torch.tensor([[pad] * (width - len(r)) + r for r in rows])
+        mask = torch.tensor([[0] * (width - len(r)) + [1] * len(r) for r in rows])
+        options: dict[str, Any] = {"do_sample": False}
+        if params.temperature > 0:
+            torch.manual_seed(params.seed + requests[0].sample_index)
+            options = {"do_sample": True, "temperature": params.temperature, "top_p": params.top_p, "top_k": 0}
+        out = self._model.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            max_new_tokens=params.max_tokens,
+            pad_token_id=pad,
+            return_dict_in_generate=True,
+            output_logits=True,
+            **options,
+        )
+        logprobs_TNV = [torch.log_softmax(step.float(), -1) for step in out.logits]
+        for i, request in enumerate(requests):
+            yield self._answer(request, out.sequences[i, width:].tolist(), [step[i] for step in logprobs_TNV], params.top_k)
+
+    def _answer(self, request: TeacherRequest, tokens: list[int], logprobs_TV: list[torch.Tensor], top_k: int) -> TeacherAnswer:
+        eos = self._tokenizer.eos_token_id
+        end = tokens.index(eos) + 1 if eos in tokens else len(tokens)
+        ids = tuple(tokens[:end])
+        chosen = [float(step[token]) for step, token in zip(logprobs_TV, ids, strict=False)]
+        tops = [step.topk(min(top_k, step.shape[-1])) for step in logprobs_TV[:end]] if top_k else []
+        return TeacherAnswer(
+            request,
+            self._tokenizer.decode(ids, skip_special_tokens=True).strip(),
+            None,
+            ids,
+            "stop" if ids and ids[-1] == eos else "length",
+            sum(chosen) / len(chosen) if chosen else None,
+            tuple(tuple(t.indices.tolist()) for t in tops),
+            tuple(tuple(t.values.tolist()) for t in tops),
+        )
+
+    def close(self) -> None:
+        del self._model

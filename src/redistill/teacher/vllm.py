@@ -1,0 +1,86 @@
+"""A local teacher on vLLM's offline engine.
+
+The engine is started once a stage: importing and loading it costs tens of seconds. ``flat_logprobs`` and
+``detokenize=False`` keep it from building a Python object per listed token, which costs far more than the arithmetic.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from redistill.checkpoints import load_tokenizer
+from redistill.config import GenerateParams
+from redistill.prompting import encode, tokenizer_digest
+from redistill.records import TeacherCapabilities
+from redistill.teacher.protocol import TeacherAnswer, TeacherRequest
+
+_KV_BYTES = 512 << 20
+
+
+class VllmTeacher:
+    """vLLM on a checkpoint directory; greedy or sampled, with or without top-k log-probabilities."""
+
+    def __init__(self, path: Path, max_model_len: int = 2048) -> None:
+        # Set before the import: vLLM reads them while it loads.
+        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+        os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+        os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+        from vllm import LLM
+
+        self._tokenizer = load_tokenizer(path)
+        self._llm = LLM(
+            model=str(path),
+            dtype="bfloat16",
+            max_model_len=max_model_len,
+            enforce_eager=True,
+            kv_cache_memory_bytes=_KV_BYTES,
+            max_logprobs=-1,
+            max_num_batched_tokens=max(2048, max_model_len),
+            max_num_seqs=64,
+            disable_log_stats=True,
+        )
+
+    def capabilities(self) -> TeacherCapabilities:
+        return TeacherCapabilities("score_given_ids", 0, tokenizer_digest(self._tokenizer))
+
+    def complete(self, requests: Sequence[TeacherRequest], params: GenerateParams) -> Iterator[TeacherAnswer]:
+        from vllm import SamplingParams
+        from vllm.inputs import TokensPrompt
+
+        prompts = [TokensPrompt(prompt_token_ids=encode(r.prompt, self._tokenizer)) for r in requests]
+        sampling = [
+            SamplingParams(
+                temperature=params.temperature,
+                top_p=params.top_p,
+                max_tokens=params.max_tokens,
+                seed=params.seed + r.sample_index,
+                logprobs=max(params.top_k, 1),
+                flat_logprobs=True,
+                detokenize=False,
+            )
+            for r in requests
+        ]
+        for request, result in zip(requests, self._llm.generate(prompts, sampling, use_tqdm=False), strict=True):
+            yield self._answer(request, result.outputs[0], params.top_k)
+
+    def _answer(self, request: TeacherRequest, output: Any, top_k: int) -> TeacherAnswer:
+        ids = tuple(int(i) for i in output.token_ids)
+        listed = output.logprobs
+        chosen = [listed.logprobs[start] for start in listed.start_indices]
+        top_ids: tuple[tuple[int, ...], ...] = ()
+        top_lp: tuple[tuple[float, ...], ...] = ()
+        if top_k:
+            spans = list(zip(listed.start_indices, listed.end_indices, strict=True))
+            top_ids = tuple(tuple(listed.token_ids[a:b]) for a, b in spans)
+            top_lp = tuple(tuple(listed.logprobs[a:b]) for a, b in spans)
+        text = self._tokenizer.decode(ids, skip_special_tokens=True).strip()
+        return TeacherAnswer(request, text, None, ids, output.finish_reason or "", float(np.mean(chosen)) if chosen else None, top_ids, top_lp)
+
+    def close(self) -> None:
+        del self._llm

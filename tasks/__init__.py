@@ -1,0 +1,1 @@
+"""How one step touches the world: DVC stage commands, and Prefect tasks with side effects."""

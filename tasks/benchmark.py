@@ -1,0 +1,162 @@
+"""Stage ``benchmark@WHO``: one model on the held-out rows, with its outcomes row by row and its cost.
+
+Also ``python -m tasks.benchmark --checkpoint DIR --out DIR``: the same for any checkpoint, which is how a live champion is
+tested again. What was measured for a model, held-out set, template and parameters is remembered by digest.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from redistill import checkpoints
+from redistill.artifacts import file_digest, read_records, replacing_directory, write_json, write_records
+from redistill.config import BenchmarkParams, DataParams, GenerateParams, TeacherParams
+from redistill.errors import ConfigError, DataError
+from redistill.evaluation import (
+    completion_model,
+    disk_bytes,
+    generator,
+    measure_cost,
+    peak_memory_bytes,
+    report_to_json,
+    run_benchmark,
+    summarise,
+    weights_model,
+)
+from redistill.progress import Progress
+from redistill.prompting import render, template_digest
+from redistill.records import Cost, Outcome, Prompt, canonical_digest
+from tasks.edge import ARTIFACTS, STATE, run
+
+HELDOUT = ARTIFACTS / "prompts" / "heldout.parquet"
+
+
+def benchmark(who: str, data: DataParams, teacher: TeacherParams, generate: GenerateParams, benchmark: BenchmarkParams) -> None:
+    """Benchmark one arm (a checkpoint), the teacher that the lock names, or the linear baseline."""
+    target = ARTIFACTS / "benchmark" / who
+    if who == "linear":
+        _linear(target, data, benchmark)
+    elif who == "teacher" and teacher.backend == "openai":
+        _endpoint(target, data, teacher, generate, benchmark)
+    else:
+        checkpoint = {"teacher": ARTIFACTS / "teacher", "base": ARTIFACTS / "base"}.get(who, ARTIFACTS / "students" / who)
+        benchmark_checkpoint(who, checkpoint, target, data, benchmark)
+
+
+def memo_directory(checkpoint_digest: str, data: DataParams, params: BenchmarkParams) -> Path:
+    """Where the result for exactly this model, held-out set, template and measurement is remembered."""
+    return STATE / "evaluations" / canonical_digest([checkpoint_digest, file_digest(HELDOUT), str(data), str(params)])[:32]
+
+
+def benchmark_checkpoint(who: str, checkpoint: Path, target: Path, data: DataParams, params: BenchmarkParams) -> None:
+    """Measure local weights, or give back what was measured for the very same thing before."""
+    digest = checkpoints.model_digest(checkpoints.checked_directory(checkpoint))
+    memo = memo_directory(digest, data, params)
+    if not (memo / "report.json").is_file():
+        _measure(who, checkpoint, digest, memo, data, params)
+    with replacing_directory(target) as folder:
+        shutil.copytree(memo, folder, dirs_exist_ok=True)
+
+
+def _measure(who: str, checkpoint: Path, digest: str, target: Path, data: DataParams, params: BenchmarkParams) -> None:
+    before = peak_memory_bytes()
+    tokenizer = checkpoints.load_tokenizer(checkpoint)
+    model = checkpoints.load_model(checkpoint, "bfloat16")
+    tokenizer.padding_side = "left"
+    model.generation_config.max_length = None
+    prompts, rendered = _heldout(data, tokenizer)
+    progress = Progress(f"benchmark@{who}", 2, "parts")
+    batch = generator(model, tokenizer, params.max_tokens)
+    size = (sum(p.numel() for p in model.parameters()), disk_bytes(checkpoint))
+    cost = measure_cost(lambda p: batch([p]), batch, rendered, params, size, before)
+    progress(1)
+    outcomes = run_benchmark(weights_model(model, tokenizer, params), prompts, rendered, data, params)
+    progress(2)
+    _write(target, who, outcomes, data, replace_memory(cost, before), digest, template_digest(data, tokenizer), "transformers-bf16", params)
+
+
+def replace_memory(cost: Cost, before: int) -> Cost:
+    """The peak after the whole benchmark, which the batches dominate."""
+    return replace(cost, peak_memory_bytes=max(cost.peak_memory_bytes, peak_memory_bytes() - before))
+
+
+def _heldout(data: DataParams, tokenizer: Any) -> tuple[list[Prompt], list[str]]:
+    prompts = read_records(HELDOUT, Prompt)
+    if len(prompts) < 2:
+        raise DataError(f"{len(prompts)} held-out rows; a benchmark needs at least 2, a decision some hundreds")
+    return prompts, [render(p, data, tokenizer) for p in prompts]
+
+
+def _linear(target: Path, data: DataParams, params: BenchmarkParams) -> None:
+    from redistill.linear import fit
+
+    if data.grammar is None:
+        raise ConfigError("benchmark@linear needs labels to learn; it has none for data.task: generation")
+    tokenizer = checkpoints.load_tokenizer(ARTIFACTS / "base")
+    before = peak_memory_bytes()
+    train_file = ARTIFACTS / "prompts" / "train.parquet"
+    predict = fit(read_records(train_file, Prompt), data.grammar, params.seed)
+    prompts, rendered = _heldout(data, tokenizer)
+    text_of = {r: p.text for p, r in zip(prompts, rendered, strict=True)}
+
+    def complete(asked: Sequence[str]) -> list[str]:
+        return predict([text_of[r] for r in asked])
+
+    def count(asked: Sequence[str]) -> int:
+        return sum(len(tokenizer(line)["input_ids"]) for line in complete(asked))
+
+    cost = measure_cost(lambda p: count([p]), count, rendered, params, (None, 0), before)
+    outcomes = run_benchmark(completion_model(complete), prompts, rendered, data, params)
+    _write(target, "linear", outcomes, data, cost, file_digest(train_file), template_digest(data, tokenizer), "transformers-bf16", params)
+
+
+def _endpoint(target: Path, data: DataParams, teacher: TeacherParams, generate: GenerateParams, params: BenchmarkParams) -> None:
+    from redistill.store import CompletionStore
+    from redistill.teacher.protocol import TeacherRequest
+    from tasks.generate import ask
+    from tasks.teacher import read_lock
+
+    lock = read_lock()
+    prompts, rendered = _heldout(data, checkpoints.load_tokenizer(ARTIFACTS / "base"))
+    greedy = replace(generate, temperature=0.0, top_k=0, samples=1, max_tokens=params.max_tokens)
+    by_text = {r: p for p, r in zip(prompts, rendered, strict=True)}
+
+    def complete(asked: Sequence[str]) -> list[str]:
+        # The teacher sees what serving sends it: the template's own text where it has a chat template of its own.
+        requests = [TeacherRequest(by_text[r].id, 0, by_text[r].messages, render(by_text[r], replace(data, format="plain")), by_text[r].slice) for r in asked]
+        store = CompletionStore(STATE / "store" / "completions.sqlite")
+        try:
+            return [a.text for a in ask(requests, lock, teacher, data, greedy, store)[0]]
+        finally:
+            store.close()
+
+    before = peak_memory_bytes()
+    cost = measure_cost(lambda p: len(complete([p])[0].split()), lambda ps: sum(len(c.split()) for c in complete(ps)), rendered, params, (None, 0), before)
+    outcomes = run_benchmark(completion_model(complete), prompts, rendered, data, params)
+    template = template_digest(data, checkpoints.load_tokenizer(ARTIFACTS / "base"))
+    _write(target, "teacher", outcomes, data, cost, lock.fingerprint.digest, template, "transformers-bf16", params)
+
+
+def _write(
+    target: Path, who: str, outcomes: Sequence[Outcome], data: DataParams, cost: Cost, digest: str, template: str, backend: str, params: BenchmarkParams
+) -> None:
+    identities = {"model": digest, "heldout": file_digest(HELDOUT), "template": template, "backend": backend}
+    report = summarise(who, outcomes, data.grammar, cost, identities, params)
+    with replacing_directory(target) as folder:
+        write_records(folder / "outcomes.parquet", Outcome, outcomes)
+        write_json(folder / "report.json", report_to_json(report))
+    print(f"[benchmark@{who}] exact match {report.exact_match.value:.3f}, F1 {report.f1.value:.3f}, n = {report.n}", flush=True)
+
+
+if __name__ == "__main__":
+    if "--checkpoint" in sys.argv:
+        from tasks.edge import run_on_checkpoint
+
+        run_on_checkpoint(benchmark_checkpoint)
+    else:
+        run(benchmark, "who")

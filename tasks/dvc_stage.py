@@ -1,0 +1,161 @@
+"""The only caller of DVC: one Prefect task runs one stage, in a process group of its own, with its log streamed.
+
+DVC decides whether a stage is already made. Its repository lock waits only seconds and has no wait flag, so every call
+goes through a file lock of ours; a second cycle waits there and says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from redistill.environment import child_environment
+from redistill.errors import RedistillError, StageError
+from redistill.progress import LINE
+from redistill.records import StageReceipt
+from tasks.edge import STATE
+
+CYCLE_LOCK = STATE / "cycle.lock"
+_RESTORED = re.compile(r"is cached - skipping run|Checking out outputs")
+_UNCHANGED = re.compile(r"didn't change, skipping")
+_NOISE = re.compile(r"^(Updating lock file|Generating lock file|Use `dvc push`|> python|Running stage|Verifying|\s*$|To track|\s*git add|To enable auto)")
+
+@contextlib.contextmanager
+def one_cycle(say: Callable[[str], None], timeout_s: float = 6 * 3600.0) -> Iterator[None]:
+    """Let one cycle at a time work in this project; a second one says that it waits, then waits.
+
+    Raises:
+        StageError: still waiting after ``timeout_s``.
+    """
+    CYCLE_LOCK.parent.mkdir(parents=True, exist_ok=True)
+    with open(CYCLE_LOCK, "a+", encoding="utf-8") as handle:
+        deadline, said = time.monotonic() + timeout_s, False
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not said:
+                    handle.seek(0)
+                    say(f"another cycle (process {handle.read().strip() or 'unknown'}) works in this project; waiting for it to end")
+                    said = True
+                if time.monotonic() > deadline:
+                    raise StageError(f"waited {timeout_s:.0f} s for another cycle to end; look at `redistill status`, then run again") from None
+                time.sleep(0.5)
+        handle.truncate(0)
+        handle.write(str(os.getpid()))
+        handle.flush()
+        yield
+
+
+def dvc(*arguments: str) -> str:
+    """Run one DVC command and return its standard output.
+
+    Raises:
+        StageError: it failed; carries its last lines.
+    """
+    done = subprocess.run([sys.executable, "-m", "dvc", *arguments], capture_output=True, text=True, env=child_environment(), check=False)
+    if done.returncode:
+        tail = tuple((done.stderr or done.stdout).strip().splitlines()[-5:])
+        raise StageError(f"dvc {' '.join(arguments)} failed: {' / '.join(tail)}", "dvc", done.returncode, tail)
+    return done.stdout
+
+
+def initialise() -> None:
+    """Make the directory a DVC project on first use; with git where there is git, without where there is none."""
+    if not Path(".dvc").is_dir():
+        dvc("init", "-q", *([] if Path(".git").exists() else ["--no-scm"]))
+
+
+class Plan:
+    """What DVC thinks is out of date, asked once a cycle; knows which stages are made from which."""
+
+    def __init__(self) -> None:
+        self.changed: set[str] = {k for k in json.loads(dvc("status", "--json") or "{}")}
+        lock = yaml.safe_load(Path("dvc.lock").read_text()) if Path("dvc.lock").is_file() else {}
+        self._stages: dict[str, Any] = (lock or {}).get("stages", {})
+        made_by = {out["path"]: name for name, s in self._stages.items() for out in s.get("outs", [])}
+        self._above = {
+            name: {made_by[p] for d in s.get("deps", []) for p in _parents(d["path"]) if p in made_by} for name, s in self._stages.items()
+        }
+
+    def still_made(self, stage: str) -> bool:
+        """True when neither the stage nor anything above it has changed; only then may its subprocess be saved."""
+        if stage in self.changed or stage not in self._stages:
+            return False
+        return all(self.still_made(above) for above in self._above[stage])
+
+    def touched(self, file: str) -> None:
+        """A file that stages read as params was rewritten since: those stages must be asked again."""
+        self.changed |= {name for name, s in self._stages.items() if file in s.get("params", {})}
+
+    def outs(self, stage: str) -> dict[str, str]:
+        return _outs(self._stages.get(stage, {}))
+
+
+def _parents(path: str) -> list[str]:
+    parts = path.split("/")
+    return ["/".join(parts[:i]) for i in range(1, len(parts) + 1)]
+
+
+def _outs(entry: dict[str, Any]) -> dict[str, str]:
+    return {o["path"]: o.get("md5", "") for o in entry.get("outs", [])}
+
+
+@task(task_run_name="{stage}", cache_policy=NO_CACHE)
+def run_stage(stage: str, plan: Plan, say: Callable[[str], None], progress: Callable[[str, int, int], None]) -> StageReceipt:
+    """Bring one stage up to date and say how: ran, restored from DVC's run cache, or unchanged.
+
+    Raises:
+        StageError: the stage ended with an error; carries its exit code and its last 30 log lines.
+    """
+    start = time.monotonic()
+    if plan.still_made(stage):
+        return StageReceipt(stage, "unchanged", plan.outs(stage), time.monotonic() - start)
+    lines: deque[str] = deque(maxlen=30)
+    outcome = "ran"
+    command = [sys.executable, "-m", "dvc", "repro", "--single-item", stage]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=child_environment(), start_new_session=True)
+    try:
+        assert process.stdout is not None
+        for raw in process.stdout:
+            line = raw.rstrip()
+            lines.append(line)
+            outcome = "unchanged" if _UNCHANGED.search(line) else "restored" if _RESTORED.search(line) else outcome
+            found = LINE.match(line)
+            if found:
+                progress(stage, int(found["done"]), int(found["total"]))
+            if not _NOISE.match(line):
+                say(line)
+        code = process.wait()
+    except BaseException:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        raise
+    if code:
+        raise _failed(stage, code, lines)
+    if outcome != "unchanged":
+        plan.changed.add(stage)
+    entry = yaml.safe_load(Path("dvc.lock").read_text())["stages"].get(stage, {})
+    return StageReceipt(stage, outcome, _outs(entry), time.monotonic() - start)  # type: ignore[arg-type]
+
+
+def _failed(stage: str, code: int, lines: deque[str]) -> RedistillError:
+    said = [line for line in lines if line.startswith("error: ")]
+    reason = said[-1].removeprefix("error: ") if said else "; its last lines: " + " / ".join(list(lines)[-4:])
+    return StageError(f"stage {stage} failed: {reason}", stage, code, tuple(lines))

@@ -1,0 +1,119 @@
+"""The edge of every stage: read params once, hand the function its slices, end with one clear line.
+
+``python -m tasks.generate`` runs a function whose parameters are typed slices of ``Params``. Which slice is found by
+type, so the function's signature is the list of what the stage depends on; a contract test holds ``dvc.yaml`` to it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import typing
+from collections.abc import Callable
+from pathlib import Path
+
+from redistill import config
+from redistill.errors import ConfigError, RedistillError
+
+ARTIFACTS = Path("artifacts")
+STATE = Path(".redistill")
+LOCK = Path("teacher.lock.json")
+
+SECTIONS: dict[type, str] = {
+    config.DataParams: "data",
+    config.IntakeParams: "intake",
+    config.TeacherParams: "teacher",
+    config.TuneTeacherParams: "tune_teacher",
+    config.GenerateParams: "generate",
+    config.ValidateParams: "validate",
+    config.ScoreParams: "score",
+    config.StudentParams: "student",
+    config.FinetuneCommonParams: "finetune.common",
+    config.ArmParams: "finetune.arms.{arm}",
+    config.BenchmarkParams: "benchmark",
+}
+
+_PR_SET_PDEATHSIG = 1
+
+
+def slices_of(function: Callable[..., None]) -> dict[str, str]:
+    """Argument name → params key, for the arguments of a stage function that are slices."""
+    hints = typing.get_type_hints(function)
+    return {name: SECTIONS[kind] for name, kind in hints.items() if kind in SECTIONS}
+
+
+def run(function: Callable[..., None], *names: str) -> None:
+    """Run a stage function from the command line; ``names`` are its positional arguments such as the arm.
+
+    Exit codes are DESIGN.md's; a traceback is shown only where ``REDISTILL_DEBUG`` is set.
+    """
+    die_with_parent()
+    keep_freed_memory()
+    try:
+        given = sys.argv[1:]
+        if len(given) != len(names):
+            raise ConfigError(f"usage: python -m {function.__module__} {' '.join(n.upper() for n in names)}".rstrip())
+        values: dict[str, object] = dict(zip(names, given, strict=True))
+        params = config.load_params()
+        for argument, key in slices_of(function).items():
+            values[argument] = _pick(params, key.format(**values))
+        function(**values)
+    except RedistillError as error:
+        if os.environ.get("REDISTILL_DEBUG"):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+def _pick(params: object, key: str) -> object:
+    for part in key.split("."):
+        params = params.get(part) if isinstance(params, dict) else getattr(params, part)
+        if params is None:
+            raise ConfigError(f"{key} is missing in params.yaml")
+    return params
+
+
+def die_with_parent() -> None:
+    """End with the process that started us: a killed flow must not leave a training run behind (Linux; best effort)."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc to keep freed blocks: returning and faulting in hundreds of megabytes a step costs a quarter of training.
+
+    Source: mallopt(3), M_TRIM_THRESHOLD, M_TOP_PAD and M_MMAP_MAX.
+    """
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None)
+        if hasattr(libc, "mallopt"):
+            for option, value in ((-1, 2**31 - 1), (-2, 256 << 20), (-4, 0)):
+                libc.mallopt(option, value)
+
+
+def work_directory(stage: str, *identity: object) -> Path:
+    """Where a stage works until it is done: named by what goes in, so that a resume finds its own and no other's."""
+    from redistill.records import canonical_digest
+
+    return STATE / "work" / f"{stage}-{canonical_digest([str(i) for i in identity])[:16]}"
+
+
+def run_on_checkpoint(function: Callable[..., None]) -> None:
+    """``--checkpoint DIR --out DIR --who NAME``: the same measurement for weights that no stage made."""
+    import argparse
+
+    parser = argparse.ArgumentParser(prog="python -m tasks.benchmark", description="Benchmark any checkpoint on the held-out rows.")
+    parser.add_argument("--checkpoint", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--who", default="champion")
+    given = parser.parse_args()
+    die_with_parent()
+    try:
+        params = config.load_params()
+        function(given.who, given.checkpoint, given.out, params.data, params.benchmark)
+    except RedistillError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

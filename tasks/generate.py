@@ -1,0 +1,111 @@
+"""Stage ``generate``: every pool and calibration prompt asked once, whatever happens in between."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from redistill.artifacts import read_records, replacing_directory, write_json, write_records, write_soft_targets
+from redistill.config import DataParams, GenerateParams, TeacherParams
+from redistill.errors import TeacherError
+from redistill.progress import Progress
+from redistill.prompting import encode, render
+from redistill.records import Prompt, SoftTargets, TeacherCompletion
+from redistill.soft_targets import from_listed
+from redistill.store import CompletionStore, request_key
+from redistill.teacher.protocol import Teacher, TeacherAnswer, TeacherRequest
+from tasks.edge import ARTIFACTS, STATE, run
+from tasks.teacher import LockedTeacher, open_teacher, read_lock
+
+
+def generate(data: DataParams, teacher: TeacherParams, generate: GenerateParams) -> None:
+    """Ask what is not in the store yet, then write completions and the soft targets that came with them."""
+    lock = read_lock()
+    prompts = [p for split in ("pool", "calibration") for p in read_records(ARTIFACTS / "prompts" / f"{split}.parquet", Prompt)]
+    requests = [
+        TeacherRequest(p.id, i, p.messages, render(p, data, lock.tokenizer), p.slice) for p in prompts for i in range(generate.samples)
+    ]
+    store = CompletionStore(STATE / "store" / "completions.sqlite")
+    try:
+        answers, asked = ask(requests, lock, teacher, data, generate, store)
+    finally:
+        store.close()
+    write(answers, asked, lock, generate)
+
+
+def ask(
+    requests: Sequence[TeacherRequest],
+    lock: LockedTeacher,
+    teacher: TeacherParams,
+    data: DataParams,
+    params: GenerateParams,
+    store: CompletionStore,
+) -> tuple[list[TeacherAnswer], int]:
+    """Answers in the order of the requests, and how many had to be asked for. The engine starts only if one is missing."""
+    keys = [request_key(lock.answers_from(r.slice), r, params) for r in requests]
+    found = {k: store.get(k, r) for k, r in zip(keys, requests, strict=True)}
+    missing = [(k, r) for k, r in dict(zip(keys, requests, strict=True)).items() if found[k] is None]
+    if missing:
+        progress = Progress("generate", len(requests), "prompts")
+        progress(len(requests) - len(missing))
+        engine = open_teacher(lock, teacher, data)
+        try:
+            _ask_missing(engine, missing, params, store, found, progress, len(requests))
+        finally:
+            engine.close()
+    answers = [found[k] for k in keys]
+    absent = sum(a is None for a in answers)
+    if absent:
+        raise TeacherError(f"the teacher left {absent} of {len(requests)} prompts unanswered; what came is stored, run again")
+    return [a for a in answers if a is not None], len(missing)
+
+
+def _ask_missing(
+    engine: Teacher, missing: Sequence[tuple[str, TeacherRequest]], params: GenerateParams, store: CompletionStore, found: dict[str, Any], progress: Progress, total: int
+) -> None:
+    done = total - len(missing)
+    # Prompts of similar length in one batch waste the least padding, longest first so that memory peaks early.
+    ordered = sorted(missing, key=lambda pair: -len(pair[1].prompt))
+    for start in range(0, len(ordered), params.batch_rows):
+        batch = ordered[start : start + params.batch_rows]
+        key_of = {(r.prompt_id, r.sample_index): k for k, r in batch}
+        waiting: list[tuple[str, TeacherAnswer]] = []
+        try:
+            for answer in engine.complete([r for _, r in batch], params):
+                key = key_of[answer.request.prompt_id, answer.request.sample_index]
+                waiting.append((key, answer))
+                found[key] = answer
+                done += 1
+                progress(done)
+                if len(waiting) >= 16:
+                    store.put(waiting)
+                    waiting = []
+        finally:
+            store.put(waiting)
+
+
+def write(answers: Sequence[TeacherAnswer], asked: int, lock: LockedTeacher, params: GenerateParams) -> None:
+    """Write completions, captured soft targets, and how much was asked for, as one directory."""
+    completions = [
+        TeacherCompletion(
+            a.request.prompt_id, a.request.sample_index, a.text, a.reasoning, a.token_ids, a.finish_reason, lock.answers_from(a.request.slice), a.mean_logprob
+        )
+        for a in answers
+    ]
+    captured = [_captured(a, lock.tokenizer, params.top_k) for a in answers if a.top_ids and a.token_ids and lock.tokenizer is not None]
+    with replacing_directory(ARTIFACTS / "completions") as folder:
+        write_records(folder / "completions.parquet", TeacherCompletion, completions)
+        write_soft_targets(folder / "captured.parquet", captured, lock.tokenizer_digest or "", lock.answers_from(""))
+        tokens = sum(len(a.token_ids) for a in answers)
+        write_json(folder / "summary.json", {"prompts": len(answers), "completion_tokens": tokens, "teacher": lock.answers_from("")})
+    print(f"[generate] {len(answers)} completions, {asked} asked for now, {len(answers) - asked} from the store", flush=True)
+
+
+def _captured(answer: TeacherAnswer, tokenizer: Any, k: int) -> SoftTargets:
+    prompt_ids = encode(answer.request.prompt, tokenizer)
+    ids = [*prompt_ids, *answer.token_ids]
+    return from_listed(answer.top_ids, answer.top_logprobs, ids, len(prompt_ids), k, (answer.request.prompt_id, answer.request.sample_index))
+
+
+if __name__ == "__main__":
+    run(generate)

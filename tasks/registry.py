@@ -1,0 +1,216 @@
+"""MLflow: one run a cycle, one version a student, aliases for what is live, evidence beside the weights."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from redistill import lineage
+from redistill.artifacts import file_digest, tree_digest
+from redistill.config import Params
+from redistill.errors import RegistryError
+from redistill.records import PromotionDecision, StageReceipt, TeacherFingerprint
+from tasks.edge import ARTIFACTS, LOCK, STATE
+
+_EVIDENCE_FILES = (LOCK, Path("sources.lock.json"), Path("dvc.lock"), Path("params.yaml"))
+
+
+def connect(params: Params) -> Any:
+    """An MLflow client on the project's store and experiment, both made on first use.
+
+    Raises:
+        RegistryError: the store cannot be reached.
+    """
+    import mlflow
+
+    (STATE / "mlflow").mkdir(parents=True, exist_ok=True)
+    mlflow.set_tracking_uri(lineage.tracking_uri(STATE))
+    client = mlflow.MlflowClient()
+    name = lineage.experiment(params.data.name)
+    try:
+        if client.get_experiment_by_name(name) is None:
+            client.create_experiment(name, artifact_location=lineage.artifact_root(STATE))
+        mlflow.set_experiment(name)
+    except mlflow.MlflowException as error:
+        raise RegistryError(f"MLflow at {lineage.tracking_uri(STATE)} cannot be used ({_first_line(error)}); start it, or unset MLFLOW_TRACKING_URI") from error
+    return client
+
+
+@task(task_run_name="open-run", cache_policy=NO_CACHE)
+def open_run(params: Params, cycle: str, reason: str, flow_run_id: str) -> str:
+    """Start the cycle's MLflow run and return its id."""
+    client = connect(params)
+    experiment = client.get_experiment_by_name(lineage.experiment(params.data.name))
+    tags = {
+        lineage.TAG_KIND: "cycle",
+        lineage.TAG_CYCLE: cycle,
+        lineage.TAG_REASON: reason,
+        lineage.TAG_FLOW_RUN: flow_run_id,
+        lineage.TAG_STARTED_BY: os.environ.get("REDISTILL_USER") or getpass.getuser(),
+        lineage.TAG_GIT: git_commit(),
+        lineage.TAG_STATUS: "running",
+    }
+    return str(client.create_run(experiment.experiment_id, tags=tags, run_name=cycle).info.run_id)
+
+
+@task(task_run_name="log-training", cache_policy=NO_CACHE)
+def log_training(params: Params, mlflow_run_id: str) -> None:
+    """Copy what the stages wrote as metrics files into the run: training curves and benchmark scores of every arm."""
+    from mlflow.entities import Metric
+
+    client = connect(params)
+    metrics = []
+    for file in sorted((ARTIFACTS / "students").glob("*.metrics.jsonl")):
+        arm = file.name.split(".")[0]
+        for line in file.read_text(encoding="utf-8").splitlines():
+            row = json.loads(line)
+            step = int(row.pop("step"))
+            metrics += [Metric(f"{arm}/{k}", float(v), 0, step) for k, v in row.items() if isinstance(v, int | float)]
+    for file in sorted((ARTIFACTS / "benchmark").glob("*/report.json")):
+        report = json.loads(file.read_text(encoding="utf-8"))
+        who = report["who"]
+        metrics += [Metric(f"{who}/exact_match", report["exact_match"]["value"], 0, 0), Metric(f"{who}/f1", report["f1"]["value"], 0, 0)]
+        metrics.append(Metric(f"{who}/latency_p50_s", report["cost"]["latency_p50_s"], 0, 0))
+    for start in range(0, len(metrics), 1000):
+        client.log_batch(mlflow_run_id, metrics=metrics[start : start + 1000])
+
+
+@task(task_run_name="register-challenger", cache_policy=NO_CACHE)
+def register(params: Params, mlflow_run_id: str, cycle: str, teacher: TeacherFingerprint) -> str:
+    """Register the candidate as ``challenger`` and return its version; the very same weights keep theirs."""
+    import mlflow
+
+    client = connect(params)
+    checkpoint = ARTIFACTS / "students" / params.promote.arm
+    digest = tree_digest(checkpoint)
+    name = params.data.name
+    version = version_with(client, name, digest)
+    if version is None:
+        with mlflow.start_run(run_id=mlflow_run_id):
+            info = mlflow.transformers.log_model(
+                transformers_model=str(checkpoint.absolute()),
+                task="text-generation",
+                name=lineage.MODEL_ARTIFACT,
+                pip_requirements=["transformers", "torch", "accelerate"],
+            )
+        _registered_model(client, name)
+        version = str(mlflow.register_model(info.model_uri, name, await_registration_for=60).version)
+        heldout = json.loads((ARTIFACTS / "benchmark" / params.promote.arm / "report.json").read_text(encoding="utf-8"))
+        tags = {
+            lineage.TAG_MODEL_DIGEST: digest,
+            lineage.TAG_CYCLE: cycle,
+            lineage.TAG_TEACHER: teacher.digest,
+            lineage.TAG_HELDOUT: heldout["heldout_digest"],
+            lineage.TAG_TEMPLATE: heldout["template_digest"],
+            lineage.TAG_DVC_LOCK: file_digest("dvc.lock"),
+            lineage.TAG_GIT: git_commit(),
+            lineage.TAG_MLFLOW_RUN: mlflow_run_id,
+        }
+        for key, value in tags.items():
+            client.set_model_version_tag(name, version, key, value)
+    client.set_registered_model_alias(name, lineage.CHALLENGER, version)
+    return version
+
+
+@task(task_run_name="attach-evidence", cache_policy=NO_CACHE)
+def attach_evidence(params: Params, mlflow_run_id: str, version: str, decision: PromotionDecision) -> None:
+    """Put report, outcomes, locks and params into the run, and bind them to the version by digest."""
+    client = connect(params)
+    bundle = STATE / "evidence" / mlflow_run_id
+    shutil.rmtree(bundle, ignore_errors=True)
+    (bundle / "benchmark").mkdir(parents=True)
+    for file in _EVIDENCE_FILES:
+        if file.is_file():
+            shutil.copy(file, bundle)
+    shutil.copytree(ARTIFACTS / "report", bundle / "report")
+    for folder in sorted((ARTIFACTS / "benchmark").iterdir()):
+        if folder.is_dir():
+            shutil.copytree(folder, bundle / "benchmark" / folder.name)
+    client.log_artifacts(mlflow_run_id, str(bundle), lineage.EVIDENCE)
+    digest = tree_digest(bundle)
+    name = params.data.name
+    for key, value in {
+        lineage.TAG_EVIDENCE: digest,
+        lineage.TAG_VERDICT: decision.verdict,
+        lineage.TAG_REASONS: " | ".join(decision.reasons)[:5000],
+        lineage.TAG_MLFLOW_RUN: mlflow_run_id,
+    }.items():
+        client.set_model_version_tag(name, version, key, value)
+    shutil.rmtree(bundle, ignore_errors=True)
+
+
+@task(task_run_name="move-aliases", cache_policy=NO_CACHE)
+def promote(params: Params, version: str) -> None:
+    """Make a version the champion; the old one becomes ``previous``. A second call changes nothing."""
+    client = connect(params)
+    name = params.data.name
+    live = alias(client, name, lineage.CHAMPION)
+    if live == version:
+        return
+    if live is not None:
+        client.set_registered_model_alias(name, lineage.PREVIOUS, live)
+    client.set_registered_model_alias(name, lineage.CHAMPION, version)
+
+
+@task(task_run_name="close-run", cache_policy=NO_CACHE)
+def close_run(params: Params, mlflow_run_id: str, receipts: Sequence[StageReceipt], raw_teacher: str, status: str) -> None:
+    """End the cycle's run; a completed one is what the watcher compares the teacher with."""
+    client = connect(params)
+    for receipt in receipts:
+        client.log_metric(mlflow_run_id, f"stage_seconds/{receipt.stage.replace('@', '/')}", receipt.seconds)
+    client.set_tag(mlflow_run_id, lineage.TAG_TEACHER_RAW, raw_teacher)
+    client.set_tag(mlflow_run_id, lineage.TAG_STATUS, status)
+    client.set_terminated(mlflow_run_id, "FINISHED" if status == "completed" else "FAILED")
+
+
+def alias(client: Any, name: str, which: str) -> str | None:
+    """The version behind an alias; None where there is none."""
+    import mlflow
+
+    try:
+        return str(client.get_model_version_by_alias(name, which).version)
+    except mlflow.MlflowException:
+        return None
+
+
+def version_with(client: Any, name: str, digest: str) -> str | None:
+    """The newest version with exactly these weights."""
+    found = client.search_model_versions(f"name = '{name}'")
+    same = [v for v in found if v.tags.get(lineage.TAG_MODEL_DIGEST) == digest]
+    return str(max(same, key=lambda v: int(v.version)).version) if same else None
+
+
+def last_completed(params: Params) -> dict[str, str] | None:
+    """Tags of the last cycle that ran to its end."""
+    client = connect(params)
+    experiment = client.get_experiment_by_name(lineage.experiment(params.data.name))
+    wanted = f"tags.`{lineage.TAG_STATUS}` = 'completed' AND tags.`{lineage.TAG_KIND}` = 'cycle'"
+    runs = client.search_runs([experiment.experiment_id], wanted, order_by=["attributes.start_time DESC"], max_results=1)
+    return dict(runs[0].data.tags) if runs else None
+
+
+def _registered_model(client: Any, name: str) -> None:
+    import mlflow
+
+    try:
+        client.get_registered_model(name)
+    except mlflow.MlflowException:
+        client.create_registered_model(name, description="Students that redistill trained on this data set; aliases say which is live.")
+
+
+def git_commit() -> str:
+    done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else "no git"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0][:200]

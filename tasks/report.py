@@ -1,0 +1,119 @@
+"""The report of a cycle: everything that its decision stands on, as ``report.json`` and one page."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from redistill.artifacts import read_json, read_records, replacing, tree_digest, write_json
+from redistill.config import Params
+from redistill.records import DroppedRow, Outcome, Prompt, PromotionDecision, Route, StageReceipt
+from tasks.edge import ARTIFACTS, LOCK
+from tasks.registry import git_commit
+
+REPORT = ARTIFACTS / "report"
+ORDER = ("teacher", "linear", "base", "gold", "sft", "kd")
+_EXAMPLES = 12
+
+
+@task(task_run_name="write-report", cache_policy=NO_CACHE)
+def write_report(
+    params: Params, cycle: str, version: str, decision: PromotionDecision, route: Route, receipts: Sequence[StageReceipt]
+) -> dict[str, Any]:
+    """Write ``report.json`` and ``index.html`` and return the former's content."""
+    from redistill.report import render
+
+    arms = {who: read_json(ARTIFACTS / "benchmark" / who / "report.json") for who in _measured()}
+    student, teacher = arms[params.promote.arm], arms["teacher"]
+    tree = {
+        "schema": 1,
+        "cycle": cycle,
+        "created_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        "data_name": params.data.name,
+        "candidate": params.promote.arm,
+        "model_version": version,
+        "decision": dataclasses.asdict(decision),
+        "route": {**dataclasses.asdict(route), "answers": route.answers},
+        "arms": arms,
+        "retention": {m: _ratio(student[m]["value"], teacher[m]["value"]) for m in ("exact_match", "f1")},
+        "governance": _governance(),
+        "examples": _examples(params),
+        "training": _curves(),
+        "stages": [{"stage": r.stage, "outcome": r.outcome, "seconds": round(r.seconds, 1)} for r in receipts],
+        "lineage": _lineage(),
+    }
+    tree = json.loads(json.dumps(tree, default=str))
+    write_json(REPORT / "report.json", tree)
+    with replacing(REPORT / "index.html") as temporary:
+        temporary.write_text(render(tree), encoding="utf-8")
+    return tree
+
+
+def _measured() -> list[str]:
+    there = [p.parent.name for p in (ARTIFACTS / "benchmark").glob("*/report.json")]
+    return sorted(there, key=lambda w: (ORDER.index(w) if w in ORDER else len(ORDER), w))
+
+
+def _ratio(student: float, teacher: float) -> float | None:
+    return student / teacher if teacher else None
+
+
+def _governance() -> dict[str, Any]:
+    """What was dropped before and after the teacher, and whether every planted row was caught."""
+    quarantine = read_records(ARTIFACTS / "prompts" / "quarantine.parquet", DroppedRow)
+    dropped = quarantine + read_records(ARTIFACTS / "validated" / "dropped.parquet", DroppedRow)
+    splits = [p for s in ("train", "dev", "pool", "calibration", "heldout") for p in read_records(ARTIFACTS / "prompts" / f"{s}.parquet", Prompt)]
+    return {
+        "intake": read_json(ARTIFACTS / "prompts" / "summary.json"),
+        "validate": read_json(ARTIFACTS / "validated" / "summary.json"),
+        "planted_caught": sum(d.planted is not None for d in quarantine),
+        "planted_passed": [p.source_id for p in splits if p.planted is not None],
+        "sample": [dataclasses.asdict(d) for d in dropped[:40]],
+        "licences": read_json(LOCK)["licence"],
+    }
+
+
+def _examples(params: Params) -> list[dict[str, Any]]:
+    """Held-out rows where student and teacher differ, both ways, in the order of the file."""
+    text = {p.id: p.text for p in read_records(ARTIFACTS / "prompts" / "heldout.parquet", Prompt)}
+    teacher = {o.doc_hash: o for o in read_records(ARTIFACTS / "benchmark" / "teacher" / "outcomes.parquet", Outcome)}
+    student = read_records(ARTIFACTS / "benchmark" / params.promote.arm / "outcomes.parquet", Outcome)
+    pairs = [(s, teacher[s.doc_hash]) for s in student if s.response != teacher[s.doc_hash].response]
+    picked = [p for p in pairs if p[0].exact][: _EXAMPLES // 3] + [p for p in pairs if not p[0].exact and p[1].exact][: _EXAMPLES // 3]
+    picked += [p for p in pairs if not p[0].exact and not p[1].exact][: _EXAMPLES - len(picked)]
+    return [
+        {"text": text[s.prompt_id], "slice": s.slice, "target": s.target, "teacher": t.response, "student": s.response,
+         "teacher_exact": t.exact, "student_exact": s.exact}
+        for s, t in picked
+    ]  # fmt: skip
+
+
+def _curves() -> dict[str, list[dict[str, float]]]:
+    curves = {}
+    for file in sorted((ARTIFACTS / "students").glob("*.metrics.jsonl")):
+        rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        keys = ("step", "loss", "kl_nats_per_token", "cross_entropy_nats_per_token")
+        curves[file.name.split(".")[0]] = [{k: float(r[k]) for k in keys if k in r} for r in rows if "loss" in r]
+    return curves
+
+
+def _lineage() -> dict[str, Any]:
+    """From the candidate back to every input digest."""
+    lock = read_json(LOCK)
+    stages = yaml.safe_load(Path("dvc.lock").read_text(encoding="utf-8"))["stages"]
+    return {
+        "git_commit": git_commit(),
+        "teacher": {"source": lock["source"], "current": lock["current"]["digest"], "answers_from": lock["answers_from"]},
+        "sources": read_json("sources.lock.json"),
+        "dvc_lock_sha256": tree_digest("dvc.lock"),
+        "params_sha256": tree_digest("params.yaml"),
+        "outs": {o["path"]: {"md5": o["md5"], "stage": name} for name, s in sorted(stages.items()) for o in s.get("outs", [])},
+    }

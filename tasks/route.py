@@ -1,0 +1,48 @@
+"""Set the route: the flag file that says who answers."""
+
+from __future__ import annotations
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from redistill.records import PromotionDecision, Route
+from redistill.routing import read_route, with_mode, write_route
+from tasks.champion import ChampionCheck
+from tasks.edge import ARTIFACTS
+
+FLAGS = ARTIFACTS / "route" / "flags.json"
+
+
+@task(task_run_name="route-to-teacher", cache_policy=NO_CACHE)
+def distrust(check: ChampionCheck) -> Route:
+    """Send traffic to the teacher at once: the live student no longer holds."""
+    route = with_mode(read_route(FLAGS), "teacher", None, f"champion version {check.version} no longer holds: {check.sentence}")
+    write_route(FLAGS, route)
+    return route
+
+
+def planned(decision: PromotionDecision, version: str, champion: ChampionCheck | None) -> Route:
+    """Where the route will point: the promoted student; on a hold the champion while it holds, else the teacher."""
+    old = read_route(FLAGS)
+    if decision.verdict == "promote":
+        new = with_mode(old, "student", version, f"version {version} was promoted")
+    elif champion is not None and champion.holds:
+        new = with_mode(old, "student", champion.version, f"champion version {champion.version} holds; the challenger did not pass")
+    else:
+        new = with_mode(old, "teacher", None, "no student has earned its place: " + decision.reasons[0])
+    same = FLAGS.is_file() and (new.mode, new.model_version, new.pin) == (old.mode, old.model_version, old.pin)
+    return old if same else new
+
+
+@task(task_run_name="set-route", cache_policy=NO_CACHE)
+def set_route(route: Route) -> Route:
+    """Write the planned route, but keep a pin that an operator has set meanwhile."""
+    now = read_route(FLAGS)
+    route = with_pin_of(route, now)
+    if route != now:
+        write_route(FLAGS, route)
+    return route
+
+
+def with_pin_of(route: Route, now: Route) -> Route:
+    return Route(now.pin, route.mode, route.model_version, route.reason, route.changed_at)

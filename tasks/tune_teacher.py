@@ -1,0 +1,64 @@
+"""Stage ``tune_teacher``: the raw teacher, taught the task's form on the labelled rows (optional)."""
+
+from __future__ import annotations
+
+import shutil
+
+from redistill import checkpoints
+from redistill.artifacts import file_digest, read_records, replacing_directory
+from redistill.config import DataParams, TeacherParams, TuneTeacherParams
+from redistill.progress import Progress
+from redistill.records import Prompt, canonical_digest
+from tasks.edge import ARTIFACTS, run, work_directory
+
+
+def tune_teacher(data: DataParams, teacher: TeacherParams, tune_teacher: TuneTeacherParams) -> None:
+    """Write the teacher's checkpoint: tuned and merged, or as it is; an endpoint leaves an empty directory.
+
+    A teacher is always a whole checkpoint with its own digest, so what answers is one thing that can be locked.
+    """
+    target = ARTIFACTS / "teacher"
+    if teacher.backend == "openai":
+        with replacing_directory(target) as folder:
+            (folder / "ENDPOINT").write_text(teacher.model + "\n", encoding="utf-8")
+        return
+    raw = checkpoints.resolve(teacher.model, teacher.revision)
+    if tune_teacher.method == "off":
+        with replacing_directory(target) as folder:
+            shutil.copytree(raw, folder, dirs_exist_ok=True)
+        return
+    _tune(raw, target, data, tune_teacher)
+
+
+def _tune(raw: object, target: object, data: DataParams, params: TuneTeacherParams) -> None:
+    from redistill.rows import gold_rows
+    from redistill.training import Recipe, to_example, train
+
+    file = ARTIFACTS / "prompts" / "train.parquet"
+    prompts = read_records(file, Prompt)
+    tokenizer = checkpoints.load_tokenizer(raw)  # type: ignore[arg-type]
+    examples = [to_example(row, tokenizer, None, 0.0, "completion") for row in gold_rows(prompts, data, tokenizer)]
+    steps = max(1, round(params.epochs * len(examples) / params.batch_size))
+    recipe = Recipe(
+        steps=steps,
+        batch_size=params.batch_size,
+        gradient_accumulation=1,
+        learning_rate=params.learning_rate,
+        warmup_share=params.warmup_share,
+        weight_decay=params.weight_decay,
+        seed=params.seed,
+        temperature=1.0,
+        save_every_steps=max(20, steps // 4),
+        lora=params.lora if params.method == "lora" else None,
+    )
+    identity = canonical_digest([str(params), str(data)])
+    work = work_directory("tune_teacher", file_digest(file), identity, checkpoints.model_digest(raw))  # type: ignore[arg-type]
+    model = train(checkpoints.load_model(raw), tokenizer, examples, recipe, work, Progress("tune_teacher", steps, "steps"))  # type: ignore[arg-type]
+    with replacing_directory(target) as folder:  # type: ignore[arg-type]
+        checkpoints.save_checkpoint(model, tokenizer, folder)
+        shutil.copy(work / "metrics.jsonl", folder / "metrics.jsonl")
+    shutil.rmtree(work, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    run(tune_teacher)

@@ -1,0 +1,70 @@
+"""Stage ``validate``: which completions may train a student, and whether the batch is fit to train on at all."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+
+from redistill import checkpoints
+from redistill.artifacts import read_records, replacing_directory, write_json, write_records
+from redistill.config import DataParams, GenerateParams, IntakeParams, ValidateParams
+from redistill.expectations import DerivedRow, check_batch
+from redistill.filters.completions import CompletionJudge
+from redistill.filters.personal_data import redact
+from redistill.progress import Progress
+from redistill.prompting import tokenizer_digest
+from redistill.records import Drop, DroppedRow, Keep, Prompt, TeacherCompletion, TrainingRow
+from redistill.rows import teacher_rows
+from tasks.edge import ARTIFACTS, run
+from tasks.teacher import read_lock
+
+
+def validate(data: DataParams, intake: IntakeParams, generate: GenerateParams, validate: ValidateParams) -> None:
+    """Judge each completion, then the batch; write kept rows, dropped rows with reasons, and Data Docs.
+
+    Raises:
+        DataError: a batch rule failed; nothing is written but the quarantine's reasons in the message.
+    """
+    prompts = {p.id: p for split in ("pool", "calibration") for p in read_records(ARTIFACTS / "prompts" / f"{split}.parquet", Prompt)}
+    pool = {p.id for p in read_records(ARTIFACTS / "prompts" / "pool.parquet", Prompt)}
+    judge = CompletionJudge(data.grammar, read_records(ARTIFACTS / "prompts" / "heldout.parquet", Prompt), validate, intake, generate)
+    samples: dict[str, list[TeacherCompletion]] = defaultdict(list)
+    for completion in read_records(ARTIFACTS / "completions" / "completions.parquet", TeacherCompletion):
+        samples[completion.prompt_id].append(completion)
+    progress = Progress("validate", len(samples), "prompts")
+    verdicts: list[tuple[Prompt, TeacherCompletion, Keep | Drop]] = []
+    for done, (prompt_id, given) in enumerate(samples.items(), 1):
+        verdicts += [(prompts[prompt_id], c, v) for c, v in judge.judge(prompts[prompt_id], given)]
+        progress(done)
+    tokenizer = checkpoints.load_tokenizer(ARTIFACTS / "base")
+    same = read_lock().tokenizer_digest == tokenizer_digest(tokenizer)
+    kept = [(p, c) for p, c, v in verdicts if isinstance(v, Keep)]
+    rows = teacher_rows(kept, data, tokenizer, same)
+    derived = [_derived(p, c, v, data) for p, c, v in verdicts]
+    dropped = [_dropped(p, c, v) for p, c, v in verdicts if isinstance(v, Drop)]
+    with replacing_directory(ARTIFACTS / "data_docs") as docs:
+        rules = check_batch(derived, validate, generate.max_tokens, docs)
+    with replacing_directory(ARTIFACTS / "validated") as folder:
+        write_records(folder / "kept.parquet", TrainingRow, [r for r in rows if r.prompt_id in pool])
+        write_records(folder / "calibration.parquet", TrainingRow, [r for r in rows if r.prompt_id not in pool])
+        write_records(folder / "dropped.parquet", DroppedRow, dropped)
+        reasons = Counter((d.filter, d.reason) for d in dropped)
+        counts = [{"filter": f, "reason": r, "rows": n} for (f, r), n in sorted(reasons.items())]
+        write_json(folder / "summary.json", {"judged": len(verdicts), "kept": len(rows), "dropped": counts, "rules": rules})
+    print(f"[validate] kept {len(rows)} of {len(verdicts)} completions", flush=True)
+
+
+def _derived(prompt: Prompt, completion: TeacherCompletion, verdict: Keep | Drop, data: DataParams) -> DerivedRow:
+    kept = isinstance(verdict, Keep)
+    labels = len(data.grammar.parse(completion.text).labels) if kept and data.grammar else 0
+    length = len(completion.token_ids) or len(completion.text.split())
+    return DerivedRow(f"{prompt.id}/{completion.sample_index}", kept, length, completion.mean_logprob, labels, completion.teacher)
+
+
+def _dropped(prompt: Prompt, completion: TeacherCompletion, verdict: Drop) -> DroppedRow:
+    return DroppedRow(
+        prompt.id, prompt.source_id, "validate", verdict.filter, verdict.reason, redact(completion.text)[:200], prompt.slice, prompt.planted
+    )
+
+
+if __name__ == "__main__":
+    run(validate)

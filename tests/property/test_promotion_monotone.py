@@ -1,0 +1,85 @@
+"""Promotion is monotone in evidence: more right answers of the student never take a promotion away."""
+
+from __future__ import annotations
+
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+
+from redistill.config import PromoteParams
+from redistill.promotion import Evidence, decide
+from redistill.records import Cost, EvalReport, Outcome, PromotionDecision
+from redistill.statistics import PairedCounts, difference_interval, score_test, share
+
+PARAMS = st.builds(PromoteParams, margin=st.sampled_from([0.02, 0.05, 0.1, 0.3]), alpha=st.sampled_from([0.01, 0.05, 0.2]))
+KINDS = st.lists(
+    st.sampled_from([(1, 1, 1)] * 6 + [(0, 0, 0)] * 3 + [(a, b, c) for a in (0, 1) for b in (0, 1) for c in (0, 1)]),
+    min_size=2,
+    max_size=250,
+)
+"""(student, teacher, champion) right on one row; mostly they agree, as real models do."""
+
+TABLES = st.integers(2, 2000).flatmap(
+    lambda n: st.integers(0, n).flatmap(lambda b: st.integers(0, n - b).map(lambda c: PairedCounts(n, b, c)))
+)
+
+
+def evidence(exact: list[int], *, large: bool = False) -> Evidence:
+    outcomes = [Outcome(f"id{i}", f"doc{i}", f"p{i}", "s", "x", "x" if e else "y", bool(e), e, 1 - e, 1 - e) for i, e in enumerate(exact)]
+    score = share(sum(exact), len(exact))
+    cost = Cost(0.2 if large else 0.1, 0.3, 10.0, 200 if large else 100, 1, 1)
+    return EvalReport("x", "d", "h", "t", len(exact), score, score, {}, {}, cost, 0, "hf"), outcomes
+
+
+def judge(student: list[int], teacher: list[int], champion: list[int] | None, params: PromoteParams) -> PromotionDecision:
+    return decide(*evidence(student), evidence(teacher, large=True), None if champion is None else evidence(champion), None, params)
+
+
+@settings(deadline=None, max_examples=150)
+@given(KINDS, st.booleans(), PARAMS, st.data())
+def test_one_more_right_answer_never_turns_promote_into_hold(
+    kinds: list[tuple[int, int, int]], live: bool, params: PromoteParams, data: st.DataObject
+) -> None:
+    student, teacher, champion = ([kind[i] for kind in kinds] for i in range(3))
+    wrong = [i for i, right in enumerate(student) if not right]
+    assume(wrong)
+    row = data.draw(st.sampled_from(wrong))
+    before = judge(student, teacher, champion if live else None, params)
+    after = judge([*student[:row], 1, *student[row + 1 :]], teacher, champion if live else None, params)
+    assert not (before.verdict == "promote" and after.verdict == "hold")
+    for old, new in zip(before.gates, after.gates, strict=True):
+        assert new.passed or not old.passed
+
+
+@settings(deadline=None, max_examples=150)
+@given(KINDS, PARAMS, st.integers(2, 4))
+def test_the_same_evidence_several_times_over_never_takes_a_promotion_away(
+    kinds: list[tuple[int, int, int]], params: PromoteParams, times: int
+) -> None:
+    student, teacher = [k[0] for k in kinds], [k[1] for k in kinds]
+    if judge(student, teacher, None, params).verdict == "promote":
+        assert judge(student * times, teacher * times, None, params).verdict == "promote"
+
+
+@settings(deadline=None, max_examples=150)
+@given(KINDS, st.booleans(), PARAMS)
+def test_a_decision_explains_itself(kinds: list[tuple[int, int, int]], live: bool, params: PromoteParams) -> None:
+    student, teacher, champion = ([kind[i] for kind in kinds] for i in range(3))
+    decision = judge(student, teacher, champion if live else None, params)
+    failing = tuple(g.sentence for g in decision.gates if not g.passed)
+    assert (decision.verdict == "promote") == (not failing)
+    assert decision.reasons == (failing or tuple(g.sentence for g in decision.gates))
+    assert (decision.more_rows > 0) == any("more held-out rows" in s for s in failing)
+    assert len({g.name for g in decision.gates}) == len(decision.gates) == 3 + live
+    assert judge(student, teacher, champion if live else None, params) == decision
+
+
+@settings(deadline=None, max_examples=300)
+@given(TABLES, st.sampled_from([0.02, 0.05, 0.1, 0.3]), st.sampled_from([0.01, 0.05, 0.2]))
+@example(PairedCounts(2, 0, 0), 0.05, 0.05)
+@example(PairedCounts(2000, 2000, 0), 0.02, 0.01)
+@example(PairedCounts(2000, 0, 2000), 0.02, 0.01)
+def test_test_and_interval_never_contradict(counts: PairedCounts, margin: float, alpha: float) -> None:
+    p, interval = score_test(counts, margin), difference_interval(counts, 2 * alpha)
+    assert 0.0 <= p <= 1.0 and -1.0 <= interval.low <= counts.difference <= interval.high <= 1.0
+    assume(abs(p - alpha) > 1e-9)
+    assert (p < alpha) == (interval.low > -margin)

@@ -1,0 +1,201 @@
+"""The training loop on a tiny model: shift, one normalisation, weights, binding, resume (KD rules 1, 2, 8 and 12)."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import TrainingArguments
+
+from redistill.checkpoints import load_model, load_tokenizer
+from redistill.errors import DataError
+from redistill.losses import IGNORE, TokenTargets
+from redistill.records import SoftTargets
+from redistill.training import DistillTrainer, Example, ExampleData, collate, to_example
+from tests.dense import dense
+from tests.tiny import examples_of, sequence, soft_of, training_rows, weights
+
+UNCOUNTED = "transformers' Trainer counts labels[:, 1:]; ours are shifted already, so each row's token 1 is supervised but not counted"
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_model_dir: Path):
+    return load_tokenizer(tiny_model_dir)
+
+
+@pytest.fixture
+def model(tiny_model_dir: Path):
+    return load_model(tiny_model_dir)
+
+
+def trainer_for(
+    model, examples, tokenizer, work: Path, *, batch: int = 8, accumulation: int = 1, temperature: float = 1.0
+) -> DistillTrainer:
+    """One plain SGD step of rate 1 in float32, without clipping: what the weights lose is the gradient."""
+    arguments = TrainingArguments(
+        output_dir=str(work),
+        max_steps=1,
+        per_device_train_batch_size=batch,
+        gradient_accumulation_steps=accumulation,
+        learning_rate=1.0,
+        lr_scheduler_type="constant",
+        optim="sgd",
+        max_grad_norm=0.0,
+        bf16=False,
+        use_cpu=True,
+        remove_unused_columns=False,
+        label_names=["labels"],
+        save_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+    )
+    return DistillTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=ExampleData(examples),
+        data_collator=lambda rows: collate(rows, tokenizer.pad_token_id, temperature),
+        temperature=temperature,
+    )
+
+
+def step_of(model, examples, tokenizer, work: Path, **kwargs) -> dict[str, torch.Tensor]:
+    before = weights(model)
+    trainer_for(model, examples, tokenizer, work, **kwargs).train()
+    return {name: before[name] - value for name, value in weights(model).items()}
+
+
+def gradient_by_hand(model, examples, tokenizer) -> dict[str, torch.Tensor]:
+    """One sequence at a time through the dense reference, divided once by the number of supervised tokens."""
+    model.train()
+    model.zero_grad()
+    supervised = 0
+    for example in examples:
+        batch = collate([{"example": example}], tokenizer.pad_token_id, 1.0)
+        chosen = batch["labels"] != IGNORE
+        hidden = model.get_decoder()(input_ids=batch["input_ids"]).last_hidden_state[chosen]
+        targets = TokenTargets(*(batch[name][chosen] for name in ("labels", "top_ids", "top_p", "kd", "ce")))
+        expected = dense(hidden, model.lm_head.weight, targets)
+        torch.autograd.backward([hidden, model.lm_head.weight], [expected.grad_hidden.float(), expected.grad_head.float()])
+        supervised += int(((example.ce_weight_L > 0) | (example.kd_weight_L > 0)).sum())
+    return {name: value.grad / supervised for name, value in model.named_parameters()}
+
+
+def largest_difference(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
+    assert a.keys() == b.keys()
+    return max(((a[n] - b[n]).norm() / b[n].norm()).item() for n in a)
+
+
+def test_hard_loss_is_the_models_own(model, tokenizer, tmp_path: Path) -> None:
+    """Rule 1 against transformers: the shift, the padding and the mean over supervised tokens."""
+    rows = training_rows(tokenizer, 5)
+    examples = [to_example(r, tokenizer, None, 0.5, "completion") for r in rows]
+    batch = collate([{"example": e} for e in examples], tokenizer.pad_token_id, 1.0)
+    labels = torch.full_like(batch["input_ids"], IGNORE)
+    for i, row in enumerate(rows):
+        ids = sequence(row, tokenizer)
+        labels[i, len(ids) - len(row.completion_ids) : len(ids)] = torch.tensor(row.completion_ids)
+    expected = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], labels=labels).loss
+    loss = trainer_for(model, examples, tokenizer, tmp_path).compute_loss(model, batch)
+    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+@pytest.mark.parametrize("first", [1, 4])
+def test_a_student_that_is_its_teacher_has_nothing_to_learn(model, tokenizer, tmp_path: Path, temperature: float, first: int) -> None:
+    """Rule 1 for soft targets: in place they give 0; one step off, what the dense reference says."""
+    rows = training_rows(tokenizer, 3)
+    softs = [soft_of(model, r, tokenizer, first) for r in rows]
+    trainer = trainer_for(model, [], tokenizer, tmp_path, temperature=temperature)
+
+    def batch_of(targets):
+        examples = [to_example(r, tokenizer, s, 1.0, "all") for r, s in zip(rows, targets, strict=True)]
+        return collate([{"example": e} for e in examples], tokenizer.pad_token_id, temperature)
+
+    def off_by_one(s: SoftTargets) -> SoftTargets:
+        moved = {name: np.roll(getattr(s, name), 1, axis=0) for name in ("top_ids_TK", "top_logprobs_TK", "tail_T", "entropy_T")}
+        return dataclasses.replace(s, **moved, log_z={t: np.roll(z, 1) for t, z in s.log_z.items()})
+
+    loss = trainer.compute_loss(model, batch_of(softs))
+    loss.backward()
+    assert loss.item() == pytest.approx(0.0, abs=1e-5)
+    assert max(p.grad.abs().max().item() for p in model.parameters()) < 1e-5
+    batch = batch_of([off_by_one(s) for s in softs])
+    chosen = batch["labels"] != IGNORE
+    hidden = model.get_decoder()(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).last_hidden_state[chosen]
+    targets = TokenTargets(*(batch[name][chosen] for name in ("labels", "top_ids", "top_p", "kd", "ce")))
+    expected = dense(hidden, model.lm_head.weight, targets, temperature).total / chosen.sum()
+    assert expected > 0.05
+    assert trainer.compute_loss(model, batch).item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("supervise", ["completion", "all"])
+def test_normalised_once(tiny_model_dir: Path, model, tokenizer, tmp_path: Path, supervise: str, request) -> None:
+    """Rule 2: 4 × 2 equals 1 × 8 equals the gradient of the sum over all eight rows divided once.
+
+    The gradient is read off the weights, w − (w − g): where a norm's w is 1 and g some 0.003, float32 leaves it 1e-5 relative.
+    """
+    if supervise == "all":
+        request.applymarker(pytest.mark.xfail(strict=True, reason=UNCOUNTED))
+    examples = examples_of(model, tokenizer, 8, supervise=supervise)
+    whole = step_of(load_model(tiny_model_dir), examples, tokenizer, tmp_path / "whole", batch=8)
+    parts = step_of(load_model(tiny_model_dir), examples, tokenizer, tmp_path / "parts", batch=2, accumulation=4)
+    assert largest_difference(parts, whole) < 1e-4
+    assert largest_difference(whole, gradient_by_hand(model, examples, tokenizer)) < 1e-4
+
+
+@pytest.mark.xfail(strict=True, reason=UNCOUNTED)
+def test_one_token_answers_to_one_token_prompts(model, tokenizer, tmp_path: Path) -> None:
+    """The smallest rows there are: one supervised token each, at the first place that can be supervised."""
+    examples = [Example(np.array([5, 6]), np.array([0, 1], np.float32), np.zeros(2, np.float32), None)] * 2
+    assert all(torch.isfinite(g).all() for g in step_of(model, examples, tokenizer, tmp_path, batch=2).values())
+
+
+def test_weights_of_gold_and_teacher_rows(model, tokenizer) -> None:
+    row = training_rows(tokenizer, 1)[0]
+    soft = soft_of(model, row, tokenizer)
+    start, size = len(soft.token_ids_L) - len(row.completion_ids), len(soft.token_ids_L)
+    ones = np.r_[np.zeros(start), np.ones(size - start)]
+    for gold in (to_example(row, tokenizer, None, 0.7, "completion"), to_example(row, tokenizer, soft, 0.0, "all")):
+        assert gold.soft is None and gold.input_ids_L.tolist() == soft.token_ids_L.tolist()
+        np.testing.assert_array_equal(gold.ce_weight_L, ones)
+        np.testing.assert_array_equal(gold.kd_weight_L, np.zeros(size))
+    taught = to_example(row, tokenizer, soft, 0.7, "completion")
+    np.testing.assert_allclose(taught.ce_weight_L, 0.3 * ones, rtol=1e-6)
+    np.testing.assert_allclose(taught.kd_weight_L, 0.7 * ones, rtol=1e-6)
+    everything = to_example(row, tokenizer, soft, 0.7, "all")
+    np.testing.assert_allclose(everything.ce_weight_L, 0.3 * ones, rtol=1e-6)
+    np.testing.assert_allclose(everything.kd_weight_L, np.r_[0.0, np.full(size - 1, 0.7)], rtol=1e-6)
+    late = to_example(row, tokenizer, soft_of(model, row, tokenizer, first=start + 2), 0.7, "all")
+    np.testing.assert_allclose(late.kd_weight_L, np.r_[np.zeros(start + 2), np.full(size - start - 2, 0.7)], rtol=1e-6)
+
+
+def test_batch_is_padded_and_shifted_as_one(model, tokenizer) -> None:
+    examples = examples_of(model, tokenizer, 4)
+    batch = collate([{"example": e} for e in examples], tokenizer.pad_token_id, 1.0)
+    for i, e in enumerate(examples):
+        size = len(e.input_ids_L)
+        assert batch["attention_mask"][i].sum() == size
+        assert torch.all(batch["labels"][i, size - 1 :] == IGNORE) and torch.all(batch["input_ids"][i, size:] == tokenizer.pad_token_id)
+        t = size - 3
+        assert batch["labels"][i, t] == e.input_ids_L[t + 1]
+        if e.soft is not None:
+            place = t + 1 - e.soft.first
+            assert batch["top_ids"][i, t].tolist() == e.soft.top_ids_TK[place].tolist()
+            np.testing.assert_allclose(batch["top_p"][i, t], np.exp(e.soft.top_logprobs_TK[place]), rtol=1e-6)
+    with pytest.raises(ValueError, match="needs the stored log Z_T"):
+        collate([{"example": examples[1]}], tokenizer.pad_token_id, 1.5)
+
+
+def test_soft_targets_of_other_tokens_are_refused(model, tokenizer) -> None:
+    rows = training_rows(tokenizer, 2)
+    with pytest.raises(DataError, match="made for other token ids than the row has"):
+        to_example(rows[1], tokenizer, soft_of(model, rows[0], tokenizer), 0.5, "completion")
+    one_token = dataclasses.replace(rows[0], completion_ids=(*rows[0].completion_ids[:-1], rows[0].completion_ids[-1] + 1))
+    with pytest.raises(DataError, match="run score again"):
+        to_example(one_token, tokenizer, soft_of(model, rows[0], tokenizer), 0.5, "completion")
+    with pytest.raises(DataError, match="more than 8; lower intake.max_chars"):
+        to_example(rows[0], tokenizer, None, 0.5, "completion", max_tokens=8)
