@@ -29,6 +29,11 @@ DEFAULTS = {
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
     "PREFECT_LOGGING_EXTRA_LOGGERS": "redistill",
     "GIT_PYTHON_REFRESH": "quiet",
+    # Bars of several libraries, redrawn in a log file, hide the one line of progress that is ours.
+    "TQDM_DISABLE": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "LMEVAL_LOG_LEVEL": "WARNING",
 }
 """What a user may override: ``HF_HUB_OFFLINE=0`` lets hub ids be fetched."""
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from redistill.config import LoraParams
 from redistill.errors import DataError
@@ -232,6 +232,7 @@ def train(model: Any, tokenizer: Any, examples: Sequence[Example], recipe: Recip
         callbacks=[MetricsFile(work / "metrics.jsonl", progress)],
         temperature=recipe.temperature,
     )
+    trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=newest_checkpoint(work))
     model = trainer.accelerator.unwrap_model(trainer.model)
     return (model.merge_and_unload() if recipe.lora is not None else model).eval()

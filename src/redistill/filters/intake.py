@@ -45,9 +45,19 @@ def judge_row(prompt: Prompt, params: IntakeParams) -> Keep | Drop:
 
 def redacted(text: str) -> str:
     """What a quarantine may hold of a text: no personal data, secrets or insults, and 200 characters at most."""
-    # Ends are cut after redaction, so that no half card number is left; a pasted megabyte is not read whole for that.
-    safe = profanity.mask(personal_data.redact(text[:_LOOKED_AT_CHARS]))
-    return safe if len(safe) <= _REDACTED_CHARS else safe[: _REDACTED_CHARS - 1] + "…"
+    # Cut after redaction, so that no half card number is left; but a pasted megabyte is not read whole for that.
+    safe = _clean(text[:_LOOKED_AT_CHARS])
+    if len(safe) <= _REDACTED_CHARS:
+        return safe
+    # A cut can make a word of what was part of one, and its replacement is a little longer.
+    return _clean(safe[: _REDACTED_CHARS - 10])[: _REDACTED_CHARS - 1] + "…"
+
+
+def _clean(text: str) -> str:
+    # Each of the two can lay bare what was glued to its findings and escaped the other.
+    while (safer := profanity.mask(personal_data.redact(text))) != text:
+        text = safer
+    return text
 
 
 def _objections(prompt: Prompt, params: IntakeParams) -> Iterator[Keep | Drop]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 _NOT_WORD = re.compile(r"[\W_]+")
@@ -47,10 +47,11 @@ class NearDuplicates:
 
     def add(self, key: Hashable, text: str) -> None:
         number = len(self._keys)
+        grams, sketch = _sketch(text)
         self._keys.append(key)
-        self._shingles.append(shingles(text))
+        self._shingles.append(grams)
         self._exact.setdefault(canonical(text), number)
-        self._lsh.insert(number, _minhash(self._shingles[number]), check_duplication=False)
+        self._lsh.insert(number, sketch, check_duplication=False)
 
     def match(self, text: str, threshold: float | None = None) -> Hashable | None:
         """The key of the likest text at or above the threshold, the earliest of equals; None when there is none.
@@ -65,8 +66,8 @@ class NearDuplicates:
             return self._keys[same]
         if not self._keys:
             return None
-        mine = shingles(text)
-        scored = [(-jaccard(mine, self._shingles[n]), n) for n in self._lsh.query(_minhash(mine))]
+        grams, sketch = _sketch(text)
+        scored = [(-jaccard(grams, self._shingles[n]), n) for n in self._lsh.query(sketch)]
         best = min(scored, default=(0.0, -1))
         return self._keys[best[1]] if best[0] < 0 and -best[0] >= limit else None
 
@@ -80,10 +81,13 @@ def _bands(threshold: float) -> int:
     return _PERMUTATIONS
 
 
-def _minhash(grams: frozenset[str]) -> Any:
+# A row is looked up in several indexes one after the other, and then added to one of them.
+@lru_cache(maxsize=4)
+def _sketch(text: str) -> tuple[frozenset[str], Any]:
+    grams = shingles(text)
     sketch = _empty_sketch().copy()
     sketch.update_batch([gram.encode("utf-8", "surrogatepass") for gram in sorted(grams)])
-    return sketch
+    return grams, sketch
 
 
 @cache

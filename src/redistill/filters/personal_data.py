@@ -83,10 +83,17 @@ def redact(text: str, findings: Iterable[Finding] | None = None) -> str:
 
     Every other place where a found value stands is replaced too: a card number glued to letters is no less a card number.
     """
-    if findings is None:
-        from redistill.filters import secrets
+    if findings is not None:
+        return _replaced(text, findings)
+    from redistill.filters import secrets
 
-        findings = [*secrets.find(text), *find(text)]
+    # What was glued to a finding, and no word of its own, may be one once the finding is gone.
+    while found := [*secrets.find(text), *find(text)]:
+        text = _replaced(text, found)
+    return text
+
+
+def _replaced(text: str, findings: Iterable[Finding]) -> str:
     spans = {(f.start, f.end, _TOKENS.get(f.kind, "[SECRET]")) for f in findings}
     for value, token in {(text[start:end], token) for start, end, token in spans if end - start >= 6}:
         spans |= {(m.start(), m.end(), token) for m in re.finditer(re.escape(value), text)}

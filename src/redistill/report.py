@@ -1,0 +1,194 @@
+"""The page of a cycle: the tree of ``report.json`` as one HTML file that opens offline.
+
+The tree is shown, never judged again: verdict, gates and intervals were made elsewhere. Parts that a cycle does not have
+(a linear arm, an endpoint's parameters, curves) are left out or become a dash. Template and style stand in
+``report.html.j2``; it escapes all it is given, and forbids the browser any request or script.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import difflib
+import math
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from importlib.resources import files
+from itertools import chain, zip_longest
+from typing import Any
+
+from jinja2 import ChainableUndefined, Environment
+from markupsafe import Markup, escape
+
+from redistill.report_plots import Point, curves, forest, scatter
+
+DASH = "–"
+_QUARANTINED = 8
+_CURVES = {"loss": "Training loss", "kl_nats_per_token": "KL to the teacher, nats per token"}
+_METRICS = {"exact_match": "Exact match", "f1": "F1"}
+_GATE_UNITS = {"smaller": (1e-6, "\u00a0M", "<"), "faster": (1e3, "\u00a0ms", "<")}
+
+
+def render(report: dict[str, Any]) -> str:
+    """The whole page.
+
+    It must not be the reason why a cycle of hours ends without a report, so what is missing or no number is a dash.
+    """
+    arms: dict[str, Any] = report.get("arms") or {}
+    candidate = str(report.get("candidate"))
+    environment = Environment(autoescape=True, undefined=ChainableUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters.update(number=number, words=words, moment=moment, duration=duration, differing=differing, limits=limits)
+    template = environment.from_string(files("redistill").joinpath("report.html.j2").read_text(encoding="utf-8"))
+    governance = report.get("governance") or {}
+    return template.render(
+        {**report, "arms": arms, "governance": governance},
+        student=arms.get(candidate) or {},
+        teacher=arms.get("teacher") or {},
+        roles={name: role(name, candidate) for name in arms},
+        gates=[gate(g) for g in (report.get("decision") or {}).get("gates") or ()],
+        fields=_names(arms, "fields"),
+        slices=_names(arms, "slices"),
+        forests=forests_of(arms, candidate),
+        scatters=[
+            scatter_of(arms, candidate, "latency_p50_s", 1e3, "Latency at the median, ms"),
+            scatter_of(arms, candidate, "parameters", 1e-6, "Parameters, millions"),
+        ],
+        curves=[c for key in _CURVES if (c := curves_of(report.get("training") or {}, candidate, key))],
+        quarantined=varied(governance.get("sample") or (), _QUARANTINED),
+    )
+
+
+def number(value: Any, scale: float = 1.0, digits: int = 1) -> str:
+    """A number as people read it: thousands separated, a true minus, and a dash for whatever is no finite number."""
+    found = _finite(value)
+    return DASH if found is None else f"{found * scale:z,.{digits}f}".replace("-", "\u2212")
+
+
+def words(name: Any) -> str:
+    """A name from the code as words."""
+    return str(name).replace("_", " ")
+
+
+def moment(value: Any) -> str:
+    """A date and time as people write it; anything that is none stays as it is."""
+    try:
+        return dt.datetime.fromisoformat(str(value)).strftime("%-d %B %Y, %H:%M %Z").strip()
+    except ValueError:
+        return str(value)
+
+
+def duration(seconds: Any) -> str:
+    """Hours, minutes and seconds; the two that matter."""
+    found = _finite(seconds)
+    if found is None:
+        return DASH
+    minutes, rest = divmod(round(found), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{found:.1f} s"
+
+
+def limits(bounds: dict[str, Any] | None) -> str:
+    """The limits of a batch rule."""
+    low, high = (bounds or {}).get("min_value"), (bounds or {}).get("max_value")
+    if low is not None and high is not None:
+        return f"{low} to {high}"
+    return f"at least {low}" if low is not None else f"at most {high}" if high is not None else DASH
+
+
+def gate(tree: dict[str, Any]) -> dict[str, Any]:
+    """A gate's numbers in its own unit: p-values bare, parameters in millions, latency in ms, intervals in points."""
+    name, interval = str(tree["name"]), tree.get("interval")
+    scale, unit, relation = _GATE_UNITS.get(name, (None, "", "≤"))
+    value, limit = (_significant(tree.get(k)) if scale is None else number(tree.get(k), scale) + unit for k in ("value", "limit"))
+    if scale is None:
+        value = "p\u00a0" + ("" if value.startswith("<") else "=\u00a0") + value
+    spread = f"{number(interval.get('low'), 100)} to {number(interval.get('high'), 100)} points" if interval else DASH
+    title = name.replace("non_inferior_to_", "Non-inferior to the ").replace("_", " ")
+    return {
+        "title": title[:1].upper() + title[1:],
+        "passed": tree.get("passed"),
+        "value": value,
+        "limit": f"{relation}\u00a0{limit}",
+        "interval": spread,
+        "sentence": tree.get("sentence"),
+    }
+
+
+def role(name: str, candidate: str) -> str:
+    """What an arm is on this page; a CSS class."""
+    return "student" if name == candidate else "teacher" if name == "teacher" else "other"
+
+
+def forests_of(arms: dict[str, Any], candidate: str) -> dict[str, Markup]:
+    """The forest plots by title, on one scale; metrics that no arm has are left out."""
+    points = {title: [p for name, arm in arms.items() if (p := _point(name, arm, candidate, metric))] for metric, title in _METRICS.items()}
+    span = [v for ps in points.values() for p in ps for v in (p.low, p.high)]
+    return {title: forest(title, ps, span) for title, ps in points.items() if ps}
+
+
+def scatter_of(arms: dict[str, Any], candidate: str, cost: str, scale: float, title: str) -> dict[str, Any]:
+    """Exact match against a cost, with the names of the arms that do not tell it."""
+    points = [p for name, arm in arms.items() if (p := _point(name, arm, candidate, "exact_match", cost, scale))]
+    left_out = [name for name in arms if name not in {p.name for p in points}]
+    return {"plot": scatter("Exact match, %", title, points) if points else None, "left_out": left_out}
+
+
+def curves_of(training: dict[str, Any], candidate: str, key: str) -> Markup | None:
+    """The curves of the arms that logged a key at two steps or more; None where there are none."""
+    series = {
+        arm: [(float(r["step"]), float(r[key])) for r in rows if _finite(r.get("step")) is not None and _finite(r.get(key)) is not None]
+        for arm, rows in training.items()
+    }
+    series = {arm: rows for arm, rows in series.items() if len(rows) > 1 and (key == "loss" or any(v for _, v in rows))}
+    return curves(_CURVES[key], series, lambda name: role(name, candidate)) if series else None
+
+
+def varied(rows: Sequence[dict[str, Any]], limit: int) -> list[dict[str, Any]]:
+    """Some rows of every filter before more of one."""
+    by_filter: dict[tuple[Any, Any], list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        by_filter[row.get("stage"), row.get("filter")].append(row)
+    return [row for row in chain.from_iterable(zip_longest(*by_filter.values())) if row is not None][:limit]
+
+
+def differing(answer: Any, wanted: Any) -> Markup:
+    """An answer with its wrong words marked and its missing ones struck in; words and separators are compared."""
+    given, aim = (re.findall(r"\s+|[;+=]|[^\s;+=]+", str(text or "")) for text in (answer, wanted))
+    if len(given) * len(aim) > 1_000_000:  # the comparison is quadratic
+        return escape(answer)
+    shown = Markup("")
+    for kind, a, b, c, d in difflib.SequenceMatcher(None, aim, given, autojunk=False).get_opcodes():
+        if kind == "equal":
+            shown += "".join(given[c:d])
+            continue
+        if d > c:
+            shown += Markup("<mark>{}</mark>").format("".join(given[c:d]))
+        if b > a:
+            shown += Markup('<del><span class="aside">missing: </span>{}</del>').format("".join(aim[a:b]))
+    return shown or Markup('<span class="muted">(empty)</span>')
+
+
+def _finite(value: Any) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
+
+
+def _significant(value: Any) -> str:
+    found = _finite(value)
+    if found is None:
+        return DASH
+    return "<\u00a00.001" if 0 <= found < 0.001 else f"{found:.3g}".replace("-", "\u2212")
+
+
+def _names(arms: dict[str, Any], part: str) -> list[str]:
+    return list(dict.fromkeys(name for arm in arms.values() for name in arm.get(part) or {}))
+
+
+def _point(name: str, arm: dict[str, Any], candidate: str, metric: str, cost: str | None = None, scale: float = 1.0) -> Point | None:
+    score = arm.get(metric) or {}
+    interval = score.get("interval") or {}
+    values = [_finite(v) for v in (score.get("value"), interval.get("low"), interval.get("high"))]
+    x = _finite((arm.get("cost") or {}).get(cost)) if cost else 0.0
+    if x is None or any(v is None for v in values):
+        return None
+    y, low, high = (100 * v for v in values if v is not None)
+    return Point(name, role(name, candidate), y, low, high, x * scale)

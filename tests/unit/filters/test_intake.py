@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from redistill.config import DataParams, IntakeParams, RecordParams, SourceParams
+from redistill.filters.intake import judge, redacted
+from redistill.filters.near_duplicate import jaccard, shingles
+from redistill.records import DroppedRow, Message, Prompt
+from redistill.sources import load
+
+ROOT = Path(__file__).parents[3]
+BANK = DataParams(
+    name="bank-triage",
+    task="record",
+    record=RecordParams(
+        labels=(
+            "address",
+            "card_arrival",
+            "card_declined",
+            "card_lost",
+            "card_stolen",
+            "card_swallowed",
+            "cash_wrong",
+            "close_account",
+            "dispute",
+            "fee",
+            "fraud",
+            "limit",
+            "login",
+            "other",
+            "pin",
+            "refund",
+            "transfer",
+        ),
+        flags=("urgent", "complaint"),
+        entities=("amount", "date", "merchant", "last4"),
+        several=True,
+    ),
+    source=(
+        SourceParams(path="data/bank_triage/heldout.jsonl", splits={"heldout": 1.0}),
+        SourceParams(path="data/bank_triage/labelled.jsonl", splits={"train": 0.8, "dev": 0.2}),
+        SourceParams(path="data/bank_triage/unlabelled.jsonl", splits={"pool": 0.8, "calibration": 0.2}),
+    ),
+)
+FITTING = {
+    "api_key": ("secrets", "AWS access key"),
+    "private_key": ("secrets", "private key"),
+    "email_address": ("personal_data", "e-mail address"),
+    "phone_number": ("personal_data", "phone number"),
+    "card_number": ("personal_data", "payment card"),
+    "iban": ("personal_data", "IBAN"),
+    "insult": ("profanity", "insult"),
+    "empty": ("length", "empty"),
+    "too_long": ("length", "too long"),
+    "heldout_copy": ("decontamination", "copy of a held-out row"),
+    "heldout_near_copy": ("decontamination", "near-copy of a held-out row"),
+    "near_duplicate": ("near_duplicate", "near-duplicate of an earlier row"),
+}
+
+
+def prompt(text: str, source_id: str, label: str | None = None) -> Prompt:
+    return Prompt.of((Message("user", text),), source_id, "app", label, "test")
+
+
+def dropped_for(dropped: list[DroppedRow]) -> dict[str, str]:
+    return {row.source_id: f"{row.filter}: {row.reason}" for row in dropped}
+
+
+def refuse(*_: object) -> None:
+    raise AssertionError("intake must not open a connection")
+
+
+@pytest.fixture(scope="module")
+def example() -> tuple[dict[str, list[Prompt]], dict[str, list[Prompt]], list[DroppedRow]]:
+    splits = load(BANK, ROOT)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", refuse)
+        return splits, *judge(splits, IntakeParams())
+
+
+def test_every_planted_row_of_the_example_is_dropped_for_what_it_is(example) -> None:
+    splits, kept, dropped = example
+    verdicts = {row.source_id: (row.filter, row.reason) for row in dropped}
+    stayed = {p.source_id: p for rows in kept.values() for p in rows}
+    planted = [p for rows in splits.values() for p in rows if p.planted]
+    assert len(planted) >= 30
+    for row in planted:
+        if row.planted == "near_duplicate" and row.source_id in stayed:
+            # Of two near-duplicates the first in the fixed order stays, whichever of them was planted: its twin must be gone.
+            twins = [d for d in dropped if d.filter == "near_duplicate" and jaccard(shingles(d.redacted), shingles(row.text)) >= 0.5]
+            assert len(twins) == 1
+        elif row.planted == "language":
+            assert verdicts[row.source_id][0] == "language"
+        else:
+            assert verdicts[row.source_id] == FITTING[row.planted or ""], row.source_id
+
+
+def test_hardly_any_other_row_of_the_example_is_dropped(example) -> None:
+    splits, _, dropped = example
+    others = sum(p.planted is None for rows in splits.values() for p in rows)
+    wrongly = [f"{d.source_id} {d.filter}: {d.reason}: {d.redacted}" for d in dropped if d.planted is None]
+    print(f"{len(wrongly)} of {others} rows that were not planted are dropped:", *wrongly, sep="\n  ")
+    assert len(wrongly) < 0.01 * others
+
+
+def test_order_is_kept_nothing_is_lost_and_a_second_pass_drops_nothing(example) -> None:
+    splits, kept, dropped = example
+    gone = {d.source_id for d in dropped}
+    assert kept == {name: [p for p in rows if p.source_id not in gone] for name, rows in splits.items()}
+    assert sum(map(len, splits.values())) == sum(map(len, kept.values())) + len(dropped)
+    assert judge(kept, IntakeParams()) == (kept, [])
+
+
+def test_the_quarantine_holds_no_raw_text(example) -> None:
+    _, _, dropped = example
+    told = "\n".join(d.redacted for d in dropped)
+    assert all(len(d.redacted) <= 200 and d.stage == "prepare" for d in dropped)
+    for raw in ("AKIA", "4111", "4539 1488", "example.org", "7946", "WEST", "MIIE", "bastards", "fucking", "shit"):
+        assert raw not in told
+    assert all(token in told for token in ("[CARD]", "[EMAIL]", "[IBAN]", "[PHONE]", "[SECRET]", "[INSULT]"))
+
+
+A = "please stop the standing order to the swimming club, he hates it"
+B = "where is my replacement card, i ordered it two weeks ago"
+
+
+def test_held_out_guards_all_and_dev_guards_what_trains() -> None:
+    splits = {
+        "train": [prompt(A, "t1"), prompt(B + "?!", "t2")],
+        "dev": [prompt(A + " thanks", "d1"), prompt(B, "d2")],
+        "pool": [prompt(B, "p1")],
+        "calibration": [prompt(B + " help", "c1")],
+        "heldout": [prompt(A, "h1")],
+    }
+    kept, dropped = judge(splits, IntakeParams())
+    assert dropped_for(dropped) == {
+        "t1": "decontamination: copy of a held-out row",
+        "d1": "decontamination: near-copy of a held-out row",
+        "t2": "decontamination: near-copy of a dev row",
+        "p1": "decontamination: copy of a dev row",
+        "c1": "near_duplicate: near-duplicate of an earlier row",
+    }
+    assert list(kept) == list(splits)
+
+
+def test_of_near_duplicates_the_first_split_and_then_the_first_id_stays() -> None:
+    splits = {"pool": [prompt(A, "a"), prompt(B, "z"), prompt(B + " ", "y")], "train": [prompt(A + "!", "b")]}
+    kept, dropped = judge(splits, IntakeParams())
+    assert dropped_for(dropped) == {
+        "a": "near_duplicate: near-duplicate of an earlier row",
+        "z": "near_duplicate: near-duplicate of an earlier row",
+    }
+    assert [p.source_id for p in kept["train"] + kept["pool"]] == ["b", "y"]
+
+
+def test_equal_requests_are_dropped_even_among_held_out_rows() -> None:
+    splits = {
+        "heldout": [prompt(A, "h2", "x"), prompt(A, "h1", "x"), prompt(A + "!", "h3", "x")],
+        "pool": [prompt(B, "p2"), prompt(B, "p1")],
+    }
+    _, dropped = judge(splits, IntakeParams())
+    assert dropped_for(dropped) == {
+        "h2": "near_duplicate: duplicate of an earlier row",
+        "p2": "near_duplicate: duplicate of an earlier row",
+    }
+
+
+def test_a_held_out_row_with_personal_data_is_dropped_and_guards_nothing() -> None:
+    clean = "please send the form about my savings account to"
+    kept, dropped = judge({"heldout": [prompt(f"{clean} me@ab.io", "h")], "train": [prompt(clean, "t", "x")]}, IntakeParams())
+    assert dropped_for(dropped) == {"h": "personal_data: e-mail address"}
+    assert [p.source_id for p in kept["train"]] == ["t"]
+
+
+def test_filters_can_be_turned_off_but_quarantine_stays_redacted() -> None:
+    rows = [prompt("write to me@example.org", "a"), prompt("the key is AKIAIOSFODNN7EXAMPLE", "b"), prompt("what a load of shit", "c")]
+    rows += [prompt(rows[0].text + "!", "d")]
+    kept, dropped = judge({"pool": rows}, IntakeParams(pii=False, secrets=False, profanity=False))
+    assert [p.source_id for p in kept["pool"]] == ["a", "b", "c"]
+    assert [(d.source_id, d.redacted) for d in dropped] == [("d", "write to [EMAIL]!")]
+
+
+def test_earlier_turns_are_searched_and_a_shared_system_message_makes_nothing_alike() -> None:
+    system = Message("system", "You are the patient and careful assistant of a bank. Answer briefly and politely, in English.")
+
+    def chat(source_id: str, *turns: Message) -> Prompt:
+        return Prompt.of((system, *turns), source_id, "app", None, "test")
+
+    leaky = chat("a", Message("user", "my card is 4111111111111111"), Message("assistant", "Thanks."), Message("user", "so is it blocked?"))
+    fine = chat("b", Message("user", "where is my card")), chat("c", Message("user", "raise my limit please"))
+    _, dropped = judge({"pool": [leaky, *fine]}, IntakeParams())
+    assert dropped_for(dropped) == {"a": "personal_data: payment card"}
+
+
+def test_redacted_is_short_and_quick_on_a_pasted_log() -> None:
+    assert redacted("me@example.org " * 100_000).startswith("[EMAIL] [EMAIL]")
+    assert redacted("x" * 2_000_000) == "x" * 190 + "…"
+    assert redacted("a" * 190 + " 4111 1111 1111 1111").endswith("[CARD]")
+    assert redacted("4111111111111111fuck+44 7700 900123") == "[CARD][INSULT][PHONE]"

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import pytest
+
+from redistill.config import IntakeParams
+from redistill.filters.language import detect, judge
+from redistill.records import Drop, Keep
+
+PARAMS = IntakeParams()
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("Guten Tag, ich habe meine Karte verloren und brauche eine neue", "de"),
+        ("Mi tarjeta fue robada en el metro ayer por la tarde", "es"),
+        ("GUTEN TAG, ICH HABE MEINE KARTE VERLOREN UND BRAUCHE EINE NEUE", "de"),
+        ("我的银行卡丢了，请帮我马上冻结", "zh"),
+    ],
+)
+def test_another_language_is_dropped_by_its_code(text: str, language: str) -> None:
+    assert judge(text, PARAMS) == Drop("language", language)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "ok", "hola amigo que tal", "Kartenverlustmeldungsformular bitte", "my card was stolen on the train this morning"]
+)
+def test_listed_languages_and_short_texts_stay(text: str) -> None:
+    assert judge(text, PARAMS) == Keep()
+
+
+def test_an_unsure_verdict_keeps_and_an_empty_list_turns_the_filter_off() -> None:
+    text = "ur machine swallowed card ending 4692, abroad til friday w no money, sort it asap"
+    language, confidence = detect(text)
+    assert language != "en", "the detector errs on this one; take another text if a new model does not"
+    assert judge(text, IntakeParams(min_language_confidence=confidence + 0.01)) == Keep()
+    assert judge(text, IntakeParams(min_language_confidence=confidence - 0.01)) == Drop("language", language)
+    assert judge("Mi tarjeta fue robada en el metro ayer por la tarde", IntakeParams(languages=())) == Keep()
+    assert judge("Mi tarjeta fue robada en el metro ayer por la tarde", IntakeParams(languages=("en", "es"))) == Keep()
+
+
+def test_line_ends_and_signs_do_not_break_the_detector() -> None:
+    for text in ("my card\nwas stolen\r\nthis morning\0 on the train", "\ud83d my card was stolen this morning", "?!" * 40):
+        assert 0.0 <= detect(text)[1] <= 1.0

