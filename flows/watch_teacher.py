@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from prefect import flow, serve as serve_deployments
+from prefect import flow
+from prefect import serve as serve_deployments
 from prefect.events import emit_event
 
 from flows.distill_student import distill_student

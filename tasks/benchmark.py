@@ -123,12 +123,15 @@ def _endpoint(target: Path, data: DataParams, teacher: TeacherParams, generate: 
 
     lock = read_lock()
     prompts, rendered = _heldout(data, checkpoints.load_tokenizer(ARTIFACTS / "base"))
-    greedy = replace(generate, temperature=0.0, top_k=0, samples=1, max_tokens=params.max_tokens)
+    greedy = replace(generate, temperature=0.0, top_k=0, samples=1, max_tokens=params.max_tokens)  # type: ignore[type-var]
     by_text = {r: p for p, r in zip(prompts, rendered, strict=True)}
 
+    def request(p: Prompt) -> TeacherRequest:
+        # The endpoint applies a chat template of its own, so it is sent the plain text of ours.
+        return TeacherRequest(p.id, 0, p.messages, render(p, replace(data, format="plain")), p.slice)  # type: ignore[type-var]
+
     def complete(asked: Sequence[str]) -> list[str]:
-        # The teacher sees what serving sends it: the template's own text where it has a chat template of its own.
-        requests = [TeacherRequest(by_text[r].id, 0, by_text[r].messages, render(by_text[r], replace(data, format="plain")), by_text[r].slice) for r in asked]
+        requests = [request(by_text[r]) for r in asked]
         store = CompletionStore(STATE / "store" / "completions.sqlite")
         try:
             return [a.text for a in ask(requests, lock, teacher, data, greedy, store)[0]]
@@ -136,14 +139,24 @@ def _endpoint(target: Path, data: DataParams, teacher: TeacherParams, generate: 
             store.close()
 
     before = peak_memory_bytes()
-    cost = measure_cost(lambda p: len(complete([p])[0].split()), lambda ps: sum(len(c.split()) for c in complete(ps)), rendered, params, (None, 0), before)
+    cost = measure_cost(
+        lambda p: len(complete([p])[0].split()), lambda ps: sum(len(c.split()) for c in complete(ps)), rendered, params, (None, 0), before
+    )
     outcomes = run_benchmark(completion_model(complete), prompts, rendered, data, params)
     template = template_digest(data, checkpoints.load_tokenizer(ARTIFACTS / "base"))
     _write(target, "teacher", outcomes, data, cost, lock.fingerprint.digest, template, "transformers-bf16", params)
 
 
 def _write(
-    target: Path, who: str, outcomes: Sequence[Outcome], data: DataParams, cost: Cost, digest: str, template: str, backend: str, params: BenchmarkParams
+    target: Path,
+    who: str,
+    outcomes: Sequence[Outcome],
+    data: DataParams,
+    cost: Cost,
+    digest: str,
+    template: str,
+    backend: str,
+    params: BenchmarkParams,
 ) -> None:
     identities = {"model": digest, "heldout": file_digest(HELDOUT), "template": template, "backend": backend}
     report = summarise(who, outcomes, data.grammar, cost, identities, params)

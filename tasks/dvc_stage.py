@@ -33,7 +33,10 @@ from tasks.edge import STATE
 CYCLE_LOCK = STATE / "cycle.lock"
 _RESTORED = re.compile(r"is cached - skipping run|Checking out outputs")
 _UNCHANGED = re.compile(r"didn't change, skipping")
-_NOISE = re.compile(r"^(Updating lock file|Generating lock file|Use `dvc push`|> python|Running stage|Verifying|\s*$|To track|\s*git add|To enable auto)")
+_NOISE = re.compile(
+    r"^(Updating lock file|Generating lock file|Use `dvc push`|> python|Running stage|Verifying|\s*$|To track|\s*git add|To enable auto)"
+)
+
 
 @contextlib.contextmanager
 def one_cycle(say: Callable[[str], None], timeout_s: float = 6 * 3600.0) -> Iterator[None]:
@@ -55,7 +58,9 @@ def one_cycle(say: Callable[[str], None], timeout_s: float = 6 * 3600.0) -> Iter
                     say(f"another cycle (process {handle.read().strip() or 'unknown'}) works in this project; waiting for it to end")
                     said = True
                 if time.monotonic() > deadline:
-                    raise StageError(f"waited {timeout_s:.0f} s for another cycle to end; look at `redistill status`, then run again") from None
+                    raise StageError(
+                        f"waited {timeout_s:.0f} s for another cycle to end; look at `redistill status`, then run again"
+                    ) from None
                 time.sleep(0.5)
         handle.truncate(0)
         handle.write(str(os.getpid()))
@@ -130,7 +135,9 @@ def run_stage(stage: str, plan: Plan, say: Callable[[str], None], progress: Call
     lines: deque[str] = deque(maxlen=30)
     outcome = "ran"
     command = [sys.executable, "-m", "dvc", "repro", "--single-item", stage]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=child_environment(), start_new_session=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=child_environment(), start_new_session=True
+    )
     try:
         assert process.stdout is not None
         for raw in process.stdout:

@@ -63,7 +63,9 @@ def _rows(data: DataParams, arm: ArmParams, tokenizer: Any) -> tuple[list[Traini
     soft = read_soft_targets(ARTIFACTS / "soft_targets" / "targets.parquet", tokenizer_digest(tokenizer))
     missing = sum((r.prompt_id, r.sample_index) not in soft for r in kept)
     if missing:
-        raise DataError(f"{missing} of {len(kept)} kept rows have no soft targets, but alpha={arm.alpha:g}; run score again, or set alpha to 0")
+        raise DataError(
+            f"{missing} of {len(kept)} kept rows have no soft targets, but alpha={arm.alpha:g}; run score again, or set alpha to 0"
+        )
     return rows + kept, soft
 
 

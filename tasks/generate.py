@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from redistill.artifacts import read_records, replacing_directory, write_json, write_records, write_soft_targets
@@ -22,8 +23,10 @@ def generate(data: DataParams, teacher: TeacherParams, generate: GenerateParams)
     """Ask what is not in the store yet, then write completions and the soft targets that came with them."""
     lock = read_lock()
     prompts = [p for split in ("pool", "calibration") for p in read_records(ARTIFACTS / "prompts" / f"{split}.parquet", Prompt)]
+    # An endpoint applies its own chat template; it is sent the plain text of ours.
+    shown = data if lock.tokenizer is not None else replace(data, format="plain")  # type: ignore[type-var]
     requests = [
-        TeacherRequest(p.id, i, p.messages, render(p, data, lock.tokenizer), p.slice) for p in prompts for i in range(generate.samples)
+        TeacherRequest(p.id, i, p.messages, render(p, shown, lock.tokenizer), p.slice) for p in prompts for i in range(generate.samples)
     ]
     store = CompletionStore(STATE / "store" / "completions.sqlite")
     try:
@@ -61,7 +64,13 @@ def ask(
 
 
 def _ask_missing(
-    engine: Teacher, missing: Sequence[tuple[str, TeacherRequest]], params: GenerateParams, store: CompletionStore, found: dict[str, Any], progress: Progress, total: int
+    engine: Teacher,
+    missing: Sequence[tuple[str, TeacherRequest]],
+    params: GenerateParams,
+    store: CompletionStore,
+    found: dict[str, Any],
+    progress: Progress,
+    total: int,
 ) -> None:
     done = total - len(missing)
     # Prompts of similar length in one batch waste the least padding, longest first so that memory peaks early.
@@ -88,7 +97,14 @@ def write(answers: Sequence[TeacherAnswer], asked: int, lock: LockedTeacher, par
     """Write completions, captured soft targets, and how much was asked for, as one directory."""
     completions = [
         TeacherCompletion(
-            a.request.prompt_id, a.request.sample_index, a.text, a.reasoning, a.token_ids, a.finish_reason, lock.answers_from(a.request.slice), a.mean_logprob
+            a.request.prompt_id,
+            a.request.sample_index,
+            a.text,
+            a.reasoning,
+            a.token_ids,
+            a.finish_reason,
+            lock.answers_from(a.request.slice),
+            a.mean_logprob,
         )
         for a in answers
     ]
@@ -104,7 +120,9 @@ def write(answers: Sequence[TeacherAnswer], asked: int, lock: LockedTeacher, par
 def _captured(answer: TeacherAnswer, tokenizer: Any, k: int) -> SoftTargets:
     prompt_ids = encode(answer.request.prompt, tokenizer)
     ids = [*prompt_ids, *answer.token_ids]
-    return from_listed(answer.top_ids, answer.top_logprobs, ids, len(prompt_ids), k, (answer.request.prompt_id, answer.request.sample_index))
+    return from_listed(
+        answer.top_ids, answer.top_logprobs, ids, len(prompt_ids), k, (answer.request.prompt_id, answer.request.sample_index)
+    )
 
 
 if __name__ == "__main__":

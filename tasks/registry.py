@@ -41,7 +41,9 @@ def connect(params: Params) -> Any:
             client.create_experiment(name, artifact_location=lineage.artifact_root(STATE))
         mlflow.set_experiment(name)
     except mlflow.MlflowException as error:
-        raise RegistryError(f"MLflow at {lineage.tracking_uri(STATE)} cannot be used ({_first_line(error)}); start it, or unset MLFLOW_TRACKING_URI") from error
+        raise RegistryError(
+            f"MLflow at {lineage.tracking_uri(STATE)} cannot be used ({_first_line(error)}); start it, or unset MLFLOW_TRACKING_URI"
+        ) from error
     return client
 
 

@@ -15,7 +15,7 @@ from prefect.cache_policies import NO_CACHE
 
 from redistill.artifacts import read_json, read_records, replacing, tree_digest, write_json
 from redistill.config import Params
-from redistill.records import DroppedRow, Outcome, Prompt, PromotionDecision, Route, StageReceipt
+from redistill.records import DroppedRow, Outcome, PromotionDecision, Prompt, Route, StageReceipt
 from tasks.edge import ARTIFACTS, LOCK
 from tasks.registry import git_commit
 
@@ -50,7 +50,7 @@ def write_report(
         "stages": [{"stage": r.stage, "outcome": r.outcome, "seconds": round(r.seconds, 1)} for r in receipts],
         "lineage": _lineage(),
     }
-    tree = json.loads(json.dumps(tree, default=str))
+    tree = dict(json.loads(json.dumps(tree, default=str)))
     write_json(REPORT / "report.json", tree)
     with replacing(REPORT / "index.html") as temporary:
         temporary.write_text(render(tree), encoding="utf-8")
@@ -70,7 +70,9 @@ def _governance() -> dict[str, Any]:
     """What was dropped before and after the teacher, and whether every planted row was caught."""
     quarantine = read_records(ARTIFACTS / "prompts" / "quarantine.parquet", DroppedRow)
     dropped = quarantine + read_records(ARTIFACTS / "validated" / "dropped.parquet", DroppedRow)
-    splits = [p for s in ("train", "dev", "pool", "calibration", "heldout") for p in read_records(ARTIFACTS / "prompts" / f"{s}.parquet", Prompt)]
+    splits = [
+        p for s in ("train", "dev", "pool", "calibration", "heldout") for p in read_records(ARTIFACTS / "prompts" / f"{s}.parquet", Prompt)
+    ]
     return {
         "intake": read_json(ARTIFACTS / "prompts" / "summary.json"),
         "validate": read_json(ARTIFACTS / "validated" / "summary.json"),

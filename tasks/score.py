@@ -33,7 +33,10 @@ def score(score: ScoreParams) -> None:
     write_soft_targets(ARTIFACTS / "soft_targets" / "targets.parquet", targets, lock.tokenizer_digest or "", lock.answers_from(""))
     tokens = int(sum(len(t.tail_T) for t in targets))
     tail = float(np.concatenate([t.tail_T for t in targets]).mean()) if tokens else 0.0
-    write_json(ARTIFACTS / "soft_targets" / "summary.json", {"rows": len(targets), "tokens": tokens, "top_k": score.top_k, "mean_tail_mass": round(tail, 6)})
+    write_json(
+        ARTIFACTS / "soft_targets" / "summary.json",
+        {"rows": len(targets), "tokens": tokens, "top_k": score.top_k, "mean_tail_mass": round(tail, 6)},
+    )
 
 
 def _from_weights(rows: list[TrainingRow], lock: LockedTeacher, params: ScoreParams) -> list[SoftTargets]:

@@ -15,7 +15,6 @@ from redistill.artifacts import read_json, write_json
 from redistill.config import Params, TeacherParams
 from redistill.errors import ConfigError
 from redistill.governance import review
-from redistill.prompting import tokenizer_digest
 from redistill.records import TeacherCapabilities, TeacherFingerprint, canonical_digest
 from tasks.edge import LOCK
 from tasks.teacher import TEACHER
@@ -31,8 +30,17 @@ def review_licences(params: Params) -> None:
 
 @task(task_run_name="lock-sources", cache_policy=NO_CACHE)
 def lock_sources(params: Params) -> None:
-    """Write the revisions and digests of the source files, where they changed."""
-    _write_if_changed(SOURCES, sources.source_lock(params.data, Path()))
+    """Write the revisions and digests of what the stages will read: source files and raw models.
+
+    DVC sees them through this file, since a hub data set or an installed package has no path in the project.
+    """
+    models = {"student": _source(params.teacher.model if params.student.model == "teacher" else params.student.model, None)}
+    models["teacher"] = {"digest": raw_fingerprint(params.teacher)}
+    _write_if_changed(SOURCES, {"data": sources.source_lock(params.data, Path()), "models": models})
+
+
+def _source(model: str, revision: str | None) -> dict[str, str]:
+    return {"digest": checkpoints.source_digest(model, revision)}
 
 
 @task(task_run_name="lock-teacher", cache_policy=NO_CACHE)
@@ -60,7 +68,7 @@ def raw_fingerprint(params: TeacherParams) -> str:
     """Digest of the teacher as its owner publishes it, before our tuning: what the watcher compares."""
     if params.backend == "openai":
         return _endpoint_fingerprint(params, None).digest
-    return checkpoints.fingerprint(checkpoints.resolve(params.model, params.revision), params.model).digest
+    return checkpoints.source_digest(params.model, params.revision)
 
 
 def _write_if_changed(path: Path, value: dict[str, Any]) -> bool:
@@ -87,7 +95,12 @@ def _endpoint(params: Params) -> tuple[TeacherFingerprint, TeacherCapabilities]:
 
 
 def _endpoint_fingerprint(params: TeacherParams, system: str | None) -> TeacherFingerprint:
-    parts = {"model": params.model, "revision": params.revision or "", "system_fingerprint": system or "", "url": os.environ.get("REDISTILL_TEACHER_URL", "")}
+    parts = {
+        "model": params.model,
+        "revision": params.revision or "",
+        "system_fingerprint": system or "",
+        "url": os.environ.get("REDISTILL_TEACHER_URL", ""),
+    }
     return TeacherFingerprint(params.model, canonical_digest(parts), parts)
 
 
@@ -98,16 +111,24 @@ def _check_arms(params: Params, capabilities: TeacherCapabilities) -> None:
         return
     which = ", ".join(f"finetune.arms.{n}.alpha" for n in eager)
     if capabilities.logprobs == "none":
-        raise ConfigError(f"{which} > 0 needs the teacher's probabilities, but {params.teacher.model} gives none; set alpha to 0 (text only), or use a teacher with logprobs")
+        raise ConfigError(
+            f"{which} > 0 needs the teacher's probabilities, but {params.teacher.model} gives none; set alpha to 0 (text only), or use a teacher with logprobs"
+        )
     if capabilities.logprobs == "at_generation":
         if params.generate.top_k > capabilities.max_k:
-            raise ConfigError(f"generate.top_k={params.generate.top_k}, but the teacher endpoint returns at most {capabilities.max_k} logprobs a token; lower generate.top_k")
+            raise ConfigError(
+                f"generate.top_k={params.generate.top_k}, but the teacher endpoint returns at most {capabilities.max_k} logprobs a token; lower generate.top_k"
+            )
         if params.generate.top_k == 0:
-            raise ConfigError(f"{which} > 0, but this teacher can tell probabilities only while it generates; set generate.top_k (at most {capabilities.max_k})")
+            raise ConfigError(
+                f"{which} > 0, but this teacher can tell probabilities only while it generates; set generate.top_k (at most {capabilities.max_k})"
+            )
     student = checkpoints.resolve(params.teacher.model if params.student.model == "teacher" else params.student.model)
-    ours = tokenizer_digest(checkpoints.load_tokenizer(student))
+    ours = checkpoints.tokenizer_digest_of(student)
     if capabilities.tokenizer_digest is None:
-        raise ConfigError(f"{which} > 0, but {params.teacher.model} does not tell its token ids, so probabilities cannot be matched to the student's tokens; set alpha to 0 (text only)")
+        raise ConfigError(
+            f"{which} > 0, but {params.teacher.model} does not tell its token ids, so probabilities cannot be matched to the student's tokens; set alpha to 0 (text only)"
+        )
     if capabilities.tokenizer_digest != ours:
         raise ConfigError(
             f"{which} > 0, but teacher and student have different tokenizers ({capabilities.tokenizer_digest[:12]} and {ours[:12]}): "

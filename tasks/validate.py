@@ -9,7 +9,7 @@ from redistill.artifacts import read_records, replacing_directory, write_json, w
 from redistill.config import DataParams, GenerateParams, IntakeParams, ValidateParams
 from redistill.expectations import DerivedRow, check_batch
 from redistill.filters.completions import CompletionJudge
-from redistill.filters.personal_data import redact
+from redistill.filters.intake import redacted
 from redistill.progress import Progress
 from redistill.prompting import tokenizer_digest
 from redistill.records import Drop, DroppedRow, Keep, Prompt, TeacherCompletion, TrainingRow
@@ -62,7 +62,7 @@ def _derived(prompt: Prompt, completion: TeacherCompletion, verdict: Keep | Drop
 
 def _dropped(prompt: Prompt, completion: TeacherCompletion, verdict: Drop) -> DroppedRow:
     return DroppedRow(
-        prompt.id, prompt.source_id, "validate", verdict.filter, verdict.reason, redact(completion.text)[:200], prompt.slice, prompt.planted
+        prompt.id, prompt.source_id, "validate", verdict.filter, verdict.reason, redacted(completion.text), prompt.slice, prompt.planted
     )
 
 

@@ -50,7 +50,15 @@ def write_params(path: Path, **changes: Any) -> None:
 
 
 def params(terms_sha256: str) -> dict[str, Any]:
-    review = {"licence": "CC0-1.0", "terms": "terms.md", "terms_sha256": terms_sha256, "reviewer": "tests", "reviewed": "2026-01-01", "expires": "2099-01-01", "allowed": True}
+    review = {
+        "licence": "CC0-1.0",
+        "terms": "terms.md",
+        "terms_sha256": terms_sha256,
+        "reviewer": "tests",
+        "reviewed": "2026-01-01",
+        "expires": "2099-01-01",
+        "allowed": True,
+    }
     return {
         "data": {
             "name": "tiny",
@@ -70,7 +78,7 @@ def params(terms_sha256: str) -> dict[str, Any]:
         "score": {"top_k": 8},
         "student": {"model": "teacher", "init": "prune", "layers": {"keep": 2}},
         "finetune": {
-            "common": {"tokens": 12000, "batch_size": 16, "learning_rate": 0.01, "supervise": "all", "save_every_steps": 10},
+            "common": {"tokens": 60000, "batch_size": 16, "learning_rate": 0.01, "supervise": "all", "save_every_steps": 40},
             "arms": {"gold": {"rows": "gold"}, "sft": {"rows": "gold_and_teacher"}, "kd": {"rows": "gold_and_teacher", "alpha": 0.5}},
         },
         "benchmark": {"batch_size": 16, "max_tokens": 16, "latency_requests": 4, "bootstrap": 50},

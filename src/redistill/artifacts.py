@@ -99,7 +99,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         finally:
             os.close(directory)
     except OSError as error:
-        raise DataError(f"could not write {target}: {error.strerror or error}; free some space or mend its rights, then run again") from error
+        raise DataError(
+            f"could not write {target}: {error.strerror or error}; free some space or mend its rights, then run again"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -117,7 +119,9 @@ def replacing_directory(path: str | os.PathLike[str], work: Path | None = None) 
             shutil.rmtree(target)
         os.replace(temporary, target)
     except OSError as error:
-        raise DataError(f"could not write {target}: {error.strerror or error}; free some space or mend its rights, then run again") from error
+        raise DataError(
+            f"could not write {target}: {error.strerror or error}; free some space or mend its rights, then run again"
+        ) from error
     finally:
         if work is None:
             shutil.rmtree(temporary, ignore_errors=True)

@@ -12,9 +12,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from redistill.artifacts import file_digest, replacing_directory, tree_digest
+from redistill.artifacts import file_digest, read_json, replacing_directory, tree_digest
 from redistill.errors import ConfigError, DataError
-from redistill.prompting import tokenizer_digest
+from redistill.prompting import tokenizer_digest, vocabulary_digest
 from redistill.records import TeacherFingerprint, canonical_digest
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
@@ -34,8 +34,34 @@ def resolve(model: str, revision: str | None = None, cache: str | os.PathLike[st
     if Path(model).is_dir():
         return checked_directory(Path(model))
     if model.startswith((".", "/")) or model.count("/") != 1:
-        raise ConfigError(f"model {model!r}: no such directory; give a local directory, a hub id (owner/name), models:/NAME/VERSION, or package:NAME/FILE.gguf")
+        raise ConfigError(
+            f"model {model!r}: no such directory; give a local directory, a hub id (owner/name), models:/NAME/VERSION, or package:NAME/FILE.gguf"
+        )
     return _from_hub(model, revision)
+
+
+def source_digest(model: str, revision: str | None = None) -> str:
+    """Digest of a model as its owner publishes it, without converting or loading it: what tells that it changed.
+
+    A package's weights and a directory are hashed; a registry version and a hub commit are their own identity.
+    """
+    if model.startswith("package:"):
+        return file_digest(_package_file(model.removeprefix("package:")))
+    if Path(model).is_dir():
+        return tree_digest(Path(model))
+    if model.startswith("models:/"):
+        return canonical_digest([_registry_version(model)])
+    return canonical_digest([model, _from_hub(model, revision).name])
+
+
+def _registry_version(uri: str) -> str:
+    """``models:/NAME@ALIAS`` as ``models:/NAME/VERSION``: an alias moves, a version does not."""
+    name, at, alias = uri.removeprefix("models:/").partition("@")
+    if not at:
+        return uri
+    import mlflow
+
+    return f"models:/{name}/{mlflow.MlflowClient().get_model_version_by_alias(name, alias).version}"
 
 
 def checked_directory(path: Path) -> Path:
@@ -44,11 +70,13 @@ def checked_directory(path: Path) -> Path:
     if not any((path / name).is_file() for name in _TOKENIZER_FILES):
         raise DataError(f"{path} has no tokenizer ({', '.join(_TOKENIZER_FILES)}); save it there with tokenizer.save_pretrained")
     if not any(path.glob("*.safetensors")):
-        raise DataError(f"{path} has no *.safetensors; pickled weights are not loaded, convert them with save_pretrained(safe_serialization=True)")
+        raise DataError(
+            f"{path} has no *.safetensors; pickled weights are not loaded, convert them with save_pretrained(safe_serialization=True)"
+        )
     return path
 
 
-def _from_package(name: str, cache: Path) -> Path:
+def _package_file(name: str) -> Path:
     package, _, file = name.partition("/")
     spec = importlib.util.find_spec(package.replace("-", "_"))
     if spec is None or not spec.submodule_search_locations:
@@ -56,6 +84,11 @@ def _from_package(name: str, cache: Path) -> Path:
     source = Path(next(iter(spec.submodule_search_locations))) / file
     if not source.is_file():
         raise ConfigError(f"model package:{name}: {package} holds no {file}")
+    return source
+
+
+def _from_package(name: str, cache: Path) -> Path:
+    source = _package_file(name)
     target = cache / f"{source.stem}-{file_digest(source)[:12]}"
     if not target.is_dir():
         with replacing_directory(target) as temporary:
@@ -81,6 +114,7 @@ def _convert_gguf(source: Path, target: Path) -> None:
 def _from_registry(uri: str, cache: Path) -> Path:
     import mlflow
 
+    uri = _registry_version(uri)
     target = cache / canonical_digest([uri])[:16]
     if not target.is_dir():
         with replacing_directory(target) as temporary:
@@ -95,9 +129,13 @@ def _from_hub(model: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return checked_directory(Path(snapshot_download(model, revision=revision, allow_patterns=["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"])))
+        return checked_directory(
+            Path(snapshot_download(model, revision=revision, allow_patterns=["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]))
+        )
     except OSError as error:
-        raise ConfigError(f"model {model!r} is neither a local directory nor to be had from the hub ({str(error).splitlines()[0]})") from None
+        raise ConfigError(
+            f"model {model!r} is neither a local directory nor to be had from the hub ({str(error).splitlines()[0]})"
+        ) from None
 
 
 def load_tokenizer(path: str | os.PathLike[str]) -> Any:
@@ -128,15 +166,33 @@ def save_checkpoint(model: Any, tokenizer: Any, target: str | os.PathLike[str]) 
 def fingerprint(path: str | os.PathLike[str], name: str) -> TeacherFingerprint:
     """Digest of weights, config, tokenizer and chat template: what makes a local model's answers change."""
     root = Path(path)
-    tokenizer = load_tokenizer(root)
     weights = canonical_digest({p.name: file_digest(p) for p in sorted(root.glob("*.safetensors"))})
     parts = {
         "weights": weights,
         "config": file_digest(root / "config.json"),
-        "tokenizer": tokenizer_digest(tokenizer),
-        "chat_template": canonical_digest(tokenizer.chat_template),
+        "tokenizer": tokenizer_digest_of(root),
+        "chat_template": _chat_template_digest(root),
     }
     return TeacherFingerprint(name, canonical_digest(parts), parts)
+
+
+def tokenizer_digest_of(path: str | os.PathLike[str]) -> str:
+    """The digest of a directory's id → token map, read without transformers where its file allows."""
+    file = Path(path) / "tokenizer.json"
+    if not file.is_file():
+        return tokenizer_digest(load_tokenizer(path))
+    from tokenizers import Tokenizer
+
+    return vocabulary_digest(Tokenizer.from_file(str(file)).get_vocab(with_added_tokens=True))
+
+
+def _chat_template_digest(root: Path) -> str:
+    """A template stands in a file of its own or in the tokenizer's configuration."""
+    file = root / "chat_template.jinja"
+    if file.is_file():
+        return file_digest(file)
+    config = root / "tokenizer_config.json"
+    return canonical_digest(read_json(config).get("chat_template") if config.is_file() else None)
 
 
 def model_digest(path: str | os.PathLike[str]) -> str:

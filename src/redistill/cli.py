@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
@@ -45,12 +46,18 @@ def project(
     os.chdir(directory)
 
 
-def _application() -> None:
-    """Make ``flows`` and ``tasks`` of the project importable, or say that there are none."""
+def _application(module: str) -> Any:
+    """Import a module of the project's own ``flows`` or ``tasks``, or say that there are none.
+
+    By name, since the wheel holds neither: they belong to the project that the command is called in.
+    """
     if not Path("flows/distill_student.py").is_file():
-        raise ConfigError(f"{Path.cwd().name}/ has no flows/distill_student.py: redistill runs from a project directory; go to one, or name it with -C DIR")
+        raise ConfigError(
+            f"{Path.cwd().name}/ has no flows/distill_student.py: redistill runs from a project directory; go to one, or name it with -C DIR"
+        )
     sys.path.insert(0, str(Path.cwd()))
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path.cwd()), os.environ.get("PYTHONPATH", "")]))
+    return importlib.import_module(module)
 
 
 def _show(result: dict[str, Any], as_json: bool, lines: list[str]) -> None:
@@ -68,13 +75,10 @@ def run(reason: Reason = "by hand", as_json: Json = False) -> None:
     What DVC finds unchanged is not made again, and the teacher is asked only for what the store does not hold, so a
     cycle that was killed is simply run again.
     """
-    _application()
     from redistill.config import load_params
 
     load_params()
-    from flows.distill_student import distill_student
-
-    outcome = distill_student(reason=reason)
+    outcome = _application("flows.distill_student").distill_student(reason=reason)
     lines = [f"{stage:<18} {what}" for stage, what in outcome["stages"].items()]
     lines += ["", f"verdict: {outcome['verdict']} (version {outcome['model_version']})", *(f"  {r}" for r in outcome["reasons"])]
     lines += [f"route:   {outcome['route']}", "report:  artifacts/report/index.html"]
@@ -84,27 +88,29 @@ def run(reason: Reason = "by hand", as_json: Json = False) -> None:
 @app.command()
 def lock(as_json: Json = False) -> None:
     """Lock sources and teacher by hand: fingerprints, capabilities, licence review."""
-    _application()
     from redistill.config import load_params
-    from tasks import teacher_lock
 
     params = load_params()
+    teacher_lock = _application("tasks.teacher_lock")
     teacher_lock.review_licences.fn(params)
     teacher_lock.lock_sources.fn(params)
     fingerprint, moved = teacher_lock.lock_teacher.fn(params)
-    _show({"teacher": fingerprint.digest, "changed": moved}, as_json, [f"teacher {fingerprint.name}: {fingerprint.digest[:16]} ({'changed' if moved else 'unchanged'})"])
+    _show(
+        {"teacher": fingerprint.digest, "changed": moved},
+        as_json,
+        [f"teacher {fingerprint.name}: {fingerprint.digest[:16]} ({'changed' if moved else 'unchanged'})"],
+    )
 
 
 @app.command()
 def status(as_json: Json = False) -> None:
     """What is live, since when, and what the last completed cycle said."""
-    _application()
     from redistill import lineage
     from redistill.config import load_params
     from redistill.routing import read_route
-    from tasks import registry
 
     params = load_params()
+    registry = _application("tasks.registry")
     client = registry.connect(params)
     route = read_route(FLAGS)
     last = registry.last_completed(params)
@@ -123,19 +129,17 @@ def status(as_json: Json = False) -> None:
 
 @app.command()
 def watch(
-    once: Annotated[bool, typer.Option("--once", help="Look once and return; without it, serve the watcher and the nightly cycle until stopped.")] = False,
+    once: Annotated[
+        bool, typer.Option("--once", help="Look once and return; without it, serve the watcher and the nightly cycle until stopped.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Compare the teacher with the last completed cycle's, and start a cycle where it changed."""
-    _application()
+    watcher = _application("flows.watch_teacher")
     if not once:
-        from flows.watch_teacher import serve
-
-        serve()
+        watcher.serve()
         return
-    from flows.watch_teacher import watch_teacher
-
-    seen = watch_teacher()
+    seen = watcher.watch_teacher()
     lines = [f"teacher {seen['fingerprint'][:16]}: {'changed, cycle started' if seen['changed'] else 'unchanged'}"]
     _show(seen, as_json, lines)
 
@@ -157,13 +161,22 @@ def route_get(as_json: Json = False) -> None:
     from redistill.routing import read_route
 
     now = read_route(FLAGS)
-    found = {"answers": now.answers, "pin": now.pin, "mode": now.mode, "model_version": now.model_version, "reason": now.reason, "changed_at": now.changed_at}
+    found = {
+        "answers": now.answers,
+        "pin": now.pin,
+        "mode": now.mode,
+        "model_version": now.model_version,
+        "reason": now.reason,
+        "changed_at": now.changed_at,
+    }
     _show(found, as_json, [f"{k.replace('_', ' '):<14} {'-' if v in (None, '') else v}" for k, v in found.items()])
 
 
 @route_app.command("set")
 def route_set(
-    to: Annotated[str, typer.Argument(help="teacher, student, or auto (hand the route back to the system)", metavar="{teacher|student|auto}")],
+    to: Annotated[
+        str, typer.Argument(help="teacher, student, or auto (hand the route back to the system)", metavar="{teacher|student|auto}")
+    ],
     reason: Annotated[str, typer.Option("--reason", help="Why; it is recorded in the flag.")] = "",
     as_json: Json = False,
 ) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar, dataclass_transform
 
 import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
@@ -21,7 +21,14 @@ from redistill.grammar import RecordGrammar
 from redistill.records import SPLITS
 
 _STRICT = ConfigDict(extra="forbid")
-frozen = dataclass(frozen=True, config=_STRICT, kw_only=True)
+_T = TypeVar("_T")
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+def frozen(cls: type[_T]) -> type[_T]:
+    """A frozen pydantic dataclass that refuses unknown keys."""
+    return dataclass(frozen=True, config=_STRICT, kw_only=True)(cls)  # type: ignore[return-value]
+
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]

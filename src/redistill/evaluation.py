@@ -55,7 +55,9 @@ def outcome_of(sample: dict[str, Any], prompt: Prompt, grammar: RecordGrammar | 
     )
 
 
-def run_benchmark(model: Any, prompts: Sequence[Prompt], rendered: Sequence[str], data: DataParams, params: BenchmarkParams) -> list[Outcome]:
+def run_benchmark(
+    model: Any, prompts: Sequence[Prompt], rendered: Sequence[str], data: DataParams, params: BenchmarkParams
+) -> list[Outcome]:
     """Ask an lm-eval model every held-out prompt and return one outcome a row, in the order of ``prompts``."""
     import datasets
     import lm_eval
@@ -124,7 +126,10 @@ def summarise(
     for name in grammar.fields if grammar else ("text",):
         rows = np.array([_field_counts(o, name, grammar) for o in outcomes])
         fields[name] = bootstrap_f1(rows[:, 0], rows[:, 1], rows[:, 2], params.bootstrap, params.seed)
-    slices = {s: share(sum(o.exact for o in outcomes if o.slice == s), sum(o.slice == s for o in outcomes)) for s in sorted({o.slice for o in outcomes})}
+    slices = {
+        s: share(sum(o.exact for o in outcomes if o.slice == s), sum(o.slice == s for o in outcomes))
+        for s in sorted({o.slice for o in outcomes})
+    }
     return EvalReport(
         who=who,
         model_digest=identities["model"],
@@ -147,7 +152,14 @@ def _field_counts(outcome: Outcome, name: str, grammar: RecordGrammar | None) ->
     return len(wanted & given), len(given - wanted), len(wanted - given)
 
 
-def measure_cost(complete_one: Callable[[str], int], batch: Callable[[Sequence[str]], int], rendered: Sequence[str], params: BenchmarkParams, size: tuple[int | None, int], memory_before: int) -> Cost:
+def measure_cost(
+    complete_one: Callable[[str], int],
+    batch: Callable[[Sequence[str]], int],
+    rendered: Sequence[str],
+    params: BenchmarkParams,
+    size: tuple[int | None, int],
+    memory_before: int,
+) -> Cost:
     """Latency at batch 1 over evenly spaced held-out prompts, and throughput of one full batch.
 
     Both callables generate and return the number of tokens. Peak memory is the process's growth since before the
@@ -182,16 +194,17 @@ def generator(model: Any, tokenizer: Any, max_tokens: int) -> Callable[[Sequence
     """Greedy generation of a batch that returns how many tokens it made; what the timings run."""
     import torch
 
-    @torch.inference_mode()
     def run(prompts: Sequence[str]) -> int:
         rows = [encode(p, tokenizer) for p in prompts]
         width = max(map(len, rows))
         pad, eos = tokenizer.pad_token_id, tokenizer.eos_token_id
         ids = torch.tensor([[pad] * (width - len(r)) + r for r in rows])
         mask = torch.tensor([[0] * (width - len(r)) + [1] * len(r) for r in rows])
-        out = model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=max_tokens, do_sample=False, pad_token_id=pad)
+        with torch.inference_mode():
+            out = model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=max_tokens, do_sample=False, pad_token_id=pad)
         made = out[:, width:]
-        return int(((made == eos).cumsum(-1) <= 1).sum() - ((made == eos) & ((made == eos).cumsum(-1) > 1)).sum())
+        # Tokens up to and with the first end token; what follows it is padding.
+        return int((((made == eos).cumsum(-1) - (made == eos).long()) == 0).sum())
 
     return run
 

@@ -46,7 +46,9 @@ def check_batch(rows: Sequence[DerivedRow], params: ValidateParams, max_tokens: 
     )
     context = gx.get_context(mode="file", project_root_dir=docs)
     context.variables.progress_bars = {"globally": False}
-    batch = context.data_sources.add_or_update_pandas("completions").add_dataframe_asset("batch").add_batch_definition_whole_dataframe("whole")
+    batch = (
+        context.data_sources.add_or_update_pandas("completions").add_dataframe_asset("batch").add_batch_definition_whole_dataframe("whole")
+    )
     kept = {"row_condition": "kept==1", "condition_parser": "pandas"}
     suite = context.suites.add_or_update(
         gx.ExpectationSuite(
@@ -75,7 +77,9 @@ def check_batch(rows: Sequence[DerivedRow], params: ValidateParams, max_tokens: 
     broken = [r for r in rules if not r["passed"]]
     if broken:
         said = "; ".join(f"{r['rule']} on {r['column']}: seen {r['seen']}, wanted {r['limits']}" for r in broken)
-        raise DataError(f"the teacher's completions fail {len(broken)} batch rule{'s' * (len(broken) > 1)}: {said}; look at the dropped rows' reasons in artifacts/validated/summary.json before training on them")
+        raise DataError(
+            f"the teacher's completions fail {len(broken)} batch rule{'s' * (len(broken) > 1)}: {said}; look at the dropped rows' reasons in artifacts/validated/summary.json before training on them"
+        )
     return rules
 
 

@@ -36,7 +36,9 @@ def review(params: GovernanceParams, today: dt.date, root: Path) -> list[dict[st
         if not terms.is_file():
             problems.append(f"{where}: its terms {x.terms} are missing; keep the text that was reviewed with the project")
         elif file_digest(terms) != x.terms_sha256:
-            problems.append(f"{where}: {x.terms} has digest {file_digest(terms)}, the review was of {x.terms_sha256}; read it again and set terms_sha256")
+            problems.append(
+                f"{where}: {x.terms} has digest {file_digest(terms)}, the review was of {x.terms_sha256}; read it again and set terms_sha256"
+            )
     if problems:
         raise ConfigError("licence review stops the cycle before anything is asked: " + " | ".join(problems))
     return [

@@ -41,8 +41,11 @@ def template_digest(data: DataParams, tokenizer: Any) -> str:
 
 def tokenizer_digest(tokenizer: Any) -> str:
     """Digest of the id → token map; two tokenizers with the same digest may share soft targets."""
-    vocabulary = sorted((i, t) for t, i in tokenizer.get_vocab().items())
+    return vocabulary_digest(tokenizer.get_vocab())
+
+
+def vocabulary_digest(ids: dict[str, int]) -> str:
     digest = hashlib.sha256()
-    for index, token in vocabulary:
+    for index, token in sorted((i, t) for t, i in ids.items()):
         digest.update(f"{index}\t{token}\n".encode("utf-8", "surrogatepass"))
     return digest.hexdigest()

@@ -53,9 +53,7 @@ class Prompt:
     planted: str | None = None
 
     @staticmethod
-    def of(
-        messages: tuple[Message, ...], source_id: str, slice: str, label: str | None, source: str, planted: str | None = None
-    ) -> Prompt:
+    def of(messages: tuple[Message, ...], source_id: str, slice: str, label: str | None, source: str, planted: str | None = None) -> Prompt:
         return Prompt(prompt_id(messages), source_id, messages, slice, label, source, planted)
 
     @property

@@ -37,7 +37,7 @@ def render(report: dict[str, Any]) -> str:
     arms: dict[str, Any] = report.get("arms") or {}
     candidate = str(report.get("candidate"))
     environment = Environment(autoescape=True, undefined=ChainableUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(number=number, words=words, moment=moment, duration=duration, differing=differing, limits=limits)
+    environment.filters.update({f.__name__: f for f in (number, percent, words, moment, duration, differing, limits)})
     template = environment.from_string(files("redistill").joinpath("report.html.j2").read_text(encoding="utf-8"))
     governance = report.get("governance") or {}
     return template.render(
@@ -58,10 +58,15 @@ def render(report: dict[str, Any]) -> str:
     )
 
 
-def number(value: Any, scale: float = 1.0, digits: int = 1) -> str:
+def number(value: Any, scale: float = 1.0, digits: int = 1, unit: str = "") -> str:
     """A number as people read it: thousands separated, a true minus, and a dash for whatever is no finite number."""
     found = _finite(value)
-    return DASH if found is None else f"{found * scale:z,.{digits}f}".replace("-", "\u2212")
+    return DASH if found is None else f"{found * scale:z,.{digits}f}".replace("-", "\u2212") + unit
+
+
+def percent(value: Any) -> str:
+    """A share as percent with its sign, or a dash."""
+    return number(value, 100, unit="\u00a0%")
 
 
 def words(name: Any) -> str:
@@ -99,7 +104,8 @@ def gate(tree: dict[str, Any]) -> dict[str, Any]:
     """A gate's numbers in its own unit: p-values bare, parameters in millions, latency in ms, intervals in points."""
     name, interval = str(tree["name"]), tree.get("interval")
     scale, unit, relation = _GATE_UNITS.get(name, (None, "", "≤"))
-    value, limit = (_significant(tree.get(k)) if scale is None else number(tree.get(k), scale) + unit for k in ("value", "limit"))
+    shown = (_significant(tree.get(k)) if scale is None else number(tree.get(k), scale, unit=unit) for k in ("value", "limit"))
+    value, limit = shown
     if scale is None:
         value = "p\u00a0" + ("" if value.startswith("<") else "=\u00a0") + value
     spread = f"{number(interval.get('low'), 100)} to {number(interval.get('high'), 100)} points" if interval else DASH

@@ -74,13 +74,14 @@ def forest(title: str, points: Sequence[Point], span: Sequence[float]) -> Markup
     ``span`` is what the axis must hold besides the points, so that two plots side by side share one scale.
     """
     height = 26 * len(points) + 34
-    axis = Axis.over([*span, *(v for p in points for v in (p.low, p.high))], 96, 304, ceiling=100.0)
+    left = 20 + round(7.5 * max(len(_short(p.name)) for p in points))
+    axis = Axis.over([*span, *(v for p in points for v in (p.low, p.high))], left, WIDTH - 132, ceiling=100.0)
     base = height - 24
     parts = [_line(axis.at(t), 4, axis.at(t), base, "grid") + _text(axis.at(t), base + 16, f"{t:.6g}", "tick middle") for t in axis.ticks()]
     parts += [_line(axis.at(p.y), 4, axis.at(p.y), base, "reference") for p in points if p.role == "teacher"]
     for i, p in enumerate(points):
         y = 26 * i + 18
-        parts.append(_text(86, y + 4, _short(p.name), f"name end {p.role}"))
+        parts.append(_text(left - 12, y + 4, _short(p.name), f"name end {p.role}"))
         parts.append(_line(axis.at(p.low), y, axis.at(p.high), y, f"whisker {p.role}") + _marker(axis.at(p.y), y, p))
         parts.append(_text(WIDTH, y + 4, f"{p.y:.1f} ({p.low:.1f}–{p.high:.1f})", "value end"))
     return _svg(height, f"{title}, percent, by arm: " + "; ".join(p.told for p in points), parts)
@@ -89,19 +90,18 @@ def forest(title: str, points: Sequence[Point], span: Sequence[float]) -> Markup
 def scatter(title: str, x_title: str, points: Sequence[Point]) -> Markup:
     """Quality upwards against a cost to the right; arms that share a place are drawn side by side."""
     height, left, right, top, base = 300, 40, WIDTH - 10, 30, 256
-    x_axis = Axis.over([p.x for p in points], left + 16, right - 60, log_beyond=3.0)
+    x_axis = Axis.over([p.x for p in points], left + 16, right - 70, log_beyond=3.0)
     y_axis = Axis.over([v for p in points for v in (p.low, p.high)], base, top, ceiling=100.0)
     parts = _upright(y_axis, left, right, title)
-    parts += [_line(x_axis.at(t), base, x_axis.at(t), base + 4, "grid") + _text(x_axis.at(t), base + 17, f"{t:.6g}", "tick middle") for t in x_axis.ticks()]
-    parts.append(_text((left + right) / 2, height - 6, x_title + (", log scale" if x_axis.log else ""), "axis middle"))
+    parts += _level(x_axis, base, height, x_title + (", log scale" if x_axis.log else ""))
     clusters = _clusters(sorted(points, key=lambda p: (p.x, -p.y, p.name)), x_axis, y_axis)
     edges = [float(left), *(x for c in clusters for x in (min(x for _, x in c), max(x for _, x in c))), float(right)]
     for i, cluster in enumerate(clusters):
         room_left, room_right = edges[2 * i + 1] - edges[2 * i], edges[2 * i + 3] - edges[2 * i + 2]
-        rightwards = room_right >= min(room_left, 70)
+        rightwards = room_right >= min(room_left, 80)
         label_x = edges[2 * i + 2] + 14 if rightwards else edges[2 * i + 1] - 14
         if rightwards:  # the next cluster's labels must not fall on these
-            edges[2 * i + 2] += 70
+            edges[2 * i + 2] += 80
         heights = spread([y_axis.at(p.y) for p, _ in cluster], top + 6, base - 4)
         for (p, x), label_y in zip(cluster, heights, strict=True):
             y = y_axis.at(p.y)
@@ -115,20 +115,20 @@ def scatter(title: str, x_title: str, points: Sequence[Point]) -> Markup:
 
 def curves(title: str, series: Mapping[str, Sequence[tuple[float, float]]], role_of: Callable[[str], str]) -> Markup:
     """A line of (step, value) for each arm, named at its end. Long runs are thinned to some 300 points."""
-    height, left, right, top, base = 240, 40, WIDTH - 76, 30, 196
+    height, left, right, top, base = 240, 40, WIDTH - 84, 30, 196
     values = [v for rows in series.values() for _, v in rows]
     x_axis = Axis.over([0.0, *(s for rows in series.values() for s, _ in rows)], left, right)
     y_axis = Axis.over(values if min(values) > 0 and max(values) / min(values) > 30 else [0.0, *values], base, top, log_beyond=30.0)
     parts = _upright(y_axis, left, right, title + (", log scale" if y_axis.log else ""))
-    parts += [_text(x_axis.at(t), base + 17, f"{t:,.6g}", "tick middle") for t in x_axis.ticks()]
-    parts.append(_text((left + right) / 2, height - 6, "Optimiser step", "axis middle"))
+    parts += _level(x_axis, base, height, "Optimiser step")
     ends = spread([y_axis.at(rows[-1][1]) for rows in series.values()], top, base)
     for i, ((name, rows), label_y) in enumerate(zip(series.items(), ends, strict=True)):
         thinned = [*rows[: -1 : max(1, len(rows) // 300)], rows[-1]]
         path = " ".join(f"{x_axis.at(s)},{y_axis.at(v)}" for s, v in thinned)
         parts.append(Markup('<polyline class="curve dash-{} {}" points="{}"/>').format(i % 4, role_of(name), path))
         end_x, end_y = x_axis.at(rows[-1][0]), y_axis.at(rows[-1][1])
-        parts.append(_line(end_x + 2, end_y, right + 12, label_y, "leader") + _text(right + 15, label_y + 4, _short(name), f"name {role_of(name)}"))
+        parts.append(_line(end_x + 2, end_y, right + 12, label_y, "leader"))
+        parts.append(_text(right + 15, label_y + 4, _short(name), f"name {role_of(name)}"))
     told = "; ".join(f"{name} from {rows[0][1]:.3g} to {rows[-1][1]:.3g} at step {rows[-1][0]:g}" for name, rows in series.items())
     return _svg(height, f"{title} by optimiser step: {told}", parts)
 
@@ -169,8 +169,15 @@ def _clusters(points: Sequence[Point], x_axis: Axis, y_axis: Axis) -> list[list[
 
 
 def _upright(axis: Axis, left: float, right: float, title: str) -> list[Markup]:
-    ticks = [_line(left, axis.at(t), right, axis.at(t), "grid") + _text(left - 6, axis.at(t) + 4, f"{t:.6g}", "tick end") for t in axis.ticks()]
-    return [*ticks, _text(0, 12, title, "axis")]
+    grid = [_line(left, axis.at(t), right, axis.at(t), "grid") for t in axis.ticks()]
+    ticks = [_text(left - 6, axis.at(t) + 4, f"{t:,.6g}", "tick end") for t in axis.ticks()]
+    return [*grid, *ticks, _text(0, 12, title, "axis")]
+
+
+def _level(axis: Axis, base: float, height: float, title: str) -> list[Markup]:
+    marks = [_line(axis.at(t), base, axis.at(t), base + 4, "grid") for t in axis.ticks()]
+    ticks = [_text(axis.at(t), base + 17, f"{t:,.6g}", "tick middle") for t in axis.ticks()]
+    return [*marks, *ticks, _text((axis.start + axis.end) / 2, height - 6, title, "axis middle")]
 
 
 def _marker(x: float, y: float, point: Point) -> Markup:

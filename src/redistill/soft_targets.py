@@ -52,7 +52,7 @@ def from_listed(
     Raises:
         DataError: NaN, a positive log-probability, or probabilities that sum to more than one.
     """
-    rows_ids, rows_lp = [], []
+    ranked_rows: list[list[tuple[int, float]]] = []
     for position, (row_ids, row_lp) in enumerate(zip(ids, logprobs, strict=True)):
         best: dict[int, float] = {}
         for token, value in zip(row_ids, row_lp, strict=True):
@@ -63,17 +63,17 @@ def from_listed(
         ranked = sorted(best.items(), key=lambda pair: (-pair[1], pair[0]))[:k]
         if sum(np.exp(v) for _, v in ranked) > 1.01:
             raise DataError(f"probabilities of token {position} of row {key[0][:12]} sum to more than 1; the teacher's logprobs are broken")
-        rows_ids.append(ranked)
-    width = max((len(r) for r in rows_ids), default=0)
-    top_ids = np.zeros((len(rows_ids), width), dtype=np.int32)
-    top_lp = np.full((len(rows_ids), width), -np.inf, dtype=np.float32)
-    for i, ranked in enumerate(rows_ids):
+        ranked_rows.append(ranked)
+    width = max((len(r) for r in ranked_rows), default=0)
+    top_ids = np.zeros((len(ranked_rows), width), dtype=np.int32)
+    top_lp = np.full((len(ranked_rows), width), -np.inf, dtype=np.float32)
+    for i, ranked in enumerate(ranked_rows):
         for j, (token, value) in enumerate(ranked):
             top_ids[i, j], top_lp[i, j] = token, value
-    rows_lp = np.exp(top_lp)
-    tail = np.clip(1.0 - rows_lp.sum(-1), 0.0, 1.0)
+    p = np.exp(top_lp)
+    tail = np.clip(1.0 - p.sum(-1), 0.0, 1.0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        entropy = -np.where(rows_lp > 0, rows_lp * top_lp, 0.0).sum(-1) - np.where(tail > 0, tail * np.log(tail), 0.0)
+        entropy = -np.where(p > 0, p * np.where(p > 0, top_lp, 0.0), 0.0).sum(-1) - np.where(tail > 0, tail * np.log(tail), 0.0)
     return SoftTargets(key[0], key[1], np.asarray(token_ids_L, dtype=np.int32), first, top_ids, top_lp, tail, entropy, {})
 
 

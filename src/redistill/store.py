@@ -75,7 +75,9 @@ class CompletionStore:
         try:
             yield
         except sqlite3.Error as error:
-            raise DataError(f"the completion store {self._path} refused ({error}); what it holds is kept: free some space, or mend its rights, and run again") from error
+            raise DataError(
+                f"the completion store {self._path} refused ({error}); what it holds is kept: free some space, or mend its rights, and run again"
+            ) from error
 
 
 def _pack(answer: TeacherAnswer) -> bytes:

@@ -22,7 +22,9 @@ def chosen_layers(total: int, layers: PruneParams) -> list[int]:
     if layers.listed is not None:
         beyond = [i for i in layers.listed if i >= total]
         if beyond or sorted(set(layers.listed)) != list(layers.listed):
-            raise ConfigError(f"student.layers.listed={list(layers.listed)}: must ascend without repeats and stay below {total}, the base's layers")
+            raise ConfigError(
+                f"student.layers.listed={list(layers.listed)}: must ascend without repeats and stay below {total}, the base's layers"
+            )
         return list(layers.listed)
     keep = layers.keep or 0
     if keep > total:
@@ -79,7 +81,9 @@ def smaller(config: Any, overrides: dict[str, int], seed: int) -> Any:
         if not hasattr(config, key):
             raise ConfigError(f"student.config_overrides.{key}: {type(config).__name__} has no such field")
         if key == "num_hidden_layers" and value > config.num_hidden_layers:
-            raise ConfigError(f"student.config_overrides.num_hidden_layers={value}, but the base has only {config.num_hidden_layers} layers")
+            raise ConfigError(
+                f"student.config_overrides.num_hidden_layers={value}, but the base has only {config.num_hidden_layers} layers"
+            )
         setattr(config, key, value)
     if getattr(config, "layer_types", None):
         config.layer_types = config.layer_types[: config.num_hidden_layers]

@@ -51,9 +51,7 @@ class Recipe:
     lora: LoraParams | None = None
 
 
-def to_example(
-    row: TrainingRow, tokenizer: Any, soft: SoftTargets | None, alpha: float, supervise: str, max_tokens: int = 4096
-) -> Example:
+def to_example(row: TrainingRow, tokenizer: Any, soft: SoftTargets | None, alpha: float, supervise: str, max_tokens: int = 4096) -> Example:
     """Token ids and weights of one row.
 
     On completion tokens: with soft targets α is the KD term's weight and 1 − α the text's; gold rows, and teacher rows
@@ -151,7 +149,12 @@ class DistillTrainer(Trainer):
         targets = TokenTargets(
             inputs["labels"][chosen], inputs["top_ids"][chosen], inputs["top_p"][chosen], inputs["kd"][chosen], inputs["ce"][chosen]
         )
-        sums = distill_loss(hidden[chosen].to(torch.bfloat16 if self.args.bf16 else hidden.dtype), bare.get_output_embeddings().weight, targets, self._temperature)
+        sums = distill_loss(
+            hidden[chosen].to(torch.bfloat16 if self.args.bf16 else hidden.dtype),
+            bare.get_output_embeddings().weight,
+            targets,
+            self._temperature,
+        )
         count = chosen.sum() if num_items_in_batch is None else num_items_in_batch
         self._sums += np.array([float(sums.kl_sum), float(sums.ce_sum), float(chosen.sum())])
         return sums.total / count

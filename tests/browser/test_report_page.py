@@ -22,10 +22,10 @@ from redistill.report import render
 from tests.unit.sample_report import sample_tree
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-_FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update "
-    "--disable-sync --disable-dev-shm-usage --remote-debugging-port=0"
-).split()
+_FLAGS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--remote-debugging-port=0",
+]  # fmt: skip
 _DEADLINE_S = 60
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine; apt-get install chromium")
@@ -51,7 +51,8 @@ class Browser:
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
         number = next(self.ids)
-        self.socket.send(json.dumps({"id": number, "method": method, "params": params, **({"sessionId": self.session} if self.session else {})}))
+        session = {"sessionId": self.session} if self.session else {}
+        self.socket.send(json.dumps({"id": number, "method": method, "params": params, **session}))
         while True:
             message = json.loads(self.socket.recv(timeout=_DEADLINE_S))
             if message.get("id") == number:
@@ -147,7 +148,7 @@ def test_text_contrasts_with_its_background(browser: Browser, page: Path, scheme
       const light = c => { const [r, g, b] = c.match(/[\\d.]+/g).map(v => (v /= 255) <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
         return .2126 * r + .7152 * g + .0722 * b; };
       const behind = e => { for (; e; e = e.parentElement) { const c = getComputedStyle(e).backgroundColor; if (!/, 0\\)|transparent/.test(c)) return c; } };
-      return [...document.querySelectorAll('body *')].filter(e => [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim())).map(e => {
+      return [...document.querySelectorAll('body *:not(title)')].filter(e => [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim())).map(e => {
         const style = getComputedStyle(e), ink = e.closest('svg') ? style.fill : style.color, [a, b] = [light(ink), light(behind(e))].sort((x, y) => y - x);
         return [e.tagName + '.' + e.getAttribute('class'), (a + .05) / (b + .05)]; }).filter(([, ratio]) => !(ratio >= 4.5)); })()""")
     assert weak == []

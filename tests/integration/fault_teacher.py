@@ -184,6 +184,7 @@ class Handler(BaseHTTPRequestHandler):
 
 def logprobs(tokens: list[str], k: int, chat: bool, as_ids: bool, nan: bool) -> dict[str, Any]:
     """The said token has probability 1/2, the others that are listed 1/4, 1/8, …"""
+
     def name(token: str) -> str:
         return f"token_id:{zlib.crc32(token.encode()) % 50_000}" if as_ids else token
 

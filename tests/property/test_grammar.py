@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -77,12 +78,9 @@ def test_any_text_is_a_record_or_a_data_error(grammar: RecordGrammar, line: str)
     assert grammar.write(record) == line.strip()
 
 
-@given(case=grammars_and_records(), text=st.text(max_size=10))
+@given(case=grammars_and_records().filter(lambda case: bool(case[1].entities)), text=st.text(" ~", max_size=10))
 def test_ungrounded_entities_are_refused(case: tuple[RecordGrammar, Record], text: str) -> None:
     grammar, record = case
     assume(any(value not in text for _, value in record.entities))
-    try:
+    with pytest.raises(DataError, match="does not stand in the text"):
         grammar.check_grounded(record, text)
-    except DataError:
-        return
-    raise AssertionError("an invented entity passed")

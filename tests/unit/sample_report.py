@@ -60,7 +60,8 @@ def _arm(who: str) -> EvalReport:
     fields = {f: _score(0.0 if who == "linear" and f in FIELDS[3:] else min(0.991, f1 * harder[f])) for f in FIELDS}
     slices = {s: _score(exact * k, 0.08) for s, k in zip(SLICES, (1.08, 0.99, 0.91), strict=True)}
     digest = f"{sum(map(ord, who)):08x}" * 8
-    return EvalReport(who, digest, "9c4e1f70" * 8, "5a02bb13" * 8, N, _score(exact), _score(f1, 0.03), fields, slices, cost, malformed, "transformers-bf16")
+    scores = (_score(exact), _score(f1, 0.03), fields, slices)
+    return EvalReport(who, digest, "9c4e1f70" * 8, "5a02bb13" * 8, N, *scores, cost, malformed, "transformers-bf16")
 
 
 def _decision() -> dict[str, Any]:
@@ -89,10 +90,20 @@ def _decision() -> dict[str, Any]:
 def _governance() -> dict[str, Any]:
     intake = (("decontamination", "near-copy of a held-out row", 9), ("language", "fr", 6), ("length", "too long", 2), ("near_duplicate", "near-duplicate of an earlier row", 131),
               ("personal_data", "card number", 12), ("personal_data", "e-mail address", 7), ("profanity", "insult", 3), ("secrets", "AWS access key", 4))  # fmt: skip
-    later = (("confidence", "mean log-probability too low", 48), ("format", "entity not in the message", 17), ("format", "malformed record or unlisted label", 23))
+    later = (
+        ("confidence", "mean log-probability too low", 48),
+        ("format", "entity not in the message", 17),
+        ("format", "malformed record or unlisted label", 23),
+    )
     texts = ("my card [card number] got declined again at Freshway", "ur api says invalid, i used [secret] and it still wont list my payments", "ma carte n'est jamais arrivée",
              "fraud; amount=£41.20; merchant=Moda", "write to me at [e-mail address] please")  # fmt: skip
-    kinds = (("prepare", *intake[4][:2]), ("prepare", *intake[7][:2]), ("prepare", *intake[1][:2]), ("validate", *later[1][:2]), ("prepare", *intake[5][:2]))
+    kinds = (
+        ("prepare", *intake[4][:2]),
+        ("prepare", *intake[7][:2]),
+        ("prepare", *intake[1][:2]),
+        ("validate", *later[1][:2]),
+        ("prepare", *intake[5][:2]),
+    )
     rule = {"column": "kept", "limits": {"min_value": 0.5}, "seen": 0.9482, "passed": True}
     return {
         "intake": {"rows": {"train": 1412, "dev": 441, "pool": 5216, "calibration": 577, "heldout": N}, "dropped": [dict(zip(("filter", "reason", "rows"), d, strict=True)) for d in intake]},
@@ -128,7 +139,8 @@ def _examples() -> list[dict[str, Any]]:
          "fee; complaint; amount=£11.75", "fee; amount=£11.75", "dispute; amount=£11.75"),
     )  # fmt: skip
     return [
-        {"text": text, "slice": s, "target": w, "teacher": t, "student": a, "teacher_exact": t == w, "student_exact": a == w} for text, s, w, t, a in rows
+        {"text": text, "slice": s, "target": w, "teacher": t, "student": a, "teacher_exact": t == w, "student_exact": a == w}
+        for text, s, w, t, a in rows
     ]
 
 
@@ -137,7 +149,9 @@ def _curve(arm: str, floor: float, kl: float) -> list[dict[str, float]]:
     for step in range(5, 305, 5):
         wave = 1 + 0.12 * math.sin(step * 1.7 + len(arm)) * math.cos(step / 9)
         fall = (floor + 3.1 * math.exp(-step / 38)) * wave
-        rows.append({"step": step, "loss": fall, "cross_entropy_nats_per_token": fall * (0.8 if kl else 1.0), "kl_nats_per_token": kl * fall})
+        rows.append(
+            {"step": step, "loss": fall, "cross_entropy_nats_per_token": fall * (0.8 if kl else 1.0), "kl_nats_per_token": kl * fall}
+        )
     return rows
 
 

@@ -244,5 +244,7 @@ def test_a_directory_in_hub_layout_is_read_without_network(tmp_path: Path, monke
         load(data(("hf:./hub:nosuch", POOL)), tmp_path)
     with pytest.raises(DataError, match=r"hf:\./gone: no directory"):
         load(data(("hf:./gone", POOL)), tmp_path)
-    with pytest.raises(DataError, match=r"hf:owner/name@main: the datasets library cannot read it .* check id, revision, split and network"):
+    with pytest.raises(
+        DataError, match=r"hf:owner/name@main: the datasets library cannot read it .* check id, revision, split and network"
+    ):
         load(data(("hf:owner/name@main", POOL)), tmp_path)

@@ -16,7 +16,12 @@ class CompletionJudge:
     """Judges completions of one cycle against its grammar, its held-out rows and its limits."""
 
     def __init__(
-        self, grammar: RecordGrammar | None, heldout: Sequence[Prompt], params: ValidateParams, intake: IntakeParams, generate: GenerateParams
+        self,
+        grammar: RecordGrammar | None,
+        heldout: Sequence[Prompt],
+        params: ValidateParams,
+        intake: IntakeParams,
+        generate: GenerateParams,
     ) -> None:
         self._grammar = grammar
         self._params = params

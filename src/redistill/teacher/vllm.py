@@ -80,7 +80,9 @@ class VllmTeacher:
             top_ids = tuple(tuple(listed.token_ids[a:b]) for a, b in spans)
             top_lp = tuple(tuple(listed.logprobs[a:b]) for a, b in spans)
         text = self._tokenizer.decode(ids, skip_special_tokens=True).strip()
-        return TeacherAnswer(request, text, None, ids, output.finish_reason or "", float(np.mean(chosen)) if chosen else None, top_ids, top_lp)
+        return TeacherAnswer(
+            request, text, None, ids, output.finish_reason or "", float(np.mean(chosen)) if chosen else None, top_ids, top_lp
+        )
 
     def close(self) -> None:
         del self._llm

@@ -1,0 +1,138 @@
+"""The house rules of DESIGN.md that a machine can check."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+from redistill.config import load_params
+from tasks.edge import SECTIONS, slices_of
+from tests.contract.code_deps import ROOT, rewritten
+
+DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+STAGES = {name: body.get("do", body) for name, body in DVC.items()}
+
+
+def test_code_deps_of_every_stage_are_its_imports() -> None:
+    text = (ROOT / "dvc.yaml").read_text(encoding="utf-8")
+    assert rewritten(text) == text, "run `make deps`"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_params_of_a_stage_are_the_slices_its_function_takes(stage: str) -> None:
+    function = getattr(importlib.import_module(f"tasks.{stage}"), stage)
+    taken = {key.replace("{arm}", "${key}") for key in slices_of(function).values()}
+    listed = {p for p in STAGES[stage]["params"] if isinstance(p, str)}
+    assert listed == taken
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_stage_functions_take_slices_and_names_only(stage: str) -> None:
+    function = getattr(importlib.import_module(f"tasks.{stage}"), stage)
+    names = set(inspect.signature(function).parameters) - set(slices_of(function))
+    assert names <= {"arm", "who"}
+
+
+def test_foreach_names_are_the_arms_of_params() -> None:
+    arms = load_params(ROOT / "params.yaml").finetune.arms
+    assert set(DVC["finetune"]["foreach"]) == set(arms)
+    assert set(DVC["benchmark"]["foreach"]) == {"teacher", "linear", "base", *arms}
+
+
+def test_the_flow_runs_every_stage_after_what_it_is_made_from() -> None:
+    from flows import distill_student as flow
+
+    order = [*flow.BEFORE_LOCK, *flow.TEACHER, *flow.DATA, *flow.after_data(load_params(ROOT / "params.yaml"))]
+    every = {n for n, b in DVC.items() if "foreach" not in b} | {f"{n}@{k}" for n, b in DVC.items() for k in b.get("foreach", {})}
+    assert set(order) == every
+    made: set[str] = set()
+    for stage in order:
+        name, _, key = stage.partition("@")
+        item = DVC[name].get("foreach", {}).get(key, {})
+
+        def filled(text: str, item: dict[str, str] = item, key: str = key) -> str:
+            for field, value in item.items():
+                text = text.replace("${item." + field + "}", value)
+            return text.replace("${key}", key)
+
+        needed = [filled(d) for d in STAGES[name]["deps"] or [] if filled(d).startswith("artifacts/")]
+        for dep in needed:
+            assert any(dep == out or dep.startswith(out + "/") for out in made), f"{stage} runs before {dep} is made"
+        made |= {filled(next(iter(o)) if isinstance(o, dict) else o) for o in STAGES[name]["outs"]}
+
+
+def test_every_section_type_is_found_by_stages() -> None:
+    used = {key for stage in STAGES for key in slices_of(getattr(importlib.import_module(f"tasks.{stage}"), stage)).values()}
+    assert used == set(SECTIONS.values())
+
+
+def test_flow_files_do_not_shadow_importable_modules() -> None:
+    for file in (ROOT / "flows").glob("*.py"):
+        code = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({file.stem!r}) is not None)"
+        assert subprocess.run([sys.executable, "-I", "-c", code], cwd="/", check=False).returncode == 0, file.name
+
+
+@pytest.mark.parametrize("folder", ["src", "tasks", "flows", "tests"])
+def test_files_are_short(folder: str) -> None:
+    limit = 120 if folder == "flows" else 500
+    long = {str(f): n for f in (ROOT / folder).rglob("*.py") if (n := len(f.read_text(encoding="utf-8").splitlines())) > limit}
+    assert not long
+
+
+def test_layers() -> None:
+    done = subprocess.run([str(Path(sys.executable).parent / "lint-imports")], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = "import sys, redistill.cli; print([m for m in ('torch','transformers','prefect','mlflow','dvc','vllm','lm_eval','pandas','numpy') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_the_wheel_holds_the_package_only(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
+    subprocess.run(build, check=True, capture_output=True)
+    wheel = next(tmp_path.glob("*.whl"))
+    with zipfile.ZipFile(wheel) as archive:
+        tops = {n.split("/")[0] for n in archive.namelist()}
+        archive.extractall(tmp_path / "away")
+    assert {t for t in tops if not t.endswith(".dist-info")} == {"redistill"}
+    code = "import sys, redistill\ntry:\n    import flows\nexcept ImportError:\n    print(redistill.__file__)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path / "away")}
+    )
+    assert str(tmp_path / "away") in done.stdout
+
+
+def test_readme_commands_exist() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
+    assert set(re.findall(r"^make ([a-z-]+)", readme, re.M)) <= targets
+    from redistill.cli import app
+
+    known = {c.name or c.callback.__name__ for c in app.registered_commands if c.callback} | {g.name for g in app.registered_groups}
+    shell = "".join(re.findall(r"```sh\n(.*?)```", readme, re.S))
+    assert set(re.findall(r"^redistill ([a-z]+)", shell, re.M)) <= known
+    for link in re.findall(r"\]\(([^)#]+)\)", readme):
+        assert "://" in link or (ROOT / link).exists(), link
+
+
+def test_no_machine_paths_or_registry_hosts() -> None:
+    # Spelled in pieces, so that this file does not hold what it looks for.
+    words = ["py" + "pi.org", "python" + "hosted", "deb." + "debian", "registry." + "npmjs", "/wo" + "rk/", "/opt/wh" + "eels"]
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("not a git checkout: no list of tracked files")
+    for name in listed.stdout.splitlines():
+        file = ROOT / name
+        if file.is_file() and file.suffix not in (".png",):
+            text = file.read_text(encoding="utf-8", errors="ignore")
+            assert not [w for w in words if w in text], name

@@ -1,0 +1,60 @@
+"""Whole cycles as a user starts them: the real command in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.tiny_project import make_tiny_project
+
+
+@dataclass(frozen=True)
+class Ran:
+    code: int
+    result: dict[str, Any]
+    stdout: str
+    stderr: str
+
+
+Command = Callable[..., Ran]
+
+
+@pytest.fixture(scope="session")
+def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("prefect")
+
+
+@pytest.fixture(scope="session")
+def redistill(prefect_home: Path) -> Command:
+    """Run ``redistill -C PROJECT …`` and parse its last line as JSON when asked for with ``--json``."""
+
+    def run(project: Path, *arguments: str, env: dict[str, str] | None = None, prefix: tuple[str, ...] = (), timeout_s: float = 600) -> Ran:
+        command = [*prefix, str(Path(sys.executable).parent / "redistill"), "-C", str(project), *arguments]
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_", "REDISTILL_", "PYTHONPATH"))}
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+            env={**clean, "PREFECT_HOME": str(prefect_home), **(env or {})},
+        )
+        lines = done.stdout.strip().splitlines()
+        parsed = json.loads(lines[-1]) if "--json" in arguments and done.returncode == 0 else {}
+        return Ran(done.returncode, parsed, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def tiny_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One tiny project for the session; tests of a module share what its first cycle made."""
+    return make_tiny_project(tmp_path_factory.mktemp("project"))

@@ -1,0 +1,117 @@
+"""Whole cycles on tiny models, one after the other on one project: few cycles, many assertions."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import Command
+from tests.tiny import make_tiny_model
+from tests.tiny_project import write_params
+
+STAGES = {
+    "prepare",
+    "tune_teacher",
+    "init_student",
+    "benchmark@teacher",
+    "generate",
+    "validate",
+    "score",
+    *(f"finetune@{a}" for a in ("gold", "sft", "kd")),
+    *(f"benchmark@{w}" for w in ("linear", "base", "gold", "sft", "kd")),
+}
+
+
+@pytest.fixture(scope="module")
+def first(tiny_project: Path, redistill: Command) -> dict[str, Any]:
+    # A network namespace with loopback only: nothing may need, or try to reach, anything else.
+    done = redistill(
+        tiny_project,
+        "run",
+        "--json",
+        "--reason",
+        "first",
+        prefix=("unshare", "-n", "sh", "-c", 'ip link set lo up 2>/dev/null || python3 -c "$LO_UP"; exec "$@"', "sh"),
+        env={"LO_UP": LO_UP},
+    )
+    assert done.code == 0, done.stderr[-3000:]
+    return done.result
+
+
+LO_UP = """
+import fcntl, socket, struct
+s = socket.socket()
+fcntl.ioctl(s, 0x8914, struct.pack('16sh', b'lo', 0x1 | 0x40))
+"""
+
+
+def report(project: Path) -> dict[str, Any]:
+    return json.loads((project / "artifacts/report/report.json").read_text(encoding="utf-8"))
+
+
+def test_first_cycle_makes_everything_offline(first: dict[str, Any], tiny_project: Path) -> None:
+    assert set(first["stages"]) == STAGES
+    assert set(first["stages"].values()) == {"ran"}
+    assert first["verdict"] in ("promote", "hold")
+    assert first["reasons"]
+    assert first["model_version"] == "1"
+    assert first["route"] == ("student" if first["verdict"] == "promote" else "teacher")
+    tree = report(tiny_project)
+    assert tree["decision"]["verdict"] == first["verdict"]
+    assert set(tree["arms"]) == {"teacher", "linear", "base", "gold", "sft", "kd"}
+    assert tree["arms"]["teacher"]["exact_match"]["value"] > 0.3, "the tiny teacher learnt its labels"
+    assert len({a["heldout_digest"] for a in tree["arms"].values()}) == 1
+    assert not tree["governance"]["planted_passed"]
+    assert (tiny_project / "artifacts/report/index.html").stat().st_size > 10_000
+
+
+def test_registered_version_carries_its_evidence(first: dict[str, Any], tiny_project: Path, redistill: Command) -> None:
+    import mlflow
+
+    client = mlflow.MlflowClient(f"sqlite:///{tiny_project}/.redistill/mlflow/mlflow.db")
+    version = client.get_model_version_by_alias("tiny", "challenger")
+    assert version.version in (1, "1")
+    run = client.get_run(version.tags["redistill.mlflow_run_id"])
+    assert run.data.tags["redistill.status"] == "completed"
+    held = {a.path for a in client.list_artifacts(run.info.run_id, "evidence")}
+    names = {Path(p).name for p in held}
+    assert {"teacher.lock.json", "sources.lock.json", "dvc.lock", "params.yaml", "report", "benchmark"} <= names
+    assert {"kd/loss", "kd/exact_match", "teacher/f1"} <= set(run.data.metrics)
+    said = redistill(tiny_project, "status", "--json").result
+    assert said["challenger"] == "1"
+    assert (said["champion"] == "1") == (first["verdict"] == "promote")
+
+
+def test_second_cycle_changes_nothing(first: dict[str, Any], tiny_project: Path, redistill: Command) -> None:
+    # A teacher that can no longer be read proves that it is not asked.
+    done = redistill(tiny_project, "run", "--json")
+    assert done.code == 0, done.stderr[-3000:]
+    assert set(done.result["stages"].values()) == {"unchanged"}
+    assert done.result["model_version"] == "1"
+    assert done.result["verdict"] == first["verdict"]
+
+
+def test_a_changed_alpha_reaches_only_kd(first: dict[str, Any], tiny_project: Path, redistill: Command) -> None:
+    write_params(tiny_project, finetune__arms__kd__alpha=0.7)
+    done = redistill(tiny_project, "run", "--json")
+    assert done.code == 0, done.stderr[-3000:]
+    assert {s for s, o in done.result["stages"].items() if o != "unchanged"} == {"finetune@kd", "benchmark@kd"}
+    assert done.result["model_version"] == "2"
+
+
+def test_a_changed_teacher_reaches_its_dependants_only(first: dict[str, Any], tiny_project: Path, redistill: Command) -> None:
+    write_params(tiny_project)
+    quiet = redistill(tiny_project, "watch", "--once", "--json")
+    assert quiet.code == 0, quiet.stderr[-3000:]
+    assert quiet.result["changed"] is False
+    make_tiny_model(tiny_project / "teacher", seed=2)
+    write_params(tiny_project, tune_teacher__seed=8)
+    seen = redistill(tiny_project, "watch", "--once", "--json")
+    assert seen.code == 0, seen.stderr[-3000:]
+    assert seen.result["changed"] is True
+    stages = seen.result["cycle"]["stages"]
+    same = {s for s, o in stages.items() if o == "unchanged"}
+    assert same == {"prepare", "benchmark@linear"}, stages
