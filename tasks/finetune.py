@@ -40,6 +40,7 @@ def finetune(arm: str, data: DataParams, common: FinetuneCommonParams, arm_param
         temperature=arm_params.temperature,
         save_every_steps=common.save_every_steps,
         lora=common.lora if common.method == "lora" else None,
+        freeze_embeddings=common.freeze_embeddings,
     )
     work = work_directory(f"finetune-{arm}", str(common), str(arm_params), str(data), *_digests(arm_params))
     model = train(checkpoints.load_model(base), tokenizer, examples, recipe, work, Progress(f"finetune@{arm}", steps, "steps"))

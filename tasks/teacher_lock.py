@@ -36,7 +36,7 @@ def lock_sources(params: Params) -> None:
     """
     models = {"student": _source(params.teacher.model if params.student.model == "teacher" else params.student.model, None)}
     models["teacher"] = {"digest": raw_fingerprint(params.teacher)}
-    _write_if_changed(SOURCES, {"data": sources.source_lock(params.data, Path()), "models": models})
+    _write_if_changed(SOURCES, {**sources.source_lock(params.data, Path()), "models": models})
 
 
 def _source(model: str, revision: str | None) -> dict[str, str]:
@@ -80,7 +80,7 @@ def _write_if_changed(path: Path, value: dict[str, Any]) -> bool:
 
 def _local(params: TeacherParams) -> tuple[TeacherFingerprint, TeacherCapabilities]:
     found = checkpoints.fingerprint(TEACHER, params.model)
-    return found, TeacherCapabilities("score_given_ids", 0, found.parts["tokenizer"])
+    return found, TeacherCapabilities("score_given_ids", 0, checkpoints.tokenizer_digest_of(TEACHER))
 
 
 def _endpoint(params: Params) -> tuple[TeacherFingerprint, TeacherCapabilities]:

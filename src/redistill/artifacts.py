@@ -182,7 +182,7 @@ def _read_table(path: str | os.PathLike[str], record: str) -> pa.Table:
         table = pq.read_table(path)
     except FileNotFoundError:
         raise DataError(f"{path} is missing; the stage that writes it has not run") from None
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"{path} is not a Parquet file ({str(error).splitlines()[0]}); remove it and run again") from None
     found = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
     if found.get("redistill.record") != record:
@@ -209,7 +209,7 @@ def write_soft_targets(path: str | os.PathLike[str], rows: Iterable[SoftTargets]
     floats = pa.list_(pa.float32())
     types = [pa.string(), pa.int32(), pa.list_(pa.int32()), pa.int32(), pa.list_(pa.int32()), floats, floats, floats]
     for t in temperatures:
-        columns[f"log_z_{t!r}"] = [r.log_z[t].astype(np.float32) for r in rows]
+        columns[f"log_z_{t!r}"] = [r.log_z[t].astype(np.float32) if t in r.log_z else None for r in rows]
         types.append(floats)
     schema = pa.schema(
         list(zip(columns, types, strict=True)),
@@ -252,7 +252,7 @@ def read_soft_targets(path: str | os.PathLike[str], tokenizer_digest: str | None
             top_logprobs_TK=columns["top_logprobs"][i].values.to_numpy(zero_copy_only=False).reshape(shape),
             tail_T=tail,
             entropy_T=columns["entropy"][i].values.to_numpy(zero_copy_only=False),
-            log_z={t: columns[n][i].values.to_numpy(zero_copy_only=False) for t, n in temperatures.items()},
+            log_z={t: columns[n][i].values.to_numpy(zero_copy_only=False) for t, n in temperatures.items() if columns[n][i].is_valid},
         )
         result[row.prompt_id, row.sample_index] = row
     return result
@@ -266,6 +266,8 @@ def file_digest(path: str | os.PathLike[str]) -> str:
 def tree_digest(path: str | os.PathLike[str]) -> str:
     """Sha256 over relative names and contents of a file or directory; the same on every machine."""
     root = Path(path)
+    if not root.exists():
+        raise DataError(f"{root} is missing; the stage that writes it has not run")
     if root.is_file():
         return file_digest(root)
     digest = hashlib.sha256()

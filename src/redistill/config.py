@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, dataclass_transform
 
 import yaml
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
 from redistill.errors import ConfigError
@@ -31,7 +31,8 @@ def frozen(cls: type[_T]) -> type[_T]:
 
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Positive = Annotated[int, Field(ge=1)]
+Whole = Annotated[int, Field(strict=True)]
+Positive = Annotated[int, Field(ge=1, strict=True)]
 Alpha = Annotated[float, Field(gt=0.0, lt=0.5)]
 
 
@@ -70,14 +71,30 @@ class RecordParams:
     entities: tuple[str, ...] = ()
     several: bool = False
 
+    @model_validator(mode="after")
+    def _spellable(self) -> RecordParams:
+        names = [*self.labels, *self.flags, *self.entities]
+        odd = [n for n in names if not n.strip() or n != n.strip() or set(n) & set("+;=\n")]
+        if odd:
+            raise ValueError(f"{odd[0]!r} cannot be spelled in a record: names hold no '+', ';', '=' or line break")
+        twice = sorted({n for n in names if names.count(n) > 1})
+        if twice:
+            raise ValueError(f"{twice[0]!r} stands twice among labels, flags and entities; each name once")
+        return self
+
 
 DEFAULT_SPLITS = {"train": 0.2, "dev": 0.1, "pool": 0.4, "calibration": 0.1, "heldout": 0.2}
+
+
+def _as_sources(given: object) -> object:
+    """One path alone is a source with the default splits."""
+    return [{"path": given, "splits": DEFAULT_SPLITS}] if isinstance(given, str) else given
 
 
 @frozen
 class DataParams:
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
-    source: str | tuple[SourceParams, ...]
+    source: Annotated[tuple[SourceParams, ...], BeforeValidator(_as_sources), Field(min_length=1)]
     task: Literal["classification", "record", "generation"]
     record: RecordParams | None = None
     columns: ColumnParams = Field(default_factory=ColumnParams)
@@ -92,12 +109,6 @@ class DataParams:
         if "{text}" not in self.prompt_template:
             raise ValueError("prompt_template must contain {text}, the place of the message")
         return self
-
-    @property
-    def sources(self) -> tuple[SourceParams, ...]:
-        if isinstance(self.source, str):
-            return (SourceParams(path=self.source, splits=DEFAULT_SPLITS),)
-        return self.source
 
     @property
     def grammar(self) -> RecordGrammar | None:
@@ -172,7 +183,7 @@ class TuneTeacherParams:
     batch_size: Positive = 16
     warmup_share: Share = 0.1
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    seed: int = 7
+    seed: Whole = 7
     lora: LoraParams = Field(default_factory=LoraParams)
 
 
@@ -182,8 +193,8 @@ class GenerateParams:
     temperature: Annotated[float, Field(ge=0.0)] = 0.0
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     max_tokens: Positive = 48
-    top_k: Annotated[int, Field(ge=0)] = 0
-    seed: int = 7
+    top_k: Annotated[int, Field(ge=0, strict=True)] = 0
+    seed: Whole = 7
     batch_rows: Positive = 128
 
 
@@ -201,7 +212,7 @@ class ValidateParams:
 class ScoreParams:
     """Soft targets: ``top_k`` 0 turns the stage off. ``temperatures`` are those that training may use."""
 
-    top_k: Annotated[int, Field(ge=0)] = 32
+    top_k: Annotated[int, Field(ge=0, strict=True)] = 32
     temperatures: tuple[Annotated[float, Field(gt=0)], ...] = (1.0,)
     batch_tokens: Positive = 4096
 
@@ -212,7 +223,7 @@ class PruneParams:
 
     keep: Positive | None = None
     choice: Literal["early_and_last_two", "even", "first_and_last"] = "early_and_last_two"
-    listed: tuple[Annotated[int, Field(ge=0)], ...] | None = None
+    listed: Annotated[tuple[Annotated[int, Field(ge=0, strict=True)], ...], Field(min_length=1)] | None = None
 
     @model_validator(mode="after")
     def _one_of(self) -> PruneParams:
@@ -227,7 +238,7 @@ class StudentParams:
     init: Literal["prune", "copy", "config"] = "prune"
     layers: PruneParams | None = None
     config_overrides: dict[str, int] = Field(default_factory=dict)
-    seed: int = 7
+    seed: Whole = 7
 
     @model_validator(mode="after")
     def _whole(self) -> StudentParams:
@@ -247,8 +258,9 @@ class FinetuneCommonParams:
     learning_rate: Annotated[float, Field(gt=0)] = 7e-4
     warmup_share: Share = 0.1
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    seed: int = 7
+    seed: Whole = 7
     supervise: Literal["completion", "all"] = "completion"
+    freeze_embeddings: bool = False
     save_every_steps: Positive = 50
     lora: LoraParams = Field(default_factory=LoraParams)
 
@@ -274,7 +286,7 @@ class BenchmarkParams:
     max_tokens: Positive = 48
     latency_requests: Positive = 24
     bootstrap: Positive = 1000
-    seed: int = 7
+    seed: Whole = 7
 
 
 @frozen
@@ -320,6 +332,10 @@ class Params:
                     f"finetune.arms.{name}.temperature={arm.temperature:g} is not in score.temperatures="
                     f"{list(self.score.temperatures)}: a cached top-k cannot be re-tempered without its log Z_T; add it there"
                 )
+            if arm.alpha > 0 and arm.temperature != 1.0 and self.score.top_k == 0:
+                problems.append(
+                    f"finetune.arms.{name}.temperature={arm.temperature:g} needs the score stage's log Z_T, but score.top_k is 0"
+                )
             if arm.alpha > 0 and self.score.top_k == 0 and self.generate.top_k == 0:
                 problems.append(f"finetune.arms.{name}.alpha={arm.alpha:g} needs soft targets; set score.top_k or generate.top_k")
         if self.promote.arm not in self.finetune.arms:
@@ -361,11 +377,15 @@ def load_params(path: str | os.PathLike[str] = "params.yaml") -> Params:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError(f"{file} not found: run this from a project directory, or name one with -C DIR") from None
+    except IsADirectoryError:
+        raise ConfigError(f"{file} is a directory, not a file; name the project directory that holds it with -C DIR") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{file} is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
     try:
         tree = yaml.load(text, Loader=_UniqueKeys)  # noqa: S506 - a SafeLoader subclass
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, TypeError) as error:
+        if isinstance(error, ConfigError):
+            raise
         raise ConfigError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from None
     return parse_params(tree, str(file))
 

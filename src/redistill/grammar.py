@@ -80,9 +80,16 @@ class RecordGrammar:
                 raise DataError(f"entity {kind}={value!r} does not stand in the text")
 
     def write(self, record: Record) -> str:
-        """The one spelling of a record; ``parse(write(r)) == r``."""
+        """The one spelling of a record; ``parse(write(r)) == r``.
+
+        Raises:
+            DataError: the record has none: an unknown name, no label, or a value that would read as something else.
+        """
         order = {name: rank for rank, name in enumerate((*self.flags, *self.entities))}
         parts = ["+".join(sorted(record.labels))]
-        parts += sorted(record.flags, key=order.__getitem__)
-        parts += [f"{k}={v}" for k, v in sorted(record.entities, key=lambda pair: order[pair[0]])]
-        return "; ".join(parts)
+        parts += sorted(record.flags, key=lambda name: order.get(name, -1))
+        parts += [f"{k}={v}" for k, v in sorted(record.entities, key=lambda pair: order.get(pair[0], -1))]
+        line = "; ".join(parts)
+        if self.parse(line).items() != record.items():
+            raise DataError(f"the record {line!r} does not read back as it was; a value holds a separator")
+        return line

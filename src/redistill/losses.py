@@ -36,7 +36,7 @@ class TokenTargets(NamedTuple):
 
 
 class LossSums(NamedTuple):
-    """Weighted total (has the gradient) and the unweighted sums of KL and cross-entropy in nats (have none)."""
+    """Weighted total (has the gradient) and the unweighted sums of KL and cross-entropy in nats over the tokens that carry them (have none)."""
 
     total: torch.Tensor
     kl_sum: torch.Tensor
@@ -89,7 +89,7 @@ class _HeadAndLoss(torch.autograd.Function):
             kl, nll, grad = _token_losses(logits, labels[part], ids[part], p[part], kd[part], ce[part], temperature)
             total += (kd[part] * kl * temperature**2 + ce[part] * nll).sum()
             kl_sum += kl[kd[part] > 0].sum()
-            ce_sum += nll.sum()
+            ce_sum += nll[ce[part] > 0].sum()
             grad = grad.to(hidden.dtype)
             torch.matmul(grad, weight, out=grad_hidden[part])
             if grad_head is not None:

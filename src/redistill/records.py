@@ -12,6 +12,8 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from redistill.errors import DataError
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -63,6 +65,18 @@ class Prompt:
 
 
 def prompt_id(messages: tuple[Message, ...]) -> str:
+    """Sha256 of the canonical messages.
+
+    Raises:
+        DataError: the text is no Unicode (half of a surrogate pair, as JSON escapes may hold it).
+    """
+    try:
+        return _messages_digest(messages)
+    except UnicodeEncodeError as error:
+        raise DataError(f"text holds {error.object[error.start]!r}, half of a character; mend the export that wrote it") from None
+
+
+def _messages_digest(messages: tuple[Message, ...]) -> str:
     return canonical_digest([[m.role, m.content] for m in messages])
 
 

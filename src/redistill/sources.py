@@ -40,7 +40,7 @@ def load(data: DataParams, root: Path) -> dict[str, list[Prompt]]:
     """
     splits: dict[str, list[Prompt]] = {name: [] for name in SPLITS}
     places: dict[str, str] = {}
-    for source in data.sources:
+    for source in data.source:
         rows = [_prompt(where, row, source, places) for where, row in read_source(source, data.columns, data, root)]
         for where, prompt in _subset(rows, data.max_rows):
             split = split_of(prompt.id, source.splits)
@@ -63,7 +63,7 @@ def source_lock(data: DataParams, root: Path = Path()) -> dict[str, Any]:
         DataError: as ``load``.
     """
     entries: list[dict[str, str | None]] = []
-    for source in data.sources:
+    for source in data.source:
         hub = _HUB.fullmatch(source.path)
         revision = None
         if hub is None:

@@ -18,7 +18,7 @@ import torch
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from redistill.config import LoraParams
-from redistill.errors import DataError
+from redistill.errors import ConfigError, DataError
 from redistill.losses import IGNORE, TokenTargets, distill_loss, temper
 from redistill.prompting import encode
 from redistill.records import SoftTargets, TrainingRow
@@ -49,6 +49,7 @@ class Recipe:
     temperature: float
     save_every_steps: int
     lora: LoraParams | None = None
+    freeze_embeddings: bool = False
 
 
 def to_example(row: TrainingRow, tokenizer: Any, soft: SoftTargets | None, alpha: float, supervise: str, max_tokens: int = 4096) -> Example:
@@ -137,8 +138,10 @@ class DistillTrainer(Trainer):
 
     def __init__(self, *args: Any, temperature: float, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        # Our labels are shifted by the collator already; the Trainer would leave out each row's first when it counts.
+        self._loss_shifts_labels = False
         self._temperature = temperature
-        self._sums = np.zeros(3)
+        self._sums = np.zeros(4)
 
     def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
         bare = self.accelerator.unwrap_model(model)
@@ -156,13 +159,15 @@ class DistillTrainer(Trainer):
             self._temperature,
         )
         count = chosen.sum() if num_items_in_batch is None else num_items_in_batch
-        self._sums += np.array([float(sums.kl_sum), float(sums.ce_sum), float(chosen.sum())])
+        weighted = [float((targets.kd_weight_N > 0).sum()), float((targets.ce_weight_N > 0).sum())]
+        self._sums += np.array([float(sums.kl_sum), float(sums.ce_sum), *weighted])
         return sums.total / count
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        kl, ce, n = self._sums
-        if n and "loss" in logs:
-            logs = {**logs, "kl_nats_per_token": kl / n, "cross_entropy_nats_per_token": ce / n, "supervised_tokens": n}
+        kl, ce, kl_tokens, ce_tokens = self._sums
+        if "loss" in logs:
+            means = {"kl_nats_per_token": kl / max(1.0, kl_tokens), "cross_entropy_nats_per_token": ce / max(1.0, ce_tokens)}
+            logs = {**logs, **means, "kd_tokens": kl_tokens, "text_tokens": ce_tokens}
             self._sums[:] = 0
         super().log(logs, *args, **kwargs)
 
@@ -173,6 +178,13 @@ class MetricsFile(TrainerCallback):  # type: ignore[misc]
     def __init__(self, path: Path, progress: Any = None) -> None:
         self._path = path
         self._progress = progress
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """A resumed run repeats the steps since its checkpoint; what the killed one logged of them goes."""
+        if self._path.is_file():
+            lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
+            kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= state.global_step]
+            self._path.write_text("".join(kept), encoding="utf-8")
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
         with open(self._path, "a", encoding="utf-8") as handle:
@@ -201,6 +213,9 @@ def train(model: Any, tokenizer: Any, examples: Sequence[Example], recipe: Recip
         raise DataError(f"{type(model).__name__} has a bias on its output head, which the sparse loss does not support")
     work.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
+    if recipe.freeze_embeddings:
+        # Of a small student's parameters and optimiser work the embeddings are nearly half, and a cut leaves them intact.
+        model.get_input_embeddings().weight.requires_grad_(False)
     if recipe.lora is not None:
         model = _with_lora(model, recipe.lora)
     arguments = TrainingArguments(
@@ -236,6 +251,10 @@ def train(model: Any, tokenizer: Any, examples: Sequence[Example], recipe: Recip
         temperature=recipe.temperature,
     )
     trainer.remove_callback(PrinterCallback)
+    if trainer.accelerator.num_processes > 1:
+        raise ConfigError(
+            f"{trainer.accelerator.num_processes} training processes, but gradients are not yet synchronised between them; start one"
+        )
     trainer.train(resume_from_checkpoint=newest_checkpoint(work))
     model = trainer.accelerator.unwrap_model(trainer.model)
     return (model.merge_and_unload() if recipe.lora is not None else model).eval()

@@ -128,7 +128,6 @@ def test_what_is_no_parquet_is_refused(tmp_path: Path, spoil) -> None:
         read_records(file, TrainingRow)
 
 
-@pytest.mark.xfail(strict=True, raises=OSError, reason="pyarrow reports a damaged page as OSError, which _read_table does not catch")
 def test_damaged_page_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "rows.parquet"
     write_records(file, TrainingRow, [ROW] * 50)
@@ -161,9 +160,6 @@ def test_soft_targets_are_bound_to_their_tokenizer(tmp_path: Path) -> None:
         read_soft_targets(file, "e" * 64)
 
 
-@pytest.mark.xfail(
-    strict=True, raises=KeyError, reason="rows captured at generation have no log Z_T; beside scored rows they cannot be written"
-)
 def test_rows_with_and_without_log_z_in_one_file(tmp_path: Path) -> None:
     file = tmp_path / "soft.parquet"
     write_soft_targets(file, [soft("a"), soft("b", {2.0: np.ones(2, np.float32)})], "d", "teacher")
@@ -171,7 +167,6 @@ def test_rows_with_and_without_log_z_in_one_file(tmp_path: Path) -> None:
     assert not back["a", 0].log_z and back["b", 0].log_z[2.0].tolist() == [1.0, 1.0]
 
 
-@pytest.mark.xfail(strict=True, raises=UnicodeEncodeError, reason="half an emoji, as JSON may hold it, leaves as a bare UnicodeEncodeError")
 def test_text_that_is_no_unicode_is_a_data_error() -> None:
     with pytest.raises(DataError):
         Prompt.of((Message("user", "thanks \ud83d"),), "1", "app", None, "rows.jsonl")

@@ -53,9 +53,6 @@ def test_killed_and_resumed_equals_never_killed(tiny_model_dir: Path, tokenizer,
         assert not torch.equal(value, start[name]), name
 
 
-@pytest.mark.xfail(
-    strict=True, reason="metrics.jsonl is only appended to: steps between the last checkpoint and the kill stand there twice"
-)
 def test_metrics_of_a_resumed_run_hold_each_step_once(tiny_model_dir: Path, tokenizer, tmp_path: Path) -> None:
     examples = examples_of(load_model(tiny_model_dir), tokenizer, 4)
     recipe = dataclasses.replace(RECIPE, steps=12, save_every_steps=8)

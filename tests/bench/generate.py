@@ -1,0 +1,92 @@
+"""Generation through the stage against bare ``LLM.generate`` on the same prompts, in one process.
+
+``python -m tests.bench.generate [--json] [--rows N] [--repeats N]``. Both sides use one engine, so the ratio is what our rendering,
+store and bookkeeping cost. Needs a teacher: run a cycle first. Target: at least 0.9 of the bare tokens/s.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from redistill.artifacts import read_records
+from redistill.config import load_params
+from redistill.prompting import encode, render
+from redistill.records import Prompt
+from redistill.store import CompletionStore
+from redistill.teacher.protocol import TeacherRequest
+from redistill.teacher.vllm import VllmTeacher
+from tasks import generate as stage
+from tasks.teacher import read_lock
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="print only the JSON object")
+    parser.add_argument("--rows", type=int, default=256)
+    parser.add_argument("--repeats", type=int, default=3)
+    given = parser.parse_args()
+    params, lock = load_params(), read_lock()
+    assert lock.path is not None
+    engine = VllmTeacher(lock.path)
+    prompts = read_records("artifacts/prompts/pool.parquet", Prompt)[: given.rows]
+    requests = [TeacherRequest(p.id, 0, p.messages, render(p, params.data, lock.tokenizer), p.slice) for p in prompts]
+    stage.open_teacher = lambda *_: _Open(engine)
+    bare_rates, stage_rates = [], []
+    for repeat in range(given.repeats + 1):
+        rates = bare(engine, requests, params.generate.max_tokens), through_stage(requests, lock, params, repeat)
+        if repeat:  # the first round warms both up
+            bare_rates.append(rates[0])
+            stage_rates.append(rates[1])
+    result = {
+        "rows": len(requests),
+        "repeats": given.repeats,
+        "bare_tokens_per_s": round(statistics.median(bare_rates), 1),
+        "stage_tokens_per_s": round(statistics.median(stage_rates), 1),
+        "ratio": round(statistics.median(s / b for s, b in zip(stage_rates, bare_rates, strict=True)), 3),
+    }
+    if not given.json:
+        print(f"bare LLM.generate {result['bare_tokens_per_s']} tokens/s, through the stage {result['stage_tokens_per_s']} tokens/s")
+        print(f"ratio {result['ratio']} (target 0.9), {len(requests)} prompts, median of {given.repeats}")
+    print(json.dumps(result))
+
+
+class _Open:
+    """The engine kept open over repeats; the stage closes what it opened."""
+
+    def __init__(self, engine: VllmTeacher) -> None:
+        self.complete = engine.complete
+
+    def close(self) -> None:
+        pass
+
+
+def bare(engine: VllmTeacher, requests: list[TeacherRequest], max_tokens: int) -> float:
+    from vllm import SamplingParams
+    from vllm.inputs import TokensPrompt
+
+    prompts = [TokensPrompt(prompt_token_ids=encode(r.prompt, engine._tokenizer)) for r in requests]
+    start = time.perf_counter()
+    results = engine._llm.generate(prompts, SamplingParams(temperature=0.0, max_tokens=max_tokens), use_tqdm=False)
+    return sum(len(r.outputs[0].token_ids) for r in results) / (time.perf_counter() - start)
+
+
+def through_stage(requests: list[TeacherRequest], lock: object, params: object, repeat: int) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        store = CompletionStore(Path(folder) / "store.sqlite")
+        generate = replace(params.generate, temperature=0.0, seed=repeat)
+        start = time.perf_counter()
+        answers, asked = stage.ask(requests, lock, params.teacher, params.data, generate, store)
+        seconds = time.perf_counter() - start
+        store.close()
+    assert asked == len({a.request.prompt for a in answers})
+    return sum(len(a.token_ids) for a in answers) / seconds
+
+
+if __name__ == "__main__":
+    main()
