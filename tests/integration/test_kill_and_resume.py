@@ -1,0 +1,125 @@
+"""kill -9 in the middle of generate, score and finetune, then run again: nothing is lost, nothing is asked twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from redistill.artifacts import tree_digest
+from redistill.environment import child_environment
+from tests.tiny_project import make_tiny_project
+
+SLOW = {"finetune__common__tokens": 200_000, "finetune__common__save_every_steps": 5}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A tiny project with a tuned and locked teacher, ready to be asked."""
+    path = make_tiny_project(tmp_path_factory.mktemp("kill"), **SLOW)
+    for stage in ("prepare", "tune_teacher", "init_student"):
+        process = stage_of(path, stage)
+        said = process.communicate()[0]
+        assert process.returncode == 0, said
+    lock(path)
+    yield path
+
+
+def lock(path: Path) -> None:
+    code = "from redistill.cli import main; import sys; sys.argv = ['redistill', 'lock']; main()"
+    subprocess.run([sys.executable, "-c", code], cwd=path, check=True, env=environment(path), capture_output=True)
+
+
+def environment(path: Path) -> dict[str, str]:
+    return {**child_environment(), "PYTHONPATH": str(path)}
+
+
+def stage_of(path: Path, *command: str) -> subprocess.Popen[str]:
+    line = [sys.executable, "-m", f"tasks.{command[0]}", *command[1:]]
+    return subprocess.Popen(line, cwd=path, env=environment(path), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+
+
+def finished(process: subprocess.Popen[str]) -> int:
+    process.communicate()
+    return process.returncode
+
+
+def kill_when(process: subprocess.Popen[str], ready: Callable[[], bool], timeout_s: float = 240.0) -> None:
+    """Poll until something is there, then kill -9; a process that ends by itself was too fast to test anything."""
+    deadline = time.monotonic() + timeout_s
+    while not ready():
+        assert process.poll() is None, f"ended before it could be killed: {process.stdout.read() if process.stdout else ''}"
+        assert time.monotonic() < deadline, "never got to the point of being killed"
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def stored(path: Path) -> int:
+    import sqlite3
+
+    file = path / ".redistill/store/completions.sqlite"
+    if not file.is_file():
+        return 0
+    try:
+        with sqlite3.connect(f"file:{file}?mode=ro", uri=True) as db:
+            return int(db.execute("SELECT count(*) FROM answers").fetchone()[0])
+    except sqlite3.Error:
+        return 0
+
+
+def test_generate_asks_only_for_what_is_missing(project: Path) -> None:
+    kill_when(stage_of(project, "generate"), lambda: stored(project) > 0)
+    had = stored(project)
+    assert had > 0
+    assert not (project / "artifacts/completions").exists(), "nothing half-written"
+    again = stage_of(project, "generate")
+    said = again.communicate()[0]
+    assert again.returncode == 0, said
+    line = next(x for x in said.splitlines() if "from the store" in x)
+    total, asked = int(line.split()[1]), int(line.split()[3])
+    assert asked <= total - had
+    third = stage_of(project, "generate").communicate()[0]
+    assert f"{total} completions, 0 asked for now" in third
+
+
+def test_score_leaves_nothing_half_written(project: Path) -> None:
+    validated = stage_of(project, "validate")
+    said = validated.communicate()[0]
+    assert validated.returncode == 0, said
+    process = stage_of(project, "score")
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("[score]"):
+            break
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (project / "artifacts/soft_targets/targets.parquet").exists()
+    assert finished(stage_of(project, "score")) == 0
+    assert json.loads((project / "artifacts/soft_targets/summary.json").read_text())["rows"] > 0
+
+
+def test_finetune_resumes_to_the_same_weights(project: Path) -> None:
+    straight = stage_of(project, "finetune", "kd")
+    said = straight.communicate()[0]
+    assert straight.returncode == 0, said
+    wanted = tree_digest(project / "artifacts/students/kd")
+    (project / "artifacts/students/kd").rename(project / "straight")
+
+    def checkpointed() -> bool:
+        return bool(list((project / ".redistill/work").glob("finetune-kd-*/checkpoint-*/trainer_state.json")))
+
+    kill_when(stage_of(project, "finetune", "kd"), checkpointed)
+    assert not (project / "artifacts/students/kd").exists()
+    again = stage_of(project, "finetune", "kd")
+    again.communicate()
+    assert again.returncode == 0
+    assert tree_digest(project / "artifacts/students/kd") == wanted
+    assert not list((project / ".redistill/work").glob("finetune-kd-*")), "the work directory goes when the stage is done"
