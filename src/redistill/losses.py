@@ -75,7 +75,7 @@ class _HeadAndLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Any, head: Any, temperature: float, chunk: int, labels: Any, ids: Any, p: Any, kd: Any, ce: Any) -> Any:
         grad_hidden = torch.empty_like(hidden)
-        grad_head = torch.zeros_like(head, dtype=torch.float32) if head.requires_grad else None
+        grad_head = None
         kl_sum = hidden.new_zeros((), dtype=torch.float32)
         ce_sum = hidden.new_zeros((), dtype=torch.float32)
         total = hidden.new_zeros((), dtype=torch.float32)
@@ -92,8 +92,9 @@ class _HeadAndLoss(torch.autograd.Function):
             ce_sum += nll[ce[part] > 0].sum()
             grad = grad.to(hidden.dtype)
             torch.matmul(grad, weight, out=grad_hidden[part])
-            if grad_head is not None:
-                grad_head += grad.T @ hidden[part]
+            if head.requires_grad:
+                mine = (grad.T @ hidden[part]).to(torch.promote_types(hidden.dtype, torch.float32))
+                grad_head = mine if grad_head is None else grad_head.add_(mine)
         ctx.save_for_backward(grad_hidden, grad_head)
         ctx.head_dtype = head.dtype
         return total, kl_sum, ce_sum

@@ -60,7 +60,7 @@ def refused(**changes: Any) -> str:
 def test_minimal_tree_takes_every_default() -> None:
     params = parse_params(MINIMAL)
     assert isinstance(params, Params)
-    assert params.data.sources[0].path == "rows.jsonl" and params.data.sources[0].splits == DEFAULT_SPLITS
+    assert params.data.source[0].path == "rows.jsonl" and params.data.source[0].splits == DEFAULT_SPLITS
     assert sum(DEFAULT_SPLITS.values()) == pytest.approx(1.0)
     assert params.data.grammar == RecordGrammar(("fee", "pin"), ("urgent",), (), False)
     assert params.finetune.arms["kd"].temperature == 1.0 and params.finetune.common.supervise == "completion"
@@ -76,7 +76,7 @@ def test_params_are_frozen() -> None:
 
 def test_sources_with_their_own_splits() -> None:
     sources = [{"path": "a.jsonl", "splits": {"train": 0.8, "dev": 0.2}}, {"path": "b.jsonl", "splits": {"heldout": 1.0}}]
-    assert [s.path for s in parse_params(changed(data__source=sources)).data.sources] == ["a.jsonl", "b.jsonl"]
+    assert [s.path for s in parse_params(changed(data__source=sources)).data.source] == ["a.jsonl", "b.jsonl"]
 
 
 @pytest.mark.parametrize(
