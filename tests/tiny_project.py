@@ -93,7 +93,9 @@ def _write_data(path: Path) -> None:
     for row in _rows("labelled")[:260]:
         first = row["label"].split("; ")[0].split("+")[0]
         labelled.append({"id": row["id"], "text": row["text"], "slice": row["slice"], "label": fold.get(first, "card")})
-    unlabelled = [row for row in _rows("unlabelled")[:170]]
+    # Copies are planted against rows that this subset does not hold; here they are rows like any other.
+    traps = {"heldout_copy", "heldout_near_copy", "near_duplicate"}
+    unlabelled = [{k: v for k, v in row.items() if k != "planted" or v not in traps} for row in _rows("unlabelled")[:170]]
     for name, rows in (("labelled", labelled), ("unlabelled", unlabelled)):
         (path / f"{name}.jsonl").write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows), encoding="utf-8")
 

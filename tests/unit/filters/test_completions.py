@@ -155,11 +155,6 @@ def test_the_limit_of_agreement_is_a_share_of_all_samples() -> None:
     assert [v for _, v in judge_of(samples=4, min_agreement=0.0).judge(prompt(), given)] == [Keep(), Keep(), MINORITY, MINORITY]
 
 
-def test_a_line_has_one_spelling_so_blanks_at_its_ends_are_no_disagreement() -> None:
-    given = samples("fee", " fee", "fee ")
-    assert [v for _, v in judge_of(samples=3, min_agreement=1.0).judge(prompt(), given)] == [Keep()] * 3
-
-
 def test_one_sample_is_never_asked_to_agree_and_no_sample_is_no_verdict() -> None:
     assert verdict(said("fee"), judge=judge_of(samples=1, min_agreement=1.0)) == Keep()
     assert judge_of(samples=3).judge(prompt(), []) == []

@@ -1,0 +1,182 @@
+"""The stage ``generate``: what is paid for is asked once, kept whatever happens, and never holds a planted row."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import tasks.generate
+from redistill.artifacts import read_json, read_records, write_json
+from redistill.config import DataParams, GenerateParams, SourceParams, TeacherParams, load_params
+from redistill.errors import TeacherError
+from redistill.records import Message, Prompt, TeacherCapabilities, TeacherCompletion, TeacherFingerprint
+from redistill.rows import gold_rows, teacher_rows
+from redistill.store import CompletionStore
+from redistill.teacher.protocol import TeacherAnswer, TeacherRequest
+from tasks.generate import ask, generate
+from tasks.prepare import prepare
+from tasks.teacher import LockedTeacher
+from tests.unit.recording_teacher import RecordingTeacher
+
+ROOT = Path(__file__).parents[2]
+TEACHER = TeacherParams(model="m", backend="openai")
+DATA = DataParams(name="tiny", source=(SourceParams(path="rows.jsonl", splits={"pool": 1.0}),), task="generation")
+LOCK = LockedTeacher(
+    TeacherFingerprint("m", "new", {}), {"default": "new"}, TeacherCapabilities("none", 0, None), "openai", path=None, tokenizer=None
+)
+
+
+def request(number: int, sample: int = 0, slice: str = "app") -> TeacherRequest:
+    # Lengths differ, so that the order of asking (longest first) is not the order of the requests.
+    text = f"row {number} " + "." * (number * 7 % 5)
+    return TeacherRequest(f"p{number}", sample, (Message("user", text),), f"{text}\n=>", slice)
+
+
+class Desk:
+    """One store and, each time, a new teacher behind ``open_teacher``; whoever opens it is counted."""
+
+    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.store = CompletionStore(path / "store.sqlite")
+        self.opened: list[RecordingTeacher] = []
+        self._patch = monkeypatch
+
+    def ask(
+        self, teacher: RecordingTeacher, requests: list[TeacherRequest], params: GenerateParams | None = None, lock: LockedTeacher = LOCK
+    ) -> tuple[list[TeacherAnswer], int]:
+        def opened(*_: object) -> RecordingTeacher:
+            self.opened.append(teacher)
+            return teacher
+
+        self._patch.setattr(tasks.generate, "open_teacher", opened)
+        return ask(requests, lock, TEACHER, DATA, params or GenerateParams(), self.store)
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    return Desk(tmp_path, monkeypatch)
+
+
+def texts(answers: list[TeacherAnswer]) -> list[str]:
+    return [a.text for a in answers]
+
+
+def test_answers_stand_in_the_order_of_the_requests(desk: Desk) -> None:
+    teacher, requests = RecordingTeacher(), [request(n, s) for n in (4, 1, 3, 0, 2) for s in (1, 0)]
+    answers, asked = desk.ask(teacher, requests, GenerateParams(samples=2, batch_rows=3))
+    assert [a.request for a in answers] == requests and asked == 10
+    assert texts(answers) == [f"said of {r.prompt}" for r in requests]
+    assert [len(b) for b in teacher.batches] == [3, 3, 3, 1] and teacher.closed == 1
+
+
+def test_only_what_is_missing_is_asked_and_a_full_store_opens_no_teacher(desk: Desk) -> None:
+    first, second = RecordingTeacher(lambda _: "first"), RecordingTeacher(lambda _: "second")
+    desk.ask(first, [request(n) for n in range(5)])
+    answers, asked = desk.ask(second, [request(n) for n in range(8)])
+    assert {r.prompt_id for r in second.asked} == {"p5", "p6", "p7"} and asked == 3
+    assert texts(answers) == ["first"] * 5 + ["second"] * 3
+    again, asked = desk.ask(RecordingTeacher(), [request(n) for n in range(8)])
+    assert again == answers and asked == 0 and desk.opened == [first, second]
+    assert desk.ask(RecordingTeacher(), []) == ([], 0)
+
+
+def test_duplicates_are_asked_once_and_answered_each(desk: Desk) -> None:
+    teacher, requests = RecordingTeacher(), [request(1), request(2), request(1), request(1)]
+    answers, asked = desk.ask(teacher, requests)
+    assert sorted(r.prompt_id for r in teacher.asked) == ["p1", "p2"] and asked == 2 and len(desk.store) == 2
+    assert [a.request for a in answers] == requests
+
+
+@pytest.mark.parametrize("error", [TeacherError("the endpoint went away"), RuntimeError("a bug"), KeyboardInterrupt()], ids=repr)
+@pytest.mark.parametrize("came", [0, 1, 16, 17, 39])
+def test_an_exception_in_the_middle_keeps_what_came(desk: Desk, error: BaseException, came: int) -> None:
+    requests = [request(n) for n in range(40)]
+    broken, whole = RecordingTeacher(fails_after=came, error=error), RecordingTeacher()
+    with pytest.raises(type(error)):
+        desk.ask(broken, requests, GenerateParams(batch_rows=10))
+    assert broken.closed == 1 and len(desk.store) == came
+    answers, asked = desk.ask(whole, requests, GenerateParams(batch_rows=25))
+    assert asked == len(whole.asked) == 40 - came and [a.request for a in answers] == requests
+
+
+def test_a_teacher_that_leaves_prompts_out_is_not_believed_to_be_done(desk: Desk) -> None:
+    requests = [request(n) for n in range(6)]
+    with pytest.raises(TeacherError, match="left 2 of 6 prompts unanswered; what came is stored, run again"):
+        desk.ask(RecordingTeacher(mute=frozenset({"p1", "p4"})), requests)
+    whole = RecordingTeacher()
+    desk.ask(whole, requests)
+    assert {r.prompt_id for r in whole.asked} == {"p1", "p4"}
+
+
+def test_other_sampling_or_another_teacher_is_asked_anew_and_a_slice_keeps_its_answers(desk: Desk) -> None:
+    requests = [request(0, slice="app"), request(1, slice="phone")]
+    desk.ask(RecordingTeacher(lambda _: "old"), requests, lock=replace(LOCK, answers={"default": "old"}))
+    answers, asked = desk.ask(RecordingTeacher(lambda _: "new"), requests, lock=replace(LOCK, answers={"default": "new", "app": "old"}))
+    assert (texts(answers), asked) == (["old", "new"], 1)
+    _, asked = desk.ask(RecordingTeacher(), requests, GenerateParams(temperature=0.5))
+    assert asked == 2
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The bank example, prepared, with an endpoint for a teacher."""
+    shutil.copytree(ROOT / "data" / "bank_triage", tmp_path / "data" / "bank_triage")
+    monkeypatch.chdir(tmp_path)
+    params = load_params(ROOT / "params.yaml")
+    prepare(params.data, params.intake)
+    capabilities = {"logprobs": "none", "max_k": 0, "tokenizer_digest": None}
+    current, source = {"name": "m", "digest": "new", "parts": {}}, {"model": "m", "backend": "openai"}
+    lock = {"source": source, "current": current, "answers_from": {"default": "new"}, "capabilities": capabilities}
+    write_json(tmp_path / "teacher.lock.json", lock)
+    return tmp_path
+
+
+def rows_of(name: str) -> list[dict[str, str]]:
+    return [json.loads(line) for line in (ROOT / "data" / "bank_triage" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def test_no_planted_and_no_held_out_row_arrives_at_the_teacher(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    params = load_params(ROOT / "params.yaml")
+    teacher = RecordingTeacher()
+    monkeypatch.setattr(tasks.generate, "open_teacher", lambda *_: teacher)
+    generate(params.data, params.teacher, params.generate)
+    sent = {m.content for r in teacher.asked for m in r.messages}
+    assert {r.prompt for r in teacher.asked} == {f"{text}\n=>" for text in sent}
+    planted = [row for row in rows_of("unlabelled") if row.get("planted")]
+    assert len(planted) == 34 and [row["id"] for row in planted if row["text"] in sent] == []
+    assert not sent & {row["text"] for row in (*rows_of("heldout"), *rows_of("labelled"))}
+    told = "\n".join(sent)
+    for trace in ("AKIA", "PRIVATE KEY", "4111", "4539", "@example", "example.org", "7946 0", "WEST", "bastard", "fuck", "shit"):
+        assert trace not in told
+    # Everything else does arrive, once: governance that stops all rows is no governance.
+    plain = {row["text"] for row in rows_of("unlabelled") if not row.get("planted")}
+    assert len(sent) == len(teacher.asked) and len(plain & sent) > 0.98 * len(plain)
+    prompts = [p for name in ("pool", "calibration") for p in read_records(project / "artifacts" / "prompts" / f"{name}.parquet", Prompt)]
+    completions = read_records(project / "artifacts" / "completions" / "completions.parquet", TeacherCompletion)
+    assert [(c.prompt_id, c.teacher) for c in completions] == [(p.id, "new") for p in prompts]
+    assert read_json(project / "artifacts" / "completions" / "summary.json")["prompts"] == len(completions)
+    generate(params.data, params.teacher, params.generate)
+    assert len(teacher.asked) == len(completions)  # a second run asks for nothing
+
+
+class Letters:
+    """A tokenizer of single characters."""
+
+    eos_token_id = 0
+
+    def __call__(self, text: str, **_: object) -> dict[str, list[int]]:
+        return {"input_ids": [ord(c) for c in text]}
+
+
+def test_a_completion_is_spelled_as_a_gold_label_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An endpoint completes ``=>`` with the blank that we add ourselves; a student must see one blank, not two."""
+    monkeypatch.chdir(tmp_path)
+    prompts = [Prompt.of((Message("user", f"row {n}"),), f"r{n}", "app", "fee", "rows.jsonl") for n in range(3)]
+    answers = [TeacherAnswer(request(n), text, None, (), "stop", None) for n, text in enumerate(("fee", " fee", " fee "))]
+    tasks.generate.write(answers, 3, LOCK, GenerateParams())
+    completions = read_records(tmp_path / "artifacts" / "completions" / "completions.parquet", TeacherCompletion)
+    rows = teacher_rows(list(zip(prompts, completions, strict=True)), DATA, Letters(), same_tokenizer=False)
+    assert [r.completion_ids for r in rows] == [r.completion_ids for r in gold_rows(prompts, DATA, Letters())]
