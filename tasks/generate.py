@@ -99,7 +99,7 @@ def write(answers: Sequence[TeacherAnswer], asked: int, lock: LockedTeacher, par
         TeacherCompletion(
             a.request.prompt_id,
             a.request.sample_index,
-            a.text,
+            a.text.strip(),
             a.reasoning,
             a.token_ids,
             a.finish_reason,

@@ -41,14 +41,16 @@ def validate(data: DataParams, intake: IntakeParams, generate: GenerateParams, v
     rows = teacher_rows(kept, data, tokenizer, same)
     derived = [_derived(p, c, v, data) for p, c, v in verdicts]
     dropped = [_dropped(p, c, v) for p, c, v in verdicts if isinstance(v, Drop)]
+    reasons = Counter((d.filter, d.reason) for d in dropped)
+    counts = [{"filter": f, "reason": r, "rows": n} for (f, r), n in sorted(reasons.items())]
+    for row in counts:
+        print(f"[validate] dropped {row['rows']}: {row['filter']}: {row['reason']}", flush=True)
     with replacing_directory(ARTIFACTS / "data_docs") as docs:
         rules = check_batch(derived, validate, generate.max_tokens, docs)
     with replacing_directory(ARTIFACTS / "validated") as folder:
         write_records(folder / "kept.parquet", TrainingRow, [r for r in rows if r.prompt_id in pool])
         write_records(folder / "calibration.parquet", TrainingRow, [r for r in rows if r.prompt_id not in pool])
         write_records(folder / "dropped.parquet", DroppedRow, dropped)
-        reasons = Counter((d.filter, d.reason) for d in dropped)
-        counts = [{"filter": f, "reason": r, "rows": n} for (f, r), n in sorted(reasons.items())]
         write_json(folder / "summary.json", {"judged": len(verdicts), "kept": len(rows), "dropped": counts, "rules": rules})
     print(f"[validate] kept {len(rows)} of {len(verdicts)} completions", flush=True)
 

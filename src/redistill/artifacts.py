@@ -86,9 +86,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         DataError: the disk is full or refuses; the old file, if there was one, still stands.
     """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         with open(temporary, "rb+") as handle:
             os.fsync(handle.fileno())
@@ -103,17 +103,17 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
             f"could not write {target}: {error.strerror or error}; free some space or mend its rights, then run again"
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def replacing_directory(path: str | os.PathLike[str], work: Path | None = None) -> Iterator[Path]:
     """Like ``replacing`` for a whole directory. ``work``, when given, survives a crash so that a resume finds it."""
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
     temporary = work or target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    temporary.mkdir(parents=True, exist_ok=True)
     try:
+        temporary.mkdir(parents=True, exist_ok=True)
         yield temporary
         if target.exists():
             shutil.rmtree(target)

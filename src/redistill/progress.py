@@ -45,5 +45,5 @@ class Progress:
     def render(self, done: int, seconds: float) -> str:
         here = done - (self._first or 0)
         left = seconds / here * (self._total - done) if here > 0 else float("nan")
-        eta = f"ETA {left:.0f} s" if done < self._total and left == left else f"{seconds:.0f} s"
+        eta = f"ETA {left:.0f} s" if done < self._total and left >= 1 else f"{seconds:.0f} s"
         return f"[{self._stage}] {done}/{self._total} {self._unit} · {100 * done / self._total:.0f} % · {eta}"

@@ -25,14 +25,14 @@ SAFE = Route("none", "teacher", None, "no readable route", "")
 def read_route(path: str | os.PathLike[str]) -> Route:
     """The route as written; anything unreadable is the teacher."""
     try:
-        tree = json.loads(Path(path).read_text(encoding="utf-8"))
-        meta = tree["flags"][FLAG]["metadata"]
-        version = str(meta["model_version"]) or None
-        pin, mode = meta["pin"], meta["mode"]
-        if pin not in get_args(Pin) or mode not in get_args(Answers):
+        flag = json.loads(Path(path).read_text(encoding="utf-8"))["flags"][FLAG]
+        meta = flag["metadata"]
+        version, pin, mode = meta["model_version"] or None, meta["pin"], meta["mode"]
+        known = pin in get_args(Pin) and mode in get_args(Answers) and isinstance(version, str | None)
+        if flag["state"] != "ENABLED" or not known:
             return SAFE
         return Route(pin, mode, version, str(meta["reason"]), str(meta["changed_at"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return SAFE
 
 
@@ -85,24 +85,18 @@ def flag_file(route: Route) -> dict[str, Any]:
 
 def evaluate(path: str | os.PathLike[str], targeting_key: str = "", timeout_s: float = 10.0) -> Answers:
     """Ask the flag as a router does: OpenFeature with flagd's file resolver; any trouble means teacher."""
-    import threading
-
     from openfeature import api
     from openfeature.contrib.provider.flagd import FlagdProvider
     from openfeature.contrib.provider.flagd.config import ResolverType
     from openfeature.evaluation_context import EvaluationContext
-    from openfeature.event import ProviderEvent
 
     if not Path(path).is_file():
         return "teacher"
-    ready = threading.Event()
     domain = f"redistill-{os.path.abspath(path)}"
     client = api.get_client(domain)
-    client.add_handler(ProviderEvent.PROVIDER_READY, lambda _: ready.set())
     provider = FlagdProvider(resolver_type=ResolverType.FILE, offline_flag_source_path=str(path), deadline_ms=int(timeout_s * 1000))
     try:
-        api.set_provider(provider, domain)
-        ready.wait(timeout_s)
+        api.set_provider_and_wait(provider, domain)
         answer = client.get_string_value(FLAG, "teacher", EvaluationContext(targeting_key=targeting_key))
         return "student" if answer == "student" else "teacher"
     except Exception:

@@ -45,9 +45,9 @@ class CompletionStore:
     """SQLite in WAL mode with one row an answer; a commit a batch, so kill -9 loses at most the batch in flight."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
         self._path = path
         with self._explained():
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path, timeout=60)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
@@ -74,9 +74,9 @@ class CompletionStore:
     def _explained(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise DataError(
-                f"the completion store {self._path} refused ({error}); what it holds is kept: free some space, or mend its rights, and run again"
+                f"the completion store {self._path} refused ({error}); what it holds is kept: free some space, mend its rights, or move a file that is no store out of the way, and run again"
             ) from error
 
 
@@ -91,7 +91,7 @@ def _pack(answer: TeacherAnswer) -> bytes:
         answer.top_logprobs,
         answer.top_tokens,
     ]
-    return zlib.compress(json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode(), 3)
+    return zlib.compress(json.dumps(body, separators=(",", ":")).encode(), 3)
 
 
 def _unpack(body: bytes, request: TeacherRequest) -> TeacherAnswer:

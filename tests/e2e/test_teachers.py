@@ -28,7 +28,20 @@ ENDPOINT = {
 def endpoint(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     """A real HTTP endpoint that answers without log-probabilities and records what it was asked."""
     record = tmp_path / "asked.jsonl"
-    command = [sys.executable, "-m", "tests.integration.fault_teacher", "--port", "0", "--faults", '["500", "429"]', "--record", str(record), "--answer", "fee", "--no-logprobs"]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.integration.fault_teacher",
+        "--port",
+        "0",
+        "--faults",
+        '["500", "429"]',
+        "--record",
+        str(record),
+        "--answer",
+        "fee",
+        "--no-logprobs",
+    ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     try:
         assert process.stdout is not None
@@ -48,11 +61,17 @@ def test_endpoint_without_logprobs(tmp_path: Path, redistill: Command, endpoint:
     assert set(done.result["stages"].values()) == {"ran"}
     asked = record.read_text(encoding="utf-8")
     planted = [json.loads(x) for x in (project / "unlabelled.jsonl").read_text(encoding="utf-8").splitlines()]
-    traps = [r["text"] for r in planted if r.get("planted") and len(r["text"].strip()) > 10 and r["planted"] != "near_duplicate" and not r["planted"].startswith("heldout")]
+    traps = [
+        r["text"]
+        for r in planted
+        if r.get("planted") and len(r["text"].strip()) > 10 and r["planted"] != "near_duplicate" and not r["planted"].startswith("heldout")
+    ]
     assert traps
     for text in traps:
         assert json.dumps(text)[1:-1] not in asked and text not in asked
-    held = "".join(p.read_text(errors="ignore") for p in project.rglob("*") if p.is_file() and p.suffix in (".json", ".yaml", ".jsonl", ".html"))
+    held = "".join(
+        p.read_text(errors="ignore") for p in project.rglob("*") if p.is_file() and p.suffix in (".json", ".yaml", ".jsonl", ".html")
+    )
     assert "very-secret-key" not in held + done.stdout + done.stderr
     before = len(asked.splitlines())
     again = redistill(project, "run", "--json", env=env)

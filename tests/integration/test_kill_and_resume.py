@@ -43,7 +43,9 @@ def environment(path: Path) -> dict[str, str]:
 
 def stage_of(path: Path, *command: str) -> subprocess.Popen[str]:
     line = [sys.executable, "-m", f"tasks.{command[0]}", *command[1:]]
-    return subprocess.Popen(line, cwd=path, env=environment(path), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+    return subprocess.Popen(
+        line, cwd=path, env=environment(path), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
 
 
 def finished(process: subprocess.Popen[str]) -> int:
