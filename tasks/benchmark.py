@@ -30,7 +30,7 @@ from redistill.evaluation import (
 )
 from redistill.progress import Progress
 from redistill.prompting import render, template_digest
-from redistill.records import Cost, Outcome, Prompt, canonical_digest
+from redistill.records import ENDPOINT, Cost, Outcome, Prompt, canonical_digest
 from tasks.edge import ARTIFACTS, STATE, run
 
 HELDOUT = ARTIFACTS / "prompts" / "heldout.parquet"
@@ -119,7 +119,7 @@ def _endpoint(target: Path, data: DataParams, teacher: TeacherParams, generate: 
     from redistill.store import CompletionStore
     from redistill.teacher.protocol import TeacherRequest
     from tasks.generate import ask
-    from tasks.teacher import read_lock
+    from tasks.teacher import open_teacher, read_lock
 
     lock = read_lock()
     prompts, rendered = _heldout(data, checkpoints.load_tokenizer(ARTIFACTS / "base"))
@@ -138,13 +138,20 @@ def _endpoint(target: Path, data: DataParams, teacher: TeacherParams, generate: 
         finally:
             store.close()
 
+    def count(asked: Sequence[str]) -> int:
+        # Timed past the store: what it remembers says nothing about how long the endpoint takes.
+        answers = engine.complete([request(by_text[r]) for r in asked], greedy)
+        return sum(len(a.token_ids) or len(a.text.split()) for a in answers)
+
     before = peak_memory_bytes()
-    cost = measure_cost(
-        lambda p: len(complete([p])[0].split()), lambda ps: sum(len(c.split()) for c in complete(ps)), rendered, params, (None, 0), before
-    )
+    engine = open_teacher(lock, teacher, data)
+    try:
+        cost = measure_cost(lambda p: count([p]), count, rendered, params, (None, 0), before)
+    finally:
+        engine.close()
     outcomes = run_benchmark(completion_model(complete), prompts, rendered, data, params)
     template = template_digest(data, checkpoints.load_tokenizer(ARTIFACTS / "base"))
-    _write(target, "teacher", outcomes, data, cost, lock.fingerprint.digest, template, "transformers-bf16", params)
+    _write(target, "teacher", outcomes, data, cost, lock.fingerprint.digest, template, ENDPOINT, params)
 
 
 def _write(

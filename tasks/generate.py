@@ -99,7 +99,7 @@ def write(answers: Sequence[TeacherAnswer], asked: int, lock: LockedTeacher, par
         TeacherCompletion(
             a.request.prompt_id,
             a.request.sample_index,
-            a.text.strip(),
+            _storable(a.text),
             a.reasoning,
             a.token_ids,
             a.finish_reason,
@@ -115,6 +115,11 @@ def write(answers: Sequence[TeacherAnswer], asked: int, lock: LockedTeacher, par
         tokens = sum(len(a.token_ids) for a in answers)
         write_json(folder / "summary.json", {"prompts": len(answers), "completion_tokens": tokens, "teacher": lock.answers_from("")})
     print(f"[generate] {len(answers)} completions, {asked} asked for now, {len(answers) - asked} from the store", flush=True)
+
+
+def _storable(text: str) -> str:
+    """Text as Parquet can hold it, without the blank that a plain template leaves in front: half a character becomes a mark."""
+    return text.strip().encode("utf-8", "replace").decode("utf-8")
 
 
 def _captured(answer: TeacherAnswer, tokenizer: Any, k: int) -> SoftTargets:

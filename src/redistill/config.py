@@ -363,6 +363,13 @@ def _mapping(loader: _UniqueKeys, node: yaml.MappingNode, deep: bool = False) ->
     return yaml.SafeLoader.construct_mapping(loader, node, deep)
 
 
+def _date(loader: _UniqueKeys, node: yaml.ScalarNode) -> Any:
+    raise ConfigError(
+        f"params.yaml line {node.start_mark.line + 1}: put the date {node.value} in quotes; DVC reads this file too and refuses bare dates"
+    )
+
+
+_UniqueKeys.add_constructor("tag:yaml.org,2002:timestamp", _date)
 _UniqueKeys.add_constructor("tag:yaml.org,2002:map", _mapping)
 
 

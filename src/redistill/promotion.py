@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from redistill.config import PromoteParams
 from redistill.errors import DataError
-from redistill.records import EvalReport, Gate, Outcome, PromotionDecision
+from redistill.records import ENDPOINT, EvalReport, Gate, Outcome, PromotionDecision
 from redistill.statistics import PairedCounts, difference_interval, paired_counts, rows_needed, score_test
 
 Evidence = tuple[EvalReport, Sequence[Outcome]]
@@ -124,6 +124,7 @@ def _cheaper(candidate: EvalReport, teacher: EvalReport) -> list[Gate]:
 
 def _pair(subject: str, own: Evidence, other: str, reference: Evidence, same_backend: bool = True) -> PairedCounts:
     """Match rows by ``doc_hash``, after making sure that both models were asked the very same thing."""
+    same_backend = same_backend and reference[0].backend != ENDPOINT
     for what in ("heldout_digest", "template_digest", "backend") if same_backend else ("heldout_digest", "template_digest"):
         mine, theirs = getattr(own[0], what), getattr(reference[0], what)
         if mine != theirs:

@@ -22,6 +22,9 @@ SCHEMA_VERSION = 1
 
 SPLITS = ("train", "dev", "pool", "calibration", "heldout")
 
+ENDPOINT = "endpoint"
+"""The backend of a teacher that others run; it cannot be run on ours, so it is compared as it answers."""
+
 StageOutcome = Literal["ran", "restored", "unchanged"]
 Verdict = Literal["promote", "hold"]
 
