@@ -32,6 +32,7 @@ from tasks.edge import STATE
 
 CYCLE_LOCK = STATE / "cycle.lock"
 _RESTORED = re.compile(r"is cached - skipping run|Checking out outputs")
+_EXITED = re.compile(r"exited with (\d+)")
 _UNCHANGED = re.compile(r"didn't change, skipping")
 _NOISE = re.compile(
     r"^(Updating lock file|Generating lock file|Use `dvc push`|> python|Running stage|Verifying|\s*$|To track|\s*git add|To enable auto)"
@@ -165,4 +166,5 @@ def run_stage(stage: str, plan: Plan, say: Callable[[str], None], progress: Call
 def _failed(stage: str, code: int, lines: deque[str]) -> RedistillError:
     said = [line for line in lines if line.startswith("error: ")]
     reason = said[-1].removeprefix("error: ") if said else "; its last lines: " + " / ".join(list(lines)[-4:])
-    return StageError(f"stage {stage} failed: {reason}", stage, code, tuple(lines))
+    own = [m[1] for line in lines if (m := _EXITED.search(line))]
+    return StageError(f"stage {stage} failed: {reason}", stage, int(own[-1]) if own else code, tuple(lines))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 import os
 import sys
 import traceback
@@ -61,6 +62,15 @@ def _application(module: str) -> Any:
     return importlib.import_module(module)
 
 
+class _OneLine(logging.Filter):
+    """Prefect logs every exception with its traceback; ours are meant for the user and end in one line."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.exc_info and isinstance(record.exc_info[1], RedistillError) and not _DEBUG["on"]:
+            record.exc_info, record.exc_text = None, None
+        return True
+
+
 def _show(result: dict[str, Any], as_json: bool, lines: list[str]) -> None:
     if as_json:
         sys.stdout.flush()
@@ -79,6 +89,8 @@ def run(reason: Reason = "by hand", as_json: Json = False) -> None:
     from redistill.config import load_params
 
     load_params()
+    for name in ("prefect.flow_runs", "prefect.task_runs"):
+        logging.getLogger(name).addFilter(_OneLine())
     outcome = _application("flows.distill_student").distill_student(reason=reason)
     lines = [f"{stage:<18} {what}" for stage, what in outcome["stages"].items()]
     lines += ["", f"verdict: {outcome['verdict']} (version {outcome['model_version']})", *(f"  {r}" for r in outcome["reasons"])]

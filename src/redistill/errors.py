@@ -51,6 +51,9 @@ class StageError(RedistillError):
         self.code = code
         self.log_tail = log_tail
 
+        # A stage that named its own kind of error keeps it: bad data is bad data, wherever it is met.
+        self.exit_code = code if code in (2, 3, 4) else 5
+
     def __str__(self) -> str:
         return str(self.args[0])
 

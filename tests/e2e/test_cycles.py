@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -115,3 +119,33 @@ def test_a_changed_teacher_reaches_its_dependants_only(first: dict[str, Any], ti
     stages = seen.result["cycle"]["stages"]
     same = {s for s, o in stages.items() if o == "unchanged"}
     assert same == {"prepare", "benchmark@linear"}, stages
+
+
+def test_a_second_cycle_waits_and_says_so(first: dict[str, Any], tiny_project: Path, prefect_home: Path) -> None:
+    with open(tiny_project / ".redistill/cycle.lock", "a+", encoding="utf-8") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        command = [str(Path(sys.executable).parent / "redistill"), "-C", str(tiny_project), "run", "--json"]
+        env = {**{k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}, "PREFECT_HOME": str(prefect_home)}
+        waiting = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
+        assert waiting.stdout is not None
+        said = next(line for line in waiting.stdout if "another cycle" in line)
+        assert "waiting for it to end" in said
+    rest = waiting.communicate(timeout=300)[0]
+    assert waiting.returncode == 0, rest[-2000:]
+
+
+def test_bad_input_is_one_line_and_its_own_exit_code(first: dict[str, Any], tiny_project: Path, redistill: Command) -> None:
+    good = (tiny_project / "labelled.jsonl").read_text(encoding="utf-8")
+    live = (tiny_project / "artifacts/route/flags.json").read_text(encoding="utf-8")
+    (tiny_project / "labelled.jsonl").write_text(good + '{"text": "cut', encoding="utf-8")
+    done = redistill(tiny_project, "run")
+    (tiny_project / "labelled.jsonl").write_text(good, encoding="utf-8")
+    assert done.code == 3, done.stderr[-2000:]
+    line = next(x for x in done.stderr.splitlines() if x.startswith("error: "))
+    assert f"line {len(good.splitlines()) + 1}" in line
+    assert (tiny_project / "artifacts/route/flags.json").read_text(encoding="utf-8") == live
+    write_params(tiny_project, governance__licenses=[])
+    refused = redistill(tiny_project, "run")
+    write_params(tiny_project)
+    assert refused.code == 2
+    assert "nothing in governance.licenses covers the teacher" in refused.stderr
