@@ -78,7 +78,7 @@ def params(terms_sha256: str) -> dict[str, Any]:
         "score": {"top_k": 8},
         "student": {"model": "teacher", "init": "prune", "layers": {"keep": 2}},
         "finetune": {
-            "common": {"tokens": 60000, "batch_size": 16, "learning_rate": 0.01, "supervise": "all", "save_every_steps": 40},
+            "common": {"tokens": 40000, "batch_size": 16, "learning_rate": 0.01, "supervise": "all", "save_every_steps": 40},
             "arms": {"gold": {"rows": "gold"}, "sft": {"rows": "gold_and_teacher"}, "kd": {"rows": "gold_and_teacher", "alpha": 0.5}},
         },
         "benchmark": {"batch_size": 16, "max_tokens": 16, "latency_requests": 4, "bootstrap": 50},

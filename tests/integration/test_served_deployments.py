@@ -1,0 +1,81 @@
+"""`redistill watch` against a real Prefect server: both deployments stand there with their crons, and one can be run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from redistill.environment import child_environment
+from tests.tiny_project import make_tiny_project
+
+BIN = Path(sys.executable).parent
+
+
+def until(
+    url: str, method: str = "GET", json: object = None, good: object = lambda r: r.status_code == 200, timeout_s: float = 120.0
+) -> httpx.Response:
+    """Ask until the answer is what is waited for, or the deadline is over."""
+    deadline = time.monotonic() + timeout_s
+    last: object = None
+    while time.monotonic() < deadline:
+        try:
+            last = httpx.request(method, url, json=json, timeout=5)
+            if good(last):
+                return last
+        except httpx.HTTPError as error:
+            last = error
+        time.sleep(0.1)
+    raise AssertionError(f"{url} never answered as wanted; last: {last}")
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    os.killpg(process.pid, signal.SIGTERM)
+    try:
+        process.wait(30)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[dict[str, str]]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    api = f"http://127.0.0.1:{port}/api"
+    clean = {k: v for k, v in child_environment().items() if not k.startswith("PREFECT_API")}
+    env = {**clean, "PREFECT_HOME": str(tmp_path / "home"), "PREFECT_API_URL": api}
+    process = subprocess.Popen(
+        [str(BIN / "prefect"), "server", "start", "--port", str(port)], env=env, start_new_session=True, stdout=subprocess.DEVNULL
+    )
+    try:
+        until(f"{api}/health")
+        yield env
+    finally:
+        stop(process)
+
+
+def test_nightly_and_watcher_are_served(tmp_path: Path, server: dict[str, str]) -> None:
+    project = make_tiny_project(tmp_path / "project", schedule={"nightly_cron": "17 3 * * *"})
+    env = {k: v for k, v in server.items() if k != "PYTHONPATH"}
+    serving = subprocess.Popen(
+        [str(BIN / "redistill"), "-C", str(project), "watch"], env=env, start_new_session=True, stdout=subprocess.DEVNULL
+    )
+    try:
+        url = f"{server['PREFECT_API_URL']}/deployments/filter"
+        found = until(url, "POST", {}, lambda r: r.status_code == 200 and len(r.json()) == 2).json()
+    finally:
+        stop(serving)
+    crons = {d["name"]: d["schedules"][0]["schedule"]["cron"] for d in found}
+    assert crons == {"nightly": "17 3 * * *", "watch": "*/30 * * * *"}
+    assert {d["entrypoint"].split(":")[0] for d in found} == {"flows/distill_student.py", "flows/watch_teacher.py"}
+    assert all(d["concurrency_limit"] == 1 or d["global_concurrency_limit"] for d in found)
