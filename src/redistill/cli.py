@@ -6,6 +6,7 @@ import importlib
 import json
 import logging
 import os
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -43,6 +44,8 @@ def project(
 ) -> None:
     _DEBUG["on"] = debug
     environment.silence()
+    # An orderly end, so that what was started (a stage, Prefect's own server) is stopped with us.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if not directory.is_dir():
         raise ConfigError(f"-C {directory}: no such directory")
     os.chdir(directory)
