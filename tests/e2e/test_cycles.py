@@ -38,7 +38,14 @@ def first(tiny_project: Path, redistill: Command) -> dict[str, Any]:
         "--json",
         "--reason",
         "first",
-        prefix=("unshare", "-n", "sh", "-c", 'ip link set lo up 2>/dev/null || python3 -c "$LO_UP"; exec "$@"', "sh"),
+        prefix=(
+            "unshare",
+            "-n" if os.geteuid() == 0 else "-rn",
+            "sh",
+            "-c",
+            'ip link set lo up 2>/dev/null || python3 -c "$LO_UP"; exec "$@"',
+            "sh",
+        ),
         env={"LO_UP": LO_UP},
     )
     assert done.code == 0, done.stderr[-3000:]
