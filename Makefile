@@ -25,7 +25,7 @@ setup: $(STAMP)  ## Make .venv from the locks (about 4 GB on disk, a few minutes
 
 $(STAMP): $(LOCKED) pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found; install Python 3.11, or name another with PYTHON=..." >&2; exit 2; }
-	@echo "Setting up $(VENV): about 1 GB to download, 4.3 GB on disk, 3 to 10 minutes on an ordinary line (two of them compiling)."
+	@echo "Setting up $(VENV): about 4.3 GB on disk; a minute or two where packages are cached, otherwise as long as the download takes."
 	@$(MAKE) --no-print-directory $(BIN)/uv
 	$(BIN)/uv pip sync -q --compile-bytecode --require-hashes $(TORCH) $(LOCKED)
 	$(BIN)/uv pip install -q --no-deps --no-build-isolation -e .

@@ -97,7 +97,6 @@ def test_registered_version_carries_its_evidence(first: dict[str, Any], tiny_pro
 
 
 def test_second_cycle_changes_nothing(first: dict[str, Any], tiny_project: Path, redistill: Command) -> None:
-    # A teacher that can no longer be read proves that it is not asked.
     done = redistill(tiny_project, "run", "--json")
     assert done.code == 0, done.stderr[-3000:]
     assert set(done.result["stages"].values()) == {"unchanged"}
