@@ -43,6 +43,22 @@ class LossSums(NamedTuple):
     ce_sum: torch.Tensor
 
 
+class Workspace:
+    """Memory for a chunk's logits and their gradient, kept between steps: fresh pages of this size cost more than the sums on them."""
+
+    def __init__(self) -> None:
+        self._logits_RV = torch.empty((0, 0))
+        self._grad_RV = torch.empty((0, 0))
+
+    def rows(self, n: int, like_ND: torch.Tensor, vocabulary: int, wide: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+        """(n × V) for logits in the type of ``like_ND``, and for the gradient in a type at least as wide as float32."""
+        fits = self._logits_RV.shape[0] >= n and self._logits_RV.shape[1] == vocabulary and self._grad_RV.dtype == wide
+        if not (fits and self._logits_RV.dtype == like_ND.dtype and self._logits_RV.device == like_ND.device):
+            self._logits_RV = like_ND.new_empty((n, vocabulary))
+            self._grad_RV = like_ND.new_empty((n, vocabulary), dtype=wide)
+        return self._logits_RV[:n], self._grad_RV[:n]
+
+
 def temper(top_logprobs: torch.Tensor, log_z: torch.Tensor | None, temperature: float) -> torch.Tensor:
     """Teacher probabilities at a temperature: exp(ℓ/T − log Z_T); at T = 1 the log-probabilities themselves.
 
@@ -57,7 +73,12 @@ def temper(top_logprobs: torch.Tensor, log_z: torch.Tensor | None, temperature: 
 
 
 def distill_loss(
-    hidden_ND: torch.Tensor, head_VD: torch.Tensor, targets: TokenTargets, temperature: float = 1.0, chunk: int = 2048
+    hidden_ND: torch.Tensor,
+    head_VD: torch.Tensor,
+    targets: TokenTargets,
+    temperature: float = 1.0,
+    chunk: int = 256,
+    workspace: Workspace | None = None,
 ) -> LossSums:
     """Σ over tokens of kd_weight · T² KL(p‖q) + ce_weight · CE, with gradients for hidden states and head.
 
@@ -67,33 +88,44 @@ def distill_loss(
     if hidden_ND.shape[0] == 0:
         zero = hidden_ND.sum() * 0.0 + head_VD.sum() * 0.0
         return LossSums(zero, zero.detach(), zero.detach())
-    total, kl_sum, ce_sum = _HeadAndLoss.apply(hidden_ND, head_VD, temperature, chunk, *targets)
+    total, kl_sum, ce_sum = _HeadAndLoss.apply(hidden_ND, head_VD, temperature, chunk, workspace or Workspace(), *targets)
     return LossSums(total, kl_sum.detach(), ce_sum.detach())
 
 
 class _HeadAndLoss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Any, head: Any, temperature: float, chunk: int, labels: Any, ids: Any, p: Any, kd: Any, ce: Any) -> Any:
+    def forward(
+        ctx: Any,
+        hidden: Any,
+        head: Any,
+        temperature: float,
+        chunk: int,
+        workspace: Workspace,
+        labels: Any,
+        ids: Any,
+        p: Any,
+        kd: Any,
+        ce: Any,
+    ) -> Any:
         grad_hidden = torch.empty_like(hidden)
         grad_head = None
-        kl_sum = hidden.new_zeros((), dtype=torch.float32)
-        ce_sum = hidden.new_zeros((), dtype=torch.float32)
-        total = hidden.new_zeros((), dtype=torch.float32)
+        wide = torch.promote_types(hidden.dtype, torch.float32)
+        kl_sum, ce_sum, total = (hidden.new_zeros((), dtype=wide) for _ in range(3))
         weight = head.to(hidden.dtype)
-        if hidden.dtype == torch.float64:
-            kl_sum, ce_sum, total = kl_sum.double(), ce_sum.double(), total.double()
-        for start in range(0, hidden.shape[0], chunk):
-            part = slice(start, start + chunk)
-            logits = hidden[part] @ weight.T
-            logits = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
-            kl, nll, grad = _token_losses(logits, labels[part], ids[part], p[part], kd[part], ce[part], temperature)
+        rows = -(-hidden.shape[0] // -(-hidden.shape[0] // chunk))
+        logits_RV, grad_RV = workspace.rows(rows, hidden, head.shape[0], wide)
+        for start in range(0, hidden.shape[0], rows):
+            part = slice(start, start + rows)
+            n = hidden[part].shape[0]
+            logits = torch.mm(hidden[part], weight.T, out=logits_RV[:n])
+            kl, nll, grad = _token_losses(logits, grad_RV[:n], labels[part], ids[part], p[part], kd[part], ce[part], temperature)
             total += (kd[part] * kl * temperature**2 + ce[part] * nll).sum()
             kl_sum += kl[kd[part] > 0].sum()
             ce_sum += nll[ce[part] > 0].sum()
-            grad = grad.to(hidden.dtype)
-            torch.matmul(grad, weight, out=grad_hidden[part])
+            narrow = logits.copy_(grad)
+            torch.mm(narrow, weight, out=grad_hidden[part])
             if head.requires_grad:
-                mine = (grad.T @ hidden[part]).to(torch.promote_types(hidden.dtype, torch.float32))
+                mine = (narrow.T @ hidden[part]).to(wide)
                 grad_head = mine if grad_head is None else grad_head.add_(mine)
         ctx.save_for_backward(grad_hidden, grad_head)
         ctx.head_dtype = head.dtype
@@ -103,11 +135,12 @@ class _HeadAndLoss(torch.autograd.Function):
     def backward(ctx: Any, grad_total: Any, *_unused: Any) -> Any:  # type: ignore[override]
         grad_hidden, grad_head = ctx.saved_tensors
         head = None if grad_head is None else (grad_head * grad_total).to(ctx.head_dtype)
-        return (grad_hidden * grad_total.to(grad_hidden.dtype), head, *([None] * 7))
+        return (grad_hidden * grad_total.to(grad_hidden.dtype), head, *([None] * 8))
 
 
 def _token_losses(
     logits_NV: torch.Tensor,
+    grad_NV: torch.Tensor,
     labels_N: torch.Tensor,
     ids_NK: torch.Tensor,
     p_NK: torch.Tensor,
@@ -115,47 +148,44 @@ def _token_losses(
     ce_N: torch.Tensor,
     temperature: float,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Per-token KL (without T²) and cross-entropy, and the gradient of their weighted sum by the logits."""
-    if temperature != 1.0 and ids_NK.shape[1]:
-        kl, grad = _tail_bucket(logits_NV / temperature, ids_NK, p_NK, kd_N * temperature, None, None)
-        _, grad_ce = _tail_bucket(logits_NV, ids_NK[:, :0], p_NK[:, :0], torch.zeros_like(kd_N), labels_N, ce_N)
-        nll = torch.logsumexp(logits_NV, -1) - logits_NV.gather(-1, labels_N.unsqueeze(-1)).squeeze(-1)
-        return kl, nll, grad.add_(grad_ce)
-    nll = torch.logsumexp(logits_NV, -1) - logits_NV.gather(-1, labels_N.unsqueeze(-1)).squeeze(-1)
-    kl, grad = _tail_bucket(logits_NV, ids_NK, p_NK, kd_N, labels_N, ce_N)
-    return kl, nll, grad
+    """Per-token KL (without T²) and cross-entropy, and the gradient of their weighted sum by the logits, in ``grad_NV``."""
+    if temperature == 1.0 or not ids_NK.shape[1]:
+        return _tail_bucket(logits_NV, grad_NV, labels_N, ids_NK, p_NK, kd_N, ce_N)
+    none = torch.zeros_like(kd_N)
+    kl, _, _ = _tail_bucket(logits_NV.to(grad_NV.dtype) / temperature, grad_NV, labels_N, ids_NK, p_NK, kd_N * temperature, none)
+    _, nll, grad_ce = _tail_bucket(logits_NV, torch.empty_like(grad_NV), labels_N, ids_NK[:, :0], p_NK[:, :0], none, ce_N)
+    return kl, nll, grad_NV.add_(grad_ce)
 
 
 def _tail_bucket(
     logits_NV: torch.Tensor,
+    grad_NV: torch.Tensor,
+    labels_N: torch.Tensor,
     ids_NK: torch.Tensor,
     p_NK: torch.Tensor,
     kd_N: torch.Tensor,
-    labels_N: torch.Tensor | None,
-    ce_N: torch.Tensor | None,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """KL of each token, and the gradient ``kd · dKL + ce · dCE`` by the logits.
+    ce_N: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """KL and cross-entropy of each token, and the gradient ``kd · dKL + ce · dCE`` by the logits.
 
-    The student's tail is summed from its own exponentials, never taken as 1 − Σ_K q, which has no digits left once the
-    student is sure.
+    The student's tail is summed from its own probabilities, never taken as 1 − Σ_K q, which has no digits left once the
+    student is sure. Everything of width V happens in place: softmax, tail, gradient.
     """
-    exponentials = (logits_NV - logits_NV.max(-1, keepdim=True).values).exp_()
+    torch.softmax(logits_NV, -1, dtype=grad_NV.dtype, out=grad_NV)
+    log_sum_N = logits_NV.amax(-1).to(grad_NV.dtype) - grad_NV.amax(-1).log()
+    log_q_NK = logits_NV.gather(-1, ids_NK).to(grad_NV.dtype) - log_sum_N.unsqueeze(-1)
+    nll_N = log_sum_N - logits_NV.gather(-1, labels_N.unsqueeze(-1)).squeeze(-1).to(grad_NV.dtype)
     valid_NK = p_NK > 0
-    top_NK = exponentials.gather(-1, ids_NK) * valid_NK
-    tail_NV = exponentials.scatter_reduce(-1, ids_NK, 1.0 - valid_NK.to(exponentials.dtype), "prod")
-    tail_N = tail_NV.sum(-1)
-    sum_N = tail_N + top_NK.sum(-1)
-    q_NK = top_NK / sum_N.unsqueeze(-1)
-    q_tail_N = (tail_N / sum_N).clamp_min(_TINY)
+    q_NK = log_q_NK.exp()
+    # "prod" because unused places may name an id that is used: they multiply by one.
+    grad_NV.scatter_reduce_(-1, ids_NK, 1.0 - valid_NK.to(grad_NV.dtype), "prod")
+    q_tail_N = grad_NV.sum(-1).clamp_min(_TINY)
     r_N = (1.0 - p_NK.sum(-1)).clamp_min(0.0)
     r_N = torch.where(r_N < 1e-6, torch.zeros_like(r_N), r_N) if p_NK.dtype == torch.float32 else r_N
-    inside = torch.where(valid_NK, p_NK * (p_NK.clamp_min(_TINY).log() - q_NK.clamp_min(_TINY).log()), torch.zeros_like(p_NK)).sum(-1)
+    inside = torch.where(valid_NK, p_NK * (p_NK.clamp_min(_TINY).log() - log_q_NK), torch.zeros_like(p_NK)).sum(-1)
     outside = torch.where(r_N > 0, r_N * (r_N.clamp_min(_TINY).log() - q_tail_N.log()), torch.zeros_like(r_N))
-    ce = torch.zeros_like(kd_N) if ce_N is None else ce_N
-    tail_scale = (kd_N * (1.0 - r_N / q_tail_N) + ce) / sum_N
-    grad = tail_NV.mul_(tail_scale.unsqueeze(-1))
-    add_NK = (kd_N + ce).unsqueeze(-1) * q_NK - kd_N.unsqueeze(-1) * p_NK * valid_NK
-    grad.scatter_add_(-1, ids_NK, add_NK.to(grad.dtype))
-    if labels_N is not None:
-        grad.scatter_add_(-1, labels_N.unsqueeze(-1), -ce.unsqueeze(-1).to(grad.dtype))
-    return inside + outside, grad
+    grad_NV.mul_((kd_N * (1.0 - r_N / q_tail_N) + ce_N).unsqueeze(-1))
+    add_NK = ((kd_N + ce_N).unsqueeze(-1) * q_NK - kd_N.unsqueeze(-1) * p_NK) * valid_NK
+    grad_NV.scatter_add_(-1, ids_NK, add_NK.to(grad_NV.dtype))
+    grad_NV.scatter_add_(-1, labels_N.unsqueeze(-1), -ce_N.unsqueeze(-1).to(grad_NV.dtype))
+    return inside + outside, nll_N, grad_NV

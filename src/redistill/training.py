@@ -19,7 +19,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 
 from redistill.config import LoraParams
 from redistill.errors import ConfigError, DataError
-from redistill.losses import IGNORE, TokenTargets, distill_loss, temper
+from redistill.losses import IGNORE, TokenTargets, Workspace, distill_loss, temper
 from redistill.prompting import encode
 from redistill.records import SoftTargets, TrainingRow
 from redistill.soft_targets import bind
@@ -142,6 +142,10 @@ class DistillTrainer(Trainer):
         self._loss_shifts_labels = False
         self._temperature = temperature
         self._sums = np.zeros(4)
+        self._workspace = Workspace()
+        head = self.model.get_output_embeddings().weight
+        # A frozen head is the same at every step: one copy in the training precision instead of a cast per step.
+        self._frozen_head = None if head.requires_grad else head.detach().to(torch.bfloat16 if self.args.bf16 else head.dtype)
 
     def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
         bare = self.accelerator.unwrap_model(model)
@@ -154,9 +158,10 @@ class DistillTrainer(Trainer):
         )
         sums = distill_loss(
             hidden[chosen].to(torch.bfloat16 if self.args.bf16 else hidden.dtype),
-            bare.get_output_embeddings().weight,
+            bare.get_output_embeddings().weight if self._frozen_head is None else self._frozen_head,
             targets,
             self._temperature,
+            workspace=self._workspace,
         )
         count = chosen.sum() if num_items_in_batch is None else num_items_in_batch
         weighted = [float((targets.kd_weight_N > 0).sum()), float((targets.ce_weight_N > 0).sum())]
@@ -255,8 +260,13 @@ def train(model: Any, tokenizer: Any, examples: Sequence[Example], recipe: Recip
         raise ConfigError(
             f"{trainer.accelerator.num_processes} training processes, but gradients are not yet synchronised between them; start one"
         )
+    attention = model.config._attn_implementation
+    if arguments.use_cpu:
+        # In bf16 the fused attention's backward pass takes five times as long as plain matrix products on a CPU.
+        model.set_attn_implementation("eager")
     trainer.train(resume_from_checkpoint=newest_checkpoint(work))
     model = trainer.accelerator.unwrap_model(trainer.model)
+    model.set_attn_implementation(attention)
     return (model.merge_and_unload() if recipe.lora is not None else model).eval()
 
 
