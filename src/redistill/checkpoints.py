@@ -10,12 +10,13 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from redistill.artifacts import file_digest, read_json, replacing_directory, tree_digest
 from redistill.errors import ConfigError, DataError
-from redistill.prompting import tokenizer_digest, vocabulary_digest
+from redistill.prompting import encode, tokenizer_digest, vocabulary_digest
 from redistill.records import TeacherFingerprint, canonical_digest
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
@@ -212,3 +213,15 @@ def _chat_template_digest(root: Path) -> str:
 
 def model_digest(path: str | os.PathLike[str]) -> str:
     return tree_digest(path)
+
+
+def left_padded(prompts: Sequence[str], tokenizer: Any) -> dict[str, Any]:
+    """``input_ids`` and ``attention_mask`` (N × longest) of prompts that end together, as ``model.generate`` wants them."""
+    import torch
+
+    rows = [encode(p, tokenizer) for p in prompts]
+    width = max(map(len, rows))
+    return {
+        "input_ids": torch.tensor([[tokenizer.pad_token_id] * (width - len(r)) + r for r in rows]),
+        "attention_mask": torch.tensor([[0] * (width - len(r)) + [1] * len(r) for r in rows]),
+    }

@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from redistill.checkpoints import left_padded
 from redistill.config import BenchmarkParams, DataParams
 from redistill.errors import DataError
 from redistill.grammar import RecordGrammar
-from redistill.prompting import STOP, encode
+from redistill.prompting import STOP
 from redistill.records import Cost, EvalReport, Outcome, Prompt
 from redistill.statistics import bootstrap_f1, share
 
@@ -195,14 +196,10 @@ def generator(model: Any, tokenizer: Any, max_tokens: int) -> Callable[[Sequence
     import torch
 
     def run(prompts: Sequence[str]) -> int:
-        rows = [encode(p, tokenizer) for p in prompts]
-        width = max(map(len, rows))
-        pad, eos = tokenizer.pad_token_id, tokenizer.eos_token_id
-        ids = torch.tensor([[pad] * (width - len(r)) + r for r in rows])
-        mask = torch.tensor([[0] * (width - len(r)) + [1] * len(r) for r in rows])
+        batch, eos = left_padded(prompts, tokenizer), tokenizer.eos_token_id
         with torch.inference_mode():
-            out = model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=max_tokens, do_sample=False, pad_token_id=pad)
-        made = out[:, width:]
+            out = model.generate(**batch, max_new_tokens=max_tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id)
+        made = out[:, batch["input_ids"].shape[1] :]
         # Tokens up to and with the first end token; what follows it is padding.
         return int((((made == eos).cumsum(-1) - (made == eos).long()) == 0).sum())
 

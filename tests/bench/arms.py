@@ -21,7 +21,7 @@ from redistill.artifacts import read_records
 from redistill.config import load_params
 from redistill.evaluation import items_of
 from redistill.linear import fit
-from redistill.prompting import STOP, encode, render
+from redistill.prompting import STOP, render
 from redistill.records import Prompt
 from redistill.training import Recipe, steps_for, to_example, train
 from tasks.edge import ARTIFACTS, keep_freed_memory
@@ -89,18 +89,14 @@ def one(arm: str, seed: int, params: object, dev: list[Prompt]) -> np.ndarray:
 def complete(model: object, tokenizer: object, prompts: list[Prompt], params: object) -> list[str]:
     lines = []
     for start in range(0, len(prompts), 32):
-        rows = [encode(render(p, params.data, tokenizer), tokenizer) for p in prompts[start : start + 32]]
-        width = max(map(len, rows))
-        ids = torch.tensor([[tokenizer.pad_token_id] * (width - len(r)) + r for r in rows])
-        mask = torch.tensor([[0] * (width - len(r)) + [1] * len(r) for r in rows])
+        batch = checkpoints.left_padded([render(p, params.data, tokenizer) for p in prompts[start : start + 32]], tokenizer)
         out = model.generate(
-            input_ids=ids,
-            attention_mask=mask,
+            **batch,
             max_new_tokens=params.benchmark.max_tokens,
             do_sample=False,
             pad_token_id=tokenizer.pad_token_id,
         )
-        lines += [tokenizer.decode(o, skip_special_tokens=True).strip().split(STOP)[0] for o in out[:, width:]]
+        lines += [tokenizer.decode(o, skip_special_tokens=True).strip().split(STOP)[0] for o in out[:, batch["input_ids"].shape[1] :]]
     return lines
 
 

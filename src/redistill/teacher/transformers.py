@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from redistill.checkpoints import load_model, load_tokenizer
+from redistill.checkpoints import left_padded, load_model, load_tokenizer
 from redistill.config import GenerateParams
-from redistill.prompting import encode, tokenizer_digest
+from redistill.prompting import tokenizer_digest
 from redistill.records import TeacherCapabilities
 from redistill.teacher.protocol import TeacherAnswer, TeacherRequest
 
@@ -34,27 +34,24 @@ class TransformersTeacher:
 
     @torch.inference_mode()
     def _batch(self, requests: Sequence[TeacherRequest], params: GenerateParams) -> Iterator[TeacherAnswer]:
-        rows = [encode(r.prompt, self._tokenizer) for r in requests]
-        width = max(map(len, rows))
-        pad = self._tokenizer.pad_token_id
-        ids = torch.tensor([[pad] * (width - len(r)) + r for r in rows])
-        mask = torch.tensor([[0] * (width - len(r)) + [1] * len(r) for r in rows])
+        batch = left_padded([r.prompt for r in requests], self._tokenizer)
         options: dict[str, Any] = {"do_sample": False}
         if params.temperature > 0:
             torch.manual_seed(params.seed + requests[0].sample_index)
             options = {"do_sample": True, "temperature": params.temperature, "top_p": params.top_p, "top_k": 0}
         out = self._model.generate(
-            input_ids=ids,
-            attention_mask=mask,
+            **batch,
             max_new_tokens=params.max_tokens,
-            pad_token_id=pad,
+            pad_token_id=self._tokenizer.pad_token_id,
             return_dict_in_generate=True,
             output_logits=True,
             **options,
         )
         logprobs_TNV = [torch.log_softmax(step.float(), -1) for step in out.logits]
         for i, request in enumerate(requests):
-            yield self._answer(request, out.sequences[i, width:].tolist(), [step[i] for step in logprobs_TNV], params.top_k)
+            yield self._answer(
+                request, out.sequences[i, batch["input_ids"].shape[1] :].tolist(), [step[i] for step in logprobs_TNV], params.top_k
+            )
 
     def _answer(self, request: TeacherRequest, tokens: list[int], logprobs_TV: list[torch.Tensor], top_k: int) -> TeacherAnswer:
         eos = self._tokenizer.eos_token_id
