@@ -39,6 +39,7 @@ def check_batch(rows: Sequence[DerivedRow], params: ValidateParams, max_tokens: 
     import great_expectations as gx
     import pandas as pd
     from great_expectations import expectations as gxe
+    from great_expectations.expectations.row_conditions import Column
 
     frame = pd.DataFrame(
         [[r.id, int(r.kept), r.completion_tokens, r.mean_logprob, r.labels, r.from_teacher] for r in rows],
@@ -49,7 +50,7 @@ def check_batch(rows: Sequence[DerivedRow], params: ValidateParams, max_tokens: 
     batch = (
         context.data_sources.add_or_update_pandas("completions").add_dataframe_asset("batch").add_batch_definition_whole_dataframe("whole")
     )
-    kept = {"row_condition": "kept==1", "condition_parser": "pandas"}
+    kept = {"row_condition": Column("kept") == 1}
     suite = context.suites.add_or_update(
         gx.ExpectationSuite(
             name="completions",
