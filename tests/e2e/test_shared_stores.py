@@ -1,0 +1,80 @@
+"""What a team shares: an MLflow server, and a DVC remote from which a colleague's checkout continues without a teacher call."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from redistill.environment import child_environment
+from tests.e2e.conftest import Command
+from tests.integration.test_served_deployments import stop, until
+
+BIN = Path(sys.executable).parent
+IN_GIT = (
+    "src",
+    "tasks",
+    "flows",
+    "teacher",
+    ".dvc/config",
+    "dvc.yaml",
+    "dvc.lock",
+    "params.yaml",
+    "teacher.lock.json",
+    "sources.lock.json",
+)
+
+
+@pytest.fixture
+def mlflow_server(tmp_path: Path) -> Iterator[str]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    store = ["--backend-store-uri", f"sqlite:///{tmp_path}/mlflow.db", "--artifacts-destination", str(tmp_path / "mlartifacts")]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1", *store],
+        env=child_environment(),
+        cwd=tmp_path,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        until(f"http://127.0.0.1:{port}/health")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        stop(process)
+
+
+def dvc(project: Path, *arguments: str) -> None:
+    subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=project, env=child_environment(), check=True, capture_output=True)
+
+
+def test_a_colleague_continues(tiny_project: Path, tmp_path: Path, mlflow_server: str, redistill: Command) -> None:
+    env = {"MLFLOW_TRACKING_URI": mlflow_server}
+    mine = redistill(tiny_project, "run", "--json", env=env)
+    assert mine.code == 0, mine.stderr[-3000:]
+    dvc(tiny_project, "remote", "add", "--force", "--default", "shared", str(tmp_path / "remote"))
+    dvc(tiny_project, "push")
+
+    theirs = tmp_path / "colleague"
+    theirs.mkdir()
+    for name in (*IN_GIT, *(p.name for pattern in ("*.jsonl", "*.md") for p in tiny_project.glob(pattern))):
+        source, target = tiny_project / name, theirs / name
+        target.parent.mkdir(exist_ok=True)
+        shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
+    dvc(theirs, "pull")
+    again = redistill(theirs, "run", "--json", env=env)
+    assert again.code == 0, again.stderr[-3000:]
+    assert set(again.result["stages"].values()) == {"unchanged"}
+    assert again.result["model_version"] == mine.result["model_version"], "the same weights keep their version on the server"
+    assert again.result["verdict"] == mine.result["verdict"]
+    weights = list((tmp_path / "mlartifacts").rglob("*.safetensors"))
+    assert weights, "the server keeps the weights"
+    assert not (theirs / ".redistill" / "mlflow" / "mlflow.db").exists()
+    assert not (theirs / ".redistill" / "store").exists(), "nobody asked the teacher"
