@@ -1,0 +1,55 @@
+"""``python -m tasks.search_layers KEEP``: which layers of the tuned teacher its student should keep, as a params patch.
+
+Not a stage: the answer is a person's decision and goes into params.yaml. It looks at train rows only.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from redistill import checkpoints
+from redistill.artifacts import read_records
+from redistill.config import DataParams
+from redistill.errors import ConfigError, DataError
+from redistill.progress import Progress
+from redistill.prompting import encode
+from redistill.records import Prompt
+from redistill.rows import gold_rows
+from tasks.edge import ARTIFACTS, run
+
+ROWS = 16
+
+
+def search_layers(keep: str, data: DataParams) -> None:
+    """Print every removal with what it cost, then the patch."""
+    from redistill.layer_search import greedy_cuts
+
+    teacher, train = ARTIFACTS / "teacher", ARTIFACTS / "prompts" / "train.parquet"
+    if not (teacher / "config.json").is_file() or not train.is_file():
+        raise DataError(f"{teacher} or {train} is missing: the search looks at a tuned teacher; run a cycle first")
+    tokenizer = checkpoints.load_tokenizer(teacher)
+    model = checkpoints.load_model(teacher, "bfloat16").eval()
+    total = len(model.get_decoder().layers)
+    if not keep.isdigit() or not 0 < int(keep) < total:
+        raise ConfigError(f"KEEP={keep}: give a number from 1 to {total - 1}, below the teacher's {total} layers")
+    rows = sorted(gold_rows(read_records(train, Prompt), data, tokenizer), key=lambda r: r.prompt_id)[:ROWS]
+    if not rows:
+        raise DataError("no labelled train row to judge a cut on")
+    progress = Progress("search_layers", sum(range(int(keep) + 1, total + 1)), "cuts")
+    tried = 0
+
+    def count() -> None:
+        nonlocal tried
+        tried += 1
+        progress(tried)
+
+    kept: tuple[int, ...] = ()
+    for cut in greedy_cuts(model, [(encode(r.prompt, tokenizer), r.completion_ids) for r in rows], int(keep), count):
+        print(f"{len(cut.kept)} layers without {cut.dropped}: {cut.nll:.3f} nats per token", flush=True)
+        kept = cut.kept
+    print(f"student: {{layers: {{listed: {list(kept)}}}}}")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    run(search_layers, "keep")

@@ -1,0 +1,65 @@
+"""The greedy search drops what does nothing first, and its cost is the model's own cross-entropy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from redistill.checkpoints import load_model
+from redistill.layer_search import completion_nll, greedy_cuts
+from redistill.student import prune
+from tests.tiny import make_tiny_model
+
+ROWS = [([5, 6, 7], [8, 9]), ([5, 9, 11, 12], [13, 2])]
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> torch.nn.Module:
+    make_tiny_model(tmp_path / "tiny", layers=4, seed=3)
+    return load_model(tmp_path / "tiny").eval()
+
+
+def test_it_drops_the_layer_that_a_trial_of_each_finds_cheapest(tmp_path: Path, model: torch.nn.Module) -> None:
+    costs = {}
+    for layer in range(4):
+        kept = [i for i in range(4) if i != layer]
+        student = prune(load_model(tmp_path / "tiny").eval(), kept)
+        losses = []
+        for prompt, completion in ROWS:
+            ids = torch.tensor([[*prompt, *completion]])
+            logits = student(ids).logits[0, len(prompt) - 1 : -1]
+            losses.append(torch.nn.functional.cross_entropy(logits, torch.tensor(completion), reduction="sum"))
+        costs[layer] = float(sum(losses).detach()) / sum(len(c) for _, c in ROWS)
+    cut = next(greedy_cuts(model, ROWS, 3))
+    assert cut.dropped == min(costs, key=costs.__getitem__)
+    assert cut.nll == pytest.approx(min(costs.values()), abs=1e-5)
+
+
+def test_a_layer_that_does_nothing_costs_nothing(model: torch.nn.Module) -> None:
+    for i in (0, 1, 2):
+        layer = model.get_decoder().layers[i]
+        torch.nn.init.zeros_(layer.self_attn.o_proj.weight)
+        torch.nn.init.zeros_(layer.mlp.down_proj.weight)
+    first, second = greedy_cuts(model, ROWS, 2)
+    # Whether the one that works goes first or never, from then on only idle ones are left to drop or were dropped.
+    assert second.nll == pytest.approx(first.nll, abs=1e-5)
+
+
+def test_cost_is_the_cross_entropy_of_the_completion(model: torch.nn.Module) -> None:
+    (prompt, completion) = ROWS[0]
+    ids = torch.tensor([[*prompt, *completion]])
+    labels = torch.full_like(ids, -100)
+    labels[0, len(prompt) - 1 : -1] = torch.tensor(completion)
+    wanted = torch.tensor([[*[-100] * len(prompt), *completion]])
+    assert completion_nll(model, ids, torch.ones_like(ids), labels) == pytest.approx(
+        float(model(ids, labels=wanted).loss.detach()), abs=1e-5
+    )
+
+
+def test_every_candidate_is_counted(model: torch.nn.Module) -> None:
+    tried: list[int] = []
+    cuts = list(greedy_cuts(model, ROWS, 2, lambda: tried.append(1)))
+    assert len(tried) == 4 + 3
+    assert [len(c.kept) for c in cuts] == [3, 2]
