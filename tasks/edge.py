@@ -90,7 +90,7 @@ def keep_freed_memory() -> None:
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
         if hasattr(libc, "mallopt"):
-            for option, value in ((-1, 2**31 - 1), (-2, 256 << 20), (-4, 0)):
+            for option, value in ((-1, -1), (-2, 256 << 20), (-4, 0)):
                 libc.mallopt(option, value)
 
 

@@ -50,6 +50,7 @@ def _tune(raw: object, target: object, data: DataParams, params: TuneTeacherPara
         temperature=1.0,
         save_every_steps=max(20, steps // 4),
         lora=params.lora if params.method == "lora" else None,
+        freeze_embeddings=params.freeze_embeddings,
     )
     identity = canonical_digest([str(params), str(data)])
     work = work_directory("tune_teacher", file_digest(file), identity, checkpoints.model_digest(raw))  # type: ignore[arg-type]

@@ -183,6 +183,7 @@ class TuneTeacherParams:
     batch_size: Positive = 16
     warmup_share: Share = 0.1
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    freeze_embeddings: bool = False
     seed: Whole = 7
     lora: LoraParams = Field(default_factory=LoraParams)
 
