@@ -107,6 +107,11 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def is_disk_error(error: Exception) -> bool:
+    """True for a failed write: safetensors and torch tell of a full disk with errors of their own, which are no OSError."""
+    return isinstance(error, OSError) or type(error).__name__ == "SafetensorError" or "PytorchStreamWriter" in str(error)
+
+
 @contextlib.contextmanager
 def replacing_directory(path: str | os.PathLike[str], work: Path | None = None) -> Iterator[Path]:
     """Like ``replacing`` for a whole directory. ``work``, when given, survives a crash so that a resume finds it."""
@@ -118,9 +123,11 @@ def replacing_directory(path: str | os.PathLike[str], work: Path | None = None) 
         if target.exists():
             shutil.rmtree(target)
         os.replace(temporary, target)
-    except OSError as error:
+    except Exception as error:
+        if not is_disk_error(error):
+            raise
         raise DataError(
-            f"could not write {target}: {error.strerror or error}; free some space or mend its rights, then run again"
+            f"could not write {target}: {getattr(error, 'strerror', None) or error}; free some space or mend its rights, then run again"
         ) from error
     finally:
         if work is None:

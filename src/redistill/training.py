@@ -17,12 +17,15 @@ import numpy as np
 import torch
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
+from redistill.artifacts import is_disk_error
 from redistill.config import LoraParams
 from redistill.errors import ConfigError, DataError
 from redistill.losses import IGNORE, TokenTargets, Workspace, distill_loss, temper
 from redistill.prompting import encode
 from redistill.records import SoftTargets, TrainingRow
 from redistill.soft_targets import bind
+
+_PLAIN_ATTENTION_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,23 +259,45 @@ def train(model: Any, tokenizer: Any, examples: Sequence[Example], recipe: Recip
         temperature=recipe.temperature,
     )
     trainer.remove_callback(PrinterCallback)
-    if trainer.accelerator.num_processes > 1:
+    devices = max(trainer.accelerator.num_processes, arguments.n_gpu)
+    if devices > 1:
         raise ConfigError(
-            f"{trainer.accelerator.num_processes} training processes, but gradients are not yet synchronised between them; start one"
+            f"{devices} training processes or GPUs, but gradients are not yet synchronised between them; start one process, and "
+            "show it one GPU with CUDA_VISIBLE_DEVICES"
         )
     attention = model.config._attn_implementation
-    if arguments.use_cpu:
+    if arguments.use_cpu and plain_attention_bytes(model.config, examples, recipe.batch_size) <= _PLAIN_ATTENTION_BYTES:
         # In bf16 the fused attention's backward pass takes five times as long as plain matrix products on a CPU.
         model.set_attn_implementation("eager")
-    trainer.train(resume_from_checkpoint=newest_checkpoint(work))
+    try:
+        trainer.train(resume_from_checkpoint=newest_checkpoint(work))
+    except Exception as error:
+        # Writing checkpoints and metrics is the loop's only disk access.
+        if not is_disk_error(error):
+            raise
+        raise DataError(f"could not write a checkpoint to {work}: {error}; free some space, then run again") from error
+    finally:
+        model.set_attn_implementation(attention)
     model = trainer.accelerator.unwrap_model(trainer.model)
-    model.set_attn_implementation(attention)
     return (model.merge_and_unload() if recipe.lora is not None else model).eval()
 
 
+def plain_attention_bytes(config: Any, examples: Sequence[Example], batch: int) -> int:
+    """What plain attention keeps for the backward pass of the longest batch: float32 scores and their bf16 copy, per layer."""
+    longest = max(len(e.input_ids_L) for e in examples)
+    return 6 * batch * int(config.num_attention_heads) * longest**2 * int(config.num_hidden_layers)
+
+
 def newest_checkpoint(work: Path) -> str | None:
-    """The last checkpoint that was written whole: the Trainer's state file is written last."""
-    whole = [p for p in work.glob("checkpoint-*") if (p / "trainer_state.json").is_file()]
+    """The last checkpoint that was written whole: the Trainer's state file is written last, and not at once."""
+
+    def whole_state(folder: Path) -> bool:
+        try:
+            return bool(json.loads((folder / "trainer_state.json").read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            return False
+
+    whole = [p for p in work.glob("checkpoint-*") if whole_state(p)]
     return str(max(whole, key=lambda p: int(p.name.rsplit("-", 1)[1]))) if whole else None
 
 

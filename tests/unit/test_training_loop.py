@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import resource
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from redistill import training
 from redistill.checkpoints import load_model, load_tokenizer
 from redistill.config import LoraParams
 from redistill.errors import DataError
@@ -109,3 +112,77 @@ def test_what_cannot_be_trained_is_refused(tiny_model_dir: Path, tokenizer, tmp_
     model.lm_head.bias = torch.nn.Parameter(torch.zeros(len(tokenizer)))
     with pytest.raises(DataError, match="LlamaForCausalLM has a bias on its output head"):
         train(model, tokenizer, examples_of(model, tokenizer, 2), RECIPE, tmp_path)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_frozen_embeddings_stay_and_the_rest_learns(tiny_model_dir: Path, tokenizer, tmp_path: Path, tied: bool) -> None:
+    """Also over a kill: the head's copy in the training precision is made anew from what the checkpoint holds."""
+    recipe = dataclasses.replace(RECIPE, freeze_embeddings=True)
+
+    def fresh():
+        model = load_model(tiny_model_dir)
+        if not tied:
+            model.config.tie_word_embeddings = False
+            model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
+        return model
+
+    def killer(step: int, of: int) -> None:
+        if step == 5:
+            raise KeyboardInterrupt
+
+    examples = examples_of(load_model(tiny_model_dir), tokenizer, 7)
+    straight = weights(train(fresh(), tokenizer, examples, recipe, tmp_path / "straight"))
+    with pytest.raises(KeyboardInterrupt):
+        train(fresh(), tokenizer, examples, recipe, tmp_path / "killed", killer)
+    resumed = weights(train(fresh(), tokenizer, examples, recipe, tmp_path / "killed"))
+    start = weights(fresh())
+    still = {name for name in start if torch.equal(start[name], straight[name])}
+    assert still == {n for n in start if "embed_tokens" in n or (tied and "lm_head" in n)}
+    for name, value in straight.items():
+        assert torch.equal(value, resumed[name]), name
+
+
+@pytest.mark.parametrize(("limit", "wanted"), [(1 << 30, "eager"), (0, "sdpa")])
+def test_plain_attention_only_while_it_is_small(
+    tiny_model_dir: Path, tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int, wanted: str
+) -> None:
+    """And what the caller had comes back, also when training ends with an error."""
+    monkeypatch.setattr(training, "_PLAIN_ATTENTION_BYTES", limit)
+    model = load_model(tiny_model_dir)
+    seen: list[str] = []
+
+    def stop(step: int, of: int) -> None:
+        seen.append(model.config._attn_implementation)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(model, tokenizer, examples_of(load_model(tiny_model_dir), tokenizer, 4), RECIPE, tmp_path, stop)
+    assert seen == [wanted]
+    assert model.config._attn_implementation == "sdpa"
+
+
+@pytest.mark.parametrize("state", ["", "{", None])
+def test_a_checkpoint_that_the_disk_cut_short_is_not_resumed(tmp_path: Path, state: str | None) -> None:
+    for step, text in (("2", '{"global_step": 2}'), ("4", state)):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        if text is not None:
+            (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(text, encoding="utf-8")
+    assert newest_checkpoint(tmp_path) == str(tmp_path / "checkpoint-2")
+
+
+def test_a_disk_that_is_full_at_a_checkpoint_is_one_clear_error(
+    tiny_model_dir: Path, tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files over a limit of their size fail as on a full disk, in safetensors and torch alike."""
+    examples = examples_of(load_model(tiny_model_dir), tokenizer, 4)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    try:
+        with pytest.raises(DataError, match="could not write a checkpoint"):
+            train(load_model(tiny_model_dir), tokenizer, examples, RECIPE, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert newest_checkpoint(tmp_path) is None
+    train(load_model(tiny_model_dir), tokenizer, examples, RECIPE, tmp_path)
