@@ -8,8 +8,8 @@ from __future__ import annotations
 import sys
 
 from redistill import checkpoints
-from redistill.artifacts import read_records
-from redistill.config import DataParams
+from redistill.artifacts import read_json, read_records
+from redistill.config import DataParams, StudentParams, TeacherParams
 from redistill.errors import ConfigError, DataError
 from redistill.progress import Progress
 from redistill.prompting import encode
@@ -20,18 +20,23 @@ from tasks.edge import ARTIFACTS, run
 ROWS = 16
 
 
-def search_layers(keep: str, data: DataParams) -> None:
+def search_layers(keep: str, data: DataParams, teacher_params: TeacherParams, student: StudentParams) -> None:
     """Print every removal with what it cost, then the patch."""
     from redistill.layer_search import greedy_cuts
 
+    if teacher_params.backend == "openai" or student.model not in ("teacher", teacher_params.model):
+        raise ConfigError(
+            f"student.model={student.model} is not cut from a local teacher ({teacher_params.model}): the search cuts the tuned teacher, and its "
+            "layers say nothing about another base"
+        )
     teacher, train = ARTIFACTS / "teacher", ARTIFACTS / "prompts" / "train.parquet"
     if not (teacher / "config.json").is_file() or not train.is_file():
         raise DataError(f"{teacher} or {train} is missing: the search looks at a tuned teacher; run a cycle first")
+    total = int(read_json(teacher / "config.json")["num_hidden_layers"])
+    if not keep.isdecimal() or not 0 < int(keep) < total:
+        raise ConfigError(f"KEEP={keep}: give a number from 1 to {total - 1}, below the teacher's {total} layers")
     tokenizer = checkpoints.load_tokenizer(teacher)
     model = checkpoints.load_model(teacher, "bfloat16").eval()
-    total = len(model.get_decoder().layers)
-    if not keep.isdigit() or not 0 < int(keep) < total:
-        raise ConfigError(f"KEEP={keep}: give a number from 1 to {total - 1}, below the teacher's {total} layers")
     rows = sorted(gold_rows(read_records(train, Prompt), data, tokenizer), key=lambda r: r.prompt_id)[:ROWS]
     if not rows:
         raise DataError("no labelled train row to judge a cut on")

@@ -7,6 +7,7 @@ message sits in the middle and later layers.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -32,6 +33,7 @@ def greedy_cuts(
     """
     decoder = model.get_decoder()
     layers = list(decoder.layers)
+    types = getattr(decoder.config, "layer_types", None)
     batch = _batch(rows)
     kept = tuple(range(len(layers)))
     while len(kept) > keep:
@@ -40,7 +42,11 @@ def greedy_cuts(
             rest = tuple(i for i in kept if i != layer)
             decoder.layers = torch.nn.ModuleList([layers[i] for i in rest])
             decoder.config.num_hidden_layers = len(rest)
-            costs.append((completion_nll(model, *batch), layer, rest))
+            if types:
+                # Masks are chosen by position in this list, not by what the layer remembers of itself.
+                decoder.config.layer_types = [types[i] for i in rest]
+            nll = completion_nll(model, *batch)
+            costs.append((nll if math.isfinite(nll) else math.inf, layer, rest))
             tried()
         nll, dropped, kept = min(costs)
         yield Cut(dropped, kept, nll)

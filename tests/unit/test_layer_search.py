@@ -8,10 +8,14 @@ import pytest
 import torch
 
 from redistill.checkpoints import load_model
+from redistill.config import DataParams, SourceParams, StudentParams, TeacherParams
+from redistill.errors import ConfigError, DataError
 from redistill.layer_search import completion_nll, greedy_cuts
 from redistill.student import prune
+from tasks.search_layers import search_layers
 from tests.tiny import make_tiny_model
 
+DATA = DataParams(name="tiny", source=(SourceParams(path="rows.jsonl", splits={"pool": 1.0}),), task="generation")
 ROWS = [([5, 6, 7], [8, 9]), ([5, 9, 11, 12], [13, 2])]
 
 
@@ -63,3 +67,46 @@ def test_every_candidate_is_counted(model: torch.nn.Module) -> None:
     cuts = list(greedy_cuts(model, ROWS, 2, lambda: tried.append(1)))
     assert len(tried) == 4 + 3
     assert [len(c.kept) for c in cuts] == [3, 2]
+
+
+def test_masks_follow_the_layers_that_stay(tmp_path: Path) -> None:
+    """Where some layers look only a window back, a cut moves them to other places; the search must judge the model that is built."""
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    torch.manual_seed(5)
+    types = ["full_attention", "sliding_attention", "full_attention"]
+    config = Qwen2Config(
+        vocab_size=40, hidden_size=16, intermediate_size=32, num_hidden_layers=3, num_attention_heads=2, num_key_value_heads=1,
+        use_sliding_window=True, sliding_window=2, layer_types=types, initializer_range=0.5,
+    )  # fmt: skip
+    Qwen2ForCausalLM(config).save_pretrained(tmp_path)
+    rows = [([5, 6, 7, 8, 9, 10], [11, 12, 13])]
+    ids, labels = torch.tensor([rows[0][0] + rows[0][1]]), torch.full((1, 9), -100)
+    labels[0, 5:8] = torch.tensor(rows[0][1])
+    cut = next(greedy_cuts(load_model(tmp_path).eval(), rows, 2))
+    built = {d: prune(load_model(tmp_path).eval(), [i for i in range(3) if i != d]) for d in range(3)}
+    costs = {d: completion_nll(m, ids, torch.ones_like(ids), labels) for d, m in built.items()}
+    assert cut.dropped == min(costs, key=costs.__getitem__)
+    assert cut.nll == pytest.approx(min(costs.values()), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("keep", "base", "error", "says"),
+    [("2", "other/base", ConfigError, "not cut from a local teacher"), ("2", "teacher", DataError, "run a cycle first")],
+)
+def test_the_command_says_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep: str, base: str, error: type[Exception], says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(error, match=says):
+        search_layers(keep, DATA, TeacherParams(model="teacher"), StudentParams(model=base, init="copy"))
+
+
+@pytest.mark.parametrize("keep", ["0", "4", "many", "²"])
+def test_the_command_refuses_a_depth_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_tiny_model(tmp_path / "artifacts" / "teacher", layers=4)
+    (tmp_path / "artifacts" / "prompts").mkdir()
+    (tmp_path / "artifacts" / "prompts" / "train.parquet").touch()
+    with pytest.raises(ConfigError, match="from 1 to 3"):
+        search_layers(keep, DATA, TeacherParams(model="teacher"), StudentParams(model="teacher", init="copy"))
