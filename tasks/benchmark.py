@@ -33,6 +33,9 @@ from redistill.prompting import render, template_digest
 from redistill.records import ENDPOINT, Cost, Outcome, Prompt, canonical_digest
 from tasks.edge import ARTIFACTS, STATE, run
 
+_MEASURING = ("checkpoints", "evaluation", "grammar", "prompting", "statistics")
+"""Modules of which a change makes what was remembered stale: a mended count must reach the next report."""
+
 HELDOUT = ARTIFACTS / "prompts" / "heldout.parquet"
 
 
@@ -49,8 +52,10 @@ def benchmark(who: str, data: DataParams, teacher: TeacherParams, generate: Gene
 
 
 def memo_directory(checkpoint_digest: str, data: DataParams, params: BenchmarkParams) -> Path:
-    """Where the result for exactly this model, held-out set, template and measurement is remembered."""
-    return STATE / "evaluations" / canonical_digest([checkpoint_digest, file_digest(HELDOUT), str(data), str(params)])[:32]
+    """Where the result for exactly this model, held-out set, template, measurement and measuring code is remembered."""
+    package = Path(checkpoints.__file__).parent
+    code = [file_digest(package / f"{name}.py") for name in _MEASURING]
+    return STATE / "evaluations" / canonical_digest([checkpoint_digest, file_digest(HELDOUT), str(data), str(params), code])[:32]
 
 
 def benchmark_checkpoint(who: str, checkpoint: Path, target: Path, data: DataParams, params: BenchmarkParams) -> None:

@@ -14,7 +14,7 @@ import typing
 from collections.abc import Callable
 from pathlib import Path
 
-from redistill import config
+from redistill import config, environment
 from redistill.errors import ConfigError, RedistillError
 
 ARTIFACTS = Path("artifacts")
@@ -49,6 +49,7 @@ def run(function: Callable[..., None], *names: str) -> None:
 
     Exit codes are DESIGN.md's; a traceback is shown only where ``REDISTILL_DEBUG`` is set.
     """
+    environment.silence()
     die_with_parent()
     keep_freed_memory()
     try:
@@ -110,7 +111,9 @@ def run_on_checkpoint(function: Callable[..., None]) -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--who", default="champion")
     given = parser.parse_args()
+    environment.silence()
     die_with_parent()
+    keep_freed_memory()
     try:
         params = config.load_params()
         function(given.who, given.checkpoint, given.out, params.data, params.benchmark)

@@ -35,6 +35,7 @@ DEFAULTS = {
     "TRANSFORMERS_VERBOSITY": "error",
     "LMEVAL_LOG_LEVEL": "WARNING",
     # glibc's heap in huge pages where the kernel offers them on request: faulting in small ones is a fifth of a training step.
+    # Read when a process starts, so it serves what we start and not ourselves.
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
 }
 """What a user may override: ``HF_HUB_OFFLINE=0`` lets hub ids be fetched."""

@@ -15,7 +15,6 @@ from redistill.environment import child_environment
 from tests.e2e.conftest import Command
 from tests.integration.test_served_deployments import stop, until
 
-BIN = Path(sys.executable).parent
 IN_GIT = (
     "src",
     "tasks",
@@ -42,7 +41,6 @@ def mlflow_server(tmp_path: Path) -> Iterator[str]:
         cwd=tmp_path,
         start_new_session=True,
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
     )
     try:
         until(f"http://127.0.0.1:{port}/health")
@@ -57,15 +55,18 @@ def dvc(project: Path, *arguments: str) -> None:
 
 def test_a_colleague_continues(tiny_project: Path, tmp_path: Path, mlflow_server: str, redistill: Command) -> None:
     env = {"MLFLOW_TRACKING_URI": mlflow_server}
-    mine = redistill(tiny_project, "run", "--json", env=env)
+    # A copy of what other tests may have made already: their project stays as it is.
+    project = tmp_path / "mine"
+    shutil.copytree(tiny_project, project, symlinks=True)
+    mine = redistill(project, "run", "--json", env=env)
     assert mine.code == 0, mine.stderr[-3000:]
-    dvc(tiny_project, "remote", "add", "--force", "--default", "shared", str(tmp_path / "remote"))
-    dvc(tiny_project, "push")
+    dvc(project, "remote", "add", "--default", "shared", str(tmp_path / "remote"))
+    dvc(project, "push")
 
     theirs = tmp_path / "colleague"
     theirs.mkdir()
-    for name in (*IN_GIT, *(p.name for pattern in ("*.jsonl", "*.md") for p in tiny_project.glob(pattern))):
-        source, target = tiny_project / name, theirs / name
+    for name in (*IN_GIT, *(p.name for pattern in ("*.jsonl", "*.md") for p in project.glob(pattern))):
+        source, target = project / name, theirs / name
         target.parent.mkdir(exist_ok=True)
         shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
     dvc(theirs, "pull")
