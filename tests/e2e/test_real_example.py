@@ -43,8 +43,6 @@ def test_bank_triage(tmp_path: Path, redistill: Command) -> None:
     assert not tree["governance"]["planted_passed"]
     assert tree["governance"]["planted_caught"] >= 30
     assert tree["arms"]["kd"]["cost"]["parameters"] <= 0.6 * tree["arms"]["teacher"]["cost"]["parameters"]
-    latency = {who: tree["arms"][who]["cost"]["latency_p50_s"] for who in ("teacher", "kd")}
-    assert latency["teacher"] >= 1.5 * latency["kd"], "ten of thirty layers; measured 2.3 on a quiet machine"
     start = time.monotonic()
     again = redistill(there, "run", "--json")
     assert set(again.result["stages"].values()) == {"unchanged"}
