@@ -12,6 +12,7 @@ from redistill.records import StageReceipt
 from tasks import champion, dvc_stage, registry, report, route, teacher_lock
 from tasks.edge import LOCK
 from tasks.telling import Telling
+from tasks.warm import Warm
 
 BEFORE_LOCK = ("prepare", "tune_teacher")
 TEACHER = ("init_student", "benchmark@teacher")
@@ -30,11 +31,11 @@ def distill_student(reason: str = "by hand") -> dict[str, Any]:
     """Distil, judge, and promote or hold; returns the cycle's outcome."""
     params = load_params()
     telling = Telling(total=len(BEFORE_LOCK + TEACHER + DATA + after_data(params)))
-    with dvc_stage.one_cycle(telling.say):
-        return cycle(params, reason, telling)
+    with dvc_stage.one_cycle(telling.say), Warm() as warm:
+        return cycle(params, reason, telling, warm)
 
 
-def cycle(params: Params, reason: str, telling: Telling) -> dict[str, Any]:
+def cycle(params: Params, reason: str, telling: Telling, warm: Warm) -> dict[str, Any]:
     """The cycle itself, alone in its project."""
     name = str(flow_run.name or "cycle")
     teacher_lock.review_licences(params)
@@ -46,7 +47,7 @@ def cycle(params: Params, reason: str, telling: Telling) -> dict[str, Any]:
 
     def stages(names: tuple[str, ...]) -> None:
         for stage in names:
-            receipts.append(dvc_stage.run_stage(stage, plan, telling.say, telling.progress))
+            receipts.append(dvc_stage.run_stage(stage, plan, warm, telling.say, telling.progress))
             telling.done(receipts[-1])
 
     status, raw = "failed", ""

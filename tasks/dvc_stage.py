@@ -29,6 +29,7 @@ from redistill.errors import RedistillError, StageError
 from redistill.progress import LINE
 from redistill.records import StageReceipt
 from tasks.edge import STATE
+from tasks.warm import Warm
 
 CYCLE_LOCK = STATE / "cycle.lock"
 _RESTORED = re.compile(r"is cached - skipping run|Checking out outputs")
@@ -124,7 +125,7 @@ def _outs(entry: dict[str, Any]) -> dict[str, str]:
 
 
 @task(task_run_name="{stage}", cache_policy=NO_CACHE)
-def run_stage(stage: str, plan: Plan, say: Callable[[str], None], progress: Callable[[str, int, int], None]) -> StageReceipt:
+def run_stage(stage: str, plan: Plan, warm: Warm, say: Callable[[str], None], progress: Callable[[str, int, int], None]) -> StageReceipt:
     """Bring one stage up to date and say how: ran, restored from DVC's run cache, or unchanged.
 
     Raises:
@@ -137,7 +138,12 @@ def run_stage(stage: str, plan: Plan, say: Callable[[str], None], progress: Call
     outcome = "ran"
     command = [sys.executable, "-m", "dvc", "repro", "--single-item", stage]
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=child_environment(), start_new_session=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=warm.environment(child_environment()),
+        start_new_session=True,
     )
     try:
         assert process.stdout is not None

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from redistill import config, environment
 from redistill.errors import ConfigError, RedistillError
+from tasks import warm
 
 ARTIFACTS = Path("artifacts")
 STATE = Path(".redistill")
@@ -44,18 +45,21 @@ def slices_of(function: Callable[..., None]) -> dict[str, str]:
     return {name: SECTIONS[kind] for name, kind in hints.items() if kind in SECTIONS}
 
 
-def run(function: Callable[..., None], *names: str) -> None:
+def run(function: Callable[..., None], *names: str, forks: bool = True) -> None:
     """Run a stage function from the command line; ``names`` are its positional arguments such as the arm.
 
-    Exit codes are DESIGN.md's; a traceback is shown only where ``REDISTILL_DEBUG`` is set.
+    ``forks`` lets a cycle's warm process do the work; an engine that starts processes of its own wants to be started afresh. Exit
+    codes are DESIGN.md's; a traceback is shown only where ``REDISTILL_DEBUG`` is set.
     """
     environment.silence()
     die_with_parent()
+    if forks and (code := warm.elsewhere()) is not None:
+        sys.exit(code)
     keep_freed_memory()
     try:
         given = sys.argv[1:]
         if len(given) != len(names):
-            raise ConfigError(f"usage: python -m {function.__module__} {' '.join(n.upper() for n in names)}".rstrip())
+            raise ConfigError(f"usage: python -m {_command()} {' '.join(n.upper() for n in names)}".rstrip())
         values: dict[str, object] = dict(zip(names, given, strict=True))
         params = config.load_params()
         for argument, key in slices_of(function).items():
@@ -66,6 +70,11 @@ def run(function: Callable[..., None], *names: str) -> None:
             raise
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+
+
+def _command() -> str:
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return spec.name if spec else "tasks.STAGE"
 
 
 def _pick(params: object, key: str) -> object:

@@ -131,4 +131,4 @@ def _captured(answer: TeacherAnswer, tokenizer: Any, k: int) -> SoftTargets:
 
 
 if __name__ == "__main__":
-    run(generate)
+    run(generate, forks=False)

@@ -40,4 +40,5 @@ def prepare(data: DataParams, intake: IntakeParams) -> None:
 
 
 if __name__ == "__main__":
-    run(prepare)
+    # It needs none of the heavy libraries, and runs while the warm process imports them.
+    run(prepare, forks=False)

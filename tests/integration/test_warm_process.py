@@ -1,0 +1,134 @@
+"""Stages as forks of a process that holds the heavy libraries: same output, same exit codes, and gone when who asked is gone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from redistill.environment import child_environment
+from tasks.warm import SOCKET, Warm
+from tests.tiny_project import make_tiny_project
+
+PROBE = """
+import json, os, signal, sys, time
+held = "wave" in sys.modules
+from redistill.errors import DataError
+from tasks.edge import run
+
+def probe(kind: str) -> None:
+    print(json.dumps({"held": held, "folder": os.getcwd(), "colour": os.environ.get("COLOUR"), "pid": os.getpid()}), flush=True)
+    if kind == "fail":
+        raise DataError("seven rows are too few")
+    if kind == "exit":
+        sys.exit(9)
+    if kind == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    while kind in ("hang", "deaf"):
+        if kind == "deaf":
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        time.sleep(0.1)
+
+if __name__ == "__main__":
+    run(probe, "kind")
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    make_tiny_project(tmp_path)
+    (tmp_path / "tasks" / "probe.py").write_text(PROBE, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def warm(project: Path) -> Iterator[dict[str, str]]:
+    # A module of the standard library that nothing else imports stands for the heavy ones.
+    with Warm(("wave",)) as process:
+        yield process.environment(child_environment())
+
+
+def stage(environment: dict[str, str], *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tasks.probe", *arguments]
+    return subprocess.run(command, env={**environment, **more}, capture_output=True, text=True, timeout=60, check=False)
+
+
+def eventually(true: Callable[[], bool], timeout_s: float = 30.0) -> bool:
+    deadline = time.monotonic() + timeout_s
+    while not true() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return true()
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_a_fork_has_the_libraries_and_the_stage_its_own_environment(project: Path, warm: dict[str, str]) -> None:
+    for colour in ("red", "green"):
+        done = stage(warm, "say", COLOUR=colour)
+        assert done.returncode == 0, done.stderr
+        assert '"held": true' in done.stdout
+        assert f'"colour": "{colour}"' in done.stdout
+        assert f'"folder": "{project}"' in done.stdout
+
+
+def test_code_that_changed_in_between_is_the_code_that_runs(project: Path, warm: dict[str, str]) -> None:
+    """DVC hashes files when a stage starts; a fork must not run what the warm process saw before."""
+    assert stage(warm, "say").returncode == 0
+    file = project / "tasks" / "probe.py"
+    file.write_text(PROBE.replace("def probe(kind: str) -> None:", "def probe(kind: str) -> None:\n    print('new')"), encoding="utf-8")
+    assert "new" in stage(warm, "say").stdout
+
+
+@pytest.mark.parametrize(("kind", "code", "says"), [("fail", 3, "error: seven rows are too few"), ("exit", 9, ""), ("die", 137, "")])
+def test_exit_codes_come_through(warm: dict[str, str], kind: str, code: int, says: str) -> None:
+    done = stage(warm, kind)
+    assert (done.returncode, says in done.stderr) == (code, True)
+    assert stage(warm, "say").returncode == 0, "and the next stage is served"
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("kind", ["hang", "deaf"])
+def test_a_stage_ends_with_who_asked(warm: dict[str, str], kind: str, signal_number: int) -> None:
+    command = [sys.executable, "-m", "tasks.probe", kind]
+    with subprocess.Popen(command, env=warm, stdout=subprocess.PIPE, text=True) as asking:
+        assert asking.stdout is not None
+        pid = int(asking.stdout.readline().rsplit(" ", 1)[1].rstrip("}\n"))
+        assert pid != asking.pid
+        asking.send_signal(signal_number)
+        asking.wait(30)
+        assert eventually(lambda: not alive(pid))
+
+
+def test_the_end_of_the_cycle_ends_everything(project: Path) -> None:
+    with Warm(("wave",)) as process:
+        environment = process.environment(child_environment())
+        asking = subprocess.Popen(
+            [sys.executable, "-m", "tasks.probe", "hang"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert asking.stdout is not None
+        pid = int(asking.stdout.readline().rsplit(" ", 1)[1].rstrip("}\n"))
+    _, errors = asking.communicate(timeout=30)
+    assert asking.returncode == 5
+    assert errors.startswith("error: the process that ran this stage ended")
+    assert eventually(lambda: not alive(pid))
+    assert not Path(environment[SOCKET]).parent.exists()
+
+
+@pytest.mark.parametrize("where", ["/nowhere/s", ""])
+def test_without_such_a_process_a_stage_starts_by_itself(project: Path, where: str) -> None:
+    done = stage(child_environment(), "say", **{SOCKET: where})
+    assert done.returncode == 0, done.stderr
+    assert '"held": false' in done.stdout
