@@ -45,10 +45,12 @@ class Warm:
             return base
         if self._process is None:
             self._folder = tempfile.mkdtemp(prefix="redistill-")
-            # -P is not wanted: the project must be importable by the forks.
+            # A CUDA context does not survive a fork, and asking whether there is a GPU makes one, unless the driver's library is asked.
+            # Source: PyTorch, CUDA environment variables.
+            quiet = {**base, "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
             command = [sys.executable, "-m", "tasks.warm", f"{self._folder}/s", *self._preload]
             self._process = subprocess.Popen(
-                command, env=base, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+                command, env=quiet, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             )
         return {**base, SOCKET: f"{self._folder}/s"}
 
