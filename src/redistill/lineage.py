@@ -41,9 +41,16 @@ def experiment(data_name: str) -> str:
 
 def tracking_uri(state: Path) -> str:
     """Where MLflow keeps runs: the user's server where one is named, else a file of the project's own."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(state / 'mlflow' / 'mlflow.db').absolute()}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or _own_store(state)
+
+
+def _own_store(state: Path) -> str:
+    return f"sqlite:///{(state / 'mlflow' / 'mlflow.db').absolute()}"
 
 
 def artifact_root(state: Path) -> str | None:
-    """Where a local store puts artifacts; None lets a server decide."""
-    return None if os.environ.get("MLFLOW_TRACKING_URI") else (state / "mlflow" / "artifacts").absolute().as_uri()
+    """Where our own store puts artifacts; None lets the user's server decide.
+
+    That the variable is set says nothing: MLflow sets it itself as soon as a tracking URI is chosen.
+    """
+    return (state / "mlflow" / "artifacts").absolute().as_uri() if tracking_uri(state) == _own_store(state) else None

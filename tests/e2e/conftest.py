@@ -26,6 +26,21 @@ class Ran:
 
 Command = Callable[..., Ran]
 
+LO_UP = """
+import fcntl, socket, struct
+s = socket.socket()
+fcntl.ioctl(s, 0x8914, struct.pack('16sh', b'lo', 0x1 | 0x40))
+"""
+LOOPBACK_ONLY = (
+    "unshare",
+    "-n" if os.geteuid() == 0 else "-rn",
+    "sh",
+    "-c",
+    'ip link set lo up 2>/dev/null || python3 -c "$LO_UP"; exec "$@"',
+    "sh",
+)
+"""Runs a command in a network namespace that has loopback alone; wants ``LO_UP`` in its environment."""
+
 
 @pytest.fixture(scope="session")
 def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Path:

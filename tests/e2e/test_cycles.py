@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import Command
+from tests.e2e.conftest import LO_UP, LOOPBACK_ONLY, Command
 from tests.tiny import make_tiny_model
 from tests.tiny_project import write_params
 
@@ -38,25 +38,11 @@ def first(tiny_project: Path, redistill: Command) -> dict[str, Any]:
         "--json",
         "--reason",
         "first",
-        prefix=(
-            "unshare",
-            "-n" if os.geteuid() == 0 else "-rn",
-            "sh",
-            "-c",
-            'ip link set lo up 2>/dev/null || python3 -c "$LO_UP"; exec "$@"',
-            "sh",
-        ),
+        prefix=LOOPBACK_ONLY,
         env={"LO_UP": LO_UP},
     )
     assert done.code == 0, done.stderr[-3000:]
     return done.result
-
-
-LO_UP = """
-import fcntl, socket, struct
-s = socket.socket()
-fcntl.ioctl(s, 0x8914, struct.pack('16sh', b'lo', 0x1 | 0x40))
-"""
 
 
 def report(project: Path) -> dict[str, Any]:
@@ -94,6 +80,8 @@ def test_registered_version_carries_its_evidence(first: dict[str, Any], tiny_pro
     said = redistill(tiny_project, "status", "--json").result
     assert said["challenger"] == "1"
     assert (said["champion"] == "1") == (first["verdict"] == "promote")
+    assert list((tiny_project / ".redistill" / "mlflow" / "artifacts").rglob("*.safetensors"))
+    assert not (tiny_project / "mlruns").exists(), "nothing of a cycle's lies outside its own folders"
 
 
 def test_second_cycle_changes_nothing(first: dict[str, Any], tiny_project: Path, redistill: Command) -> None:

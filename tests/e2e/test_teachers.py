@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import Command
+from redistill.environment import child_environment
+from tests.e2e.conftest import LO_UP, LOOPBACK_ONLY, Command
 from tests.tiny_project import ROOT, make_tiny_project
 
 ENDPOINT = {
@@ -91,7 +92,7 @@ def test_alpha_needs_logprobs(tmp_path: Path, redistill: Command, endpoint: tupl
 
 
 def test_vllm_on_the_pretrained_teacher(tmp_path: Path) -> None:
-    """A handful of rows through the real engine: greedy text, ids that end, top-k that sums to at most one."""
+    """A handful of rows through the real engine, with nothing to phone home to: greedy text, ids that end, top-k that sums to at most one."""
     code = """
 import json, sys
 from redistill import checkpoints
@@ -108,7 +109,9 @@ for a in teacher.complete(requests, GenerateParams(max_tokens=8, top_k=5)):
     soft = from_listed(a.top_ids, a.top_logprobs, [0, *a.token_ids], 1, 5, (a.request.prompt_id, 0))
     print(json.dumps({"text": a.text, "n": len(a.token_ids), "mean": a.mean_logprob, "tail": float(soft.tail_T.min()), "k": soft.top_ids_TK.shape[1]}))
 """
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False, timeout=600)
+    command = [*LOOPBACK_ONLY, sys.executable, "-c", code, str(tmp_path)]
+    env = {**child_environment(), "LO_UP": LO_UP}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600, env=env)
     assert done.returncode == 0, done.stderr[-3000:]
     answers = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     assert "Paris" in answers[0]["text"]
