@@ -106,34 +106,56 @@ def serve(path: str, preload: list[str]) -> None:
         for name in preload:
             importlib.import_module(name)
         selector.register(listener, selectors.EVENT_READ)
-        doomed: dict[int, float] = {}
+        children: set[_Child] = set()
         while True:
-            for key, _ in selector.select(1.0 if doomed else None):
-                if key.fileobj is listener:
-                    _accept(listener, selector)
-                elif key.data is None or key.fileobj != key.data.link:
-                    _child_ended(key, selector, doomed)
-                else:
+            for key, _ in selector.select(1.0 if any(c.deadline for c in children) else None):
+                child: _Child | None = key.data
+                if child is None:
+                    children |= _accept(listener, selector)
+                elif child not in children:
+                    continue  # ended in this very round
+                elif key.fileobj is child.link:
                     # Nothing more is ever sent: readable means that who asked is gone, and the stage goes too.
-                    selector.unregister(key.fileobj)
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(key.data.pid, signal.SIGTERM)
-                    doomed[key.data.pid] = time.monotonic() + _PATIENCE_S
-            for pid in [p for p, deadline in doomed.items() if time.monotonic() > deadline]:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+                    selector.unregister(child.link)
+                    child.send(signal.SIGTERM)
+                    child.deadline = time.monotonic() + _PATIENCE_S
+                else:
+                    _ended(child, selector)
+                    children.remove(child)
+            for child in children:
+                if child.deadline and time.monotonic() > child.deadline:
+                    child.send(signal.SIGKILL)
 
 
 class _Child:
+    """A stage at work: its process, the connection of who asked for it, and until when it may still tidy up."""
+
     def __init__(self, pid: int, link: socket.socket) -> None:
         self.pid = pid
         self.link = link
+        self.handle = os.pidfd_open(pid)
+        self.deadline: float | None = None
+
+    def send(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.handle, number)
 
 
-def _accept(listener: socket.socket, selector: selectors.BaseSelector) -> None:
+def _accept(listener: socket.socket, selector: selectors.BaseSelector) -> set[_Child]:
+    """Fork for who asks; nobody, where they were gone before they had said what they want."""
     link, _ = listener.accept()
-    _, descriptors, _, _ = socket.recv_fds(link, 1, 3)
-    request = json.loads(link.makefile("rb").readline())
+    link.settimeout(_PATIENCE_S)
+    descriptors: list[int] = []
+    try:
+        _, descriptors, _, _ = socket.recv_fds(link, 1, 3)
+        with link.makefile("rb") as stream:
+            request = json.loads(stream.readline())
+    except (OSError, ValueError):
+        for descriptor in descriptors:
+            os.close(descriptor)
+        link.close()
+        return set()
+    link.settimeout(None)
     pid = os.fork()
     if pid == 0:
         selector.close()
@@ -144,21 +166,20 @@ def _accept(listener: socket.socket, selector: selectors.BaseSelector) -> None:
         os.close(descriptor)
     child = _Child(pid, link)
     selector.register(link, selectors.EVENT_READ, child)
-    selector.register(os.pidfd_open(pid), selectors.EVENT_READ, child)
+    selector.register(child.handle, selectors.EVENT_READ, child)
+    return {child}
 
 
-def _child_ended(key: Any, selector: selectors.BaseSelector, doomed: dict[int, float]) -> None:
-    child: _Child = key.data
+def _ended(child: _Child, selector: selectors.BaseSelector) -> None:
     _, status = os.waitpid(child.pid, 0)
     code = os.waitstatus_to_exitcode(status)
-    selector.unregister(key.fileobj)
-    os.close(key.fd)
+    selector.unregister(child.handle)
+    os.close(child.handle)
     with contextlib.suppress(KeyError):
         selector.unregister(child.link)
     with contextlib.suppress(OSError):
         child.link.sendall(b"%d\n" % (code if code >= 0 else 128 - code))
     child.link.close()
-    doomed.pop(child.pid, None)
 
 
 def _become(request: dict[str, Any], descriptors: list[int]) -> NoReturn:

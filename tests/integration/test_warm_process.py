@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -125,6 +126,15 @@ def test_the_end_of_the_cycle_ends_everything(project: Path) -> None:
     assert errors.startswith("error: the process that ran this stage ended")
     assert eventually(lambda: not alive(pid))
     assert not Path(environment[SOCKET]).parent.exists()
+
+
+@pytest.mark.parametrize("said", [b"", b"\n", b"\nno request\n"])
+def test_who_hangs_up_early_disturbs_nobody(warm: dict[str, str], said: bytes) -> None:
+    assert stage(warm, "say").returncode == 0
+    with socket.socket(socket.AF_UNIX) as link:
+        link.connect(warm[SOCKET])
+        link.sendall(said)
+    assert '"held": true' in stage(warm, "say").stdout
 
 
 @pytest.mark.parametrize("where", ["/nowhere/s", ""])
