@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import signal
 import sys
 import typing
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from pathlib import Path
 from redistill import config, environment
 from redistill.errors import ConfigError, RedistillError
 from tasks import warm
+from tasks.warm import die_with_parent
 
 ARTIFACTS = Path("artifacts")
 STATE = Path(".redistill")
@@ -35,8 +35,6 @@ SECTIONS: dict[type, str] = {
     config.ArmParams: "finetune.arms.{arm}",
     config.BenchmarkParams: "benchmark",
 }
-
-_PR_SET_PDEATHSIG = 1
 
 
 def slices_of(function: Callable[..., None]) -> dict[str, str]:
@@ -83,13 +81,6 @@ def _pick(params: object, key: str) -> object:
         if params is None:
             raise ConfigError(f"{key} is missing in params.yaml")
     return params
-
-
-def die_with_parent() -> None:
-    """End with the process that started us: a killed flow must not leave a training run behind (Linux; best effort)."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def keep_freed_memory() -> None:

@@ -5,8 +5,6 @@ Not a stage: the answer is a person's decision and goes into params.yaml. It loo
 
 from __future__ import annotations
 
-import sys
-
 from redistill import checkpoints
 from redistill.artifacts import read_json, read_records
 from redistill.config import DataParams, StudentParams, TeacherParams
@@ -52,8 +50,7 @@ def search_layers(keep: str, data: DataParams, teacher_params: TeacherParams, st
     for cut in greedy_cuts(model, [(encode(r.prompt, tokenizer), r.completion_ids) for r in rows], int(keep), count):
         print(f"{len(cut.kept)} layers without {cut.dropped}: {cut.nll:.3f} nats per token", flush=True)
         kept = cut.kept
-    print(f"student: {{layers: {{listed: {list(kept)}}}}}")
-    sys.stdout.flush()
+    print(f"student: {{layers: {{listed: {list(kept)}}}}}", flush=True)
 
 
 if __name__ == "__main__":

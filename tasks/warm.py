@@ -10,6 +10,7 @@ Only third-party modules may be imported here at any time: one of ours would be 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
 import json
 import os
@@ -23,12 +24,12 @@ import sys
 import tempfile
 import time
 import traceback
-from pathlib import Path
 from typing import Any, NoReturn
 
 SOCKET = "REDISTILL_WARM"
 PRELOAD = ("torch", "transformers.trainer", "transformers.models.auto.modeling_auto", "lm_eval.models.huggingface", "lm_eval.evaluator")
 _PATIENCE_S = 10.0
+_PR_SET_PDEATHSIG = 1
 
 
 class Warm:
@@ -69,6 +70,13 @@ class Warm:
             shutil.rmtree(self._folder, ignore_errors=True)
 
 
+def die_with_parent() -> None:
+    """End with the process that started us: a killed flow must not leave a training run behind (Linux; best effort)."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 def elsewhere() -> int | None:
     """Run this very command in a fork of the warm process and return its exit code; None where there is no such process."""
     path = os.environ.get(SOCKET)
@@ -104,7 +112,9 @@ def serve(path: str, preload: list[str]) -> None:
         listener.bind(path)
         listener.listen(8)
         for name in preload:
-            importlib.import_module(name)
+            # What is not installed, or broken, is the stage's to complain about, if it needs it.
+            with contextlib.suppress(Exception):
+                importlib.import_module(name)
         selector.register(listener, selectors.EVENT_READ)
         children: set[_Child] = set()
         while True:
@@ -208,10 +218,5 @@ def _become(request: dict[str, Any], descriptors: list[int]) -> NoReturn:
 
 
 if __name__ == "__main__":
-    # Die with the cycle: Linux only, like the fork server itself.
-    import ctypes
-
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
-    if not Path(sys.argv[1]).parent.is_dir():
-        sys.exit(2)
+    die_with_parent()
     serve(sys.argv[1], sys.argv[2:])

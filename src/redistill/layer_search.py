@@ -1,6 +1,6 @@
 """Which layers a student can least do without, found on the task itself: drop one after the other, the cheapest first.
 
-Source: Song et al., SLEB, ICML 2024 (§3.3): a block is redundant if the loss stays low without it, judged again after every removal.
+Source: Song et al., SLEB, ICML 2024: a block is redundant if the loss stays low without it, judged again after every removal.
 Patterns such as "the early ones and the last two" know nothing of the task; what copies an amount or a date out of the
 message sits in the middle and later layers.
 """

@@ -275,7 +275,7 @@ def train(model: Any, tokenizer: Any, examples: Sequence[Example], recipe: Recip
         # Writing checkpoints and metrics is the loop's only disk access.
         if not is_disk_error(error):
             raise
-        raise DataError(f"could not write a checkpoint to {work}: {error}; free some space, then run again") from error
+        raise DataError(f"could not write a checkpoint to {work}: {error}; free some space or mend its rights, then run again") from error
     finally:
         model.set_attn_implementation(attention)
     model = trainer.accelerator.unwrap_model(trainer.model)
