@@ -1,56 +1,24 @@
-"""`redistill watch` against a real Prefect server: both deployments stand there with their crons, and one can be run."""
+"""`redistill watch` against a real Prefect server: both deployments stand there with their crons, one run of each at a time."""
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 
 from redistill.environment import child_environment
+from tests.servers import free_port, stop, until
 from tests.tiny_project import make_tiny_project
 
 BIN = Path(sys.executable).parent
 
 
-def until(
-    url: str, method: str = "GET", json: object = None, good: object = lambda r: r.status_code == 200, timeout_s: float = 120.0
-) -> httpx.Response:
-    """Ask until the answer is what is waited for, or the deadline is over."""
-    deadline = time.monotonic() + timeout_s
-    last: object = None
-    while time.monotonic() < deadline:
-        try:
-            last = httpx.request(method, url, json=json, timeout=5)
-            if good(last):
-                return last
-        except httpx.HTTPError as error:
-            last = error
-        time.sleep(0.1)
-    raise AssertionError(f"{url} never answered as wanted; last: {last}")
-
-
-def stop(process: subprocess.Popen[bytes]) -> None:
-    os.killpg(process.pid, signal.SIGTERM)
-    try:
-        process.wait(30)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[dict[str, str]]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     api = f"http://127.0.0.1:{port}/api"
     clean = {k: v for k, v in child_environment().items() if not k.startswith("PREFECT_API")}
     env = {**clean, "PREFECT_HOME": str(tmp_path / "home"), "PREFECT_API_URL": api}
