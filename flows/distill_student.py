@@ -9,7 +9,7 @@ from prefect.runtime import flow_run
 
 from redistill.config import Params, load_params
 from redistill.records import StageReceipt
-from tasks import champion, dvc_stage, registry, report, route, teacher_lock
+from tasks import bundle, champion, dvc_stage, judging, promoting, registry, report, route, teacher_lock
 from tasks.edge import LOCK
 from tasks.telling import Telling
 from tasks.warm import Warm
@@ -64,13 +64,20 @@ def cycle(params: Params, reason: str, telling: Telling, warm: Warm) -> dict[str
         stages((*DATA, *after_data(params)))
         registry.log_training(params, run_id)
         version = registry.register(params, run_id, name, fingerprint)
-        decision = champion.decide_promotion(params, live)
-        planned = route.planned(decision, version, live)
-        report.write_report(params, name, version, decision, planned, receipts)
-        registry.attach_evidence(params, run_id, version, decision)
-        if decision.verdict == "promote":
-            registry.promote(params, version)
-        final = route.set_route(planned)
+        judgement = champion.decide_promotion(params)
+        decision = judgement.decision
+        passed = decision.verdict == "promote"
+        waits = passed and params.promote.approval == "person" and not judgement.evidence.is_champion
+        planned = route.planned(decision, version, live, waits=waits)
+        judged = judging.summary(judgement)
+        report.write_report(params, name, version, decision, planned, receipts, judged)
+        if not bundle.answers(params, version, judged):
+            bundle.attach(params, run_id, version, judged)
+        if passed and not waits:
+            final = promoting.promote_task(params, version, f"passed all {len(decision.gates)} gates").route
+        else:
+            final = route.set_route(planned)
+            promoting.hold(params, version, "waits for approval" if waits else decision.reasons[0], final)
         status = "completed"
     finally:
         registry.close_run(params, run_id, receipts, raw, status)
@@ -79,6 +86,7 @@ def cycle(params: Params, reason: str, telling: Telling, warm: Warm) -> dict[str
         "stages": {r.stage: r.outcome for r in receipts},
         "verdict": decision.verdict,
         "reasons": list(decision.reasons),
+        "waits_for_approval": waits,
         "model_version": version,
         "route": final.answers,
     }

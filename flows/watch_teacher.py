@@ -9,6 +9,7 @@ from prefect import serve as serve_deployments
 from prefect.events import emit_event
 
 from flows.distill_student import distill_student
+from flows.promote_student import promote_student
 from redistill import lineage
 from redistill.config import load_params
 from tasks import registry, teacher_lock
@@ -42,4 +43,5 @@ def serve() -> None:
     serve_deployments(
         distill_student.to_deployment("nightly", cron=schedule.nightly_cron, parameters={"reason": "nightly"}, concurrency_limit=1),
         watch_teacher.to_deployment("watch", cron=schedule.watch_cron, concurrency_limit=1),
+        promote_student.to_deployment("by-hand", concurrency_limit=1),
     )

@@ -5,10 +5,8 @@ from __future__ import annotations
 import getpass
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from prefect import task
@@ -18,10 +16,8 @@ from redistill import lineage
 from redistill.artifacts import file_digest, tree_digest
 from redistill.config import Params
 from redistill.errors import RegistryError
-from redistill.records import PromotionDecision, StageReceipt, TeacherFingerprint
-from tasks.edge import ARTIFACTS, LOCK, STATE
-
-_EVIDENCE_FILES = (LOCK, Path("sources.lock.json"), Path("dvc.lock"), Path("params.yaml"))
+from redistill.records import StageReceipt, TeacherFingerprint
+from tasks.edge import ARTIFACTS, STATE
 
 
 def connect(params: Params) -> Any:
@@ -104,7 +100,7 @@ def register(params: Params, mlflow_run_id: str, cycle: str, teacher: TeacherFin
                 name=lineage.MODEL_ARTIFACT,
                 pip_requirements=["transformers", "torch", "accelerate"],
             )
-        _registered_model(client, name)
+        registered_model(client, name)
         version = str(mlflow.register_model(info.model_uri, name, await_registration_for=60).version)
         heldout = json.loads((ARTIFACTS / "benchmark" / params.promote.arm / "report.json").read_text(encoding="utf-8"))
         tags = {
@@ -123,46 +119,6 @@ def register(params: Params, mlflow_run_id: str, cycle: str, teacher: TeacherFin
     return version
 
 
-@task(task_run_name="attach-evidence", cache_policy=NO_CACHE)
-def attach_evidence(params: Params, mlflow_run_id: str, version: str, decision: PromotionDecision) -> None:
-    """Put report, outcomes, locks and params into the run, and bind them to the version by digest."""
-    client = connect(params)
-    bundle = STATE / "evidence" / mlflow_run_id
-    shutil.rmtree(bundle, ignore_errors=True)
-    (bundle / "benchmark").mkdir(parents=True)
-    for file in _EVIDENCE_FILES:
-        if file.is_file():
-            shutil.copy(file, bundle)
-    shutil.copytree(ARTIFACTS / "report", bundle / "report")
-    for folder in sorted((ARTIFACTS / "benchmark").iterdir()):
-        if folder.is_dir():
-            shutil.copytree(folder, bundle / "benchmark" / folder.name)
-    client.log_artifacts(mlflow_run_id, str(bundle), lineage.EVIDENCE)
-    digest = tree_digest(bundle)
-    name = params.data.name
-    for key, value in {
-        lineage.TAG_EVIDENCE: digest,
-        lineage.TAG_VERDICT: decision.verdict,
-        lineage.TAG_REASONS: " | ".join(decision.reasons)[:5000],
-        lineage.TAG_MLFLOW_RUN: mlflow_run_id,
-    }.items():
-        client.set_model_version_tag(name, version, key, value)
-    shutil.rmtree(bundle, ignore_errors=True)
-
-
-@task(task_run_name="move-aliases", cache_policy=NO_CACHE)
-def promote(params: Params, version: str) -> None:
-    """Make a version the champion; the old one becomes ``previous``. A second call changes nothing."""
-    client = connect(params)
-    name = params.data.name
-    live = alias(client, name, lineage.CHAMPION)
-    if live == version:
-        return
-    if live is not None:
-        client.set_registered_model_alias(name, lineage.PREVIOUS, live)
-    client.set_registered_model_alias(name, lineage.CHAMPION, version)
-
-
 @task(task_run_name="close-run", cache_policy=NO_CACHE)
 def close_run(params: Params, mlflow_run_id: str, receipts: Sequence[StageReceipt], raw_teacher: str, status: str) -> None:
     """End the cycle's run; a completed one is what the watcher compares the teacher with."""
@@ -174,14 +130,24 @@ def close_run(params: Params, mlflow_run_id: str, receipts: Sequence[StageReceip
     client.set_terminated(mlflow_run_id, "FINISHED" if status == "completed" else "FAILED")
 
 
-def alias(client: Any, name: str, which: str) -> str | None:
-    """The version behind an alias; None where there is none."""
+def resolved(client: Any, params: Params, wanted: str) -> str:
+    """A version from its number, an alias, or either behind ``NAME/``.
+
+    Raises:
+        RegistryError: no such version or alias; the message lists those that there are.
+    """
     import mlflow
 
+    name, _, short = wanted.rpartition("/")
+    if name and name != params.data.name:
+        raise RegistryError(f"{wanted}: this project's model is {params.data.name}; name a version of it, as in {params.data.name}/1")
+    version = str(registered_model(client, params.data.name).aliases.get(short, short))
     try:
-        return str(client.get_model_version_by_alias(name, which).version)
-    except mlflow.MlflowException:
-        return None
+        return str(client.get_model_version(params.data.name, version).version)
+    except mlflow.MlflowException as error:
+        there = sorted((int(v.version) for v in client.search_model_versions(f"name = '{params.data.name}'")), reverse=True)
+        known = ", ".join(map(str, there[:10])) or "none yet; run a cycle"
+        raise RegistryError(f"{wanted}: no such version or alias of {params.data.name}; versions: {known}") from error
 
 
 def version_with(client: Any, name: str, digest: str) -> str | None:
@@ -200,13 +166,30 @@ def last_completed(params: Params) -> dict[str, str] | None:
     return dict(runs[0].data.tags) if runs else None
 
 
-def _registered_model(client: Any, name: str) -> None:
+def registered_model(client: Any, name: str) -> Any:
+    """The registered model of the data set, made on first use."""
     import mlflow
 
     try:
-        client.get_registered_model(name)
-    except mlflow.MlflowException:
-        client.create_registered_model(name, description="Students that redistill trained on this data set; aliases say which is live.")
+        return client.get_registered_model(name)
+    except mlflow.MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise RegistryError(f"MLflow does not tell about model {name} ({_first_line(error)}); try again once it answers") from error
+        return client.create_registered_model(
+            name, description="Students that redistill trained on this data set; aliases say which is live."
+        )
+
+
+def searched_runs(client: Any, experiment_id: str, wanted: str) -> list[Any]:
+    """All runs that match, over all pages, oldest first."""
+    runs: list[Any] = []
+    token = None
+    while True:
+        page = client.search_runs([experiment_id], wanted, order_by=["attributes.start_time ASC"], max_results=1000, page_token=token)
+        runs += page
+        token = page.token
+        if not token:
+            return runs
 
 
 def git_commit() -> str:

@@ -26,7 +26,13 @@ _EXAMPLES = 12
 
 @task(task_run_name="write-report", cache_policy=NO_CACHE)
 def write_report(
-    params: Params, cycle: str, version: str, decision: PromotionDecision, route: Route, receipts: Sequence[StageReceipt]
+    params: Params,
+    cycle: str,
+    version: str,
+    decision: PromotionDecision,
+    route: Route,
+    receipts: Sequence[StageReceipt],
+    judgement: dict[str, Any],
 ) -> dict[str, Any]:
     """Write ``report.json`` and ``index.html`` and return the former's content."""
     from redistill.report import render
@@ -41,6 +47,7 @@ def write_report(
         "candidate": params.promote.arm,
         "model_version": version,
         "decision": dataclasses.asdict(decision),
+        "judgement": {key: value for key, value in judgement.items() if key != "decision"},
         "route": {**dataclasses.asdict(route), "answers": route.answers},
         "arms": arms,
         "retention": {m: _ratio(student[m]["value"], teacher[m]["value"]) for m in ("exact_match", "f1")},

@@ -8,9 +8,7 @@ from prefect.cache_policies import NO_CACHE
 from redistill.records import PromotionDecision, Route
 from redistill.routing import read_route, with_mode, write_route
 from tasks.champion import ChampionCheck
-from tasks.edge import ARTIFACTS
-
-FLAGS = ARTIFACTS / "route" / "flags.json"
+from tasks.moves import FLAGS
 
 
 @task(task_run_name="route-to-teacher", cache_policy=NO_CACHE)
@@ -21,13 +19,19 @@ def distrust(check: ChampionCheck) -> Route:
     return route
 
 
-def planned(decision: PromotionDecision, version: str, champion: ChampionCheck | None) -> Route:
-    """Where the route will point: the promoted student; on a hold the champion while it holds, else the teacher."""
+def planned(decision: PromotionDecision, version: str, champion: ChampionCheck | None, *, waits: bool = False) -> Route:
+    """Where the route will point: the promoted student; on a hold the champion while it holds, else the teacher.
+
+    ``waits``: the candidate passed, but a person has yet to approve it.
+    """
     old = read_route(FLAGS)
-    if decision.verdict == "promote":
+    if decision.verdict == "promote" and not waits:
         new = with_mode(old, "student", version, f"version {version} was promoted")
     elif champion is not None and champion.holds:
-        new = with_mode(old, "student", champion.version, f"champion version {champion.version} holds; the challenger did not pass")
+        what = f"version {version} waits for a person's approval" if waits else "the challenger did not pass"
+        new = with_mode(old, "student", champion.version, f"champion version {champion.version} holds; {what}")
+    elif waits:
+        new = with_mode(old, "teacher", None, f"version {version} passed and waits for a person's approval")
     else:
         new = with_mode(old, "teacher", None, "no student has earned its place: " + decision.reasons[0])
     same = FLAGS.is_file() and (new.mode, new.model_version, new.pin) == (old.mode, old.model_version, old.pin)

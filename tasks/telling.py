@@ -54,7 +54,7 @@ class Telling:
         """The stage table and the decision as artifacts."""
         rows = [{"stage": r.stage, "outcome": r.outcome, "seconds": round(r.seconds, 1)} for r in receipts]
         create_table_artifact(table=rows, key="stages", description="What each stage did, and how long it took")
-        gates = "\n".join(f"| {g.name} | {'pass' if g.passed else 'hold'} | {g.sentence} |" for g in decision.gates)
+        gates = "\n".join(f"| {g.name} | {g.result} | {g.sentence} |" for g in decision.gates)
         text = (
             f"# {decision.verdict}: version {outcome['model_version']}\n\n"
             f"Traffic goes to the **{outcome['route']}**.\n\n"

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
-import json
 import logging
 import os
 import signal
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from redistill import environment
+from redistill import cli_live, environment
+from redistill.cli_project import Json, application, show
 from redistill.errors import ConfigError, RedistillError
 
 app = typer.Typer(
@@ -25,13 +24,12 @@ app = typer.Typer(
     rich_markup_mode="rich",
     help="Keep a small student model as good as the large teacher it replaces, night after night.\n\n"
     "A project is a directory with params.yaml, dvc.yaml, flows/ and tasks/. One cycle: [bold]redistill run[/bold]; what is live: "
-    "[bold]redistill status[/bold]; who answers: [bold]redistill route get[/bold].\n\n"
+    "[bold]redistill status[/bold]; who answers: [bold]redistill route get[/bold]; why: [bold]redistill history[/bold].\n\n"
     "Exit codes: 0 done (also hold), 2 usage or config, 3 data, 4 teacher, 5 stage failed, 6 registry.",
 )
 route_app = typer.Typer(no_args_is_help=True, help="Who answers requests: the flag in artifacts/route/flags.json.")
 app.add_typer(route_app, name="route")
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout; logs go to stderr.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why; it is recorded.")]
 FLAGS = Path("artifacts/route/flags.json")
 _DEBUG = {"on": False}
@@ -51,20 +49,6 @@ def project(
     os.chdir(directory)
 
 
-def _application(module: str) -> Any:
-    """Import a module of the project's own ``flows`` or ``tasks``, or say that there are none.
-
-    By name, since the wheel holds neither: they belong to the project that the command is called in.
-    """
-    if not Path("flows/distill_student.py").is_file():
-        raise ConfigError(
-            f"{Path.cwd().name}/ has no flows/distill_student.py: redistill runs from a project directory; go to one, or name it with -C DIR"
-        )
-    sys.path.insert(0, str(Path.cwd()))
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path.cwd()), os.environ.get("PYTHONPATH", "")]))
-    return importlib.import_module(module)
-
-
 class _OneLine(logging.Filter):
     """Prefect logs every exception with its traceback; ours are meant for the user and end in one line."""
 
@@ -72,14 +56,6 @@ class _OneLine(logging.Filter):
         if record.exc_info and isinstance(record.exc_info[1], RedistillError) and not _DEBUG["on"]:
             record.exc_info, record.exc_text = None, None
         return True
-
-
-def _show(result: dict[str, Any], as_json: bool, lines: list[str]) -> None:
-    if as_json:
-        sys.stdout.flush()
-        print(json.dumps(result, ensure_ascii=False, default=str))
-    else:
-        print("\n".join(lines))
 
 
 @app.command()
@@ -94,11 +70,11 @@ def run(reason: Reason = "by hand", as_json: Json = False) -> None:
     load_params()
     for name in ("prefect.flow_runs", "prefect.task_runs"):
         logging.getLogger(name).addFilter(_OneLine())
-    outcome = _application("flows.distill_student").distill_student(reason=reason)
+    outcome = application("flows.distill_student").distill_student(reason=reason)
     lines = [f"{stage:<18} {what}" for stage, what in outcome["stages"].items()]
     lines += ["", f"verdict: {outcome['verdict']} (version {outcome['model_version']})", *(f"  {r}" for r in outcome["reasons"])]
     lines += [f"route:   {outcome['route']}", "report:  artifacts/report/index.html"]
-    _show(outcome, as_json, lines)
+    show(outcome, as_json, lines)
 
 
 @app.command()
@@ -107,11 +83,11 @@ def lock(as_json: Json = False) -> None:
     from redistill.config import load_params
 
     params = load_params()
-    teacher_lock = _application("tasks.teacher_lock")
+    teacher_lock = application("tasks.teacher_lock")
     teacher_lock.review_licences.fn(params)
     teacher_lock.lock_sources.fn(params)
     fingerprint, moved = teacher_lock.lock_teacher.fn(params)
-    _show(
+    show(
         {"teacher": fingerprint.digest, "changed": moved},
         as_json,
         [f"teacher {fingerprint.name}: {fingerprint.digest[:16]} ({'changed' if moved else 'unchanged'})"],
@@ -126,11 +102,12 @@ def status(as_json: Json = False) -> None:
     from redistill.routing import read_route
 
     params = load_params()
-    registry = _application("tasks.registry")
+    registry = application("tasks.registry")
     client = registry.connect(params)
     route = read_route(FLAGS)
     last = registry.last_completed(params)
-    aliases = {a: registry.alias(client, params.data.name, a) for a in (lineage.CHAMPION, lineage.CHALLENGER, lineage.PREVIOUS)}
+    there = registry.registered_model(client, params.data.name).aliases
+    aliases = {a: there.get(a) for a in lineage.ALIASES}
     found = {
         "model": params.data.name,
         **aliases,
@@ -139,8 +116,9 @@ def status(as_json: Json = False) -> None:
         "route_reason": route.reason,
         "last_cycle": last and last.get(lineage.TAG_CYCLE),
         "last_commit": last and last.get(lineage.TAG_GIT),
+        "moved_outside": application("tasks.moves").moved_outside(client, params),
     }
-    _show(found, as_json, [f"{k.replace('_', ' '):<14} {'-' if v is None else v}" for k, v in found.items()])
+    show(found, as_json, [f"{k.replace('_', ' '):<14} {'-' if v is None else v}" for k, v in found.items()])
 
 
 @app.command()
@@ -151,13 +129,13 @@ def watch(
     as_json: Json = False,
 ) -> None:
     """Compare the teacher with the last completed cycle's, and start a cycle where it changed."""
-    watcher = _application("flows.watch_teacher")
+    watcher = application("flows.watch_teacher")
     if not once:
         watcher.serve()
         return
     seen = watcher.watch_teacher()
     lines = [f"teacher {seen['fingerprint'][:16]}: {'changed, cycle started' if seen['changed'] else 'unchanged'}"]
-    _show(seen, as_json, lines)
+    show(seen, as_json, lines)
 
 
 @app.command()
@@ -168,7 +146,7 @@ def report(as_json: Json = False) -> None:
     tree = read_json("artifacts/report/report.json")
     page = Path("artifacts/report/index.html").absolute()
     found = {"page": str(page), "verdict": tree["decision"]["verdict"], "cycle": tree["cycle"], "model_version": tree["model_version"]}
-    _show(found, as_json, [f"{found['cycle']}: {found['verdict']} (version {found['model_version']})", page.as_uri()])
+    show(found, as_json, [f"{found['cycle']}: {found['verdict']} (version {found['model_version']})", page.as_uri()])
 
 
 @route_app.command("get")
@@ -185,7 +163,7 @@ def route_get(as_json: Json = False) -> None:
         "reason": now.reason,
         "changed_at": now.changed_at,
     }
-    _show(found, as_json, [f"{k.replace('_', ' '):<14} {'-' if v in (None, '') else v}" for k, v in found.items()])
+    show(found, as_json, [f"{k.replace('_', ' '):<14} {'-' if v in (None, '') else v}" for k, v in found.items()])
 
 
 @route_app.command("set")
@@ -201,7 +179,10 @@ def route_set(
 
     route = with_pin(read_route(FLAGS), to, reason)
     write_route(FLAGS, route)
-    _show({"answers": route.answers, "pin": route.pin}, as_json, [f"{route.answers} answers (pin: {route.pin})"])
+    show({"answers": route.answers, "pin": route.pin}, as_json, [f"{route.answers} answers (pin: {route.pin})"])
+
+
+cli_live.register(app)
 
 
 def main() -> None:

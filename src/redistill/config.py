@@ -10,30 +10,16 @@ from __future__ import annotations
 import datetime as dt
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, dataclass_transform
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
-from pydantic.dataclasses import dataclass
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
 
 from redistill.errors import ConfigError
+from redistill.frozen import Positive, Share, Whole, frozen
 from redistill.grammar import RecordGrammar
+from redistill.promote_params import PromoteParams
 from redistill.records import SPLITS
-
-_STRICT = ConfigDict(extra="forbid")
-_T = TypeVar("_T")
-
-
-@dataclass_transform(frozen_default=True, kw_only_default=True)
-def frozen(cls: type[_T]) -> type[_T]:
-    """A frozen pydantic dataclass that refuses unknown keys."""
-    return dataclass(frozen=True, config=_STRICT, kw_only=True)(cls)  # type: ignore[return-value]
-
-
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Whole = Annotated[int, Field(strict=True)]
-Positive = Annotated[int, Field(ge=1, strict=True)]
-Alpha = Annotated[float, Field(gt=0.0, lt=0.5)]
 
 
 @frozen
@@ -291,16 +277,6 @@ class BenchmarkParams:
 
 
 @frozen
-class PromoteParams:
-    """The decision rule: non-inferior within ``margin`` of exact match at one-sided level ``alpha``."""
-
-    arm: str = "kd"
-    margin: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.05
-    alpha: Alpha = 0.05
-    power: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.8
-
-
-@frozen
 class ScheduleParams:
     nightly_cron: str = "0 2 * * *"
     watch_cron: str = "*/30 * * * *"
@@ -341,6 +317,10 @@ class Params:
                 problems.append(f"finetune.arms.{name}.alpha={arm.alpha:g} needs soft targets; set score.top_k or generate.top_k")
         if self.promote.arm not in self.finetune.arms:
             problems.append(f"promote.arm={self.promote.arm!r} is no arm; the arms are {', '.join(self.finetune.arms)}")
+        record = self.data.record
+        critical = set(self.promote.critical_labels) - set((*record.labels, *record.flags) if record else ())
+        if critical:
+            problems.append(f"promote.critical_labels.{min(critical)} is no label or flag of data.record")
         if self.finetune.common.tokens < self.finetune.common.batch_size:
             problems.append("finetune.common.tokens is less than one batch")
         if self.tune_teacher.method != "off" and self.teacher.backend == "openai":

@@ -12,6 +12,8 @@ from pathlib import Path
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 PREVIOUS = "previous"
+REFERENCE = "reference"
+ALIASES = (CHAMPION, CHALLENGER, PREVIOUS, REFERENCE)
 
 TAG_MODEL_DIGEST = "redistill.model_digest"
 TAG_CYCLE = "redistill.cycle"
@@ -29,7 +31,11 @@ TAG_REASON = "redistill.reason"
 TAG_STARTED_BY = "redistill.started_by"
 TAG_EVIDENCE = "redistill.evidence_sha256"
 TAG_MLFLOW_RUN = "redistill.mlflow_run_id"
+TAG_QUESTION = "redistill.question_sha256"
 TAG_STATUS = "redistill.status"
+TAG_LOOK = "redistill.look"
+TAG_MOVE = "redistill.move"
+TAG_EVENT = "redistill.event"
 
 EVIDENCE = "evidence"
 MODEL_ARTIFACT = "student"
@@ -37,6 +43,19 @@ MODEL_ARTIFACT = "student"
 
 def experiment(data_name: str) -> str:
     return f"redistill/{data_name}"
+
+
+def looks_experiment(data_name: str) -> str:
+    return f"redistill/{data_name}/looks"
+
+
+def history_experiment(data_name: str) -> str:
+    return f"redistill/{data_name}/history"
+
+
+def looks_head(heldout: str) -> str:
+    """The registered model's tag that holds the digest of the last look at a held-out set."""
+    return f"redistill.looks.{heldout[:32]}"
 
 
 def tracking_uri(state: Path) -> str:

@@ -20,13 +20,20 @@ from typing import Any
 from jinja2 import ChainableUndefined, Environment
 from markupsafe import Markup, escape
 
-from redistill.report_plots import Point, curves, forest, scatter
+from redistill.report_plots import Bound, Point, bounds, curves, forest, scatter
 
 DASH = "–"
 _QUARANTINED = 8
 _CURVES = {"loss": "Training loss", "kl_nats_per_token": "KL to the teacher, nats per token"}
 _METRICS = {"exact_match": "Exact match", "f1": "F1"}
-_GATE_UNITS = {"smaller": (1e-6, "\u00a0M", "<"), "faster": (1e3, "\u00a0ms", "<")}
+_UNITS = {
+    "points": (100.0, 1, " points", ">"),
+    "share": (100.0, 1, "\u00a0%", ">"),
+    "ratio": (1.0, 2, "", "<"),
+    "rows": (1.0, 0, "", "≤"),
+    "looks": (1.0, 0, "", "≤"),
+}
+"""Of a gate's unit: scale, digits, what follows the number, and on which side of the limit it must lie."""
 
 
 def render(report: dict[str, Any]) -> str:
@@ -46,6 +53,8 @@ def render(report: dict[str, Any]) -> str:
         teacher=arms.get("teacher") or {},
         roles={name: role(name, candidate) for name in arms},
         gates=[gate(g) for g in (report.get("decision") or {}).get("gates") or ()],
+        gate_plots=[p for unit in ("points", "share") if (p := bounds_of((report.get("decision") or {}).get("gates") or (), unit))],
+        looks=looks_of(report),
         fields=_names(arms, "fields"),
         slices=_names(arms, "slices"),
         forests=forests_of(arms, candidate),
@@ -101,23 +110,48 @@ def limits(bounds: dict[str, Any] | None) -> str:
 
 
 def gate(tree: dict[str, Any]) -> dict[str, Any]:
-    """A gate's numbers in its own unit: p-values bare, parameters in millions, latency in ms, intervals in points."""
-    name, interval = str(tree["name"]), tree.get("interval")
-    scale, unit, relation = _GATE_UNITS.get(name, (None, "", "≤"))
-    shown = (_significant(tree.get(k)) if scale is None else number(tree.get(k), scale, unit=unit) for k in ("value", "limit"))
-    value, limit = shown
-    if scale is None:
-        value = "p\u00a0" + ("" if value.startswith("<") else "=\u00a0") + value
-    spread = f"{number(interval.get('low'), 100)} to {number(interval.get('high'), 100)} points" if interval else DASH
-    title = name.replace("non_inferior_to_", "Non-inferior to the ").replace("_", " ")
+    """A gate's numbers in its own unit, and its name as people say it."""
+    scale, digits, unit, relation = _UNITS.get(str(tree.get("unit")), (1.0, 2, "", ""))
+    interval, confidence = tree.get("interval"), _finite(tree.get("confidence"))
+    spread = DASH
+    if interval:
+        spread = f"{number(interval.get('low'), scale, digits)} to {number(interval.get('high'), scale, digits)}{unit}"
+        spread += f" ({number(confidence, 100)}\u00a0%)" if confidence is not None else ""
     return {
-        "title": title[:1].upper() + title[1:],
-        "passed": tree.get("passed"),
-        "value": value,
-        "limit": f"{relation}\u00a0{limit}",
+        "title": gate_title(str(tree.get("name"))),
+        "result": tree.get("result"),
+        "value": number(tree.get("value"), scale, digits, unit),
+        "limit": f"{relation}\u00a0{number(tree.get('limit'), scale, digits, unit)}",
         "interval": spread,
         "sentence": tree.get("sentence"),
     }
+
+
+def gate_title(name: str) -> str:
+    """``non_inferior_to_teacher`` as "Non-inferior to the teacher", ``recall_fraud`` as "Recall of fraud"."""
+    for prefix, said in (("non_inferior_to_", "Non-inferior to the "), ("slice_", "Slice "), ("recall_", "Recall of ")):
+        if name.startswith(prefix):
+            return said + words(name.removeprefix(prefix))
+    return {"audit": "Training rows audited", "looks": "Looks at the held-out set"}.get(name, words(name).capitalize())
+
+
+def bounds_of(gates: Sequence[dict[str, Any]], unit: str) -> dict[str, Any] | None:
+    """The statistical gates of one unit as a plot; None where there are none."""
+    rows = []
+    for tree in gates:
+        interval = tree.get("interval") or {}
+        found = [_finite(v) for v in (tree.get("value"), interval.get("low"), interval.get("high"), tree.get("limit"))]
+        if tree.get("unit") == unit and all(v is not None for v in found):
+            name = gate_title(str(tree.get("name")))
+            value, low, high, limit = (100 * v for v in found if v is not None)
+            rows.append(Bound(name, str(tree.get("result")), value, low, high, limit))
+    title = {"points": "Difference of exact match, points", "share": "Recall, %"}[unit]
+    return {"title": title, "plot": bounds(title, rows)} if rows else None
+
+
+def looks_of(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """The ledger of looks at this held-out set, as the decision left it."""
+    return list((report.get("judgement") or {}).get("looks") or ())
 
 
 def role(name: str, candidate: str) -> str:
@@ -176,13 +210,6 @@ def differing(answer: Any, wanted: Any) -> Markup:
 
 def _finite(value: Any) -> float | None:
     return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
-
-
-def _significant(value: Any) -> str:
-    found = _finite(value)
-    if found is None:
-        return DASH
-    return "<\u00a00.001" if 0 <= found < 0.001 else f"{found:.3g}".replace("-", "\u2212")
 
 
 def _names(arms: dict[str, Any], part: str) -> list[str]:

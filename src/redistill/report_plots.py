@@ -87,6 +87,39 @@ def forest(title: str, points: Sequence[Point], span: Sequence[float]) -> Markup
     return _svg(height, f"{title}, percent, by arm: " + "; ".join(p.told for p in points), parts)
 
 
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """One gate in a plot: a difference with the interval that decides, and the limit that all of it must lie above."""
+
+    name: str
+    result: str
+    value: float
+    low: float
+    high: float
+    limit: float
+
+    @property
+    def told(self) -> str:
+        return f"{self.name}: {self.result}, {self.value:.1f} ({self.low:.1f} to {self.high:.1f}), limit {self.limit:.1f}"
+
+
+def bounds(title: str, gates: Sequence[Bound]) -> Markup:
+    """One row a gate: it passes when its whole interval lies to the right of its limit, the upright bar."""
+    height, left, right = 40 * len(gates) + 34, 12, WIDTH - 12
+    axis = Axis.over([0.0, *(v for g in gates for v in (g.low, g.high, g.limit))], left, right)
+    base = height - 24
+    parts = [_line(axis.at(t), 4, axis.at(t), base, "grid") + _text(axis.at(t), base + 16, f"{t:.6g}", "tick middle") for t in axis.ticks()]
+    for i, g in enumerate(gates):
+        y = 40 * i + 30
+        parts.append(_text(left, y - 12, g.name, "name"))
+        parts.append(_line(axis.at(g.limit), y - 8, axis.at(g.limit), y + 8, "limit"))
+        parts.append(_line(axis.at(g.low), y, axis.at(g.high), y, f"whisker {g.result}"))
+        shape = Markup('<g class="marker {}"><title>{}</title><circle cx="{}" cy="{}" r="4.5"/></g>')
+        parts.append(shape.format(g.result, g.told, axis.at(g.value), y))
+        parts.append(_text(right, y - 12, f"{g.result}: {g.value:.1f} ({g.low:.1f} to {g.high:.1f})", "value end"))
+    return _svg(height, f"{title}: " + "; ".join(g.told for g in gates), parts)
+
+
 def scatter(title: str, x_title: str, points: Sequence[Point]) -> Markup:
     """Quality upwards against a cost to the right; arms that share a place are drawn side by side."""
     height, left, right, top, base = 300, 40, WIDTH - 10, 30, 256

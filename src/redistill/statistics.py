@@ -5,7 +5,8 @@ evidence. The question is never "is there a difference" but "is a loss of ``marg
 one-sided non-inferiority by the paired score statistic, whose true size stays near or under the nominal one at the few
 hundred rows that a user has; the percentile bootstrap's does not. A loss is a negative difference, candidate - reference.
 
-Source: Tango 1998, Statistics in Medicine 17:891-908; Nam 1997, Biometrics 53:1422-1430 (rows, power); Wilson 1927.
+Source: Tango 1998, Statistics in Medicine 17:891-908; Nam 1997, Biometrics 53:1422-1430 (rows, power); Wilson 1927; Holm 1979,
+Scandinavian Journal of Statistics 6:65-70; Clopper & Pearson 1934.
 """
 
 from __future__ import annotations
@@ -141,6 +142,52 @@ def share(successes: int, n: int) -> Score:
     z, p = _NORMAL.inv_cdf(0.975), successes / n
     centre, half, scale = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)), 1.0 + z * z / n
     return Score(p, Interval(min(p, max(0.0, (centre - half) / scale)), max(p, min(1.0, (centre + half) / scale))))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's adjusted p-values, in the order given: comparing each with alpha holds the chance of any wrong claim at alpha."""
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    adjusted, worst = [0.0] * len(p_values), 0.0
+    for rank, i in enumerate(order):
+        worst = max(worst, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = worst
+    return adjusted
+
+
+def share_test(successes: int, n: int, limit: float) -> float:
+    """Exact one-sided p-value of H0: the true share is at most ``limit``, P(X >= successes) of a binomial."""
+    from scipy.stats import binom
+
+    return float(binom.sf(successes - 1, n, limit))
+
+
+def share_interval(successes: int, n: int, alpha: float) -> Interval:
+    """Clopper-Pearson interval, 1 - alpha two-sided: its lower end lies above a limit when ``share_test`` passes at alpha / 2."""
+    from scipy.stats import beta
+
+    _check(alpha=alpha / 2)
+    low = float(beta.ppf(alpha / 2, successes, n - successes + 1)) if successes else 0.0
+    high = float(beta.ppf(1 - alpha / 2, successes + 1, n - successes)) if successes < n else 1.0
+    return Interval(low, high)
+
+
+def share_rows_needed(successes: int, n: int, limit: float, alpha: float, power: float) -> int:
+    """Fewest rows at which ``share_test`` reaches ``power`` if the observed share is the true one; 0 where it is not above the limit.
+
+    Searched upwards with the exact distribution from below the normal approximation, which is too low for few rows.
+    """
+    from scipy.stats import binom
+
+    observed = successes / n
+    if observed <= limit:
+        return 0
+    null, true = math.sqrt(limit * (1 - limit)), math.sqrt(observed * (1 - observed))
+    rows = int(0.5 * ((_NORMAL.inv_cdf(1 - alpha) * null + _NORMAL.inv_cdf(power) * true) / (observed - limit)) ** 2)
+    while True:
+        rows += 1
+        fewest = binom.isf(alpha, rows, limit) + 1
+        if fewest <= rows and binom.sf(fewest - 1, rows, observed) >= power:
+            return rows
 
 
 def bootstrap_f1(tp: ArrayLike, fp: ArrayLike, fn: ArrayLike, resamples: int, seed: int) -> Score:

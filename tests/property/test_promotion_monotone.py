@@ -6,11 +6,19 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from redistill.config import PromoteParams
-from redistill.promotion import Evidence, decide
+from redistill.gates.evidence import Evidence, Measured
+from redistill.promotion import decide
 from redistill.records import Cost, EvalReport, Outcome, PromotionDecision
 from redistill.statistics import PairedCounts, difference_interval, score_test, share
 
-PARAMS = st.builds(PromoteParams, margin=st.sampled_from([0.02, 0.05, 0.1, 0.3]), alpha=st.sampled_from([0.01, 0.05, 0.2]))
+PARAMS = st.builds(
+    lambda margin, alpha: PromoteParams(
+        gates=({"name": "teacher", "margin": margin}, {"name": "champion", "margin": margin}, "smaller", "faster"),  # type: ignore[arg-type]
+        alpha_per_heldout=alpha,
+    ),
+    st.sampled_from([0.02, 0.05, 0.1, 0.3]),
+    st.sampled_from([0.01, 0.05, 0.2]),
+)
 KINDS = st.lists(
     st.sampled_from([(1, 1, 1)] * 6 + [(0, 0, 0)] * 3 + [(a, b, c) for a in (0, 1) for b in (0, 1) for c in (0, 1)]),
     min_size=2,
@@ -23,7 +31,7 @@ TABLES = st.integers(2, 2000).flatmap(
 )
 
 
-def evidence(exact: list[int], *, large: bool = False) -> Evidence:
+def evidence(exact: list[int], *, large: bool = False) -> Measured:
     outcomes = [Outcome(f"id{i}", f"doc{i}", f"p{i}", "s", "x", "x" if e else "y", bool(e), e, 1 - e, 1 - e) for i, e in enumerate(exact)]
     score = share(sum(exact), len(exact))
     cost = Cost(0.2 if large else 0.1, 0.3, 10.0, 200 if large else 100, 1, 1)
@@ -31,7 +39,8 @@ def evidence(exact: list[int], *, large: bool = False) -> Evidence:
 
 
 def judge(student: list[int], teacher: list[int], champion: list[int] | None, params: PromoteParams) -> PromotionDecision:
-    return decide(*evidence(student), evidence(teacher, large=True), None if champion is None else evidence(champion), None, params)
+    found = Evidence(evidence(student), evidence(teacher, large=True), None if champion is None else evidence(champion))
+    return decide(found, params, params.alpha_per_heldout)
 
 
 @settings(deadline=None, max_examples=150)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from typing import Any
 
+from redistill.config import PromoteParams
 from redistill.evaluation import report_to_json
-from redistill.records import Cost, EvalReport, Interval, Score
+from redistill.gates.evidence import Evidence, Measured
+from redistill.promotion import decide
+from redistill.records import Audit, Cost, EvalReport, Gate, Interval, Outcome, Score
+from redistill.statistics import share
 
 FIELDS = ("label", "urgent", "complaint", "amount", "date", "merchant", "last4")
 SLICES = ("app", "e-mail", "phone")
@@ -33,6 +38,8 @@ def sample_tree() -> dict[str, Any]:
         "candidate": "kd",
         "model_version": "7",
         "decision": _decision(),
+        "judgement": {"looks": [
+            {"number": n, "at": f"2026-11-2{n}T03:14:05+00:00", "by": "ops", "level": 0.005, "spent": 0.005, "verdict": "hold"} for n in (1, 2)]},
         "route": {"pin": "none", "mode": "teacher", "model_version": None, "changed_at": "2026-11-22T03:14:05+00:00", "answers": "teacher",
                   "reason": "no student has earned its place: student 67.9 % exact match against the teacher's 71.6 %"},
         "arms": {who: report_to_json(_arm(who)) for who in _ARMS},
@@ -64,27 +71,29 @@ def _arm(who: str) -> EvalReport:
     return EvalReport(who, digest, "9c4e1f70" * 8, "5a02bb13" * 8, N, *scores, cost, malformed, "transformers-bf16")
 
 
+def _measured(who: str, right: float, start: int) -> Measured:
+    """Outcomes of which ``right`` are exact, from row ``start`` on: so that overlap, and with it discordance, is chosen."""
+    exact = [start <= i < start + round(right * N) for i in range(N)]
+    outcomes = [
+        Outcome(f"id{i}", f"doc{i:05d}", f"prompt{i}", SLICES[i % 3], "x", "x" if e else "y", e, int(e), int(not e), int(not e))
+        for i, e in enumerate(exact)
+    ]
+    cost = _arm(who if who in _ARMS else "sft").cost
+    score = share(sum(exact), N)
+    return EvalReport(who, who, "9c4e1f70" * 8, "5a02bb13" * 8, N, score, score, {}, {}, cost, 0, "transformers-bf16"), outcomes
+
+
 def _decision() -> dict[str, Any]:
-    missing = (
-        "student 67.9 % exact match against the teacher's 71.6 %: difference -3.7 points (95 % interval -7.0 to -0.5), one-sided p = 0.217 for a loss "
-        "of 5 points or more, limit 0.05; 2,316 more held-out rows (now 402) would show it with 80 % power, were the difference as observed"
+    """By the real gates, so that the page is tried on what they really say."""
+    evidence = Evidence(
+        _measured("kd", 0.679, 22),
+        _measured("teacher", 0.716, 0),
+        _measured("champion", 0.632, 30),
+        audit=Audit(5900, N, 0, 0, 0, 0, "ab" * 32),
     )
-    return {
-        "verdict": "hold",
-        "reasons": [missing],
-        "gates": [
-            {"name": "non_inferior_to_teacher", "passed": False, "value": 0.2174, "limit": 0.05, "interval": {"low": -0.070, "high": -0.005}, "sentence": missing},
-            {"name": "non_inferior_to_champion", "passed": True, "value": 0.0004, "limit": 0.05, "interval": {"low": 0.012, "high": 0.081},
-             "sentence": "student 67.9 % exact match against the champion's 63.2 %: difference 4.7 points (95 % interval 1.2 to 8.1), one-sided p < 0.001 for a "
-                         "loss of 5 points or more, limit 0.05"},
-            {"name": "smaller", "passed": True, "value": 63_713_088, "limit": 134_515_008, "interval": None,
-             "sentence": "student has 63,713,088 parameters, the teacher 134,515,008"},
-            {"name": "faster", "passed": True, "value": 0.1203, "limit": 0.3124, "interval": None,
-             "sentence": "student answers in 120.3 ms at the median, the teacher in 312.4 ms"},
-        ],
-        "more_rows": 2316,
-        "linear_suffices": False,
-    }  # fmt: skip
+    level = 0.005
+    looks = Gate("looks", "pass", 2, 10, "looks", "look 2 of 10 at this held-out set, at level 0.005 of 0.05 over all")
+    return dict(json.loads(json.dumps(dataclasses.asdict(decide(evidence, PromoteParams(), level, looks)))))
 
 
 def _governance() -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from collections.abc import Callable
@@ -11,17 +12,20 @@ import pytest
 
 from redistill.config import PromoteParams
 from redistill.errors import DataError
-from redistill.promotion import Evidence, decide, holds
-from redistill.records import Cost, EvalReport, Outcome
-from redistill.statistics import PairedCounts, rows_needed, score_test, share
+from redistill.gates.evidence import Evidence, Measured
+from redistill.grammar import RecordGrammar
+from redistill.promotion import decide, holds, shown
+from redistill.records import Audit, Cost, EvalReport, Gate, Outcome, PromotionDecision
+from redistill.statistics import PairedCounts, difference_interval, rows_needed, score_test, share
 
-PARAMS = PromoteParams()
+PARAMS = PromoteParams(gates=("teacher", "champion", "reference", "smaller", "faster"))  # type: ignore[arg-type]
+LEVEL = 0.05
 N = 400
 
 
 def evidence(
     exact: list[bool], *, who: str = "kd", parameters: int | None = 60_000_000, p50: float = 0.04, backend: str = "hf"
-) -> Evidence:
+) -> Measured:
     outcomes = [
         Outcome(f"id{i}", f"doc{i:05d}", f"prompt{i}", "app", "x", "x" if right else "y", right, int(right), int(not right), int(not right))
         for i, right in enumerate(exact)
@@ -37,12 +41,19 @@ def rows(right: int, n: int = N, start: int = 0) -> list[bool]:
     return [start <= i < start + right for i in range(n)]
 
 
-def teacher(right: int = 220, n: int = N) -> Evidence:
+def teacher(right: int = 220, n: int = N) -> Measured:
     return evidence(rows(right, n), who="teacher", parameters=135_000_000, p50=0.12)
 
 
-def judge(student: Evidence, reference: Evidence | None = None, champion: Evidence | None = None, linear: Evidence | None = None):  # type: ignore[no-untyped-def]
-    return decide(student[0], student[1], reference or teacher(), champion, linear, PARAMS)
+def judge(
+    student: Measured,
+    reference: Measured | None = None,
+    champion: Measured | None = None,
+    linear: Measured | None = None,
+    level: float = LEVEL,
+    params: PromoteParams = PARAMS,
+) -> PromotionDecision:
+    return decide(Evidence(student, reference or teacher(), champion, linear=linear), params, level)
 
 
 def test_as_good_smaller_and_faster_is_promoted() -> None:
@@ -55,16 +66,27 @@ def test_as_good_smaller_and_faster_is_promoted() -> None:
 
 def test_gate_holds_the_numbers_of_the_test() -> None:
     gate = judge(evidence(rows(220, start=4))).gates[0]
-    assert gate.value == score_test(PairedCounts(N, 4, 4), 0.05)
-    assert gate.limit == 0.05 and gate.interval is not None and gate.interval.low < 0 < gate.interval.high
+    assert gate.p_value == score_test(PairedCounts(N, 4, 4), 0.05)
+    assert (gate.value, gate.limit, gate.confidence, gate.unit) == (0.0, -0.05, 0.9, "points")
+    assert gate.interval == difference_interval(PairedCounts(N, 4, 4), 0.10)
+
+
+@pytest.mark.parametrize("start", range(0, 40, 3))
+@pytest.mark.parametrize("level", [0.05, 0.005])
+def test_interval_decides_exactly_as_the_test_does(start: int, level: float) -> None:
+    gate = judge(evidence(rows(216, start=start)), level=level).gates[0]
+    assert gate.interval is not None
+    assert (gate.interval.low > gate.limit) == gate.passed == (gate.p_value is not None and gate.p_value <= level)
 
 
 def test_sentence_is_plain_and_has_the_numbers() -> None:
     student = evidence(rows(262, 500, start=30))
     decision = judge(student, teacher(275, 500))
     sentence = decision.reasons[0]
-    assert sentence.startswith("student 52.4 % exact match against the teacher's 55.0 %: difference -2.6 points (95 % interval -5.")
-    assert "one-sided p = 0.0" in sentence and "for a loss of 5 points or more, limit 0.05" in sentence
+    assert sentence.startswith(
+        "student 52.4 % exact match against the teacher's 55.0 %: difference -2.6 points (90 % interval -4.9 to -0.4)"
+    )
+    assert "one-sided p = 0.0" in sentence and "for a loss of 5 points or more, level 0.05" in sentence
 
 
 def test_missing_evidence_is_told_apart_from_a_loss() -> None:
@@ -134,25 +156,174 @@ def test_order_of_outcomes_does_not_matter() -> None:
 
 def test_a_live_champion_is_tested_again_by_the_same_gate() -> None:
     live, old, new = evidence(rows(216, start=4)), teacher(), teacher(300)
-    kept = holds(*live, *old, PARAMS)
+    kept = holds(live, old, PARAMS)
     assert kept.passed and kept.name == "non_inferior_to_teacher" and kept.sentence.startswith("champion 54.0 % exact match")
-    assert kept.value == judge(live, old).gates[0].value
-    assert not holds(*live, *new, PARAMS).passed
+    assert kept.p_value == judge(live, old).gates[0].p_value
+    assert not holds(live, new, PARAMS).passed
+
+
+def test_what_passed_a_look_still_holds_on_the_same_rows() -> None:
+    """No look's level exceeds the whole of alpha, at which a champion is tested again."""
+    for start in range(0, 60, 2):
+        student = evidence(rows(216, start=start))
+        if judge(student, level=PARAMS.alpha_per_heldout / PARAMS.looks_per_heldout).verdict == "promote":
+            assert holds(student, teacher(), PARAMS).passed
 
 
 def test_p_near_the_limit_is_shown_with_more_digits() -> None:
     p = score_test(PairedCounts(N, 9, 17), 0.05)
     student = evidence(rows(212, start=17))
-    decision = decide(*student, teacher(), None, None, PromoteParams(alpha=p - 1e-5))  # type: ignore[call-arg]
+    decision = judge(student, level=p - 1e-5)
     assert f"one-sided p = {p:.6f}" in decision.reasons[0] and decision.verdict == "hold"
-    assert decide(*student, teacher(), None, None, PromoteParams(alpha=p)).verdict == "promote"  # type: ignore[call-arg]
+    assert judge(student, level=p).verdict == "promote"
 
 
-def _with_report(**change: object) -> Callable[[Evidence], Evidence]:
+def test_the_reference_stops_a_creep_by_small_steps() -> None:
+    """Each student two points below the one before: all pass against their champion, the last not against the first."""
+    students = [evidence(rows(300 - 8 * i), who=f"v{i}") for i in range(4)]
+    low = teacher(250)
+    for before, after in itertools.pairwise(students):
+        assert decide(Evidence(after, low, champion=before), PARAMS, LEVEL).verdict == "promote"
+    decision = decide(Evidence(students[3], low, champion=students[2], reference=students[0]), PARAMS, LEVEL)
+    assert decision.verdict == "hold" and [g.name for g in decision.gates if not g.passed] == ["non_inferior_to_reference"]
+    assert "against the reference's 75.0 %" in decision.reasons[0]
+
+
+def sliced(measured: Measured, name_of: Callable[[int], str]) -> Measured:
+    return measured[0], [replace(o, slice=name_of(i)) for i, o in enumerate(measured[1])]
+
+
+SLICED = PromoteParams(gates=("teacher", {"name": "slices", "margin": 0.15, "min_rows": 50}))  # type: ignore[arg-type]
+
+
+def test_a_slice_that_falls_behind_holds_what_the_whole_would_promote() -> None:
+    """App rows are the last hundred of four; there the student loses thirty points, and wins them back elsewhere."""
+    right, other = [*rows(220, 300), *[i < 30 for i in range(100)]], [*rows(190, 300), *[i < 60 for i in range(100)]]
+    student, reference = (sliced(evidence(e), lambda i: "app" if i >= 300 else "phone") for e in (right, other))
+    decision = judge(student, reference, params=SLICED)
+    assert {g.name: g.result for g in decision.gates} == {"non_inferior_to_teacher": "pass", "slice_app": "fail", "slice_phone": "pass"}
+    assert decision.verdict == "hold" and "student against teacher in slice app: difference -30.0 points" in decision.reasons[0]
+
+
+def test_slices_are_corrected_and_small_ones_named_but_not_judged() -> None:
+    """Thirty rows differ in each of two slices of 180; the third has 40 rows."""
+    names = ["a"] * 180 + ["b"] * 180 + ["c"] * 40
+    student, reference = (sliced(m, names.__getitem__) for m in (evidence(rows(220, start=13)), teacher()))
+    decision = judge(student, reference, params=SLICED)
+    gates = {g.name: g for g in decision.gates}
+    assert "slice_c" not in gates and "slice c has 40 held-out rows, fewer than 50: it was not judged by itself" in decision.reasons
+    p_values = sorted(float(gates[f"slice_{s}"].p_value or 0) for s in "ab")
+    for name in ("slice_a", "slice_b"):
+        gate = gates[name]
+        assert gate.p_value is not None and gate.interval is not None and gate.confidence is not None
+        level = (1 - gate.confidence) / 2
+        assert (gate.interval.low > gate.limit) == gate.passed and gate.p_value <= level
+        assert (
+            level == pytest.approx(LEVEL / 2 if gate.p_value == p_values[0] else LEVEL)
+            and "Holm's correction over 2 slices" in gate.sentence
+        )
+
+
+def test_one_slice_is_no_slice() -> None:
+    assert [g.name for g in judge(evidence(rows(220)), params=SLICED).gates] == ["non_inferior_to_teacher"]
+
+
+GRAMMAR = RecordGrammar(("card_lost", "fraud"), ("urgent",), (), True)
+
+
+def labelled(found: int, of: int, n: int = 200) -> Measured:
+    """``of`` fraud rows of which the model finds ``found``; all others are right."""
+    targets = ["fraud; urgent" if i < of else "card_lost" for i in range(n)]
+    given = [t if i < found or i >= of else "card_lost; urgent" for i, t in enumerate(targets)]
+    report, outcomes = evidence([a == b for a, b in zip(targets, given, strict=True)])
+    return report, [replace(o, target=t, response=g) for o, t, g in zip(outcomes, targets, given, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("found", "of", "limit", "result", "says"),
+    [
+        (60, 60, 0.9, "pass", "fraud found in 60 of 60 held-out rows, recall 100.0 % (90 % interval 95.1 to 100.0)"),
+        (57, 60, 0.9, "hold", "more held-out rows with fraud would show it with 80 % power"),
+        (40, 60, 0.9, "fail", "the observed recall is not above the limit"),
+        (0, 0, 0.9, "hold", "no held-out row has fraud"),
+        (3, 3, 0.9, "hold", "more held-out rows with fraud"),
+    ],
+)
+def test_critical_labels_have_a_limit_of_their_own(found: int, of: int, limit: float, result: str, says: str) -> None:
+    params = PromoteParams(gates=("teacher", "critical_labels"), critical_labels={"fraud": limit})  # type: ignore[arg-type]
+    same = labelled(found, of)
+    decision = decide(Evidence(same, same, grammar=GRAMMAR), params, LEVEL)
+    gate = decision.gates[1]
+    assert (gate.name, gate.result, gate.unit) == ("recall_fraud", result, "share") and says in gate.sentence
+    assert decision.verdict == ("promote" if result == "pass" else "hold") and (gate.more_rows > 0) == (result == "hold")
+    if gate.interval is not None:
+        assert (gate.interval.low > gate.limit) == gate.passed
+
+
+def test_a_flag_may_be_critical_and_an_unknown_name_is_refused() -> None:
+    same = labelled(30, 60)
+    for name, verdict in (("urgent", "promote"), ("nonsense", None)):
+        params = PromoteParams(gates=("teacher", "critical_labels"), critical_labels={name: 0.9})  # type: ignore[arg-type]
+        if verdict:
+            assert decide(Evidence(same, same, grammar=GRAMMAR), params, LEVEL).verdict == verdict
+        else:
+            with pytest.raises(DataError, match="nonsense is no label or flag"):
+                decide(Evidence(same, same, grammar=GRAMMAR), params, LEVEL)
+
+
+AUDITED = PromoteParams(gates=("audit", "teacher"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("found", "result", "says"),
+    [
+        (Audit(850, N, 0, 0, 0, 0, "d"), "pass", "850 training rows audited against 400 held-out rows: no held-out text"),
+        (Audit(850, N, 2, 0, 1, 0, "d"), "fail", "2 quote held-out text, 1 hold secrets"),
+        (None, "hold", "not on record"),
+    ],
+)
+def test_what_trained_the_student_is_audited(found: Audit | None, result: str, says: str) -> None:
+    decision = decide(Evidence(evidence(rows(220)), teacher(), audit=found), AUDITED, LEVEL)
+    assert decision.gates[0].result == result and says in decision.gates[0].sentence
+    assert decision.verdict == ("promote" if result == "pass" else "hold")
+
+
+def test_a_used_up_heldout_set_is_asked_nothing() -> None:
+    looks = Gate("looks", "hold", 10, 10, "looks", "used up")
+    decision = decide(Evidence(evidence(rows(220)), teacher(), linear=evidence(rows(220), backend="sklearn")), PARAMS, 0.0, looks)
+    assert decision.verdict == "hold" and decision.reasons == ("used up",)
+    assert [g.name for g in decision.gates] == ["looks", "smaller", "faster"] and not decision.linear_suffices
+    assert not shown(decision)
+
+
+def test_costs_have_limits_of_their_own() -> None:
+    params = PromoteParams(gates=("teacher", {"name": "smaller", "below": 0.4}, {"name": "lighter"}))  # type: ignore[arg-type]
+    gates = {g.name: g for g in judge(evidence(rows(220), parameters=60_000_000), params=params).gates}
+    assert gates["smaller"].result == "fail" and "a ratio of 0.44 (limit 0.4): not below the limit" in gates["smaller"].sentence
+    assert gates["lighter"].result == "fail" and gates["lighter"].value == 1.0
+
+
+def test_the_question_is_the_same_until_what_is_asked_changes() -> None:
+    base = Evidence(evidence(rows(220)), teacher())
+    question = base.question(PARAMS)
+    assert question == Evidence(evidence(rows(10)), teacher()).question(PARAMS)  # the models are named by digest
+    other = replace(base, student=(replace(base.student[0], model_digest="other"), base.student[1]))
+    changed = [
+        other.question(PARAMS),
+        replace(base, champion=evidence(rows(220))).question(PARAMS),
+        replace(base, reference=evidence(rows(220))).question(PARAMS),
+        base.question(replace(PARAMS, gates=AUDITED.gates)),
+        base.question(replace(PARAMS, critical_labels={"fraud": 0.9})),
+    ]
+    assert len({question, *changed}) == 6
+    assert base.question(replace(PARAMS, power=0.9)) == question
+
+
+def _with_report(**change: object) -> Callable[[Measured], Measured]:
     return lambda e: (replace(e[0], **change), e[1])  # type: ignore[arg-type]
 
 
-def _with_row(**change: object) -> Callable[[Evidence], Evidence]:
+def _with_row(**change: object) -> Callable[[Measured], Measured]:
     return lambda e: (e[0], [replace(e[1][0], **change), *e[1][1:]])  # type: ignore[arg-type]
 
 
@@ -175,8 +346,8 @@ BROKEN = [
 
 @pytest.mark.parametrize("role", ["student", "teacher", "champion", "linear"])
 @pytest.mark.parametrize(("damage", "says"), BROKEN, ids=[says for _, says in BROKEN])
-def test_what_cannot_be_compared_is_refused(role: str, damage: Callable[[Evidence], Evidence], says: str) -> None:
-    parts: dict[str, Evidence] = {
+def test_what_cannot_be_compared_is_refused(role: str, damage: Callable[[Measured], Measured], says: str) -> None:
+    parts: dict[str, Measured] = {
         "student": evidence(rows(220)),
         "teacher": teacher(),
         "champion": evidence(rows(220)),

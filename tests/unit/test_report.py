@@ -68,8 +68,9 @@ def test_all_parts_are_there_in_order() -> None:
     assert ids == ["decision", "retention", "gates", "arms", "plots", "slices", "training", "governance", "examples", "stages", "lineage"]
     text = words_of(html)
     for said in (
-        "bank-triage", "2026-11-22T02-00-11-7f3a", "22 November 2026, 03:14 UTC", "7 (kd)", "Hold", "It passes 3 of 4 gates", "The teacher answers now.",
-        "98.0 %", "94.8 %", "p = 0.217", "p < 0.001", "−7.0 to −0.5 points", "< 134.5 M", "< 312.4 ms",
+        "bank-triage", "2026-11-22T02-00-11-7f3a", "22 November 2026, 03:14 UTC", "7 (kd)", "Hold", "It passes 8 of 9 gates", "The teacher answers now.",
+        "98.0 %", "94.8 %", "p = 0.180", "p < 0.001", "−7.7 to −0.3 points (99.0 %)", "> −5.0 points", "< 1.00",
+        "Slice e-mail", "Training rows audited", "Looks at this held-out set", "a loss of 5.1 points is the smallest",
         "31 caught, none passed", "near-copy of a held-out row", "SmolLM2-135M-Instruct", "2028-11-22", "column mean to be between", "at least 0.5", "[card number]",
         "Student right, teacher wrong", "Teacher right, student wrong", "finetune@kd", "47 min 56 s", "fe0072e4c1a95b0d8a1f6a3f3be2ad90c11c7f52", "77d10c52" * 8,
         "4be9d3a1" * 8, "18be77d2" * 8, "artifacts/students/kd", *FIELDS, *SLICES,
@@ -90,7 +91,7 @@ def test_promotion_is_said_plainly() -> None:
     tree["decision"].update(verdict="promote", more_rows=0)
     tree["route"].update(answers="student", mode="student", model_version="7", pin="student", reason="version 7 was promoted")
     text = words_of(render(tree))
-    assert "Promote" in text and "Hold" not in text
+    assert "Promote" in text and "The student does not yet replace" not in text
     assert "The student answers now, version 7." in text and "An operator has pinned the student." in text
     assert "Still wanted as evidence" not in text
 
@@ -136,7 +137,7 @@ def test_leaves_the_browser_nothing_to_fetch() -> None:
 def test_plots_have_names_and_headings_are_ordered() -> None:
     page = Page(render(sample_tree()))
     plots = [attributes for tag, attributes in page.tags if tag == "svg"]
-    assert len(plots) == 6 and all(a["role"] == "img" and len(a["aria-label"] or "") > 20 for a in plots)
+    assert len(plots) == 7 and all(a["role"] == "img" and len(a["aria-label"] or "") > 20 for a in plots)
     levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch(r"h[1-6]", tag)]
     assert levels[0] == 1 and levels.count(1) == 1 and all(b <= a + 1 for a, b in itertools.pairwise(levels))
     ids = [a["id"] for _, a in page.tags if "id" in a]
@@ -171,7 +172,7 @@ def test_without_optional_parts() -> None:
     tree.update(training={}, examples=[])
     text = words_of(render(tree))
     assert "Nothing was dropped." in text and "No training curves" in text and "same completion for every held-out row" in text
-    assert "Not shown, for want of a number: teacher." in text and "planted" not in text
+    assert "Not shown, for want of a number: teacher." in text and "Rows planted" not in text
     assert not re.search(r"\b(nan|none)\b", text.lower())
 
 
@@ -200,9 +201,22 @@ def test_numbers_and_names() -> None:
         "at most 2",
     ]
     assert limits({}) == limits(None) == "–"
-    unknown = gate({"name": "a_new_gate", "passed": True, "value": 2.0, "limit": 3.0, "interval": None, "sentence": "so"})
+    unknown = gate({"name": "a_new_gate", "result": "pass", "value": 2.0, "limit": 3.0, "interval": None, "sentence": "so"})
     assert unknown["title"] == "A new gate" and unknown["interval"] == "–"
-    assert gate({"name": "smaller", "passed": True, "value": 6e7, "limit": None})["limit"] == "<\u00a0–"
+    assert gate({"name": "smaller", "unit": "ratio", "value": 0.47, "limit": None})["limit"] == "<\u00a0–"
+    recall = gate(
+        {
+            "name": "recall_card_stolen",
+            "unit": "share",
+            "value": 0.9,
+            "limit": 0.8,
+            "interval": {"low": 0.81, "high": 0.95},
+            "confidence": 0.9,
+        }
+    )
+    assert [recall[k] for k in ("title", "value", "limit", "interval")] == [
+        "Recall of card stolen", "90.0\u00a0%", ">\u00a080.0\u00a0%", "81.0 to 95.0\u00a0% (90.0\u00a0%)",
+    ]  # fmt: skip
 
 
 def test_differing_marks_wrong_and_missing_parts() -> None:

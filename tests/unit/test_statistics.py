@@ -15,12 +15,16 @@ from redistill.statistics import (
     PairedCounts,
     bootstrap_f1,
     difference_interval,
+    holm,
     minimum_detectable_effect,
     paired_counts,
     power,
     rows_needed,
     score_test,
     share,
+    share_interval,
+    share_rows_needed,
+    share_test,
 )
 
 TABLES = [(44, 0, 1), (32, 9, 3), (21, 1, 7), (200, 12, 20), (300, 40, 41), (50, 0, 0), (10, 10, 0), (10, 0, 10), (10, 5, 5), (2, 1, 0)]
@@ -245,3 +249,49 @@ def test_bootstrap_f1_at_the_edges() -> None:
 def test_bad_input_is_named(call, error: type[Exception], says: str) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(error, match=says):
         call()
+
+
+@pytest.mark.parametrize("p_values", [[0.01, 0.04, 0.03, 0.005], [0.5], [0.2, 0.2, 0.2], [0.0, 1.0, 0.02], []])
+def test_holm_is_statsmodels(p_values: list[float]) -> None:
+    from statsmodels.stats.multitest import multipletests
+
+    expected = multipletests(p_values, method="holm")[1].tolist() if p_values else []
+    assert holm(p_values) == pytest.approx(expected)
+
+
+def test_holm_by_hand() -> None:
+    """Holm 1979: the smallest is multiplied by the number of tests, the next by one less, and none may be smaller than the one before."""
+    assert holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
+
+
+@pytest.mark.parametrize(("successes", "n"), [(0, 7), (7, 7), (45, 50), (1, 300)])
+@pytest.mark.parametrize("limit", [0.5, 0.9])
+def test_share_test_and_interval_are_scipys(successes: int, n: int, limit: float) -> None:
+    exact = binomtest(successes, n, limit, alternative="greater")
+    assert share_test(successes, n, limit) == pytest.approx(exact.pvalue)
+    expected = binomtest(successes, n).proportion_ci(0.90, method="exact")
+    found = share_interval(successes, n, 0.10)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+    assert (found.low > limit) == (share_test(successes, n, limit) < 0.05)
+
+
+def test_mcnemar_is_statsmodels() -> None:
+    """With margin 0 the score test is McNemar's, one-sided and without continuity correction."""
+    from statsmodels.stats.contingency_tables import mcnemar
+
+    for only_candidate, only_reference in ((9, 21), (21, 9), (40, 38)):
+        two_sided = mcnemar([[50, only_candidate], [only_reference, 50]], exact=False, correction=False).pvalue
+        p = score_test(PairedCounts(100 + only_candidate + only_reference, only_candidate, only_reference), 0.0)
+        assert p == pytest.approx(two_sided / 2 if only_candidate > only_reference else 1 - two_sided / 2)
+
+
+@pytest.mark.parametrize(("n", "p_true", "limit"), [(40, 0.95, 0.8), (20, 0.9, 0.6), (100, 0.93, 0.9)])
+def test_rows_for_a_share_reach_the_power_asked_for(n: int, p_true: float, limit: float) -> None:
+    from scipy.stats import binom
+
+    needed = share_rows_needed(round(p_true * n), n, limit, 0.05, 0.8)
+    passing = sum(binom.pmf(k, needed, p_true) for k in range(needed + 1) if share_test(k, needed, limit) <= 0.05)
+    assert 0.8 <= passing < 0.9
+    assert share_rows_needed(n // 2, n, limit, 0.05, 0.8) == 0
+    perfect = share_rows_needed(n, n, limit, 0.05, 0.8)
+    assert share_test(perfect, perfect, limit) <= 0.05 < share_test(perfect - 1, perfect - 1, limit)

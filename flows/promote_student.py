@@ -1,0 +1,36 @@
+"""A person's word on a challenger, from the Prefect UI: its form asks for version, answer and reason."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+
+from redistill.config import load_params
+from tasks import promoting
+
+
+@flow(name="promote-student", log_prints=True)
+def promote_student(
+    version: str = "challenger", answer: Literal["approve", "reject", "rollback"] = "approve", reason: str = ""
+) -> dict[str, Any]:
+    """Approve or reject a challenger, or roll back to a version.
+
+    Args:
+        version: its number or alias; the evidence is in the artifact `decision` of its cycle.
+        answer: approve makes it the champion, reject records a no, rollback goes back to it.
+        reason: why; it is recorded with who and when.
+    """
+    params = load_params()
+    if answer == "reject":
+        outcome: dict[str, Any] = {"answer": answer, "version": promoting.reject(params, version, reason)}
+    else:
+        act = promoting.approve if answer == "approve" else promoting.rollback
+        live = act(params, version, reason)
+        outcome = {"answer": answer, "champion": live.champion, "previous": live.previous, "route": live.route.answers}
+    lines = "\n".join(f"- {key}: {value}" for key, value in outcome.items())
+    create_markdown_artifact(
+        markdown=f"# {answer}: {version}\n\n{lines}\n- reason: {reason}\n", key="promotion", description=f"{answer} {version}"
+    )
+    return outcome

@@ -1,0 +1,119 @@
+"""Commands about what is live and why: gate, promote, reject, rollback, reference, history, heldout."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Any
+
+import typer
+
+from redistill.cli_project import Json, application, show
+
+Version = Annotated[str, typer.Argument(help="A version's number, an alias (champion, challenger, previous, reference), or NAME/VERSION.")]
+Why = Annotated[str, typer.Option("--reason", help="Why; it is recorded, with who and when.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the app."""
+    for command in (gate, promote, reject, rollback, reference, history, heldout):
+        app.command()(command)
+
+
+def gate(version: Version, as_json: Json = False) -> None:
+    """Judge a registered version by every gate of promote.gates, also one that redistill did not train.
+
+    This asks the held-out set, so it counts as a look; asking the same again costs nothing. See [bold]redistill heldout[/bold].
+    """
+    number, judgement = application("tasks.gate").gate(_params(), version)
+    decision = judgement.decision
+    found = {"version": number, "verdict": decision.verdict, "gates": [dataclasses.asdict(g) for g in decision.gates]}
+    lines = [f"version {number}: {decision.verdict}", *(f"  {g.result:<4}  {g.name}: {g.sentence}" for g in decision.gates)]
+    show({**found, "reasons": list(decision.reasons)}, as_json, lines)
+
+
+def promote(version: Version, reason: Why = "", as_json: Json = False) -> None:
+    """Approve a challenger: make it the champion, keep the old one as previous, and send traffic to it.
+
+    Its gates must have passed, and its signed evidence must verify. Where promote.two_people is set, another person than who started its
+    cycle must ask.
+    """
+    _told(application("tasks.promoting").approve(_params(), version, reason), as_json)
+
+
+def reject(version: Version, reason: Why = "", as_json: Json = False) -> None:
+    """Say no to a challenger. Nothing moves; the no is recorded."""
+    number = application("tasks.promoting").reject(_params(), version, reason)
+    show({"rejected": number}, as_json, [f"version {number} was rejected; nothing else has changed"])
+
+
+def rollback(
+    to: Annotated[str | None, typer.Option("--to", help="The version to go back to; without it, the previous champion.")] = None,
+    reason: Why = "",
+    as_json: Json = False,
+) -> None:
+    """Go back to the previous champion, or to any version whose evidence verifies; champion and route move together."""
+    _told(application("tasks.promoting").rollback(_params(), to, reason), as_json)
+
+
+def reference(version: Version, reason: Why = "", as_json: Json = False) -> None:
+    """Freeze a version as the one that no later student may fall behind by small steps. The first champion is it until then."""
+    _told(application("tasks.promoting").set_reference(_params(), version, reason), as_json)
+
+
+def history(as_json: Json = False) -> None:
+    """Every promotion, hold, rejection and rollback: when, by whom, and why."""
+    params = _params()
+    registry, moves = application("tasks.registry"), application("tasks.moves")
+    client = registry.connect(params)
+    mended = moves.mend(client, params)
+    events, outside = moves.history(client, params), moves.moved_outside(client, params)
+    lines = [f"{e.at[:19]}  {e.kind:<9} {e.version or '-':>4}  {e.by}: {e.reason}" for e in events] or ["nothing has happened yet"]
+    lines += [f"warning: {said}" for said in (mended, outside) if said]
+    show({"events": [dataclasses.asdict(e) for e in events], "mended": mended, "moved_outside": outside}, as_json, lines)
+
+
+def heldout(as_json: Json = False) -> None:
+    """How much the held-out set can still tell: size, power, looks spent, age, and drift against recent prompts."""
+    found = application("tasks.heldout").heldout(_params())
+    smallest = found["smallest_loss_ruled_out"]
+    slices = ", ".join(f"{name} {n}" for name, n in found["slices"].items())
+    lines = [
+        f"held-out   {found['rows']} rows ({slices}), digest {found['heldout'][:16]}",
+        f"since      {found['since'] or 'unknown'}",
+        f"looks      {found['looks']} of {found['looks_planned']}; alpha spent {found['alpha_spent']:g} of {found['alpha']:g}, next level {found['next_level']:.2g}",
+        *(f"           {e['number']:>3}  {e['at']}  {e['by']}: {e['verdict']} at level {e['level']:.2g}" for e in found["entries"]),
+    ]
+    if smallest is None:
+        lines.append("power      none: this held-out set is used up; label new prompts and put them in its place")
+    else:
+        lines.append(
+            f"power      an equal student passes a margin of {100 * found['margin']:g} points with {100 * found['power_of_an_equal_student']:.0f} % "
+            f"({found['discordance_is']} discordance {found['discordance']:.2f}); smallest loss that can be ruled out: {100 * smallest:.1f} points"
+        )
+    if found["drift_auc"] is None:
+        lines.append("drift      too few rows to tell")
+    else:
+        low, high = found["drift_interval"]
+        lines.append(
+            f"drift      AUC {found['drift_auc']:.2f} ({low:.2f} to {high:.2f}) for telling pool prompts from held-out ones; 0.5 is no drift"
+        )
+    show(found, as_json, lines)
+
+
+def _told(live: Any, as_json: bool) -> None:
+    found = {
+        "champion": live.champion,
+        "previous": live.previous,
+        "reference": live.reference,
+        "route": live.route.answers,
+        "pin": live.route.pin,
+    }
+    lines = [f"champion {found['champion'] or '-'}, previous {found['previous'] or '-'}, reference {found['reference'] or '-'}"]
+    lines.append(f"route:   {found['route']}" + ("" if live.route.pin == "none" else f" (pinned: {live.route.pin})"))
+    show(found, as_json, lines)
+
+
+def _params() -> Any:
+    from redistill.config import load_params
+
+    return load_params()

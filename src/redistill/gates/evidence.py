@@ -1,0 +1,97 @@
+"""What a decision stands on, and the proof that its parts are about the same rows and prompts."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from redistill.errors import DataError
+from redistill.grammar import RecordGrammar
+from redistill.promote_params import PromoteParams
+from redistill.records import ENDPOINT, Audit, EvalReport, Outcome, canonical_digest
+from redistill.statistics import PairedCounts, paired_counts
+
+Measured = tuple[EvalReport, Sequence[Outcome]]
+"""A report and the outcomes that it was made of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All that gates may look at. What does not exist (no champion yet, no linear arm, foreign training rows) is None."""
+
+    student: Measured
+    teacher: Measured
+    champion: Measured | None = None
+    reference: Measured | None = None
+    linear: Measured | None = None
+    audit: Audit | None = None
+    grammar: RecordGrammar | None = None
+
+    @property
+    def is_champion(self) -> bool:
+        """The student is what is live already; judging it again promotes nobody."""
+        return self.champion is not None and self.champion[0].model_digest == self.student[0].model_digest
+
+    def question(self, params: PromoteParams) -> str:
+        """Digest of what is asked of the held-out set: which models, which prompts, which gates. The same question is the same look."""
+        models = {
+            who: measured[0].model_digest
+            for who in ("student", "teacher", "champion", "reference")
+            if (measured := getattr(self, who)) is not None
+        }
+        student = self.student[0]
+        gates = [dataclasses.asdict(gate) for gate in params.gates]
+        return canonical_digest(
+            [student.heldout_digest, student.template_digest, models, gates, params.critical_labels, params.alpha_per_heldout]
+        )
+
+
+def pair(
+    subject: str, own: Measured, other: str, reference: Measured, *, same_backend: bool = True, within: str | None = None
+) -> PairedCounts:
+    """Match rows by ``doc_hash``, after making sure that both models were asked the very same thing; ``within`` is one slice.
+
+    Raises:
+        DataError: reports or outcomes are not about the same rows, prompts, template or backend, or hold a NaN.
+    """
+    same_backend = same_backend and reference[0].backend != ENDPOINT
+    for what in ("heldout_digest", "template_digest", "backend") if same_backend else ("heldout_digest", "template_digest"):
+        mine, theirs = getattr(own[0], what), getattr(reference[0], what)
+        if mine != theirs:
+            raise DataError(f"{subject} and {other} differ in {what} ({mine} against {theirs}): not comparable; benchmark both again")
+    rows, others = by_document(subject, own), by_document(other, reference)
+    if rows.keys() != others.keys():
+        odd = sorted(rows.keys() ^ others.keys())
+        raise DataError(
+            f"{subject} and {other} answered different held-out rows: {len(odd)} doc_hash values are in one only, such as {odd[0]}; "
+            "benchmark both again on one held-out file"
+        )
+    for key, row in rows.items():
+        if row.prompt_hash != others[key].prompt_hash:
+            raise DataError(f"{subject} and {other} saw different prompts for doc_hash {key}; benchmark both again with one template")
+    keys = [key for key in sorted(rows) if within is None or rows[key].slice == within]
+    return paired_counts([rows[k].exact for k in keys], [others[k].exact for k in keys])
+
+
+def by_document(who: str, measured: Measured) -> dict[str, Outcome]:
+    """Outcomes by ``doc_hash``, checked against the report that they belong to."""
+    report, outcomes = measured
+    numbers = {"exact_match": report.exact_match.value, "f1": report.f1.value, "latency_p50_s": report.cost.latency_p50_s}
+    for name, value in numbers.items():
+        if not math.isfinite(value):
+            raise DataError(f"the {who}'s {name} is {value}, no number to decide on; benchmark it again")
+    rows = {outcome.doc_hash: outcome for outcome in outcomes}
+    if len(rows) != len(outcomes):
+        raise DataError(f"{len(outcomes) - len(rows)} of the {who}'s {len(outcomes)} outcomes repeat a doc_hash; each row counts once")
+    if len(rows) != report.n or (rows and abs(exact_share(measured) - report.exact_match.value) > 0.5 / len(rows)):
+        raise DataError(
+            f"the {who}'s report (n={report.n}, exact match {report.exact_match.value:.4f}) was not made of these {len(rows)} outcomes; "
+            "one of the two files is stale: benchmark it again"
+        )
+    return rows
+
+
+def exact_share(measured: Measured) -> float:
+    return sum(outcome.exact for outcome in measured[1]) / len(measured[1])

@@ -1,0 +1,49 @@
+"""Recall of the labels that must not be missed: a missed fraud is not a missed spare card."""
+
+from __future__ import annotations
+
+from redistill.errors import DataError
+from redistill.evaluation import items_of
+from redistill.gates.evidence import Evidence
+from redistill.gates.quality import coverage, shown, spread
+from redistill.promote_params import CriticalLabelsGate, PromoteParams
+from redistill.records import Gate
+from redistill.statistics import share_interval, share_rows_needed, share_test
+
+
+def critical(evidence: Evidence, own: CriticalLabelsGate, params: PromoteParams, level: float) -> list[Gate]:
+    """One gate a label or flag: its recall is shown to lie above its limit, by the exact binomial test.
+
+    Raises:
+        DataError: a name that is no label or flag of the data.
+    """
+    grammar = evidence.grammar
+    known = (*grammar.labels, *grammar.flags) if grammar else ()
+    gates = []
+    for name, limit in params.critical_labels.items():
+        if grammar is None or name not in known:
+            raise DataError(f"promote.critical_labels.{name} is no label or flag of the data; known: {', '.join(known) or 'none'}")
+        item = ("label", name) if name in grammar.labels else (name, "yes")
+        rows = [o for o in evidence.student[1] if item in (items_of(grammar, o.target) or ())]
+        hits = sum(item in (items_of(grammar, o.response) or ()) for o in rows)
+        gates.append(_judged(name, hits, len(rows), limit, level, params.power))
+    return gates
+
+
+def _judged(name: str, hits: int, n: int, limit: float, level: float, power: float) -> Gate:
+    if n == 0:
+        sentence = f"no held-out row has {name}, so nothing is known of its recall; add some to the held-out set"
+        return Gate(f"recall_{name}", "hold", None, limit, "share", sentence, p_value=1.0, more_rows=1)
+    p_value, interval = share_test(hits, n, limit), share_interval(hits, n, 2 * level)
+    needed = share_rows_needed(hits, n, limit, level, power)
+    missing = 0 if p_value <= level else max(0, needed - n) or (1 if needed else 0)
+    sentence = (
+        f"{name} found in {hits} of {n} held-out rows, recall {100 * hits / n:.1f} % ({coverage(level)} interval {spread(interval)}), "
+        f"one-sided p {shown(p_value, level)} for a recall of {100 * limit:g} % or less, level {level:.2g}"
+    )
+    if missing:
+        sentence += f"; {missing:,} more held-out rows with {name} would show it with {100 * power:g} % power, were the recall as observed"
+    elif p_value > level:
+        sentence += "; the observed recall is not above the limit, so more rows are not expected to help"
+    result = "pass" if p_value <= level else "hold" if missing else "fail"
+    return Gate(f"recall_{name}", result, hits / n, limit, "share", sentence, interval, 1 - 2 * level, p_value, missing)  # type: ignore[arg-type]

@@ -1,0 +1,108 @@
+"""The decision rule as a person writes it: which gates apply, with which limits, and how often one held-out set may be asked."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from redistill.frozen import Alpha, Margin, Positive, Share, frozen
+
+
+@frozen
+class NonInferiorGate:
+    """Exact match not worse by ``margin`` or more than the teacher's, the live champion's, or the frozen reference's."""
+
+    name: Literal["teacher", "champion", "reference"]
+    margin: Margin = 0.05
+
+
+@frozen
+class SlicesGate:
+    """Non-inferior to the teacher in every slice of ``min_rows`` or more, with Holm's correction over the slices."""
+
+    name: Literal["slices"]
+    margin: Margin = 0.15
+    min_rows: Positive = 50
+
+
+@frozen
+class CriticalLabelsGate:
+    """Recall of every label in ``promote.critical_labels`` shown to reach its own limit."""
+
+    name: Literal["critical_labels"]
+
+
+@frozen
+class RatioGate:
+    """Student ÷ teacher of a cost below ``below``: parameters (smaller), median latency (faster), peak memory (lighter)."""
+
+    name: Literal["smaller", "faster", "lighter"]
+    below: Annotated[float, Field(gt=0.0)] = 1.0
+
+
+@frozen
+class AuditGate:
+    """The rows that trained this student hold no held-out text, no personal data, no secrets and nothing planted."""
+
+    name: Literal["audit"]
+
+
+GateParams = Annotated[NonInferiorGate | SlicesGate | CriticalLabelsGate | RatioGate | AuditGate, Field(discriminator="name")]
+
+
+def _as_gate(given: object) -> object:
+    """A bare name is a gate with its default limits."""
+    return {"name": given} if isinstance(given, str) else given
+
+
+_EVERY: tuple[Any, ...] = (
+    AuditGate(name="audit"),
+    NonInferiorGate(name="teacher"),
+    NonInferiorGate(name="champion"),
+    NonInferiorGate(name="reference"),
+    SlicesGate(name="slices"),
+    CriticalLabelsGate(name="critical_labels"),
+    RatioGate(name="smaller"),
+    RatioGate(name="faster"),
+)
+
+
+@frozen
+class PromoteParams:
+    """Who is promoted, by which gates, and at what total chance of a wrong promotion.
+
+    ``alpha_per_heldout`` is that chance over *all* decisions on one held-out set, spread evenly over ``looks_per_heldout`` of
+    them; see ``redistill.looks``. A live champion is tested again at the whole of it, since no promotion hangs on that. With ``approval:
+    person`` a candidate that passes waits for one, with ``two_people`` for another than who started its cycle.
+    """
+
+    arm: str = "kd"
+    alpha_per_heldout: Alpha = 0.05
+    looks_per_heldout: Positive = 10
+    power: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.8
+    approval: Literal["auto", "person"] = "auto"
+    two_people: bool = False
+    critical_labels: dict[str, Share] = Field(default_factory=dict)
+    gates: tuple[Annotated[GateParams, BeforeValidator(_as_gate)], ...] = _EVERY
+
+    @model_validator(mode="after")
+    def _whole(self) -> PromoteParams:
+        twice = [name for name, n in Counter(g.name for g in self.gates).items() if n > 1]
+        if twice:
+            raise ValueError(f"gate {twice[0]!r} stands twice in promote.gates; once each")
+        if not any(g.name == "teacher" for g in self.gates):
+            raise ValueError(
+                "promote.gates must hold the gate 'teacher': a student that was never held against its teacher cannot replace it"
+            )
+        if self.two_people and self.approval != "person":
+            raise ValueError("promote.two_people needs promote.approval: person; with auto nobody is asked")
+        sure = [label for label, recall in self.critical_labels.items() if recall >= 1.0]
+        if sure:
+            raise ValueError(f"critical_labels.{sure[0]}: no number of rows can show a recall of 1; set a limit below it, such as 0.95")
+        return self
+
+    @property
+    def teacher_gate(self) -> NonInferiorGate:
+        return next(g for g in self.gates if isinstance(g, NonInferiorGate) and g.name == "teacher")

@@ -1,0 +1,121 @@
+"""Sign and verify a folder: weights and the evidence that promoted them, under one signature.
+
+OpenSSF model signing with an elliptic key. The project makes a key of its own on first use; a team names its own in the environment:
+``REDISTILL_SIGNING_KEY`` (who promotes) and ``REDISTILL_VERIFY_KEY`` (who loads). A signature says who vouched for these very bytes, which a
+digest that stands beside them cannot.
+
+Source: https://github.com/sigstore/model-transparency (OMS specification).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from redistill.errors import ConfigError, RegistryError
+
+SIGNING_KEY = "REDISTILL_SIGNING_KEY"
+VERIFY_KEY = "REDISTILL_VERIFY_KEY"
+
+
+def signing_key(state: Path) -> Path:
+    """The private key: the one that the environment names, else the project's own, made on first use and readable by its owner only.
+
+    Raises:
+        ConfigError: the environment names a file that is not there.
+    """
+    if named := os.environ.get(SIGNING_KEY):
+        return _there(Path(named), SIGNING_KEY)
+    key = state / "keys" / "signing.pem"
+    if not key.is_file():
+        _make(key)
+    return key
+
+
+def verify_key(state: Path) -> Path:
+    """The public key: named by the environment, else the half of the project's own.
+
+    Raises:
+        ConfigError: the environment names a file that is not there.
+        RegistryError: this project has never signed, and nobody named a key.
+    """
+    if named := os.environ.get(VERIFY_KEY):
+        return _there(Path(named), VERIFY_KEY)
+    if named := os.environ.get(SIGNING_KEY):
+        return _public_half(_there(Path(named), SIGNING_KEY), state)
+    key = state / "keys" / "signing.pub"
+    if not key.is_file():
+        raise RegistryError(
+            f"no key to verify with: {key} is not there; copy it from where the version was signed, or name it in {VERIFY_KEY}"
+        )
+    return key
+
+
+def sign(folder: Path, signature: Path, key: Path) -> None:
+    """Write the detached signature of all files below ``folder``."""
+    from model_signing import signing
+
+    try:
+        signing.Config().use_elliptic_key_signer(private_key=key).sign(folder, signature)  # type: ignore[no-untyped-call]
+    except ValueError as error:
+        raise ConfigError(f"{key} cannot sign ({error}); it must be an unencrypted elliptic private key in PEM") from None
+
+
+def verify(folder: Path, signature: Path, key: Path) -> None:
+    """Check that the files below ``folder`` are exactly those that the owner of ``key`` signed.
+
+    Raises:
+        RegistryError: changed, missing or added files, another key, or no signature at all.
+    """
+    from model_signing import verifying
+
+    if not signature.is_file():
+        raise RegistryError("it carries no signature; only what redistill registered, or `redistill gate` judged, does")
+    try:
+        verifying.Config().use_elliptic_key_verifier(public_key=key).verify(folder, signature)  # type: ignore[no-untyped-call]
+    except Exception as error:
+        # The library raises many kinds, of its own and of cryptography's; whatever fails here, the version is not to be trusted.
+        told = " ".join(str(error).split())[:300] or type(error).__name__
+        raise RegistryError(f"its signature does not hold ({told}); the files were changed, or another key signed them") from None
+
+
+def _make(key: Path) -> None:
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    private = ec.generate_private_key(ec.SECP256R1())
+    key.parent.mkdir(parents=True, exist_ok=True)
+    pem = private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    temporary = key.with_suffix(f".{os.getpid()}.tmp")
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as handle:
+        handle.write(pem)
+        os.fsync(handle.fileno())
+    public = key.with_suffix(".pub")
+    public.write_bytes(_public_pem(private.public_key()))
+    # The public half first: a key that signs must never be without the one that verifies.
+    os.replace(temporary, key)
+
+
+def _public_pem(public: object) -> bytes:
+    from cryptography.hazmat.primitives import serialization
+
+    return public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)  # type: ignore[attr-defined, no-any-return]
+
+
+def _public_half(private: Path, state: Path) -> Path:
+    from cryptography.hazmat.primitives import serialization
+
+    half = state / "keys" / "named.pub"
+    half.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        key = serialization.load_pem_private_key(private.read_bytes(), None)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{SIGNING_KEY}={private} is no unencrypted private key in PEM ({error})") from None
+    half.write_bytes(_public_pem(key.public_key()))
+    return half
+
+
+def _there(path: Path, variable: str) -> Path:
+    if not path.is_file():
+        raise ConfigError(f"{variable}={path}: no such file")
+    return path

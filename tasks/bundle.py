@@ -1,0 +1,157 @@
+"""The evidence bundle of a version: what it was judged on, signed together with its weights, in the MLflow run of its cycle.
+
+A bundle is written once. No command promotes, and no server loads, a version whose bundle does not verify.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from redistill import lineage, signing
+from redistill.artifacts import tree_digest, write_json
+from redistill.config import Params
+from redistill.errors import RegistryError
+from tasks.edge import ARTIFACTS, LOCK, STATE
+from tasks.registry import connect
+
+_FILES = (LOCK, Path("sources.lock.json"), Path("dvc.lock"), Path("dvc.yaml"), Path("params.yaml"))
+SIGNATURE = "bundle.sig"
+
+
+@task(task_run_name="attach-evidence", cache_policy=NO_CACHE)
+def attach(params: Params, mlflow_run_id: str, version: str, judgement: dict[str, Any]) -> None:
+    """The bundle of a cycle's candidate: report, outcomes of every arm, locks, params and the judgement."""
+    benchmarks = {f.name: f for f in sorted((ARTIFACTS / "benchmark").iterdir()) if f.is_dir()}
+    write(params, mlflow_run_id, version, judgement, benchmarks, ARTIFACTS / "report")
+
+
+def write(
+    params: Params, mlflow_run_id: str, version: str, judgement: dict[str, Any], benchmarks: dict[str, Path], report: Path | None
+) -> None:
+    """Put the evidence into the run, signed with the weights, and bind it to the version."""
+    client = connect(params)
+    with tempfile.TemporaryDirectory(dir=STATE) as scratch:
+        evidence = Path(scratch) / lineage.EVIDENCE
+        (evidence / "benchmark").mkdir(parents=True)
+        for file in _FILES:
+            if file.is_file():
+                shutil.copy(file, evidence)
+        if report is not None:
+            shutil.copytree(report, evidence / "report")
+        for who, folder in benchmarks.items():
+            shutil.copytree(folder, evidence / "benchmark" / who)
+        write_json(evidence / "judgement.json", judgement)
+        _signed(client, params, mlflow_run_id, version, evidence)
+    decision = judgement["decision"]
+    tags = {
+        lineage.TAG_VERDICT: decision["verdict"],
+        lineage.TAG_REASONS: " | ".join(decision["reasons"])[:5000],
+        lineage.TAG_QUESTION: judgement["question"],
+    }
+    for key, value in tags.items():
+        client.set_model_version_tag(params.data.name, version, key, value)
+
+
+def answers(params: Params, version: str, judgement: dict[str, Any]) -> bool:
+    """Whether the version's bundle is about this very question already: a bundle is written once, and a champion keeps its own."""
+    tags = connect(params).get_model_version(params.data.name, version).tags
+    return lineage.TAG_EVIDENCE in tags and (judgement["is_champion"] or tags.get(lineage.TAG_QUESTION) == judgement["question"])
+
+
+def _signed(client: Any, params: Params, mlflow_run_id: str, version: str, evidence: Path) -> None:
+    """Sign evidence and weights as one tree, then store evidence and signature and point the version at them."""
+    weights = weights_of(client, params, version)
+    signature = evidence.parent / SIGNATURE
+    with _tree(weights, evidence) as tree:
+        signing.sign(tree, signature, signing.signing_key(STATE))
+    client.log_artifacts(mlflow_run_id, str(evidence), lineage.EVIDENCE)
+    client.log_artifact(mlflow_run_id, str(signature))
+    for key, value in {lineage.TAG_EVIDENCE: tree_digest(evidence), lineage.TAG_MLFLOW_RUN: mlflow_run_id}.items():
+        client.set_model_version_tag(params.data.name, version, key, value)
+
+
+def verified(client: Any, params: Params, version: str) -> Path:
+    """The evidence of a version on this machine, once its signature over evidence and weights holds.
+
+    Raises:
+        RegistryError: no bundle, a changed one, or weights that are not the signed ones.
+    """
+    import mlflow
+
+    tags = client.get_model_version(params.data.name, version).tags
+    run_id = tags.get(lineage.TAG_MLFLOW_RUN)
+    said = f"version {version} of {params.data.name} is not to be trusted: "
+    if not run_id or lineage.TAG_EVIDENCE not in tags:
+        raise RegistryError(said + f"it has no evidence bundle; let `redistill gate {params.data.name}/{version}` judge it first")
+    folder = STATE / "bundles" / version
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        for part in (lineage.EVIDENCE, SIGNATURE):
+            mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=part, dst_path=str(folder))
+        weights = weights_of(client, params, version)
+        with _tree(weights, folder / lineage.EVIDENCE) as tree:
+            signing.verify(tree, folder / SIGNATURE, signing.verify_key(STATE))
+    except RegistryError as error:
+        raise RegistryError(said + str(error)) from None
+    except (mlflow.MlflowException, OSError) as error:
+        raise RegistryError(said + f"its bundle cannot be had ({str(error).splitlines()[0][:200]})") from error
+    return folder / lineage.EVIDENCE
+
+
+def weights_of(client: Any, params: Params, version: str) -> Path:
+    """A version's checkpoint: the arm on disk where it is the same, else from the registry, checked against its digest.
+
+    Raises:
+        RegistryError: no digest is on record, or no folder of the version has it.
+    """
+    import mlflow
+
+    digest = client.get_model_version(params.data.name, version).tags.get(lineage.TAG_MODEL_DIGEST)
+    here = ARTIFACTS / "students" / params.promote.arm
+    if digest and here.is_dir() and tree_digest(here) == digest:
+        return here
+    target = STATE / "models" / f"{params.data.name}-{version}"
+    if target.is_dir() and (found := _with_digest(target, digest)):
+        return found
+    shutil.rmtree(target, ignore_errors=True)
+    try:
+        mlflow.artifacts.download_artifacts(artifact_uri=f"models:/{params.data.name}/{version}", dst_path=str(target))
+    except (mlflow.MlflowException, OSError) as error:
+        raise RegistryError(f"its weights cannot be had ({str(error).splitlines()[0][:200]})") from error
+    if found := _with_digest(target, digest):
+        return found
+    raise RegistryError(f"none of its folders has the registered digest {(digest or 'none')[:12]}")
+
+
+def _with_digest(target: Path, digest: str | None) -> Path | None:
+    folders = sorted(p.parent for p in target.rglob("config.json"))
+    if digest is None:
+        return folders[0] if len(folders) == 1 else None
+    return next((folder for folder in folders if tree_digest(folder) == digest), None)
+
+
+@contextmanager
+def _tree(weights: Path, evidence: Path) -> Iterator[Path]:
+    """Weights and evidence as one folder; hard links where the file system has them, so that nothing is copied."""
+    with tempfile.TemporaryDirectory(dir=STATE) as scratch:
+        for name, source in (("weights", weights), ("evidence", evidence)):
+            shutil.copytree(source, Path(scratch) / name, copy_function=_linked)
+        yield Path(scratch)
+
+
+def _linked(source: str, target: str) -> str:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+    return target

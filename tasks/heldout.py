@@ -1,0 +1,73 @@
+"""``redistill heldout``: how much the held-out set can still tell."""
+
+from __future__ import annotations
+
+import datetime as dt
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from redistill.artifacts import file_digest, read_records
+from redistill.config import Params
+from redistill.drift import two_sample_auc
+from redistill.gates.evidence import pair
+from redistill.looks import spendable
+from redistill.records import Prompt
+from redistill.statistics import minimum_detectable_effect, power
+from tasks import ledger
+from tasks.benchmark import HELDOUT
+from tasks.edge import ARTIFACTS
+from tasks.judging import evaluated
+from tasks.registry import connect
+
+_UNKNOWN_DISCORDANCE = 0.2
+"""Where no student has been benchmarked yet: two models of one task often disagree on every fifth row."""
+
+
+def heldout(params: Params) -> dict[str, Any]:
+    """Size, age, looks, what the next look can rule out, and how far recent prompts have moved away.
+
+    Raises:
+        DataError: ``prepare`` has not run.
+        RegistryError: the ledger is broken or out of reach.
+    """
+    prompts = read_records(HELDOUT, Prompt)
+    digest = file_digest(HELDOUT)
+    looks = ledger.read(connect(params), params, digest)
+    _, level = spendable(looks, params.promote)
+    margin, wanted = params.promote.teacher_gate.margin, params.promote.power
+    arm, teacher = (ARTIFACTS / "benchmark" / who for who in (params.promote.arm, "teacher"))
+    known = (arm / "report.json").is_file() and (teacher / "report.json").is_file()
+    discordance = pair("student", evaluated(arm), "teacher", evaluated(teacher)).discordance if known else _UNKNOWN_DISCORDANCE
+    recent = read_records(ARTIFACTS / "prompts" / "pool.parquet", Prompt)
+    drift = two_sample_auc([p.text for p in prompts], [p.text for p in recent])
+    return {
+        "heldout": digest,
+        "rows": len(prompts),
+        "slices": {s: sum(p.slice == s for p in prompts) for s in sorted({p.slice for p in prompts})},
+        "since": _since(params),
+        "looks": len(looks),
+        "looks_planned": params.promote.looks_per_heldout,
+        "alpha_spent": round(sum(look.spent for look in looks), 6),
+        "alpha": params.promote.alpha_per_heldout,
+        "next_level": level,
+        "discordance": discordance,
+        "discordance_is": "observed" if known else "assumed",
+        "power_of_an_equal_student": power(len(prompts), discordance, 0.0, margin, level) if level > 0 else 0.0,
+        "margin": margin,
+        "smallest_loss_ruled_out": minimum_detectable_effect(len(prompts), discordance, level, wanted) if level > 0 else None,
+        "drift_auc": None if drift is None else drift.auc,
+        "drift_interval": None if drift is None else [drift.low, drift.high],
+        "entries": [{"number": e.number, "at": e.at, "by": e.by, "level": e.level, "verdict": e.verdict} for e in looks],
+    }
+
+
+def _since(params: Params) -> str | None:
+    """When the youngest of the files that hold held-out rows last changed: by git where it knows them, else by the clock of the disk."""
+    dates = []
+    for source in params.data.source:
+        file = Path(source.path)
+        if source.splits.get("heldout") and file.is_file():
+            told = subprocess.run(["git", "log", "-1", "--format=%cI", "--", str(file)], capture_output=True, text=True, check=False)
+            dates.append(told.stdout.strip() or dt.datetime.fromtimestamp(file.stat().st_mtime, dt.UTC).isoformat(timespec="seconds"))
+    return max(dates, default=None)

@@ -1,0 +1,211 @@
+"""Judge a student: gather its evidence, ask the ledger for a level, decide, and write the look down before anybody hears of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from redistill.artifacts import read_json, read_records
+from redistill.audit import audit
+from redistill.config import Params
+from redistill.environment import child_environment
+from redistill.errors import RedistillError, RegistryError
+from redistill.evaluation import report_from_json
+from redistill.gates.evidence import Evidence, Measured
+from redistill.looks import entry_digest, found, next_look, spendable
+from redistill.promotion import decide, shown
+from redistill.records import Audit, Gate, Look, Outcome, PromotionDecision, Prompt, TrainingRow
+from tasks import ledger
+from tasks.benchmark import HELDOUT, memo_directory
+from tasks.bundle import verified, weights_of
+from tasks.edge import ARTIFACTS, STATE
+from tasks.moves import who
+
+_ROWS = {"gold": ("train",), "gold_and_teacher": ("train", "pool")}
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A decision and all that it stands on."""
+
+    decision: PromotionDecision
+    evidence: Evidence
+    question: str
+    looks: tuple[Look, ...]
+    repeated: bool
+
+
+def judge(client: Any, params: Params, evidence: Evidence) -> Judgement:
+    """Decide at the level that this held-out set still allows; the same question again costs nothing and gets the same level.
+
+    Raises:
+        DataError: evidence that cannot be compared.
+        RegistryError: the ledger is broken or out of reach; then nothing was decided.
+    """
+    promote = params.promote
+    heldout = evidence.student[0].heldout_digest
+    looks = ledger.read(client, params, heldout)
+    key = evidence.question(promote)
+    if evidence.is_champion:
+        decision = decide(evidence, promote, promote.alpha_per_heldout)
+        return Judgement(decision, evidence, key, tuple(looks), True)
+    if (old := found(looks, key)) is not None:
+        return Judgement(decide(evidence, promote, old.level, _looks_gate(params, old, len(looks))), evidence, key, tuple(looks), True)
+    _, level = spendable(looks, promote)
+    if level == 0.0:
+        return Judgement(decide(evidence, promote, 0.0, _used_up(params, looks)), evidence, key, tuple(looks), False)
+    new = next_look(
+        looks,
+        promote,
+        heldout=heldout,
+        key=key,
+        candidate=evidence.student[0].model_digest,
+        shown=False,
+        verdict="hold",
+        at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        by=who(),
+    )
+    decision = decide(evidence, promote, level, _looks_gate(params, new, len(looks) + 1))
+    new = dataclasses.replace(new, shown=shown(decision), verdict=decision.verdict)
+    ledger.append(client, params, new)
+    return Judgement(decision, evidence, key, (*looks, new), False)
+
+
+def evidence_of_arm(client: Any, params: Params) -> Evidence:
+    """The evidence on the candidate that this cycle has just trained and benchmarked."""
+    arm = params.promote.arm
+    return _evidence(client, params, evaluated(ARTIFACTS / "benchmark" / arm), _audit(params, arm))
+
+
+def evidence_of_version(client: Any, params: Params, version: str) -> Evidence:
+    """The evidence on any registered version, ours or not, measured now where it was not before."""
+    student = evaluated(measured_version(client, params, version))
+    here = ARTIFACTS / "benchmark" / params.promote.arm / "report.json"
+    ours = here.is_file() and read_json(here)["model_digest"] == student[0].model_digest
+    audited = _audit(params, params.promote.arm) if ours else _audit_on_record(client, params, version, student[0].heldout_digest)
+    return _evidence(client, params, student, audited)
+
+
+def _evidence(client: Any, params: Params, student: Measured, audited: Audit | None) -> Evidence:
+    from redistill import lineage
+    from tasks.moves import live
+
+    now = live(client, params)
+    others: dict[str, Measured | None] = {}
+    for role in (lineage.CHAMPION, lineage.REFERENCE):
+        version = now.aliases[role]
+        try:
+            others[role] = None if version is None else evaluated(measured_version(client, params, version))
+        except RedistillError:
+            # A champion whose weights are gone holds nothing; the route has been sent to the teacher. A lost reference must be replaced.
+            if role == lineage.REFERENCE:
+                raise
+            others[role] = None
+    linear = ARTIFACTS / "benchmark" / "linear"
+    return Evidence(
+        student=student,
+        teacher=evaluated(ARTIFACTS / "benchmark" / "teacher"),
+        champion=others[lineage.CHAMPION],
+        reference=others[lineage.REFERENCE],
+        linear=evaluated(linear) if linear.is_dir() else None,
+        audit=audited,
+        grammar=params.data.grammar,
+    )
+
+
+def measured_version(client: Any, params: Params, version: str) -> Path:
+    """Where a version's benchmark on today's held-out set is; measured now where it is not remembered.
+
+    Raises:
+        RegistryError: its weights cannot be had, are not the registered ones, or cannot be benchmarked.
+    """
+    from redistill import checkpoints
+
+    try:
+        weights = weights_of(client, params, version)
+        memo = memo_directory(checkpoints.model_digest(weights), params.data, params.benchmark)
+        if not (memo / "report.json").is_file():
+            out = STATE / "evaluations" / f"version-{version}"
+            command = [
+                sys.executable,
+                "-m",
+                "tasks.benchmark",
+                "--checkpoint",
+                str(weights),
+                "--out",
+                str(out),
+                "--who",
+                f"version {version}",
+            ]
+            done = subprocess.run(command, capture_output=True, text=True, env=child_environment(), check=False)
+            if done.returncode or not (memo / "report.json").is_file():
+                raise RegistryError(f"its benchmark failed: {' / '.join(done.stderr.strip().splitlines()[-3:])}")
+    except RedistillError as error:
+        raise RegistryError(f"version {version} of {params.data.name} cannot be judged: {error}") from None
+    return memo
+
+
+def evaluated(folder: Path) -> Measured:
+    """A benchmark's report and outcomes, as records."""
+    return report_from_json(read_json(folder / "report.json")), read_records(folder / "outcomes.parquet", Outcome)
+
+
+def summary(judgement: Judgement) -> dict[str, Any]:
+    """What the bundle and the report keep of a judgement besides the decision."""
+    evidence = judgement.evidence
+    return {
+        "models": {
+            role: measured[0].model_digest
+            for role in ("student", "teacher", "champion", "reference")
+            if (measured := getattr(evidence, role)) is not None
+        },
+        "decision": dataclasses.asdict(judgement.decision),
+        "question": judgement.question,
+        "is_champion": evidence.is_champion,
+        "heldout": evidence.student[0].heldout_digest,
+        "audit": evidence.audit and dataclasses.asdict(evidence.audit),
+        "looks": [{**dataclasses.asdict(look), "digest": entry_digest(look)} for look in judgement.looks],
+        "repeated": judgement.repeated,
+    }
+
+
+def _audit(params: Params, arm: str) -> Audit:
+    splits = _ROWS[params.finetune.arms[arm].rows]
+    prompts = {p.id: p for split in splits for p in read_records(ARTIFACTS / "prompts" / f"{split}.parquet", Prompt)}
+    rows = [(p, p.label or "") for p in prompts.values() if p.label is not None]
+    if "pool" in splits:
+        kept: Sequence[TrainingRow] = read_records(ARTIFACTS / "validated" / "kept.parquet", TrainingRow)
+        rows += [(prompts[row.prompt_id], row.completion) for row in kept]
+    return audit(rows, read_records(HELDOUT, Prompt), params.intake.near_duplicate, params.validate.heldout_quote_words)
+
+
+def _audit_on_record(client: Any, params: Params, version: str, heldout: str) -> Audit | None:
+    """The audit in a version's own bundle, where that verifies and was about the same held-out rows."""
+    try:
+        told = read_json(verified(client, params, version) / "judgement.json")
+    except RedistillError:
+        return None
+    return Audit(**told["audit"]) if told["audit"] and told["heldout"] == heldout else None
+
+
+def _looks_gate(params: Params, look: Look, asked: int) -> Gate:
+    planned = params.promote.looks_per_heldout
+    sentence = (
+        f"look {look.number} of {planned} at this held-out set, at level {look.level:.2g} of {params.promote.alpha_per_heldout:g} over all"
+        f"{'' if asked == look.number else f' (asked before; {asked} looks so far)'}"
+    )
+    return Gate("looks", "pass", look.number, planned, "looks", sentence)
+
+
+def _used_up(params: Params, looks: Sequence[Look]) -> Gate:
+    sentence = (
+        f"this held-out set has been asked {len(looks)} times, and the {params.promote.alpha_per_heldout:g} that may be spent on it is spent; "
+        "refresh the held-out set: label new prompts and put them in its place"
+    )
+    return Gate("looks", "hold", len(looks), params.promote.looks_per_heldout, "looks", sentence)

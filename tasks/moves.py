@@ -1,0 +1,216 @@
+"""What is live moves as one: aliases and route together, or not at all.
+
+A move is written down before it starts (a tag of the registered model) and committed by its entry in the history. Whoever comes next and finds the
+tag finishes a committed move and undoes any other, so a crash between two steps leaves nothing half-promoted. A move says what it
+expects to find and stops where somebody else was faster; MLflow itself would let the last writer win.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import fcntl
+import getpass
+import json
+import os
+import socket
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from redistill import lineage
+from redistill.config import Params
+from redistill.errors import RegistryError
+from redistill.records import Route
+from redistill.routing import read_route, write_route
+from tasks.edge import ARTIFACTS, STATE
+from tasks.registry import registered_model, searched_runs
+
+FLAGS = ARTIFACTS / "route" / "flags.json"
+_MOVED = (lineage.CHAMPION, lineage.PREVIOUS, lineage.REFERENCE)
+_UNDER_WAY = dt.timedelta(minutes=2)
+"""A move takes seconds. Here a lock tells a running one from a stopped one; elsewhere only its age can."""
+
+Kind = Literal["promote", "hold", "reject", "rollback", "reference", "distrust"]
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """What is live: the aliases that promotion moves, and the route."""
+
+    champion: str | None
+    previous: str | None
+    reference: str | None
+    route: Route
+
+    @property
+    def aliases(self) -> dict[str, str | None]:
+        return {name: getattr(self, name) for name in _MOVED}
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One line of the history: what happened to which version, when, by whom, why, and what is live since."""
+
+    id: str
+    kind: Kind
+    version: str | None
+    at: str
+    by: str
+    reason: str
+    champion: str | None
+    previous: str | None
+    route: str
+
+
+def who() -> str:
+    """Who acts: the identity that the environment's auth layer gives, else the account."""
+    return os.environ.get("REDISTILL_USER") or getpass.getuser()
+
+
+def live(client: Any, params: Params) -> Live:
+    """What is live now, as MLflow and the flag file say."""
+    aliases = registered_model(client, params.data.name).aliases
+    found = {name: (str(aliases[name]) if name in aliases else None) for name in _MOVED}
+    return Live(**found, route=read_route(FLAGS))
+
+
+def history(client: Any, params: Params) -> list[Event]:
+    """Every promotion, hold, rejection and rollback, oldest first."""
+    experiment = client.get_experiment_by_name(lineage.history_experiment(params.data.name))
+    if experiment is None:
+        return []
+    events = [Event(**json.loads(run.data.tags[lineage.TAG_EVENT])) for run in searched_runs(client, experiment.experiment_id, "")]
+    return sorted(events, key=lambda event: event.at)
+
+
+def record(client: Any, params: Params, kind: Kind, version: str | None, reason: str, now: Live) -> None:
+    """Write down what moved nothing: a hold, a rejection."""
+    _append(client, params, _event(uuid.uuid4().hex, kind, version, reason, now))
+
+
+def move(client: Any, params: Params, kind: Kind, version: str, reason: str, before: Live, after: Live) -> Event:
+    """Go from ``before`` to ``after``; on any failure everything is as it was.
+
+    Raises:
+        RegistryError: what is live is not ``before`` any more, another move is under way, or MLflow failed; then nothing has changed.
+    """
+    with _alone():
+        _mend(client, params)
+        if (now := live(client, params)) != before:
+            raise RegistryError(_changed(before, now))
+        event = _event(uuid.uuid4().hex, kind, version, reason, after)
+        name = params.data.name
+        plan = {
+            "id": event.id,
+            "host": socket.gethostname(),
+            "at": event.at,
+            "before": dataclasses.asdict(before),
+            "after": dataclasses.asdict(after),
+        }
+        client.set_registered_model_tag(name, lineage.TAG_MOVE, json.dumps(plan))
+        try:
+            if json.loads(registered_model(client, name).tags[lineage.TAG_MOVE])["id"] != event.id:
+                raise RegistryError("another move has just started elsewhere; look at `redistill history`, then try again")
+            _apply(client, params, after)
+            _append(client, params, event)
+        except BaseException as error:
+            write_route(FLAGS, before.route)
+            # Where MLflow does not answer, the tag stays, and the next command undoes the rest.
+            with suppress(Exception):
+                _mend(client, params)
+            if isinstance(error, RegistryError) or not isinstance(error, Exception):
+                raise
+            raise RegistryError(
+                f"the move was undone, since MLflow failed in its middle ({str(error).splitlines()[0][:200]}); try again"
+            ) from error
+        client.delete_registered_model_tag(name, lineage.TAG_MOVE)
+        return event
+
+
+def mend(client: Any, params: Params) -> str | None:
+    """Finish or undo a move that a crash left halfway; what was done, or None."""
+    with _alone():
+        return _mend(client, params)
+
+
+def moved_outside(client: Any, params: Params) -> str | None:
+    """A sentence where the champion is not the one that the history says, None where all is as recorded."""
+    events = [event for event in history(client, params) if event.kind in ("promote", "rollback")]
+    recorded = events[-1].champion if events else None
+    now = live(client, params).champion
+    if now == recorded:
+        return None
+    return (
+        f"alias champion is at version {now or 'none'}, but redistill last set it to {recorded or 'none'}: it was moved from outside; "
+        "set it right with `redistill rollback --to VERSION` or `redistill promote VERSION`"
+    )
+
+
+def _mend(client: Any, params: Params) -> str | None:
+    name = params.data.name
+    plan = registered_model(client, name).tags.get(lineage.TAG_MOVE)
+    if plan is None:
+        return None
+    found = json.loads(plan)
+    age = dt.datetime.now(dt.UTC) - dt.datetime.fromisoformat(found["at"])
+    if found["host"] != socket.gethostname() and age < _UNDER_WAY:
+        raise RegistryError(f"a move is under way on {found['host']}, since {age.seconds} s; try again in {_UNDER_WAY.seconds} s")
+    committed = any(event.id == found["id"] for event in history(client, params))
+    wanted = found["after" if committed else "before"]
+    _apply(client, params, Live(**{**wanted, "route": Route(**wanted["route"])}))
+    client.delete_registered_model_tag(name, lineage.TAG_MOVE)
+    return (
+        f"a move that was stopped halfway was {'finished' if committed else 'undone'}; champion is version {wanted['champion'] or 'none'}"
+    )
+
+
+def _apply(client: Any, params: Params, wanted: Live) -> None:
+    """Previous first: until the champion moves, the way back is already laid."""
+    name = params.data.name
+    now = live(client, params)
+    for alias in (lineage.REFERENCE, lineage.PREVIOUS, lineage.CHAMPION):
+        version = wanted.aliases[alias]
+        if version == now.aliases[alias]:
+            continue
+        if version is None:
+            client.delete_registered_model_alias(name, alias)
+        else:
+            client.set_registered_model_alias(name, alias, version)
+    if wanted.route != now.route:
+        write_route(FLAGS, wanted.route)
+
+
+def _append(client: Any, params: Params, event: Event) -> None:
+    name = lineage.history_experiment(params.data.name)
+    experiment = client.get_experiment_by_name(name)
+    experiment_id = experiment.experiment_id if experiment else client.create_experiment(name, lineage.artifact_root(STATE))
+    tags = {lineage.TAG_KIND: "event", lineage.TAG_EVENT: json.dumps(dataclasses.asdict(event))}
+    run = client.create_run(experiment_id, tags=tags, run_name=f"{event.kind}-{event.version or 'none'}")
+    client.set_terminated(run.info.run_id, "FINISHED")
+
+
+def _event(move_id: str, kind: Kind, version: str | None, reason: str, now: Live) -> Event:
+    at = dt.datetime.now(dt.UTC).isoformat(timespec="microseconds")
+    return Event(move_id, kind, version, at, who(), reason[:4000], now.champion, now.previous, now.route.answers)
+
+
+def _changed(before: Live, now: Live) -> str:
+    for alias in _MOVED:
+        if before.aliases[alias] != now.aliases[alias]:
+            return (
+                f"alias {alias} is at version {now.aliases[alias] or 'none'} now, not {before.aliases[alias] or 'none'} as this move expected; "
+                "somebody was faster: look at `redistill history`, then try again"
+            )
+    return "the route was set by somebody else meanwhile; look at `redistill route get`, then try again"
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """One mover on this machine at a time; across machines the tag and the comparison stand guard."""
+    STATE.mkdir(parents=True, exist_ok=True)
+    with open(STATE / "moves.lock", "w", encoding="utf-8") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield

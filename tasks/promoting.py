@@ -1,0 +1,135 @@
+"""Promote, hold, approve, reject, roll back: the few ways in which what is live may change."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from redistill import lineage
+from redistill.artifacts import read_json
+from redistill.config import Params
+from redistill.errors import ConfigError, RegistryError
+from redistill.records import Route
+from redistill.routing import with_mode
+from tasks import bundle, moves
+from tasks.registry import connect, resolved
+
+
+@task(task_run_name="promote", cache_policy=NO_CACHE)
+def promote_task(params: Params, version: str, reason: str) -> moves.Live:
+    """``promote`` as a step of a cycle."""
+    return promote(params, version, reason)
+
+
+def promote(params: Params, version: str, reason: str) -> moves.Live:
+    """Make a version the champion, the old one ``previous``, and send traffic to it, once its bundle verifies. A second call changes nothing.
+
+    Raises:
+        RegistryError: the bundle or its signature fails, its verdict was hold, or the move failed; then nothing has changed.
+    """
+    client = _whole(params)
+    evidence = bundle.verified(client, params, version)
+    verdict = read_json(evidence / "judgement.json")["decision"]["verdict"]
+    if verdict != "promote":
+        raise RegistryError(f"version {version} was held, not promoted; its gates stand in its report: `redistill gate {version}`")
+    before = moves.live(client, params)
+    if before.champion == version and before.route.model_version == version and before.route.mode == "student":
+        return before
+    after = replace(
+        before,
+        champion=version,
+        previous=before.champion if before.champion != version else before.previous,
+        reference=before.reference or version,
+        route=with_mode(before.route, "student", version, f"version {version} was promoted: {reason}"),
+    )
+    moves.move(client, params, "promote", version, reason, before, after)
+    return after
+
+
+def approve(params: Params, wanted: str, reason: str) -> moves.Live:
+    """A person's yes to a challenger.
+
+    Raises:
+        ConfigError: no reason, or the approver started the cycle where ``promote.two_people`` is set.
+        RegistryError: as ``promote``.
+    """
+    client = _whole(params)
+    version = _asked(client, params, wanted, reason)
+    if params.promote.two_people:
+        run_id = client.get_model_version(params.data.name, version).tags[lineage.TAG_MLFLOW_RUN]
+        starter = client.get_run(run_id).data.tags.get(lineage.TAG_STARTED_BY)
+        if starter == moves.who():
+            raise ConfigError(
+                f"{starter} started the cycle of version {version} and cannot approve it too (promote.two_people); ask a colleague to"
+            )
+    return promote(params, version, reason)
+
+
+def reject(params: Params, wanted: str, reason: str) -> str:
+    """A person's no: recorded, and nothing moves."""
+    client = _whole(params)
+    version = _asked(client, params, wanted, reason)
+    moves.record(client, params, "reject", version, reason, moves.live(client, params))
+    return version
+
+
+def rollback(params: Params, to: str | None, reason: str) -> moves.Live:
+    """Back to ``previous``, or to any version whose bundle verifies; champion and route together.
+
+    Raises:
+        ConfigError: no reason.
+        RegistryError: nothing to go back to, an unverified version, or the move failed; then nothing has changed.
+    """
+    client = _whole(params)
+    before = moves.live(client, params)
+    if to is None and before.previous is None:
+        raise RegistryError(
+            "there is no previous champion to go back to; name a version with --to, or pin the teacher: redistill route set teacher"
+        )
+    version = _asked(client, params, to or str(before.previous), reason)
+    bundle.verified(client, params, version)
+    after = replace(
+        before,
+        champion=version,
+        previous=before.champion if before.champion != version else before.previous,
+        route=with_mode(before.route, "student", version, f"rolled back to version {version}: {reason}"),
+    )
+    if (before.champion, before.route.model_version) != (version, version):
+        moves.move(client, params, "rollback", version, reason, before, after)
+    return after
+
+
+def set_reference(params: Params, wanted: str, reason: str) -> moves.Live:
+    """Freeze another version as what every later student is held against; until then it is the first that was promoted."""
+    client = _whole(params)
+    version = _asked(client, params, wanted, reason)
+    bundle.verified(client, params, version)
+    before = moves.live(client, params)
+    after = replace(before, reference=version)
+    if before != after:
+        moves.move(client, params, "reference", version, reason, before, after)
+    return after
+
+
+@task(task_run_name="hold", cache_policy=NO_CACHE)
+def hold(params: Params, version: str, reason: str, route: Route) -> None:
+    """Write a hold into the history."""
+    client = connect(params)
+    now = moves.live(client, params)
+    moves.record(client, params, "hold", version, reason, replace(now, route=route))
+
+
+def _asked(client: Any, params: Params, wanted: str, reason: str) -> str:
+    if not reason.strip():
+        raise ConfigError("what is live changes with a reason (--reason), so that the next person knows why")
+    return resolved(client, params, wanted)
+
+
+def _whole(params: Params) -> Any:
+    """A client on a registry in which no move is left halfway."""
+    client = connect(params)
+    moves.mend(client, params)
+    return client
