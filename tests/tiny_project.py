@@ -82,7 +82,7 @@ def params(terms_sha256: str) -> dict[str, Any]:
             "arms": {"gold": {"rows": "gold"}, "sft": {"rows": "gold_and_teacher"}, "kd": {"rows": "gold_and_teacher", "alpha": 0.5}},
         },
         "benchmark": {"batch_size": 16, "max_tokens": 16, "latency_requests": 4, "bootstrap": 50},
-        "promote": {"arm": "kd", "margin": 0.05},
+        "promote": {"arm": "kd", "gates": ["audit", "teacher", "champion", "reference", "slices", "smaller", "faster"]},
     }
 
 

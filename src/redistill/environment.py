@@ -32,6 +32,7 @@ DEFAULTS = {
     # Bars of several libraries, redrawn in a log file, hide the one line of progress that is ours.
     "TQDM_DISABLE": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "TRANSFORMERS_VERBOSITY": "error",
     "LMEVAL_LOG_LEVEL": "WARNING",
     # glibc's heap in huge pages where the kernel offers them on request: faulting in small ones is a fifth of a training step.

@@ -1,0 +1,55 @@
+"""What a held student lacks, as a plan for the next cycle: where to ask for more prompts, and which labels to look at again.
+
+Held-out rows are named so that people can read them; they never become training rows. What is wanted is *other* prompts of their kind.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from redistill.evaluation import items_of
+from redistill.gates.evidence import Evidence, by_document
+from redistill.records import Outcome, PromotionDecision
+
+_NO_LABEL = "(text)"
+
+
+def patch(evidence: Evidence, decision: PromotionDecision, training_rows: int) -> dict[str, Any]:
+    """The plan of a hold; empty lists where nothing is to be done.
+
+    ``prompts`` spreads a quarter of the rows that trained this student over slices and labels, by where it lost rows that the teacher had right.
+    ``relabel`` names rows on which student and teacher agree against the label: most often the label is what is wrong.
+    """
+    rows, teacher = by_document("student", evidence.student), by_document("teacher", evidence.teacher)
+    lost = [row for key, row in sorted(rows.items()) if teacher[key].exact and not row.exact]
+    cells: Counter[tuple[str, str]] = Counter((row.slice, label) for row in lost for label in labels_of(evidence, row))
+    total, budget = sum(cells.values()), max(1, training_rows // 4)
+    return {
+        "because": [gate.name for gate in decision.gates if not gate.passed],
+        "heldout_rows": [{"gate": gate.name, "more_rows": gate.more_rows} for gate in decision.gates if not gate.passed and gate.more_rows],
+        "prompts": [
+            {"slice": slice_, "label": label, "lost": n, "ask_for": max(1, round(budget * n / total))}
+            for (slice_, label), n in sorted(cells.items(), key=lambda cell: (-cell[1], cell[0]))
+        ],
+        "lost": [_told(row, teacher[key]) for key, row in sorted(rows.items()) if teacher[key].exact and not row.exact],
+        "relabel": [
+            _told(row, teacher[key]) for key, row in sorted(rows.items()) if not row.exact and row.response == teacher[key].response
+        ],
+    }
+
+
+def labels_of(evidence: Evidence, row: Outcome) -> list[str]:
+    """The labels that a row should have; free text has one name for all."""
+    found = sorted(value for field, value in items_of(evidence.grammar, row.target) or () if field == "label")
+    return found or [_NO_LABEL]
+
+
+def _told(student: Outcome, teacher: Outcome) -> dict[str, Any]:
+    return {
+        "prompt_id": student.prompt_id,
+        "slice": student.slice,
+        "label": student.target,
+        "student": student.response,
+        "teacher": teacher.response,
+    }

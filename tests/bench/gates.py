@@ -1,0 +1,206 @@
+"""What the promotion gate does to students that are truly inferior, against the rule of thumb "at least 97 % of the teacher".
+
+``python -m tests.bench.gates [--json] [--write]``. By simulation with a fixed seed, through the very functions that decide in a cycle; ``--write``
+puts the tables and the plot into docs/gates.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from redistill.looks import next_look, spendable
+from redistill.promote_params import PromoteParams
+from redistill.records import Look
+from redistill.statistics import PairedCounts, power, score_test
+
+DOC = Path(__file__).resolve().parents[2] / "docs" / "gates.md"
+PLOT = DOC.with_name("gates-power.svg")
+RETENTION, TEACHER, DISCORDANCE, N = 0.97, 0.60, 0.20, 500
+STUDENTS, NIGHTS, SETS = 1000, 100, 1000
+PARAMS = PromoteParams(alpha_per_heldout=0.05, looks_per_heldout=10)
+
+
+@dataclass(frozen=True)
+class Table:
+    title: str
+    head: list[str]
+    rows: list[list[str]]
+
+    def markdown(self) -> str:
+        lines = [f"**{self.title}**", "", f"| {' | '.join(self.head)} |", f"|{'---|' * len(self.head)}"]
+        return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in self.rows)])
+
+
+def counts(
+    rng: np.random.Generator, n: int, loss: float, students: int, right: np.ndarray | int | None = None
+) -> Iterator[tuple[PairedCounts, int]]:
+    """Students that truly lose ``loss`` against a teacher of 60 %, disagreeing with it on 20 % of the rows; ``right``: rows the teacher has right."""
+    if right is None:
+        right = rng.binomial(n, TEACHER, students)
+    only_teacher = rng.binomial(right, (DISCORDANCE + loss) / 2 / TEACHER, students)
+    only_student = rng.binomial(n - right, (DISCORDANCE - loss) / 2 / (1 - TEACHER), students)
+    for b, c, r in zip(only_student, only_teacher, np.broadcast_to(right, students), strict=True):
+        yield PairedCounts(n, int(b), int(c)), int(r)
+
+
+def point_rule(found: PairedCounts, right: int) -> bool:
+    return (right + found.only_candidate - found.only_reference) >= RETENTION * right
+
+
+def one_decision() -> Table:
+    """Of 1,000 students, how many are promoted; margin 1.8 points is 3 % of this teacher, so both rules draw the line at the same place."""
+    rng, margin, rows = np.random.default_rng(1), (1 - RETENTION) * TEACHER, []
+    for retention in (1.0, 0.985, 0.97, 0.96, 0.95, 0.93, 0.90):
+        loss = (1 - retention) * TEACHER
+        seen = list(counts(rng, N, loss, STUDENTS))
+        promoted = [
+            sum(point_rule(c, r) for c, r in seen),
+            sum(score_test(c, margin) <= PARAMS.alpha_per_heldout for c, _ in seen),
+            sum(score_test(c, 0.05) <= PARAMS.alpha_per_heldout for c, _ in seen),
+            sum(score_test(c, 0.05) <= PARAMS.alpha_per_heldout / PARAMS.looks_per_heldout for c, _ in seen),
+        ]
+        inferior = [
+            "at the limit of the first two" if retention == RETENTION else "inferior by the first two" if retention < RETENTION else "good"
+        ]
+        rows.append([f"{100 * retention:g} %", f"{-100 * loss:z.1f}", *inferior, *(str(p) for p in promoted)])
+    head = ["true retention", "true difference, points", "is", "promoted by “retention ≥ 97 %”", "ours, margin 1.8, level 0.05", "ours, margin 5, level 0.05", "ours, margin 5, one look of ten (0.005)"]  # fmt: skip
+    return Table(f"Of {STUDENTS:,} students, promoted in one decision (n = {N}, teacher 60 %, discordance 20 %)", head, rows)
+
+
+def a_hundred_nights() -> Table:
+    """A new inferior student every night on one held-out set: the chance that at least one gets through."""
+    rng, rows = np.random.default_rng(2), []
+    for loss in (0.05, 0.06, 0.08):
+        ever = np.zeros(4, dtype=int)
+        for _ in range(SETS):
+            right = int(rng.binomial(N, TEACHER))
+            nights = list(counts(rng, N, loss, NIGHTS, right))
+            p_values = [score_test(c, 0.05) for c, _ in nights]
+            ever += [
+                any(point_rule(c, r) for c, r in nights),
+                any(p <= 0.05 for p in p_values),
+                ours(p_values)[1],
+                p_values[0] <= 0.05,
+            ]
+        rows.append([f"{-100 * loss:g}", *(f"{100 * e / SETS:.1f} %" for e in (ever[3], ever[0], ever[1], ever[2]))])
+    head = ["true difference of every student, points", "one night at 0.05", "100 nights, “retention ≥ 97 %”", "100 nights, each at 0.05", "100 nights, ours (0.05 over ten looks)"]  # fmt: skip
+    return Table(f"Chance that an inferior student is ever promoted (margin 5 points, n = {N}, {SETS:,} held-out sets)", head, rows)
+
+
+def ours(p_values: list[float]) -> tuple[int, bool]:
+    """How many looks the ledger allowed, and whether any of them promoted."""
+    ledger: list[Look] = []
+    for p in p_values:
+        level = spendable(ledger, PARAMS)[1]
+        if level == 0.0:
+            break
+        ledger.append(next_look(ledger, PARAMS, heldout="", key="", candidate="", shown=p <= level, verdict="hold", at="", by=""))
+    return len(ledger), any(look.shown for look in ledger)
+
+
+SIZES = (100, 200, 400, 500, 800, 1500, 3000)
+
+
+def power_against_n() -> Table:
+    """How often an equal student, and one two points worse, is promoted at the first look; simulated, with the formula beside it."""
+    rng, rows = np.random.default_rng(3), []
+    level = PARAMS.alpha_per_heldout / PARAMS.looks_per_heldout
+    for n in SIZES:
+        cells = []
+        for loss in (0.0, 0.02):
+            for alpha in (0.05, level):
+                passed = sum(score_test(c, 0.05) <= alpha for c, _ in counts(rng, n, loss, STUDENTS))
+                cells.append(f"{100 * passed / STUDENTS:.0f} % ({100 * power(n, DISCORDANCE, -loss, 0.05, alpha):.0f} %)")
+        rows.append([f"{n:,}", *cells])
+    head = [
+        "held-out rows",
+        "equal, level 0.05",
+        "equal, first look of ten",
+        "2 points worse, level 0.05",
+        "2 points worse, first look of ten",
+    ]
+    return Table("Power: chance of promotion, simulated (by formula), margin 5 points", head, rows)
+
+
+def discoveries() -> Table:
+    """A night's student is truly equal to the teacher with this chance, else six points worse: what the ledger allows over 100 nights."""
+    rng, rows = np.random.default_rng(4), []
+    for n in (500, 1500):
+        for share in (0.2, 0.5, 0.9):
+            looks, good, wrong = [], [], 0
+            for _ in range(300):
+                right = int(rng.binomial(n, TEACHER))
+                equal = rng.random(NIGHTS) < share
+                p_values = [score_test(next(counts(rng, n, 0.0 if e else 0.06, 1, right))[0], 0.05) for e in equal]
+                ledger: list[Look] = []
+                for p, e in zip(p_values, equal, strict=True):
+                    level = spendable(ledger, PARAMS)[1]
+                    if level == 0.0:
+                        break
+                    ledger.append(
+                        next_look(ledger, PARAMS, heldout="", key="", candidate="", shown=p <= level, verdict="hold", at="", by="")
+                    )
+                    wrong += p <= level and not e
+                looks.append(len(ledger))
+                good.append(sum(look.shown for look in ledger))
+            rows.append([f"{n:,}", f"{100 * share:g} %", f"{np.mean(looks):.1f}", f"{np.mean(good):.1f}", f"{wrong / 300:.3f}"])
+    head = ["held-out rows", "students that are equal", "looks until used up (at most 100)", "promotions", "wrong promotions a set"]
+    return Table("What a true discovery gives back: looks and promotions on one held-out set over 100 nights", head, rows)
+
+
+TABLES = (one_decision, a_hundred_nights, power_against_n, discoveries)
+
+
+def draw(path: Path) -> None:
+    """Power against n as curves, by formula."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    mpl.rcParams["svg.hashsalt"] = "redistill"
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 4))
+    sizes = np.unique(np.geomspace(60, 4000, 80).astype(int))
+    for loss, style in ((0.0, "-"), (0.02, "--")):
+        for alpha, colour in ((0.05, "#86409a"), (0.005, "#0e5f7a")):
+            label = f"{'equal' if loss == 0 else '2 points worse'}, level {alpha:g}"
+            axes.plot(sizes, [100 * power(int(n), DISCORDANCE, -loss, 0.05, alpha) for n in sizes], style, color=colour, label=label)
+    axes.set(
+        xscale="log", xlabel="held-out rows", ylabel="chance of promotion, %", title="Margin 5 points, discordance 20 %", ylim=(0, 100)
+    )
+    axes.set_xticks([100, 200, 500, 1000, 2000, 4000], labels=["100", "200", "500", "1,000", "2,000", "4,000"])
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    figure.savefig(path, format="svg", metadata={"Date": None}, bbox_inches="tight")
+
+
+def rewritten(text: str, tables: list[Table]) -> str:
+    body = "\n\n".join(t.markdown() for t in tables)
+    before, start, rest = text.partition("<!-- simulation -->\n")
+    _, end, after = rest.partition("<!-- end of simulation -->")
+    assert start and end, "docs/gates.md has lost its marks"
+    return f"{before}{start}{body}\n{end}{after}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="print only the JSON object")
+    parser.add_argument("--write", action="store_true", help="write the tables and the plot into docs/gates.md")
+    given = parser.parse_args()
+    tables = [make() for make in TABLES]
+    if given.write:
+        DOC.write_text(rewritten(DOC.read_text(encoding="utf-8"), tables), encoding="utf-8")
+        draw(PLOT)
+    if not given.json:
+        print("\n\n".join(t.markdown() for t in tables))
+    print(json.dumps({t.title: [t.head, *t.rows] for t in tables}, ensure_ascii=False))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""A project with a real registry: versions with real weights and evidence, registered and signed in seconds, no cycle needed."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.tiny_project import params
+
+N = 200
+_NAMES = itertools.count()
+
+
+@dataclass
+class Registry:
+    """One registered model of its own, in a project that tests of a module share."""
+
+    params: Any
+    client: Any
+
+    def version(self, right: int, seed: int, *, cycle: str = "cycle", started_by: str = "nightly") -> str:
+        """Register, judge and sign a student with ``right`` of 200 rows right, as a cycle does at its end; teacher: 120."""
+        from redistill import lineage
+        from redistill.artifacts import file_digest, write_json, write_records
+        from redistill.evaluation import report_to_json
+        from redistill.records import Cost, EvalReport, Outcome, Prompt, TeacherFingerprint, TrainingRow
+        from redistill.statistics import share
+        from tasks import bundle, judging, registry
+        from tasks.benchmark import HELDOUT, memo_directory
+        from tests.tiny import make_tiny_model
+
+        make_tiny_model(Path("artifacts/students/kd"), layers=2, seed=seed)
+        prompts = Path("artifacts/prompts")
+        if not HELDOUT.is_file():
+            for split in ("train", "pool", "heldout"):
+                write_records(prompts / f"{split}.parquet", Prompt, [])
+            write_records(Path("artifacts/validated/kept.parquet"), TrainingRow, [])
+        for who, hits, size in (("kd", right, 10), ("teacher", 120, 20)):
+            outcomes = [
+                Outcome(
+                    f"id{i}",
+                    f"doc{i}",
+                    f"p{i}",
+                    "app",
+                    "x",
+                    "x" if i < hits else "y",
+                    i < hits,
+                    int(i < hits),
+                    int(i >= hits),
+                    int(i >= hits),
+                )
+                for i in range(N)
+            ]
+            score = share(hits, N)
+            cost = Cost(size / 1000, size / 500, 100.0, size, size, size)
+            digest = registry.tree_digest("artifacts/students/kd") if who == "kd" else "teacher"
+            report = EvalReport(who, digest, file_digest(HELDOUT), "template", N, score, score, {}, {}, cost, 0, "hf")
+            write_json(Path(f"artifacts/benchmark/{who}/report.json"), report_to_json(report))
+            write_records(Path(f"artifacts/benchmark/{who}/outcomes.parquet"), Outcome, outcomes)
+            if who == "kd":  # a real benchmark remembers what it measured
+                memo = memo_directory(digest, self.params.data, self.params.benchmark)
+                shutil.copytree(Path("artifacts/benchmark/kd"), memo, dirs_exist_ok=True)
+        Path("dvc.lock").touch()
+        experiment = self.client.get_experiment_by_name(lineage.experiment(self.params.data.name))
+        run_id = self.client.create_run(experiment.experiment_id, tags={lineage.TAG_STARTED_BY: started_by}).info.run_id
+        version = registry.register.fn(self.params, run_id, cycle, TeacherFingerprint("t", "teacher", {}))
+        judgement = judging.judge(self.client, self.params, judging.evidence_of_arm(self.client, self.params))
+        told = judging.summary(judgement)
+        write_json(Path("artifacts/report/report.json"), {"decision": told["decision"]})
+        if not bundle.answers(self.params, version, told):
+            bundle.attach.fn(self.params, run_id, version, told)
+        self.client.set_terminated(run_id, "FINISHED")
+        return str(version)
+
+
+@pytest.fixture(scope="module")
+def registry_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("registry")
+
+
+@pytest.fixture
+def make_registry(registry_home: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Registry]:
+    """Makes a registered model of its own; ``promote`` changes that section of the params."""
+    import yaml
+
+    from redistill import environment
+    from redistill.config import load_params
+    from tasks import registry
+
+    for name in [v for v in os.environ if v.startswith(("MLFLOW_", "REDISTILL_"))]:
+        monkeypatch.delenv(name)
+    environment.silence()
+    monkeypatch.chdir(registry_home)
+
+    def make(**promote: Any) -> Registry:
+        tree = params("0" * 64)
+        tree["data"]["name"] = f"model-{next(_NAMES)}"
+        tree["promote"] = {"arm": "kd", "gates": ["audit", "teacher", "champion", "reference", "smaller", "faster"], **promote}
+        Path("params.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
+        (registry_home / "artifacts/route/flags.json").unlink(missing_ok=True)
+        found = load_params()
+        return Registry(found, registry.connect(found))
+
+    return make

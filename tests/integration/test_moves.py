@@ -1,0 +1,305 @@
+"""What is live moves as one, on a real registry: promotion, rollback, crashes at every step, rivals, and hands from outside."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow.exceptions import MlflowException
+
+from redistill import lineage
+from redistill.errors import ConfigError, RegistryError
+from redistill.routing import read_route, with_mode, with_pin, write_route
+from tasks import bundle, moves, promoting
+from tests.integration.conftest import Registry
+
+Make = Callable[..., Registry]
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def standing(registry: Registry) -> tuple[str | None, str | None, str | None, str, str | None]:
+    live = moves.live(registry.client, registry.params)
+    return live.champion, live.previous, live.reference, live.route.answers, live.route.model_version
+
+
+def kinds(registry: Registry) -> list[tuple[str, str | None]]:
+    return [(e.kind, e.version) for e in moves.history(registry.client, registry.params)]
+
+
+def test_promotion_rollback_and_history(make_registry: Make) -> None:
+    registry = make_registry()
+    params = registry.params
+    one = registry.version(122, seed=1)
+    promoting.promote(params, one, "passed")
+    assert standing(registry) == ("1", None, "1", "student", "1")
+    two = registry.version(124, seed=2)
+    promoting.approve(params, "challenger", "looks better")
+    assert standing(registry) == ("2", "1", "1", "student", "2")
+    promoting.promote(params, two, "again")
+    assert len(kinds(registry)) == 2, "a second call changes nothing"
+    promoting.rollback(params, None, "complaints from the branch")
+    assert standing(registry) == ("1", "2", "1", "student", "1")
+    promoting.rollback(params, "previous", "they were about something else")
+    promoting.set_reference(params, "2", "new baseline")
+    assert standing(registry) == ("2", "1", "2", "student", "2")
+    promoting.reject(params, "1", "no need")
+    assert kinds(registry) == [
+        ("promote", "1"),
+        ("promote", "2"),
+        ("rollback", "1"),
+        ("rollback", "2"),
+        ("reference", "2"),
+        ("reject", "1"),
+    ]
+    last = moves.history(registry.client, params)[2]
+    assert last.reason == "complaints from the branch" and last.by == moves.who() and last.champion == "1"
+    assert moves.moved_outside(registry.client, params) is None
+
+
+def test_an_operators_pin_survives_a_promotion(make_registry: Make) -> None:
+    registry = make_registry()
+    version = registry.version(122, seed=1)
+    write_route(moves.FLAGS, with_pin(read_route(moves.FLAGS), "teacher", "incident"))
+    promoting.promote(registry.params, version, "passed")
+    route = read_route(moves.FLAGS)
+    assert (route.pin, route.answers, route.mode, route.model_version) == ("teacher", "teacher", "student", "1")
+
+
+def test_what_may_not_be_promoted(make_registry: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = make_registry(approval="person", two_people=True)
+    params = registry.params
+    weak = registry.version(60, seed=1)
+    with pytest.raises(RegistryError, match="version 1 was held, not promoted"):
+        promoting.approve(params, weak, "please")
+    monkeypatch.setenv("REDISTILL_USER", "ada")
+    good = registry.version(122, seed=2, started_by="ada")
+    with pytest.raises(ConfigError, match="ada started the cycle of version 2 and cannot approve it too"):
+        promoting.approve(params, good, "mine")
+    with pytest.raises(ConfigError, match="with a reason"):
+        promoting.approve(params, good, "  ")
+    with pytest.raises(RegistryError, match=r"9: no such version or alias .* versions: 2, 1"):
+        promoting.approve(params, "9", "x")
+    with pytest.raises(RegistryError, match="no previous champion"):
+        promoting.rollback(params, None, "x")
+    assert standing(registry)[0] is None and kinds(registry) == []
+    monkeypatch.setenv("REDISTILL_USER", "grace")
+    promoting.approve(params, f"{params.data.name}/{good}", "checked the report")
+    assert standing(registry)[0] == "2" and moves.history(registry.client, params)[-1].by == "grace"
+
+
+def _evidence(registry: Registry, version: str) -> Path:
+    run_id = registry.client.get_model_version(registry.params.data.name, version).tags[lineage.TAG_MLFLOW_RUN]
+    return Path(registry.client.get_run(run_id).info.artifact_uri.removeprefix("file://"))
+
+
+def _forged(run: Path) -> None:
+    file = run / "evidence" / "judgement.json"
+    file.write_text(file.read_text(encoding="utf-8").replace('"verdict": "hold"', '"verdict": "promote"'), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (_forged, "signature does not hold"),
+        (lambda run: (run / "bundle.sig").unlink(), "its bundle cannot be had"),
+        (lambda run: shutil.rmtree(run / "evidence"), "its bundle cannot be had"),
+        (lambda run: (run / "evidence" / "extra.json").write_text("{}", encoding="utf-8"), "signature does not hold"),
+    ],
+    ids=["forged", "no signature", "no evidence", "added"],
+)
+def test_a_touched_bundle_is_never_promoted(make_registry: Make, damage: Callable[[Path], object], says: str) -> None:
+    """A forger who also renews the digest in the tags still has no key."""
+    registry = make_registry()
+    version = registry.version(60 if damage is _forged else 122, seed=1)
+    run = _evidence(registry, version)
+    damage(run)
+    if (run / "evidence").is_dir():
+        digest = bundle.tree_digest(run / "evidence")
+        registry.client.set_model_version_tag(registry.params.data.name, version, lineage.TAG_EVIDENCE, digest)
+    for act in (lambda: promoting.promote(registry.params, version, "x"), lambda: promoting.rollback(registry.params, version, "x")):
+        with pytest.raises(RegistryError, match=says):
+            act()
+    assert standing(registry)[0] is None and kinds(registry) == []
+
+
+def test_swapped_weights_are_never_promoted(make_registry: Make) -> None:
+    registry = make_registry()
+    version = registry.version(122, seed=1)
+    registry.version(122, seed=2)  # another student stands on disk now
+    source = registry.client.get_model_version(registry.params.data.name, version).source
+    import mlflow
+
+    folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=source))
+    weights = next(folder.rglob("model.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x00")
+    with pytest.raises(RegistryError, match=r"none of its folders has the registered digest|signature does not hold"):
+        promoting.promote(registry.params, version, "x")
+
+
+class Failing:
+    """The real client, until its n-th write: MLflow out of reach in the middle of a promotion."""
+
+    def __init__(self, client: Any, after: int, forever: bool) -> None:
+        self._client, self._left, self._forever = client, after, forever
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._client, name)
+        if not name.startswith(("set_", "delete_", "create_")):
+            return found
+
+        def write(*args: Any, **kwargs: Any) -> Any:
+            self._left -= 1
+            if self._left == 0 or (self._forever and self._left < 0):
+                raise MlflowException("connection refused")
+            return found(*args, **kwargs)
+
+        return write
+
+
+@pytest.mark.parametrize("forever", [False, True], ids=["once", "for good"])
+@pytest.mark.parametrize("step", range(1, 8))
+def test_a_registry_that_fails_leaves_nothing_half_promoted(make_registry: Make, step: int, forever: bool) -> None:
+    """Whichever write fails: an error and everything as before, or everything done. Then it succeeds."""
+    registry = make_registry()
+    params = registry.params
+    promoting.promote(params, registry.version(122, seed=1), "first")
+    two = registry.version(124, seed=2)
+    before = moves.live(registry.client, params)
+    after = replace(before, champion=two, previous="1", route=with_mode(before.route, "student", two, "second"))
+    failed = None
+    try:
+        moves.move(Failing(registry.client, step, forever), params, "promote", two, "second", before, after)
+    except (RegistryError, MlflowException) as error:
+        failed = error
+    if failed is not None:
+        assert read_route(moves.FLAGS).model_version in ("1", two)
+        moves.mend(registry.client, params)
+    now = moves.live(registry.client, params)
+    assert now in (before, after), f"half-promoted after {failed}"
+    committed = ("promote", two) in kinds(registry)
+    assert (now == after) == committed
+    if not committed:
+        moves.move(registry.client, params, "promote", two, "second", before, after)
+    assert standing(registry) == (two, "1", "1", "student", two)
+    assert kinds(registry).count(("promote", two)) == 1
+
+
+CRASH = """
+import os, signal, sys
+from dataclasses import asdict, replace
+from redistill.config import load_params
+from redistill.routing import with_mode
+from tasks import moves, registry
+params = load_params()
+client = registry.connect(params)
+step, writes = int(sys.argv[1]), 0
+class Dying:
+    def __getattr__(self, name):
+        found = getattr(client, name)
+        if not name.startswith(("set_", "delete_", "create_")):
+            return found
+        def write(*a, **k):
+            global writes
+            writes += 1
+            if writes == step:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return found(*a, **k)
+        return write
+before = moves.live(client, params)
+after = replace(before, champion="2", previous="1", route=with_mode(before.route, "student", "2", "second"))
+moves.move(Dying(), params, "promote", "2", "second", before, after)
+"""
+
+
+@pytest.mark.parametrize("step", [2, 3, 5, 6])
+def test_a_killed_promotion_is_mended_by_the_next_command(make_registry: Make, step: int) -> None:
+    registry = make_registry()
+    params = registry.params
+    promoting.promote(params, registry.version(122, seed=1), "first")
+    two = registry.version(124, seed=2)
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", CRASH, str(step)], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
+    assert lineage.TAG_MOVE in registry.client.get_registered_model(params.data.name).tags
+    committed = ("promote", two) in kinds(registry)
+    promoting.reject(params, "1", "any command at all")
+    assert standing(registry) == ((two, "1", "1", "student", two) if committed else ("1", None, "1", "student", "1"))
+    assert lineage.TAG_MOVE not in registry.client.get_registered_model(params.data.name).tags
+    promoting.promote(params, two, "again")
+    assert standing(registry) == (two, "1", "1", "student", two)
+
+
+def test_two_promotions_at_once(make_registry: Make) -> None:
+    registry = make_registry()
+    params = registry.params
+    promoting.promote(params, registry.version(122, seed=1), "first")
+    versions = [registry.version(123, seed=2), registry.version(124, seed=3)]
+
+    def ask(version: str) -> str | None:
+        try:
+            promoting.promote(params, version, f"rival {version}")
+        except RegistryError as error:
+            return str(error)
+        return None
+
+    with ThreadPoolExecutor(2) as pool:
+        said = list(pool.map(ask, versions))
+    events = [e for e in moves.history(registry.client, params) if e.reason.startswith("rival")]
+    assert len(events) == said.count(None) >= 1
+    assert all("somebody was faster" in s or "set by somebody else" in s for s in said if s)
+    last = events[-1]
+    assert standing(registry)[:2] == (last.champion, last.previous) and standing(registry)[4] == last.version
+
+
+def test_a_move_under_way_elsewhere_is_left_alone_until_it_is_old(make_registry: Make) -> None:
+    registry = make_registry()
+    params = registry.params
+    version = registry.version(122, seed=1)
+    live = moves.live(registry.client, params)
+    plan = {"id": "x", "host": "elsewhere", "at": dt.datetime.now(dt.UTC).isoformat(), "before": asdict(live), "after": asdict(live)}
+    registry.client.set_registered_model_tag(params.data.name, lineage.TAG_MOVE, json.dumps(plan))
+    with pytest.raises(RegistryError, match="under way on elsewhere"):
+        promoting.promote(params, version, "x")
+    plan["at"] = "2026-01-01T00:00:00+00:00"
+    registry.client.set_registered_model_tag(params.data.name, lineage.TAG_MOVE, json.dumps(plan))
+    promoting.promote(params, version, "x")
+    assert standing(registry)[0] == version
+
+
+def test_a_hand_from_outside_is_noticed(make_registry: Make) -> None:
+    registry = make_registry()
+    params = registry.params
+    promoting.promote(params, registry.version(122, seed=1), "first")
+    registry.version(60, seed=2)
+    registry.client.set_registered_model_alias(params.data.name, lineage.CHAMPION, "2")
+    said = moves.moved_outside(registry.client, params)
+    assert said is not None and "champion is at version 2, but redistill last set it to 1" in said
+    from tasks.champion import retest_champion
+
+    check = retest_champion.fn(params)
+    assert check is not None and not check.holds and check.sentence == said
+    promoting.rollback(params, "1", "somebody moved it")
+    assert moves.moved_outside(registry.client, params) is None
+
+
+def test_a_deleted_champion_holds_no_longer(make_registry: Make) -> None:
+    registry = make_registry()
+    params = registry.params
+    promoting.promote(params, registry.version(122, seed=1), "first")
+    registry.client.delete_model_version(params.data.name, "1")
+    from tasks.champion import retest_champion
+
+    check = retest_champion.fn(params)
+    assert check is not None and not check.holds
+    assert registry.version(122, seed=5), "the next cycle goes on"
