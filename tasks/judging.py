@@ -19,6 +19,7 @@ from redistill.errors import RedistillError, RegistryError
 from redistill.evaluation import report_from_json
 from redistill.gates.evidence import Evidence, Measured
 from redistill.looks import entry_digest, found, next_look, spendable
+from redistill.patch import patch
 from redistill.promotion import decide, shown
 from redistill.records import Audit, Gate, Look, Outcome, PromotionDecision, Prompt, TrainingRow
 from tasks import ledger
@@ -172,6 +173,9 @@ def summary(judgement: Judgement) -> dict[str, Any]:
         "audit": evidence.audit and dataclasses.asdict(evidence.audit),
         "looks": [{**dataclasses.asdict(look), "digest": entry_digest(look)} for look in judgement.looks],
         "repeated": judgement.repeated,
+        "patch": patch(evidence, judgement.decision, evidence.audit.rows if evidence.audit else 0)
+        if judgement.decision.verdict == "hold"
+        else None,
     }
 
 

@@ -47,7 +47,8 @@ def write_report(
         "candidate": params.promote.arm,
         "model_version": version,
         "decision": dataclasses.asdict(decision),
-        "judgement": {key: value for key, value in judgement.items() if key != "decision"},
+        "judgement": {key: value for key, value in judgement.items() if key not in ("decision", "patch")},
+        "patch": _patch(judgement.get("patch")),
         "route": {**dataclasses.asdict(route), "answers": route.answers},
         "arms": arms,
         "retention": {m: _ratio(student[m]["value"], teacher[m]["value"]) for m in ("exact_match", "f1")},
@@ -88,6 +89,17 @@ def _governance() -> dict[str, Any]:
         "sample": [dataclasses.asdict(d) for d in dropped[:40]],
         "licences": read_json(LOCK)["licence"],
     }
+
+
+def _patch(plan: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The plan of a hold with the user's own ids, also as a file of its own for whoever carries it out."""
+    if plan is None:
+        (REPORT / "patch.json").unlink(missing_ok=True)
+        return None
+    ids = {p.id: p.source_id for p in read_records(ARTIFACTS / "prompts" / "heldout.parquet", Prompt)}
+    named = {key: [{"source_id": ids[row["prompt_id"]], **row} for row in plan[key]] for key in ("lost", "relabel")}
+    write_json(REPORT / "patch.json", {**plan, **named})
+    return {**plan, **named}
 
 
 def _examples(params: Params) -> list[dict[str, Any]]:

@@ -44,7 +44,7 @@ def render(report: dict[str, Any]) -> str:
     arms: dict[str, Any] = report.get("arms") or {}
     candidate = str(report.get("candidate"))
     environment = Environment(autoescape=True, undefined=ChainableUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update({f.__name__: f for f in (number, percent, words, moment, duration, differing, limits)})
+    environment.filters.update({f.__name__: f for f in (number, percent, words, moment, duration, differing, limits, gate_title)})
     template = environment.from_string(files("redistill").joinpath("report.html.j2").read_text(encoding="utf-8"))
     governance = report.get("governance") or {}
     return template.render(

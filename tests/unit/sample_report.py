@@ -42,6 +42,13 @@ def sample_tree() -> dict[str, Any]:
             {"number": n, "at": f"2026-11-2{n}T03:14:05+00:00", "by": "ops", "level": 0.005, "spent": 0.005, "verdict": "hold"} for n in (1, 2)]},
         "route": {"pin": "none", "mode": "teacher", "model_version": None, "changed_at": "2026-11-22T03:14:05+00:00", "answers": "teacher",
                   "reason": "no student has earned its place: student 67.9 % exact match against the teacher's 71.6 %"},
+        "patch": {
+            "because": ["non_inferior_to_teacher"],
+            "heldout_rows": [{"gate": "non_inferior_to_teacher", "more_rows": 5083}],
+            "prompts": [{"slice": "phone", "label": "dispute", "lost": 9, "ask_for": 61}, {"slice": "app", "label": "fraud", "lost": 4, "ask_for": 27}],
+            "lost": [],
+            "relabel": [{"source_id": "held-0042", "prompt_id": "ab", "slice": "app", "label": "fraud; urgent", "student": "fraud", "teacher": "fraud"}],
+        },
         "arms": {who: report_to_json(_arm(who)) for who in _ARMS},
         "retention": {"exact_match": 0.679 / 0.716, "f1": 0.884 / 0.902},
         "governance": _governance(),
