@@ -29,11 +29,11 @@ from redistill.evaluation import (
     weights_model,
 )
 from redistill.progress import Progress
-from redistill.prompting import render, template_digest
+from redistill.prompting import encode, render, template_digest
 from redistill.records import ENDPOINT, Cost, Outcome, Prompt, canonical_digest
 from tasks.edge import ARTIFACTS, STATE, run
 
-_MEASURING = ("checkpoints", "evaluation", "grammar", "prompting", "statistics")
+_MEASURING = ("calibration", "checkpoints", "evaluation", "grammar", "prompting", "statistics")
 """Modules of which a change makes what was remembered stale: a mended count must reach the next report."""
 
 HELDOUT = ARTIFACTS / "prompts" / "heldout.parquet"
@@ -82,7 +82,8 @@ def _measure(who: str, checkpoint: Path, digest: str, target: Path, data: DataPa
     progress(1)
     outcomes = run_benchmark(weights_model(model, tokenizer, params), prompts, rendered, data, params)
     progress(2)
-    _write(target, who, outcomes, data, replace_memory(cost, before), digest, template_digest(data, tokenizer), "transformers-bf16", params)
+    cost = replace(replace_memory(cost, before), prompt_tokens_per_request=_mean_tokens(rendered, tokenizer))
+    _write(target, who, outcomes, data, cost, digest, template_digest(data, tokenizer), "transformers-bf16", params)
 
 
 def replace_memory(cost: Cost, before: int) -> Cost:
@@ -95,6 +96,10 @@ def _heldout(data: DataParams, tokenizer: Any) -> tuple[list[Prompt], list[str]]
     if len(prompts) < 2:
         raise DataError(f"{len(prompts)} held-out rows; a benchmark needs at least 2, a decision some hundreds")
     return prompts, [render(p, data, tokenizer) for p in prompts]
+
+
+def _mean_tokens(rendered: Sequence[str], tokenizer: Any) -> float:
+    return sum(len(encode(r, tokenizer)) for r in rendered) / len(rendered)
 
 
 def _linear(target: Path, data: DataParams, params: BenchmarkParams) -> None:
@@ -155,7 +160,9 @@ def _endpoint(target: Path, data: DataParams, teacher: TeacherParams, generate: 
     finally:
         engine.close()
     outcomes = run_benchmark(completion_model(complete), prompts, rendered, data, params)
-    template = template_digest(data, checkpoints.load_tokenizer(ARTIFACTS / "base"))
+    tokenizer = checkpoints.load_tokenizer(ARTIFACTS / "base")
+    cost = replace(cost, prompt_tokens_per_request=_mean_tokens(rendered, tokenizer))
+    template = template_digest(data, tokenizer)
     _write(target, "teacher", outcomes, data, cost, lock.fingerprint.digest, template, ENDPOINT, params)
 
 

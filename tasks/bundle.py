@@ -25,6 +25,7 @@ from tasks.registry import connect
 
 _FILES = (LOCK, Path("sources.lock.json"), Path("dvc.lock"), Path("dvc.yaml"), Path("params.yaml"))
 SIGNATURE = "bundle.sig"
+_DESCRIPTION_CHARS = 5000
 
 
 @task(task_run_name="attach-evidence", cache_policy=NO_CACHE)
@@ -59,6 +60,14 @@ def write(
     }
     for key, value in tags.items():
         client.set_model_version_tag(params.data.name, version, key, value)
+    if report is not None and (card := report / "model-card.md").is_file():
+        client.update_model_version(params.data.name, version, _shortened(card.read_text(encoding="utf-8")))
+
+
+def _shortened(card: str) -> str:
+    """The registry's page shows the card without its metadata block, as far as its column holds."""
+    body = card.split("---\n", 2)[-1].strip()
+    return body if len(body) <= _DESCRIPTION_CHARS else body[: _DESCRIPTION_CHARS - 60] + "\n\n(cut; the whole card is in the evidence)"
 
 
 def answers(params: Params, version: str, judgement: dict[str, Any]) -> bool:

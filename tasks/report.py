@@ -15,9 +15,12 @@ from prefect.cache_policies import NO_CACHE
 
 from redistill.artifacts import read_json, read_records, replacing, tree_digest, write_json
 from redistill.config import Params
+from redistill.evaluation import report_from_json
 from redistill.records import DroppedRow, Outcome, PromotionDecision, Prompt, Route, StageReceipt
+from tasks import moves
+from tasks.economy import economics
 from tasks.edge import ARTIFACTS, LOCK
-from tasks.registry import git_commit
+from tasks.registry import connect, git_commit
 
 REPORT = ARTIFACTS / "report"
 ORDER = ("teacher", "linear", "base", "gold", "sft", "kd")
@@ -35,6 +38,7 @@ def write_report(
     judgement: dict[str, Any],
 ) -> dict[str, Any]:
     """Write ``report.json`` and ``index.html`` and return the former's content."""
+    from redistill.model_card import model_card
     from redistill.report import render
 
     arms = {who: read_json(ARTIFACTS / "benchmark" / who / "report.json") for who in _measured()}
@@ -52,6 +56,8 @@ def write_report(
         "route": {**dataclasses.asdict(route), "answers": route.answers},
         "arms": arms,
         "retention": {m: _ratio(student[m]["value"], teacher[m]["value"]) for m in ("exact_match", "f1")},
+        "economics": economics(params, receipts, {who: report_from_json(tree) for who, tree in arms.items()}),
+        "history": _history(params),
         "governance": _governance(),
         "examples": _examples(params),
         "training": _curves(),
@@ -60,9 +66,15 @@ def write_report(
     }
     tree = dict(json.loads(json.dumps(tree, default=str)))
     write_json(REPORT / "report.json", tree)
-    with replacing(REPORT / "index.html") as temporary:
-        temporary.write_text(render(tree), encoding="utf-8")
+    for name, text in (("index.html", render(tree)), ("model-card.md", model_card(tree, params.governance.purpose))):
+        with replacing(REPORT / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
     return tree
+
+
+def _history(params: Params) -> list[dict[str, Any]]:
+    """What has happened to what is live so far; this cycle's own decision is not among it yet."""
+    return [dataclasses.asdict(event) for event in moves.history(connect(params), params)][-50:]
 
 
 def _measured() -> list[str]:

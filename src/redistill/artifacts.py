@@ -73,6 +73,7 @@ _SCHEMAS: dict[type, pa.Schema] = {
             ("true_positives", pa.int32()),
             ("false_positives", pa.int32()),
             ("false_negatives", pa.int32()),
+            ("confidence", pa.float64()),
         ]
     ),
 }

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from redistill.cli_project import Json, application, show
+from redistill.errors import RegistryError
 
 Version = Annotated[str, typer.Argument(help="A version's number, an alias (champion, challenger, previous, reference), or NAME/VERSION.")]
 Why = Annotated[str, typer.Option("--reason", help="Why; it is recorded, with who and when.")]
@@ -15,7 +16,7 @@ Why = Annotated[str, typer.Option("--reason", help="Why; it is recorded, with wh
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the app."""
-    for command in (gate, promote, reject, rollback, reference, history, heldout):
+    for command in (gate, promote, reject, rollback, reference, history, heldout, lineage, estimate):
         app.command()(command)
 
 
@@ -96,6 +97,53 @@ def heldout(as_json: Json = False) -> None:
         low, high = found["drift_interval"]
         lines.append(
             f"drift      AUC {found['drift_auc']:.2f} ({low:.2f} to {high:.2f}) for telling pool prompts from held-out ones; 0.5 is no drift"
+        )
+    show(found, as_json, lines)
+
+
+def lineage(version: Version, as_json: Json = False) -> None:
+    """Print the chain from a version to the digest of every input, each checked against what is on disk.
+
+    A link that was tampered with or is missing is named, and the exit code is 6.
+    """
+    number, links = application("tasks.chain").chain(_params(), version)
+    broken = [link for link in links if link.state != "ok"]
+    lines, part = [], ""
+    for link in links:
+        if link.part != part:
+            part = link.part
+            lines.append(part)
+        note = f"  ({link.note})" if link.note else ""
+        lines.append(f"  {link.state:<8}{link.digest[:16]:<18}{link.what}{note}")
+    lines.append(f"version {number}: {len(links)} links, {'all verified' if not broken else f'{len(broken)} broken'}")
+    show({"version": number, "links": [dataclasses.asdict(link) for link in links], "broken": len(broken)}, as_json, lines)
+    if broken:
+        first = broken[0]
+        raise RegistryError(
+            f"the chain of version {number} is broken at {first.part}: {first.what} is {first.state}{f' ({first.note})' if first.note else ''}"
+        )
+
+
+def estimate(as_json: Json = False) -> None:
+    """What a cycle from nothing will take, before it runs: teacher tokens, hours, money, disk, and the volume that pays for it."""
+    found = application("tasks.economy").estimate(_params())
+    pays, disk, usd = found["break_even"], found["disk_bytes"], found["usd"]
+    basis = f"{len(found['measured'])} of {len(found['seconds'])} stages as measured here, the others by assumed rates"
+    lines = [
+        f"teacher   {found['rows_to_ask']:,} completions: about {found['teacher_prompt_tokens']:,} prompt and {found['teacher_completion_tokens']:,} completion tokens",
+        f"time      {found['hours']:.2f} hours ({basis})",
+        "money     " + ("unknown: set economics.machine_usd_per_hour" if usd is None else f"{usd:.2f} USD a cycle"),
+        "disk      " + ("unknown" if disk is None else f"{disk / 1e9:.1f} GB"),
+    ]
+    if pays is None:
+        lines.append(f"pays      unknown: {found['why_no_break_even']}")
+    elif pays["requests_per_month"] is None:
+        lines.append("pays      never: a request costs no less with the student than with the teacher; not worth it")
+    else:
+        verdict = "worth it" if pays["worth_it"] else "not worth it"
+        lines.append(
+            f"pays      from {pays['requests_per_month']:,} requests a month; at the {_params().economics.requests_per_month:,} of params.yaml "
+            f"{pays['saving_usd_per_month']:+,.2f} USD a month: {verdict}"
         )
     show(found, as_json, lines)
 

@@ -135,7 +135,10 @@ class LicenceReview:
 
 @frozen
 class GovernanceParams:
+    """``purpose`` is what the student is for, in a sentence or two; it opens the model card."""
+
     licenses: tuple[LicenceReview, ...]
+    purpose: str = "It answers one narrow task in its teacher's stead."
 
 
 @frozen
@@ -277,6 +280,18 @@ class BenchmarkParams:
 
 
 @frozen
+class EconomicsParams:
+    """What things cost here, and how much traffic there is. Without a price nothing is priced: money is never invented.
+
+    ``machine_usd_per_hour`` prices whatever runs on this machine; a teacher behind an endpoint is priced by its tokens, in ``teacher``.
+    """
+
+    machine_usd_per_hour: Annotated[float, Field(gt=0)] | None = None
+    requests_per_month: Positive = 100_000
+    cycles_per_month: Positive = 30
+
+
+@frozen
 class ScheduleParams:
     nightly_cron: str = "0 2 * * *"
     watch_cron: str = "*/30 * * * *"
@@ -296,6 +311,7 @@ class Params:
     finetune: FinetuneParams
     benchmark: BenchmarkParams
     promote: PromoteParams
+    economics: EconomicsParams = Field(default_factory=EconomicsParams)
     schedule: ScheduleParams = Field(default_factory=ScheduleParams)
 
     @model_validator(mode="after")

@@ -11,16 +11,18 @@ import os
 import resource
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from redistill.calibration import calibration
 from redistill.checkpoints import left_padded
 from redistill.config import BenchmarkParams, DataParams
 from redistill.errors import DataError
 from redistill.grammar import RecordGrammar
 from redistill.prompting import STOP
-from redistill.records import Cost, EvalReport, Outcome, Prompt
+from redistill.records import Calibration, Cost, EvalReport, Outcome, Prompt
 from redistill.statistics import bootstrap_f1, share
 
 TASK = "redistill_heldout"
@@ -37,7 +39,7 @@ def items_of(grammar: RecordGrammar | None, line: str) -> Items | None:
         return None
 
 
-def outcome_of(sample: dict[str, Any], prompt: Prompt, grammar: RecordGrammar | None) -> Outcome:
+def outcome_of(sample: dict[str, Any], prompt: Prompt, grammar: RecordGrammar | None, confidence: float | None = None) -> Outcome:
     response = str(sample["filtered_resps"][0]).strip()
     target = prompt.label or ""
     wanted = items_of(grammar, target) or frozenset()
@@ -53,6 +55,7 @@ def outcome_of(sample: dict[str, Any], prompt: Prompt, grammar: RecordGrammar | 
         true_positives=len(wanted & given),
         false_positives=len(given - wanted),
         false_negatives=len(wanted - given),
+        confidence=confidence,
     )
 
 
@@ -90,7 +93,8 @@ def run_benchmark(
     samples = sorted(results["samples"][TASK], key=lambda s: s["doc_id"])
     if len(samples) != len(prompts):
         raise DataError(f"lm-eval returned {len(samples)} samples for {len(prompts)} held-out rows")
-    return [outcome_of(s, by_id[s["doc"]["prompt_id"]], data.grammar) for s in samples]
+    sure = getattr(model, "confidence_of", lambda _: None)
+    return [outcome_of(s, by_id[s["doc"]["prompt_id"]], data.grammar, sure(s["doc"]["prompt"])) for s in samples]
 
 
 def completion_model(complete: Callable[[Sequence[str]], Sequence[str]]) -> Any:
@@ -111,10 +115,42 @@ def completion_model(complete: Callable[[Sequence[str]], Sequence[str]]) -> Any:
 
 
 def weights_model(model: Any, tokenizer: Any, params: BenchmarkParams) -> Any:
-    """lm-eval's transformers backend around loaded weights; nothing is added to the prompt's tokens."""
+    """lm-eval's transformers backend around loaded weights; nothing is added to the prompt's tokens.
+
+    It also keeps how sure the model was of each response: the probability of the whole of it, at no further forward pass.
+    """
+    import torch
     from lm_eval.models.huggingface import HFLM
 
-    return HFLM(pretrained=model, tokenizer=tokenizer, batch_size=params.batch_size, device="cpu", add_bos_token=False)
+    class ConfidentModel(HFLM):  # type: ignore[misc]
+        def __init__(self, **kwargs: Any) -> None:
+            super().__init__(**kwargs)
+            self._sure: dict[tuple[int, ...], float] = {}
+
+        def _model_generate(self, context: Any, max_length: int, stop: list[str], **kwargs: Any) -> Any:
+            chosen_TB: list[torch.Tensor] = []
+
+            def listen(_: Any, scores_BV: torch.Tensor) -> torch.Tensor:
+                # Greedy: the token to come is the likeliest one.
+                wide = scores_BV.float()
+                chosen_TB.append(wide.amax(-1) - wide.logsumexp(-1))
+                return scores_BV
+
+            out = super()._model_generate(context, max_length, stop, logits_processor=[listen], **kwargs)
+            made_BT = out[:, context.shape[1] :]
+            ended = made_BT.eq(self.eot_token_id).cumsum(-1)
+            # Up to and with the first end token; what follows it is padding.
+            counts = (ended - made_BT.eq(self.eot_token_id).long()) == 0
+            sums = (torch.stack(chosen_TB, dim=1)[:, : made_BT.shape[1]] * counts).sum(-1).exp()
+            mask = kwargs["attention_mask"].bool()
+            for row, given, sure in zip(context, mask, sums.tolist(), strict=True):
+                self._sure[tuple(row[given].tolist())] = min(1.0, sure)
+            return out
+
+        def confidence_of(self, prompt: str) -> float | None:
+            return self._sure.get(tuple(self.tok_encode(prompt)))
+
+    return ConfidentModel(pretrained=model, tokenizer=tokenizer, batch_size=params.batch_size, device="cpu", add_bos_token=False)
 
 
 def summarise(
@@ -144,7 +180,23 @@ def summarise(
         cost=cost,
         malformed=sum(items_of(grammar, o.response) is None for o in outcomes),
         backend=identities["backend"],
+        calibration=_calibration(outcomes, params),
+        chrf=None if grammar else _chrf(outcomes),
     )
+
+
+def _calibration(outcomes: Sequence[Outcome], params: BenchmarkParams) -> Calibration | None:
+    sure = [o.confidence for o in outcomes if o.confidence is not None]
+    if len(sure) < len(outcomes):
+        return None
+    return calibration(sure, [o.exact for o in outcomes], params.bootstrap, params.seed)
+
+
+def _chrf(outcomes: Sequence[Outcome]) -> float:
+    """chrF of free text against its references, as a share, by lm-eval's own metric."""
+    from lm_eval.api.metrics import chrf
+
+    return float(chrf([(o.target, o.response) for o in outcomes])) / 100
 
 
 def _field_counts(outcome: Outcome, name: str, grammar: RecordGrammar | None) -> tuple[int, int, int]:
@@ -169,14 +221,13 @@ def measure_cost(
     step = max(1, len(rendered) // params.latency_requests)
     chosen = list(rendered[::step][: params.latency_requests])
     complete_one(chosen[0])
-    seconds = []
-    for prompt in chosen:
-        start = time.perf_counter()
-        complete_one(prompt)
-        seconds.append(time.perf_counter() - start)
-    start = time.perf_counter()
-    tokens = batch(rendered[: params.batch_size])
+    seconds = _timed(complete_one, chosen)
+    eights = _timed(batch, [chosen[i : i + 8] for i in range(0, len(chosen) - 7, 8)])
+    energy, start = energy_joules(), time.perf_counter()
+    full = rendered[: params.batch_size]
+    tokens = batch(full)
     elapsed = time.perf_counter() - start
+    used = None if energy is None or (after := energy_joules()) is None or after < energy else after - energy
     return Cost(
         latency_p50_s=float(np.percentile(seconds, 50)),
         latency_p95_s=float(np.percentile(seconds, 95)),
@@ -184,7 +235,32 @@ def measure_cost(
         parameters=size[0],
         disk_bytes=size[1],
         peak_memory_bytes=max(0, peak_memory_bytes() - memory_before),
+        batch8_p50_s=float(np.percentile(eights, 50)) if eights else None,
+        batch8_p95_s=float(np.percentile(eights, 95)) if eights else None,
+        tokens_per_request=tokens / len(full),
+        joules_per_token=used / tokens if used is not None and tokens else None,
     )
+
+
+def _timed(run: Callable[[Any], int], requests: Sequence[Any]) -> list[float]:
+    seconds = []
+    for request in requests:
+        start = time.perf_counter()
+        run(request)
+        seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+def energy_joules() -> float | None:
+    """Energy that this machine's processors have used so far, as Linux reports it (RAPL); None where it does not.
+
+    Source: Linux kernel documentation, Power Capping Framework, ``energy_uj``.
+    """
+    try:
+        zones = [p for p in Path("/sys/class/powercap").glob("intel-rapl:*") if p.name.count(":") == 1]
+        return sum(int((zone / "energy_uj").read_text(encoding="ascii")) for zone in zones) / 1e6 if zones else None
+    except (OSError, ValueError):
+        return None
 
 
 def peak_memory_bytes() -> int:

