@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -16,7 +17,7 @@ Why = Annotated[str, typer.Option("--reason", help="Why; it is recorded, with wh
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the app."""
-    for command in (gate, promote, reject, rollback, reference, history, heldout, lineage, estimate):
+    for command in (gate, promote, reject, rollback, reference, history, heldout, lineage, reproduce, estimate):
         app.command()(command)
 
 
@@ -121,6 +122,37 @@ def lineage(version: Version, as_json: Json = False) -> None:
         first = broken[0]
         raise RegistryError(
             f"the chain of version {number} is broken at {first.part}: {first.what} is {first.state}{f' ({first.note})' if first.note else ''}"
+        )
+
+
+def reproduce(
+    version: Version,
+    allow: Annotated[
+        float, typer.Option("--allow", help="Share of rows whose response may differ: other machines round otherwise.", min=0, max=1)
+    ] = 0.0,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the clean checkout in .redistill/reproduce/.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Build a version again from its signed bundle, in a clean checkout, and compare row by row with what was signed.
+
+    Takes as long as the stages that it was made from; nothing comes from a cache. Exit code 6 where more rows differ than --allow.
+    """
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    found = application("tasks.reproduce").reproduce(_params(), version, say, keep=keep)
+    differ = found["rows"] - found["same_response"]
+    lines = [
+        f"version {found['version']} built again from commit {found['commit'][:12]} in {found['seconds']:.0f} s",
+        f"weights   {'identical' if found['weights_identical'] else 'differ'}",
+        f"responses {found['same_response']} of {found['rows']} identical; {found['only_signed_right']} rows right only as signed, "
+        f"{found['only_rebuilt_right']} only as rebuilt",
+    ]
+    show({**found, "reproduced": differ <= allow * found["rows"]}, as_json, lines)
+    if differ > allow * found["rows"]:
+        raise RegistryError(
+            f"{differ} of {found['rows']} responses differ, more than --allow {allow:g}: version {found['version']} was not reproduced"
         )
 
 
