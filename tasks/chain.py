@@ -14,6 +14,7 @@ from redistill.artifacts import file_digest, read_json, tree_digest
 from redistill.config import Params, load_params
 from redistill.errors import RedistillError
 from tasks import bundle
+from tasks.edge import LOCKED_FROM
 from tasks.registry import connect, resolved
 
 State = Literal["ok", "missing", "changed"]
@@ -79,7 +80,7 @@ def _made_from(client: Any, params: Params, version: str, evidence: Path) -> lis
     report = read_json(evidence / "report" / "report.json")
     commit = report["lineage"]["git_commit"]
     made: set[str] = set()
-    for stage in reversed(dvc_lock.ancestors(stages, f"finetune@{arm}")):
+    for stage in reversed(dvc_lock.ancestors(stages, f"finetune@{arm}", LOCKED_FROM)):
         links += [_data(stage.name, out) for out in stage.outs if not out.path.endswith((".json", ".jsonl"))]
         for dep in stage.deps:
             if dep.path.endswith(".py") and dep.path not in made:

@@ -21,6 +21,8 @@ from tasks.warm import die_with_parent
 ARTIFACTS = Path("artifacts")
 STATE = Path(".redistill")
 LOCK = Path("teacher.lock.json")
+LOCKED_FROM = {LOCK.name: "tune_teacher"}
+"""The stage whose output a lock locks: an edge that stands in no dvc.yaml, since a lock is written between two stages."""
 
 SECTIONS: dict[type, str] = {
     config.DataParams: "data",

@@ -12,14 +12,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from redistill import dvc_lock
+from redistill import checkpoints, dvc_lock
 from redistill.artifacts import file_digest, read_json, read_records, tree_digest
 from redistill.config import Params, load_params
 from redistill.environment import child_environment
 from redistill.errors import DataError, RegistryError, StageError
 from redistill.records import Outcome
 from tasks import bundle
-from tasks.edge import LOCK, STATE
+from tasks.edge import LOCK, LOCKED_FROM, STATE
 from tasks.registry import connect, resolved
 
 _FROM_BUNDLE = ("params.yaml", "dvc.yaml", LOCK.name, "sources.lock.json")
@@ -43,16 +43,24 @@ def reproduce(params: Params, wanted: str, say: Callable[[str], None], *, keep: 
     then = load_params(evidence / "params.yaml")
     arm = then.promote.arm
     commit = read_json(evidence / "report" / "report.json")["lineage"]["git_commit"]
-    stages = [s.name for s in dvc_lock.ancestors(dvc_lock.read(evidence / "dvc.lock"), f"benchmark@{arm}")]
+    stages = [s.name for s in dvc_lock.ancestors(dvc_lock.read(evidence / "dvc.lock"), f"benchmark@{arm}", LOCKED_FROM)]
     with _checkout(commit, STATE / "reproduce" / version, keep) as project:
         for name in _FROM_BUNDLE:
             shutil.copy(evidence / name, project / name)
         _bring_inputs(then, read_json(evidence / "sources.lock.json"), project)
         _dvc(project, "init", "--no-scm", "-f", "-q")
+        wanted_teacher = read_json(project / LOCK)["current"]["digest"]
         started = time.monotonic()
         for number, stage in enumerate(stages, 1):
             say(f"{number} of {len(stages)}: {stage} ({time.monotonic() - started:.0f} s so far)")
             _dvc(project, "repro", "--single-item", "--force", "--no-run-cache", stage)
+            if (
+                stage == "tune_teacher"
+                and (rebuilt := checkpoints.fingerprint(project / "artifacts" / "teacher", then.teacher.model).digest) != wanted_teacher
+            ):
+                say(
+                    f"the teacher came out as {rebuilt[:16]}, not as {wanted_teacher[:16]}: its training rounds otherwise here, so the rest will differ"
+                )
         found = compared(evidence / "benchmark" / arm, project / "artifacts" / "benchmark" / arm)
         weights = client.get_model_version(params.data.name, version).tags["redistill.model_digest"]
         return {

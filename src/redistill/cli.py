@@ -107,7 +107,7 @@ def status(as_json: Json = False) -> None:
     route = read_route(FLAGS)
     last = registry.last_completed(params)
     there = registry.registered_model(client, params.data.name).aliases
-    aliases = {a: there.get(a) for a in lineage.ALIASES}
+    aliases = {a: str(there[a]) if a in there else None for a in lineage.ALIASES}
     found = {
         "model": params.data.name,
         **aliases,

@@ -29,6 +29,8 @@ class LockedStage:
     name: str
     deps: tuple[Tracked, ...]
     outs: tuple[Tracked, ...]
+    params: tuple[str, ...]
+    """Files that it reads keys of; ``params.yaml`` and the locks."""
 
 
 def read(path: Path) -> dict[str, LockedStage]:
@@ -40,15 +42,21 @@ def read(path: Path) -> dict[str, LockedStage]:
     try:
         stages: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))["stages"]
         return {
-            name: LockedStage(name, *(tuple(Tracked(x["path"], x["md5"]) for x in body.get(part, ())) for part in ("deps", "outs")))
+            name: LockedStage(name, _tracked(body, "deps"), _tracked(body, "outs"), tuple(body.get("params", ())))
             for name, body in stages.items()
         }
     except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
         raise DataError(f"{path} is no dvc.lock ({type(error).__name__}: {error})") from None
 
 
-def ancestors(stages: dict[str, LockedStage], last: str) -> list[LockedStage]:
+def _tracked(body: dict[str, Any], part: str) -> tuple[Tracked, ...]:
+    return tuple(Tracked(x["path"], x["md5"]) for x in body.get(part, ()))
+
+
+def ancestors(stages: dict[str, LockedStage], last: str, locked_from: dict[str, str] | None = None) -> list[LockedStage]:
     """The stages that ``last`` was made from, and itself, first things first.
+
+    ``locked_from`` names, for a lock file that stages read as params, the stage whose output it locks: DVC does not know of that edge.
 
     Raises:
         DataError: ``last`` is not among them.
@@ -63,6 +71,10 @@ def ancestors(stages: dict[str, LockedStage], last: str) -> list[LockedStage]:
             maker = made_by.get(dep.path) or next((s for path, s in made_by.items() if dep.path.startswith(path + "/")), None)
             if maker is not None and maker not in ordered:
                 visit(maker)
+        for file in stage.params:
+            locked = stages.get((locked_from or {}).get(file, ""))
+            if locked is not None and locked not in ordered:
+                visit(locked)
         if stage not in ordered:
             ordered.append(stage)
 
@@ -78,8 +90,7 @@ def md5_of(path: Path) -> str | None:
     if not path.is_dir():
         return None
     files = sorted((p.relative_to(path).as_posix(), p) for p in path.rglob("*") if p.is_file())
-    # Sorted by the parts of the path, as DVC does.
-    listed = [{"md5": md5_of(p), "relpath": name} for name, p in sorted(files, key=lambda pair: tuple(pair[0].split("/")))]
+    listed = [{"md5": md5_of(p), "relpath": name} for name, p in files]
     return hashlib.md5(json.dumps(listed, sort_keys=True).encode()).hexdigest() + ".dir"  # noqa: S324 - DVC's choice
 
 

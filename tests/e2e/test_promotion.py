@@ -36,7 +36,7 @@ def git(project: Path, *arguments: str) -> None:
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = make_tiny_project(tmp_path_factory.mktemp("life"), **LENIENT)
-    (made / ".gitignore").write_text("artifacts/\n.redistill/\n.dvc/\nteacher/\n__pycache__/\n", encoding="utf-8")
+    (made / ".gitignore").write_text("/artifacts/\n/.redistill/\n/.dvc/\n/teacher/\n__pycache__/\n", encoding="utf-8")
     git(made, "init", "-q")
     git(made, "add", "-A")
     git(made, "commit", "-qm", "project")
@@ -124,7 +124,9 @@ def test_any_version_can_be_judged_again(first: dict[str, Any], ask: Any) -> Non
 def test_the_chain_is_whole_until_somebody_touches_it(first: dict[str, Any], ask: Any, project: Path) -> None:
     whole = ask("lineage", "champion", "--json").result
     assert whole["broken"] == 0 and len(whole["links"]) > 40
-    assert {"version", "finetune@kd", "generate", "prepare", "sources", "models", "licences"} <= {x["part"] for x in whole["links"]}
+    assert {"version", "finetune@kd", "tune_teacher", "generate", "prepare", "sources", "models", "licences"} <= {
+        x["part"] for x in whole["links"]
+    }
     terms = project / "terms.md"
     good = terms.read_text(encoding="utf-8")
     terms.write_text(good + "and nothing else\n", encoding="utf-8")
