@@ -34,7 +34,7 @@ def decide(evidence: Evidence, params: PromoteParams, level: float, looks: Gate 
         judged, said = _judge(own, evidence, params, level)
         gates += judged
         notes += said
-    suffices = _linear_gate(evidence, params, level) if level > 0 else None
+    suffices = _linear_gate(evidence, params) if level > 0 else None
     open_gates = [gate for gate in gates if not gate.passed]
     reasons = [gate.sentence for gate in open_gates or gates] + notes
     if suffices is not None and suffices.passed:
@@ -80,9 +80,12 @@ def _judge(own: GateParams, evidence: Evidence, params: PromoteParams, level: fl
     return audited(evidence), []
 
 
-def _linear_gate(evidence: Evidence, params: PromoteParams, level: float) -> Gate | None:
-    """The teacher's gate for the linear arm; it has no inference backend, so that is the one thing not compared."""
+def _linear_gate(evidence: Evidence, params: PromoteParams) -> Gate | None:
+    """The teacher's gate for the linear arm; it has no inference backend, so that is the one thing not compared.
+
+    At the whole of alpha: it is advice, and promotes nobody.
+    """
     if evidence.linear is None:
         return None
-    margin = params.teacher_gate.margin
+    margin, level = params.teacher_gate.margin, params.alpha_per_heldout
     return non_inferior("linear model", evidence.linear, "teacher", evidence.teacher, margin, level, params.power, same_backend=False)

@@ -69,6 +69,7 @@ def test_banking77_by_params_alone(tmp_path: Path, redistill: Command) -> None:
         "record": {"labels": labels},
         "prompt_template": "{text}\n=>",
     }
+    tree["promote"]["critical_labels"] = {}
     tree["intake"]["near_duplicate"] = 0.9
     tree["finetune"]["common"]["tokens"] = 40_000
     tree["tune_teacher"]["epochs"] = 2
