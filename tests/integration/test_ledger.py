@@ -1,0 +1,75 @@
+"""The ledger of looks on a real registry: spent once a question, used up, and noticed when somebody forgets a look."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from redistill import lineage
+from redistill.errors import RegistryError
+from tasks import judging, ledger, moves, promoting
+from tests.integration.conftest import Registry
+
+Make = Callable[..., Registry]
+
+
+def judge(registry: Registry) -> judging.Judgement:
+    return judging.judge(registry.client, registry.params, judging.evidence_of_arm(registry.client, registry.params))
+
+
+def looks(registry: Registry) -> int:
+    judgement = judge(registry)
+    return len(ledger.read(registry.client, registry.params, judgement.evidence.student[0].heldout_digest))
+
+
+def test_a_question_is_asked_once_and_a_used_up_set_no_more(make_registry: Make) -> None:
+    registry = make_registry(looks_per_heldout=2)
+    registry.version(60, seed=1)
+    first = judge(registry)
+    assert first.repeated and first.decision.verdict == "hold" and len(first.looks) == 1
+    assert looks(registry) == 1, "asked three times by now, but one question"
+    registry.version(60, seed=2)
+    registry.version(122, seed=3)
+    used_up = judge(registry)
+    assert used_up.decision.verdict == "hold" and used_up.decision.gates[0].name == "looks"
+    assert "has been asked 2 times" in used_up.decision.reasons[0] and "refresh the held-out set" in used_up.decision.reasons[0]
+    assert all(g.p_value is None for g in used_up.decision.gates) and looks(registry) == 2
+    stricter = replace(registry.params.promote, gates=registry.params.promote.gates[:2])
+    registry.params = replace(registry.params, promote=stricter)
+    assert judge(registry).decision.verdict == "hold", "other gates are another question, and there is nothing left for it"
+
+
+def test_a_champion_is_judged_again_without_a_look(make_registry: Make) -> None:
+    registry = make_registry(looks_per_heldout=3)
+    promoting.promote(registry.params, registry.version(122, seed=1), "passed")
+    again = judge(registry)
+    assert again.evidence.is_champion and again.decision.verdict == "promote" and looks(registry) == 1
+    assert again.decision.level == registry.params.promote.alpha_per_heldout
+
+
+def test_a_forgotten_look_stops_every_decision(make_registry: Make) -> None:
+    registry = make_registry()
+    for seed in (1, 2, 3):
+        registry.version(60, seed=seed)
+    experiment = registry.client.get_experiment_by_name(lineage.looks_experiment(registry.params.data.name))
+    runs = registry.client.search_runs([experiment.experiment_id], order_by=["attributes.start_time ASC"])
+    registry.client.delete_run(runs[1].info.run_id)
+    with pytest.raises(RegistryError, match="was altered"):
+        judge(registry)
+    registry.client.restore_run(runs[1].info.run_id)
+    assert looks(registry) == 3
+    registry.client.delete_run(runs[2].info.run_id)
+    with pytest.raises(RegistryError, match="last announced entry is changed or gone"):
+        judge(registry)
+
+
+def test_the_level_of_a_question_stays_when_the_plan_changes(make_registry: Make) -> None:
+    registry = make_registry(looks_per_heldout=5)
+    registry.version(60, seed=1)
+    before = judge(registry).decision.level
+    registry.params = replace(registry.params, promote=replace(registry.params.promote, looks_per_heldout=1))
+    after = judge(registry)
+    assert after.repeated and after.decision.level == before == pytest.approx(0.01)
+    assert moves.live(registry.client, registry.params).champion is None
