@@ -58,6 +58,7 @@ def write_report(
         "retention": {m: _ratio(student[m]["value"], teacher[m]["value"]) for m in ("exact_match", "f1")},
         "economics": economics(params, receipts, {who: report_from_json(tree) for who, tree in arms.items()}),
         "history": _history(params),
+        "agreement": _agreement(params),
         "governance": _governance(),
         "examples": _examples(params),
         "training": _curves(),
@@ -112,6 +113,15 @@ def _patch(plan: dict[str, Any] | None) -> dict[str, Any] | None:
     named = {key: [{"source_id": ids[row["prompt_id"]], **row} for row in plan[key]] for key in ("lost", "relabel")}
     write_json(REPORT / "patch.json", {**plan, **named})
     return {**plan, **named}
+
+
+def _agreement(params: Params) -> float:
+    """The share of held-out rows on which student and teacher give the same response, right or wrong."""
+    teacher, student = (
+        {o.doc_hash: o.response for o in read_records(ARTIFACTS / "benchmark" / who / "outcomes.parquet", Outcome)}
+        for who in ("teacher", params.promote.arm)
+    )
+    return sum(teacher[key] == said for key, said in student.items()) / len(student)
 
 
 def _examples(params: Params) -> list[dict[str, Any]]:

@@ -26,7 +26,7 @@ def sentences(count: int = 60) -> list[str]:
     return [f"{row['text']}\n=> {row['label']}" for row in rows]
 
 
-def make_tiny_model(path: str | os.PathLike[str], *, layers: int = 4, seed: int = 0, vocabulary: int = 400) -> Path:
+def make_tiny_model(path: str | os.PathLike[str], *, layers: int = 4, seed: int = 0, vocabulary: int = 400, hidden: int = 32) -> Path:
     """Write a random-weight Llama with a byte-level BPE tokenizer to ``path``, in hub layout with safetensors.
 
     Weights are drawn wider than usual, so that predictions differ from token to token. The tokenizer does not depend on ``layers`` or ``seed``, so two tiny models with one ``vocabulary`` may share soft targets.
@@ -42,8 +42,8 @@ def make_tiny_model(path: str | os.PathLike[str], *, layers: int = 4, seed: int 
     model = LlamaForCausalLM(
         LlamaConfig(
             vocab_size=len(tokenizer),
-            hidden_size=32,
-            intermediate_size=64,
+            hidden_size=hidden,
+            intermediate_size=2 * hidden,
             num_hidden_layers=layers,
             num_attention_heads=4,
             num_key_value_heads=2,

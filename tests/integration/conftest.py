@@ -25,7 +25,7 @@ class Registry:
     params: Any
     client: Any
 
-    def version(self, right: int, seed: int, *, cycle: str = "cycle", started_by: str = "nightly") -> str:
+    def version(self, right: int, seed: int, *, cycle: str = "cycle", started_by: str = "nightly", hidden: int = 32) -> str:
         """Register, judge and sign a student with ``right`` of 200 rows right, as a cycle does at its end; teacher: 120."""
         from redistill import lineage
         from redistill.artifacts import file_digest, write_json, write_records
@@ -36,7 +36,7 @@ class Registry:
         from tasks.benchmark import HELDOUT, memo_directory
         from tests.tiny import make_tiny_model
 
-        make_tiny_model(Path("artifacts/students/kd"), layers=2, seed=seed)
+        make_tiny_model(Path("artifacts/students/kd"), layers=2, seed=seed, hidden=hidden)
         prompts = Path("artifacts/prompts")
         if not HELDOUT.is_file():
             for split in ("train", "pool", "heldout"):

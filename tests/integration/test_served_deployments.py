@@ -1,4 +1,4 @@
-"""`redistill watch` against a real Prefect server: both deployments stand there with their crons, one run of each at a time."""
+"""`redistill watch` against a real Prefect server: cycle, watcher and a person's form stand there, one run of each at a time."""
 
 from __future__ import annotations
 
@@ -40,10 +40,17 @@ def test_nightly_and_watcher_are_served(tmp_path: Path, server: dict[str, str]) 
     )
     try:
         url = f"{server['PREFECT_API_URL']}/deployments/filter"
-        found = until(url, "POST", {}, lambda r: r.status_code == 200 and len(r.json()) == 2).json()
+        found = until(url, "POST", {}, lambda r: r.status_code == 200 and len(r.json()) == 3).json()
     finally:
         stop(serving)
-    crons = {d["name"]: d["schedules"][0]["schedule"]["cron"] for d in found}
+    crons = {d["name"]: d["schedules"][0]["schedule"]["cron"] for d in found if d["schedules"]}
     assert crons == {"nightly": "17 3 * * *", "watch": "*/30 * * * *"}
-    assert {d["entrypoint"].split(":")[0] for d in found} == {"flows/distill_student.py", "flows/watch_teacher.py"}
+    assert {d["entrypoint"].split(":")[0] for d in found} == {
+        "flows/distill_student.py",
+        "flows/promote_student.py",
+        "flows/watch_teacher.py",
+    }
     assert all(d["concurrency_limit"] == 1 or d["global_concurrency_limit"] for d in found)
+    form = next(d for d in found if d["name"] == "by-hand")["parameter_openapi_schema"]["properties"]
+    assert form["answer"]["enum"] == ["approve", "reject", "rollback"] and form["version"]["default"] == "challenger"
+    assert "recorded with who and when" in form["reason"]["description"]

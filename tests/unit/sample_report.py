@@ -61,6 +61,7 @@ def sample_tree() -> dict[str, Any]:
             {"id": "b", "kind": "hold", "version": "6", "at": "2026-11-21T03:14:07.120000+00:00", "by": "nightly", "reason": "student 60.1 % exact match",
              "champion": "5", "previous": "4", "route": "student"},
         ],
+        "agreement": 0.741,
         "retention": {"exact_match": 0.679 / 0.716, "f1": 0.884 / 0.902},
         "governance": _governance(),
         "examples": _examples(),
