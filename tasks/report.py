@@ -121,7 +121,7 @@ def _agreement(params: Params) -> float:
         {o.doc_hash: o.response for o in read_records(ARTIFACTS / "benchmark" / who / "outcomes.parquet", Outcome)}
         for who in ("teacher", params.promote.arm)
     )
-    return sum(teacher[key] == said for key, said in student.items()) / len(student)
+    return float(sum(teacher[key] == said for key, said in student.items()) / len(student))
 
 
 def _examples(params: Params) -> list[dict[str, Any]]:
