@@ -60,7 +60,7 @@ def cycle(params: Params, reason: str, telling: Telling, warm: Warm) -> dict[str
         stages(TEACHER)
         live = champion.retest_champion(params)
         if live is not None and not live.holds:
-            route.distrust(live)
+            route.distrust(params, live)
         stages((*DATA, *after_data(params)))
         registry.log_training(params, run_id)
         version = registry.register(params, run_id, name, fingerprint)
@@ -76,7 +76,7 @@ def cycle(params: Params, reason: str, telling: Telling, warm: Warm) -> dict[str
         if passed and not waits:
             final = promoting.promote_task(params, version, f"passed all {len(decision.gates)} gates").route
         else:
-            final = route.set_route(planned)
+            final = route.set_route(params, planned, live)
             promoting.hold(params, version, "waits for approval" if waits else decision.reasons[0], final)
         status = "completed"
     finally:

@@ -18,8 +18,9 @@ from tasks.registry import connect
 
 @dataclass(frozen=True, slots=True)
 class ChampionCheck:
-    """What the re-test found, in one sentence."""
+    """What the re-test found, in one sentence. ``found`` is the alias as it stood then; None where it was taken away from outside."""
 
+    found: str | None
     version: str
     holds: bool
     sentence: str
@@ -34,15 +35,15 @@ def retest_champion(params: Params) -> ChampionCheck | None:
     outside = moves.moved_outside(client, params)
     version = moves.live(client, params).champion
     if outside is not None:
-        return ChampionCheck(version or "none", False, outside)
+        return ChampionCheck(version, version or "none", False, outside)
     if version is None:
         return None
     try:
         measured = measured_version(client, params, version)
     except RedistillError as error:
-        return ChampionCheck(version, False, f"champion {error}")
+        return ChampionCheck(version, version, False, f"champion {error}")
     gate = holds(evaluated(measured), evaluated(ARTIFACTS / "benchmark" / "teacher"), params.promote)
-    return ChampionCheck(version, gate.passed, gate.sentence)
+    return ChampionCheck(version, version, gate.passed, gate.sentence)
 
 
 @task(task_run_name="decide", cache_policy=NO_CACHE)

@@ -17,7 +17,7 @@ import socket
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from redistill import lineage
@@ -128,6 +128,22 @@ def move(client: Any, params: Params, kind: Kind, version: str, reason: str, bef
             ) from error
         client.delete_registered_model_tag(name, lineage.TAG_MOVE)
         return event
+
+
+def settle(client: Any, params: Params, champion: str | None, wanted: Route) -> Route:
+    """Set the system's part of the route, for who found ``champion`` live; where that has moved meanwhile, its mover's route stands.
+
+    An operator's pin is kept, whenever it was set.
+    """
+    with _alone():
+        _mend(client, params)
+        now = live(client, params)
+        if now.champion != champion:
+            return now.route
+        route = replace(wanted, pin=now.route.pin)
+        if route != now.route:
+            write_route(FLAGS, route)
+        return route
 
 
 def mend(client: Any, params: Params) -> str | None:

@@ -15,6 +15,7 @@ from redistill.errors import ConfigError, RegistryError
 from redistill.records import Route
 from redistill.routing import with_mode
 from tasks import bundle, moves
+from tasks.edge import ARTIFACTS
 from tasks.registry import connect, resolved
 
 
@@ -65,7 +66,25 @@ def approve(params: Params, wanted: str, reason: str) -> moves.Live:
             raise ConfigError(
                 f"{starter} started the cycle of version {version} and cannot approve it too (promote.two_people); ask a colleague to"
             )
+    _still_true(client, params, version)
     return promote(params, version, reason)
+
+
+def _still_true(client: Any, params: Params, version: str) -> None:
+    """What a version was judged on must be what stands here today: a teacher or held-out set that has moved since asks anew."""
+    judged = read_json(bundle.verified(client, params, version) / "judgement.json")
+    today = ARTIFACTS / "benchmark" / "teacher" / "report.json"
+    if not today.is_file():
+        return
+    teacher = read_json(today)
+    for what, then, now in (
+        ("teacher", judged["models"].get("teacher"), teacher["model_digest"]),
+        ("held-out set", judged["heldout"], teacher["heldout_digest"]),
+    ):
+        if then != now:
+            raise RegistryError(
+                f"version {version} was judged with another {what} ({str(then)[:12]}, today's is {now[:12]}); judge it again: redistill gate {version}"
+            )
 
 
 def reject(params: Params, wanted: str, reason: str) -> str:

@@ -5,18 +5,19 @@ from __future__ import annotations
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from redistill.config import Params
 from redistill.records import PromotionDecision, Route
-from redistill.routing import read_route, with_mode, write_route
+from redistill.routing import read_route, with_mode
 from tasks.champion import ChampionCheck
-from tasks.moves import FLAGS
+from tasks.moves import FLAGS, settle
+from tasks.registry import connect
 
 
 @task(task_run_name="route-to-teacher", cache_policy=NO_CACHE)
-def distrust(check: ChampionCheck) -> Route:
+def distrust(params: Params, check: ChampionCheck) -> Route:
     """Send traffic to the teacher at once: the live student no longer holds."""
     route = with_mode(read_route(FLAGS), "teacher", None, f"champion version {check.version} no longer holds: {check.sentence}")
-    write_route(FLAGS, route)
-    return route
+    return settle(connect(params), params, check.found, route)
 
 
 def planned(decision: PromotionDecision, version: str, champion: ChampionCheck | None, *, waits: bool = False) -> Route:
@@ -39,14 +40,6 @@ def planned(decision: PromotionDecision, version: str, champion: ChampionCheck |
 
 
 @task(task_run_name="set-route", cache_policy=NO_CACHE)
-def set_route(route: Route) -> Route:
-    """Write the planned route, but keep a pin that an operator has set meanwhile."""
-    now = read_route(FLAGS)
-    route = with_pin_of(route, now)
-    if route != now:
-        write_route(FLAGS, route)
-    return route
-
-
-def with_pin_of(route: Route, now: Route) -> Route:
-    return Route(now.pin, route.mode, route.model_version, route.reason, route.changed_at)
+def set_route(params: Params, route: Route, champion: ChampionCheck | None) -> Route:
+    """Write the planned route, unless a person has moved the champion since the cycle looked at it."""
+    return settle(connect(params), params, None if champion is None else champion.found, route)

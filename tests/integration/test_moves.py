@@ -133,6 +133,31 @@ def test_a_touched_bundle_is_never_promoted(make_registry: Make, damage: Callabl
     assert standing(registry)[0] is None and kinds(registry) == []
 
 
+def test_a_person_cannot_approve_what_was_judged_with_another_teacher(make_registry: Make) -> None:
+    registry = make_registry(approval="person")
+    version = registry.version(122, seed=1)
+    file = Path("artifacts/benchmark/teacher/report.json")
+    file.write_text(file.read_text(encoding="utf-8").replace('"model_digest": "teacher"', '"model_digest": "teacher-2"'), encoding="utf-8")
+    with pytest.raises(RegistryError, match=r"version 1 was judged with another teacher .* redistill gate 1"):
+        promoting.approve(registry.params, version, "looks fine")
+    assert standing(registry)[0] is None
+
+
+def test_a_cycle_does_not_undo_what_a_person_moved_meanwhile(make_registry: Make) -> None:
+    registry = make_registry()
+    params = registry.params
+    promoting.promote(params, registry.version(122, seed=1), "first")
+    found = moves.live(registry.client, params)
+    promoting.promote(params, registry.version(124, seed=2), "by a person, while the cycle trained")
+    planned = with_mode(found.route, "student", "1", "champion version 1 holds; the challenger did not pass")
+    assert moves.settle(registry.client, params, "1", planned).model_version == "2"
+    assert standing(registry) == ("2", "1", "1", "student", "2")
+    pinned = with_pin(read_route(moves.FLAGS), "teacher", "incident")
+    write_route(moves.FLAGS, pinned)
+    told = moves.settle(registry.client, params, "2", with_mode(found.route, "teacher", None, "no longer holds"))
+    assert (told.pin, told.mode, read_route(moves.FLAGS)) == ("teacher", "teacher", told)
+
+
 def test_swapped_weights_are_never_promoted(make_registry: Make) -> None:
     registry = make_registry()
     version = registry.version(122, seed=1)
