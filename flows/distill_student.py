@@ -67,17 +67,17 @@ def cycle(params: Params, reason: str, telling: Telling, warm: Warm) -> dict[str
         judgement = champion.decide_promotion(params)
         decision = judgement.decision
         passed = decision.verdict == "promote"
-        waits = passed and params.promote.approval == "person" and not judgement.evidence.is_champion
-        planned = route.planned(decision, version, live, waits=waits)
+        barred = promoting.barred(params, version, passed)
+        planned = route.planned(decision, version, live, barred)
         judged = judging.summary(judgement)
         report.write_report(params, name, version, decision, planned, receipts, judged)
         if not bundle.answers(params, version, judged):
             bundle.attach(params, run_id, version, judged)
-        if passed and not waits:
+        if passed and barred is None:
             final = promoting.promote_task(params, version, f"passed all {len(decision.gates)} gates").route
         else:
             final = route.set_route(params, planned, live)
-            promoting.hold(params, version, "waits for approval" if waits else decision.reasons[0], final)
+            promoting.hold(params, version, barred or decision.reasons[0], final)
         status = "completed"
     finally:
         registry.close_run(params, run_id, receipts, raw, status)
@@ -86,7 +86,7 @@ def cycle(params: Params, reason: str, telling: Telling, warm: Warm) -> dict[str
         "stages": {r.stage: r.outcome for r in receipts},
         "verdict": decision.verdict,
         "reasons": list(decision.reasons),
-        "waits_for_approval": waits,
+        "barred": barred,
         "model_version": version,
         "route": final.answers,
     }

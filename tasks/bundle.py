@@ -51,7 +51,7 @@ def write(
         for who, folder in benchmarks.items():
             shutil.copytree(folder, evidence / "benchmark" / who)
         write_json(evidence / "judgement.json", judgement)
-        _signed(client, params, mlflow_run_id, version, evidence)
+        _signed(client, params, mlflow_run_id, version, evidence, trained=report is not None)
     decision = judgement["decision"]
     tags = {
         lineage.TAG_VERDICT: decision["verdict"],
@@ -71,25 +71,35 @@ def _shortened(card: str) -> str:
 
 
 def answers(params: Params, version: str, judgement: dict[str, Any]) -> bool:
-    """Whether the version's bundle is about this very question already: a bundle is written once, and a champion keeps its own."""
+    """Whether the version's newest bundle says this very thing already; a champion keeps the one that it was promoted with."""
     tags = connect(params).get_model_version(params.data.name, version).tags
-    return lineage.TAG_EVIDENCE in tags and (judgement["is_champion"] or tags.get(lineage.TAG_QUESTION) == judgement["question"])
+    said = (tags.get(lineage.TAG_QUESTION), tags.get(lineage.TAG_VERDICT))
+    return lineage.TAG_EVIDENCE in tags and (judgement["is_champion"] or said == (judgement["question"], judgement["decision"]["verdict"]))
 
 
-def _signed(client: Any, params: Params, mlflow_run_id: str, version: str, evidence: Path) -> None:
-    """Sign evidence and weights as one tree, then store evidence and signature and point the version at them."""
-    weights = weights_of(client, params, version)
+def _signed(client: Any, params: Params, mlflow_run_id: str, version: str, evidence: Path, *, trained: bool) -> None:
+    """Sign evidence and weights as one tree, then store evidence and signature and point the version at them.
+
+    ``trained`` bundles are what lineage and reproduction start from; a later judgement by itself stands beside and never replaces one.
+    """
+    weights = registered_weights(client, params, version)
     signature = evidence.parent / SIGNATURE
     with _tree(weights, evidence) as tree:
         signing.sign(tree, signature, signing.signing_key(STATE))
     client.log_artifacts(mlflow_run_id, str(evidence), lineage.EVIDENCE)
     client.log_artifact(mlflow_run_id, str(signature))
-    for key, value in {lineage.TAG_EVIDENCE: tree_digest(evidence), lineage.TAG_MLFLOW_RUN: mlflow_run_id}.items():
+    tags = client.get_model_version(params.data.name, version).tags
+    pointers = {lineage.TAG_JUDGED_RUN: mlflow_run_id}
+    if trained or lineage.TAG_EVIDENCE not in tags:
+        pointers |= {lineage.TAG_EVIDENCE: tree_digest(evidence), lineage.TAG_MLFLOW_RUN: mlflow_run_id}
+    for key, value in pointers.items():
         client.set_model_version_tag(params.data.name, version, key, value)
 
 
-def verified(client: Any, params: Params, version: str) -> Path:
-    """The evidence of a version on this machine, once its signature over evidence and weights holds.
+def verified(client: Any, params: Params, version: str, *, newest: bool = False) -> Path:
+    """The evidence of a version on this machine, once its signature over evidence and the registered weights holds.
+
+    ``newest`` is the last judgement, which may be of `redistill gate`; otherwise it is the bundle of the cycle that trained it.
 
     Raises:
         RegistryError: no bundle, a changed one, or weights that are not the signed ones.
@@ -97,18 +107,17 @@ def verified(client: Any, params: Params, version: str) -> Path:
     import mlflow
 
     tags = client.get_model_version(params.data.name, version).tags
-    run_id = tags.get(lineage.TAG_MLFLOW_RUN)
+    run_id = tags.get(lineage.TAG_JUDGED_RUN if newest else lineage.TAG_MLFLOW_RUN)
     said = f"version {version} of {params.data.name} is not to be trusted: "
     if not run_id or lineage.TAG_EVIDENCE not in tags:
         raise RegistryError(said + f"it has no evidence bundle; let `redistill gate {params.data.name}/{version}` judge it first")
-    folder = STATE / "bundles" / version
+    folder = STATE / "bundles" / f"{version}-{run_id}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
         for part in (lineage.EVIDENCE, SIGNATURE):
             mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=part, dst_path=str(folder))
-        weights = weights_of(client, params, version)
-        with _tree(weights, folder / lineage.EVIDENCE) as tree:
+        with _tree(registered_weights(client, params, version), folder / lineage.EVIDENCE) as tree:
             signing.verify(tree, folder / SIGNATURE, signing.verify_key(STATE))
     except RegistryError as error:
         raise RegistryError(said + str(error)) from None
@@ -117,36 +126,40 @@ def verified(client: Any, params: Params, version: str) -> Path:
     return folder / lineage.EVIDENCE
 
 
-def weights_of(client: Any, params: Params, version: str) -> Path:
-    """A version's checkpoint: the arm on disk where it is the same, else from the registry, checked against its digest.
+def registered_weights(client: Any, params: Params, version: str) -> Path:
+    """A version's checkpoint as the registry holds it now, whatever copies are here: what is signed must be what others will load.
 
     Raises:
-        RegistryError: no digest is on record, or no folder of the version has it.
+        RegistryError: it cannot be had, holds more than one checkpoint, or another than is on record.
     """
     import mlflow
 
     digest = client.get_model_version(params.data.name, version).tags.get(lineage.TAG_MODEL_DIGEST)
-    here = ARTIFACTS / "students" / params.promote.arm
-    if digest and here.is_dir() and tree_digest(here) == digest:
-        return here
     target = STATE / "models" / f"{params.data.name}-{version}"
-    if target.is_dir() and (found := _with_digest(target, digest)):
-        return found
     shutil.rmtree(target, ignore_errors=True)
     try:
         mlflow.artifacts.download_artifacts(artifact_uri=f"models:/{params.data.name}/{version}", dst_path=str(target))
     except (mlflow.MlflowException, OSError) as error:
         raise RegistryError(f"its weights cannot be had ({str(error).splitlines()[0][:200]})") from error
-    if found := _with_digest(target, digest):
-        return found
-    raise RegistryError(f"none of its folders has the registered digest {(digest or 'none')[:12]}")
-
-
-def _with_digest(target: Path, digest: str | None) -> Path | None:
     folders = sorted(p.parent for p in target.rglob("config.json"))
-    if digest is None:
-        return folders[0] if len(folders) == 1 else None
-    return next((folder for folder in folders if tree_digest(folder) == digest), None)
+    if len(folders) != 1:
+        raise RegistryError(f"it holds {len(folders)} checkpoints, where one is served")
+    if digest is not None and tree_digest(folders[0]) != digest:
+        raise RegistryError(f"its weights do not have the registered digest {digest[:12]}")
+    return folders[0]
+
+
+def weights_of(client: Any, params: Params, version: str) -> Path:
+    """A version's checkpoint to measure: the arm on disk where it is the same, else from the registry.
+
+    Raises:
+        RegistryError: as ``registered_weights``.
+    """
+    digest = client.get_model_version(params.data.name, version).tags.get(lineage.TAG_MODEL_DIGEST)
+    here = ARTIFACTS / "students" / params.promote.arm
+    if digest and here.is_dir() and tree_digest(here) == digest:
+        return here
+    return registered_weights(client, params, version)
 
 
 @contextmanager

@@ -46,7 +46,7 @@ def chain(params: Params, wanted: str) -> tuple[str, list[Link]]:
     except RedistillError as error:
         return version, [*links, Link("version", "signed evidence", tags.get(lineage.TAG_EVIDENCE, "none"), "changed", str(error))]
     links.append(Link("version", "signed evidence", tags[lineage.TAG_EVIDENCE], _state(tree_digest(evidence), tags[lineage.TAG_EVIDENCE])))
-    if lineage.TAG_CYCLE not in tags:
+    if not (evidence / "report" / "report.json").is_file():
         return version, [*links, Link("version", "training", "none", "ok", "not trained here: the chain ends at its evidence")]
     return version, [*links, *_made_from(client, params, version, evidence)]
 
@@ -55,7 +55,10 @@ def _weights(client: Any, params: Params, version: str, tags: dict[str, str]) ->
     digest = tags.get(lineage.TAG_MODEL_DIGEST, "none")
     try:
         return Link(
-            "version", f"weights of version {version}", digest, _state(tree_digest(bundle.weights_of(client, params, version)), digest)
+            "version",
+            f"weights of version {version}",
+            digest,
+            _state(tree_digest(bundle.registered_weights(client, params, version)), digest),
         )
     except RedistillError as error:
         return Link("version", f"weights of version {version}", digest, "missing", str(error))
@@ -80,9 +83,12 @@ def _made_from(client: Any, params: Params, version: str, evidence: Path) -> lis
     report = read_json(evidence / "report" / "report.json")
     commit = report["lineage"]["git_commit"]
     made: set[str] = set()
+    outs = {out.path: out.md5 for stage in stages.values() for out in stage.outs}
     for stage in reversed(dvc_lock.ancestors(stages, f"finetune@{arm}", LOCKED_FROM)):
         links += [_data(stage.name, out) for out in stage.outs if not out.path.endswith((".json", ".jsonl"))]
         for dep in stage.deps:
+            if outs.get(dep.path, dep.md5) != dep.md5:
+                links.append(Link(stage.name, dep.path, dep.md5, "changed", f"its maker made {outs[dep.path][:12]}"))
             if dep.path.endswith(".py") and dep.path not in made:
                 made.add(dep.path)
                 links.append(_code(stage.name, dep, commit))

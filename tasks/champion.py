@@ -10,7 +10,7 @@ from prefect.cache_policies import NO_CACHE
 from redistill.config import Params
 from redistill.errors import RedistillError
 from redistill.promotion import holds
-from tasks import moves
+from tasks import bundle, moves
 from tasks.edge import ARTIFACTS
 from tasks.judging import Judgement, evaluated, evidence_of_arm, judge, measured_version
 from tasks.registry import connect
@@ -39,10 +39,11 @@ def retest_champion(params: Params) -> ChampionCheck | None:
     if version is None:
         return None
     try:
+        bundle.verified(client, params, version)
         measured = measured_version(client, params, version)
+        gate = holds(evaluated(measured), evaluated(ARTIFACTS / "benchmark" / "teacher"), params.promote)
     except RedistillError as error:
-        return ChampionCheck(version, version, False, f"champion {error}")
-    gate = holds(evaluated(measured), evaluated(ARTIFACTS / "benchmark" / "teacher"), params.promote)
+        return ChampionCheck(version, version, False, f"champion: {error}")
     return ChampionCheck(version, version, gate.passed, gate.sentence)
 
 

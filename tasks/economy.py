@@ -26,7 +26,8 @@ _CHARS_PER_TOKEN = 4.0
 def remember(receipts: Sequence[StageReceipt]) -> dict[str, float]:
     """What each stage takes when it runs: this cycle's seconds over what earlier ones took, for those that had nothing to do."""
     known: dict[str, float] = read_json(SECONDS) if SECONDS.is_file() else {}
-    known |= {r.stage: round(r.seconds, 2) for r in receipts if r.outcome == "ran"}
+    # The longest counts: a stage whose answers came from the store, or that went on where it was killed, ran, but not from nothing.
+    known |= {r.stage: max(known.get(r.stage, 0.0), round(r.seconds, 2)) for r in receipts if r.outcome == "ran"}
     write_json(SECONDS, known)
     return {r.stage: known[r.stage] for r in receipts if r.stage in known}
 
@@ -36,13 +37,14 @@ def economics(params: Params, receipts: Sequence[StageReceipt], arms: dict[str, 
     whole = CycleCost(remember(receipts), *_teacher_tokens(params, arms["teacher"]))
     prices = {who: teacher_price(params.economics, params.teacher) if who == "teacher" else student_price(params.economics) for who in arms}
     per_request = {who: prices[who].per_request(report.cost) for who, report in arms.items()}
-    cycle_usd = whole.usd(params.economics, prices["teacher"])
+    complete = len(whole.seconds) == len(receipts)
+    cycle_usd = whole.usd(params.economics, prices["teacher"]) if complete else None
     student, teacher = per_request[params.promote.arm], per_request["teacher"]
     pays = None if student is None or teacher is None or cycle_usd is None else break_even(student, teacher, cycle_usd, params.economics)
     return {
         "cycle": {
             "seconds_now": round(sum(r.seconds for r in receipts), 1),
-            "seconds_whole": round(whole.total_s, 1),
+            "seconds_whole": round(whole.total_s, 1) if complete else None,
             "usd_whole": cycle_usd,
             "teacher_prompt_tokens": whole.prompt_tokens,
             "teacher_completion_tokens": whole.completion_tokens,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from redistill import lineage
 from redistill.artifacts import read_json, read_records
 from redistill.audit import audit
 from redistill.config import Params
@@ -22,11 +23,10 @@ from redistill.looks import entry_digest, found, next_look, spendable
 from redistill.patch import patch
 from redistill.promotion import decide, shown
 from redistill.records import Audit, Gate, Look, Outcome, PromotionDecision, Prompt, TrainingRow
-from tasks import ledger
+from tasks import ledger, moves
 from tasks.benchmark import HELDOUT, memo_directory
 from tasks.bundle import verified, weights_of
 from tasks.edge import ARTIFACTS, STATE
-from tasks.moves import who
 
 _ROWS = {"gold": ("train",), "gold_and_teacher": ("train", "pool")}
 
@@ -49,8 +49,13 @@ def judge(client: Any, params: Params, evidence: Evidence) -> Judgement:
         DataError: evidence that cannot be compared.
         RegistryError: the ledger is broken or out of reach; then nothing was decided.
     """
+    with moves.alone():
+        return _judge(client, params, evidence)
+
+
+def _judge(client: Any, params: Params, evidence: Evidence) -> Judgement:
     promote = params.promote
-    heldout = evidence.student[0].heldout_digest
+    heldout = evidence.rows
     looks = ledger.read(client, params, heldout)
     key = evidence.question(promote)
     if evidence.is_champion:
@@ -70,7 +75,7 @@ def judge(client: Any, params: Params, evidence: Evidence) -> Judgement:
         shown=False,
         verdict="hold",
         at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        by=who(),
+        by=moves.who(),
     )
     decision = decide(evidence, promote, level, _looks_gate(params, new, len(looks) + 1))
     new = dataclasses.replace(new, shown=shown(decision), verdict=decision.verdict)
@@ -94,30 +99,36 @@ def evidence_of_version(client: Any, params: Params, version: str) -> Evidence:
 
 
 def _evidence(client: Any, params: Params, student: Measured, audited: Audit | None) -> Evidence:
-    from redistill import lineage
-    from tasks.moves import live
-
-    now = live(client, params)
-    others: dict[str, Measured | None] = {}
+    now = moves.live(client, params)
+    others: dict[str, Measured] = {}
+    unmeasured: dict[str, str] = {}
     for role in (lineage.CHAMPION, lineage.REFERENCE):
         version = now.aliases[role]
+        if version is None:
+            continue
         try:
-            others[role] = None if version is None else evaluated(measured_version(client, params, version))
-        except RedistillError:
-            # A champion whose weights are gone holds nothing; the route has been sent to the teacher. A lost reference must be replaced.
-            if role == lineage.REFERENCE:
-                raise
-            others[role] = None
+            others[role] = evaluated(measured_version(client, params, version))
+        except RedistillError as error:
+            unmeasured[role] = str(error)
+            continue
+        if others[role][0].template_digest != student[0].template_digest:
+            del others[role]
+            unmeasured[role] = f"version {version} answers another template; name another with `redistill {role_command(role)}`"
     linear = ARTIFACTS / "benchmark" / "linear"
     return Evidence(
         student=student,
         teacher=evaluated(ARTIFACTS / "benchmark" / "teacher"),
-        champion=others[lineage.CHAMPION],
-        reference=others[lineage.REFERENCE],
+        champion=others.get(lineage.CHAMPION),
+        reference=others.get(lineage.REFERENCE),
         linear=evaluated(linear) if linear.is_dir() else None,
         audit=audited,
         grammar=params.data.grammar,
+        unmeasured=unmeasured,
     )
+
+
+def role_command(role: str) -> str:
+    return "reference VERSION" if role == lineage.REFERENCE else "rollback --to VERSION"
 
 
 def measured_version(client: Any, params: Params, version: str) -> Path:
@@ -170,6 +181,7 @@ def summary(judgement: Judgement) -> dict[str, Any]:
         "question": judgement.question,
         "is_champion": evidence.is_champion,
         "heldout": evidence.student[0].heldout_digest,
+        "judged_by": moves.who(),
         "audit": evidence.audit and dataclasses.asdict(evidence.audit),
         "looks": [{**dataclasses.asdict(look), "digest": entry_digest(look)} for look in judgement.looks],
         "repeated": judgement.repeated,

@@ -24,7 +24,7 @@ from redistill import lineage
 from redistill.config import Params
 from redistill.errors import RegistryError
 from redistill.records import Route
-from redistill.routing import read_route, write_route
+from redistill.routing import read_route, with_mode, write_route
 from tasks.edge import ARTIFACTS, STATE
 from tasks.registry import registered_model, searched_runs
 
@@ -63,6 +63,7 @@ class Event:
     champion: str | None
     previous: str | None
     route: str
+    reference: str | None = None
 
 
 def who() -> str:
@@ -97,7 +98,7 @@ def move(client: Any, params: Params, kind: Kind, version: str, reason: str, bef
     Raises:
         RegistryError: what is live is not ``before`` any more, another move is under way, or MLflow failed; then nothing has changed.
     """
-    with _alone():
+    with alone():
         _mend(client, params)
         if (now := live(client, params)) != before:
             raise RegistryError(_changed(before, now))
@@ -105,7 +106,7 @@ def move(client: Any, params: Params, kind: Kind, version: str, reason: str, bef
         name = params.data.name
         plan = {
             "id": event.id,
-            "host": socket.gethostname(),
+            "host": _here(),
             "at": event.at,
             "before": dataclasses.asdict(before),
             "after": dataclasses.asdict(after),
@@ -117,16 +118,20 @@ def move(client: Any, params: Params, kind: Kind, version: str, reason: str, bef
             _apply(client, params, after)
             _append(client, params, event)
         except BaseException as error:
-            write_route(FLAGS, before.route)
+            _write(before.route)
             # Where MLflow does not answer, the tag stays, and the next command undoes the rest.
             with suppress(Exception):
                 _mend(client, params)
+                if any(e.id == event.id for e in history(client, params)):
+                    return event  # it was committed before something failed; the mending finished it
             if isinstance(error, RegistryError) or not isinstance(error, Exception):
                 raise
             raise RegistryError(
                 f"the move was undone, since MLflow failed in its middle ({str(error).splitlines()[0][:200]}); try again"
             ) from error
-        client.delete_registered_model_tag(name, lineage.TAG_MOVE)
+        with suppress(Exception):
+            # It is committed; a tag that stays is taken away by the next command.
+            client.delete_registered_model_tag(name, lineage.TAG_MOVE)
         return event
 
 
@@ -135,34 +140,54 @@ def settle(client: Any, params: Params, champion: str | None, wanted: Route) -> 
 
     An operator's pin is kept, whenever it was set.
     """
-    with _alone():
+    with alone():
         _mend(client, params)
         now = live(client, params)
-        if now.champion != champion:
+        if now.champion is None and champion is not None:
+            wanted = with_mode(wanted, "teacher", None, f"champion version {champion} was deleted while the cycle ran")
+        elif now.champion != champion:
             return now.route
-        route = replace(wanted, pin=now.route.pin)
-        if route != now.route:
-            write_route(FLAGS, route)
-        return route
+        return _write(wanted)
 
 
 def mend(client: Any, params: Params) -> str | None:
     """Finish or undo a move that a crash left halfway; what was done, or None."""
-    with _alone():
+    with alone():
         return _mend(client, params)
 
 
 def moved_outside(client: Any, params: Params) -> str | None:
-    """A sentence where the champion is not the one that the history says, None where all is as recorded."""
-    events = [event for event in history(client, params) if event.kind in ("promote", "rollback")]
-    recorded = events[-1].champion if events else None
-    now = live(client, params).champion
-    if now == recorded:
-        return None
-    return (
-        f"alias champion is at version {now or 'none'}, but redistill last set it to {recorded or 'none'}: it was moved from outside; "
-        "set it right with `redistill rollback --to VERSION` or `redistill promote VERSION`"
-    )
+    """A sentence where champion or reference is not the one that the history says, None where all is as recorded."""
+    events = [event for event in history(client, params) if event.kind in ("promote", "rollback", "reference")]
+    now = live(client, params)
+    for alias in (lineage.CHAMPION, lineage.REFERENCE):
+        recorded, found = (getattr(events[-1], alias) if events else None), now.aliases[alias]
+        if found != recorded:
+            return (
+                f"alias {alias} is at version {found or 'none'}, but redistill last set it to {recorded or 'none'}: it was moved from outside; set "
+                "it right with `redistill rollback --to VERSION`, `redistill promote VERSION` or `redistill reference VERSION`"
+            )
+    return None
+
+
+def been_champion(client: Any, params: Params) -> set[str]:
+    """Every version that a promotion or rollback has ever made the champion."""
+    return {e.champion for e in history(client, params) if e.kind in ("promote", "rollback") and e.champion}
+
+
+def withdrawn(client: Any, params: Params, version: str) -> str | None:
+    """Why a version may not come back by itself: a person said no to it, or rolled back from it. A person's promotion lifts that."""
+    said, champion = None, None
+    for event in history(client, params):
+        if event.kind == "reject" and event.version == version:
+            said = f"version {version} was rejected by {event.by}: {event.reason}"
+        elif event.kind == "rollback" and champion == version and event.champion != version:
+            said = f"version {version} was rolled back by {event.by}: {event.reason}"
+        elif event.kind in ("promote", "rollback") and event.champion == version:
+            said = None
+        if event.kind in ("promote", "rollback"):
+            champion = event.champion
+    return said
 
 
 def _mend(client: Any, params: Params) -> str | None:
@@ -172,11 +197,13 @@ def _mend(client: Any, params: Params) -> str | None:
         return None
     found = json.loads(plan)
     age = dt.datetime.now(dt.UTC) - dt.datetime.fromisoformat(found["at"])
-    if found["host"] != socket.gethostname() and age < _UNDER_WAY:
+    if found["host"] != _here() and age < _UNDER_WAY:
         raise RegistryError(f"a move is under way on {found['host']}, since {age.seconds} s; try again in {_UNDER_WAY.seconds} s")
     committed = any(event.id == found["id"] for event in history(client, params))
     wanted = found["after" if committed else "before"]
-    _apply(client, params, Live(**{**wanted, "route": Route(**wanted["route"])}))
+    # Another machine's flag file is not here; its own next command sets it.
+    route = Route(**wanted["route"]) if found["host"] == _here() else read_route(FLAGS)
+    _apply(client, params, Live(**{**wanted, "route": route}))
     client.delete_registered_model_tag(name, lineage.TAG_MOVE)
     return (
         f"a move that was stopped halfway was {'finished' if committed else 'undone'}; champion is version {wanted['champion'] or 'none'}"
@@ -196,7 +223,21 @@ def _apply(client: Any, params: Params, wanted: Live) -> None:
         else:
             client.set_registered_model_alias(name, alias, version)
     if wanted.route != now.route:
-        write_route(FLAGS, wanted.route)
+        _write(wanted.route)
+
+
+def _write(wanted: Route) -> Route:
+    """Write the system's part of a route; the operator's pin stays as it is now, whatever a plan remembers of it."""
+    now = read_route(FLAGS)
+    route = replace(wanted, pin=now.pin)
+    if route != now:
+        write_route(FLAGS, route)
+    return route
+
+
+def _here() -> str:
+    """This project on this machine: who wrote a plan, and whose flag file the route in it is."""
+    return f"{socket.gethostname()}:{STATE.absolute()}"
 
 
 def _append(client: Any, params: Params, event: Event) -> None:
@@ -210,7 +251,7 @@ def _append(client: Any, params: Params, event: Event) -> None:
 
 def _event(move_id: str, kind: Kind, version: str | None, reason: str, now: Live) -> Event:
     at = dt.datetime.now(dt.UTC).isoformat(timespec="microseconds")
-    return Event(move_id, kind, version, at, who(), reason[:4000], now.champion, now.previous, now.route.answers)
+    return Event(move_id, kind, version, at, who(), reason[:4000], now.champion, now.previous, now.route.answers, now.reference)
 
 
 def _changed(before: Live, now: Live) -> str:
@@ -224,8 +265,8 @@ def _changed(before: Live, now: Live) -> str:
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
-    """One mover on this machine at a time; across machines the tag and the comparison stand guard."""
+def alone() -> Iterator[None]:
+    """One mover in this project at a time; across machines the tag and the comparison stand guard."""
     STATE.mkdir(parents=True, exist_ok=True)
     with open(STATE / "moves.lock", "w", encoding="utf-8") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)

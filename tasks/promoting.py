@@ -32,7 +32,7 @@ def promote(params: Params, version: str, reason: str) -> moves.Live:
         RegistryError: the bundle or its signature fails, its verdict was hold, or the move failed; then nothing has changed.
     """
     client = _whole(params)
-    evidence = bundle.verified(client, params, version)
+    evidence = bundle.verified(client, params, version, newest=True)
     verdict = read_json(evidence / "judgement.json")["decision"]["verdict"]
     if verdict != "promote":
         raise RegistryError(f"version {version} was held, not promoted; its gates stand in its report: `redistill gate {version}`")
@@ -60,31 +60,52 @@ def approve(params: Params, wanted: str, reason: str) -> moves.Live:
     client = _whole(params)
     version = _asked(client, params, wanted, reason)
     if params.promote.two_people:
-        run_id = client.get_model_version(params.data.name, version).tags[lineage.TAG_MLFLOW_RUN]
-        starter = client.get_run(run_id).data.tags.get(lineage.TAG_STARTED_BY)
-        if starter == moves.who():
+        starters = {client.get_model_version(params.data.name, version).tags.get(lineage.TAG_STARTED_BY)}
+        starters.add(read_json(bundle.verified(client, params, version) / "judgement.json").get("judged_by"))
+        if None in starters:
+            raise RegistryError(
+                f"nobody knows who started the cycle of version {version}, so nobody can be told from them (promote.two_people)"
+            )
+        if moves.who() in starters:
             raise ConfigError(
-                f"{starter} started the cycle of version {version} and cannot approve it too (promote.two_people); ask a colleague to"
+                f"{moves.who()} started the cycle of version {version} and cannot approve it too (promote.two_people); ask a colleague to"
             )
     _still_true(client, params, version)
     return promote(params, version, reason)
 
 
 def _still_true(client: Any, params: Params, version: str) -> None:
-    """What a version was judged on must be what stands here today: a teacher or held-out set that has moved since asks anew."""
-    judged = read_json(bundle.verified(client, params, version) / "judgement.json")
-    today = ARTIFACTS / "benchmark" / "teacher" / "report.json"
-    if not today.is_file():
-        return
-    teacher = read_json(today)
-    for what, then, now in (
-        ("teacher", judged["models"].get("teacher"), teacher["model_digest"]),
-        ("held-out set", judged["heldout"], teacher["heldout_digest"]),
-    ):
-        if then != now:
+    """What a version was judged against must be what stands here today; a teacher, champion or held-out set that has moved asks anew."""
+    judged = read_json(bundle.verified(client, params, version, newest=True) / "judgement.json")
+    teacher = read_json(ARTIFACTS / "benchmark" / "teacher" / "report.json")
+    today = {"teacher": teacher["model_digest"], "held-out set": teacher["heldout_digest"]}
+    now = moves.live(client, params)
+    for role in (lineage.CHAMPION, lineage.REFERENCE):
+        live = now.aliases[role]
+        if live != version:
+            today[role] = "none" if live is None else client.get_model_version(params.data.name, live).tags[lineage.TAG_MODEL_DIGEST]
+    then = {"held-out set": judged["heldout"], **judged["models"]}
+    for what, digest in today.items():
+        if then.get(what, "none") != digest:
             raise RegistryError(
-                f"version {version} was judged with another {what} ({str(then)[:12]}, today's is {now[:12]}); judge it again: redistill gate {version}"
+                f"version {version} was judged with another {what} ({then.get(what, 'none')[:12]}, today's is {digest[:12]}); "
+                f"judge it again: redistill gate {version}"
             )
+
+
+def barred(params: Params, version: str, passed: bool) -> str | None:
+    """Why a candidate that passed does not go live by itself, or None: a person's word is asked for, or was no, or somebody moved an alias."""
+    client = connect(params)
+    now = moves.live(client, params)
+    if not passed:
+        return None
+    if (said := moves.moved_outside(client, params)) is not None:
+        return said
+    if now.champion == version:
+        return None
+    if (said := moves.withdrawn(client, params, version)) is not None:
+        return f"{said}; `redistill promote {version}` brings it back"
+    return f"version {version} waits for a person's approval" if params.promote.approval == "person" else None
 
 
 def reject(params: Params, wanted: str, reason: str) -> str:
@@ -96,7 +117,7 @@ def reject(params: Params, wanted: str, reason: str) -> str:
 
 
 def rollback(params: Params, to: str | None, reason: str) -> moves.Live:
-    """Back to ``previous``, or to any version whose bundle verifies; champion and route together.
+    """Back to ``previous``, or to any version that was champion before and whose bundle verifies; champion and route together.
 
     Raises:
         ConfigError: no reason.
@@ -109,6 +130,10 @@ def rollback(params: Params, to: str | None, reason: str) -> moves.Live:
             "there is no previous champion to go back to; name a version with --to, or pin the teacher: redistill route set teacher"
         )
     version = _asked(client, params, to or str(before.previous), reason)
+    if version not in moves.been_champion(client, params):
+        raise RegistryError(
+            f"version {version} was never champion, so there is nothing to go back to; `redistill promote {version}` asks for it anew"
+        )
     bundle.verified(client, params, version)
     after = replace(
         before,
@@ -126,6 +151,8 @@ def set_reference(params: Params, wanted: str, reason: str) -> moves.Live:
     client = _whole(params)
     version = _asked(client, params, wanted, reason)
     bundle.verified(client, params, version)
+    if version not in moves.been_champion(client, params):
+        raise RegistryError(f"version {version} was never champion, so no later student can be held against it")
     before = moves.live(client, params)
     after = replace(before, reference=version)
     if before != after:

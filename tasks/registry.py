@@ -112,6 +112,7 @@ def register(params: Params, mlflow_run_id: str, cycle: str, teacher: TeacherFin
             lineage.TAG_DVC_LOCK: file_digest("dvc.lock"),
             lineage.TAG_GIT: git_commit(),
             lineage.TAG_MLFLOW_RUN: mlflow_run_id,
+            lineage.TAG_STARTED_BY: client.get_run(mlflow_run_id).data.tags.get(lineage.TAG_STARTED_BY, ""),
         }
         for key, value in tags.items():
             client.set_model_version_tag(name, version, key, value)

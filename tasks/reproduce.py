@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from redistill import checkpoints, dvc_lock
+from redistill import checkpoints, dvc_lock, lineage
 from redistill.artifacts import file_digest, read_json, read_records, tree_digest
 from redistill.config import Params, load_params
 from redistill.environment import child_environment
@@ -62,7 +62,7 @@ def reproduce(params: Params, wanted: str, say: Callable[[str], None], *, keep: 
                     f"the teacher came out as {rebuilt[:16]}, not as {wanted_teacher[:16]}: its training rounds otherwise here, so the rest will differ"
                 )
         found = compared(evidence / "benchmark" / arm, project / "artifacts" / "benchmark" / arm)
-        weights = client.get_model_version(params.data.name, version).tags["redistill.model_digest"]
+        weights = client.get_model_version(params.data.name, version).tags[lineage.TAG_MODEL_DIGEST]
         return {
             "version": version,
             "commit": commit,
@@ -129,6 +129,7 @@ def _bring_inputs(then: Params, locked: dict[str, Any], project: Path) -> None:
             )
     for model in {then.teacher.model, then.student.model}:
         if Path(model).is_dir() and not Path(model).is_absolute() and not (project / model).exists():
+            (project / model).parent.mkdir(parents=True, exist_ok=True)
             (project / model).symlink_to(Path(model).absolute())
     if then.teacher.backend == "openai" and (STATE / "store").is_dir():
         shutil.copytree(STATE / "store", project / STATE / "store")

@@ -9,32 +9,34 @@ from redistill.config import Params
 from redistill.records import PromotionDecision, Route
 from redistill.routing import read_route, with_mode
 from tasks.champion import ChampionCheck
-from tasks.moves import FLAGS, settle
+from tasks.moves import FLAGS, live, record, settle
 from tasks.registry import connect
 
 
 @task(task_run_name="route-to-teacher", cache_policy=NO_CACHE)
 def distrust(params: Params, check: ChampionCheck) -> Route:
     """Send traffic to the teacher at once: the live student no longer holds."""
-    route = with_mode(read_route(FLAGS), "teacher", None, f"champion version {check.version} no longer holds: {check.sentence}")
-    return settle(connect(params), params, check.found, route)
+    client, before = connect(params), read_route(FLAGS)
+    route = with_mode(before, "teacher", None, f"champion version {check.version} no longer holds: {check.sentence}")
+    route = settle(client, params, check.found, route)
+    if before.mode == "student" and route.mode == "teacher":
+        record(client, params, "distrust", check.found, check.sentence, live(client, params))
+    return route
 
 
-def planned(decision: PromotionDecision, version: str, champion: ChampionCheck | None, *, waits: bool = False) -> Route:
+def planned(decision: PromotionDecision, version: str, champion: ChampionCheck | None, barred: str | None = None) -> Route:
     """Where the route will point: the promoted student; on a hold the champion while it holds, else the teacher.
 
-    ``waits``: the candidate passed, but a person has yet to approve it.
+    ``barred`` says why a candidate that passed does not go live all the same.
     """
     old = read_route(FLAGS)
-    if decision.verdict == "promote" and not waits:
+    if decision.verdict == "promote" and barred is None:
         new = with_mode(old, "student", version, f"version {version} was promoted")
     elif champion is not None and champion.holds:
-        what = f"version {version} waits for a person's approval" if waits else "the challenger did not pass"
+        what = barred or "the challenger did not pass"
         new = with_mode(old, "student", champion.version, f"champion version {champion.version} holds; {what}")
-    elif waits:
-        new = with_mode(old, "teacher", None, f"version {version} passed and waits for a person's approval")
     else:
-        new = with_mode(old, "teacher", None, "no student has earned its place: " + decision.reasons[0])
+        new = with_mode(old, "teacher", None, "no student has earned its place: " + (barred or decision.reasons[0]))
     same = FLAGS.is_file() and (new.mode, new.model_version, new.pin) == (old.mode, old.model_version, old.pin)
     return old if same else new
 

@@ -20,5 +20,5 @@ def frozen(cls: type[_T]) -> type[_T]:
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Whole = Annotated[int, Field(strict=True)]
 Positive = Annotated[int, Field(ge=1, strict=True)]
-Alpha = Annotated[float, Field(gt=0.0, lt=0.5)]
+Alpha = Annotated[float, Field(gt=0.0, lt=0.25)]
 Margin = Annotated[float, Field(gt=0.0, lt=1.0)]

@@ -98,6 +98,8 @@ class PromoteParams:
             )
         if self.two_people and self.approval != "person":
             raise ValueError("promote.two_people needs promote.approval: person; with auto nobody is asked")
+        if self.critical_labels and not any(g.name == "critical_labels" for g in self.gates):
+            raise ValueError("critical_labels has limits, but promote.gates does not list the gate 'critical_labels' that would apply them")
         sure = [label for label, recall in self.critical_labels.items() if recall >= 1.0]
         if sure:
             raise ValueError(f"critical_labels.{sure[0]}: no number of rows can show a recall of 1; set a limit below it, such as 0.95")

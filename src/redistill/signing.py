@@ -10,6 +10,7 @@ Source: https://github.com/sigstore/model-transparency (OMS specification).
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from redistill.errors import ConfigError, RegistryError
@@ -42,7 +43,7 @@ def verify_key(state: Path) -> Path:
     if named := os.environ.get(VERIFY_KEY):
         return _there(Path(named), VERIFY_KEY)
     if named := os.environ.get(SIGNING_KEY):
-        return _public_half(_there(Path(named), SIGNING_KEY), state)
+        return _public_half(_there(Path(named), SIGNING_KEY), state / "keys" / "named.pub")
     key = state / "keys" / "signing.pub"
     if not key.is_file():
         raise RegistryError(
@@ -90,10 +91,12 @@ def _make(key: Path) -> None:
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as handle:
         handle.write(pem)
         os.fsync(handle.fileno())
-    public = key.with_suffix(".pub")
-    public.write_bytes(_public_pem(private.public_key()))
-    # The public half first: a key that signs must never be without the one that verifies.
-    os.replace(temporary, key)
+    try:
+        # A link fails where another process was first: there is one key, whoever made it.
+        with suppress(FileExistsError):
+            os.link(temporary, key)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _public_pem(public: object) -> bytes:
@@ -102,16 +105,20 @@ def _public_pem(public: object) -> bytes:
     return public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)  # type: ignore[attr-defined, no-any-return]
 
 
-def _public_half(private: Path, state: Path) -> Path:
+def _public_half(private: Path, half: Path) -> Path:
+    """Write the public half of a key, derived anew, so that the two never part."""
     from cryptography.hazmat.primitives import serialization
 
-    half = state / "keys" / "named.pub"
     half.parent.mkdir(parents=True, exist_ok=True)
     try:
         key = serialization.load_pem_private_key(private.read_bytes(), None)
     except (ValueError, TypeError) as error:
         raise ConfigError(f"{SIGNING_KEY}={private} is no unencrypted private key in PEM ({error})") from None
-    half.write_bytes(_public_pem(key.public_key()))
+    pem = _public_pem(key.public_key())
+    if not half.is_file() or half.read_bytes() != pem:
+        temporary = half.with_suffix(f".{os.getpid()}.tmp")
+        temporary.write_bytes(pem)
+        os.replace(temporary, half)
     return half
 
 

@@ -172,7 +172,7 @@ def share_interval(successes: int, n: int, alpha: float) -> Interval:
 
 
 def share_rows_needed(successes: int, n: int, limit: float, alpha: float, power: float) -> int:
-    """Fewest rows at which ``share_test`` reaches ``power`` if the observed share is the true one; 0 where it is not above the limit.
+    """Rows at which ``share_test`` reaches ``power`` (the fewest, to 0.2 %) if the observed share is the true one; 0 where it is not above the limit.
 
     Searched upwards with the exact distribution from below the normal approximation, which is too low for few rows.
     """
@@ -184,7 +184,7 @@ def share_rows_needed(successes: int, n: int, limit: float, alpha: float, power:
     null, true = math.sqrt(limit * (1 - limit)), math.sqrt(observed * (1 - observed))
     rows = int(0.5 * ((_NORMAL.inv_cdf(1 - alpha) * null + _NORMAL.inv_cdf(power) * true) / (observed - limit)) ** 2)
     while True:
-        rows += 1
+        rows += max(1, rows // 500)
         fewest = binom.isf(alpha, rows, limit) + 1
         if fewest <= rows and binom.sf(fewest - 1, rows, observed) >= power:
             return rows

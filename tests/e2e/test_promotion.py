@@ -103,14 +103,17 @@ def test_a_person_approves_and_rolls_back(first: dict[str, Any], ask: Any, proje
     person = {**LENIENT, "promote__approval": "person", "promote__two_people": True, "promote__arm": "sft"}
     write_params(project, **person)
     waiting = ask("run", "--json", "--reason", "another arm").result
-    assert waiting["verdict"] == "promote" and waiting["waits_for_approval"] and waiting["model_version"] == "3"
+    assert waiting["verdict"] == "promote" and "waits for a person" in waiting["barred"] and waiting["model_version"] == "3"
     assert ask("status", "--json").result["champion"] == "1"
     assert "cannot approve it too" in ask("promote", "challenger", "--reason", "mine", code=2).stderr
     approved = ask("promote", "challenger", "--reason", "read the report", "--json", env={"REDISTILL_USER": "grace"}).result
     assert approved == {"champion": "3", "previous": "1", "reference": "1", "route": "student", "pin": "none"}
     back = ask("rollback", "--reason", "the branch complains", "--json").result
     assert (back["champion"], back["previous"], back["route"]) == ("1", "3", "student")
-    events = ask("history", "--json").result["events"]
+    night = ask("run", "--json").result
+    assert night["verdict"] == "promote" and "version 3 was rolled back by nightly" in night["barred"] and night["route"] == "student"
+    assert ask("status", "--json").result["champion"] == "1"
+    events = [e for e in ask("history", "--json").result["events"] if e["kind"] != "hold"]
     assert [(e["kind"], e["version"], e["by"]) for e in events][-2:] == [("promote", "3", "grace"), ("rollback", "1", "nightly")]
     write_params(project, **LENIENT)
 

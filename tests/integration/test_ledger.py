@@ -21,7 +21,7 @@ def judge(registry: Registry) -> judging.Judgement:
 
 def looks(registry: Registry) -> int:
     judgement = judge(registry)
-    return len(ledger.read(registry.client, registry.params, judgement.evidence.student[0].heldout_digest))
+    return len(ledger.read(registry.client, registry.params, judgement.evidence.rows))
 
 
 def test_a_question_is_asked_once_and_a_used_up_set_no_more(make_registry: Make) -> None:

@@ -303,19 +303,26 @@ def test_costs_have_limits_of_their_own() -> None:
     assert gates["lighter"].result == "fail" and gates["lighter"].value == 1.0
 
 
+def test_a_champion_that_cannot_be_measured_is_no_reason_to_do_without() -> None:
+    found = Evidence(evidence(rows(220)), teacher(), unmeasured={"champion": "its weights cannot be had"})
+    decision = decide(found, PARAMS, LEVEL)
+    assert decision.verdict == "hold" and decision.reasons == ("the champion could not be compared with: its weights cannot be had",)
+
+
 def test_the_question_is_the_same_until_what_is_asked_changes() -> None:
     base = Evidence(evidence(rows(220)), teacher())
     question = base.question(PARAMS)
-    assert question == Evidence(evidence(rows(10)), teacher()).question(PARAMS)  # the models are named by digest
+    assert question == Evidence(evidence(rows(220)), teacher()).question(PARAMS)
     other = replace(base, student=(replace(base.student[0], model_digest="other"), base.student[1]))
     changed = [
         other.question(PARAMS),
+        Evidence(evidence(rows(219)), teacher()).question(PARAMS),  # the same weights, measured anew, answer otherwise
         replace(base, champion=evidence(rows(220))).question(PARAMS),
         replace(base, reference=evidence(rows(220))).question(PARAMS),
         base.question(replace(PARAMS, gates=AUDITED.gates)),
         base.question(replace(PARAMS, critical_labels={"fraud": 0.9})),
     ]
-    assert len({question, *changed}) == 6
+    assert len({question, *changed}) == 7
     assert base.question(replace(PARAMS, power=0.9)) == question
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 from redistill.errors import DataError
 from redistill.gates.evidence import Evidence
 from redistill.promote_params import RatioGate
-from redistill.records import Cost, Gate
+from redistill.records import ENDPOINT, Cost, Gate
 
 _MEASURES = {
     "smaller": ("parameters", "student has {:,} parameters, the teacher {:,}", 1.0, "not fewer"),
@@ -24,9 +26,9 @@ def ratio(evidence: Evidence, own: RatioGate) -> list[Gate]:
     student, teacher = (_cost(m[0].cost, field) for m in (evidence.student, evidence.teacher))
     if student is None:
         raise DataError(f"the student's report has no number of {field}; benchmark it from its weights, not through an endpoint")
-    if teacher is None:
-        return []
-    value = student / teacher
+    if teacher is None or (own.name == "lighter" and evidence.teacher[0].backend == ENDPOINT):
+        return []  # behind an endpoint, parameters are not told, and memory is that of the client
+    value = student / teacher if teacher else math.inf
     passed = value < own.below
     shown = [int(v) if field == "parameters" else v * scale for v in (student, teacher)]
     limit = "" if own.below == 1.0 else f", a ratio of {value:.2f} (limit {own.below:g})"
@@ -36,4 +38,4 @@ def ratio(evidence: Evidence, own: RatioGate) -> list[Gate]:
 
 def _cost(cost: Cost, field: str) -> float | None:
     value = getattr(cost, field)
-    return float(value) if value else None
+    return None if value is None else float(value)

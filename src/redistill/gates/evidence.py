@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from redistill.errors import DataError
 from redistill.grammar import RecordGrammar
@@ -28,24 +28,32 @@ class Evidence:
     linear: Measured | None = None
     audit: Audit | None = None
     grammar: RecordGrammar | None = None
+    unmeasured: dict[str, str] = field(default_factory=dict)
+    """Champion or reference that is there but could not be compared with, and why: no reason to do without the comparison."""
 
     @property
     def is_champion(self) -> bool:
         """The student is what is live already; judging it again promotes nobody."""
         return self.champion is not None and self.champion[0].model_digest == self.student[0].model_digest
 
+    @property
+    def rows(self) -> str:
+        """Digest of the held-out rows themselves, prompts and labels: the same set in another file is the same set."""
+        return canonical_digest(sorted([o.prompt_id, o.target] for o in self.student[1]))
+
     def question(self, params: PromoteParams) -> str:
-        """Digest of what is asked of the held-out set: which models, which prompts, which gates. The same question is the same look."""
+        """Digest of what is asked of the held-out set: which models with which answers, which gates. The same question is the same look.
+
+        The answers count: weights that are measured once more, in other batches, answer a little differently, and are asked anew.
+        """
         models = {
-            who: measured[0].model_digest
+            who: [measured[0].model_digest, canonical_digest(sorted([o.doc_hash, o.response, o.exact] for o in measured[1]))]
             for who in ("student", "teacher", "champion", "reference")
             if (measured := getattr(self, who)) is not None
         }
         student = self.student[0]
         gates = [dataclasses.asdict(gate) for gate in params.gates]
-        return canonical_digest(
-            [student.heldout_digest, student.template_digest, models, gates, params.critical_labels, params.alpha_per_heldout]
-        )
+        return canonical_digest([self.rows, student.template_digest, models, gates, params.critical_labels, params.alpha_per_heldout])
 
 
 def pair(

@@ -12,7 +12,10 @@ from redistill.statistics import PairedCounts, difference_interval, holm, rows_n
 
 
 def against(evidence: Evidence, own: NonInferiorGate, params: PromoteParams, level: float) -> list[Gate]:
-    """The gate against teacher, champion or reference; none where there is no such model."""
+    """The gate against teacher, champion or reference; none where there is no such model, held where it could not be measured."""
+    if own.name in evidence.unmeasured:
+        sentence = f"the {own.name} could not be compared with: {evidence.unmeasured[own.name]}"
+        return [Gate(f"non_inferior_to_{own.name}", "hold", None, -own.margin, "points", sentence)]
     reference: Measured | None = getattr(evidence, own.name)
     if reference is None:
         return []
