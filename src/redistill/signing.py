@@ -30,6 +30,7 @@ def signing_key(state: Path) -> Path:
     key = state / "keys" / "signing.pem"
     if not key.is_file():
         _make(key)
+    _public_half(key, key.with_suffix(".pub"))
     return key
 
 
@@ -44,7 +45,9 @@ def verify_key(state: Path) -> Path:
         return _there(Path(named), VERIFY_KEY)
     if named := os.environ.get(SIGNING_KEY):
         return _public_half(_there(Path(named), SIGNING_KEY), state / "keys" / "named.pub")
-    key = state / "keys" / "signing.pub"
+    own, key = state / "keys" / "signing.pem", state / "keys" / "signing.pub"
+    if own.is_file():
+        return _public_half(own, key)
     if not key.is_file():
         raise RegistryError(
             f"no key to verify with: {key} is not there; copy it from where the version was signed, or name it in {VERIFY_KEY}"

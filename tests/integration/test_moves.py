@@ -79,7 +79,9 @@ def test_an_operators_pin_survives_a_promotion(make_registry: Make) -> None:
 def test_what_may_not_be_promoted(make_registry: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     registry = make_registry(approval="person", two_people=True)
     params = registry.params
+    monkeypatch.setenv("REDISTILL_USER", "nightly")
     weak = registry.version(60, seed=1)
+    monkeypatch.setenv("REDISTILL_USER", "grace")
     with pytest.raises(RegistryError, match="version 1 was held, not promoted"):
         promoting.approve(params, weak, "please")
     monkeypatch.setenv("REDISTILL_USER", "ada")

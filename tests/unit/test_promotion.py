@@ -320,7 +320,7 @@ def test_the_question_is_the_same_until_what_is_asked_changes() -> None:
         replace(base, champion=evidence(rows(220))).question(PARAMS),
         replace(base, reference=evidence(rows(220))).question(PARAMS),
         base.question(replace(PARAMS, gates=AUDITED.gates)),
-        base.question(replace(PARAMS, critical_labels={"fraud": 0.9})),
+        base.question(PromoteParams(gates=("teacher", "critical_labels"), critical_labels={"fraud": 0.9})),  # type: ignore[arg-type]
     ]
     assert len({question, *changed}) == 7
     assert base.question(replace(PARAMS, power=0.9)) == question
