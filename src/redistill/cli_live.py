@@ -160,7 +160,8 @@ def estimate(as_json: Json = False) -> None:
     """What a cycle from nothing will take, before it runs: teacher tokens, hours, money, disk, and the volume that pays for it."""
     found = application("tasks.economy").estimate(_params())
     pays, disk, usd = found["break_even"], found["disk_bytes"], found["usd"]
-    basis = f"{len(found['measured'])} of {len(found['seconds'])} stages as measured here, the others by assumed rates"
+    measured, stages = len(found["measured"]), len(found["seconds"])
+    basis = "as measured here" if measured == stages else f"{measured} of {stages} stages as measured here, the others by assumed rates"
     lines = [
         f"teacher   {found['rows_to_ask']:,} completions: about {found['teacher_prompt_tokens']:,} prompt and {found['teacher_completion_tokens']:,} completion tokens",
         f"time      {found['hours']:.2f} hours ({basis})",

@@ -139,6 +139,7 @@ def test_the_chain_is_whole_until_somebody_touches_it(first: dict[str, Any], ask
         terms.write_text(good, encoding="utf-8")
 
 
+@pytest.mark.long
 def test_the_same_version_comes_out_of_a_clean_checkout(first: dict[str, Any], ask: Any) -> None:
     built = ask("reproduce", "1", "--json").result
     assert built["weights_identical"] and built["same_response"] == built["rows"] and built["reproduced"]
