@@ -1,6 +1,6 @@
 """The evidence bundle of a version: what it was judged on, signed together with its weights, in the MLflow run of its cycle.
 
-A bundle is written once. No command promotes, and no server loads, a version whose bundle does not verify.
+A bundle is written once. No command promotes, and no re-test of the champion passes, a version whose bundle does not verify.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from redistill import lineage
 from redistill.config import Params
 from redistill.errors import RedistillError
 from redistill.promotion import holds
@@ -32,7 +33,7 @@ def retest_champion(params: Params) -> ChampionCheck | None:
     client = connect(params)
     if (mended := moves.mend(client, params)) is not None:
         print(mended)
-    outside = moves.moved_outside(client, params)
+    outside = moves.moved_outside(client, params, (lineage.CHAMPION,))
     version = moves.live(client, params).champion
     if outside is not None:
         return ChampionCheck(version, version or "none", False, outside)

@@ -70,13 +70,18 @@ def one_cycle(say: Callable[[str], None], timeout_s: float = 6 * 3600.0) -> Iter
         yield
 
 
-def dvc(*arguments: str) -> str:
-    """Run one DVC command and return its standard output.
+def dvc(*arguments: str, project: Path | None = None) -> str:
+    """Run one DVC command and return its standard output; ``project`` is another one than this, whose own code then runs.
 
     Raises:
         StageError: it failed; carries its last lines.
     """
-    done = subprocess.run([sys.executable, "-m", "dvc", *arguments], capture_output=True, text=True, env=child_environment(), check=False)
+    environment = child_environment()
+    if project is not None:
+        environment["PYTHONPATH"] = os.pathsep.join([str(project / "src"), str(project)])
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", *arguments], capture_output=True, text=True, env=environment, cwd=project, check=False
+    )
     if done.returncode:
         tail = tuple((done.stderr or done.stdout).strip().splitlines()[-5:])
         raise StageError(f"dvc {' '.join(arguments)} failed: {' / '.join(tail)}", "dvc", done.returncode, tail)

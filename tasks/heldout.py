@@ -11,8 +11,8 @@ from redistill.artifacts import read_records
 from redistill.config import Params
 from redistill.drift import two_sample_auc
 from redistill.gates.evidence import pair
-from redistill.looks import spendable
-from redistill.records import Prompt, canonical_digest
+from redistill.looks import heldout_identity, spendable
+from redistill.records import Prompt
 from redistill.statistics import minimum_detectable_effect, power
 from tasks import ledger
 from tasks.benchmark import HELDOUT
@@ -32,7 +32,7 @@ def heldout(params: Params) -> dict[str, Any]:
         RegistryError: the ledger is broken or out of reach.
     """
     prompts = read_records(HELDOUT, Prompt)
-    digest = canonical_digest(sorted([p.id, p.label or ""] for p in prompts))
+    digest = heldout_identity((p.id, p.label or "") for p in prompts)
     looks = ledger.read(connect(params), params, digest)
     _, level = spendable(looks, params.promote)
     margin, wanted = params.promote.teacher_gate.margin, params.promote.power

@@ -28,6 +28,7 @@ from tasks.benchmark import HELDOUT, memo_directory
 from tasks.bundle import verified, weights_of
 from tasks.edge import ARTIFACTS, STATE
 
+_NAME_ANOTHER = {lineage.CHAMPION: "rollback --to VERSION", lineage.REFERENCE: "reference VERSION"}
 _ROWS = {"gold": ("train",), "gold_and_teacher": ("train", "pool")}
 
 
@@ -109,11 +110,11 @@ def _evidence(client: Any, params: Params, student: Measured, audited: Audit | N
         try:
             others[role] = evaluated(measured_version(client, params, version))
         except RedistillError as error:
-            unmeasured[role] = str(error)
+            unmeasured[role] = f"{error}; name another with `redistill {_NAME_ANOTHER[role]}`"
             continue
         if others[role][0].template_digest != student[0].template_digest:
             del others[role]
-            unmeasured[role] = f"version {version} answers another template; name another with `redistill {role_command(role)}`"
+            unmeasured[role] = f"version {version} answers another template; name another with `redistill {_NAME_ANOTHER[role]}`"
     linear = ARTIFACTS / "benchmark" / "linear"
     return Evidence(
         student=student,
@@ -125,10 +126,6 @@ def _evidence(client: Any, params: Params, student: Measured, audited: Audit | N
         grammar=params.data.grammar,
         unmeasured=unmeasured,
     )
-
-
-def role_command(role: str) -> str:
-    return "reference VERSION" if role == lineage.REFERENCE else "rollback --to VERSION"
 
 
 def measured_version(client: Any, params: Params, version: str) -> Path:

@@ -15,7 +15,7 @@ import json
 import os
 import socket
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -156,11 +156,11 @@ def mend(client: Any, params: Params) -> str | None:
         return _mend(client, params)
 
 
-def moved_outside(client: Any, params: Params) -> str | None:
-    """A sentence where champion or reference is not the one that the history says, None where all is as recorded."""
+def moved_outside(client: Any, params: Params, aliases: Sequence[str] = (lineage.CHAMPION, lineage.REFERENCE)) -> str | None:
+    """A sentence where one of the aliases is not where the history says, None where all is as recorded."""
     events = [event for event in history(client, params) if event.kind in ("promote", "rollback", "reference")]
     now = live(client, params)
-    for alias in (lineage.CHAMPION, lineage.REFERENCE):
+    for alias in aliases:
         recorded, found = (getattr(events[-1], alias) if events else None), now.aliases[alias]
         if found != recorded:
             return (

@@ -32,9 +32,11 @@ def promote(params: Params, version: str, reason: str) -> moves.Live:
         RegistryError: the bundle or its signature fails, its verdict was hold, or the move failed; then nothing has changed.
     """
     client = _whole(params)
-    evidence = bundle.verified(client, params, version, newest=True)
-    verdict = read_json(evidence / "judgement.json")["decision"]["verdict"]
-    if verdict != "promote":
+    return _promoted(client, params, version, reason, _judgement(client, params, version, newest=True))
+
+
+def _promoted(client: Any, params: Params, version: str, reason: str, judged: dict[str, Any]) -> moves.Live:
+    if judged["decision"]["verdict"] != "promote":
         raise RegistryError(f"version {version} was held, not promoted; its gates stand in its report: `redistill gate {version}`")
     before = moves.live(client, params)
     if before.champion == version and before.route.model_version == version and before.route.mode == "student":
@@ -55,28 +57,31 @@ def approve(params: Params, wanted: str, reason: str) -> moves.Live:
 
     Raises:
         ConfigError: no reason, or the approver started the cycle where ``promote.two_people`` is set.
-        RegistryError: as ``promote``.
+        RegistryError: as ``promote``, or it was judged with another teacher, champion or held-out set than today's.
     """
     client = _whole(params)
     version = _asked(client, params, wanted, reason)
+    judged = _judgement(client, params, version, newest=True)
     if params.promote.two_people:
-        starters = {client.get_model_version(params.data.name, version).tags.get(lineage.TAG_STARTED_BY)}
-        starters.add(read_json(bundle.verified(client, params, version) / "judgement.json").get("judged_by"))
-        if None in starters:
-            raise RegistryError(
-                f"nobody knows who started the cycle of version {version}, so nobody can be told from them (promote.two_people)"
-            )
+        # Signed by whose cycle it was; the tag by itself could be taken away.
+        told = judged if judged["trained"] else _judgement(client, params, version)
+        starters = {told["judged_by"], client.get_model_version(params.data.name, version).tags.get(lineage.TAG_STARTED_BY)}
         if moves.who() in starters:
             raise ConfigError(
                 f"{moves.who()} started the cycle of version {version} and cannot approve it too (promote.two_people); ask a colleague to"
             )
-    _still_true(client, params, version)
-    return promote(params, version, reason)
+    _still_true(client, params, version, judged)
+    return _promoted(client, params, version, reason, judged)
 
 
-def _still_true(client: Any, params: Params, version: str) -> None:
+def _judgement(client: Any, params: Params, version: str, *, newest: bool = False) -> dict[str, Any]:
+    """What a version's verified bundle says of it."""
+    evidence = bundle.verified(client, params, version, newest=newest)
+    return {**read_json(evidence / "judgement.json"), "trained": (evidence / "report").is_dir()}
+
+
+def _still_true(client: Any, params: Params, version: str, judged: dict[str, Any]) -> None:
     """What a version was judged against must be what stands here today; a teacher, champion or held-out set that has moved asks anew."""
-    judged = read_json(bundle.verified(client, params, version, newest=True) / "judgement.json")
     teacher = read_json(ARTIFACTS / "benchmark" / "teacher" / "report.json")
     today = {"teacher": teacher["model_digest"], "held-out set": teacher["heldout_digest"]}
     now = moves.live(client, params)
@@ -95,13 +100,12 @@ def _still_true(client: Any, params: Params, version: str) -> None:
 
 def barred(params: Params, version: str, passed: bool) -> str | None:
     """Why a candidate that passed does not go live by itself, or None: a person's word is asked for, or was no, or somebody moved an alias."""
-    client = connect(params)
-    now = moves.live(client, params)
     if not passed:
         return None
+    client = connect(params)
     if (said := moves.moved_outside(client, params)) is not None:
         return said
-    if now.champion == version:
+    if moves.live(client, params).champion == version:
         return None
     if (said := moves.withdrawn(client, params, version)) is not None:
         return f"{said}; `redistill promote {version}` brings it back"

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,10 +13,10 @@ from typing import Any
 from redistill import checkpoints, dvc_lock, lineage
 from redistill.artifacts import file_digest, read_json, read_records, tree_digest
 from redistill.config import Params, load_params
-from redistill.environment import child_environment
-from redistill.errors import DataError, RegistryError, StageError
+from redistill.errors import DataError, RegistryError
 from redistill.records import Outcome
 from tasks import bundle
+from tasks.dvc_stage import dvc
 from tasks.edge import LOCK, LOCKED_FROM, STATE
 from tasks.registry import connect, resolved
 
@@ -48,12 +46,12 @@ def reproduce(params: Params, wanted: str, say: Callable[[str], None], *, keep: 
         for name in _FROM_BUNDLE:
             shutil.copy(evidence / name, project / name)
         _bring_inputs(then, read_json(evidence / "sources.lock.json"), project)
-        _dvc(project, "init", "--no-scm", "-f", "-q")
+        dvc("init", "--no-scm", "-f", "-q", project=project)
         wanted_teacher = read_json(project / LOCK)["current"]["digest"]
         started = time.monotonic()
         for number, stage in enumerate(stages, 1):
             say(f"{number} of {len(stages)}: {stage} ({time.monotonic() - started:.0f} s so far)")
-            _dvc(project, "repro", "--single-item", "--force", "--no-run-cache", stage)
+            dvc("repro", "--single-item", "--force", "--no-run-cache", stage, project=project)
             if (
                 stage == "tune_teacher"
                 and (rebuilt := checkpoints.fingerprint(project / "artifacts" / "teacher", then.teacher.model).digest) != wanted_teacher
@@ -133,14 +131,3 @@ def _bring_inputs(then: Params, locked: dict[str, Any], project: Path) -> None:
             (project / model).symlink_to(Path(model).absolute())
     if then.teacher.backend == "openai" and (STATE / "store").is_dir():
         shutil.copytree(STATE / "store", project / STATE / "store")
-
-
-def _dvc(project: Path, *arguments: str) -> None:
-    environment = child_environment()
-    environment["PYTHONPATH"] = os.pathsep.join([str(project / "src"), str(project)])
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", *arguments], cwd=project, env=environment, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        tail = " / ".join((done.stderr.strip() or done.stdout.strip()).splitlines()[-5:])
-        raise StageError(f"`dvc {' '.join(arguments)}` failed in the clean checkout: {tail}")

@@ -58,6 +58,7 @@ class Telling:
         text = (
             f"# {decision.verdict}: version {outcome['model_version']}\n\n"
             f"Traffic goes to the **{outcome['route']}**.\n\n"
+            + (f"**Held all the same:** {outcome['barred']}.\n\n" if outcome["barred"] else "")
             + "\n".join(f"- {r}" for r in decision.reasons)
             + f"\n\n| gate | outcome | evidence |\n|---|---|---|\n{gates}\n"
         )

@@ -1,4 +1,4 @@
-"""Commands about what is live and why: gate, promote, reject, rollback, reference, history, heldout."""
+"""Commands about what is live and why, from the gates that let it through to the digest of every input."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def rollback(
     reason: Why = "",
     as_json: Json = False,
 ) -> None:
-    """Go back to the previous champion, or to any version whose evidence verifies; champion and route move together."""
+    """Go back to the previous champion, or to any that was champion before and whose evidence verifies; champion and route move together."""
     _told(application("tasks.promoting").rollback(_params(), to, reason), as_json)
 
 

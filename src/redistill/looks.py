@@ -15,11 +15,16 @@ Research 30:976-993 (online, an unknown number of questions).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from redistill.errors import RegistryError
 from redistill.promote_params import PromoteParams
 from redistill.records import Look, Verdict, canonical_digest
+
+
+def heldout_identity(rows: Iterable[tuple[str, str]]) -> str:
+    """Digest of (prompt id, label) rows: the same set in another file, or in another order, is the same set."""
+    return canonical_digest(sorted(map(list, rows)))
 
 
 def entry_digest(look: Look) -> str:

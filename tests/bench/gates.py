@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,7 +85,7 @@ def a_hundred_nights() -> Table:
             ever += [
                 any(point_rule(c, r) for c, r in nights),
                 any(p <= 0.05 for p in p_values),
-                ours(p_values)[1],
+                any(look.shown for look in walk(p_values)),
                 p_values[0] <= 0.05,
             ]
         rows.append([f"{-100 * loss:g}", *(f"{100 * e / SETS:.1f} %" for e in (ever[3], ever[0], ever[1], ever[2]))])
@@ -93,15 +93,15 @@ def a_hundred_nights() -> Table:
     return Table(f"Chance that an inferior student is ever promoted (margin 5 points, n = {N}, {SETS:,} held-out sets)", head, rows)
 
 
-def ours(p_values: list[float]) -> tuple[int, bool]:
-    """How many looks the ledger allowed, and whether any of them promoted."""
+def walk(p_values: Sequence[float]) -> list[Look]:
+    """The ledger after these questions, as far as it allows them."""
     ledger: list[Look] = []
     for p in p_values:
         level = spendable(ledger, PARAMS)[1]
         if level == 0.0:
             break
         ledger.append(next_look(ledger, PARAMS, heldout="", key="", candidate="", shown=p <= level, verdict="hold", at="", by=""))
-    return len(ledger), any(look.shown for look in ledger)
+    return ledger
 
 
 SIZES = (100, 200, 400, 500, 800, 1500, 3000)
@@ -138,15 +138,8 @@ def discoveries() -> Table:
                 right = int(rng.binomial(n, TEACHER))
                 equal = rng.random(NIGHTS) < share
                 p_values = [score_test(next(counts(rng, n, 0.0 if e else 0.06, 1, right))[0], 0.05) for e in equal]
-                ledger: list[Look] = []
-                for p, e in zip(p_values, equal, strict=True):
-                    level = spendable(ledger, PARAMS)[1]
-                    if level == 0.0:
-                        break
-                    ledger.append(
-                        next_look(ledger, PARAMS, heldout="", key="", candidate="", shown=p <= level, verdict="hold", at="", by="")
-                    )
-                    wrong += p <= level and not e
+                ledger = walk(p_values)
+                wrong += sum(look.shown and not e for look, e in zip(ledger, equal, strict=False))
                 looks.append(len(ledger))
                 good.append(sum(look.shown for look in ledger))
             rows.append([f"{n:,}", f"{100 * share:g} %", f"{np.mean(looks):.1f}", f"{np.mean(good):.1f}", f"{wrong / 300:.3f}"])

@@ -100,6 +100,14 @@ def test_what_may_not_be_promoted(make_registry: Make, monkeypatch: pytest.Monke
     assert standing(registry)[0] == "2" and moves.history(registry.client, params)[-1].by == "grace"
 
 
+def second_promotion(registry: Registry) -> tuple[str, moves.Live, moves.Live]:
+    """Version 1 is live; version 2, and the states before and after its promotion."""
+    promoting.promote(registry.params, registry.version(122, seed=1), "first")
+    two = registry.version(124, seed=2)
+    before = moves.live(registry.client, registry.params)
+    return two, before, replace(before, champion=two, previous="1", route=with_mode(before.route, "student", two, "second"))
+
+
 def _evidence(registry: Registry, version: str) -> Path:
     run_id = registry.client.get_model_version(registry.params.data.name, version).tags[lineage.TAG_MLFLOW_RUN]
     return Path(registry.client.get_run(run_id).info.artifact_uri.removeprefix("file://"))
@@ -174,13 +182,12 @@ def test_what_a_person_took_back_does_not_return_by_night(make_registry: Make) -
     assert promoting.barred(params, three, passed=False) is None
 
 
-def test_gate_leaves_the_training_bundle_where_it_is(make_registry: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gate_leaves_the_training_bundle_where_it_is(make_registry: Make) -> None:
     registry = make_registry()
     params = registry.params
     promoting.promote(params, registry.version(122, seed=1), "first")
     promoting.promote(params, registry.version(124, seed=2), "second")
     before = bundle.verified(registry.client, params, "1")
-    monkeypatch.setattr("tasks.gate.connect", lambda _: registry.client)
     from tasks.gate import gate
 
     version, judgement = gate(params, "previous")
@@ -193,10 +200,7 @@ def test_gate_leaves_the_training_bundle_where_it_is(make_registry: Make, monkey
 def test_a_pin_set_during_a_crash_stays(make_registry: Make) -> None:
     registry = make_registry()
     params = registry.params
-    promoting.promote(params, registry.version(122, seed=1), "first")
-    two = registry.version(124, seed=2)
-    before = moves.live(registry.client, params)
-    after = replace(before, champion=two, previous="1", route=with_mode(before.route, "student", two, "second"))
+    _, before, after = second_promotion(registry)
     plan = {"id": "x", "host": moves._here(), "at": dt.datetime.now(dt.UTC).isoformat(), "before": asdict(before), "after": asdict(after)}
     registry.client.set_registered_model_tag(params.data.name, lineage.TAG_MOVE, json.dumps(plan))
     write_route(moves.FLAGS, with_pin(read_route(moves.FLAGS), "teacher", "incident"))
@@ -268,10 +272,7 @@ def test_a_registry_that_fails_leaves_nothing_half_promoted(make_registry: Make,
     """Whichever write fails: an error and everything as before, or everything done. Then it succeeds."""
     registry = make_registry()
     params = registry.params
-    promoting.promote(params, registry.version(122, seed=1), "first")
-    two = registry.version(124, seed=2)
-    before = moves.live(registry.client, params)
-    after = replace(before, champion=two, previous="1", route=with_mode(before.route, "student", two, "second"))
+    two, before, after = second_promotion(registry)
     failed = None
     try:
         moves.move(Failing(registry.client, step, forever), params, "promote", two, "second", before, after)
@@ -383,8 +384,13 @@ def test_a_hand_from_outside_is_noticed(make_registry: Make) -> None:
 
     check = retest_champion.fn(params)
     assert check is not None and not check.holds and check.sentence == said
+    assert promoting.barred(params, "2", passed=True) == said, "a cycle does not make what was done outside its own"
     promoting.rollback(params, "1", "somebody moved it")
     assert moves.moved_outside(registry.client, params) is None
+    registry.client.delete_registered_model_alias(params.data.name, lineage.REFERENCE)
+    assert "alias reference is at version none" in str(promoting.barred(params, "2", passed=True))
+    again = retest_champion.fn(params)
+    assert again is not None and again.holds, "the reference decides who comes next, not who answers"
 
 
 def test_a_deleted_champion_holds_no_longer(make_registry: Make) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from redistill.errors import DataError
 from redistill.grammar import RecordGrammar
+from redistill.looks import heldout_identity
 from redistill.promote_params import PromoteParams
 from redistill.records import ENDPOINT, Audit, EvalReport, Outcome, canonical_digest
 from redistill.statistics import PairedCounts, paired_counts
@@ -38,8 +39,8 @@ class Evidence:
 
     @property
     def rows(self) -> str:
-        """Digest of the held-out rows themselves, prompts and labels: the same set in another file is the same set."""
-        return canonical_digest(sorted([o.prompt_id, o.target] for o in self.student[1]))
+        """Which held-out set this is about, by its rows."""
+        return heldout_identity((o.prompt_id, o.target) for o in self.student[1])
 
     def question(self, params: PromoteParams) -> str:
         """Digest of what is asked of the held-out set: which models with which answers, which gates. The same question is the same look.
