@@ -15,6 +15,7 @@ from typing import Any
 
 from redistill import checkpoints
 from redistill.artifacts import file_digest, read_records, replacing_directory, write_json, write_records
+from redistill.breadth import measure_breadth
 from redistill.config import BenchmarkParams, DataParams, GenerateParams, TeacherParams
 from redistill.errors import ConfigError, DataError
 from redistill.evaluation import (
@@ -24,16 +25,19 @@ from redistill.evaluation import (
     measure_cost,
     peak_memory_bytes,
     report_to_json,
+    respond,
     run_benchmark,
     summarise,
     weights_model,
 )
+from redistill.fairness import Pair, fairness_of, read_pairs
 from redistill.progress import Progress
 from redistill.prompting import encode, render, template_digest
-from redistill.records import ENDPOINT, Cost, Outcome, Prompt, canonical_digest
+from redistill.records import ENDPOINT, Cost, Fairness, Outcome, Prompt, Score, canonical_digest
+from redistill.sources import file_locks
 from tasks.edge import ARTIFACTS, STATE, run
 
-_MEASURING = ("calibration", "checkpoints", "evaluation", "grammar", "prompting", "statistics")
+_MEASURING = ("breadth", "breadth_probe", "calibration", "checkpoints", "evaluation", "fairness", "grammar", "prompting", "statistics")
 """Modules of which a change makes what was remembered stale: a mended count must reach the next report."""
 
 HELDOUT = ARTIFACTS / "prompts" / "heldout.parquet"
@@ -55,7 +59,8 @@ def memo_directory(checkpoint_digest: str, data: DataParams, params: BenchmarkPa
     """Where the result for exactly this model, held-out set, template, measurement and measuring code is remembered."""
     package = Path(checkpoints.__file__).parent
     code = [file_digest(package / f"{name}.py") for name in _MEASURING]
-    return STATE / "evaluations" / canonical_digest([checkpoint_digest, file_digest(HELDOUT), str(data), str(params), code])[:32]
+    asked = [file_digest(HELDOUT), *(lock["sha256"] for lock in file_locks(params.files))]
+    return STATE / "evaluations" / canonical_digest([checkpoint_digest, asked, str(data), str(params), code])[:32]
 
 
 def benchmark_checkpoint(who: str, checkpoint: Path, target: Path, data: DataParams, params: BenchmarkParams) -> None:
@@ -75,15 +80,21 @@ def _measure(who: str, checkpoint: Path, digest: str, target: Path, data: DataPa
     tokenizer.padding_side = "left"
     model.generation_config.max_length = None
     prompts, rendered = _heldout(data, tokenizer)
-    progress = Progress(f"benchmark@{who}", 2, "parts")
+    pairs, pair_prompts = _pairs(data, tokenizer, params)
+    progress = Progress(f"benchmark@{who}", 4, "parts")
     batch = generator(model, tokenizer, params.max_tokens)
     size = (sum(p.numel() for p in model.parameters()), disk_bytes(checkpoint))
     cost = measure_cost(lambda p: batch([p]), batch, rendered, params, size, before)
     progress(1)
-    outcomes = run_benchmark(weights_model(model, tokenizer, params), prompts, rendered, data, params)
+    lm = weights_model(model, tokenizer, params)
+    outcomes = run_benchmark(lm, prompts, rendered, data, params)
     progress(2)
     cost = replace(replace_memory(cost, before), prompt_tokens_per_request=_mean_tokens(rendered, tokenizer))
-    _write(target, who, outcomes, data, cost, digest, template_digest(data, tokenizer), "transformers-bf16", params)
+    fairness = _fairness(lm, pairs, pair_prompts, data, params)
+    progress(3)
+    breadth = measure_breadth(model, tokenizer, params)
+    progress(4)
+    _write(target, who, outcomes, data, cost, digest, template_digest(data, tokenizer), "transformers-bf16", params, fairness, breadth)
 
 
 def replace_memory(cost: Cost, before: int) -> Cost:
@@ -96,6 +107,20 @@ def _heldout(data: DataParams, tokenizer: Any) -> tuple[list[Prompt], list[str]]
     if len(prompts) < 2:
         raise DataError(f"{len(prompts)} held-out rows; a benchmark needs at least 2, a decision some hundreds")
     return prompts, [render(p, data, tokenizer) for p in prompts]
+
+
+def _pairs(data: DataParams, tokenizer: Any, params: BenchmarkParams) -> tuple[list[Pair], list[str]]:
+    """Counterfactual pairs, and both prompts of each in order; nothing where none are named."""
+    pairs = read_pairs(params.fairness) if params.fairness else []
+    return pairs, [render(p, data, tokenizer) for p in _both(pairs)]
+
+
+def _fairness(lm: Any, pairs: Sequence[Pair], prompts: Sequence[str], data: DataParams, params: BenchmarkParams) -> Fairness | None:
+    return fairness_of(pairs, prompts, respond(lm, prompts, params), data.grammar) if pairs else None
+
+
+def _both(pairs: Sequence[Pair]) -> list[Prompt]:
+    return [p for pair in pairs for p in pair.prompts]
 
 
 def _mean_tokens(rendered: Sequence[str], tokenizer: Any) -> float:
@@ -112,7 +137,8 @@ def _linear(target: Path, data: DataParams, params: BenchmarkParams) -> None:
     train_file = ARTIFACTS / "prompts" / "train.parquet"
     predict = fit(read_records(train_file, Prompt), data.grammar, params.seed)
     prompts, rendered = _heldout(data, tokenizer)
-    text_of = {r: p.text for p, r in zip(prompts, rendered, strict=True)}
+    pairs, pair_prompts = _pairs(data, tokenizer, params)
+    text_of = {r: p.text for p, r in zip([*prompts, *_both(pairs)], [*rendered, *pair_prompts], strict=True)}
 
     def complete(asked: Sequence[str]) -> list[str]:
         return predict([text_of[r] for r in asked])
@@ -121,8 +147,11 @@ def _linear(target: Path, data: DataParams, params: BenchmarkParams) -> None:
         return sum(len(tokenizer(line)["input_ids"]) for line in complete(asked))
 
     cost = measure_cost(lambda p: count([p]), count, rendered, params, (None, 0), before)
-    outcomes = run_benchmark(completion_model(complete), prompts, rendered, data, params)
-    _write(target, "linear", outcomes, data, cost, file_digest(train_file), template_digest(data, tokenizer), "transformers-bf16", params)
+    lm = completion_model(complete)
+    outcomes = run_benchmark(lm, prompts, rendered, data, params)
+    fairness = _fairness(lm, pairs, pair_prompts, data, params)
+    template = template_digest(data, tokenizer)
+    _write(target, "linear", outcomes, data, cost, file_digest(train_file), template, "transformers-bf16", params, fairness)
 
 
 def _endpoint(target: Path, data: DataParams, teacher: TeacherParams, generate: GenerateParams, params: BenchmarkParams) -> None:
@@ -132,9 +161,11 @@ def _endpoint(target: Path, data: DataParams, teacher: TeacherParams, generate: 
     from tasks.teacher import open_teacher, read_lock
 
     lock = read_lock()
-    prompts, rendered = _heldout(data, checkpoints.load_tokenizer(ARTIFACTS / "base"))
+    tokenizer = checkpoints.load_tokenizer(ARTIFACTS / "base")
+    prompts, rendered = _heldout(data, tokenizer)
+    pairs, pair_prompts = _pairs(data, tokenizer, params)
     greedy = replace(generate, temperature=0.0, top_k=0, samples=1, max_tokens=params.max_tokens)  # type: ignore[type-var]
-    by_text = {r: p for p, r in zip(prompts, rendered, strict=True)}
+    by_text = {r: p for p, r in zip([*prompts, *_both(pairs)], [*rendered, *pair_prompts], strict=True)}
 
     def request(p: Prompt) -> TeacherRequest:
         # The endpoint applies a chat template of its own, so it is sent the plain text of ours.
@@ -159,11 +190,12 @@ def _endpoint(target: Path, data: DataParams, teacher: TeacherParams, generate: 
         cost = measure_cost(lambda p: count([p]), count, rendered, params, (None, 0), before)
     finally:
         engine.close()
-    outcomes = run_benchmark(completion_model(complete), prompts, rendered, data, params)
-    tokenizer = checkpoints.load_tokenizer(ARTIFACTS / "base")
+    lm = completion_model(complete)
+    outcomes = run_benchmark(lm, prompts, rendered, data, params)
+    fairness = _fairness(lm, pairs, pair_prompts, data, params)
     cost = replace(cost, prompt_tokens_per_request=_mean_tokens(rendered, tokenizer))
     template = template_digest(data, tokenizer)
-    _write(target, "teacher", outcomes, data, cost, lock.fingerprint.digest, template, ENDPOINT, params)
+    _write(target, "teacher", outcomes, data, cost, lock.fingerprint.digest, template, ENDPOINT, params, fairness)
 
 
 def _write(
@@ -176,9 +208,11 @@ def _write(
     template: str,
     backend: str,
     params: BenchmarkParams,
+    fairness: Fairness | None = None,
+    breadth: dict[str, Score] | None = None,
 ) -> None:
     identities = {"model": digest, "heldout": file_digest(HELDOUT), "template": template, "backend": backend}
-    report = summarise(who, outcomes, data.grammar, cost, identities, params)
+    report = replace(summarise(who, outcomes, data.grammar, cost, identities, params), fairness=fairness, breadth=breadth or {})
     with replacing_directory(target) as folder:
         write_records(folder / "outcomes.parquet", Outcome, outcomes)
         write_json(folder / "report.json", report_to_json(report))

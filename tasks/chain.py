@@ -123,7 +123,7 @@ def _inputs(evidence: Path, then: Params) -> list[Link]:
 
     locked = read_json(evidence / "sources.lock.json")
     links = []
-    for source in locked["sources"]:
+    for source in (*locked["sources"], *locked.get("probes", ())):
         file, digest = Path(source["path"]), source["sha256"]
         if file.is_file():
             links.append(Link("sources", source["path"], digest, _state(file_digest(file), digest)))

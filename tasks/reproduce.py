@@ -114,7 +114,7 @@ def _checkout(commit: str, target: Path, keep: bool) -> Iterator[Path]:
 
 def _bring_inputs(then: Params, locked: dict[str, Any], project: Path) -> None:
     """Data and models that git does not hold, from where they stand in this project, if they are still the same."""
-    for source in locked["sources"]:
+    for source in (*locked["sources"], *locked.get("probes", ())):
         here, there = Path(source["path"]), project / source["path"]
         if here.is_absolute() or source.get("revision"):
             continue

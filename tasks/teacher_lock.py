@@ -36,7 +36,9 @@ def lock_sources(params: Params) -> None:
     """
     models = {"student": _source(params.teacher.model if params.student.model == "teacher" else params.student.model, None)}
     models["teacher"] = {"digest": raw_fingerprint(params.teacher)}
-    _write_if_changed(SOURCES, {**sources.source_lock(params.data, Path()), "models": models})
+    _write_if_changed(
+        SOURCES, {**sources.source_lock(params.data, Path()), "probes": sources.file_locks(params.benchmark.files), "models": models}
+    )
 
 
 def _source(model: str, revision: str | None) -> dict[str, str]:

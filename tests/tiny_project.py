@@ -81,7 +81,7 @@ def params(terms_sha256: str) -> dict[str, Any]:
             "common": {"tokens": 40000, "batch_size": 16, "learning_rate": 0.01, "supervise": "all", "save_every_steps": 40},
             "arms": {"gold": {"rows": "gold"}, "sft": {"rows": "gold_and_teacher"}, "kd": {"rows": "gold_and_teacher", "alpha": 0.5}},
         },
-        "benchmark": {"batch_size": 16, "max_tokens": 16, "latency_requests": 4, "bootstrap": 50},
+        "benchmark": {"batch_size": 16, "max_tokens": 16, "latency_requests": 4, "bootstrap": 50, "fairness": "fairness.jsonl"},
         "promote": {"arm": "kd", "gates": ["audit", "teacher", "champion", "reference", "slices", "smaller", "faster"]},
     }
 
@@ -96,7 +96,8 @@ def _write_data(path: Path) -> None:
     # Copies are planted against rows that this subset does not hold; here they are rows like any other.
     traps = {"heldout_copy", "heldout_near_copy", "near_duplicate"}
     unlabelled = [{k: v for k, v in row.items() if k != "planted" or v not in traps} for row in _rows("unlabelled")[:170]]
-    for name, rows in (("labelled", labelled), ("unlabelled", unlabelled)):
+    pairs = [pair for kind in ("name", "gender", "dialect") for pair in _rows("fairness") if pair["kind"] == kind][::5]
+    for name, rows in (("labelled", labelled), ("unlabelled", unlabelled), ("fairness", pairs)):
         (path / f"{name}.jsonl").write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows), encoding="utf-8")
 
 

@@ -272,11 +272,25 @@ class FinetuneParams:
 
 @frozen
 class BenchmarkParams:
+    """How models are measured.
+
+    ``fairness`` names a file of counterfactual pairs; ``tasks`` are lm-eval benchmarks outside the task (names, or YAML files), each cut to its
+    first ``task_rows``.
+    """
+
     batch_size: Positive = 32
     max_tokens: Positive = 48
     latency_requests: Positive = 24
     bootstrap: Positive = 1000
     seed: Whole = 7
+    fairness: str | None = None
+    tasks: tuple[str, ...] = ()
+    task_rows: Positive | None = None
+
+    @property
+    def files(self) -> list[str]:
+        """What a benchmark reads besides the held-out rows."""
+        return [*([self.fairness] if self.fairness else []), *(t for t in self.tasks if t.endswith(".yaml"))]
 
 
 @frozen
@@ -337,6 +351,8 @@ class Params:
         critical = set(self.promote.critical_labels) - set((*record.labels, *record.flags) if record else ())
         if critical:
             problems.append(f"promote.critical_labels.{min(critical)} is no label or flag of data.record")
+        if self.benchmark.fairness is None and any(g.name == "fairness" for g in self.promote.gates):
+            problems.append("promote.gates lists 'fairness', but benchmark.fairness names no file of counterfactual pairs")
         if self.finetune.common.tokens < self.finetune.common.batch_size:
             problems.append("finetune.common.tokens is less than one batch")
         if self.tune_teacher.method != "off" and self.teacher.backend == "openai":

@@ -63,12 +63,26 @@ def run_benchmark(
     model: Any, prompts: Sequence[Prompt], rendered: Sequence[str], data: DataParams, params: BenchmarkParams
 ) -> list[Outcome]:
     """Ask an lm-eval model every held-out prompt and return one outcome a row, in the order of ``prompts``."""
-    import datasets
-    import lm_eval
-
     rows = [{"prompt_id": p.id, "prompt": r, "target": p.label} for p, r in zip(prompts, rendered, strict=True)]
-    config = {
-        "task": TASK,
+    by_id = {p.id: p for p in prompts}
+    samples = samples_of(model, _generation(TASK, rows, params), params)
+    if len(samples) != len(prompts):
+        raise DataError(f"lm-eval returned {len(samples)} samples for {len(prompts)} held-out rows")
+    sure = getattr(model, "confidence_of", lambda _: None)
+    return [outcome_of(s, by_id[s["doc"]["prompt_id"]], data.grammar, sure(s["doc"]["prompt"])) for s in samples]
+
+
+def respond(model: Any, rendered: Sequence[str], params: BenchmarkParams) -> list[str]:
+    """Greedy responses to prompts that have no target, asked just as the held-out ones are."""
+    rows = [{"prompt": r, "target": ""} for r in rendered]
+    return [str(s["filtered_resps"][0]).strip() for s in samples_of(model, _generation(f"{TASK}_pairs", rows, params), params)]
+
+
+def _generation(task: str, rows: list[dict[str, Any]], params: BenchmarkParams) -> dict[str, Any]:
+    import datasets
+
+    return {
+        "task": task,
         "custom_dataset": lambda **_: {"test": datasets.Dataset.from_list(rows)},
         "test_split": "test",
         "output_type": "generate_until",
@@ -77,24 +91,31 @@ def run_benchmark(
         "generation_kwargs": {"until": [STOP], "do_sample": False, "max_gen_toks": params.max_tokens},
         "metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
     }
+
+
+def samples_of(
+    model: Any, task: Any, params: BenchmarkParams, *, manager: Any = None, fewshot: int | None = 0, limit: int | None = None
+) -> list[dict[str, Any]]:
+    """Run one lm-eval task (a configuration, or a name that ``manager`` knows) and return its samples in order of document.
+
+    ``fewshot`` None is the task's own number of examples; ``limit`` cuts it to its first rows.
+    """
+    import lm_eval
+
     results = lm_eval.simple_evaluate(
         model=model,
-        tasks=[config],
-        num_fewshot=0,
+        tasks=[task],
+        num_fewshot=fewshot,
+        limit=limit,
         bootstrap_iters=0,
         log_samples=True,
         random_seed=params.seed,
         numpy_random_seed=params.seed,
         torch_random_seed=params.seed,
         fewshot_random_seed=params.seed,
-        task_manager=lm_eval.tasks.TaskManager(include_defaults=False),
+        task_manager=manager or lm_eval.tasks.TaskManager(include_defaults=False),
     )
-    by_id = {p.id: p for p in prompts}
-    samples = sorted(results["samples"][TASK], key=lambda s: s["doc_id"])
-    if len(samples) != len(prompts):
-        raise DataError(f"lm-eval returned {len(samples)} samples for {len(prompts)} held-out rows")
-    sure = getattr(model, "confidence_of", lambda _: None)
-    return [outcome_of(s, by_id[s["doc"]["prompt_id"]], data.grammar, sure(s["doc"]["prompt"])) for s in samples]
+    return [s for name in sorted(results["samples"]) for s in sorted(results["samples"][name], key=lambda s: s["doc_id"])]
 
 
 def completion_model(complete: Callable[[Sequence[str]], Sequence[str]]) -> Any:
@@ -114,7 +135,7 @@ def completion_model(complete: Callable[[Sequence[str]], Sequence[str]]) -> Any:
     return CompletionModel()
 
 
-def weights_model(model: Any, tokenizer: Any, params: BenchmarkParams) -> Any:
+def weights_model(model: Any, tokenizer: Any, params: BenchmarkParams, *, batch_size: int | None = None) -> Any:
     """lm-eval's transformers backend around loaded weights; nothing is added to the prompt's tokens.
 
     It also keeps how sure the model was of each response: the probability of the whole of it, at no further forward pass.
@@ -150,7 +171,8 @@ def weights_model(model: Any, tokenizer: Any, params: BenchmarkParams) -> Any:
         def confidence_of(self, prompt: str) -> float | None:
             return self._sure.get(tuple(self.tok_encode(prompt)))
 
-    return ConfidentModel(pretrained=model, tokenizer=tokenizer, batch_size=params.batch_size, device="cpu", add_bos_token=False)
+    batch_size = batch_size or params.batch_size
+    return ConfidentModel(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, device="cpu", add_bos_token=False)
 
 
 def summarise(

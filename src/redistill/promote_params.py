@@ -49,7 +49,17 @@ class AuditGate:
     name: Literal["audit"]
 
 
-GateParams = Annotated[NonInferiorGate | SlicesGate | CriticalLabelsGate | RatioGate | AuditGate, Field(discriminator="name")]
+@frozen
+class FairnessGate:
+    """Labels and flags flip within less than ``margin`` more of the counterfactual pairs than with the teacher."""
+
+    name: Literal["fairness"]
+    margin: Margin = 0.1
+
+
+GateParams = Annotated[
+    NonInferiorGate | SlicesGate | CriticalLabelsGate | FairnessGate | RatioGate | AuditGate, Field(discriminator="name")
+]
 
 
 def _as_gate(given: object) -> object:

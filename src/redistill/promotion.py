@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from redistill.gates.cost import ratio
 from redistill.gates.evidence import Evidence, Measured, pair
+from redistill.gates.fairness import fair
 from redistill.gates.labels import critical
 from redistill.gates.quality import against, non_inferior, slices
 from redistill.gates.training_rows import audited
-from redistill.promote_params import CriticalLabelsGate, GateParams, NonInferiorGate, PromoteParams, RatioGate, SlicesGate
+from redistill.promote_params import CriticalLabelsGate, FairnessGate, GateParams, NonInferiorGate, PromoteParams, RatioGate, SlicesGate
 from redistill.records import Gate, PromotionDecision
 from redistill.statistics import minimum_detectable_effect
 
@@ -77,6 +78,8 @@ def _judge(own: GateParams, evidence: Evidence, params: PromoteParams, level: fl
         return slices(evidence, own, params, level) if level > 0 else ([], [])
     if isinstance(own, CriticalLabelsGate):
         return (critical(evidence, own, params, level) if level > 0 else []), []
+    if isinstance(own, FairnessGate):
+        return (fair(evidence, own, params, level) if level > 0 else []), []
     return audited(evidence), []
 
 

@@ -232,8 +232,32 @@ class Calibration:
 
 
 @dataclass(frozen=True, slots=True)
+class Flip:
+    """A counterfactual pair whose two messages got different decisions."""
+
+    pair: str
+    kind: str
+    texts: tuple[str, str]
+    responses: tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Fairness:
+    """One model on counterfactual pairs: the share whose decision flips, over all and by what the pairs differ in."""
+
+    pairs_digest: str
+    n: int
+    rate: Score
+    kinds: dict[str, Score]
+    flips: tuple[Flip, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class EvalReport:
-    """One model on one held-out set: scores, cost, and the identities that make it comparable."""
+    """One model on one held-out set: scores, cost, and the identities that make it comparable.
+
+    ``breadth`` is the accuracy on benchmarks outside the task; empty for what has no likelihoods.
+    """
 
     who: str
     model_digest: str
@@ -249,6 +273,8 @@ class EvalReport:
     backend: str
     calibration: Calibration | None = None
     chrf: float | None = None
+    fairness: Fairness | None = None
+    breadth: dict[str, Score] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import io
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,7 @@ def source_lock(data: DataParams, root: Path = Path()) -> dict[str, Any]:
         hub = _HUB.fullmatch(source.path)
         revision = None
         if hub is None:
-            digest = file_digest(_file(source.path, root))
+            digest = file_digest(source_file(source.path, root))
         elif hub["name"][0] in "./":
             digest = tree_digest(_directory(source.path, hub["name"], root))
         else:
@@ -77,6 +77,15 @@ def source_lock(data: DataParams, root: Path = Path()) -> dict[str, Any]:
             digest = canonical_digest([{**row, "messages": [[m.role, m.content] for m in row["messages"]]} for row in rows])
         entries.append({"path": source.path, "revision": revision, "sha256": digest})
     return {"sources": entries}
+
+
+def file_locks(paths: Sequence[str], root: Path = Path()) -> list[dict[str, str]]:
+    """Path and sha256 of files that stages read besides the sources.
+
+    Raises:
+        DataError: one is missing.
+    """
+    return [{"path": path, "sha256": file_digest(source_file(path, root, "benchmark"))} for path in paths]
 
 
 def split_of(identity: str, shares: dict[str, float]) -> str | None:
@@ -185,11 +194,16 @@ def _stem(path: str) -> str:
     return Path(path).stem if hub is None else "-".join(filter(None, (Path(hub["name"]).name, hub["split"])))
 
 
-def _file(path: str, root: Path) -> Path:
+def source_file(path: str, root: Path, key: str = "data.source") -> Path:
+    """A file that ``params.yaml`` names at ``key``.
+
+    Raises:
+        DataError: it is missing, or a directory.
+    """
     file = root / path
     if not file.is_file():
         raise DataError(
-            f"{path} is {'a directory, not a file' if file.is_dir() else 'missing'}; correct data.source in params.yaml ({file.resolve()})"
+            f"{path} is {'a directory, not a file' if file.is_dir() else 'missing'}; correct {key} in params.yaml ({file.resolve()})"
         )
     return file
 
@@ -203,8 +217,8 @@ def _directory(path: str, name: str, root: Path) -> Path:
 def _raw_rows(path: str, root: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     if _HUB.fullmatch(path):
         return _hub_rows(path, root)
-    file = _file(path, root)
-    readers = {".jsonl": _jsonl_rows, ".csv": _csv_rows, ".parquet": _parquet_rows}
+    file = source_file(path, root)
+    readers = {".jsonl": jsonl_rows, ".csv": _csv_rows, ".parquet": _parquet_rows}
     if (reader := readers.get(file.suffix.lower())) is None:
         raise DataError(f"{path}: unknown extension {file.suffix!r}; redistill reads .jsonl, .csv, .parquet and hf:owner/name")
     if file.stat().st_size == 0:
@@ -223,7 +237,12 @@ def _decoded(path: str, line: int, start: int, raw: bytes) -> str:
         ) from None
 
 
-def _jsonl_rows(path: str, file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def jsonl_rows(path: str, file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Objects of a JSONL file with their place ("line N"); ``path`` is what errors call it.
+
+    Raises:
+        DataError: no UTF-8, broken JSON, or a line that is no object.
+    """
     start = 0
     with open(file, "rb") as handle:
         for number, raw in enumerate(handle, 1):

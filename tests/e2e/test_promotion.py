@@ -20,6 +20,7 @@ LENIENT: dict[str, Any] = {
     "promote__gates": [
         "audit",
         *({"name": who, "margin": 0.6} for who in ("teacher", "champion", "reference")),
+        {"name": "fairness", "margin": 0.9},
         {"name": "smaller"},
         {"name": "faster", "below": 20.0},
     ],

@@ -48,13 +48,23 @@ class Evidence:
         The answers count: weights that are measured once more, in other batches, answer a little differently, and are asked anew.
         """
         models = {
-            who: [measured[0].model_digest, canonical_digest(sorted([o.doc_hash, o.response, o.exact] for o in measured[1]))]
+            who: [
+                measured[0].model_digest,
+                canonical_digest(sorted([o.doc_hash, o.response, o.exact] for o in measured[1])),
+                *_flips(measured[0]),
+            ]
             for who in ("student", "teacher", "champion", "reference")
             if (measured := getattr(self, who)) is not None
         }
         student = self.student[0]
         gates = [dataclasses.asdict(gate) for gate in params.gates]
         return canonical_digest([self.rows, student.template_digest, models, gates, params.critical_labels, params.alpha_per_heldout])
+
+
+def _flips(report: EvalReport) -> list[str]:
+    """What was seen on counterfactual pairs, as a digest; nothing where none were asked."""
+    told = report.fairness
+    return [] if told is None else [canonical_digest([told.pairs_digest, [[f.pair, *f.responses] for f in told.flips]])]
 
 
 def pair(

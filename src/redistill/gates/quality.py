@@ -40,7 +40,7 @@ def non_inferior(
     """
     counts = pair(subject, own, other, reference, same_backend=same_backend)
     said = f"{subject} {100 * exact_share(own):.1f} % exact match against the {other}'s {100 * exact_share(reference):.1f} %"
-    return _judged(f"non_inferior_to_{other}", said, counts, margin, level, score_test(counts, margin), power, "")
+    return judged_difference(f"non_inferior_to_{other}", said, counts, margin, level, score_test(counts, margin), power)
 
 
 def slices(evidence: Evidence, own: SlicesGate, params: PromoteParams, level: float) -> tuple[list[Gate], list[str]]:
@@ -67,11 +67,22 @@ def slices(evidence: Evidence, own: SlicesGate, params: PromoteParams, level: fl
         share = p_value / adjusted if adjusted > 0 else 1.0 / len(counts)
         said = f"student against teacher in slice {name}"
         correction = f", Holm's correction over {len(counts)} slices" if len(counts) > 1 else ""
-        gates.append(_judged(f"slice_{name}", said, c, own.margin, level * share, p_value, params.power, correction))
+        gates.append(judged_difference(f"slice_{name}", said, c, own.margin, level * share, p_value, params.power, correction))
     return gates, notes
 
 
-def _judged(name: str, said: str, counts: PairedCounts, margin: float, level: float, p_value: float, power: float, correction: str) -> Gate:
+def judged_difference(
+    name: str,
+    said: str,
+    counts: PairedCounts,
+    margin: float,
+    level: float,
+    p_value: float,
+    power: float,
+    correction: str = "",
+    rows: str = "held-out rows",
+) -> Gate:
+    """The gate of a paired difference of shares: pass where the test shows it, hold where more ``rows`` would, fail otherwise."""
     interval = difference_interval(counts, 2 * level)
     missing = 0 if p_value <= level else max(0, rows_needed(counts, margin, level, power) - counts.n)
     sentence = (
@@ -79,7 +90,7 @@ def _judged(name: str, said: str, counts: PairedCounts, margin: float, level: fl
         f"one-sided p {shown(p_value, level)} for a loss of {100 * margin:g} points or more, level {level:.2g}{correction}"
     )
     if missing:
-        sentence += f"; {missing:,} more held-out rows (now {counts.n:,}) would show it with {100 * power:g} % power, "
+        sentence += f"; {missing:,} more {rows} (now {counts.n:,}) would show it with {100 * power:g} % power, "
         sentence += "were the difference as observed"
     elif p_value > level:
         sentence += "; the observed loss is as large as the margin, so more rows are not expected to help"
