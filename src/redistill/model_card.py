@@ -60,6 +60,13 @@ def _results(report: dict[str, Any], student: dict[str, Any], teacher: dict[str,
         f"| exact match in {_text(name)} | {_score(score)} | {_score(teacher['slices'].get(name))} |"
         for name, score in student["slices"].items()
     ]
+    if fair := student.get("fairness"):
+        other = teacher.get("fairness") or {}
+        table.append(f"| counterfactual pairs decided otherwise ({fair['n']}) | {_score(fair['rate'])} | {_score(other.get('rate'))} |")
+    table += [
+        f"| outside the task: {_text(name)} | {_score(score)} | {_score((teacher.get('breadth') or {}).get(name))} |"
+        for name, score in (student.get("breadth") or {}).items()
+    ]
     cost = [(arm["cost"]["latency_p50_s"] * 1000, arm["cost"]["parameters"]) for arm in (student, teacher)]
     table.append(f"| latency p50, ms | {cost[0][0]:.0f} | {cost[1][0]:.0f} |")
     table.append("| parameters, M | " + " | ".join("–" if n is None else f"{n / 1e6:.1f}" for _, n in cost) + " |")

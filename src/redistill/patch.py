@@ -5,6 +5,7 @@ Held-out rows are named so that people can read them; they never become training
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from typing import Any
 
@@ -19,7 +20,8 @@ def patch(evidence: Evidence, decision: PromotionDecision, training_rows: int) -
     """The plan of a hold; empty lists where nothing is to be done.
 
     ``prompts`` spreads a quarter of the rows that trained this student over slices and labels, by where it lost rows that the teacher had right.
-    ``relabel`` names rows on which student and teacher agree against the label: most often the label is what is wrong.
+    ``relabel`` names rows on which student and teacher agree against the label: most often the label is what is wrong. ``flips`` names the
+    counterfactual pairs that the student alone decides otherwise: ask for prompts of both kinds.
     """
     rows, teacher = by_document("student", evidence.student), by_document("teacher", evidence.teacher)
     lost = [row for key, row in sorted(rows.items()) if teacher[key].exact and not row.exact]
@@ -33,10 +35,19 @@ def patch(evidence: Evidence, decision: PromotionDecision, training_rows: int) -
             for (slice_, label), n in sorted(cells.items(), key=lambda cell: (-cell[1], cell[0]))
         ],
         "lost": [_told(row, teacher[key]) for key, row in sorted(rows.items()) if teacher[key].exact and not row.exact],
+        "flips": _flips(evidence),
         "relabel": [
             _told(row, teacher[key]) for key, row in sorted(rows.items()) if not row.exact and row.response == teacher[key].response
         ],
     }
+
+
+def _flips(evidence: Evidence) -> list[dict[str, Any]]:
+    student, teacher = evidence.student[0].fairness, evidence.teacher[0].fairness
+    if student is None or teacher is None:
+        return []
+    alike = {f.pair for f in teacher.flips}
+    return [dataclasses.asdict(f) for f in student.flips if f.pair not in alike]
 
 
 def labels_of(evidence: Evidence, row: Outcome) -> list[str]:

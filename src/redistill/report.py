@@ -55,6 +55,8 @@ def render(report: dict[str, Any]) -> str:
         gates=[gate(g) for g in (report.get("decision") or {}).get("gates") or ()],
         gate_plots=[p for unit in ("points", "share") if (p := bounds_of((report.get("decision") or {}).get("gates") or (), unit))],
         looks=looks_of(report),
+        pair_kinds=list(dict.fromkeys(k for arm in arms.values() for k in (arm.get("fairness") or {}).get("kinds") or {})),
+        benchmarks=_names(arms, "breadth"),
         fields=_names(arms, "fields"),
         slices=_names(arms, "slices"),
         forests=forests_of(arms, candidate),
@@ -135,7 +137,8 @@ def gate_title(name: str) -> str:
     for prefix, said in (("non_inferior_to_", "Non-inferior to the "), ("slice_", "Slice "), ("recall_", "Recall of ")):
         if name.startswith(prefix):
             return said + words(name.removeprefix(prefix))
-    return {"audit": "Training rows audited", "looks": "Looks at the held-out set"}.get(name, words(name).capitalize())
+    named = {"audit": "Training rows audited", "looks": "Looks at the held-out set", "fairness": "Counterfactual fairness"}
+    return named.get(name, words(name).capitalize())
 
 
 def bounds_of(gates: Sequence[dict[str, Any]], unit: str) -> dict[str, Any] | None:

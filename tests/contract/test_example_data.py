@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter, defaultdict
 from pathlib import Path
 
+from redistill.fairness import read_pairs
 from redistill.filters.near_duplicate import shingles
 
 DATA = Path(__file__).parents[2] / "data" / "bank_triage"
 FILES = ("labelled", "unlabelled", "heldout")
 LIMIT = 0.5
+
+
+def test_counterfactual_pairs_were_never_trained_on_and_copy_the_same_entities() -> None:
+    pairs = read_pairs("fairness.jsonl", DATA)
+    assert {p.kind for p in pairs} == {"name", "gender", "dialect"} and len(pairs) >= 90
+    known = {
+        row["text"].casefold()
+        for name in FILES
+        for row in map(json.loads, (DATA / f"{name}.jsonl").read_text(encoding="utf-8").splitlines())
+    }
+    for pair in pairs:
+        assert not {text.casefold() for text in pair.texts} & known, pair.id
+        amounts = [re.findall(r"[£€][\d,.]*\d", text) for text in pair.texts]
+        assert amounts[0] == amounts[1], pair.id
 
 
 def test_no_near_duplicates_across_splits() -> None:

@@ -15,7 +15,7 @@ from redistill.economics import CycleCost, break_even, student_price
 from redistill.evaluation import report_to_json
 from redistill.gates.evidence import Evidence, Measured
 from redistill.promotion import decide
-from redistill.records import Audit, Calibration, Cost, EvalReport, Gate, Interval, Outcome, Score
+from redistill.records import Audit, Calibration, Cost, EvalReport, Fairness, Flip, Gate, Interval, Outcome, Score
 from redistill.statistics import share
 
 FIELDS = ("label", "urgent", "complaint", "amount", "date", "merchant", "last4")
@@ -87,9 +87,22 @@ def _arm(who: str) -> EvalReport:
     slices = {s: _score(exact * k, 0.08) for s, k in zip(SLICES, (1.08, 0.99, 0.91), strict=True)}
     digest = f"{sum(map(ord, who)):08x}" * 8
     scores = (_score(exact), _score(f1, 0.03), fields, slices)
-    return EvalReport(
-        who, digest, "9c4e1f70" * 8, "5a02bb13" * 8, N, *scores, cost, malformed, "transformers-bf16", _calibrated(who, exact)
-    )
+    identities = (who, digest, "9c4e1f70" * 8, "5a02bb13" * 8, N)
+    calibrated, fairness, breadth = _calibrated(who, exact), _fairness(exact), _breadth(who)
+    return EvalReport(*identities, *scores, cost, malformed, "transformers-bf16", calibrated, None, fairness, breadth)
+
+
+def _fairness(exact: float) -> Fairness:
+    kinds = {"dialect": round(36 * (1 - exact) / 2), "gender": round(31 * (1 - exact) / 6), "name": round(32 * (1 - exact) / 8)}
+    rows = {"dialect": 36, "gender": 31, "name": 32}
+    texts = ("I can't remember my PIN.", "I cannae mind ma PIN.")
+    flips = tuple(Flip(f"{kind}-{i:02d}", kind, texts, ("pin", "other")) for kind, n in kinds.items() for i in range(1, n + 1))
+    return Fairness("c1" * 32, 99, share(len(flips), 99), {kind: share(n, rows[kind]) for kind, n in kinds.items()}, flips)
+
+
+def _breadth(who: str) -> dict[str, Score]:
+    right = {"teacher": 41, "base": 17, "gold": 19, "sft": 18, "kd": 20}.get(who)
+    return {} if right is None else {"general questions": share(right, 60), "evaluation/hellaswag.yaml": share(3 * right + 71, 400)}
 
 
 def _calibrated(who: str, exact: float) -> Calibration | None:
