@@ -76,6 +76,8 @@ def test_all_parts_are_there_in_order() -> None:
             "calibration",
             "economics",
             "slices",
+            "fairness",
+            "breadth",
             "training",
             "governance",
             "examples",
