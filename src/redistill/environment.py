@@ -33,6 +33,8 @@ DEFAULTS = {
     "TQDM_DISABLE": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    # MLflow's own seven retries keep a person waiting for eight minutes before a server that is down is called so.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
     "TRANSFORMERS_VERBOSITY": "error",
     "LMEVAL_LOG_LEVEL": "WARNING",
     # glibc's heap in huge pages where the kernel offers them on request: faulting in small ones is a fifth of a training step.
