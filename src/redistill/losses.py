@@ -12,6 +12,7 @@ outcomes, never negative. Its gradient by a logit is ``T (q_j − p_j)`` inside 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -85,27 +86,42 @@ def distill_loss(
     An empty batch gives a zero that is still connected to the graph (KD rule 6). The result does not depend on
     ``chunk`` (rule 5).
     """
+
+    def of_tokens(part: slice, logits_RV: torch.Tensor, grad_RV: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        mine = TokenTargets(*(column[part] for column in targets))
+        return _token_losses(logits_RV, grad_RV, mine, temperature)
+
+    return head_and_loss(hidden_ND, head_VD, of_tokens, targets.kd_weight_N, targets.ce_weight_N, temperature, chunk, workspace)
+
+
+OfTokens = Callable[[slice, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+"""(tokens of a chunk, their logits (R × V), room for the gradient (R × V)) → divergence (without T²) and cross-entropy of each token. It leaves
+the gradient of their weighted sum by the logits in that room."""
+
+
+def head_and_loss(
+    hidden_ND: torch.Tensor,
+    head_VD: torch.Tensor,
+    of_tokens: OfTokens,
+    kd_weight_N: torch.Tensor,
+    ce_weight_N: torch.Tensor,
+    temperature: float,
+    chunk: int,
+    workspace: Workspace | None,
+) -> LossSums:
+    """Head and loss in one pass over chunks of tokens: what every loss that is shipped runs through; see ``distill_loss``."""
     if hidden_ND.shape[0] == 0:
         zero = hidden_ND.sum() * 0.0 + head_VD.sum() * 0.0
         return LossSums(zero, zero.detach(), zero.detach())
-    total, kl_sum, ce_sum = _HeadAndLoss.apply(hidden_ND, head_VD, temperature, chunk, workspace or Workspace(), *targets)
+    given = (of_tokens, kd_weight_N, ce_weight_N, temperature, chunk, workspace or Workspace())
+    total, kl_sum, ce_sum = _HeadAndLoss.apply(hidden_ND, head_VD, *given)
     return LossSums(total, kl_sum.detach(), ce_sum.detach())
 
 
 class _HeadAndLoss(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
-        hidden: Any,
-        head: Any,
-        temperature: float,
-        chunk: int,
-        workspace: Workspace,
-        labels: Any,
-        ids: Any,
-        p: Any,
-        kd: Any,
-        ce: Any,
+        ctx: Any, hidden: Any, head: Any, of_tokens: OfTokens, kd: Any, ce: Any, temperature: float, chunk: int, workspace: Workspace
     ) -> Any:
         grad_hidden = torch.empty_like(hidden)
         grad_head = None
@@ -118,11 +134,11 @@ class _HeadAndLoss(torch.autograd.Function):
             part = slice(start, start + rows)
             n = hidden[part].shape[0]
             logits = torch.mm(hidden[part], weight.T, out=logits_RV[:n])
-            kl, nll, grad = _token_losses(logits, grad_RV[:n], labels[part], ids[part], p[part], kd[part], ce[part], temperature)
+            kl, nll = of_tokens(part, logits, grad_RV[:n])
             total += (kd[part] * kl * temperature**2 + ce[part] * nll).sum()
             kl_sum += kl[kd[part] > 0].sum()
             ce_sum += nll[ce[part] > 0].sum()
-            narrow = logits.copy_(grad)
+            narrow = logits.copy_(grad_RV[:n])
             torch.mm(narrow, weight, out=grad_hidden[part])
             if head.requires_grad:
                 mine = (narrow.T @ hidden[part]).to(wide)
@@ -135,26 +151,22 @@ class _HeadAndLoss(torch.autograd.Function):
     def backward(ctx: Any, grad_total: Any, *_unused: Any) -> Any:  # type: ignore[override]
         grad_hidden, grad_head = ctx.saved_tensors
         head = None if grad_head is None else (grad_head * grad_total).to(ctx.head_dtype)
-        return (grad_hidden * grad_total.to(grad_hidden.dtype), head, *([None] * 8))
+        return (grad_hidden * grad_total.to(grad_hidden.dtype), head, *([None] * 6))
 
 
 def _token_losses(
-    logits_NV: torch.Tensor,
-    grad_NV: torch.Tensor,
-    labels_N: torch.Tensor,
-    ids_NK: torch.Tensor,
-    p_NK: torch.Tensor,
-    kd_N: torch.Tensor,
-    ce_N: torch.Tensor,
-    temperature: float,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    logits_NV: torch.Tensor, grad_NV: torch.Tensor, targets: TokenTargets, temperature: float
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Per-token KL (without T²) and cross-entropy, and the gradient of their weighted sum by the logits, in ``grad_NV``."""
+    labels_N, ids_NK, p_NK, kd_N, ce_N = targets
     if temperature == 1.0 or not ids_NK.shape[1]:
         return _tail_bucket(logits_NV, grad_NV, labels_N, ids_NK, p_NK, kd_N, ce_N)
     none = torch.zeros_like(kd_N)
-    kl, _, _ = _tail_bucket(logits_NV.to(grad_NV.dtype) / temperature, grad_NV, labels_N, ids_NK, p_NK, kd_N * temperature, none)
-    _, nll, grad_ce = _tail_bucket(logits_NV, torch.empty_like(grad_NV), labels_N, ids_NK[:, :0], p_NK[:, :0], none, ce_N)
-    return kl, nll, grad_NV.add_(grad_ce)
+    kl, _ = _tail_bucket(logits_NV.to(grad_NV.dtype) / temperature, grad_NV, labels_N, ids_NK, p_NK, kd_N * temperature, none)
+    grad_ce_NV = torch.empty_like(grad_NV)
+    _, nll = _tail_bucket(logits_NV, grad_ce_NV, labels_N, ids_NK[:, :0], p_NK[:, :0], none, ce_N)
+    grad_NV.add_(grad_ce_NV)
+    return kl, nll
 
 
 def _tail_bucket(
@@ -165,8 +177,8 @@ def _tail_bucket(
     p_NK: torch.Tensor,
     kd_N: torch.Tensor,
     ce_N: torch.Tensor,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """KL and cross-entropy of each token, and the gradient ``kd · dKL + ce · dCE`` by the logits.
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """KL and cross-entropy of each token, and in ``grad_NV`` the gradient ``kd · dKL + ce · dCE`` by the logits.
 
     The student's tail is summed from its own probabilities, never taken as 1 − Σ_K q, which has no digits left once the
     student is sure. Everything of width V happens in place: softmax, tail, gradient.
@@ -188,4 +200,4 @@ def _tail_bucket(
     add_NK = ((kd_N + ce_N).unsqueeze(-1) * q_NK - kd_N.unsqueeze(-1) * p_NK) * valid_NK
     grad_NV.scatter_add_(-1, ids_NK, add_NK.to(grad_NV.dtype))
     grad_NV.scatter_add_(-1, labels_N.unsqueeze(-1), -ce_N.unsqueeze(-1).to(grad_NV.dtype))
-    return inside + outside, nll_N, grad_NV
+    return inside + outside, nll_N
