@@ -107,7 +107,12 @@ def test_the_gate_is_the_paired_score_test_on_pairs() -> None:
 def test_few_pairs_hold_and_say_how_many_more() -> None:
     decision = decide(judged(told({0, 1}, 20), told({2}, 20)), GATED, 0.005)
     gate = decision.gates[1]
-    assert gate.result == "hold" and gate.more_rows > 0 and "more counterfactual pairs (now 20)" in gate.sentence and not shown(decision)
+    assert (
+        gate.result == "hold"
+        and "more counterfactual pairs (now 20)" in gate.sentence
+        and decision.more_rows == decision.gates[0].more_rows
+        and not shown(decision)
+    )
 
 
 def test_a_student_that_flips_far_more_fails_and_the_plan_names_the_pairs() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from redistill.errors import DataError
 from redistill.gates.evidence import Evidence
 from redistill.gates.quality import judged_difference
@@ -34,4 +36,6 @@ def fair(evidence: Evidence, own: FairnessGate, params: PromoteParams, level: fl
         f"the teacher for {100 * teacher.rate.value:.1f} %"
     )
     p_value = score_test(counts, own.margin)
-    return [judged_difference(NAME, said, counts, own.margin, level, p_value, params.power, rows="counterfactual pairs")]
+    judged = judged_difference(NAME, said, counts, own.margin, level, p_value, params.power, rows="counterfactual pairs")
+    # What is missing are pairs, as the sentence says: no number of held-out rows would bring them.
+    return [replace(judged, more_rows=0)]
