@@ -18,9 +18,14 @@ def free_port() -> int:
 
 
 def until(
-    url: str, method: str = "GET", json: object = None, good: object = lambda r: r.status_code == 200, timeout_s: float = 120.0
+    url: str,
+    method: str = "GET",
+    json: object = None,
+    good: object = lambda r: r.status_code == 200,
+    timeout_s: float = 120.0,
+    process: subprocess.Popen[bytes] | None = None,
 ) -> httpx.Response:
-    """Ask until the answer is what is waited for, or the deadline is over."""
+    """Ask until the answer is what is waited for, the deadline is over, or ``process``, which should answer, has ended."""
     deadline = time.monotonic() + timeout_s
     last: object = None
     while time.monotonic() < deadline:
@@ -30,6 +35,8 @@ def until(
                 return last
         except httpx.HTTPError as error:
             last = error
+        if process is not None and process.poll() is not None:
+            raise AssertionError(f"the server of {url} ended with {process.returncode}")
         time.sleep(0.1)
     raise AssertionError(f"{url} never answered as wanted; last: {last}")
 

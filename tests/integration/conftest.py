@@ -101,6 +101,7 @@ def make_registry(registry_home: Path, monkeypatch: pytest.MonkeyPatch) -> Calla
 
     def make(**promote: Any) -> Registry:
         tree = params("0" * 64)
+        del tree["benchmark"]["fairness"]
         tree["data"]["name"] = f"model-{next(_NAMES)}"
         tree["promote"] = {"arm": "kd", "gates": ["audit", "teacher", "champion", "reference", "smaller", "faster"], **promote}
         Path("params.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
