@@ -38,7 +38,7 @@ $(BIN)/uv:
 demo: setup  ## One whole cycle on a real pretrained teacher and the bank example
 	$(BIN)/redistill run --reason "make demo"
 
-demo-quick: setup  ## The same flow on tiny random models, for a first look (under 2 minutes)
+demo-quick: setup  ## The same flow on tiny random models, for a first look (about 2 minutes)
 	$(BIN)/python -m tests.tiny_project .redistill/quick
 	$(BIN)/redistill -C .redistill/quick run --reason "make demo-quick"
 

@@ -15,7 +15,7 @@ from redistill.errors import DataError
 from redistill.progress import Progress
 from redistill.prompting import encode
 from redistill.records import SoftTargets, TrainingRow
-from redistill.soft_targets import from_logits
+from redistill.scoring import score_sequences
 from tasks.edge import ARTIFACTS, run
 from tasks.teacher import LockedTeacher, read_lock
 
@@ -40,34 +40,19 @@ def score(score: ScoreParams) -> None:
 
 
 def _from_weights(rows: list[TrainingRow], lock: LockedTeacher, params: ScoreParams) -> list[SoftTargets]:
-    import torch
-
     assert lock.path is not None
     if checkpoints.fingerprint(lock.path, "").digest not in lock.answers.values():
         raise DataError(f"{lock.path} is not the teacher that answered; restore it with `dvc checkout`, or lock and generate again")
     model = checkpoints.load_model(lock.path, "bfloat16")
-    sequences = [(r, np.asarray([*encode(r.prompt, lock.tokenizer), *r.completion_ids], dtype=np.int64)) for r in rows]
-    sequences.sort(key=lambda pair: -len(pair[1]))
+    sequences = [
+        ((r.prompt_id, r.sample_index), np.asarray([*encode(r.prompt, lock.tokenizer), *r.completion_ids], dtype=np.int64)) for r in rows
+    ]
+    vocabulary = 1 + max(lock.tokenizer.get_vocab().values())
     progress = Progress("score", len(sequences), "rows")
     targets: list[SoftTargets] = []
-    start = 0
-    while start < len(sequences):
-        size = max(1, params.batch_tokens // len(sequences[start][1]))
-        batch = sequences[start : start + size]
-        width = len(batch[0][1])
-        ids = torch.zeros((len(batch), width), dtype=torch.long)
-        mask = torch.zeros_like(ids)
-        for i, (_, sequence) in enumerate(batch):
-            ids[i, : len(sequence)] = torch.from_numpy(sequence)
-            mask[i, : len(sequence)] = 1
-        with torch.inference_mode():
-            hidden = model.get_decoder()(input_ids=ids, attention_mask=mask).last_hidden_state
-            for i, (row, sequence) in enumerate(batch):
-                # One row's logits at a time: a batch of [tokens, vocabulary] in float32 would be gigabytes.
-                logits = model.get_output_embeddings()(hidden[i, : len(sequence) - 1])
-                targets.append(from_logits(logits, sequence, 1, params.top_k, params.temperatures, (row.prompt_id, row.sample_index)))
-        start += size
-        progress(start if start < len(sequences) else len(sequences))
+    for scored in score_sequences(model, sequences, params.top_k, params.temperatures, params.batch_tokens, vocabulary):
+        targets.append(scored)
+        progress(len(targets))
     return targets
 
 

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from redistill import cli_live, environment
+from redistill import cli_engine, cli_live, environment
 from redistill.cli_project import Json, application, show
 from redistill.errors import ConfigError, RedistillError
 
@@ -184,6 +184,7 @@ def route_set(
 
 
 cli_live.register(app)
+cli_engine.register(app)
 
 
 def main() -> None:

@@ -36,6 +36,7 @@ DEFAULTS = {
     # MLflow's own seven retries keep a person waiting for eight minutes before a server that is down is called so.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
     "TRANSFORMERS_VERBOSITY": "error",
+    "TRL_EXPERIMENTAL_SILENCE": "1",
     "LMEVAL_LOG_LEVEL": "WARNING",
     # glibc's heap in huge pages where the kernel offers them on request: faulting in small ones is a fifth of a training step.
     # Read when a process starts, so it serves what we start and not ourselves.

@@ -16,13 +16,22 @@ from redistill.records import SoftTargets
 
 
 def from_logits(
-    logits_TV: torch.Tensor, token_ids_L: np.ndarray, first: int, k: int, temperatures: Sequence[float], key: tuple[str, int]
+    logits_TV: torch.Tensor,
+    token_ids_L: np.ndarray,
+    first: int,
+    k: int,
+    temperatures: Sequence[float],
+    key: tuple[str, int],
+    vocabulary: int | None = None,
 ) -> SoftTargets:
     """Soft targets from dense teacher logits: the T rows that predict tokens ``first`` … L − 1.
+
+    A head that was padded beyond the tokenizer's ``vocabulary`` is cut to it and the rest renormalised (KD rule 7).
 
     Raises:
         DataError: NaN or infinite logits.
     """
+    logits_TV = logits_TV[:, :vocabulary]
     if not torch.isfinite(logits_TV).all():
         raise DataError(f"the teacher gave NaN or infinite logits on row {key[0][:12]}; check its weights and dtype")
     logprobs_TV = torch.log_softmax(logits_TV.float(), -1)

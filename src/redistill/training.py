@@ -20,7 +20,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from redistill.artifacts import is_disk_error
 from redistill.config import LoraParams
 from redistill.errors import ConfigError, DataError
-from redistill.losses import IGNORE, TokenTargets, Workspace, distill_loss, temper
+from redistill.losses import IGNORE, LossSums, TokenTargets, Workspace, distill_loss, temper
 from redistill.prompting import encode
 from redistill.records import SoftTargets, TrainingRow
 from redistill.soft_targets import bind
@@ -130,6 +130,24 @@ def collate(rows: Sequence[Mapping[str, Any]], pad_id: int, temperature: float) 
     return {"input_ids": ids, "attention_mask": mask, "labels": labels, "ce": ce, "kd": kd, "top_ids": top_ids, "top_p": top_p}
 
 
+def batch_loss(
+    hidden_BLD: torch.Tensor,
+    head_VD: torch.Tensor,
+    inputs: Mapping[str, torch.Tensor],
+    temperature: float,
+    workspace: Workspace | None = None,
+) -> tuple[LossSums, TokenTargets]:
+    """Weighted sums over the supervised tokens of a collated batch, not yet divided by anything, and what they were made of.
+
+    The hidden states of other tokens never meet the head.
+    """
+    chosen = inputs["labels"] != IGNORE
+    targets = TokenTargets(
+        inputs["labels"][chosen], inputs["top_ids"][chosen], inputs["top_p"][chosen], inputs["kd"][chosen], inputs["ce"][chosen]
+    )
+    return distill_loss(hidden_BLD[chosen], head_VD, targets, temperature, workspace=workspace), targets
+
+
 class DistillTrainer(Trainer):
     """Trainer whose loss is ``distill_loss`` over supervised positions only, normalised by the global token count.
 
@@ -152,21 +170,13 @@ class DistillTrainer(Trainer):
 
     def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
         bare = self.accelerator.unwrap_model(model)
-        chosen = inputs["labels"] != IGNORE
         # accelerate wraps only model.forward in autocast; the decoder is called without it, so the context is ours to open.
         with self.accelerator.autocast():
             hidden = bare.get_decoder()(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).last_hidden_state
-        targets = TokenTargets(
-            inputs["labels"][chosen], inputs["top_ids"][chosen], inputs["top_p"][chosen], inputs["kd"][chosen], inputs["ce"][chosen]
-        )
-        sums = distill_loss(
-            hidden[chosen].to(torch.bfloat16 if self.args.bf16 else hidden.dtype),
-            bare.get_output_embeddings().weight if self._frozen_head is None else self._frozen_head,
-            targets,
-            self._temperature,
-            workspace=self._workspace,
-        )
-        count = chosen.sum() if num_items_in_batch is None else num_items_in_batch
+        hidden = hidden.to(torch.bfloat16 if self.args.bf16 else hidden.dtype)
+        head = bare.get_output_embeddings().weight if self._frozen_head is None else self._frozen_head
+        sums, targets = batch_loss(hidden, head, inputs, self._temperature, self._workspace)
+        count = len(targets.labels_N) if num_items_in_batch is None else num_items_in_batch
         weighted = [float((targets.kd_weight_N > 0).sum()), float((targets.ce_weight_N > 0).sum())]
         self._sums += np.array([float(sums.kl_sum), float(sums.ce_sum), *weighted])
         return sums.total / count

@@ -1,0 +1,136 @@
+"""What a user would otherwise take: TRL's two distillation losses, and ``torch.nn.functional.kl_div`` as people write it.
+
+Each is called as its own trainer calls it. Internals of TRL are reached, so its version is pinned in pyproject.toml.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from redistill.conformance.protocol import Implementation, NotApplicable, Problem
+
+_IGNORE = -100
+
+
+def _labels(problem: Problem) -> torch.Tensor:
+    return problem.ids_BL.masked_fill(~problem.supervised_BL, _IGNORE)
+
+
+class Given(torch.nn.Module):
+    """A model that answers with logits that are given."""
+
+    def __init__(self, logits_BLV: torch.Tensor) -> None:
+        super().__init__()
+        self.logits = logits_BLV
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **_: Any) -> Any:
+        return SimpleNamespace(logits=self.logits)
+
+
+class TrlGkd(Implementation):
+    """``trl.experimental.gkd.GKDTrainer.compute_loss`` with ``beta=0``; temperature only through its loss function, as it has no such setting."""
+
+    name = "trl-gkd"
+
+    def __init__(self) -> None:
+        from trl.experimental.gkd import GKDTrainer
+
+        self._trainer: Any = GKDTrainer
+        self.version = f"trl {version('trl')}"
+
+    def loss(self, problem: Problem, temperature: float = 1.0, count: int | None = None) -> torch.Tensor:
+        if temperature == 1.0:
+            return self._step(Given(problem.student_BLV), Given(problem.teacher_BLW), problem.ids_BL, _labels(problem), count)
+        student, teacher = problem.student_BLV[:, :-1], problem.teacher_BLW[:, :-1]
+        found: torch.Tensor = self._trainer.generalized_jsd_loss(
+            student, teacher, labels=_labels(problem)[:, 1:], beta=0.0, temperature=temperature, num_items_in_batch=count
+        )
+        return found
+
+    def _step(self, student: Any, teacher: Any, ids: torch.Tensor, labels: torch.Tensor, count: int | None) -> torch.Tensor:
+        own = SimpleNamespace(teacher_model=teacher, beta=0.0, generalized_jsd_loss=self._trainer.generalized_jsd_loss)
+        inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
+        found: torch.Tensor = self._trainer.compute_loss(own, student, inputs, num_items_in_batch=count)
+        return found
+
+    def listed(self, ids: list[int], logprobs: list[float]) -> tuple[list[int], list[float]]:
+        raise NotApplicable("its teacher is dense, so no list can repeat an id")
+
+    def ask_teacher(self, model: Any, ids_BL: torch.Tensor) -> None:
+        given = Given(torch.zeros(*ids_BL.shape, model.config.vocab_size, requires_grad=True))
+        self._step(given, model, ids_BL, ids_BL, None)
+
+
+class TrlDistillation(Implementation):
+    """The chunked loss of ``trl.DistillationTrainer`` with ``beta=0``, on hidden states as its trainer hands them over."""
+
+    name = "trl-distillation"
+
+    def __init__(self) -> None:
+        from trl.trainer import distillation_trainer
+
+        self._trainer: Any = distillation_trainer
+        self.version = f"trl {version('trl')}"
+
+    def loss(self, problem: Problem, temperature: float = 1.0, count: int | None = None) -> torch.Tensor:
+        width, wide = problem.student_BLV.shape[-1], problem.teacher_BLW.shape[-1]
+        return self._of_tokens(
+            problem.student_BLV[:, :-1],
+            torch.eye(width),
+            problem.teacher_BLW[:, :-1],
+            torch.eye(wide),
+            problem.supervised_BL[:, 1:],
+            temperature,
+            count,
+        )
+
+    def _of_tokens(
+        self,
+        hidden: torch.Tensor,
+        head: torch.Tensor,
+        theirs: torch.Tensor,
+        their_head: torch.Tensor,
+        mask: torch.Tensor,
+        temperature: float,
+        count: int | None,
+    ) -> torch.Tensor:
+        found: torch.Tensor = self._trainer._chunked_divergence_loss(
+            hidden, theirs, head, their_head, mask.long(), 0.0, num_items_in_batch=count, temperature=temperature
+        )[0]
+        return found
+
+    def chunked(self, hidden_ND: torch.Tensor, head_VD: torch.Tensor, teacher_NV: torch.Tensor, chunk: int) -> torch.Tensor:
+        from trl.kernels import chunked_divergence as kernel
+
+        before = kernel.TOKEN_CHUNK_SIZE
+        kernel.TOKEN_CHUNK_SIZE = chunk
+        try:
+            mask = torch.ones(1, len(hidden_ND))
+            return self._of_tokens(hidden_ND[None], head_VD, teacher_NV[None], torch.eye(teacher_NV.shape[-1]), mask, 1.0, 1)
+        finally:
+            kernel.TOKEN_CHUNK_SIZE = before
+
+    def listed(self, ids: list[int], logprobs: list[float]) -> tuple[list[int], list[float]]:
+        raise NotApplicable("its teacher is dense, so no list can repeat an id")
+
+
+class KlDiv(Implementation):
+    """``kl_div(log_softmax(s / T), softmax(t / T), reduction="batchmean") * T**2`` over the unmasked rows, shifted by the caller."""
+
+    name = "torch-kl_div"
+    version = f"torch {torch.__version__}"
+    takes_count = False
+
+    def loss(self, problem: Problem, temperature: float = 1.0, count: int | None = None) -> torch.Tensor:
+        chosen = problem.supervised_BL[:, 1:]
+        student, teacher = problem.student_BLV[:, :-1][chosen], problem.teacher_BLW[:, :-1][chosen]
+        log_q, p = functional.log_softmax(student / temperature, -1), functional.softmax(teacher / temperature, -1)
+        return functional.kl_div(log_q, p, reduction="batchmean") * temperature**2
+
+    def listed(self, ids: list[int], logprobs: list[float]) -> tuple[list[int], list[float]]:
+        raise NotApplicable("its teacher is dense, so no list can repeat an id")
