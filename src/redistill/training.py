@@ -157,16 +157,22 @@ class DistillTrainer(Trainer):
 
     loss_is_scaled_for_ga = True
 
-    def __init__(self, *args: Any, temperature: float, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, temperature: float, vocabulary: int, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # Our labels are shifted by the collator already; the Trainer would leave out each row's first when it counts.
         self._loss_shifts_labels = False
         self._temperature = temperature
         self._sums = np.zeros(4)
         self._workspace = Workspace()
-        head = self.model.get_output_embeddings().weight
+        self._vocabulary = vocabulary
+        head = self._head(self.model)
         # A frozen head is the same at every step: one copy in the training precision instead of a cast per step.
         self._frozen_head = None if head.requires_grad else head.detach().to(torch.bfloat16 if self.args.bf16 else head.dtype)
+
+    def _head(self, model: Any) -> torch.Tensor:
+        """The head's weight, cut to the tokenizer's ids where it was padded beyond them, as the teacher's is (KD rule 7)."""
+        weight: torch.Tensor = model.get_output_embeddings().weight
+        return weight if weight.shape[0] <= self._vocabulary else weight[: self._vocabulary]
 
     def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
         bare = self.accelerator.unwrap_model(model)
@@ -174,7 +180,7 @@ class DistillTrainer(Trainer):
         with self.accelerator.autocast():
             hidden = bare.get_decoder()(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).last_hidden_state
         hidden = hidden.to(torch.bfloat16 if self.args.bf16 else hidden.dtype)
-        head = bare.get_output_embeddings().weight if self._frozen_head is None else self._frozen_head
+        head = self._head(bare) if self._frozen_head is None else self._frozen_head
         sums, targets = batch_loss(hidden, head, inputs, self._temperature, self._workspace)
         count = len(targets.labels_N) if num_items_in_batch is None else num_items_in_batch
         weighted = [float((targets.kd_weight_N > 0).sum()), float((targets.ce_weight_N > 0).sum())]
@@ -267,6 +273,7 @@ def train(model: Any, tokenizer: Any, examples: Sequence[Example], recipe: Recip
         data_collator=lambda rows: collate(rows, tokenizer.pad_token_id, recipe.temperature),
         callbacks=[MetricsFile(work / "metrics.jsonl", progress)],
         temperature=recipe.temperature,
+        vocabulary=1 + max(tokenizer.get_vocab().values()),
     )
     trainer.remove_callback(PrinterCallback)
     devices = max(trainer.accelerator.num_processes, arguments.n_gpu)

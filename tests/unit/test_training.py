@@ -54,6 +54,7 @@ def trainer_for(
         dataloader_pin_memory=False,
     )
     return DistillTrainer(
+        vocabulary=len(tokenizer),
         model=model,
         args=arguments,
         train_dataset=ExampleData(examples),

@@ -186,3 +186,18 @@ def test_a_disk_that_is_full_at_a_checkpoint_is_one_clear_error(
         signal.signal(signal.SIGXFSZ, handler)
     assert newest_checkpoint(tmp_path) is None
     train(load_model(tiny_model_dir), tokenizer, examples, RECIPE, tmp_path)
+
+
+def test_a_padded_head_learns_as_an_unpadded_one(tiny_model_dir: Path, tokenizer, tmp_path: Path) -> None:
+    """Rule 7: rows behind the tokenizer's last id take no part, whatever they hold."""
+    examples = examples_of(load_model(tiny_model_dir), tokenizer, 4)
+    padded = load_model(tiny_model_dir)
+    rows = padded.get_output_embeddings().weight.shape[0]
+    padded.resize_token_embeddings(rows + 24, mean_resizing=False)
+    with torch.no_grad():
+        padded.get_output_embeddings().weight[rows:] = 3.0
+    trained = train(padded, tokenizer, examples, dataclasses.replace(RECIPE, weight_decay=0.0), tmp_path / "padded")
+    plain = train(load_model(tiny_model_dir), tokenizer, examples, dataclasses.replace(RECIPE, weight_decay=0.0), tmp_path / "plain")
+    head = trained.get_output_embeddings().weight
+    torch.testing.assert_close(head[:rows], plain.get_output_embeddings().weight)
+    assert (head[rows:] == 3.0).all()
