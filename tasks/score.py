@@ -13,7 +13,7 @@ from redistill.artifacts import read_records, read_soft_targets, write_json, wri
 from redistill.config import ScoreParams
 from redistill.errors import DataError
 from redistill.progress import Progress
-from redistill.prompting import encode
+from redistill.prompting import encode, vocabulary_size
 from redistill.records import SoftTargets, TrainingRow
 from redistill.scoring import score_sequences
 from tasks.edge import ARTIFACTS, run
@@ -47,10 +47,11 @@ def _from_weights(rows: list[TrainingRow], lock: LockedTeacher, params: ScorePar
     sequences = [
         ((r.prompt_id, r.sample_index), np.asarray([*encode(r.prompt, lock.tokenizer), *r.completion_ids], dtype=np.int64)) for r in rows
     ]
-    vocabulary = 1 + max(lock.tokenizer.get_vocab().values())
     progress = Progress("score", len(sequences), "rows")
     targets: list[SoftTargets] = []
-    for scored in score_sequences(model, sequences, params.top_k, params.temperatures, params.batch_tokens, vocabulary):
+    for scored in score_sequences(
+        model, sequences, params.top_k, params.temperatures, params.batch_tokens, vocabulary_size(lock.tokenizer)
+    ):
         targets.append(scored)
         progress(len(targets))
     return targets

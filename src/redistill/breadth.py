@@ -59,6 +59,8 @@ def _general() -> dict[str, Any]:
 
 def _named(lm: Any, task: str, params: BenchmarkParams) -> list[dict[str, Any]]:
     from lm_eval.tasks import TaskManager
+
+    # What lm-eval's own command reads such files with; there is no public name for it.
     from lm_eval.tasks._yaml_loader import load_yaml
 
     config: Any = task

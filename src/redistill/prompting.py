@@ -44,6 +44,11 @@ def tokenizer_digest(tokenizer: Any) -> str:
     return vocabulary_digest(tokenizer.get_vocab())
 
 
+def vocabulary_size(tokenizer: Any) -> int:
+    """One more than the largest id: how many rows of a head have a token, however far it was padded."""
+    return 1 + max(tokenizer.get_vocab().values())
+
+
 def vocabulary_digest(ids: dict[str, int]) -> str:
     digest = hashlib.sha256()
     for index, token in sorted((i, t) for t, i in ids.items()):

@@ -21,7 +21,7 @@ from redistill.artifacts import is_disk_error
 from redistill.config import LoraParams
 from redistill.errors import ConfigError, DataError
 from redistill.losses import IGNORE, LossSums, TokenTargets, Workspace, distill_loss, temper
-from redistill.prompting import encode
+from redistill.prompting import encode, vocabulary_size
 from redistill.records import SoftTargets, TrainingRow
 from redistill.soft_targets import bind
 
@@ -273,7 +273,7 @@ def train(model: Any, tokenizer: Any, examples: Sequence[Example], recipe: Recip
         data_collator=lambda rows: collate(rows, tokenizer.pad_token_id, recipe.temperature),
         callbacks=[MetricsFile(work / "metrics.jsonl", progress)],
         temperature=recipe.temperature,
-        vocabulary=1 + max(tokenizer.get_vocab().values()),
+        vocabulary=vocabulary_size(tokenizer),
     )
     trainer.remove_callback(PrinterCallback)
     devices = max(trainer.accelerator.num_processes, arguments.n_gpu)

@@ -11,7 +11,7 @@ import torch
 
 import redistill
 from redistill.artifacts import read_soft_targets, write_soft_targets
-from redistill.conformance.protocol import Implementation, NotApplicable, Problem
+from redistill.conformance.protocol import Implementation, Problem
 from redistill.dense_losses import Divergence, TeacherStates, dense_loss
 from redistill.losses import TokenTargets, distill_loss, temper
 from redistill.prompting import vocabulary_digest
@@ -126,6 +126,3 @@ class Dense(Implementation):
 
     def chunked(self, hidden_ND: torch.Tensor, head_VD: torch.Tensor, teacher_NV: torch.Tensor, chunk: int) -> torch.Tensor:
         return self._of_tokens(hidden_ND, head_VD, teacher_NV, torch.zeros(len(hidden_ND), dtype=torch.long), 1.0, chunk)
-
-    def listed(self, ids: list[int], logprobs: list[float]) -> tuple[list[int], list[float]]:
-        raise NotApplicable("its teacher is dense, so no list can repeat an id")

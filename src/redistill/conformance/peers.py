@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from redistill.conformance.protocol import Implementation, NotApplicable, Problem
+from redistill.conformance.protocol import Implementation, Problem
 
 _IGNORE = -100
 
@@ -57,9 +57,6 @@ class TrlGkd(Implementation):
         inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
         found: torch.Tensor = self._trainer.compute_loss(own, student, inputs, num_items_in_batch=count)
         return found
-
-    def listed(self, ids: list[int], logprobs: list[float]) -> tuple[list[int], list[float]]:
-        raise NotApplicable("its teacher is dense, so no list can repeat an id")
 
     def ask_teacher(self, model: Any, ids_BL: torch.Tensor) -> None:
         given = Given(torch.zeros(*ids_BL.shape, model.config.vocab_size, requires_grad=True))
@@ -115,9 +112,6 @@ class TrlDistillation(Implementation):
         finally:
             kernel.TOKEN_CHUNK_SIZE = before
 
-    def listed(self, ids: list[int], logprobs: list[float]) -> tuple[list[int], list[float]]:
-        raise NotApplicable("its teacher is dense, so no list can repeat an id")
-
 
 class KlDiv(Implementation):
     """``kl_div(log_softmax(s / T), softmax(t / T), reduction="batchmean") * T**2`` over the unmasked rows, shifted by the caller."""
@@ -131,6 +125,3 @@ class KlDiv(Implementation):
         student, teacher = problem.student_BLV[:, :-1][chosen], problem.teacher_BLW[:, :-1][chosen]
         log_q, p = functional.log_softmax(student / temperature, -1), functional.softmax(teacher / temperature, -1)
         return functional.kl_div(log_q, p, reduction="batchmean") * temperature**2
-
-    def listed(self, ids: list[int], logprobs: list[float]) -> tuple[list[int], list[float]]:
-        raise NotApplicable("its teacher is dense, so no list can repeat an id")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -42,7 +43,7 @@ class NotApplicable(Exception):
     """The implementation has nothing that this rule could be tried on."""
 
 
-class Implementation:
+class Implementation(ABC):
     """One way to distil, seen from outside. What it does not have raises ``NotApplicable``; only ``loss`` must be there."""
 
     name: str
@@ -55,6 +56,7 @@ class Implementation:
         log_p, log_q = teacher_NV.log_softmax(-1), student_NV.log_softmax(-1)
         return (log_p.exp() * (log_p - log_q)).sum(-1)
 
+    @abstractmethod
     def loss(self, problem: Problem, temperature: float = 1.0, count: int | None = None) -> torch.Tensor:
         """The loss of one micro-batch as its trainer would back-propagate it; ``count`` is the number of targets in the whole step.
 
@@ -62,7 +64,6 @@ class Implementation:
             NotApplicable: it has no temperature.
             ValueError: it refuses this batch.
         """
-        raise NotImplementedError
 
     def chunked(self, hidden_ND: torch.Tensor, head_VD: torch.Tensor, teacher_NV: torch.Tensor, chunk: int) -> torch.Tensor:
         """The loss from hidden states and a head, ``chunk`` tokens at a time; teacher logits are given."""
@@ -82,7 +83,7 @@ class Implementation:
 
     def listed(self, ids: list[int], logprobs: list[float]) -> tuple[list[int], list[float]]:
         """What it makes of a teacher's list for one token, which may repeat an id or hold −inf."""
-        raise NotApplicable("it takes no listed log-probabilities")
+        raise NotApplicable("its teacher is dense, so no list can repeat an id")
 
     def ask_teacher(self, model: Any, ids_BL: torch.Tensor) -> None:
         """Its own way to get a teacher's logits for these tokens; ``model`` records how it was called."""
