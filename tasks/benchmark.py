@@ -158,7 +158,8 @@ def _endpoint(target: Path, data: DataParams, teacher: TeacherParams, generate: 
     from redistill.store import CompletionStore
     from redistill.teacher.protocol import TeacherRequest
     from tasks.generate import ask
-    from tasks.teacher import open_teacher, read_lock
+    from tasks.locked import read_lock
+    from tasks.teacher import open_teacher
 
     lock = read_lock()
     tokenizer = checkpoints.load_tokenizer(ARTIFACTS / "base")

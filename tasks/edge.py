@@ -33,6 +33,7 @@ SECTIONS: dict[type, str] = {
     config.ValidateParams: "validate",
     config.ScoreParams: "score",
     config.StudentParams: "student",
+    config.MethodParams: "finetune.method",
     config.FinetuneCommonParams: "finetune.common",
     config.ArmParams: "finetune.arms.{arm}",
     config.BenchmarkParams: "benchmark",

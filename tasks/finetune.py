@@ -2,32 +2,61 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 from redistill import checkpoints
-from redistill.artifacts import read_records, read_soft_targets, replacing_directory, tree_digest, write_json
-from redistill.config import ArmParams, DataParams, FinetuneCommonParams
-from redistill.errors import DataError
+from redistill.artifacts import read_records, replacing_directory, tree_digest, write_json
+from redistill.config import ArmParams, DataParams, FinetuneCommonParams, MethodParams
+from redistill.errors import ConfigError, DataError
 from redistill.progress import Progress
-from redistill.prompting import tokenizer_digest
-from redistill.records import Prompt, SoftTargets, TrainingRow
+from redistill.prompting import tokenizer_digest, vocabulary_size
+from redistill.records import Prompt, TrainingRow
 from redistill.rows import gold_rows
+from redistill.soft_target_files import SoftTargetFiles
 from tasks.edge import ARTIFACTS, run, work_directory
+from tasks.locked import read_lock
 
 
-def finetune(arm: str, data: DataParams, common: FinetuneCommonParams, arm_params: ArmParams) -> None:
+def finetune(arm: str, data: DataParams, method: MethodParams, common: FinetuneCommonParams, arm_params: ArmParams) -> None:
     """Train one arm and write its checkpoint and metrics.
 
     Raises:
-        DataError: no rows, or soft targets that do not belong to them.
+        DataError: no rows, or soft targets or a teacher in memory that do not belong to them.
     """
-    from redistill.training import Recipe, steps_for, to_example, train
-
+    if common.processes > 1 and "WORLD_SIZE" not in os.environ:
+        _in_processes(arm, common.processes)
+        return
     base = ARTIFACTS / "base"
+    identity = [str(common), str(arm_params), str(data), str(method), *_digests(arm_params.learns_by(method), arm_params)]
+    work = work_directory(f"finetune-{arm}", *identity)
+    model, tokenizer, facts = train_arm(arm, base, work, data, method, common, arm_params)
+    if int(os.environ.get("RANK", "0")) == 0:
+        with replacing_directory(ARTIFACTS / "students" / arm) as folder:
+            checkpoints.save_checkpoint(model, tokenizer, folder)
+        shutil.copy(work / "metrics.jsonl", ARTIFACTS / "students" / f"{arm}.metrics.jsonl")
+        write_json(ARTIFACTS / "students" / f"{arm}.json", {"arm": arm, **facts})
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def train_arm(
+    arm: str, base: Path, work: Path, data: DataParams, method: MethodParams, common: FinetuneCommonParams, arm_params: ArmParams
+) -> tuple[Any, Any, dict[str, Any]]:
+    """Train one arm from ``base``: model, tokenizer, and what is told of it."""
+    from redistill.examples import Examples
+    from redistill.methods.choose import choose
+    from redistill.training import Recipe, steps_for, train
+
     tokenizer = checkpoints.load_tokenizer(base)
-    rows, soft = _rows(data, arm_params, tokenizer)
-    examples = [to_example(r, tokenizer, soft.get((r.prompt_id, r.sample_index)), arm_params.alpha, common.supervise) for r in rows]
+    learns_by = arm_params.learns_by(method)
+    rows = _rows(data, arm_params, tokenizer)
+    soft = _soft_targets(rows, arm_params.alpha, tokenizer) if learns_by.name == "logit" else {}
+    examples = Examples(rows, tokenizer, soft, arm_params.alpha, common.supervise, arm_params.temperature, learns_by.in_memory)
+    teacher = _teacher(rows, learns_by, tokenizer, common.precision) if learns_by.in_memory else None
     steps = steps_for(common.tokens, examples, common.batch_size * common.gradient_accumulation)
     recipe = Recipe(
         steps=steps,
@@ -39,44 +68,81 @@ def finetune(arm: str, data: DataParams, common: FinetuneCommonParams, arm_param
         seed=common.seed,
         temperature=arm_params.temperature,
         save_every_steps=common.save_every_steps,
-        lora=common.lora if common.method == "lora" else None,
+        lora=common.lora if common.weights == "lora" else None,
         freeze_embeddings=common.freeze_embeddings,
+        precision=common.precision,
     )
-    work = work_directory(f"finetune-{arm}", str(common), str(arm_params), str(data), *_digests(arm_params))
-    model = train(checkpoints.load_model(base), tokenizer, examples, recipe, work, Progress(f"finetune@{arm}", steps, "steps"))
-    with replacing_directory(ARTIFACTS / "students" / arm) as folder:
-        checkpoints.save_checkpoint(model, tokenizer, folder)
-    shutil.copy(work / "metrics.jsonl", ARTIFACTS / "students" / f"{arm}.metrics.jsonl")
-    write_json(
-        ARTIFACTS / "students" / f"{arm}.json",
-        {"arm": arm, "rows": len(rows), "gold_rows": sum(r.origin == "gold" for r in rows), "with_soft_targets": len(soft), "steps": steps},
-    )
-    shutil.rmtree(work, ignore_errors=True)
+    way = choose(learns_by, arm_params.temperature, tokenizer, vocabulary_size(tokenizer), teacher, common.seed)
+    model = train(checkpoints.load_model(base), tokenizer, examples, recipe, work, Progress(f"finetune@{arm}", steps, "steps"), way)
+    facts = {
+        "method": learns_by.name,
+        "rows": len(rows),
+        "gold_rows": sum(r.origin == "gold" for r in rows),
+        "with_soft_targets": len(soft),
+        "steps": steps,
+    }
+    return model, tokenizer, facts
 
 
-def _rows(data: DataParams, arm: ArmParams, tokenizer: Any) -> tuple[list[TrainingRow], dict[tuple[str, int], SoftTargets]]:
+def _rows(data: DataParams, arm: ArmParams, tokenizer: Any) -> list[TrainingRow]:
     rows = gold_rows(read_records(ARTIFACTS / "prompts" / "train.parquet", Prompt), data, tokenizer)
-    if arm.rows == "gold":
-        return rows, {}
-    kept = read_records(ARTIFACTS / "validated" / "kept.parquet", TrainingRow)
-    if arm.alpha == 0.0:
-        return rows + kept, {}
-    soft = read_soft_targets(ARTIFACTS / "soft_targets" / "targets.parquet", tokenizer_digest(tokenizer))
+    return rows if arm.rows == "gold" else rows + read_records(ARTIFACTS / "validated" / "kept.parquet", TrainingRow)
+
+
+def _soft_targets(rows: list[TrainingRow], alpha: float, tokenizer: Any) -> SoftTargetFiles:
+    soft = SoftTargetFiles(ARTIFACTS / "soft_targets" / "targets", tokenizer_digest(tokenizer))
+    kept = [r for r in rows if r.origin == "teacher"]
     missing = sum((r.prompt_id, r.sample_index) not in soft for r in kept)
     if missing:
-        raise DataError(
-            f"{missing} of {len(kept)} kept rows have no soft targets, but alpha={arm.alpha:g}; run score again, or set alpha to 0"
+        raise DataError(f"{missing} of {len(kept)} kept rows have no soft targets, but alpha={alpha:g}; run score again, or set alpha to 0")
+    return soft
+
+
+def _teacher(rows: list[TrainingRow], method: MethodParams, tokenizer: Any, precision: str) -> Any:
+    """The locked teacher's weights, once it is sure that their probabilities may be compared with this student's on these rows."""
+    from redistill.training import refuse_odd_heads
+
+    lock = read_lock()
+    if lock.path is None:
+        raise ConfigError(
+            f"method {method.name} needs the teacher's weights in memory, but the locked teacher is an endpoint; use logit or sequence"
         )
-    return rows + kept, soft
+    if tokenizer_digest(lock.tokenizer) != tokenizer_digest(tokenizer):
+        raise DataError(
+            f"the student's tokenizer is not the teacher's, so their probabilities name other tokens and method {method.name} cannot compare them; "
+            "use a student with the teacher's tokenizer, or method sequence"
+        )
+    found = checkpoints.fingerprint(lock.path, "").digest
+    strange = sorted({r.teacher or "" for r in rows if r.origin == "teacher"} - {found})
+    if strange:
+        raise DataError(
+            f"{lock.path} holds teacher {found[:12]}, but {strange[0][:12]} wrote kept rows; restore it with `dvc checkout`, or lock and generate again"
+        )
+    teacher = checkpoints.load_model(lock.path, "bfloat16" if precision == "bf16" else "float32")
+    refuse_odd_heads(teacher)
+    return teacher
 
 
-def _digests(arm: ArmParams) -> list[str]:
+def _digests(method: MethodParams, arm: ArmParams) -> list[str]:
     paths = ["base", "prompts/train.parquet"]
     if arm.rows != "gold":
         paths.append("validated/kept.parquet")
-    if arm.alpha > 0:
-        paths.append("soft_targets/targets.parquet")
+    if method.name == "logit":
+        paths.append("soft_targets/targets")
+    if method.in_memory:
+        paths.append("teacher")
     return [tree_digest(ARTIFACTS / p) for p in paths]
+
+
+def _in_processes(arm: str, processes: int) -> None:
+    """The same stage in several processes that share each batch; torchrun's rendezvous stays on this machine."""
+    threads = max(1, (os.cpu_count() or 1) // processes)
+    warm = {"REDISTILL_WARM"}
+    environment = {**{k: v for k, v in os.environ.items() if k not in warm}, "OMP_NUM_THREADS": str(threads)}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
+    done = subprocess.run([*command, f"--nproc-per-node={processes}", "-m", "tasks.finetune", arm], env=environment, check=False)
+    if done.returncode:
+        raise DataError(f"training in {processes} processes ended with {done.returncode}; its lines above say why")
 
 
 if __name__ == "__main__":

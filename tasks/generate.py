@@ -6,17 +6,22 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from redistill.artifacts import read_records, replacing_directory, write_json, write_records, write_soft_targets
+from redistill.artifacts import read_records, replacing_directory, write_json, write_records
 from redistill.config import DataParams, GenerateParams, TeacherParams
 from redistill.errors import TeacherError
 from redistill.progress import Progress
-from redistill.prompting import encode, render
+from redistill.prompting import encode, render, vocabulary_size
 from redistill.records import Prompt, SoftTargets, TeacherCompletion
+from redistill.soft_target_files import write_soft_targets
 from redistill.soft_targets import from_listed
 from redistill.store import CompletionStore, request_key
 from redistill.teacher.protocol import Teacher, TeacherAnswer, TeacherRequest
 from tasks.edge import ARTIFACTS, STATE, run
-from tasks.teacher import LockedTeacher, open_teacher, read_lock
+from tasks.locked import LockedTeacher, read_lock
+from tasks.teacher import open_teacher
+
+CAPTURED_BITS = 16
+"""What an engine said is kept as it said it; ``score`` decides what of it training reads."""
 
 
 def generate(data: DataParams, teacher: TeacherParams, generate: GenerateParams) -> None:
@@ -108,10 +113,12 @@ def write(answers: Sequence[TeacherAnswer], asked: int, lock: LockedTeacher, par
         )
         for a in answers
     ]
-    captured = [_captured(a, lock.tokenizer, params.top_k) for a in answers if a.top_ids and a.token_ids and lock.tokenizer is not None]
+    told = [a for a in answers if a.top_ids and a.token_ids and lock.tokenizer is not None]
+    captured = (_captured(a, lock, params.top_k) for a in told)
+    vocabulary = 0 if lock.tokenizer is None else vocabulary_size(lock.tokenizer)
     with replacing_directory(ARTIFACTS / "completions") as folder:
         write_records(folder / "completions.parquet", TeacherCompletion, completions)
-        write_soft_targets(folder / "captured.parquet", captured, lock.tokenizer_digest or "", lock.answers_from(""))
+        write_soft_targets(folder / "captured", captured, lock.tokenizer_digest or "", vocabulary, CAPTURED_BITS)
         tokens = sum(len(a.token_ids) for a in answers)
         write_json(folder / "summary.json", {"prompts": len(answers), "completion_tokens": tokens, "teacher": lock.answers_from("")})
     print(f"[generate] {len(answers)} completions, {asked} asked for now, {len(answers) - asked} from the store", flush=True)
@@ -122,12 +129,11 @@ def _storable(text: str) -> str:
     return text.strip().encode("utf-8", "replace").decode("utf-8")
 
 
-def _captured(answer: TeacherAnswer, tokenizer: Any, k: int) -> SoftTargets:
-    prompt_ids = encode(answer.request.prompt, tokenizer)
-    ids = [*prompt_ids, *answer.token_ids]
-    return from_listed(
-        answer.top_ids, answer.top_logprobs, ids, len(prompt_ids), k, (answer.request.prompt_id, answer.request.sample_index)
-    )
+def _captured(answer: TeacherAnswer, lock: LockedTeacher, k: int) -> SoftTargets:
+    request = answer.request
+    prompt_ids = encode(request.prompt, lock.tokenizer)
+    ids, key = [*prompt_ids, *answer.token_ids], (request.prompt_id, request.sample_index)
+    return from_listed(answer.top_ids, answer.top_logprobs, ids, len(prompt_ids), k, key, lock.answers_from(request.slice))
 
 
 if __name__ == "__main__":

@@ -6,55 +6,74 @@ log Z_T for prompt and completion tokens; an engine's or endpoint's captured top
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from redistill import checkpoints
-from redistill.artifacts import read_records, read_soft_targets, write_json, write_soft_targets
+from redistill.artifacts import read_records, write_json
 from redistill.config import ScoreParams
-from redistill.errors import DataError
+from redistill.errors import ConfigError, DataError
 from redistill.progress import Progress
 from redistill.prompting import encode, vocabulary_size
 from redistill.records import SoftTargets, TrainingRow
 from redistill.scoring import score_sequences
+from redistill.soft_target_files import ShardFacts, SoftTargetFiles, write_soft_targets
 from tasks.edge import ARTIFACTS, run
-from tasks.teacher import LockedTeacher, read_lock
+from tasks.locked import LockedTeacher, read_lock
 
 
 def score(score: ScoreParams) -> None:
-    """Write ``artifacts/soft_targets.parquet`` for the kept pool rows."""
+    """Write ``artifacts/soft_targets`` for the kept pool rows: shards, and a summary of what they hold and cost."""
     lock = read_lock()
     rows = read_records(ARTIFACTS / "validated" / "kept.parquet", TrainingRow)
-    captured = read_soft_targets(ARTIFACTS / "completions" / "captured.parquet")
+    vocabulary = 0 if lock.tokenizer is None else vocabulary_size(lock.tokenizer)
     if score.top_k == 0 or lock.path is None:
-        wanted = {(r.prompt_id, r.sample_index) for r in rows}
-        targets = [t for key, t in captured.items() if key in wanted]
+        captured = SoftTargetFiles(ARTIFACTS / "completions" / "captured")
+        keys = ((r.prompt_id, r.sample_index) for r in rows)
+        targets: Iterator[SoftTargets] = (captured[key] for key in keys if key in captured)
     else:
-        targets = _from_weights(rows, lock, score)
-    write_soft_targets(ARTIFACTS / "soft_targets" / "targets.parquet", targets, lock.tokenizer_digest or "", lock.answers_from(""))
-    tokens = int(sum(len(t.tail_T) for t in targets))
-    tail = float(np.concatenate([t.tail_T for t in targets]).mean()) if tokens else 0.0
-    write_json(
-        ARTIFACTS / "soft_targets" / "summary.json",
-        {"rows": len(targets), "tokens": tokens, "top_k": score.top_k, "mean_tail_mass": round(tail, 6)},
-    )
+        if score.top_k > vocabulary:
+            raise ConfigError(f"score.top_k={score.top_k}, but the teacher's vocabulary has {vocabulary} tokens; lower score.top_k")
+        targets = _from_weights(rows, lock, score, vocabulary)
+    shards = write_soft_targets(ARTIFACTS / "soft_targets" / "targets", targets, lock.tokenizer_digest or "", vocabulary, score.bits)
+    write_json(ARTIFACTS / "soft_targets" / "summary.json", {"top_k": score.top_k, "bits": score.bits, **_summary(shards)})
 
 
-def _from_weights(rows: list[TrainingRow], lock: LockedTeacher, params: ScoreParams) -> list[SoftTargets]:
+def _summary(shards: list[ShardFacts]) -> dict[str, object]:
+    tokens = sum(s.tokens for s in shards)
+
+    def mean(of: str) -> float:
+        return float(f"{sum(getattr(s, of) * s.tokens for s in shards) / max(1, tokens):.4g}")
+
+    return {
+        "rows": sum(s.rows for s in shards),
+        "tokens": tokens,
+        "mean_tail_mass": mean("tail"),
+        "bytes_per_token": mean("bytes_per_token"),
+        "kl_error_nats": mean("kl_error"),
+        "shards": shards,
+    }
+
+
+def _from_weights(rows: list[TrainingRow], lock: LockedTeacher, params: ScoreParams, vocabulary: int) -> Iterator[SoftTargets]:
     assert lock.path is not None
-    if checkpoints.fingerprint(lock.path, "").digest not in lock.answers.values():
-        raise DataError(f"{lock.path} is not the teacher that answered; restore it with `dvc checkout`, or lock and generate again")
+    found = checkpoints.fingerprint(lock.path, "").digest
+    strange = sorted({r.teacher or "" for r in rows} - {found})
+    if found not in lock.answers.values() or strange:
+        raise DataError(
+            f"{lock.path} holds teacher {found[:12]}, but {strange[0][:12] if strange else 'another one'} wrote the kept rows; restore it with "
+            "`dvc checkout`, or lock and generate again"
+        )
     model = checkpoints.load_model(lock.path, "bfloat16")
     sequences = [
         ((r.prompt_id, r.sample_index), np.asarray([*encode(r.prompt, lock.tokenizer), *r.completion_ids], dtype=np.int64)) for r in rows
     ]
     progress = Progress("score", len(sequences), "rows")
-    targets: list[SoftTargets] = []
-    for scored in score_sequences(
-        model, sequences, params.top_k, params.temperatures, params.batch_tokens, vocabulary_size(lock.tokenizer)
-    ):
-        targets.append(scored)
-        progress(len(targets))
-    return targets
+    scored = score_sequences(model, sequences, params.top_k, params.temperatures, params.batch_tokens, vocabulary, found)
+    for done, targets in enumerate(scored, 1):
+        yield targets
+        progress(done)
 
 
 if __name__ == "__main__":

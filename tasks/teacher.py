@@ -1,61 +1,12 @@
-"""The locked teacher: what ``teacher.lock.json`` names, found again and opened."""
+"""The locked teacher, opened to be asked."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
 from redistill import checkpoints
-from redistill.artifacts import read_json
 from redistill.config import DataParams, TeacherParams
-from redistill.errors import DataError, TeacherError
-from redistill.records import TeacherCapabilities, TeacherFingerprint
+from redistill.errors import TeacherError
 from redistill.teacher.protocol import Teacher
-from tasks.edge import ARTIFACTS, LOCK
-
-TEACHER = ARTIFACTS / "teacher"
-
-
-@dataclass(frozen=True, slots=True)
-class LockedTeacher:
-    """A teacher as it was locked. ``tokenizer`` is None for an endpoint, whose tokens we cannot see."""
-
-    fingerprint: TeacherFingerprint
-    answers: dict[str, str]
-    capabilities: TeacherCapabilities
-    backend: str
-    path: Path | None
-    tokenizer: Any
-
-    def answers_from(self, slice: str) -> str:
-        """Digest of the teacher version that answers for a slice."""
-        return self.answers.get(slice, self.answers["default"])
-
-    @property
-    def tokenizer_digest(self) -> str | None:
-        return self.capabilities.tokenizer_digest
-
-
-def read_lock(path: Path = LOCK) -> LockedTeacher:
-    """Read the lock and the tokenizer of the checkpoint that it names.
-
-    Raises:
-        DataError: no lock, or not one of ours.
-    """
-    if not path.is_file():
-        raise DataError(f"{path} is missing: no teacher has been locked; run `redistill lock` or a whole cycle")
-    tree = read_json(path)
-    try:
-        current = TeacherFingerprint(**{k: tree["current"][k] for k in ("name", "digest", "parts")})
-        capabilities = TeacherCapabilities(**tree["capabilities"])
-        backend, answers = tree["source"]["backend"], tree["answers_from"]
-    except (KeyError, TypeError) as error:
-        raise DataError(f"{path} is not a teacher lock ({error}); lock again with `redistill lock`") from None
-    local = backend != "openai"
-    return LockedTeacher(
-        current, answers, capabilities, backend, TEACHER if local else None, checkpoints.load_tokenizer(TEACHER) if local else None
-    )
+from tasks.locked import LockedTeacher
 
 
 def open_teacher(lock: LockedTeacher, params: TeacherParams, data: DataParams) -> Teacher:

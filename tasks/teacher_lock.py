@@ -17,7 +17,7 @@ from redistill.errors import ConfigError
 from redistill.governance import review
 from redistill.records import TeacherCapabilities, TeacherFingerprint, canonical_digest
 from tasks.edge import LOCK
-from tasks.teacher import TEACHER
+from tasks.locked import TEACHER
 
 SOURCES = Path("sources.lock.json")
 

@@ -31,13 +31,14 @@ def tune_teacher(data: DataParams, teacher: TeacherParams, tune_teacher: TuneTea
 
 
 def _tune(raw: object, target: object, data: DataParams, params: TuneTeacherParams) -> None:
+    from redistill.examples import Examples
     from redistill.rows import gold_rows
-    from redistill.training import Recipe, to_example, train
+    from redistill.training import Recipe, train
 
     file = ARTIFACTS / "prompts" / "train.parquet"
     prompts = read_records(file, Prompt)
     tokenizer = checkpoints.load_tokenizer(raw)  # type: ignore[arg-type]
-    examples = [to_example(row, tokenizer, None, 0.0, "completion") for row in gold_rows(prompts, data, tokenizer)]
+    examples = Examples(gold_rows(prompts, data, tokenizer), tokenizer, {}, 0.0, "completion")
     steps = max(1, round(params.epochs * len(examples) / params.batch_size))
     recipe = Recipe(
         steps=steps,

@@ -15,7 +15,7 @@ from redistill.prompting import tokenizer_digest
 from redistill.records import Drop, DroppedRow, Keep, Prompt, TeacherCompletion, TrainingRow
 from redistill.rows import teacher_rows
 from tasks.edge import ARTIFACTS, run
-from tasks.teacher import read_lock
+from tasks.locked import read_lock
 
 
 def validate(data: DataParams, intake: IntakeParams, generate: GenerateParams, validate: ValidateParams) -> None:

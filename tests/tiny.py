@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
+    from redistill.examples import Example
     from redistill.records import SoftTargets, TrainingRow
-    from redistill.training import Example
 
 BANK = Path(__file__).parents[1] / "data" / "bank_triage" / "labelled.jsonl"
 CHATML = (
@@ -114,7 +114,7 @@ def soft_of(model: Any, row: TrainingRow, tokenizer: Any, first: int = 1, k: int
 
 def examples_of(model: Any, tokenizer: Any, count: int = 8, alpha: float = 0.5, supervise: str = "completion") -> list[Example]:
     """Rows as training sees them; every other one has soft targets, as gold rows have none."""
-    from redistill.training import to_example
+    from redistill.examples import to_example
 
     rows = training_rows(tokenizer, count)
     return [to_example(r, tokenizer, soft_of(model, r, tokenizer) if i % 2 else None, alpha, supervise) for i, r in enumerate(rows)]

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from redistill.errors import DataError
-from redistill.records import SCHEMA_VERSION, DroppedRow, Message, Outcome, Prompt, SoftTargets, TeacherCompletion, TrainingRow
+from redistill.records import SCHEMA_VERSION, DroppedRow, Message, Outcome, Prompt, TeacherCompletion, TrainingRow
 
 _MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string())])
 
@@ -59,6 +59,7 @@ _SCHEMAS: dict[type, pa.Schema] = {
             ("completion", pa.string()),
             ("completion_ids", pa.list_(pa.int32())),
             ("origin", pa.string()),
+            ("teacher", pa.string()),
         ]
     ),
     Outcome: pa.schema(
@@ -198,72 +199,6 @@ def _read_table(path: str | os.PathLike[str], record: str) -> pa.Table:
     if found.get("redistill.schema") != str(SCHEMA_VERSION):
         raise DataError(f"{path} has schema {found.get('redistill.schema')}, this redistill reads {SCHEMA_VERSION}; run its stage again")
     return table
-
-
-def write_soft_targets(path: str | os.PathLike[str], rows: Iterable[SoftTargets], tokenizer_digest: str, teacher: str) -> None:
-    """Write soft targets, bound to the tokenizer and the teacher that they came from."""
-    rows = list(rows)
-    temperatures = sorted({t for row in rows for t in row.log_z})
-    columns: dict[str, list[Any]] = {
-        "prompt_id": [r.prompt_id for r in rows],
-        "sample_index": [r.sample_index for r in rows],
-        "token_ids": [r.token_ids_L.astype(np.int32) for r in rows],
-        "first": [r.first for r in rows],
-        "top_ids": [r.top_ids_TK.astype(np.int32).reshape(-1) for r in rows],
-        "top_logprobs": [r.top_logprobs_TK.astype(np.float32).reshape(-1) for r in rows],
-        "tail": [r.tail_T.astype(np.float32) for r in rows],
-        "entropy": [r.entropy_T.astype(np.float32) for r in rows],
-    }
-    floats = pa.list_(pa.float32())
-    types = [pa.string(), pa.int32(), pa.list_(pa.int32()), pa.int32(), pa.list_(pa.int32()), floats, floats, floats]
-    for t in temperatures:
-        columns[f"log_z_{t!r}"] = [r.log_z[t].astype(np.float32) if t in r.log_z else None for r in rows]
-        types.append(floats)
-    schema = pa.schema(
-        list(zip(columns, types, strict=True)),
-        metadata={
-            "redistill.schema": str(SCHEMA_VERSION),
-            "redistill.record": "SoftTargets",
-            "redistill.tokenizer": tokenizer_digest,
-            "redistill.teacher": teacher,
-        },
-    )
-    with replacing(path) as temporary:
-        pq.write_table(pa.table(columns, schema=schema), temporary, compression="zstd")
-
-
-def read_soft_targets(path: str | os.PathLike[str], tokenizer_digest: str | None = None) -> dict[tuple[str, int], SoftTargets]:
-    """Soft targets by (prompt id, sample index).
-
-    Raises:
-        DataError: written for another tokenizer: its ids would name other tokens.
-    """
-    table = _read_table(path, "SoftTargets")
-    made_for = (table.schema.metadata or {})[b"redistill.tokenizer"].decode()
-    if tokenizer_digest is not None and table.num_rows and made_for != tokenizer_digest:
-        raise DataError(
-            f"{path} holds soft targets of tokenizer {made_for[:12]}, but the student's is {tokenizer_digest[:12]}: ids would name other "
-            "tokens; use a student with the teacher's tokenizer, or alpha 0 (text only)"
-        )
-    temperatures = {float(n.removeprefix("log_z_")): n for n in table.column_names if n.startswith("log_z_")}
-    columns = {name: table.column(name).combine_chunks() for name in table.column_names}
-    result = {}
-    for i in range(table.num_rows):
-        tail = columns["tail"][i].values.to_numpy(zero_copy_only=False)
-        shape = (len(tail), -1) if len(tail) else (0, 0)
-        row = SoftTargets(
-            prompt_id=columns["prompt_id"][i].as_py(),
-            sample_index=columns["sample_index"][i].as_py(),
-            token_ids_L=columns["token_ids"][i].values.to_numpy(zero_copy_only=False),
-            first=columns["first"][i].as_py(),
-            top_ids_TK=columns["top_ids"][i].values.to_numpy(zero_copy_only=False).reshape(shape),
-            top_logprobs_TK=columns["top_logprobs"][i].values.to_numpy(zero_copy_only=False).reshape(shape),
-            tail_T=tail,
-            entropy_T=columns["entropy"][i].values.to_numpy(zero_copy_only=False),
-            log_z={t: columns[n][i].values.to_numpy(zero_copy_only=False) for t, n in temperatures.items() if columns[n][i].is_valid},
-        )
-        result[row.prompt_id, row.sample_index] = row
-    return result
 
 
 def file_digest(path: str | os.PathLike[str]) -> str:

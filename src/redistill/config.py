@@ -200,9 +200,13 @@ class ValidateParams:
 
 @frozen
 class ScoreParams:
-    """Soft targets: ``top_k`` 0 turns the stage off. ``temperatures`` are those that training may use."""
+    """Soft targets: ``top_k`` 0 turns the stage off. ``temperatures`` are those that training may use.
+
+    ``bits`` is how finely probabilities are kept: size against error, see docs/benchmarks.md.
+    """
 
     top_k: Annotated[int, Field(ge=0, strict=True)] = 32
+    bits: Annotated[int, Field(ge=4, le=16, strict=True)] = 8
     temperatures: tuple[Annotated[float, Field(gt=0)], ...] = (1.0,)
     batch_tokens: Positive = 4096
 
@@ -241,7 +245,7 @@ class StudentParams:
 class FinetuneCommonParams:
     """What all arms share, so that a difference between them is the arm's. ``tokens`` is what each arm is fed."""
 
-    method: Literal["full", "lora"] = "full"
+    weights: Literal["full", "lora"] = "full"
     tokens: Positive
     batch_size: Positive = 16
     gradient_accumulation: Positive = 1
@@ -252,22 +256,69 @@ class FinetuneCommonParams:
     supervise: Literal["completion", "all"] = "completion"
     freeze_embeddings: bool = False
     save_every_steps: Positive = 50
+    precision: Literal["bf16", "fp32"] = "bf16"
+    processes: Positive = 1
     lora: LoraParams = Field(default_factory=LoraParams)
+
+    @model_validator(mode="after")
+    def _shared_evenly(self) -> FinetuneCommonParams:
+        if self.batch_size % self.processes:
+            raise ValueError(f"batch_size {self.batch_size} cannot be shared by {self.processes} processes; give a multiple")
+        return self
+
+
+@frozen
+class MethodParams:
+    """How a student learns from its teacher; one page each in docs/methods.
+
+    ``divergence`` and ``beta`` (of ``jsd`` and ``skew_kl``) are for a teacher in memory; ``on_policy_fraction`` of the teacher's rows get the
+    student's own completions, of at most ``max_tokens``.
+    """
+
+    name: Literal["logit", "sequence", "online", "on_policy"] = "logit"
+    divergence: Literal["forward_kl", "reverse_kl", "jsd", "skew_kl"] = "forward_kl"
+    beta: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5
+    on_policy_fraction: Share = 0.5
+    max_tokens: Positive = 48
+
+    @model_validator(mode="after")
+    def _whole(self) -> MethodParams:
+        if self.name in ("logit", "sequence") and self.divergence != "forward_kl":
+            raise ValueError(
+                f"divergence {self.divergence} needs the teacher's whole distribution, which method {self.name} does not have; use method online"
+            )
+        return self
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the teacher is loaded beside the student."""
+        return self.name in ("online", "on_policy")
+
+
+def _as_method(given: object) -> object:
+    """A name alone is a method with its defaults."""
+    return {"name": given} if isinstance(given, str) else given
 
 
 @frozen
 class ArmParams:
-    """One arm: which rows, and what weight the teacher's probabilities have on its rows."""
+    """One arm: which rows, and what weight the teacher's probabilities have on its rows. ``method`` is for an arm that differs from the others."""
 
     rows: Literal["gold", "gold_and_teacher"]
     alpha: Share = 0.0
     temperature: Annotated[float, Field(gt=0.0)] = 1.0
+    method: Annotated[MethodParams | None, BeforeValidator(_as_method)] = None
+
+    def learns_by(self, method: MethodParams) -> MethodParams:
+        """What this arm does where ``finetune.method`` is the given one; without a weight on probabilities there is text alone."""
+        return MethodParams(name="sequence") if self.alpha == 0.0 else self.method or method
 
 
 @frozen
 class FinetuneParams:
     common: FinetuneCommonParams
     arms: dict[str, ArmParams]
+    method: Annotated[MethodParams, BeforeValidator(_as_method)] = Field(default_factory=MethodParams)
 
 
 @frozen
@@ -334,16 +385,25 @@ class Params:
         for name, arm in self.finetune.arms.items():
             if arm.alpha > 0 and arm.rows == "gold":
                 problems.append(f"finetune.arms.{name}: alpha={arm.alpha:g} needs the teacher's rows, but rows is gold")
-            if arm.alpha > 0 and arm.temperature != 1.0 and arm.temperature not in self.score.temperatures:
+            method = arm.learns_by(self.finetune.method)
+            if arm.alpha > 0 and method.name == "sequence":
+                problems.append(
+                    f"finetune.arms.{name}: alpha={arm.alpha:g} weighs the teacher's probabilities, which method sequence does not use; set alpha to 0"
+                )
+            if method.in_memory and self.teacher.backend == "openai":
+                problems.append(
+                    f"finetune.arms.{name}: method {method.name} needs the teacher's weights in memory, but teacher.backend is openai; use logit or sequence"
+                )
+            if method.name == "logit" and arm.temperature != 1.0 and arm.temperature not in self.score.temperatures:
                 problems.append(
                     f"finetune.arms.{name}.temperature={arm.temperature:g} is not in score.temperatures="
                     f"{list(self.score.temperatures)}: a cached top-k cannot be re-tempered without its log Z_T; add it there"
                 )
-            if arm.alpha > 0 and arm.temperature != 1.0 and self.score.top_k == 0:
+            if method.name == "logit" and arm.temperature != 1.0 and self.score.top_k == 0:
                 problems.append(
                     f"finetune.arms.{name}.temperature={arm.temperature:g} needs the score stage's log Z_T, but score.top_k is 0"
                 )
-            if arm.alpha > 0 and self.score.top_k == 0 and self.generate.top_k == 0:
+            if method.name == "logit" and self.score.top_k == 0 and self.generate.top_k == 0:
                 problems.append(f"finetune.arms.{name}.alpha={arm.alpha:g} needs soft targets; set score.top_k or generate.top_k")
         if self.promote.arm not in self.finetune.arms:
             problems.append(f"promote.arm={self.promote.arm!r} is no arm; the arms are {', '.join(self.finetune.arms)}")

@@ -46,7 +46,8 @@ def tokenizer_digest(tokenizer: Any) -> str:
 
 def vocabulary_size(tokenizer: Any) -> int:
     """One more than the largest id: how many rows of a head have a token, however far it was padded."""
-    return 1 + max(tokenizer.get_vocab().values())
+    largest: int = max(tokenizer.get_vocab().values())
+    return 1 + largest
 
 
 def vocabulary_digest(ids: dict[str, int]) -> str:

@@ -17,7 +17,7 @@ from redistill.errors import DataError
 if TYPE_CHECKING:
     import numpy as np
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Raised when a file written by an older redistill can no longer be read; every stage depends on it."""
 
 SPLITS = ("train", "dev", "pool", "calibration", "heldout")
@@ -149,7 +149,10 @@ class DroppedRow:
 
 @dataclass(frozen=True, slots=True)
 class TrainingRow:
-    """One sequence a student learns from: gold label or teacher completion, never both."""
+    """One sequence a student learns from: gold label or teacher completion, never both.
+
+    ``teacher`` is the digest of the teacher that completed it, as the lock named it for this row; None on a gold row.
+    """
 
     prompt_id: str
     sample_index: int
@@ -157,6 +160,7 @@ class TrainingRow:
     completion: str
     completion_ids: tuple[int, ...]
     origin: Literal["gold", "teacher"]
+    teacher: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +169,8 @@ class SoftTargets:
 
     ``token_ids_L`` is the whole sequence; entry i of the arrays is the teacher's distribution of token
     ``first + i``, for ``first + i`` up to the last one. ``tail_T`` is the mass outside K, ``entropy_T`` the
-    teacher's full entropy, and ``log_z[T]`` is log Σ_V exp(ℓ/T) with ℓ the log-probabilities at T = 1.
+    teacher's full entropy, and ``log_z[T]`` is log Σ_V exp(ℓ/T) with ℓ the log-probabilities at T = 1. ``teacher`` is the
+    digest of the teacher that gave them.
     """
 
     prompt_id: str
@@ -177,6 +182,7 @@ class SoftTargets:
     tail_T: np.ndarray
     entropy_T: np.ndarray
     log_z: dict[float, np.ndarray] = field(default_factory=dict)
+    teacher: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from redistill.records import Prompt, TeacherCompletion, TrainingRow
 
 def gold_rows(prompts: Sequence[Prompt], data: DataParams, tokenizer: Any) -> list[TrainingRow]:
     """Labelled prompts as training rows; the label is spelled as a completion and closed with the end token."""
-    return [_row(p, 0, p.label, None, "gold", data, tokenizer) for p in prompts if p.label is not None]
+    return [_row(p, 0, p.label, None, None, data, tokenizer) for p in prompts if p.label is not None]
 
 
 def teacher_rows(
@@ -23,12 +23,16 @@ def teacher_rows(
     With the teacher's own tokenizer the exact ids are taken, since probabilities belong to ids and not to text; another
     student spells the text anew.
     """
-    return [_row(p, c.sample_index, c.text, c.token_ids if same_tokenizer else None, "teacher", data, tokenizer) for p, c in kept]
+    return [_row(p, c.sample_index, c.text, c.token_ids if same_tokenizer else None, c.teacher, data, tokenizer) for p, c in kept]
 
 
-def _row(prompt: Prompt, sample: int, text: str, ids: Sequence[int] | None, origin: Any, data: DataParams, tokenizer: Any) -> TrainingRow:
+def _row(
+    prompt: Prompt, sample: int, text: str, ids: Sequence[int] | None, teacher: str | None, data: DataParams, tokenizer: Any
+) -> TrainingRow:
     spelled = completion_text(text, data)
     tokens = list(ids) if ids else encode(spelled, tokenizer)
     if not tokens or tokens[-1] != tokenizer.eos_token_id:
         tokens.append(tokenizer.eos_token_id)
-    return TrainingRow(prompt.id, sample, render(prompt, data, tokenizer), spelled, tuple(tokens), origin)
+    return TrainingRow(
+        prompt.id, sample, render(prompt, data, tokenizer), spelled, tuple(tokens), "gold" if teacher is None else "teacher", teacher
+    )

@@ -16,7 +16,13 @@ Keyed = tuple[tuple[str, int], np.ndarray]
 
 
 def score_sequences(
-    model: Any, sequences: Sequence[Keyed], k: int, temperatures: Sequence[float], batch_tokens: int, vocabulary: int | None = None
+    model: Any,
+    sequences: Sequence[Keyed],
+    k: int,
+    temperatures: Sequence[float],
+    batch_tokens: int,
+    vocabulary: int | None = None,
+    teacher: str = "",
 ) -> Iterator[SoftTargets]:
     """Soft targets of every token but the first, longest sequences together, so that little is padded.
 
@@ -40,5 +46,5 @@ def score_sequences(
             for i, (key, sequence) in enumerate(batch):
                 # One row's logits at a time: a batch of [tokens, vocabulary] in float32 would be gigabytes.
                 logits = model.get_output_embeddings()(hidden[i, : len(sequence) - 1])
-                yield from_logits(logits, sequence, 1, k, temperatures, key, vocabulary)
+                yield from_logits(logits, sequence, 1, k, temperatures, key, vocabulary, teacher)
         start += len(batch)

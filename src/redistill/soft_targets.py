@@ -23,6 +23,7 @@ def from_logits(
     temperatures: Sequence[float],
     key: tuple[str, int],
     vocabulary: int | None = None,
+    teacher: str = "",
 ) -> SoftTargets:
     """Soft targets from dense teacher logits: the T rows that predict tokens ``first`` … L − 1.
 
@@ -47,12 +48,20 @@ def from_logits(
         top_logprobs_TK=top.numpy(),
         tail_T=(1.0 - p.sum(-1)).clamp_min(0.0).numpy(),
         entropy_T=-(logprobs_TV.exp() * logprobs_TV).sum(-1).numpy(),
-        log_z={t: torch.logsumexp(logprobs_TV / t, -1).numpy() for t in temperatures},
+        # At temperature 1 the log-probabilities are normalised already.
+        log_z={t: torch.logsumexp(logprobs_TV / t, -1).numpy() for t in temperatures if t != 1.0},
+        teacher=teacher,
     )
 
 
 def from_listed(
-    ids: Sequence[Sequence[int]], logprobs: Sequence[Sequence[float]], token_ids_L: Sequence[int], first: int, k: int, key: tuple[str, int]
+    ids: Sequence[Sequence[int]],
+    logprobs: Sequence[Sequence[float]],
+    token_ids_L: Sequence[int],
+    first: int,
+    k: int,
+    key: tuple[str, int],
+    teacher: str = "",
 ) -> SoftTargets:
     """Soft targets from what an engine or endpoint lists per token: sorted, without duplicates, cut to k.
 
@@ -83,7 +92,7 @@ def from_listed(
     tail = np.clip(1.0 - p.sum(-1), 0.0, 1.0)
     with np.errstate(divide="ignore", invalid="ignore"):
         entropy = -np.where(p > 0, p * np.where(p > 0, top_lp, 0.0), 0.0).sum(-1) - np.where(tail > 0, tail * np.log(tail), 0.0)
-    return SoftTargets(key[0], key[1], np.asarray(token_ids_L, dtype=np.int32), first, top_ids, top_lp, tail, entropy, {})
+    return SoftTargets(key[0], key[1], np.asarray(token_ids_L, dtype=np.int32), first, top_ids, top_lp, tail, entropy, {}, teacher)
 
 
 def bind(targets: SoftTargets, sequence_ids: Sequence[int]) -> SoftTargets:

@@ -1,17 +1,19 @@
 """One training loop for teacher tuning and every arm: transformers' Trainer with our loss.
 
-Every sequence is ``prompt ids + completion ids``. Which tokens are supervised, and with what weight, is decided when
-rows become examples; the Trainer only adds up. The loss is normalised once, by the global count of supervised tokens
-over micro-batches and ranks (KD rule 2).
+Which tokens are supervised, and with what weight, is decided when rows become examples (``redistill.examples``), and what is lost on them by the
+method (``redistill.methods``); the Trainer only adds up. The loss is normalised once, by the count of supervised tokens of a whole step, over
+micro-batches and processes (KD rule 2), and which rows a step sees depends on neither (``redistill.training_order``).
 """
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,22 +22,14 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from redistill.artifacts import is_disk_error
 from redistill.config import LoraParams
 from redistill.errors import ConfigError, DataError
-from redistill.losses import IGNORE, LossSums, TokenTargets, Workspace, distill_loss, temper
-from redistill.prompting import encode, vocabulary_size
-from redistill.records import SoftTargets, TrainingRow
-from redistill.soft_targets import bind
+from redistill.examples import Example, ExampleData, Examples, collate
+from redistill.losses import IGNORE, Workspace
+from redistill.methods.logit import Logit
+from redistill.methods.protocol import Method
+from redistill.prompting import vocabulary_size
+from redistill.training_order import TrainingOrder
 
 _PLAIN_ATTENTION_BYTES = 1 << 30
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """One sequence with per-token weights. Entry t of the weights belongs to token t as a *target*."""
-
-    input_ids_L: np.ndarray
-    ce_weight_L: np.ndarray
-    kd_weight_L: np.ndarray
-    soft: SoftTargets | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,103 +47,14 @@ class Recipe:
     save_every_steps: int
     lora: LoraParams | None = None
     freeze_embeddings: bool = False
-
-
-def to_example(row: TrainingRow, tokenizer: Any, soft: SoftTargets | None, alpha: float, supervise: str, max_tokens: int = 4096) -> Example:
-    """Token ids and weights of one row.
-
-    On completion tokens: with soft targets α is the KD term's weight and 1 − α the text's; gold rows, and teacher rows
-    without soft targets, have the hard loss alone. On prompt tokens (``supervise: all``) only KD applies: the teacher's
-    probabilities there come from the same forward pass and heal a cut, while the prompt's own text is not a lesson.
-
-    Raises:
-        DataError: soft targets for other tokens than the row has, or a row that is too long.
-    """
-    prompt_ids = encode(row.prompt, tokenizer)
-    ids = np.asarray([*prompt_ids, *row.completion_ids], dtype=np.int64)
-    if len(ids) > max_tokens:
-        raise DataError(f"row {row.prompt_id[:12]} has {len(ids)} tokens, more than {max_tokens}; lower intake.max_chars")
-    ce = np.zeros(len(ids), dtype=np.float32)
-    kd = np.zeros(len(ids), dtype=np.float32)
-    start = max(1, len(prompt_ids))
-    if soft is None or alpha == 0.0:
-        ce[start:] = 1.0
-        return Example(ids, ce, kd, None)
-    bind(soft, ids.tolist())
-    ce[start:] = 1.0 - alpha
-    begin = soft.first if supervise == "all" else max(soft.first, start)
-    kd[begin:] = alpha
-    return Example(ids, ce, kd, soft)
-
-
-class ExampleData(torch.utils.data.Dataset[dict[str, Any]]):
-    """Examples as the Trainer's collator wants them; ``input_ids`` also feeds length grouping."""
-
-    def __init__(self, examples: Sequence[Example]) -> None:
-        self._examples = examples
-
-    def __len__(self) -> int:
-        return len(self._examples)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        example = self._examples[index]
-        return {"input_ids": example.input_ids_L.tolist(), "example": example}
-
-
-def collate(rows: Sequence[Mapping[str, Any]], pad_id: int, temperature: float) -> dict[str, torch.Tensor]:
-    """Right-padded batch. ``labels`` is what the Trainer counts: every supervised token once, shifted by us, not by it.
-
-    Position t of ``labels`` and the target tensors belongs to the logits that predict token t + 1 (KD rule 1); weights
-    and soft targets are shifted together with it.
-    """
-    examples = [row["example"] for row in rows]
-    length = max(len(e.input_ids_L) for e in examples)
-    width = max((e.soft.top_ids_TK.shape[1] for e in examples if e.soft is not None), default=0)
-    n = len(examples)
-    ids = torch.full((n, length), pad_id, dtype=torch.long)
-    mask = torch.zeros((n, length), dtype=torch.long)
-    labels = torch.full((n, length), IGNORE, dtype=torch.long)
-    ce = torch.zeros((n, length))
-    kd = torch.zeros((n, length))
-    top_ids = torch.zeros((n, length, width), dtype=torch.long)
-    top_p = torch.zeros((n, length, width))
-    for i, e in enumerate(examples):
-        size = len(e.input_ids_L)
-        ids[i, :size] = torch.from_numpy(e.input_ids_L)
-        mask[i, :size] = 1
-        ce[i, : size - 1] = torch.from_numpy(e.ce_weight_L[1:])
-        kd[i, : size - 1] = torch.from_numpy(e.kd_weight_L[1:])
-        supervised = (ce[i, : size - 1] > 0) | (kd[i, : size - 1] > 0)
-        labels[i, : size - 1] = torch.where(supervised, torch.from_numpy(e.input_ids_L[1:]), IGNORE)
-        if e.soft is not None and width:
-            place = slice(e.soft.first - 1, size - 1)
-            k = e.soft.top_ids_TK.shape[1]
-            log_z = torch.from_numpy(np.array(e.soft.log_z[temperature])) if temperature in e.soft.log_z else None
-            top_ids[i, place, :k] = torch.from_numpy(np.array(e.soft.top_ids_TK)).long()
-            top_p[i, place, :k] = temper(torch.from_numpy(np.array(e.soft.top_logprobs_TK)), log_z, temperature)
-    return {"input_ids": ids, "attention_mask": mask, "labels": labels, "ce": ce, "kd": kd, "top_ids": top_ids, "top_p": top_p}
-
-
-def batch_loss(
-    hidden_BLD: torch.Tensor,
-    head_VD: torch.Tensor,
-    inputs: Mapping[str, torch.Tensor],
-    temperature: float,
-    workspace: Workspace | None = None,
-) -> tuple[LossSums, TokenTargets]:
-    """Weighted sums over the supervised tokens of a collated batch, not yet divided by anything, and what they were made of.
-
-    The hidden states of other tokens never meet the head.
-    """
-    chosen = inputs["labels"] != IGNORE
-    targets = TokenTargets(
-        inputs["labels"][chosen], inputs["top_ids"][chosen], inputs["top_p"][chosen], inputs["kd"][chosen], inputs["ce"][chosen]
-    )
-    return distill_loss(hidden_BLD[chosen], head_VD, targets, temperature, workspace=workspace), targets
+    precision: Literal["bf16", "fp32"] = "bf16"
 
 
 class DistillTrainer(Trainer):
-    """Trainer whose loss is ``distill_loss`` over supervised positions only, normalised by the global token count.
+    """Trainer whose loss is a method's, over supervised positions only, normalised by the count of them in the whole step.
+
+    The model's forward gives the loss when it is asked to (``distill=``), so that whatever wraps the model (autocast, data parallelism) sees one
+    forward pass a micro-batch and synchronises its gradients.
 
     Source: transformers 5 ``Trainer.compute_loss`` and ``loss_is_scaled_for_ga``: a custom loss must be divided by
     ``num_items_in_batch`` and say so, or gradient accumulation multiplies the learning rate.
@@ -157,43 +62,75 @@ class DistillTrainer(Trainer):
 
     loss_is_scaled_for_ga = True
 
-    def __init__(self, *args: Any, temperature: float, vocabulary: int, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, *args: Any, method: Method, vocabulary: int, order: TrainingOrder | None = None, model: Any, **kwargs: Any) -> None:
+        self._method, self._vocabulary, self._order = method, vocabulary, order
+        self._bare = model
+        self._undo = _loss_in_forward(model, self._loss_of)
+        super().__init__(*args, model=model, **kwargs)
         # Our labels are shifted by the collator already; the Trainer would leave out each row's first when it counts.
         self._loss_shifts_labels = False
-        self._temperature = temperature
         self._sums = np.zeros(4)
         self._workspace = Workspace()
-        self._vocabulary = vocabulary
-        head = self._head(self.model)
+        head = self._head(model)
         # A frozen head is the same at every step: one copy in the training precision instead of a cast per step.
         self._frozen_head = None if head.requires_grad else head.detach().to(torch.bfloat16 if self.args.bf16 else head.dtype)
+
+    def give_back(self) -> None:
+        """Take the loss out of the model's forward again."""
+        self._undo()
 
     def _head(self, model: Any) -> torch.Tensor:
         """The head's weight, cut to the tokenizer's ids where it was padded beyond them, as the teacher's is (KD rule 7)."""
         weight: torch.Tensor = model.get_output_embeddings().weight
         return weight if weight.shape[0] <= self._vocabulary else weight[: self._vocabulary]
 
-    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
-        bare = self.accelerator.unwrap_model(model)
-        # accelerate wraps only model.forward in autocast; the decoder is called without it, so the context is ours to open.
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        return self._order if self._order is not None else super()._get_train_sampler(train_dataset)
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
+        """The method may change a batch before its supervised tokens are counted, over micro-batches and processes (KD rule 2)."""
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         with self.accelerator.autocast():
-            hidden = bare.get_decoder()(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).last_hidden_state
+            batches = [self._method.batch(self._bare, dict(batch), self.state.global_step) for batch in batches]
+        return batches, self._get_num_items_in_batch(batches, device)
+
+    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
+        total: torch.Tensor = model(distill=inputs)
+        count = (inputs["labels"] != IGNORE).sum() if num_items_in_batch is None else num_items_in_batch
+        # The count is the whole step's, and processes average their gradients: their number makes up for it.
+        return total * self.accelerator.num_processes / count
+
+    def _loss_of(self, inputs: Any) -> torch.Tensor:
+        hidden = self._bare.get_decoder()(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).last_hidden_state
         hidden = hidden.to(torch.bfloat16 if self.args.bf16 else hidden.dtype)
-        head = self._head(bare) if self._frozen_head is None else self._frozen_head
-        sums, targets = batch_loss(hidden, head, inputs, self._temperature, self._workspace)
-        count = len(targets.labels_N) if num_items_in_batch is None else num_items_in_batch
-        weighted = [float((targets.kd_weight_N > 0).sum()), float((targets.ce_weight_N > 0).sum())]
+        head = self._head(self._bare) if self._frozen_head is None else self._frozen_head
+        # The losses choose their own precision; autocast would round what they keep in float32.
+        with torch.autocast(hidden.device.type, enabled=False):
+            sums = self._method.loss(hidden, head, inputs, self._workspace)
+        weighted = [float((inputs["kd"] > 0).sum()), float((inputs["ce"] > 0).sum())]
         self._sums += np.array([float(sums.kl_sum), float(sums.ce_sum), *weighted])
-        return sums.total / count
+        return sums.total
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        kl, ce, kl_tokens, ce_tokens = self._sums
         if "loss" in logs:
+            mine = torch.from_numpy(self._sums).to(self.args.device, torch.float32)[None]
+            kl, ce, kl_tokens, ce_tokens = self.accelerator.gather(mine).sum(0).tolist()
             means = {"kl_nats_per_token": kl / max(1.0, kl_tokens), "cross_entropy_nats_per_token": ce / max(1.0, ce_tokens)}
             logs = {**logs, **means, "kd_tokens": kl_tokens, "text_tokens": ce_tokens}
             self._sums[:] = 0
         super().log(logs, *args, **kwargs)
+
+
+def _loss_in_forward(model: Any, loss_of: Callable[[Any], torch.Tensor]) -> Callable[[], None]:
+    """``model(distill=inputs)`` gives the loss; any other call is the model's own. Returns what undoes it."""
+    plain = model.forward
+
+    @functools.wraps(plain)
+    def forward(*args: Any, distill: Any = None, **kwargs: Any) -> Any:
+        return plain(*args, **kwargs) if distill is None else loss_of(distill)
+
+    model.forward = forward
+    return lambda: model.__dict__.pop("forward", None)
 
 
 class MetricsFile(TrainerCallback):  # type: ignore[misc]
@@ -205,36 +142,50 @@ class MetricsFile(TrainerCallback):  # type: ignore[misc]
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """A resumed run repeats the steps since its checkpoint; what the killed one logged of them goes."""
-        if self._path.is_file():
+        if state.is_world_process_zero and self._path.is_file():
             lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
             kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= state.global_step]
             self._path.write_text("".join(kept), encoding="utf-8")
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
-        with open(self._path, "a", encoding="utf-8") as handle:
-            handle.write(json.dumps({"step": state.global_step, **(logs or {})}) + "\n")
+        if state.is_world_process_zero:
+            with open(self._path, "a", encoding="utf-8") as handle:
+                handle.write(json.dumps({"step": state.global_step, **(logs or {})}) + "\n")
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if self._progress is not None:
+        if self._progress is not None and state.is_world_process_zero:
             self._progress(state.global_step, state.max_steps)
+
+
+def lengths_of(examples: Sequence[Example]) -> np.ndarray:
+    return examples.lengths if isinstance(examples, Examples) else np.asarray([len(e.input_ids_L) for e in examples])
 
 
 def steps_for(tokens: int, examples: Sequence[Example], batch: int) -> int:
     """Optimiser steps that feed about ``tokens`` input tokens, so that arms with other rows see the same amount."""
-    mean = float(np.mean([len(e.input_ids_L) for e in examples]))
-    return max(1, round(tokens / (mean * batch)))
+    return max(1, round(tokens / (float(np.mean(lengths_of(examples))) * batch)))
 
 
-def train(model: Any, tokenizer: Any, examples: Sequence[Example], recipe: Recipe, work: Path, progress: Any = None) -> Any:
+def train(
+    model: Any,
+    tokenizer: Any,
+    examples: Sequence[Example],
+    recipe: Recipe,
+    work: Path,
+    progress: Any = None,
+    method: Method | None = None,
+) -> Any:
     """Train and return the model (LoRA merged). Resumes from the newest whole checkpoint in ``work``.
 
+    Under ``torchrun`` every process takes its share of each batch; what is trained does not depend on how many there are.
+
     Raises:
-        DataError: nothing to train on.
+        DataError: nothing to train on, or a head that the losses do not support.
+        ConfigError: a batch that cannot be shared evenly, or several GPUs in one process.
     """
     if not examples:
         raise DataError("no rows to train on: every one was dropped; look at the report's governance table")
-    if getattr(model.get_output_embeddings(), "bias", None) is not None:
-        raise DataError(f"{type(model).__name__} has a bias on its output head, which the sparse loss does not support")
+    refuse_odd_heads(model)
     work.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
     if recipe.freeze_embeddings:
@@ -242,10 +193,14 @@ def train(model: Any, tokenizer: Any, examples: Sequence[Example], recipe: Recip
         model.get_input_embeddings().weight.requires_grad_(False)
     if recipe.lora is not None:
         model = _with_lora(model, recipe.lora)
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if recipe.batch_size % processes:
+        raise ConfigError(f"finetune.common.batch_size={recipe.batch_size} cannot be shared by {processes} processes; give a multiple")
+    bf16 = recipe.precision == "bf16"
     arguments = TrainingArguments(
         output_dir=str(work),
         max_steps=recipe.steps,
-        per_device_train_batch_size=recipe.batch_size,
+        per_device_train_batch_size=recipe.batch_size // processes,
         gradient_accumulation_steps=recipe.gradient_accumulation,
         learning_rate=recipe.learning_rate,
         lr_scheduler_type="cosine",
@@ -253,9 +208,8 @@ def train(model: Any, tokenizer: Any, examples: Sequence[Example], recipe: Recip
         weight_decay=recipe.weight_decay,
         seed=recipe.seed,
         data_seed=recipe.seed,
-        bf16=True,
+        bf16=bf16,
         use_cpu=not torch.cuda.is_available(),
-        train_sampling_strategy="group_by_length",
         remove_unused_columns=False,
         label_names=["labels"],
         logging_steps=10,
@@ -265,23 +219,23 @@ def train(model: Any, tokenizer: Any, examples: Sequence[Example], recipe: Recip
         disable_tqdm=True,
         dataloader_pin_memory=False,
     )
+    if arguments.n_gpu > 1:
+        raise ConfigError(
+            f"{arguments.n_gpu} GPUs in one process; set finetune.common.processes to their number, or show it one with CUDA_VISIBLE_DEVICES"
+        )
     model.train()
+    global_batch = recipe.batch_size * recipe.gradient_accumulation
     trainer = DistillTrainer(
         model=model,
         args=arguments,
         train_dataset=ExampleData(examples),
         data_collator=lambda rows: collate(rows, tokenizer.pad_token_id, recipe.temperature),
         callbacks=[MetricsFile(work / "metrics.jsonl", progress)],
-        temperature=recipe.temperature,
+        method=method or Logit(recipe.temperature),
         vocabulary=vocabulary_size(tokenizer),
+        order=TrainingOrder(lengths_of(examples).tolist(), global_batch, recipe.steps, recipe.seed),
     )
     trainer.remove_callback(PrinterCallback)
-    devices = max(trainer.accelerator.num_processes, arguments.n_gpu)
-    if devices > 1:
-        raise ConfigError(
-            f"{devices} training processes or GPUs, but gradients are not yet synchronised between them; start one process, and "
-            "show it one GPU with CUDA_VISIBLE_DEVICES"
-        )
     attention = model.config._attn_implementation
     if arguments.use_cpu and plain_attention_bytes(model.config, examples, recipe.batch_size) <= _PLAIN_ATTENTION_BYTES:
         # In bf16 the fused attention's backward pass takes five times as long as plain matrix products on a CPU.
@@ -296,12 +250,36 @@ def train(model: Any, tokenizer: Any, examples: Sequence[Example], recipe: Recip
     finally:
         model.set_attn_implementation(attention)
     model = trainer.accelerator.unwrap_model(trainer.model)
+    trainer.give_back()
     return (model.merge_and_unload() if recipe.lora is not None else model).eval()
+
+
+def refuse_odd_heads(model: Any) -> None:
+    """Our losses multiply hidden states with the head themselves: refuse models whose logits are more than that.
+
+    Raises:
+        DataError: the head has a bias, or the model scales or caps its logits.
+    """
+    name = type(model).__name__
+    if getattr(model.get_output_embeddings(), "bias", None) is not None:
+        raise DataError(f"{name} has a bias on its output head, which the losses here do not support")
+    device = model.get_output_embeddings().weight.device
+    ids = torch.arange(4, device=device)[None]
+    training = model.training
+    with torch.no_grad():
+        model.eval()
+        theirs = model(input_ids=ids).logits.float()
+        ours = model.get_output_embeddings()(model.get_decoder()(input_ids=ids).last_hidden_state).float()
+        model.train(training)
+    if not torch.allclose(theirs, ours, rtol=1e-2, atol=1e-2 * float(ours.abs().max())):
+        odd = [k for k in ("logit_scale", "logits_scaling", "final_logit_softcapping") if getattr(model.config, k, None) not in (None, 1.0)]
+        why = f" ({', '.join(f'{k}={getattr(model.config, k)}' for k in odd)})" if odd else ""
+        raise DataError(f"{name} scales or caps its logits after the head{why}, which the losses here do not support; choose another model")
 
 
 def plain_attention_bytes(config: Any, examples: Sequence[Example], batch: int) -> int:
     """What plain attention keeps for the backward pass of the longest batch: float32 scores and their bf16 copy, per layer."""
-    longest = max(len(e.input_ids_L) for e in examples)
+    longest = int(lengths_of(examples).max())
     return 6 * batch * int(config.num_attention_heads) * longest**2 * int(config.num_hidden_layers)
 
 

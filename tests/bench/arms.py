@@ -11,6 +11,7 @@ import json
 import statistics
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +24,8 @@ from redistill.evaluation import items_of
 from redistill.linear import fit
 from redistill.prompting import STOP, render
 from redistill.records import Prompt
-from redistill.training import Recipe, steps_for, to_example, train
 from tasks.edge import ARTIFACTS, keep_freed_memory
-from tasks.finetune import _rows
+from tasks.finetune import train_arm
 
 
 def main() -> None:
@@ -63,25 +63,11 @@ def main() -> None:
 
 
 def one(arm: str, seed: int, params: object, dev: list[Prompt]) -> np.ndarray:
-    common, arm_params = params.finetune.common, params.finetune.arms[arm]
-    tokenizer = checkpoints.load_tokenizer(ARTIFACTS / "base")
-    rows, soft = _rows(params.data, arm_params, tokenizer)
-    examples = [to_example(r, tokenizer, soft.get((r.prompt_id, r.sample_index)), arm_params.alpha, common.supervise) for r in rows]
-    recipe = Recipe(
-        steps_for(common.tokens, examples, common.batch_size * common.gradient_accumulation),
-        common.batch_size,
-        common.gradient_accumulation,
-        common.learning_rate,
-        common.warmup_share,
-        common.weight_decay,
-        seed,
-        arm_params.temperature,
-        10**9,
-        common.lora if common.method == "lora" else None,
-        common.freeze_embeddings,
-    )
+    common = replace(params.finetune.common, seed=seed, save_every_steps=10**9)
     with tempfile.TemporaryDirectory() as work:
-        model = train(checkpoints.load_model(ARTIFACTS / "base"), tokenizer, examples, recipe, Path(work))
+        model, tokenizer, _ = train_arm(
+            arm, ARTIFACTS / "base", Path(work), params.data, params.finetune.method, common, params.finetune.arms[arm]
+        )
     return counted(dev, complete(model.to(torch.bfloat16), tokenizer, dev, params), params)
 
 

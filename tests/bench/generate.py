@@ -22,7 +22,7 @@ from redistill.store import CompletionStore
 from redistill.teacher.protocol import TeacherRequest
 from redistill.teacher.vllm import VllmTeacher
 from tasks import generate as stage
-from tasks.teacher import read_lock
+from tasks.locked import read_lock
 
 
 def main() -> None:

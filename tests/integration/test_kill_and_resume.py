@@ -103,7 +103,7 @@ def test_score_leaves_nothing_half_written(project: Path) -> None:
             break
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    assert not (project / "artifacts/soft_targets/targets.parquet").exists()
+    assert not (project / "artifacts/soft_targets/targets").exists()
     assert finished(stage_of(project, "score")) == 0
     assert json.loads((project / "artifacts/soft_targets/summary.json").read_text())["rows"] > 0
 

@@ -11,14 +11,12 @@ import typing
 from pathlib import Path
 from typing import Any, Literal, Union
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 from redistill import records
-from redistill.artifacts import read_json, read_records, read_soft_targets, write_json, write_records, write_soft_targets
+from redistill.artifacts import read_json, read_records, write_json, write_records
 from redistill.records import SoftTargets, canonical_digest
 
 BULK = (records.Prompt, records.TeacherCompletion, records.DroppedRow, records.TrainingRow, records.Outcome)
@@ -71,51 +69,6 @@ def test_small_records_survive_json(kind: type, data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as folder:
         write_json(Path(folder) / "record.json", record)
         assert read_json(Path(folder) / "record.json") == json.loads(json.dumps(dataclasses.asdict(record)))
-
-
-@st.composite
-def soft_targets(draw: st.DrawFn) -> list[SoftTargets]:
-    """Rows as one stage writes them: of any length and width, all with the same temperatures."""
-    temperatures = draw(st.lists(st.floats(0.1, 10.0), unique=True, max_size=3))
-    keys = draw(st.lists(st.tuples(st.text(max_size=8), st.integers(0, 9)), unique=True, max_size=4))
-    rows = []
-    for prompt_id, sample_index in keys:
-        t, k = draw(st.integers(1, 5)), draw(st.integers(0, 4))
-        floats = {"dtype": np.float32, "elements": st.floats(-100, 0, width=32)}
-        rows.append(
-            SoftTargets(
-                prompt_id=prompt_id,
-                sample_index=sample_index,
-                token_ids_L=draw(hnp.arrays(np.int32, st.integers(0, 9), elements=st.integers(0, 2**31 - 1))),
-                first=draw(st.integers(0, 9)),
-                top_ids_TK=draw(hnp.arrays(np.int32, (t, k), elements=st.integers(0, 2**31 - 1))),
-                top_logprobs_TK=draw(hnp.arrays(shape=(t, k), **floats)),
-                tail_T=draw(hnp.arrays(shape=t, **floats)),
-                entropy_T=draw(hnp.arrays(shape=t, **floats)),
-                log_z={temperature: draw(hnp.arrays(shape=t, **floats)) for temperature in temperatures},
-            )
-        )
-    return rows
-
-
-def same(a: Any, b: Any) -> bool:
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
-    if isinstance(a, np.ndarray):
-        return a.shape == b.shape and a.dtype == b.dtype and np.array_equal(a, b)
-    return bool(a == b)
-
-
-@given(rows=soft_targets())
-def test_soft_targets_survive_parquet(rows: list[SoftTargets]) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        write_soft_targets(Path(folder) / "soft.parquet", rows, "digest", "teacher")
-        back = read_soft_targets(Path(folder) / "soft.parquet", "digest")
-    assert list(back) == [(r.prompt_id, r.sample_index) for r in rows]
-    for row in rows:
-        other = back[row.prompt_id, row.sample_index]
-        for field in dataclasses.fields(SoftTargets):
-            assert same(getattr(row, field.name), getattr(other, field.name)), field.name
 
 
 @given(value=st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5) | st.none(), max_size=5))

@@ -7,7 +7,6 @@ import sys
 import textwrap
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -16,34 +15,34 @@ from redistill.artifacts import (
     file_digest,
     read_json,
     read_records,
-    read_soft_targets,
     replacing,
     replacing_directory,
     tree_digest,
     write_json,
     write_records,
-    write_soft_targets,
 )
 from redistill.errors import DataError
-from redistill.records import SCHEMA_VERSION, DroppedRow, Message, Prompt, SoftTargets, TrainingRow
+from redistill.records import SCHEMA_VERSION, DroppedRow, Message, Prompt, TrainingRow
 
 ROW = TrainingRow("a" * 64, 0, "fee?\n=>", " fee", (1, 2, 3), "gold")
 FULL_DISK = """
     import resource, sys
     import numpy as np
-    from redistill.artifacts import write_json, write_records, write_soft_targets
+    from redistill.artifacts import write_json, write_records
     from redistill.errors import DataError
     from redistill.records import SoftTargets, TrainingRow
+    from redistill.soft_target_files import write_soft_targets
 
     folder = sys.argv[1]
     noise = np.random.default_rng(0)
     rows = [TrainingRow(noise.bytes(32).hex(), i, noise.bytes(200).hex(), "x", (1, 2), "gold") for i in range(200)]
-    top = noise.random((400, 30), dtype=np.float32)
-    soft = SoftTargets("a", 0, np.arange(401), 1, noise.integers(0, 50_000, (400, 30)), -top, top[:, 0], top[:, 1])
+    top = np.log(noise.dirichlet(np.ones(31), 400)[:, :30])
+    ids = np.argsort(noise.random((400, 50_000)))[:, :30]
+    soft = SoftTargets("a", 0, np.arange(401), 1, ids, top, top[:, 0], -top[:, 1])
     writers = {
         "a.json": lambda path: write_json(path, [row.prompt for row in rows]),
         "b.parquet": lambda path: write_records(path, TrainingRow, rows),
-        "c.parquet": lambda path: write_soft_targets(path, [soft], "digest", "teacher"),
+        "c": lambda path: write_soft_targets(path, [soft], "digest", 50_000),
     }
     resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))  # every write beyond 8 KB fails, as on a full disk
     for name, write in writers.items():
@@ -55,13 +54,6 @@ FULL_DISK = """
             raise AssertionError(f"{name} was written")
     print("done")
 """
-
-
-def soft(key: str, log_z: dict[float, np.ndarray] | None = None) -> SoftTargets:
-    ids = np.array([[3, 1], [0, 2]], np.int32)
-    logprobs = np.log(np.array([[0.5, 0.25], [0.6, 0.3]], np.float32))
-    halves = np.array([0.5, 0.5], np.float32)
-    return SoftTargets(key, 0, np.array([7, 8, 9], np.int32), 1, ids, logprobs, halves, halves, log_z or {})
 
 
 def test_full_disk_leaves_the_old_files_whole(tmp_path: Path) -> None:
@@ -115,8 +107,6 @@ def test_nothing_to_write_keeps_its_kind(tmp_path: Path) -> None:
     assert read_records(tmp_path / "rows.parquet", DroppedRow) == []
     with pytest.raises(DataError, match="holds DroppedRow, expected Prompt"):
         read_records(tmp_path / "rows.parquet", Prompt)
-    write_soft_targets(tmp_path / "soft.parquet", [], "digest", "teacher")
-    assert read_soft_targets(tmp_path / "soft.parquet", "another") == {}
 
 
 @pytest.mark.parametrize("spoil", [lambda b: b"", lambda b: b"PK\x03\x04 not this", lambda b: b[: len(b) // 2], lambda b: b[:-1]])
@@ -150,21 +140,6 @@ def test_other_schemas_and_strange_files_are_refused(tmp_path: Path) -> None:
     pq.write_table(table.replace_schema_metadata({**table.schema.metadata, b"redistill.schema": b"0"}), file)
     with pytest.raises(DataError, match=rf"has schema 0, this redistill reads {SCHEMA_VERSION}; run its stage again"):
         read_records(file, TrainingRow)
-
-
-def test_soft_targets_are_bound_to_their_tokenizer(tmp_path: Path) -> None:
-    file = tmp_path / "soft.parquet"
-    write_soft_targets(file, [soft("a"), soft("b")], "d" * 64, "teacher")
-    assert set(read_soft_targets(file, "d" * 64)) == set(read_soft_targets(file)) == {("a", 0), ("b", 0)}
-    with pytest.raises(DataError, match=r"of tokenizer dddddddddddd, but the student's is eeeeeeeeeeee.*alpha 0"):
-        read_soft_targets(file, "e" * 64)
-
-
-def test_rows_with_and_without_log_z_in_one_file(tmp_path: Path) -> None:
-    file = tmp_path / "soft.parquet"
-    write_soft_targets(file, [soft("a"), soft("b", {2.0: np.ones(2, np.float32)})], "d", "teacher")
-    back = read_soft_targets(file)
-    assert not back["a", 0].log_z and back["b", 0].log_z[2.0].tolist() == [1.0, 1.0]
 
 
 def test_text_that_is_no_unicode_is_a_data_error() -> None:

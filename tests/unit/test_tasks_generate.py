@@ -18,8 +18,8 @@ from redistill.rows import gold_rows, teacher_rows
 from redistill.store import CompletionStore
 from redistill.teacher.protocol import TeacherAnswer, TeacherRequest
 from tasks.generate import ask, generate
+from tasks.locked import LockedTeacher
 from tasks.prepare import prepare
-from tasks.teacher import LockedTeacher
 from tests.unit.recording_teacher import RecordingTeacher
 
 ROOT = Path(__file__).parents[2]

@@ -12,9 +12,11 @@ from transformers import TrainingArguments
 
 from redistill.checkpoints import load_model, load_tokenizer
 from redistill.errors import DataError
+from redistill.examples import Example, ExampleData, collate, to_example
 from redistill.losses import IGNORE, TokenTargets
+from redistill.methods.logit import Logit
 from redistill.records import SoftTargets
-from redistill.training import DistillTrainer, Example, ExampleData, collate, to_example
+from redistill.training import DistillTrainer
 from tests.dense import dense
 from tests.tiny import examples_of, sequence, soft_of, training_rows, weights
 
@@ -59,7 +61,7 @@ def trainer_for(
         args=arguments,
         train_dataset=ExampleData(examples),
         data_collator=lambda rows: collate(rows, tokenizer.pad_token_id, temperature),
-        temperature=temperature,
+        method=Logit(temperature),
     )
 
 

@@ -16,7 +16,8 @@ from redistill import training
 from redistill.checkpoints import load_model, load_tokenizer
 from redistill.config import LoraParams
 from redistill.errors import DataError
-from redistill.training import Example, Recipe, newest_checkpoint, steps_for, to_example, train
+from redistill.examples import Example, to_example
+from redistill.training import Recipe, newest_checkpoint, steps_for, train
 from tests.tiny import examples_of, soft_of, training_rows, weights
 
 RECIPE = Recipe(

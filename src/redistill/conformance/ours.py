@@ -10,15 +10,16 @@ import numpy as np
 import torch
 
 import redistill
-from redistill.artifacts import read_soft_targets, write_soft_targets
 from redistill.conformance.protocol import Implementation, Problem
 from redistill.dense_losses import Divergence, TeacherStates, dense_loss
+from redistill.examples import Example, collate
 from redistill.losses import TokenTargets, distill_loss, temper
+from redistill.methods.logit import Logit
 from redistill.prompting import vocabulary_digest
 from redistill.records import SoftTargets
 from redistill.scoring import score_sequences
+from redistill.soft_target_files import SoftTargetFiles, write_soft_targets
 from redistill.soft_targets import bind, from_listed, from_logits
-from redistill.training import Example, batch_loss, collate
 
 _K = 4
 _TEMPERATURES = (1.0, 2.0, 4.0)
@@ -52,7 +53,7 @@ class Sparse(Implementation):
         inputs = collate(examples, 0, temperature)
         # Given logits are hidden states in front of a head that changes nothing.
         head = torch.eye(problem.student_BLV.shape[-1])
-        return batch_loss(problem.student_BLV, head, inputs, temperature)[0].total / count
+        return Logit(temperature).loss(problem.student_BLV, head, inputs).total / count
 
     def chunked(self, hidden_ND: torch.Tensor, head_VD: torch.Tensor, teacher_NV: torch.Tensor, chunk: int) -> torch.Tensor:
         top, ids = teacher_NV.softmax(-1).topk(_K, -1)
@@ -63,14 +64,16 @@ class Sparse(Implementation):
     def tokenizers(self, student: dict[str, int], teacher: dict[str, int]) -> None:
         with tempfile.TemporaryDirectory() as folder:
             given = [from_logits(torch.zeros(1, 4), np.array([0, 1]), 1, 2, (), ("row", 0))]
-            write_soft_targets(Path(folder) / "soft.parquet", given, vocabulary_digest(teacher), "teacher")
-            read_soft_targets(Path(folder) / "soft.parquet", vocabulary_digest(student))
+            write_soft_targets(Path(folder) / "soft", given, vocabulary_digest(teacher), 4)
+            SoftTargetFiles(Path(folder) / "soft", vocabulary_digest(student))
 
     def by_key(self, problem: Problem, order: list[int]) -> list[float]:
         with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "soft.parquet"
-            write_soft_targets(file, [self._soft(problem, row) for row in order], "tokenizer", "teacher")
-            cached = read_soft_targets(file, "tokenizer")
+            write_soft_targets(
+                Path(folder) / "soft", [self._soft(problem, row) for row in order], "tokenizer", problem.student_BLV.shape[-1], bits=16
+            )
+            files = SoftTargetFiles(Path(folder) / "soft", "tokenizer")
+            cached = {key: files[key] for key in files}
         parts = [problem.rows(slice(row, row + 1)) for row in range(len(order))]
         return [self._loss(part, [cached[f"row-{row}", 0]], 1.0, 1).item() for row, part in enumerate(parts)]
 

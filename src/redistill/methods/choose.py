@@ -1,0 +1,31 @@
+"""From ``finetune.method`` to the method."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from redistill.config import MethodParams
+from redistill.methods.logit import Logit
+from redistill.methods.on_policy import OnPolicy
+from redistill.methods.online import Online
+from redistill.methods.protocol import Method
+from redistill.methods.sequence import SequenceLevel
+
+
+def choose(params: MethodParams, temperature: float, tokenizer: Any, vocabulary: int, teacher: Any, seed: int) -> Method:
+    """``teacher`` is the loaded model, for the methods that keep it in memory; ``tokenizer`` is the student's."""
+    if params.name == "sequence":
+        return SequenceLevel()
+    if params.name == "logit":
+        return Logit(temperature)
+    dense = (teacher, vocabulary, params.divergence, params.beta, temperature)
+    if params.name == "online":
+        return Online(*dense)
+    return OnPolicy(
+        *dense,
+        fraction=params.on_policy_fraction,
+        max_tokens=params.max_tokens,
+        pad_id=tokenizer.pad_token_id,
+        eos_id=tokenizer.eos_token_id,
+        seed=seed,
+    )

@@ -1,0 +1,24 @@
+"""``logit``: the teacher's top-K from a file and one bucket for the rest (``redistill.losses``). No teacher runs while the student is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from redistill.losses import IGNORE, LossSums, Workspace, distill_loss
+from redistill.methods.protocol import Method, token_targets
+
+
+class Logit(Method):
+    """Sparse forward KL at one temperature, and cross-entropy."""
+
+    def __init__(self, temperature: float = 1.0) -> None:
+        self._temperature = temperature
+
+    def loss(
+        self, hidden_BLD: torch.Tensor, head_VD: torch.Tensor, inputs: Mapping[str, torch.Tensor], workspace: Workspace | None = None
+    ) -> LossSums:
+        # The hidden states of other tokens never meet the head.
+        hidden_ND = hidden_BLD[inputs["labels"] != IGNORE]
+        return distill_loss(hidden_ND, head_VD, token_targets(inputs), self._temperature, workspace=workspace)

@@ -1,0 +1,33 @@
+"""What a method adds to the training loop: perhaps other batches, and a loss."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from redistill.losses import IGNORE, LossSums, TokenTargets, Workspace
+
+
+class Method(ABC):
+    """One way to distil. ``in_memory`` methods ask a teacher that is loaded beside the student."""
+
+    in_memory = False
+
+    def batch(self, model: Any, inputs: dict[str, torch.Tensor], step: int) -> dict[str, torch.Tensor]:
+        """What the student is trained on in this step; by default what the collator made. Called before supervised tokens are counted."""
+        return inputs
+
+    @abstractmethod
+    def loss(
+        self, hidden_BLD: torch.Tensor, head_VD: torch.Tensor, inputs: Mapping[str, torch.Tensor], workspace: Workspace | None = None
+    ) -> LossSums:
+        """Weighted sums over the supervised tokens of a batch, not yet divided by anything (KD rule 2)."""
+
+
+def token_targets(inputs: Mapping[str, torch.Tensor], chosen_BL: torch.Tensor | None = None) -> TokenTargets:
+    """The targets of the chosen tokens, by default the supervised ones."""
+    chosen = inputs["labels"] != IGNORE if chosen_BL is None else chosen_BL
+    return TokenTargets(*(inputs[name][chosen] for name in ("labels", "top_ids", "top_p", "kd", "ce")))
