@@ -100,7 +100,7 @@ def _soft_targets(rows: list[TrainingRow], alpha: float, tokenizer: Any) -> Soft
 
 def _teacher(rows: list[TrainingRow], method: MethodParams, tokenizer: Any, precision: str) -> Any:
     """The locked teacher's weights, once it is sure that their probabilities may be compared with this student's on these rows."""
-    from redistill.training import refuse_odd_heads
+    from redistill.heads import refuse_odd_heads
 
     lock = read_lock()
     if lock.path is None:

@@ -16,6 +16,11 @@ import yaml
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
 
 from redistill.errors import ConfigError
+from redistill.finetune_params import ArmParams as ArmParams
+from redistill.finetune_params import FinetuneCommonParams as FinetuneCommonParams
+from redistill.finetune_params import FinetuneParams
+from redistill.finetune_params import LoraParams as LoraParams
+from redistill.finetune_params import MethodParams as MethodParams
 from redistill.frozen import Positive, Share, Whole, frozen
 from redistill.grammar import RecordGrammar
 from redistill.promote_params import PromoteParams
@@ -158,13 +163,6 @@ class TeacherParams:
 
 
 @frozen
-class LoraParams:
-    rank: Positive = 16
-    alpha: Positive = 32
-    dropout: Share = 0.0
-
-
-@frozen
 class TuneTeacherParams:
     method: Literal["off", "lora", "full"] = "off"
     epochs: Annotated[float, Field(gt=0)] = 3.0
@@ -242,86 +240,6 @@ class StudentParams:
 
 
 @frozen
-class FinetuneCommonParams:
-    """What all arms share, so that a difference between them is the arm's. ``tokens`` is what each arm is fed."""
-
-    weights: Literal["full", "lora"] = "full"
-    tokens: Positive
-    batch_size: Positive = 16
-    gradient_accumulation: Positive = 1
-    learning_rate: Annotated[float, Field(gt=0)] = 7e-4
-    warmup_share: Share = 0.1
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    seed: Whole = 7
-    supervise: Literal["completion", "all"] = "completion"
-    freeze_embeddings: bool = False
-    save_every_steps: Positive = 50
-    precision: Literal["bf16", "fp32"] = "bf16"
-    processes: Positive = 1
-    lora: LoraParams = Field(default_factory=LoraParams)
-
-    @model_validator(mode="after")
-    def _shared_evenly(self) -> FinetuneCommonParams:
-        if self.batch_size % self.processes:
-            raise ValueError(f"batch_size {self.batch_size} cannot be shared by {self.processes} processes; give a multiple")
-        return self
-
-
-@frozen
-class MethodParams:
-    """How a student learns from its teacher; one page each in docs/methods.
-
-    ``divergence`` and ``beta`` (of ``jsd`` and ``skew_kl``) are for a teacher in memory; ``on_policy_fraction`` of the teacher's rows get the
-    student's own completions, of at most ``max_tokens``.
-    """
-
-    name: Literal["logit", "sequence", "online", "on_policy"] = "logit"
-    divergence: Literal["forward_kl", "reverse_kl", "jsd", "skew_kl"] = "forward_kl"
-    beta: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5
-    on_policy_fraction: Share = 0.5
-    max_tokens: Positive = 48
-
-    @model_validator(mode="after")
-    def _whole(self) -> MethodParams:
-        if self.name in ("logit", "sequence") and self.divergence != "forward_kl":
-            raise ValueError(
-                f"divergence {self.divergence} needs the teacher's whole distribution, which method {self.name} does not have; use method online"
-            )
-        return self
-
-    @property
-    def in_memory(self) -> bool:
-        """Whether the teacher is loaded beside the student."""
-        return self.name in ("online", "on_policy")
-
-
-def _as_method(given: object) -> object:
-    """A name alone is a method with its defaults."""
-    return {"name": given} if isinstance(given, str) else given
-
-
-@frozen
-class ArmParams:
-    """One arm: which rows, and what weight the teacher's probabilities have on its rows. ``method`` is for an arm that differs from the others."""
-
-    rows: Literal["gold", "gold_and_teacher"]
-    alpha: Share = 0.0
-    temperature: Annotated[float, Field(gt=0.0)] = 1.0
-    method: Annotated[MethodParams | None, BeforeValidator(_as_method)] = None
-
-    def learns_by(self, method: MethodParams) -> MethodParams:
-        """What this arm does where ``finetune.method`` is the given one; without a weight on probabilities there is text alone."""
-        return MethodParams(name="sequence") if self.alpha == 0.0 else self.method or method
-
-
-@frozen
-class FinetuneParams:
-    common: FinetuneCommonParams
-    arms: dict[str, ArmParams]
-    method: Annotated[MethodParams, BeforeValidator(_as_method)] = Field(default_factory=MethodParams)
-
-
-@frozen
 class BenchmarkParams:
     """How models are measured.
 
@@ -342,6 +260,48 @@ class BenchmarkParams:
     def files(self) -> list[str]:
         """What a benchmark reads besides the held-out rows."""
         return [*([self.fairness] if self.fairness else []), *(t for t in self.tasks if t.endswith(".yaml"))]
+
+
+@frozen
+class SweepParams:
+    """Students of other depths, for the curve of size against quality in the report: ``layers`` counts kept layers, none turns it off.
+
+    ``tokens`` is what each is trained on [what ``finetune.common`` says].
+    """
+
+    layers: tuple[Positive, ...] = ()
+    tokens: Positive | None = None
+
+
+@frozen
+class SpaceParams:
+    """Where ``redistill tune`` looks: two ends of a range, or a list of choices; what is left out stays as params have it."""
+
+    alpha: tuple[Share, Share] | None = (0.1, 1.0)
+    learning_rate: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] | None = (2e-4, 3e-3)
+    layers: tuple[Positive, ...] = ()
+    temperature: tuple[Annotated[float, Field(gt=0)], ...] = ()
+
+    @model_validator(mode="after")
+    def _ascending(self) -> SpaceParams:
+        for name in ("alpha", "learning_rate"):
+            ends = getattr(self, name)
+            if ends is not None and ends[0] >= ends[1]:
+                raise ValueError(f"{name}: {list(ends)} must be two ends, the smaller first")
+        if self.alpha is not None and self.alpha[0] == 0.0:
+            raise ValueError("alpha: a range begins above 0; what alpha 0 gives is the arm sft")
+        return self
+
+
+@frozen
+class TuneParams:
+    """``redistill tune``: at most so many trials and minutes, each trained on ``tokens`` [what ``finetune.common`` says], on the dev split."""
+
+    trials: Positive = 20
+    minutes: Annotated[float, Field(gt=0)] = 60.0
+    tokens: Positive | None = None
+    seed: Whole = 7
+    space: SpaceParams = Field(default_factory=SpaceParams)
 
 
 @frozen
@@ -376,6 +336,8 @@ class Params:
     finetune: FinetuneParams
     benchmark: BenchmarkParams
     promote: PromoteParams
+    sweep: SweepParams = Field(default_factory=SweepParams)
+    tune: TuneParams = Field(default_factory=TuneParams)
     economics: EconomicsParams = Field(default_factory=EconomicsParams)
     schedule: ScheduleParams = Field(default_factory=ScheduleParams)
 
@@ -405,6 +367,13 @@ class Params:
                 )
             if method.name == "logit" and self.score.top_k == 0 and self.generate.top_k == 0:
                 problems.append(f"finetune.arms.{name}.alpha={arm.alpha:g} needs soft targets; set score.top_k or generate.top_k")
+        tuned = self.finetune.arms.get(self.promote.arm)
+        if tuned is not None and tuned.learns_by(self.finetune.method).name == "logit":
+            strange = sorted(set(self.tune.space.temperature) - {1.0, *self.score.temperatures})
+            if strange:
+                problems.append(
+                    f"tune.space.temperature={strange[0]:g} is not in score.temperatures={list(self.score.temperatures)}; add it there"
+                )
         if self.promote.arm not in self.finetune.arms:
             problems.append(f"promote.arm={self.promote.arm!r} is no arm; the arms are {', '.join(self.finetune.arms)}")
         record = self.data.record

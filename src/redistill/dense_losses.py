@@ -39,7 +39,7 @@ def dense_loss(
     divergence: Divergence = "forward_kl",
     beta: float = 0.5,
     temperature: float = 1.0,
-    chunk: int = 64,
+    chunk: int | None = None,
     workspace: Workspace | None = None,
 ) -> LossSums:
     """Σ over tokens of kd_weight · T² D(p, q) + ce_weight · CE, with gradients for the student's hidden states and head.
@@ -54,55 +54,78 @@ def dense_loss(
         raise ValueError(f"beta={beta:g}: {divergence} mixes teacher and student, so it lies between 0 and 1; at the ends use a plain KL")
     shared = min(head_VD.shape[0], teacher.head_WE.shape[0])
     teacher_head = teacher.head_WE[:shared].detach().to(teacher.hidden_NE.dtype)
+    space = workspace or Workspace()
+    with_text = bool(ce_weight_N.any())
 
     def of_tokens(part: slice, logits_RV: torch.Tensor, grad_RV: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         with torch.no_grad():
-            theirs_RV = teacher.hidden_NE[part] @ teacher_head.T
-            log_p_RV = _tempered(theirs_RV, temperature, grad_RV.dtype)
-            if not torch.isfinite(log_p_RV).all():
+            theirs_RV, ours_RV, p_RV, spare_RV = space.more(4, grad_RV)
+            _wide_logits(teacher.hidden_NE[part], teacher_head, theirs_RV)
+            torch.div(logits_RV, temperature, out=ours_RV)
+            if not torch.isfinite(theirs_RV.sum(-1)).all():
                 raise ValueError("the teacher gave NaN or infinite logits; check its weights and dtype")
-            kd, ce = kd_weight_N[part].unsqueeze(-1), ce_weight_N[part].unsqueeze(-1)
-            log_q_RV = _tempered(logits_RV, temperature, grad_RV.dtype)
-            value_R = _divergence(log_p_RV, log_q_RV, grad_RV, divergence, beta)
-            grad_RV.mul_(kd * temperature)
+            theirs_RV.div_(temperature)
+            log_z_p_R, log_z_q_R = _softmax(theirs_RV, p_RV), _softmax(ours_RV, grad_RV)
+            value_R, slope_RV = _divergence((theirs_RV, p_RV, log_z_p_R), (ours_RV, grad_RV, log_z_q_R), spare_RV, divergence, beta)
+            kd = (kd_weight_N[part] * temperature).unsqueeze(-1).to(grad_RV.dtype)
+            if not with_text:
+                torch.mul(slope_RV, kd, out=grad_RV)
+                return value_R, torch.zeros_like(value_R)
             # The text's loss is at temperature 1, whatever the divergence's is.
-            if temperature != 1.0:
-                log_q_RV = _tempered(logits_RV, 1.0, grad_RV.dtype)
-            nll_R = -log_q_RV.gather(-1, labels_N[part].unsqueeze(-1)).squeeze(-1)
-            grad_RV.add_(log_q_RV.exp_().mul_(ce))
-            grad_RV.scatter_add_(-1, labels_N[part].unsqueeze(-1), -ce.to(grad_RV.dtype))
+            log_z_R = log_z_q_R if temperature == 1.0 else _softmax(logits_RV.to(grad_RV.dtype), grad_RV)
+            nll_R = log_z_R - logits_RV.gather(-1, labels_N[part].unsqueeze(-1)).squeeze(-1).to(grad_RV.dtype)
+            ce = ce_weight_N[part].unsqueeze(-1).to(grad_RV.dtype)
+            grad_RV.mul_(ce).addcmul_(slope_RV, kd)
+            grad_RV.scatter_add_(-1, labels_N[part].unsqueeze(-1), -ce)
             return value_R, nll_R
 
     head = head_VD if head_VD.shape[0] == shared else head_VD[:shared]
-    return head_and_loss(hidden_ND, head, of_tokens, kd_weight_N, ce_weight_N, temperature, chunk, workspace)
+    return head_and_loss(hidden_ND, head, of_tokens, kd_weight_N, ce_weight_N, temperature, chunk, space)
 
 
-def _tempered(logits_RV: torch.Tensor, temperature: float, wide: torch.dtype) -> torch.Tensor:
-    return torch.log_softmax(logits_RV if temperature == 1.0 else logits_RV.to(wide) / temperature, -1, dtype=wide)
+def _wide_logits(hidden_RE: torch.Tensor, head_VE: torch.Tensor, out_RV: torch.Tensor) -> None:
+    if hidden_RE.dtype == out_RV.dtype:
+        torch.mm(hidden_RE, head_VE.T, out=out_RV)
+    else:
+        out_RV.copy_(hidden_RE @ head_VE.T)
 
 
-def _divergence(log_p_RV: torch.Tensor, log_q_RV: torch.Tensor, grad_RV: torch.Tensor, divergence: Divergence, beta: float) -> torch.Tensor:
-    """D of each token; its gradient by the tempered logits goes to ``grad_RV``, and ``log_p_RV`` is used up."""
-    q_RV = log_q_RV.exp()
+def _softmax(logits_RV: torch.Tensor, out_RV: torch.Tensor) -> torch.Tensor:
+    """Softmax to ``out_RV``; returns log Σ exp of each row, from the largest entry of both."""
+    torch.softmax(logits_RV, -1, out=out_RV)
+    return logits_RV.amax(-1) - out_RV.amax(-1).log()
+
+
+def _dot(a_RV: torch.Tensor, b_RV: torch.Tensor) -> torch.Tensor:
+    """Σ a b of each row, without a product of their width in memory."""
+    return torch.bmm(a_RV.unsqueeze(1), b_RV.unsqueeze(2)).flatten()
+
+
+Distribution = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+"""Logits (R × V), their softmax, and their log Σ exp (R)."""
+
+
+def _divergence(
+    teacher: Distribution, student: Distribution, spare_RV: torch.Tensor, divergence: Divergence, beta: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """D of each token and its gradient by the tempered logits. Everything given but the student's softmax is used up."""
+    (a_RV, p_RV, log_z_p_R), (b_RV, q_RV, log_z_q_R) = teacher, student
+    log_p_RV, log_q_RV = a_RV.sub_(log_z_p_R.unsqueeze(-1)), b_RV.sub_(log_z_q_R.unsqueeze(-1))
     if divergence == "forward_kl":
-        p_RV = log_p_RV.exp()
-        torch.sub(q_RV, p_RV, out=grad_RV)
-        return p_RV.mul_(log_p_RV.sub_(log_q_RV)).sum(-1)
+        value_R = _dot(p_RV, log_p_RV.sub_(log_q_RV))
+        return value_R, p_RV.neg_().add_(q_RV)
     if divergence == "reverse_kl":
-        gap_RV = torch.sub(log_q_RV, log_p_RV, out=log_p_RV)
-        value_R = (q_RV * gap_RV).sum(-1)
-        torch.mul(q_RV, gap_RV.sub_(value_R.unsqueeze(-1)), out=grad_RV)
-        return value_R
-    p_RV = log_p_RV.exp()
+        gap_RV = log_q_RV.sub_(log_p_RV)
+        value_R = _dot(q_RV, gap_RV)
+        return value_R, gap_RV.sub_(value_R.unsqueeze(-1)).mul_(q_RV)
     # Where both have underflown to nothing the mixture would be 0, and its logarithm no number.
-    log_m_RV = torch.mul(p_RV, beta, out=grad_RV).add_(q_RV, alpha=1.0 - beta).clamp_min_(torch.finfo(grad_RV.dtype).tiny).log_()
-    of_p_R = (p_RV * log_p_RV.sub_(log_m_RV)).sum(-1)
+    log_m_RV = torch.mul(p_RV, beta, out=spare_RV).add_(q_RV, alpha=1.0 - beta).clamp_min_(torch.finfo(p_RV.dtype).tiny).log_()
+    of_p_R = _dot(p_RV, log_p_RV.sub_(log_m_RV))
     if divergence == "skew_kl":
-        share_RV = p_RV.div_(log_m_RV.exp_())
-        mean_R = (q_RV * share_RV).sum(-1, keepdim=True)
-        torch.mul(q_RV.mul_(1.0 - beta), share_RV.neg_().add_(mean_R), out=grad_RV)
-        return of_p_R
-    gap_RV = torch.sub(log_q_RV, log_m_RV, out=log_m_RV)
-    of_q_R = (q_RV * gap_RV).sum(-1)
-    torch.mul(q_RV.mul_(1.0 - beta), gap_RV.sub_(of_q_R.unsqueeze(-1)), out=grad_RV)
-    return beta * of_p_R + (1.0 - beta) * of_q_R
+        share_RV = log_p_RV.exp_()
+        mean_R = _dot(q_RV, share_RV)
+        return of_p_R, share_RV.neg_().add_(mean_R.unsqueeze(-1)).mul_(q_RV).mul_(1.0 - beta)
+    gap_RV = log_q_RV.sub_(log_m_RV)
+    of_q_R = _dot(q_RV, gap_RV)
+    slope_RV = gap_RV.sub_(of_q_R.unsqueeze(-1)).mul_(q_RV).mul_(1.0 - beta)
+    return beta * of_p_R + (1.0 - beta) * of_q_R, slope_RV

@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 import torch
 
 IGNORE = -100
+CHUNK_ELEMENTS = 1 << 24
+"""Tokens times vocabulary of one chunk: 64 MB in float32. Larger ones are hardly faster, smaller ones read the head too often."""
 _TINY = 1e-30
 
 
@@ -50,6 +52,7 @@ class Workspace:
     def __init__(self) -> None:
         self._logits_RV = torch.empty((0, 0))
         self._grad_RV = torch.empty((0, 0))
+        self._more: list[torch.Tensor] = []
 
     def rows(self, n: int, like_ND: torch.Tensor, vocabulary: int, wide: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
         """(n × V) for logits in the type of ``like_ND``, and for the gradient in a type at least as wide as float32."""
@@ -57,7 +60,14 @@ class Workspace:
         if not (fits and self._logits_RV.dtype == like_ND.dtype and self._logits_RV.device == like_ND.device):
             self._logits_RV = like_ND.new_empty((n, vocabulary))
             self._grad_RV = like_ND.new_empty((n, vocabulary), dtype=wide)
+            self._more = []
         return self._logits_RV[:n], self._grad_RV[:n]
+
+    def more(self, count: int, like_RV: torch.Tensor) -> list[torch.Tensor]:
+        """``count`` further tensors like the gradient, for losses that need them."""
+        while len(self._more) < count:
+            self._more.append(torch.empty_like(self._grad_RV if self._grad_RV.shape[1] == like_RV.shape[1] else like_RV))
+        return [m[: len(like_RV)] for m in self._more[:count]]
 
 
 def temper(top_logprobs: torch.Tensor, log_z: torch.Tensor | None, temperature: float) -> torch.Tensor:
@@ -78,13 +88,13 @@ def distill_loss(
     head_VD: torch.Tensor,
     targets: TokenTargets,
     temperature: float = 1.0,
-    chunk: int = 256,
+    chunk: int | None = None,
     workspace: Workspace | None = None,
 ) -> LossSums:
     """Σ over tokens of kd_weight · T² KL(p‖q) + ce_weight · CE, with gradients for hidden states and head.
 
     An empty batch gives a zero that is still connected to the graph (KD rule 6). The result does not depend on
-    ``chunk`` (rule 5).
+    ``chunk`` (rule 5), the number of tokens that are held at vocabulary width; by default as many as fill ``CHUNK_ELEMENTS``.
     """
 
     def of_tokens(part: slice, logits_RV: torch.Tensor, grad_RV: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -106,13 +116,14 @@ def head_and_loss(
     kd_weight_N: torch.Tensor,
     ce_weight_N: torch.Tensor,
     temperature: float,
-    chunk: int,
+    chunk: int | None,
     workspace: Workspace | None,
 ) -> LossSums:
     """Head and loss in one pass over chunks of tokens: what every loss that is shipped runs through; see ``distill_loss``."""
     if hidden_ND.shape[0] == 0:
         zero = hidden_ND.sum() * 0.0 + head_VD.sum() * 0.0
         return LossSums(zero, zero.detach(), zero.detach())
+    chunk = chunk or max(16, CHUNK_ELEMENTS // head_VD.shape[0])
     given = (of_tokens, kd_weight_N, ce_weight_N, temperature, chunk, workspace or Workspace())
     total, kl_sum, ce_sum = _HeadAndLoss.apply(hidden_ND, head_VD, *given)
     return LossSums(total, kl_sum.detach(), ce_sum.detach())
@@ -140,9 +151,14 @@ class _HeadAndLoss(torch.autograd.Function):
             ce_sum += nll[ce[part] > 0].sum()
             narrow = logits.copy_(grad_RV[:n])
             torch.mm(narrow, weight, out=grad_hidden[part])
-            if head.requires_grad:
-                mine = (narrow.T @ hidden[part]).to(wide)
-                grad_head = mine if grad_head is None else grad_head.add_(mine)
+            if not head.requires_grad:
+                continue
+            if grad_head is None:
+                grad_head = torch.mm(narrow.T, hidden[part]).to(wide)
+            elif narrow.dtype == wide:
+                grad_head.addmm_(narrow.T, hidden[part])
+            else:
+                grad_head.add_(torch.mm(narrow.T, hidden[part]))
         ctx.save_for_backward(grad_hidden, grad_head)
         ctx.head_dtype = head.dtype
         return total, kl_sum, ce_sum

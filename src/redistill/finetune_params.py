@@ -1,0 +1,96 @@
+"""How students are trained: what all arms share, the method, and what an arm adds. Part of ``redistill.config``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from redistill.frozen import Positive, Share, Whole, frozen
+
+
+@frozen
+class LoraParams:
+    rank: Positive = 16
+    alpha: Positive = 32
+    dropout: Share = 0.0
+
+
+@frozen
+class FinetuneCommonParams:
+    """What all arms share, so that a difference between them is the arm's. ``tokens`` is what each arm is fed."""
+
+    weights: Literal["full", "lora"] = "full"
+    tokens: Positive
+    batch_size: Positive = 16
+    gradient_accumulation: Positive = 1
+    learning_rate: Annotated[float, Field(gt=0)] = 7e-4
+    warmup_share: Share = 0.1
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    seed: Whole = 7
+    supervise: Literal["completion", "all"] = "completion"
+    freeze_embeddings: bool = False
+    save_every_steps: Positive = 50
+    precision: Literal["bf16", "fp32"] = "bf16"
+    processes: Positive = 1
+    lora: LoraParams = Field(default_factory=LoraParams)
+
+    @model_validator(mode="after")
+    def _shared_evenly(self) -> FinetuneCommonParams:
+        if self.batch_size % self.processes:
+            raise ValueError(f"batch_size {self.batch_size} cannot be shared by {self.processes} processes; give a multiple")
+        return self
+
+
+@frozen
+class MethodParams:
+    """How a student learns from its teacher; one page each in docs/methods.
+
+    ``divergence`` and ``beta`` (of ``jsd`` and ``skew_kl``) are for a teacher in memory; ``on_policy_fraction`` of the teacher's rows get the
+    student's own completions, of at most ``max_tokens``.
+    """
+
+    name: Literal["logit", "sequence", "online", "on_policy"] = "logit"
+    divergence: Literal["forward_kl", "reverse_kl", "jsd", "skew_kl"] = "forward_kl"
+    beta: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5
+    on_policy_fraction: Share = 0.5
+    max_tokens: Positive = 48
+
+    @model_validator(mode="after")
+    def _whole(self) -> MethodParams:
+        if self.name in ("logit", "sequence") and self.divergence != "forward_kl":
+            raise ValueError(
+                f"divergence {self.divergence} needs the teacher's whole distribution, which method {self.name} does not have; use method online"
+            )
+        return self
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the teacher is loaded beside the student."""
+        return self.name in ("online", "on_policy")
+
+
+def _as_method(given: object) -> object:
+    """A name alone is a method with its defaults."""
+    return {"name": given} if isinstance(given, str) else given
+
+
+@frozen
+class ArmParams:
+    """One arm: which rows, and what weight the teacher's probabilities have on its rows. ``method`` is for an arm that differs from the others."""
+
+    rows: Literal["gold", "gold_and_teacher"]
+    alpha: Share = 0.0
+    temperature: Annotated[float, Field(gt=0.0)] = 1.0
+    method: Annotated[MethodParams | None, BeforeValidator(_as_method)] = None
+
+    def learns_by(self, method: MethodParams) -> MethodParams:
+        """What this arm does where ``finetune.method`` is the given one; without a weight on probabilities there is text alone."""
+        return MethodParams(name="sequence") if self.alpha == 0.0 else self.method or method
+
+
+@frozen
+class FinetuneParams:
+    common: FinetuneCommonParams
+    arms: dict[str, ArmParams]
+    method: Annotated[MethodParams, BeforeValidator(_as_method)] = Field(default_factory=MethodParams)

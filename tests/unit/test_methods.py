@@ -1,0 +1,253 @@
+"""Every method on a tiny model: the loss it says it is, and batches that stay what the rules ask for."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from redistill.checkpoints import load_model, load_tokenizer
+from redistill.config import MethodParams
+from redistill.dense_losses import Divergence
+from redistill.errors import DataError
+from redistill.examples import Examples, collate, to_example
+from redistill.heads import refuse_odd_heads
+from redistill.losses import IGNORE
+from redistill.methods.choose import choose
+from redistill.methods.on_policy import OnPolicy
+from redistill.methods.online import Online
+from redistill.training import Recipe, train
+from tests.tiny import make_tiny_model, soft_of, training_rows
+
+RECIPE = Recipe(40, 8, 1, 1e-2, 0.1, 0.0, 7, 1.0, 10**6)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_model_dir: Path):
+    return load_tokenizer(tiny_model_dir)
+
+
+@pytest.fixture(scope="module")
+def teacher(tiny_model_dir: Path):
+    return load_model(tiny_model_dir)
+
+
+@pytest.fixture
+def student(tmp_path: Path):
+    return load_model(make_tiny_model(tmp_path / "student", layers=2, seed=5))
+
+
+def batch_of(tokenizer, *, alpha: float, supervise: str = "completion", gold: int = 0, count: int = 5):
+    rows = [dataclasses.replace(r, origin="gold") if i < gold else r for i, r in enumerate(training_rows(tokenizer, count))]
+    examples = [to_example(r, tokenizer, None, alpha, supervise, in_memory=True) for r in rows]
+    return collate([{"example": e} for e in examples], tokenizer.pad_token_id, 1.0)
+
+
+def loss_of(method, student, inputs):
+    hidden = student.get_decoder()(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).last_hidden_state
+    return method.loss(hidden, student.get_output_embeddings().weight, inputs)
+
+
+def by_hand(teacher, student, inputs, divergence: Divergence, beta: float, temperature: float) -> torch.Tensor:
+    """From whole logits in float64, one token at a time."""
+    with torch.no_grad():
+        theirs = teacher(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits.double()
+    ours = student(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits.double()
+    log_p, log_q = (torch.log_softmax(x / temperature, -1) for x in (theirs, ours))
+    p, q = log_p.exp(), log_q.exp()
+    log_m = (beta * p + (1 - beta) * q).log()
+    of_p, of_q = (p * (log_p - log_m)).sum(-1), (q * (log_q - log_m)).sum(-1)
+    value = {
+        "forward_kl": (p * (log_p - log_q)).sum(-1),
+        "reverse_kl": (q * (log_q - log_p)).sum(-1),
+        "jsd": beta * of_p + (1 - beta) * of_q,
+        "skew_kl": of_p,
+    }[divergence]
+    labels = inputs["labels"].clamp_min(0)
+    nll = -torch.log_softmax(ours, -1).gather(-1, labels[..., None])[..., 0]
+    return (inputs["kd"] * value * temperature**2 + inputs["ce"] * nll * (inputs["labels"] != IGNORE)).sum()
+
+
+@pytest.mark.parametrize("divergence", ["forward_kl", "reverse_kl", "jsd", "skew_kl"])
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+@pytest.mark.parametrize(("supervise", "gold"), [("completion", 0), ("all", 2), ("all", 5)])
+def test_online_is_the_dense_divergence_of_the_rows_it_is_told(
+    teacher, student, tokenizer, divergence: Divergence, temperature: float, supervise: str, gold: int
+) -> None:
+    inputs = batch_of(tokenizer, alpha=0.7, supervise=supervise, gold=gold)
+    method = Online(teacher, len(tokenizer), divergence, 0.3, temperature)
+    sums = loss_of(method, student, inputs)
+    expected = by_hand(teacher, student, inputs, divergence, 0.3, temperature)
+    torch.testing.assert_close(sums.total.double(), expected, rtol=1e-4, atol=1e-4)
+    parameters = [p for p in student.parameters() if p.requires_grad]
+    mine = torch.autograd.grad(sums.total, parameters)
+    for a, b in zip(mine, torch.autograd.grad(expected, parameters), strict=True):
+        torch.testing.assert_close(a, b.to(a.dtype), rtol=2e-3, atol=2e-3 * float(b.abs().max()))
+    assert all(p.grad is None for p in teacher.parameters())
+
+
+def test_a_student_that_is_its_teacher_learns_nothing_online(teacher, tokenizer, tiny_model_dir: Path) -> None:
+    sums = loss_of(
+        Online(teacher, len(tokenizer), "reverse_kl"), load_model(tiny_model_dir), batch_of(tokenizer, alpha=1.0, supervise="all")
+    )
+    assert abs(float(sums.kl_sum)) < 1e-3 and abs(sums.total.item()) < 1e-3
+
+
+def test_sequence_level_leaves_probabilities_alone(teacher, student, tokenizer) -> None:
+    rows = training_rows(tokenizer, 4)
+    examples = [to_example(r, tokenizer, soft_of(teacher, r, tokenizer), 0.5, "completion") for r in rows]
+    inputs = collate([{"example": e} for e in examples], tokenizer.pad_token_id, 1.0)
+    text = choose(MethodParams(name="sequence"), 1.0, tokenizer, len(tokenizer), None, 7)
+    sums = loss_of(text, student, inputs)
+    ours = student(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits
+    expected = torch.nn.functional.cross_entropy(ours.flatten(0, 1), inputs["labels"].flatten(), ignore_index=IGNORE, reduction="sum")
+    torch.testing.assert_close(sums.total, 0.5 * expected, rtol=1e-4, atol=1e-4)
+
+
+def on_policy(teacher, tokenizer, fraction: float = 1.0, seed: int = 7) -> OnPolicy:
+    return choose(MethodParams(name="on_policy", on_policy_fraction=fraction, max_tokens=6), 1.0, tokenizer, len(tokenizer), teacher, seed)  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("supervise", ["completion", "all"])
+def test_own_completions_take_the_place_of_the_teachers(teacher, student, tokenizer, supervise: str) -> None:
+    inputs = batch_of(tokenizer, alpha=0.5, supervise=supervise, gold=2)
+    changed = on_policy(teacher, tokenizer).batch(student, dict(inputs), step=3)
+    for row in range(5):
+        begin = int(inputs["prompt_tokens"][row])
+        size = int(changed["attention_mask"][row].sum())
+        assert changed["input_ids"][row, :begin].equal(inputs["input_ids"][row, :begin])
+        if row < 2:
+            assert changed["ce"][row, : inputs["ce"].shape[1]].equal(inputs["ce"][row]), "gold rows stay"
+            continue
+        assert begin < size <= begin + 6 and not changed["ce"][row].any()
+        own = slice(begin - 1, size - 1)
+        assert changed["labels"][row, own].equal(changed["input_ids"][row, begin:size]), "position t learns token t + 1"
+        assert (changed["kd"][row, own] == 1.0).all() and not changed["kd"][row, size - 1 :].any()
+        prompt = changed["kd"][row, : begin - 1]
+        assert (prompt == 0.5).all() if supervise == "all" else not prompt.any()
+        assert ((changed["labels"][row] != IGNORE) == (changed["kd"][row] > 0)).all()
+        ends = (changed["input_ids"][row, begin : size - 1] == tokenizer.eos_token_id).any()
+        assert not ends, "nothing follows the end token"
+    sums = loss_of(on_policy(teacher, tokenizer), student, changed)
+    expected = by_hand(teacher, student, changed, "forward_kl", 0.5, 1.0)
+    torch.testing.assert_close(sums.total.double(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_what_is_drawn_follows_from_seed_step_and_rows_alone(teacher, student, tokenizer) -> None:
+    inputs = batch_of(tokenizer, alpha=1.0)
+    drawn = on_policy(teacher, tokenizer).batch(student, dict(inputs), step=3)
+    before = torch.random.get_rng_state()
+    torch.manual_seed(99)
+    again = on_policy(teacher, tokenizer).batch(student, dict(inputs), step=3)
+    assert again["input_ids"].equal(drawn["input_ids"]), "whatever the state of the global generator"
+    torch.random.set_rng_state(before)
+    others = [
+        on_policy(teacher, tokenizer, seed=8).batch(student, dict(inputs), 3),
+        on_policy(teacher, tokenizer).batch(student, dict(inputs), 4),
+    ]
+    assert all(o["input_ids"].shape != drawn["input_ids"].shape or not o["input_ids"].equal(drawn["input_ids"]) for o in others)
+    assert on_policy(teacher, tokenizer, 0.0).batch(student, dict(inputs), 3)["input_ids"].equal(inputs["input_ids"])
+
+
+@pytest.mark.parametrize("name", ["logit", "sequence", "online", "on_policy"])
+def test_every_method_teaches(teacher, student, tokenizer, tmp_path: Path, name: str) -> None:
+    """The mean KL to the teacher on the rows' tokens falls by half at least; for text alone, its cross-entropy."""
+    rows = training_rows(tokenizer, 24)
+    soft = {(r.prompt_id, 0): soft_of(teacher, r, tokenizer, k=30) for r in rows}
+    params = MethodParams(name=name, max_tokens=8)
+    alpha = 0.0 if name == "sequence" else 1.0
+    examples = Examples(rows, tokenizer, soft if name == "logit" else {}, alpha, "all", 1.0, params.in_memory)
+    method = choose(params, 1.0, tokenizer, len(tokenizer), teacher if params.in_memory else None, 7)
+
+    def measured() -> float:
+        inputs = batch_of(tokenizer, alpha=1.0, supervise="completion" if name == "sequence" else "all", count=24)
+        if name == "sequence":
+            inputs["ce"], inputs["kd"] = inputs["kd"], torch.zeros_like(inputs["kd"])
+        sums = loss_of(Online(teacher, len(tokenizer)), student, inputs)
+        return float(sums.ce_sum if name == "sequence" else sums.kl_sum)
+
+    before = measured()
+    student = train(student, tokenizer, examples, dataclasses.replace(RECIPE, steps=60), tmp_path / "work", method=method)
+    assert measured() < 0.5 * before
+
+
+def test_resumed_on_policy_training_draws_what_the_killed_one_drew(teacher, tokenizer, tmp_path: Path) -> None:
+    """Rule 8: a run that stops at step 6 and goes on ends with the weights of one that never stopped."""
+    rows = training_rows(tokenizer, 12)
+    recipe = dataclasses.replace(RECIPE, steps=10, batch_size=4, save_every_steps=3)
+
+    def trained(work: Path, stop: int | None = None):
+        model = load_model(make_tiny_model(tmp_path / "student", layers=2, seed=5))
+        examples = Examples(rows, tokenizer, {}, 0.5, "completion", 1.0, in_memory=True)
+
+        def progress(step: int, of: int) -> None:
+            if step == stop:
+                raise KeyboardInterrupt
+
+        return train(model, tokenizer, examples, recipe, work, progress, on_policy(teacher, tokenizer, 0.6))
+
+    whole = trained(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "killed", stop=7)
+    resumed = trained(tmp_path / "killed")
+    for (name, a), (_, b) in zip(whole.named_parameters(), resumed.named_parameters(), strict=True):
+        assert torch.equal(a, b), name
+
+
+def test_soft_targets_of_another_teacher_are_refused(teacher, tokenizer) -> None:
+    row = dataclasses.replace(training_rows(tokenizer, 1)[0], teacher="a" * 64)
+    other = dataclasses.replace(soft_of(teacher, row, tokenizer), teacher="b" * 64)
+    with pytest.raises(DataError, match="come from teacher bbbbbbbbbbbb, but the lock names aaaaaaaaaaaa"):
+        to_example(row, tokenizer, other, 0.5, "completion")
+    assert to_example(row, tokenizer, dataclasses.replace(other, teacher="a" * 64), 0.5, "completion").soft is not None
+
+
+def test_a_temperature_without_its_log_z_is_refused_before_training(teacher, tokenizer) -> None:
+    rows = training_rows(tokenizer, 3)
+    soft = {(r.prompt_id, 0): soft_of(teacher, r, tokenizer) for r in rows}
+    assert len(Examples(rows, tokenizer, soft, 0.5, "all", 2.0).lengths) == 3
+    with pytest.raises(DataError, match=r"temperature 3 needs log Z_T.*score.temperatures"):
+        Examples(rows, tokenizer, soft, 0.5, "all", 3.0)
+
+
+@pytest.mark.parametrize("odd", ["cohere", "gemma2", "granite", "bias"])
+def test_models_whose_logits_are_more_than_a_head_are_refused(odd: str) -> None:
+    """``head(hidden)`` is not their logits, so a loss on it would teach something else."""
+    from transformers import (
+        CohereConfig,
+        CohereForCausalLM,
+        Gemma2Config,
+        Gemma2ForCausalLM,
+        GraniteConfig,
+        GraniteForCausalLM,
+        LlamaConfig,
+        LlamaForCausalLM,
+    )
+
+    small = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2}
+    small |= {"num_key_value_heads": 2, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
+    torch.manual_seed(0)
+    model = {
+        "cohere": lambda: CohereForCausalLM(CohereConfig(**small, logit_scale=0.0625)),
+        "gemma2": lambda: Gemma2ForCausalLM(Gemma2Config(**small, head_dim=16, final_logit_softcapping=0.1)),
+        "granite": lambda: GraniteForCausalLM(GraniteConfig(**small, logits_scaling=8.0)),
+        "bias": lambda: LlamaForCausalLM(LlamaConfig(**small)),
+    }[odd]()
+    refuse_odd_heads(LlamaForCausalLM(LlamaConfig(**small)))
+    if odd == "bias":
+        model.lm_head.bias = torch.nn.Parameter(torch.zeros(64))
+    with pytest.raises(DataError, match="bias on its output head" if odd == "bias" else "scales or caps its logits"):
+        refuse_odd_heads(model)
+
+
+def test_a_batch_without_targets_is_a_zero_on_the_graph(teacher, student, tokenizer) -> None:
+    """Rule 6, for every method."""
+    inputs = batch_of(tokenizer, alpha=0.5)
+    inputs["labels"][:], inputs["kd"][:], inputs["ce"][:] = IGNORE, 0.0, 0.0
+    for name in ("logit", "sequence", "online", "on_policy"):
+        sums = loss_of(choose(MethodParams(name=name), 1.0, tokenizer, len(tokenizer), teacher, 7), student, inputs)
+        assert sums.total.item() == 0.0 and sums.total.requires_grad
+    assert not np.isnan(float(sums.kl_sum))
