@@ -20,10 +20,11 @@ DATA = ("generate", "validate", "score")
 
 
 def after_data(params: Params) -> tuple[str, ...]:
-    """Training and benchmarks of every arm that params declare."""
+    """Training and benchmarks of every arm that params declare, and the sweep over depths where they ask for one."""
     arms = tuple(params.finetune.arms)
     baselines = ("base",) if params.data.task == "generation" else ("linear", "base")
-    return (*(f"finetune@{a}" for a in arms), *(f"benchmark@{w}" for w in (*baselines, *arms)))
+    swept = ("sweep",) if params.sweep.layers else ()
+    return (*(f"finetune@{a}" for a in arms), *swept, *(f"benchmark@{w}" for w in (*baselines, *arms)))
 
 
 @flow(name="distill-student", log_prints=True)

@@ -37,6 +37,7 @@ SECTIONS: dict[type, str] = {
     config.FinetuneCommonParams: "finetune.common",
     config.ArmParams: "finetune.arms.{arm}",
     config.BenchmarkParams: "benchmark",
+    config.SweepParams: "sweep",
 }
 
 

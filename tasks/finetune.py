@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +45,16 @@ def finetune(arm: str, data: DataParams, method: MethodParams, common: FinetuneC
 
 
 def train_arm(
-    arm: str, base: Path, work: Path, data: DataParams, method: MethodParams, common: FinetuneCommonParams, arm_params: ArmParams
+    arm: str,
+    base: Path,
+    work: Path,
+    data: DataParams,
+    method: MethodParams,
+    common: FinetuneCommonParams,
+    arm_params: ArmParams,
+    watch: Callable[[Any, Any, int, int], None] | None = None,
 ) -> tuple[Any, Any, dict[str, Any]]:
-    """Train one arm from ``base``: model, tokenizer, and what is told of it."""
+    """Train one arm from ``base``: model, tokenizer, and what is told of it. ``watch`` sees the model after every step."""
     from redistill.examples import Examples
     from redistill.methods.choose import choose
     from redistill.training import Recipe, steps_for, train
@@ -73,7 +81,8 @@ def train_arm(
         precision=common.precision,
     )
     way = choose(learns_by, arm_params.temperature, tokenizer, vocabulary_size(tokenizer), teacher, common.seed)
-    model = train(checkpoints.load_model(base), tokenizer, examples, recipe, work, Progress(f"finetune@{arm}", steps, "steps"), way)
+    progress = Progress(f"finetune@{arm}", steps, "steps")
+    model = train(checkpoints.load_model(base), tokenizer, examples, recipe, work, progress, way, watch)
     facts = {
         "method": learns_by.name,
         "rows": len(rows),

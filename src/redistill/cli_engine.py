@@ -1,4 +1,4 @@
-"""Commands about the distillation engine itself; they need no project."""
+"""Commands about the distillation engine itself."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from redistill.cli_project import Json, show
+from redistill.cli_project import Json, application, show
 
 
 def conformance(
@@ -40,5 +40,33 @@ def conformance(
         raise typer.Exit(1)
 
 
+def tune(
+    trials: Annotated[int | None, typer.Option("--trials", min=1, help="How many in all; tune.trials if left out.")] = None,
+    minutes: Annotated[float | None, typer.Option("--minutes", min=0.01, help="Of this search; tune.minutes if left out.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Search settings of the promoted arm on the dev split: alpha, learning rate, layers kept, temperature.
+
+    The space stands under tune in params.yaml; trials train on what the last cycle prepared, bad ones are given up early, and each is a nested
+    MLflow run. The held-out rows are not touched. The best is printed as a patch of params.yaml, and not applied. A search that was
+    stopped goes on where it was.
+
+    Example: redistill tune --trials 12 --minutes 90
+    """
+    import yaml
+
+    from redistill.config import load_params
+
+    load_params()
+    result = application("flows.tune_student").tune_student(trials=trials, minutes=minutes)
+    best, now = result["best"], result["f1_now"]
+    against = "" if now is None else f" (what params.yaml says now: {now:.3f})"
+    lines = [f"best of {result['trials']} trials, {result['pruned']} given up early: F1 {best['f1']:.3f} on dev{against}", ""]
+    patch = yaml.safe_dump(result["patch"], sort_keys=False) if result["patch"] else "nothing to change\n"
+    lines += [*patch.rstrip().splitlines(), "", *(f"plot: {p}" for p in result["plots"])]
+    show(result, as_json, lines)
+
+
 def register(app: typer.Typer) -> None:
     app.command()(conformance)
+    app.command()(tune)

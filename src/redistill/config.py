@@ -336,7 +336,7 @@ class Params:
     finetune: FinetuneParams
     benchmark: BenchmarkParams
     promote: PromoteParams
-    sweep: SweepParams = Field(default_factory=SweepParams)
+    sweep: SweepParams
     tune: TuneParams = Field(default_factory=TuneParams)
     economics: EconomicsParams = Field(default_factory=EconomicsParams)
     schedule: ScheduleParams = Field(default_factory=ScheduleParams)

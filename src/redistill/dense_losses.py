@@ -20,6 +20,8 @@ import torch
 from redistill.losses import LossSums, Workspace, head_and_loss
 
 Divergence = Literal["forward_kl", "reverse_kl", "jsd", "skew_kl"]
+_CHUNK_ELEMENTS = 12 << 20
+"""Less than the sparse loss has: four to six tensors of a chunk's width are held here, two there."""
 
 
 class TeacherStates(NamedTuple):
@@ -56,24 +58,29 @@ def dense_loss(
     teacher_head = teacher.head_WE[:shared].detach().to(teacher.hidden_NE.dtype)
     space = workspace or Workspace()
     with_text = bool(ce_weight_N.any())
+    own_logits = temperature != 1.0 or hidden_ND.dtype != torch.promote_types(hidden_ND.dtype, torch.float32)
+    mixes = divergence in ("jsd", "skew_kl")
+    chunk = chunk or max(16, _CHUNK_ELEMENTS // shared)
 
     def of_tokens(part: slice, logits_RV: torch.Tensor, grad_RV: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         with torch.no_grad():
-            theirs_RV, ours_RV, p_RV, spare_RV = space.more(4, grad_RV)
+            theirs_RV, p_RV, *spare = space.more(2 + own_logits + mixes, grad_RV)
             _wide_logits(teacher.hidden_NE[part], teacher_head, theirs_RV)
-            torch.div(logits_RV, temperature, out=ours_RV)
+            labelled_R = logits_RV.gather(-1, labels_N[part].unsqueeze(-1)).squeeze(-1).to(grad_RV.dtype)
+            # At temperature 1 and in full precision nobody needs the logits any more, so they may be used up.
+            ours_RV = torch.div(logits_RV, temperature, out=spare[-1]) if own_logits else logits_RV
             if not torch.isfinite(theirs_RV.sum(-1)).all():
                 raise ValueError("the teacher gave NaN or infinite logits; check its weights and dtype")
             theirs_RV.div_(temperature)
             log_z_p_R, log_z_q_R = _softmax(theirs_RV, p_RV), _softmax(ours_RV, grad_RV)
-            value_R, slope_RV = _divergence((theirs_RV, p_RV, log_z_p_R), (ours_RV, grad_RV, log_z_q_R), spare_RV, divergence, beta)
+            value_R, slope_RV = _divergence((theirs_RV, p_RV, log_z_p_R), (ours_RV, grad_RV, log_z_q_R), spare, divergence, beta)
             kd = (kd_weight_N[part] * temperature).unsqueeze(-1).to(grad_RV.dtype)
             if not with_text:
                 torch.mul(slope_RV, kd, out=grad_RV)
                 return value_R, torch.zeros_like(value_R)
             # The text's loss is at temperature 1, whatever the divergence's is.
             log_z_R = log_z_q_R if temperature == 1.0 else _softmax(logits_RV.to(grad_RV.dtype), grad_RV)
-            nll_R = log_z_R - logits_RV.gather(-1, labels_N[part].unsqueeze(-1)).squeeze(-1).to(grad_RV.dtype)
+            nll_R = log_z_R - labelled_R
             ce = ce_weight_N[part].unsqueeze(-1).to(grad_RV.dtype)
             grad_RV.mul_(ce).addcmul_(slope_RV, kd)
             grad_RV.scatter_add_(-1, labels_N[part].unsqueeze(-1), -ce)
@@ -106,7 +113,7 @@ Distribution = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 def _divergence(
-    teacher: Distribution, student: Distribution, spare_RV: torch.Tensor, divergence: Divergence, beta: float
+    teacher: Distribution, student: Distribution, spare: list[torch.Tensor], divergence: Divergence, beta: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """D of each token and its gradient by the tempered logits. Everything given but the student's softmax is used up."""
     (a_RV, p_RV, log_z_p_R), (b_RV, q_RV, log_z_q_R) = teacher, student
@@ -119,7 +126,7 @@ def _divergence(
         value_R = _dot(q_RV, gap_RV)
         return value_R, gap_RV.sub_(value_R.unsqueeze(-1)).mul_(q_RV)
     # Where both have underflown to nothing the mixture would be 0, and its logarithm no number.
-    log_m_RV = torch.mul(p_RV, beta, out=spare_RV).add_(q_RV, alpha=1.0 - beta).clamp_min_(torch.finfo(p_RV.dtype).tiny).log_()
+    log_m_RV = torch.mul(p_RV, beta, out=spare[0]).add_(q_RV, alpha=1.0 - beta).clamp_min_(torch.finfo(p_RV.dtype).tiny).log_()
     of_p_R = _dot(p_RV, log_p_RV.sub_(log_m_RV))
     if divergence == "skew_kl":
         share_RV = log_p_RV.exp_()

@@ -93,4 +93,4 @@ class ArmParams:
 class FinetuneParams:
     common: FinetuneCommonParams
     arms: dict[str, ArmParams]
-    method: Annotated[MethodParams, BeforeValidator(_as_method)] = Field(default_factory=MethodParams)
+    method: Annotated[MethodParams, BeforeValidator(_as_method)]

@@ -38,6 +38,11 @@ TAG_LOOK = "redistill.look"
 TAG_MOVE = "redistill.move"
 TAG_EVENT = "redistill.event"
 
+TAG_STUDY = "redistill.study"
+TAG_TRIAL = "redistill.trial"
+TAG_PARENT = "mlflow.parentRunId"
+"""MLflow's own tag, by which its UI nests runs."""
+
 EVIDENCE = "evidence"
 MODEL_ARTIFACT = "student"
 

@@ -134,40 +134,62 @@ class _HeadAndLoss(torch.autograd.Function):
     def forward(
         ctx: Any, hidden: Any, head: Any, of_tokens: OfTokens, kd: Any, ce: Any, temperature: float, chunk: int, workspace: Workspace
     ) -> Any:
-        grad_hidden = torch.empty_like(hidden)
-        grad_head = None
-        wide = torch.promote_types(hidden.dtype, torch.float32)
-        kl_sum, ce_sum, total = (hidden.new_zeros((), dtype=wide) for _ in range(3))
-        weight = head.to(hidden.dtype)
-        rows = -(-hidden.shape[0] // -(-hidden.shape[0] // chunk))
-        logits_RV, grad_RV = workspace.rows(rows, hidden, head.shape[0], wide)
-        for start in range(0, hidden.shape[0], rows):
-            part = slice(start, start + rows)
-            n = hidden[part].shape[0]
-            logits = torch.mm(hidden[part], weight.T, out=logits_RV[:n])
-            kl, nll = of_tokens(part, logits, grad_RV[:n])
-            total += (kd[part] * kl * temperature**2 + ce[part] * nll).sum()
-            kl_sum += kl[kd[part] > 0].sum()
-            ce_sum += nll[ce[part] > 0].sum()
-            narrow = logits.copy_(grad_RV[:n])
-            torch.mm(narrow, weight, out=grad_hidden[part])
-            if not head.requires_grad:
-                continue
-            if grad_head is None:
-                grad_head = torch.mm(narrow.T, hidden[part]).to(wide)
-            elif narrow.dtype == wide:
-                grad_head.addmm_(narrow.T, hidden[part])
-            else:
-                grad_head.add_(torch.mm(narrow.T, hidden[part]))
-        ctx.save_for_backward(grad_hidden, grad_head)
-        ctx.head_dtype = head.dtype
-        return total, kl_sum, ce_sum
+        ctx.save_for_backward(hidden, head)
+        ctx.given = (of_tokens, kd, ce, temperature, chunk, workspace)
+        *sums, ctx.grad_hidden, ctx.grad_head = _in_chunks(hidden, head, *ctx.given)
+        return tuple(sums)
 
     @staticmethod
     def backward(ctx: Any, grad_total: Any, *_unused: Any) -> Any:  # type: ignore[override]
-        grad_hidden, grad_head = ctx.saved_tensors
-        head = None if grad_head is None else (grad_head * grad_total).to(ctx.head_dtype)
-        return (grad_hidden * grad_total.to(grad_hidden.dtype), head, *([None] * 6))
+        hidden, head = ctx.saved_tensors
+        if ctx.grad_hidden is None:
+            # A second pass over a kept graph; the first took the gradients away.
+            *_, ctx.grad_hidden, ctx.grad_head = _in_chunks(hidden, head, *ctx.given)
+        # Scaled in place and handed over: a copy of the head's gradient would be the largest tensor of all.
+        grad_hidden, grad_head = ctx.grad_hidden.mul_(grad_total.to(ctx.grad_hidden.dtype)), ctx.grad_head
+        ctx.grad_hidden = ctx.grad_head = None
+        grad_head = None if grad_head is None else grad_head.mul_(grad_total).to(head.dtype)
+        return (grad_hidden, grad_head, *([None] * 6))
+
+
+def _in_chunks(
+    hidden: torch.Tensor,
+    head: torch.Tensor,
+    of_tokens: OfTokens,
+    kd: torch.Tensor,
+    ce: torch.Tensor,
+    temperature: float,
+    chunk: int,
+    workspace: Workspace,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """Total, sums of KL and cross-entropy, and gradients by hidden states and head; none for a head that is frozen."""
+    hidden, head, frozen = hidden.detach(), head.detach(), not head.requires_grad
+    grad_hidden = torch.empty_like(hidden)
+    grad_head: torch.Tensor | None = None
+    wide = torch.promote_types(hidden.dtype, torch.float32)
+    kl_sum, ce_sum, total = (hidden.new_zeros((), dtype=wide) for _ in range(3))
+    weight = head.to(hidden.dtype)
+    rows = -(-hidden.shape[0] // -(-hidden.shape[0] // chunk))
+    logits_RV, grad_RV = workspace.rows(rows, hidden, head.shape[0], wide)
+    for start in range(0, hidden.shape[0], rows):
+        part = slice(start, start + rows)
+        n = hidden[part].shape[0]
+        logits = torch.mm(hidden[part], weight.T, out=logits_RV[:n])
+        kl, nll = of_tokens(part, logits, grad_RV[:n])
+        total += (kd[part] * kl * temperature**2 + ce[part] * nll).sum()
+        kl_sum += kl[kd[part] > 0].sum()
+        ce_sum += nll[ce[part] > 0].sum()
+        narrow = logits.copy_(grad_RV[:n])
+        torch.mm(narrow, weight, out=grad_hidden[part])
+        if frozen:
+            continue
+        if grad_head is None:
+            grad_head = torch.mm(narrow.T, hidden[part]).to(wide)
+        elif narrow.dtype == wide:
+            grad_head.addmm_(narrow.T, hidden[part])
+        else:
+            grad_head.add_(torch.mm(narrow.T, hidden[part]))
+    return total, kl_sum, ce_sum, grad_hidden, grad_head
 
 
 def _token_losses(

@@ -31,6 +31,8 @@ from redistill.prompting import vocabulary_size
 from redistill.training_order import TrainingOrder
 
 _PLAIN_ATTENTION_BYTES = 1 << 30
+Watch = Callable[[Any, Any, int, int], None]
+"""(model, tokenizer, step, of), after every optimiser step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +160,16 @@ class MetricsFile(TrainerCallback):  # type: ignore[misc]
             self._progress(state.global_step, state.max_steps)
 
 
+class Watched(TrainerCallback):  # type: ignore[misc]
+    """Shows the model to somebody after every step; what they raise ends the training."""
+
+    def __init__(self, watch: Watch, model: Any, tokenizer: Any) -> None:
+        self._watch, self._model, self._tokenizer = watch, model, tokenizer
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._watch(self._model, self._tokenizer, state.global_step, state.max_steps)
+
+
 def lengths_of(examples: Sequence[Example]) -> np.ndarray:
     return examples.lengths if isinstance(examples, Examples) else np.asarray([len(e.input_ids_L) for e in examples])
 
@@ -175,10 +187,11 @@ def train(
     work: Path,
     progress: Any = None,
     method: Method | None = None,
+    watch: Watch | None = None,
 ) -> Any:
     """Train and return the model (LoRA merged). Resumes from the newest whole checkpoint in ``work``.
 
-    Under ``torchrun`` every process takes its share of each batch; what is trained does not depend on how many there are.
+    ``watch`` is shown the model after every step. Under ``torchrun`` every process takes its share of each batch; what is trained does not depend on how many there are.
 
     Raises:
         DataError: nothing to train on, or a head that the losses do not support.
@@ -237,6 +250,8 @@ def train(
         order=TrainingOrder(lengths_of(examples).tolist(), global_batch, recipe.steps, recipe.seed),
     )
     trainer.remove_callback(PrinterCallback)
+    if watch is not None:
+        trainer.add_callback(Watched(watch, model, tokenizer))
     attention = model.config._attn_implementation
     if arguments.use_cpu and plain_attention_bytes(model.config, examples, recipe.batch_size) <= _PLAIN_ATTENTION_BYTES:
         # In bf16 the fused attention's backward pass takes five times as long as plain matrix products on a CPU.

@@ -1,4 +1,4 @@
-"""Peak memory and time of a distillation loss, forward and backward: ours against plain PyTorch and TRL, in one run.
+"""Peak memory and time of a distillation loss, forward and backward: ours against plain PyTorch, TRL and Liger, in one run.
 
 ``python -m tests.bench.loss_memory``: each case in a process of its own (peak memory never goes down within one), from hidden states of
 supervised tokens and two heads to gradients for the student's hidden states and head, in float32. What the inputs and the gradients
@@ -21,7 +21,7 @@ from typing import Any
 
 WIDTH, TOP_K = 576, 32
 VOCABULARIES = (49_152, 151_936)
-CASES = ("plain kl_div", "trl gkd", "trl distillation", "ours dense", "ours sparse")
+CASES = ("plain kl_div", "trl gkd", "trl distillation", "liger jsd", "ours dense", "ours sparse")
 OURS_ONLY = 4_096
 """Tokens at which only ours are measured: there one float32 tensor of tokens × 151,936 is 2.5 GB, and dense losses hold several."""
 
@@ -49,6 +49,12 @@ def loss_of(case: str, given: dict[str, Any]) -> Callable[[], Any]:
 
         mask = torch.ones(1, n)
         return lambda: _chunked_divergence_loss(hidden[None], theirs[None], head, their_head, mask, 0.0, num_items_in_batch=n)[0]
+    if case == "liger jsd":
+        from liger_kernel.chunked_loss import LigerFusedLinearJSDLoss
+
+        # Compiling needs a C++ compiler, which not every machine has.
+        fused = LigerFusedLinearJSDLoss(weight_hard_loss=0.0, weight_soft_loss=1.0, beta=0.0, compiled=False)
+        return lambda: fused(hidden, head, theirs, their_head, labels)
     if case == "ours dense":
         from redistill.dense_losses import TeacherStates, dense_loss
         from redistill.losses import Workspace
@@ -109,7 +115,7 @@ def main() -> None:
         print(json.dumps(measure(given.case, given.tokens, given.vocabulary, given.repeats)))
         return
     print(
-        f"torch {version('torch')}, trl {version('trl')}, {platform.machine()}; float32, width {WIDTH}, top-k {TOP_K}, {given.repeats} repeats\n"
+        f"torch {version('torch')}, trl {version('trl')}, liger-kernel {version('liger-kernel')}, {platform.machine()}; float32, width {WIDTH}, top-k {TOP_K}, {given.repeats} repeats\n"
     )
     print("| V | tokens | case | peak, MB | seconds | peak ÷ plain | seconds ÷ plain |\n|---|---|---|---|---|---|---|")
     for vocabulary in VOCABULARIES:

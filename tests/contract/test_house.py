@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import inspect
 import re
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from redistill.config import load_params
+from redistill.config import SweepParams, load_params
 from tasks.edge import SECTIONS, slices_of
 from tests.contract.code_deps import ROOT, rewritten
 
@@ -29,7 +30,8 @@ def test_code_deps_of_every_stage_are_its_imports() -> None:
 @pytest.mark.parametrize("stage", STAGES)
 def test_params_of_a_stage_are_the_slices_its_function_takes(stage: str) -> None:
     function = getattr(importlib.import_module(f"tasks.{stage}"), stage)
-    taken = {key.replace("{arm}", "${key}") for key in slices_of(function).values()}
+    arm = "${key}" if "foreach" in DVC[stage] else "${promote.arm}"
+    taken = {key.replace("{arm}", arm) for key in slices_of(function).values()}
     listed = {p for p in STAGES[stage]["params"] if isinstance(p, str)}
     assert listed == taken
 
@@ -50,7 +52,10 @@ def test_foreach_names_are_the_arms_of_params() -> None:
 def test_the_flow_runs_every_stage_after_what_it_is_made_from() -> None:
     from flows import distill_student as flow
 
-    order = [*flow.BEFORE_LOCK, *flow.TEACHER, *flow.DATA, *flow.after_data(load_params(ROOT / "params.yaml"))]
+    params = load_params(ROOT / "params.yaml")
+    assert "sweep" not in flow.after_data(params)
+    params = dataclasses.replace(params, sweep=SweepParams(layers=(6, 3)))
+    order = [*flow.BEFORE_LOCK, *flow.TEACHER, *flow.DATA, *flow.after_data(params)]
     every = {n for n, b in DVC.items() if "foreach" not in b} | {f"{n}@{k}" for n, b in DVC.items() for k in b.get("foreach", {})}
     assert set(order) == every
     made: set[str] = set()

@@ -28,9 +28,14 @@ MINIMAL: dict[str, Any] = {
     "validate": {},
     "score": {},
     "student": {"model": "package:weights/teacher.gguf", "layers": {"keep": 8}},
-    "finetune": {"common": {"tokens": 10_000}, "arms": {"gold": {"rows": "gold"}, "kd": {"rows": "gold_and_teacher", "alpha": 0.5}}},
+    "finetune": {
+        "method": "logit",
+        "common": {"tokens": 10_000},
+        "arms": {"gold": {"rows": "gold"}, "kd": {"rows": "gold_and_teacher", "alpha": 0.5}},
+    },
     "benchmark": {},
     "promote": {},
+    "sweep": {},
 }
 GONE = object()
 
@@ -68,6 +73,16 @@ def test_minimal_tree_takes_every_default() -> None:
     assert parse_params(changed(data__task="generation", data__record=GONE)).data.grammar is None
 
 
+def test_an_arm_may_differ_from_the_method_of_the_others() -> None:
+    arms = {"gold": {"rows": "gold"}, "kd": KD, "own": {**KD, "method": {"name": "on_policy", "divergence": "jsd", "beta": 0.2}}}
+    fine = parse_params(changed(finetune__method="online", finetune__arms=arms)).finetune
+    assert [fine.arms[a].learns_by(fine.method).name for a in ("gold", "kd", "own")] == ["sequence", "online", "on_policy"]
+    assert fine.arms["own"].learns_by(fine.method).divergence == "jsd"
+    assert parse_params(changed(finetune__method="online", finetune__arms__kd={**KD, "temperature": 2.0})), (
+        "a whole distribution has every T"
+    )
+
+
 def test_params_are_frozen() -> None:
     params = parse_params(MINIMAL)
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -79,9 +94,33 @@ def test_sources_with_their_own_splits() -> None:
     assert [s.path for s in parse_params(changed(data__source=sources)).data.source] == ["a.jsonl", "b.jsonl"]
 
 
+KD = {"rows": "gold_and_teacher", "alpha": 0.5}
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
+        ({"finetune__method": "kl"}, "finetune.method.name"),
+        ({"finetune__method": {"name": "logit", "divergence": "reverse_kl"}}, "reverse_kl needs the teacher's whole distribution"),
+        ({"finetune__method": {"name": "online", "beta": 1.0}}, "finetune.method.beta"),
+        ({"finetune__method": {"name": "on_policy", "on_policy_fraction": 1.5}}, "finetune.method.on_policy_fraction"),
+        (
+            {"finetune__method": "sequence"},
+            "alpha=0.5 weighs the teacher's probabilities, which method sequence does not use; set alpha to 0",
+        ),
+        ({"finetune__method": "online", "teacher__backend": "openai"}, "method online needs the teacher's weights in memory"),
+        (
+            {"finetune__arms__kd": {**KD, "method": "on_policy"}, "teacher__backend": "openai"},
+            "method on_policy needs the teacher's weights",
+        ),
+        ({"finetune__arms__kd": {**KD, "alpha": 1.5}}, "finetune.arms.kd.alpha"),
+        ({"finetune__arms__kd": {**KD, "temperature": 2.0}}, "a cached top-k cannot be re-tempered without its log Z_T"),
+        ({"finetune__common__processes": 3}, "batch_size 16 cannot be shared by 3 processes"),
+        ({"score__bits": 3}, "score.bits"),
+        ({"sweep__layers": [0]}, "sweep.layers"),
+        ({"tune": {"space": {"alpha": [0.9, 0.1]}}}, "alpha: [0.9, 0.1] must be two ends, the smaller first"),
+        ({"tune": {"space": {"alpha": [0.0, 1.0]}}}, "a range begins above 0"),
+        ({"tune": {"space": {"temperature": [1.0, 2.0]}}}, "tune.space.temperature=2 is not in score.temperatures"),
         ({"teacher": GONE}, "teacher is missing"),
         ({"finetune__common__tokens": GONE}, "finetune.common.tokens is missing"),
         ({"techer": {}}, "techer is not a known key"),

