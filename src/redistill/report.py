@@ -65,6 +65,7 @@ def render(report: dict[str, Any]) -> str:
             scatter_of(arms, candidate, "parameters", 1e-6, "Parameters, millions"),
             scatter_of(priced(arms, report.get("economics") or {}), candidate, "usd_per_1000", 1.0, "USD for 1,000 requests"),
         ],
+        depths=depths_of(report.get("sweep") or {}),
         curves=[c for key in _CURVES if (c := curves_of(report.get("training") or {}, candidate, key))],
         calibrated=calibrated_of(arms, candidate),
         break_even=break_even_of(report.get("economics") or {}),
@@ -210,6 +211,22 @@ def scatter_of(arms: dict[str, Any], candidate: str, cost: str, scale: float, ti
     points = [p for name, arm in arms.items() if (p := _point(name, arm, candidate, "exact_match", cost, scale))]
     left_out = [name for name in arms if name not in {p.name for p in points}]
     return {"plot": scatter("Exact match, %", title, points) if points else None, "left_out": left_out}
+
+
+def depths_of(sweep: dict[str, Any]) -> Markup | None:
+    """F1 on dev against size: students of other depths, and the teacher; None where no depth was swept."""
+
+    def point(name: str, role: str, row: dict[str, Any]) -> Point | None:
+        found = [_finite(row.get(key)) for key in ("f1", "f1_low", "f1_high", "parameters")]
+        if any(v is None for v in found):
+            return None
+        y, low, high, parameters = (float(v) for v in found if v is not None)
+        return Point(name, role, 100 * y, 100 * low, 100 * high, parameters / 1e6)
+
+    rows = [point(f"{row.get('layers')} layers", "student", row) for row in sweep.get("points") or ()]
+    students = [p for p in rows if p is not None]
+    teacher = point("teacher", "teacher", sweep.get("teacher") or {})
+    return scatter("F1 on dev, %", "Parameters, millions", [*students, *([teacher] if teacher else [])]) if students else None
 
 
 def curves_of(training: dict[str, Any], candidate: str, key: str) -> Markup | None:

@@ -94,8 +94,9 @@ def drawn(trial: optuna.Trial, space: SpaceParams, params: Params) -> Setting:
 
 
 def patch(best: dict[str, Any], params: Params) -> dict[str, Any]:
-    """What to write into params.yaml for a trial's settings."""
-    arm = params.promote.arm
+    """What to change in params.yaml for a trial's settings; nothing where they stand there already."""
+    arm, now = params.promote.arm, current(params)
+    best = {key: value for key, value in best.items() if now.get(key) != value}
     own = {key: float(f"{best[key]:.3g}") for key in ("alpha", "temperature") if key in best}
     finetune: dict[str, Any] = {}
     if "learning_rate" in best:

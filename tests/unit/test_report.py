@@ -78,6 +78,7 @@ def test_all_parts_are_there_in_order() -> None:
             "slices",
             "fairness",
             "breadth",
+            "depths",
             "training",
             "governance",
             "examples",
@@ -92,7 +93,7 @@ def test_all_parts_are_there_in_order() -> None:
         "98.0 %", "94.8 %", "p = 0.180", "p < 0.001", "−7.7 to −0.3 points (99.0 %)", "> −5.0 points", "< 1.00",
         "Slice e-mail", "Training rows audited", "Looks at this held-out set", "a loss of 5.1 points is the smallest",
         "held-0042", "Worth it at 1,000,000 requests", "Brier score", "19 November 2026, 03:11 UTC", "5,083 more held-out rows.",
-        "31 caught, none passed", "near-copy of a held-out row", "SmolLM2-135M-Instruct", "2028-11-22", "column mean to be between", "at least 0.5", "[card number]",
+        "31 caught, none passed", "near-copy of a held-out row", "SmolLM2-135M-Instruct", "2028-11-22", "12 layers", "49.6 M", "3 min 32 s", "30 layers (teacher)", "column mean to be between", "at least 0.5", "[card number]",
         "Student right, teacher wrong", "Teacher right, student wrong", "finetune@kd", "47 min 56 s", "fe0072e4c1a95b0d8a1f6a3f3be2ad90c11c7f52", "77d10c52" * 8,
         "4be9d3a1" * 8, "18be77d2" * 8, "artifacts/students/kd", *FIELDS, *SLICES,
     ):  # fmt: skip
@@ -158,7 +159,7 @@ def test_leaves_the_browser_nothing_to_fetch() -> None:
 def test_plots_have_names_and_headings_are_ordered() -> None:
     page = Page(render(sample_tree()))
     plots = [attributes for tag, attributes in page.tags if tag == "svg"]
-    assert len(plots) == 10 and all(a["role"] == "img" and len(a["aria-label"] or "") > 20 for a in plots)
+    assert len(plots) == 11 and all(a["role"] == "img" and len(a["aria-label"] or "") > 20 for a in plots)
     levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch(r"h[1-6]", tag)]
     assert levels[0] == 1 and levels.count(1) == 1 and all(b <= a + 1 for a, b in itertools.pairwise(levels))
     ids = [a["id"] for _, a in page.tags if "id" in a]
