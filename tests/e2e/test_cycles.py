@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +15,9 @@ from typing import Any
 
 import pytest
 
+from redistill.artifacts import read_records, write_records
+from redistill.environment import child_environment
+from redistill.records import TrainingRow
 from tests.e2e.conftest import LO_UP, LOOPBACK_ONLY, Command
 from tests.tiny import make_tiny_model
 from tests.tiny_project import write_params
@@ -90,6 +96,100 @@ def test_second_cycle_changes_nothing(first: dict[str, Any], tiny_project: Path,
     assert set(done.result["stages"].values()) == {"unchanged"}
     assert done.result["model_version"] == "1"
     assert done.result["verdict"] == first["verdict"]
+
+
+@pytest.fixture(scope="module")
+def copy(first: dict[str, Any], tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project after its first cycle, for what must not disturb it."""
+    return Path(shutil.copytree(tiny_project, tmp_path_factory.mktemp("copy") / "project", symlinks=True))
+
+
+@pytest.mark.parametrize(("name", "processes"), [("logit", 1), ("sequence", 1), ("online", 2), ("on_policy", 1)])
+def test_every_method_trains_a_student_that_beats_the_untrained(copy: Path, name: str, processes: int) -> None:
+    """The stage itself, with its own files and teacher; online in two processes. Scored on dev, where the untrained one gets nothing right."""
+    from redistill.checkpoints import load_model, load_tokenizer
+    from redistill.config import load_params
+    from redistill.dev_score import dev_score
+    from redistill.records import Prompt
+
+    alpha = 0.0 if name == "sequence" else 0.5
+    method = {"name": name, "on_policy_fraction": 0.2, "max_tokens": 8}
+    write_params(copy, finetune__method=method, finetune__arms__kd__alpha=alpha, finetune__common__processes=processes)
+    done = subprocess.run(
+        [sys.executable, "-m", "tasks.finetune", "kd"],
+        cwd=copy,
+        env={**child_environment(), "PYTHONPATH": str(copy)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads((copy / "artifacts/students/kd.json").read_text())["method"] == name
+    dev, data = read_records(copy / "artifacts/prompts/dev.parquet", Prompt), load_params(copy / "params.yaml").data
+    found = {
+        who: dev_score(load_model(folder), load_tokenizer(folder), dev, data, 16)
+        for who, folder in (("base", copy / "artifacts/base"), ("kd", copy / "artifacts/students/kd"))
+    }
+    assert found["kd"].f1 > 0.5 > 0.1 >= found["base"].f1
+
+
+def test_a_method_whose_needs_are_unmet_is_refused_before_training(copy: Path) -> None:
+    def said(*stage: str) -> tuple[int, str]:
+        environment = {**child_environment(), "PYTHONPATH": str(copy)}
+        done = subprocess.run([sys.executable, "-m", *stage], cwd=copy, env=environment, capture_output=True, text=True)
+        return done.returncode, done.stderr.strip().splitlines()[-1]
+
+    write_params(copy, score__top_k=10_000)
+    code, line = said("tasks.score")
+    assert code == 2 and "the teacher's vocabulary has 400 tokens; lower score.top_k" in line, line
+    write_params(copy, finetune__method="online")
+    rows = read_records(copy / "artifacts/validated/kept.parquet", TrainingRow)
+    write_records(copy / "artifacts/validated/kept.parquet", TrainingRow, [dataclasses.replace(r, teacher="0" * 64) for r in rows])
+    code, line = said("tasks.finetune", "kd")
+    assert code == 3 and "but 000000000000 wrote kept rows" in line, line
+    write_params(copy)
+    code, line = said("tasks.finetune", "kd")
+    assert code == 3 and "but the lock names 000000000000 for it; run score again" in line, line
+    code, line = said("tasks.score")
+    assert code == 3 and "000000000000 wrote the kept rows" in line, line
+    write_records(copy / "artifacts/validated/kept.parquet", TrainingRow, rows)
+
+
+def test_a_search_that_was_killed_goes_on(copy: Path, redistill: Command, prefect_home: Path) -> None:
+    """Trials are nested runs, the killed one is tried again, and held-out rows are not read."""
+    write_params(copy)
+    (copy / "artifacts/prompts/heldout.parquet").unlink()
+    command = [str(Path(sys.executable).parent / "redistill"), "-C", str(copy), "tune", "--trials", "2"]
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_", "REDISTILL_", "PYTHONPATH"))}
+    process = subprocess.Popen(
+        command,
+        env={**clean, "PREFECT_HOME": str(prefect_home)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    said: list[str] = []
+    for line in process.stdout:
+        said.append(line)
+        if "trial 0: alpha" in line:
+            break
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    done = redistill(copy, "tune", "--trials", "2", "--json")
+    assert done.code == 0, done.stderr[-3000:]
+    assert "1 left unfinished and tried again" in done.stderr, "".join(said)[-2000:]
+    assert done.result["trials"] == 2 and done.result["best"]["f1"] > 0 and done.result["f1_now"] is not None
+    assert (copy / "artifacts/tune/patch.yaml").is_file()
+    import mlflow
+
+    client = mlflow.MlflowClient(f"sqlite:///{copy}/.redistill/mlflow/mlflow.db")
+    runs = client.search_runs([e.experiment_id for e in client.search_experiments()], "tags.`redistill.kind` IN ('tune', 'trial')")
+    parents = [r for r in runs if r.data.tags["redistill.kind"] == "tune"]
+    trials = [r for r in runs if r.data.tags["redistill.kind"] == "trial"]
+    assert len(parents) == 1 and len(trials) == 2
+    assert {r.data.tags["mlflow.parentRunId"] for r in trials} == {parents[0].info.run_id}
+    assert all(r.info.status == "FINISHED" and "learning_rate" in r.data.params for r in trials)
 
 
 def test_a_changed_alpha_reaches_only_kd(first: dict[str, Any], tiny_project: Path, redistill: Command) -> None:

@@ -170,14 +170,14 @@ def test_every_method_teaches(teacher, student, tokenizer, tmp_path: Path, name:
         return float(sums.ce_sum if name == "sequence" else sums.kl_sum)
 
     before = measured()
-    student = train(student, tokenizer, examples, dataclasses.replace(RECIPE, steps=60), tmp_path / "work", method=method)
+    student = train(student, tokenizer, examples, dataclasses.replace(RECIPE, steps=40), tmp_path / "work", method=method)
     assert measured() < 0.5 * before
 
 
 def test_resumed_on_policy_training_draws_what_the_killed_one_drew(teacher, tokenizer, tmp_path: Path) -> None:
     """Rule 8: a run that stops at step 6 and goes on ends with the weights of one that never stopped."""
     rows = training_rows(tokenizer, 12)
-    recipe = dataclasses.replace(RECIPE, steps=10, batch_size=4, save_every_steps=3)
+    recipe = dataclasses.replace(RECIPE, steps=8, batch_size=4, save_every_steps=3)
 
     def trained(work: Path, stop: int | None = None):
         model = load_model(make_tiny_model(tmp_path / "student", layers=2, seed=5))
