@@ -159,4 +159,5 @@ def tell(params: Params, name: str, mlflow_run_id: str) -> dict[str, Any]:
     for file in (RESULT / "tune.json", RESULT / "patch.yaml", *map(Path, result["plots"])):
         client.log_artifact(mlflow_run_id, str(file))
     client.log_metric(mlflow_run_id, "dev/f1_best", result["best"]["f1"])
+    client.set_terminated(mlflow_run_id, "FINISHED")
     return result

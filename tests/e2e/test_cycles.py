@@ -184,11 +184,11 @@ def test_a_search_that_was_killed_goes_on(copy: Path, redistill: Command, prefec
     import mlflow
 
     client = mlflow.MlflowClient(f"sqlite:///{copy}/.redistill/mlflow/mlflow.db")
-    runs = client.search_runs([e.experiment_id for e in client.search_experiments()], "tags.`redistill.kind` IN ('tune', 'trial')")
-    parents = [r for r in runs if r.data.tags["redistill.kind"] == "tune"]
-    trials = [r for r in runs if r.data.tags["redistill.kind"] == "trial"]
+    runs = client.search_runs([e.experiment_id for e in client.search_experiments()])
+    parents, trials = ([r for r in runs if r.data.tags.get("redistill.kind") == kind] for kind in ("tune", "trial"))
     assert len(parents) == 1 and len(trials) == 2
     assert {r.data.tags["mlflow.parentRunId"] for r in trials} == {parents[0].info.run_id}
+    assert parents[0].info.status == "FINISHED"
     assert all(r.info.status == "FINISHED" and "learning_rate" in r.data.params for r in trials)
 
 
