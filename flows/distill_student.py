@@ -20,11 +20,14 @@ DATA = ("generate", "validate", "score")
 
 
 def after_data(params: Params) -> tuple[str, ...]:
-    """Training and benchmarks of every arm that params declare, and the sweep over depths where they ask for one."""
+    """Training and benchmarks of every arm that params declare, and the sweep over depths that they list."""
     arms = tuple(params.finetune.arms)
     baselines = ("base",) if params.data.task == "generation" else ("linear", "base")
-    swept = ("sweep",) if params.sweep.layers else ()
-    return (*(f"finetune@{a}" for a in arms), *swept, *(f"benchmark@{w}" for w in (*baselines, *arms)))
+    return (
+        *(f"finetune@{a}" for a in arms),
+        *(f"sweep@{p}" for p in params.sweep.layers),
+        *(f"benchmark@{w}" for w in (*baselines, *arms)),
+    )
 
 
 @flow(name="distill-student", log_prints=True)

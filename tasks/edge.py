@@ -37,7 +37,6 @@ SECTIONS: dict[type, str] = {
     config.FinetuneCommonParams: "finetune.common",
     config.ArmParams: "finetune.arms.{arm}",
     config.BenchmarkParams: "benchmark",
-    config.SweepParams: "sweep",
 }
 
 

@@ -62,7 +62,7 @@ def write_report(
         "governance": _governance(),
         "examples": _examples(params),
         "training": _curves(),
-        "sweep": read_json(ARTIFACTS / "sweep" / "curve.json") if params.sweep.layers else None,
+        "sweep": [read_json(ARTIFACTS / "sweep" / f"{point}.json") for point in params.sweep.layers],
         "stages": [{"stage": r.stage, "outcome": r.outcome, "seconds": round(r.seconds, 1)} for r in receipts],
         "lineage": _lineage(),
     }

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, PlainValidator, TypeAdapter, ValidationError, model_validator
 
 from redistill.errors import ConfigError
 from redistill.finetune_params import ArmParams as ArmParams
@@ -262,15 +262,20 @@ class BenchmarkParams:
         return [*([self.fairness] if self.fairness else []), *(t for t in self.tasks if t.endswith(".yaml"))]
 
 
+def _point_of_sweep(given: object) -> int | str:
+    if given == "teacher" or (isinstance(given, int) and not isinstance(given, bool) and given > 0):
+        return given  # type: ignore[return-value]
+    raise ValueError(f"{given!r} is neither a number of layers nor teacher")
+
+
 @frozen
 class SweepParams:
-    """Students of other depths, for the curve of size against quality in the report: ``layers`` counts kept layers, none turns it off.
+    """Students of other depths, for the curve of size against quality in the report: numbers of kept layers, and ``teacher`` for its own point.
 
-    ``tokens`` is what each is trained on [what ``finetune.common`` says].
+    ``layers`` is read by dvc.yaml too, so it has no default; empty turns the sweep off.
     """
 
-    layers: tuple[Positive, ...] = ()
-    tokens: Positive | None = None
+    layers: tuple[Annotated[int | str, PlainValidator(_point_of_sweep)], ...]
 
 
 @frozen
@@ -384,6 +389,10 @@ class Params:
             problems.append("promote.gates lists 'fairness', but benchmark.fairness names no file of counterfactual pairs")
         if self.finetune.common.tokens < self.finetune.common.batch_size:
             problems.append("finetune.common.tokens is less than one batch")
+        if len(set(self.sweep.layers)) < len(self.sweep.layers):
+            problems.append("sweep.layers lists a depth twice")
+        if "teacher" in self.sweep.layers and self.teacher.backend == "openai":
+            problems.append("sweep.layers lists teacher, but the size of an endpoint (teacher.backend: openai) is not known; leave it out")
         if self.tune_teacher.method != "off" and self.teacher.backend == "openai":
             problems.append("tune_teacher.method must be off for teacher.backend: openai; an endpoint cannot be tuned from here")
         if problems:

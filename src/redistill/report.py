@@ -65,7 +65,7 @@ def render(report: dict[str, Any]) -> str:
             scatter_of(arms, candidate, "parameters", 1e-6, "Parameters, millions"),
             scatter_of(priced(arms, report.get("economics") or {}), candidate, "usd_per_1000", 1.0, "USD for 1,000 requests"),
         ],
-        depths=depths_of(report.get("sweep") or {}),
+        depths=depths_of(report.get("sweep") or []),
         curves=[c for key in _CURVES if (c := curves_of(report.get("training") or {}, candidate, key))],
         calibrated=calibrated_of(arms, candidate),
         break_even=break_even_of(report.get("economics") or {}),
@@ -213,7 +213,7 @@ def scatter_of(arms: dict[str, Any], candidate: str, cost: str, scale: float, ti
     return {"plot": scatter("Exact match, %", title, points) if points else None, "left_out": left_out}
 
 
-def depths_of(sweep: dict[str, Any]) -> Markup | None:
+def depths_of(sweep: list[dict[str, Any]]) -> Markup | None:
     """F1 on dev against size: students of other depths, and the teacher; None where no depth was swept."""
 
     def point(name: str, role: str, row: dict[str, Any]) -> Point | None:
@@ -223,10 +223,12 @@ def depths_of(sweep: dict[str, Any]) -> Markup | None:
         y, low, high, parameters = (float(v) for v in found if v is not None)
         return Point(name, role, 100 * y, 100 * low, 100 * high, parameters / 1e6)
 
-    rows = [point(f"{row.get('layers')} layers", "student", row) for row in sweep.get("points") or ()]
-    students = [p for p in rows if p is not None]
-    teacher = point("teacher", "teacher", sweep.get("teacher") or {})
-    return scatter("F1 on dev, %", "Parameters, millions", [*students, *([teacher] if teacher else [])]) if students else None
+    rows = [
+        point("teacher", "teacher", row) if row.get("point") == "teacher" else point(f"{row.get('layers')} layers", "student", row)
+        for row in sweep
+    ]
+    points = [p for p in rows if p is not None]
+    return scatter("F1 on dev, %", "Parameters, millions", points) if points else None
 
 
 def curves_of(training: dict[str, Any], candidate: str, key: str) -> Markup | None:

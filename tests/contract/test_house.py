@@ -30,7 +30,7 @@ def test_code_deps_of_every_stage_are_its_imports() -> None:
 @pytest.mark.parametrize("stage", STAGES)
 def test_params_of_a_stage_are_the_slices_its_function_takes(stage: str) -> None:
     function = getattr(importlib.import_module(f"tasks.{stage}"), stage)
-    arm = "${key}" if "foreach" in DVC[stage] else "${promote.arm}"
+    arm = "${promote.arm}" if stage == "sweep" else "${key}"
     taken = {key.replace("{arm}", arm) for key in slices_of(function).values()}
     listed = {p for p in STAGES[stage]["params"] if isinstance(p, str)}
     assert listed == taken
@@ -40,7 +40,7 @@ def test_params_of_a_stage_are_the_slices_its_function_takes(stage: str) -> None
 def test_stage_functions_take_slices_and_names_only(stage: str) -> None:
     function = getattr(importlib.import_module(f"tasks.{stage}"), stage)
     names = set(inspect.signature(function).parameters) - set(slices_of(function))
-    assert names <= {"arm", "who"}
+    assert names <= {"arm", "who", "point"}
 
 
 def test_foreach_names_are_the_arms_of_params() -> None:
@@ -53,20 +53,21 @@ def test_the_flow_runs_every_stage_after_what_it_is_made_from() -> None:
     from flows import distill_student as flow
 
     params = load_params(ROOT / "params.yaml")
-    assert "sweep" not in flow.after_data(params)
-    params = dataclasses.replace(params, sweep=SweepParams(layers=(6, 3)))
+    params = dataclasses.replace(params, sweep=SweepParams(layers=("teacher", 6)))
     order = [*flow.BEFORE_LOCK, *flow.TEACHER, *flow.DATA, *flow.after_data(params)]
-    every = {n for n, b in DVC.items() if "foreach" not in b} | {f"{n}@{k}" for n, b in DVC.items() for k in b.get("foreach", {})}
+    keys = {name: body.get("foreach") for name, body in DVC.items()} | {"sweep": params.sweep.layers}
+    every = {n for n, ks in keys.items() if ks is None} | {f"{n}@{k}" for n, ks in keys.items() for k in ks or ()}
     assert set(order) == every
     made: set[str] = set()
     for stage in order:
         name, _, key = stage.partition("@")
-        item = DVC[name].get("foreach", {}).get(key, {})
+        items = DVC[name].get("foreach", {})
+        item = items.get(key, {}) if isinstance(items, dict) else {}
 
         def filled(text: str, item: dict[str, str] = item, key: str = key) -> str:
             for field, value in item.items():
                 text = text.replace("${item." + field + "}", value)
-            return text.replace("${key}", key)
+            return text.replace("${key}", key).replace("${item}", key)
 
         needed = [filled(d) for d in STAGES[name]["deps"] or [] if filled(d).startswith("artifacts/")]
         for dep in needed:

@@ -192,12 +192,16 @@ def test_a_search_that_was_killed_goes_on(copy: Path, redistill: Command, prefec
     assert all(r.info.status == "FINISHED" and "learning_rate" in r.data.params for r in trials)
 
 
-def test_a_changed_alpha_reaches_only_kd(first: dict[str, Any], tiny_project: Path, redistill: Command) -> None:
-    write_params(tiny_project, finetune__arms__kd__alpha=0.7)
+def test_a_changed_alpha_reaches_only_kd_and_a_depth_costs_itself(first: dict[str, Any], tiny_project: Path, redistill: Command) -> None:
+    write_params(tiny_project, finetune__arms__kd__alpha=0.7, sweep__layers=["teacher", 1])
     done = redistill(tiny_project, "run", "--json")
     assert done.code == 0, done.stderr[-3000:]
-    assert {s for s, o in done.result["stages"].items() if o != "unchanged"} == {"finetune@kd", "benchmark@kd"}
+    assert {s for s, o in done.result["stages"].items() if o != "unchanged"} == {"finetune@kd", "benchmark@kd", "sweep@teacher", "sweep@1"}
     assert done.result["model_version"] == "2"
+    teacher, smallest = report(tiny_project)["sweep"]
+    assert (teacher["point"], smallest["layers"]) == ("teacher", 1) and smallest["parameters"] < teacher["parameters"]
+    assert 0 < smallest["f1_low"] <= smallest["f1"] <= smallest["f1_high"] <= 1
+    assert 'id="depths"' in (tiny_project / "artifacts/report/index.html").read_text(encoding="utf-8")
 
 
 def test_a_changed_teacher_reaches_its_dependants_only(first: dict[str, Any], tiny_project: Path, redistill: Command) -> None:

@@ -66,11 +66,11 @@ def sample_tree() -> dict[str, Any]:
         "governance": _governance(),
         "examples": _examples(),
         "training": {arm: _curve(arm, floor, kl) for arm, floor, kl in (("gold", 0.21, 0.0), ("kd", 0.42, 0.31), ("sft", 0.17, 0.0))},
-        "sweep": {
-            "arm": "kd", "n": 104, "tokens": 60000,
-            "points": [_depth(12, 70_792_704, 0.861, 212.4), _depth(6, 49_553_856, 0.742, 150.1), _depth(3, 38_934_432, 0.513, 118.6)],
-            "teacher": {k: v for k, v in _depth(30, 134_515_008, 0.902, 0.0).items() if k != "seconds"},
-        },
+        "sweep": [
+            {"arm": "kd", "point": point, "rows": 104, **_depth(layers, parameters, f1, seconds)} for point, layers, parameters, f1, seconds in (
+                ("teacher", 30, 134_515_008, 0.902, 31.0), ("12", 12, 70_792_704, 0.861, 212.4), ("6", 6, 49_553_856, 0.742, 150.1),
+                ("3", 3, 38_934_432, 0.513, 118.6))
+        ],
         "stages": [{"stage": s, "outcome": o, "seconds": t} for s, o, t in (
             ("prepare", "unchanged", 0.0), ("tune_teacher", "restored", 4.2), ("init_student", "unchanged", 0.0), ("generate", "ran", 912.4),
             ("validate", "ran", 31.8), ("score", "ran", 402.9), ("finetune@kd", "ran", 1310.6), ("benchmark@kd", "ran", 214.3))],

@@ -35,7 +35,7 @@ MINIMAL: dict[str, Any] = {
     },
     "benchmark": {},
     "promote": {},
-    "sweep": {},
+    "sweep": {"layers": []},
 }
 GONE = object()
 
@@ -117,7 +117,9 @@ KD = {"rows": "gold_and_teacher", "alpha": 0.5}
         ({"finetune__arms__kd": {**KD, "temperature": 2.0}}, "a cached top-k cannot be re-tempered without its log Z_T"),
         ({"finetune__common__processes": 3}, "batch_size 16 cannot be shared by 3 processes"),
         ({"score__bits": 3}, "score.bits"),
-        ({"sweep__layers": [0]}, "sweep.layers"),
+        ({"sweep__layers": [0]}, "sweep.layers.0: 0 is neither a number of layers nor teacher"),
+        ({"sweep": {}}, "sweep.layers is missing"),
+        ({"sweep__layers": [6, 3, 6]}, "sweep.layers lists a depth twice"),
         ({"tune": {"space": {"alpha": [0.9, 0.1]}}}, "alpha: [0.9, 0.1] must be two ends, the smaller first"),
         ({"tune": {"space": {"alpha": [0.0, 1.0]}}}, "a range begins above 0"),
         ({"tune": {"space": {"temperature": [1.0, 2.0]}}}, "tune.space.temperature=2 is not in score.temperatures"),
