@@ -31,6 +31,7 @@ from redistill.evaluation import (
     weights_model,
 )
 from redistill.fairness import Pair, fairness_of, read_pairs
+from redistill.precision import dtype_name, resolved
 from redistill.progress import Progress
 from redistill.prompting import encode, render, template_digest
 from redistill.records import ENDPOINT, Cost, Fairness, Outcome, Prompt, Score, canonical_digest
@@ -60,7 +61,7 @@ def memo_directory(checkpoint_digest: str, data: DataParams, params: BenchmarkPa
     package = Path(checkpoints.__file__).parent
     code = [file_digest(package / f"{name}.py") for name in _MEASURING]
     asked = [file_digest(HELDOUT), *(lock["sha256"] for lock in file_locks(params.files))]
-    return STATE / "evaluations" / canonical_digest([checkpoint_digest, asked, str(data), str(params), code])[:32]
+    return STATE / "evaluations" / canonical_digest([checkpoint_digest, asked, str(data), str(params), code, resolved()])[:32]
 
 
 def benchmark_checkpoint(who: str, checkpoint: Path, target: Path, data: DataParams, params: BenchmarkParams) -> None:
@@ -76,7 +77,7 @@ def benchmark_checkpoint(who: str, checkpoint: Path, target: Path, data: DataPar
 def _measure(who: str, checkpoint: Path, digest: str, target: Path, data: DataParams, params: BenchmarkParams) -> None:
     before = peak_memory_bytes()
     tokenizer = checkpoints.load_tokenizer(checkpoint)
-    model = checkpoints.load_model(checkpoint, "bfloat16")
+    model = checkpoints.load_model(checkpoint, dtype_name())
     tokenizer.padding_side = "left"
     model.generation_config.max_length = None
     prompts, rendered = _heldout(data, tokenizer)
@@ -94,7 +95,12 @@ def _measure(who: str, checkpoint: Path, digest: str, target: Path, data: DataPa
     progress(3)
     breadth = measure_breadth(model, tokenizer, params)
     progress(4)
-    _write(target, who, outcomes, data, cost, digest, template_digest(data, tokenizer), "transformers-bf16", params, fairness, breadth)
+    _write(target, who, outcomes, data, cost, digest, template_digest(data, tokenizer), _backend(), params, fairness, breadth)
+
+
+def _backend() -> str:
+    """What every model of one comparison must have been measured with."""
+    return f"transformers-{resolved()}"
 
 
 def replace_memory(cost: Cost, before: int) -> Cost:
@@ -151,7 +157,7 @@ def _linear(target: Path, data: DataParams, params: BenchmarkParams) -> None:
     outcomes = run_benchmark(lm, prompts, rendered, data, params)
     fairness = _fairness(lm, pairs, pair_prompts, data, params)
     template = template_digest(data, tokenizer)
-    _write(target, "linear", outcomes, data, cost, file_digest(train_file), template, "transformers-bf16", params, fairness)
+    _write(target, "linear", outcomes, data, cost, file_digest(train_file), template, _backend(), params, fairness)
 
 
 def _endpoint(target: Path, data: DataParams, teacher: TeacherParams, generate: GenerateParams, params: BenchmarkParams) -> None:

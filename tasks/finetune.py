@@ -14,13 +14,14 @@ from redistill import checkpoints
 from redistill.artifacts import read_records, replacing_directory, tree_digest, write_json
 from redistill.config import ArmParams, DataParams, FinetuneCommonParams, MethodParams
 from redistill.errors import ConfigError, DataError
+from redistill.precision import Precision, dtype_name, resolved
 from redistill.progress import Progress
 from redistill.prompting import tokenizer_digest, vocabulary_size
 from redistill.records import Prompt, TrainingRow
 from redistill.rows import gold_rows
 from redistill.soft_target_files import SoftTargetFiles
 from tasks.edge import ARTIFACTS, run, work_directory
-from tasks.locked import read_lock
+from tasks.locked import read_lock, refuse_unnamed
 
 
 def finetune(arm: str, data: DataParams, method: MethodParams, common: FinetuneCommonParams, arm_params: ArmParams) -> None:
@@ -62,6 +63,8 @@ def train_arm(
     tokenizer = checkpoints.load_tokenizer(base)
     learns_by = arm_params.learns_by(method)
     rows = _rows(data, arm_params, tokenizer)
+    if arm_params.alpha > 0:
+        refuse_unnamed(read_lock(), rows)
     soft = _soft_targets(rows, arm_params.alpha, tokenizer) if learns_by.name == "logit" else {}
     examples = Examples(rows, tokenizer, soft, arm_params.alpha, common.supervise, arm_params.temperature, learns_by.in_memory)
     teacher = _teacher(rows, learns_by, tokenizer, common.precision) if learns_by.in_memory else None
@@ -85,6 +88,7 @@ def train_arm(
     model = train(checkpoints.load_model(base), tokenizer, examples, recipe, work, progress, way, watch)
     facts = {
         "method": learns_by.name,
+        "precision": resolved(common.precision),
         "rows": len(rows),
         "gold_rows": sum(r.origin == "gold" for r in rows),
         "with_soft_targets": len(soft),
@@ -107,7 +111,7 @@ def _soft_targets(rows: list[TrainingRow], alpha: float, tokenizer: Any) -> Soft
     return soft
 
 
-def _teacher(rows: list[TrainingRow], method: MethodParams, tokenizer: Any, precision: str) -> Any:
+def _teacher(rows: list[TrainingRow], method: MethodParams, tokenizer: Any, precision: Precision) -> Any:
     """The locked teacher's weights, once it is sure that their probabilities may be compared with this student's on these rows."""
     from redistill.heads import refuse_odd_heads
 
@@ -127,7 +131,7 @@ def _teacher(rows: list[TrainingRow], method: MethodParams, tokenizer: Any, prec
         raise DataError(
             f"{lock.path} holds teacher {found[:12]}, but {strange[0][:12]} wrote kept rows; restore it with `dvc checkout`, or lock and generate again"
         )
-    teacher = checkpoints.load_model(lock.path, "bfloat16" if precision == "bf16" else "float32")
+    teacher = checkpoints.load_model(lock.path, dtype_name(precision))
     refuse_odd_heads(teacher)
     return teacher
 

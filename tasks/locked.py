@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from redistill import checkpoints
 from redistill.artifacts import read_json
 from redistill.errors import DataError
-from redistill.records import TeacherCapabilities, TeacherFingerprint
+from redistill.records import TeacherCapabilities, TeacherFingerprint, TrainingRow
 from tasks.edge import ARTIFACTS, LOCK
 
 TEACHER = ARTIFACTS / "teacher"
@@ -33,6 +34,20 @@ class LockedTeacher:
     @property
     def tokenizer_digest(self) -> str | None:
         return self.capabilities.tokenizer_digest
+
+
+def refuse_unnamed(lock: LockedTeacher, rows: Iterable[TrainingRow]) -> None:
+    """Only a teacher that the lock lets answer may teach its probabilities.
+
+    Raises:
+        DataError: a row was completed by another one.
+    """
+    strange = sorted({r.teacher for r in rows if r.teacher is not None} - set(lock.answers.values()))
+    if strange:
+        raise DataError(
+            f"teacher {strange[0][:12]} completed kept rows, but the lock lets {', '.join(sorted(d[:12] for d in set(lock.answers.values())))} "
+            "answer; run the cycle, or generate, validate and score again"
+        )
 
 
 def read_lock(path: Path = LOCK) -> LockedTeacher:

@@ -15,6 +15,7 @@ from redistill.artifacts import read_records, write_json
 from redistill.config import ScoreParams
 from redistill.errors import ConfigError, DataError
 from redistill.heads import refuse_odd_heads
+from redistill.precision import dtype_name
 from redistill.progress import Progress
 from redistill.prompting import encode, vocabulary_size
 from redistill.records import SoftTargets, TrainingRow
@@ -66,7 +67,7 @@ def _from_weights(rows: list[TrainingRow], lock: LockedTeacher, params: ScorePar
             f"{lock.path} holds teacher {found[:12]}, but {strange[0][:12] if strange else 'another one'} wrote the kept rows; restore it with "
             "`dvc checkout`, or lock and generate again"
         )
-    model = checkpoints.load_model(lock.path, "bfloat16")
+    model = checkpoints.load_model(lock.path, dtype_name())
     refuse_odd_heads(model)
     sequences = [
         ((r.prompt_id, r.sample_index), np.asarray([*encode(r.prompt, lock.tokenizer), *r.completion_ids], dtype=np.int64)) for r in rows

@@ -9,6 +9,7 @@ from redistill import checkpoints
 from redistill.artifacts import read_json, read_records
 from redistill.config import DataParams, StudentParams, TeacherParams
 from redistill.errors import ConfigError, DataError
+from redistill.precision import dtype_name
 from redistill.progress import Progress
 from redistill.prompting import encode
 from redistill.records import Prompt
@@ -34,7 +35,7 @@ def search_layers(keep: str, data: DataParams, teacher_params: TeacherParams, st
     if not keep.isdecimal() or not 0 < int(keep) < total:
         raise ConfigError(f"KEEP={keep}: give a number from 1 to {total - 1}, below the teacher's {total} layers")
     tokenizer = checkpoints.load_tokenizer(teacher)
-    model = checkpoints.load_model(teacher, "bfloat16").eval()
+    model = checkpoints.load_model(teacher, dtype_name()).eval()
     rows = sorted(gold_rows(read_records(train, Prompt), data, tokenizer), key=lambda r: r.prompt_id)[:ROWS]
     if not rows:
         raise DataError("no labelled train row to judge a cut on")

@@ -83,7 +83,7 @@ class Examples(Sequence[Example]):
     ``lengths`` (tokens of each row) is filled by one pass over all of them, so whatever is wrong with a row shows before training starts.
 
     Raises:
-        DataError: see ``to_example``, and a temperature that a row has no log Z_T for (KD rule 9).
+        DataError: see ``to_example``; a row with nothing to learn from, or a temperature that it has no log Z_T for (KD rule 9).
     """
 
     def __init__(
@@ -104,6 +104,10 @@ class Examples(Sequence[Example]):
         for i in sorted(range(len(rows)), key=lambda i: places.get((rows[i].prompt_id, rows[i].sample_index), -1)):
             example = self[i]
             self.lengths[i] = len(example.input_ids_L)
+            if not (example.ce_weight_L[1:].any() or example.kd_weight_L[1:].any()):
+                raise DataError(
+                    f"row {rows[i].prompt_id[:12]}/{rows[i].sample_index} has no token to learn from: its completion is empty; run validate again"
+                )
             if example.soft is not None and temperature != 1.0 and temperature not in example.soft.log_z:
                 raise DataError(
                     f"temperature {temperature:g} needs log Z_T, which the soft targets of row {rows[i].prompt_id[:12]} do not have: a top-k cannot "

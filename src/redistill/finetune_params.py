@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from redistill.frozen import Positive, Share, Whole, frozen
+from redistill.precision import Precision
 
 
 @frozen
@@ -31,7 +32,7 @@ class FinetuneCommonParams:
     supervise: Literal["completion", "all"] = "completion"
     freeze_embeddings: bool = False
     save_every_steps: Positive = 50
-    precision: Literal["bf16", "fp32"] = "bf16"
+    precision: Precision = "auto"
     processes: Positive = 1
     lora: LoraParams = Field(default_factory=LoraParams)
 

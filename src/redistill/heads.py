@@ -13,7 +13,7 @@ def refuse_odd_heads(model: Any) -> None:
     """Our losses multiply hidden states with the head themselves: refuse models whose logits are more than that.
 
     Raises:
-        DataError: the head has a bias, or the model scales or caps its logits.
+        DataError: the head has a bias, the model scales or caps its logits, or they are not numbers.
     """
     name = type(model).__name__
     if getattr(model.get_output_embeddings(), "bias", None) is not None:
@@ -26,6 +26,10 @@ def refuse_odd_heads(model: Any) -> None:
         theirs = model(input_ids=ids).logits.float()
         ours = model.get_output_embeddings()(model.get_decoder()(input_ids=ids).last_hidden_state).float()
         model.train(training)
+    if not torch.isfinite(theirs).all():
+        raise DataError(
+            f"{name} gives NaN or infinite logits already on four plain tokens: its weights are broken; restore or choose another checkpoint"
+        )
     if not torch.allclose(theirs, ours, rtol=1e-2, atol=1e-2 * float(ours.abs().max())):
         odd = [k for k in ("logit_scale", "logits_scaling", "final_logit_softcapping") if getattr(model.config, k, None) not in (None, 1.0)]
         why = f" ({', '.join(f'{k}={getattr(model.config, k)}' for k in odd)})" if odd else ""

@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from redistill.heads import refuse_odd_heads
 from redistill.losses import IGNORE, Workspace
 from redistill.methods.logit import Logit
 from redistill.methods.protocol import Method
+from redistill.precision import Precision, resolved
 from redistill.prompting import vocabulary_size
 from redistill.training_order import TrainingOrder
 
@@ -50,7 +51,7 @@ class Recipe:
     save_every_steps: int
     lora: LoraParams | None = None
     freeze_embeddings: bool = False
-    precision: Literal["bf16", "fp32"] = "bf16"
+    precision: Precision = "auto"
 
 
 class DistillTrainer(Trainer):
@@ -100,8 +101,8 @@ class DistillTrainer(Trainer):
     def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
         total: torch.Tensor = model(distill=inputs)
         count = (inputs["labels"] != IGNORE).sum() if num_items_in_batch is None else num_items_in_batch
-        # The count is the whole step's, and processes average their gradients: their number makes up for it.
-        return total * self.accelerator.num_processes / count
+        # The count is the whole step's, and processes average their gradients: their number makes up for it. No token is no loss, not 0 / 0.
+        return total * self.accelerator.num_processes / (count.clamp_min(1) if isinstance(count, torch.Tensor) else max(1, count))
 
     def _loss_of(self, inputs: Any) -> torch.Tensor:
         hidden = self._bare.get_decoder()(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).last_hidden_state
@@ -210,7 +211,7 @@ def train(
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if recipe.batch_size % processes:
         raise ConfigError(f"finetune.common.batch_size={recipe.batch_size} cannot be shared by {processes} processes; give a multiple")
-    bf16 = recipe.precision == "bf16"
+    bf16 = resolved(recipe.precision) == "bf16"
     arguments = TrainingArguments(
         output_dir=str(work),
         max_steps=recipe.steps,

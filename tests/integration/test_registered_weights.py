@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from redistill.environment import child_environment
+from redistill.precision import dtype_name
 from tests.integration.conftest import Registry
 from tests.servers import free_port, stop, until
 
@@ -18,12 +19,12 @@ PROMPTS = ["my card was stolen\n=>", "what is the fee\n=>", "pin\n=>"]
 
 
 def greedy(checkpoint: Path, tokens: int) -> list[str]:
-    """As the benchmark generates: the checkpoint's own greedy completions, in bfloat16."""
+    """As the benchmark generates: the checkpoint's own greedy completions, in the machine's own precision."""
     import torch
 
     from redistill.checkpoints import left_padded, load_model, load_tokenizer
 
-    tokenizer, model = load_tokenizer(checkpoint), load_model(checkpoint, "bfloat16")
+    tokenizer, model = load_tokenizer(checkpoint), load_model(checkpoint, dtype_name())
     batch = left_padded(PROMPTS, tokenizer)
     with torch.inference_mode():
         out = model.generate(**batch, max_new_tokens=tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id)
@@ -32,11 +33,10 @@ def greedy(checkpoint: Path, tokens: int) -> list[str]:
 
 def test_mlflow_loads_what_was_benchmarked(make_registry: Callable[..., Registry]) -> None:
     import mlflow
-    import torch
 
     registry = make_registry()
     version = registry.version(122, seed=4)
-    loaded = mlflow.transformers.load_model(f"models:/{registry.params.data.name}/{version}", torch_dtype=torch.bfloat16)
+    loaded = mlflow.transformers.load_model(f"models:/{registry.params.data.name}/{version}", torch_dtype=dtype_name())
     said = [
         loaded(prompt, max_new_tokens=8, do_sample=False, return_full_text=False, add_special_tokens=False)[0]["generated_text"]
         for prompt in PROMPTS
@@ -66,7 +66,7 @@ def test_vllm_serves_what_was_benchmarked(make_registry: Callable[..., Registry]
         "--port",
         str(port),
         "--dtype",
-        "bfloat16",
+        dtype_name(),
     ]
     command += ["--served-model-name", "student", "--max-model-len", "256", "--enforce-eager"]
     with open(tmp_path / "vllm.log", "wb") as log:

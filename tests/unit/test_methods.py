@@ -170,7 +170,7 @@ def test_every_method_teaches(teacher, student, tokenizer, tmp_path: Path, name:
         return float(sums.ce_sum if name == "sequence" else sums.kl_sum)
 
     before = measured()
-    student = train(student, tokenizer, examples, dataclasses.replace(RECIPE, steps=40), tmp_path / "work", method=method)
+    student = train(student, tokenizer, examples, dataclasses.replace(RECIPE, steps=60), tmp_path / "work", method=method)
     assert measured() < 0.5 * before
 
 

@@ -10,6 +10,7 @@ import torch
 
 from redistill.checkpoints import left_padded, load_model, load_tokenizer
 from redistill.config import GenerateParams
+from redistill.precision import dtype_name
 from redistill.prompting import tokenizer_digest
 from redistill.records import TeacherCapabilities
 from redistill.teacher.protocol import TeacherAnswer, TeacherRequest
@@ -22,7 +23,7 @@ class TransformersTeacher:
 
     def __init__(self, path: Path) -> None:
         self._tokenizer = load_tokenizer(path)
-        self._model = load_model(path, "bfloat16")
+        self._model = load_model(path, dtype_name())
 
     def capabilities(self) -> TeacherCapabilities:
         return TeacherCapabilities("score_given_ids", 0, tokenizer_digest(self._tokenizer))
