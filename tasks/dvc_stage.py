@@ -24,6 +24,7 @@ import yaml
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from redistill.artifacts import replacing
 from redistill.environment import child_environment
 from redistill.errors import RedistillError, StageError
 from redistill.progress import LINE
@@ -89,9 +90,17 @@ def dvc(*arguments: str, project: Path | None = None) -> str:
 
 
 def initialise() -> None:
-    """Make the directory a DVC project on first use; with git where there is git, without where there is none."""
+    """Make the directory a DVC project on first use; with git where there is git, without where there is none.
+
+    Where git does not hide ``.redistill`` from it, DVC would take the dvc.yaml of every signed bundle in there for a pipeline of this project.
+    """
     if not Path(".dvc").is_dir():
         dvc("init", "-q", *([] if Path(".git").exists() else ["--no-scm"]))
+    ignored = Path(".dvcignore")
+    patterns = ignored.read_text(encoding="utf-8") if ignored.is_file() else ""
+    if f"/{STATE}/" not in patterns.split():
+        with replacing(ignored) as temporary:
+            temporary.write_text(f"{patterns.rstrip()}\n/{STATE}/\n".lstrip(), encoding="utf-8")
 
 
 class Plan:

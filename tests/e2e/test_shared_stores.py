@@ -20,6 +20,7 @@ IN_GIT = (
     "flows",
     "teacher",
     ".dvc/config",
+    ".dvcignore",
     "dvc.yaml",
     "dvc.lock",
     "params.yaml",
@@ -46,8 +47,11 @@ def mlflow_server(tmp_path: Path) -> Iterator[str]:
         stop(process)
 
 
-def dvc(project: Path, *arguments: str) -> None:
-    subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=project, env=child_environment(), check=True, capture_output=True)
+def dvc(project: Path, *arguments: str) -> str:
+    command = [sys.executable, "-m", "dvc", *arguments]
+    done = subprocess.run(command, cwd=project, env=child_environment(), check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_a_colleague_continues(tiny_project: Path, tmp_path: Path, mlflow_server: str, redistill: Command) -> None:
@@ -58,6 +62,9 @@ def test_a_colleague_continues(tiny_project: Path, tmp_path: Path, mlflow_server
     mine = redistill(project, "run", "--json", env=env)
     assert mine.code == 0, mine.stderr[-3000:]
     dvc(project, "remote", "add", "--default", "shared", str(tmp_path / "remote"))
+    assert dvc(project, "stage", "list", "--all").count("prepare") == 1, (
+        "bundles in .redistill hold a dvc.yaml each, which is no pipeline of this project"
+    )
     dvc(project, "push")
 
     theirs = tmp_path / "colleague"
