@@ -145,11 +145,14 @@ class _HeadAndLoss(torch.autograd.Function):
         if ctx.grad_hidden is None:
             # A second pass over a kept graph; the first took the gradients away.
             *_, ctx.grad_hidden, ctx.grad_head = _in_chunks(hidden, head, *ctx.given)
-        # Scaled in place and handed over: a copy of the head's gradient would be the largest tensor of all.
-        grad_hidden, grad_head = ctx.grad_hidden.mul_(grad_total.to(ctx.grad_hidden.dtype)), ctx.grad_head
+        grad_hidden, grad_head = ctx.grad_hidden, ctx.grad_head
         ctx.grad_hidden = ctx.grad_head = None
-        grad_head = None if grad_head is None else grad_head.mul_(grad_total).to(head.dtype)
-        return (grad_hidden, grad_head, *([None] * 6))
+        # Scaled in place and handed over: a copy of the head's gradient would be the largest tensor of all. Whoever weighs tokens so that the
+        # total is what is minimised saves even that pass; on a GPU asking would cost more than scaling.
+        if grad_total.is_cuda or grad_total.item() != 1.0:
+            grad_hidden.mul_(grad_total.to(grad_hidden.dtype))
+            grad_head = None if grad_head is None else grad_head.mul_(grad_total)
+        return (grad_hidden, None if grad_head is None else grad_head.to(head.dtype), *([None] * 6))
 
 
 def _in_chunks(
@@ -179,7 +182,7 @@ def _in_chunks(
         total += (kd[part] * kl * temperature**2 + ce[part] * nll).sum()
         kl_sum += kl[kd[part] > 0].sum()
         ce_sum += nll[ce[part] > 0].sum()
-        narrow = logits.copy_(grad_RV[:n])
+        narrow = grad_RV[:n] if hidden.dtype == wide else logits.copy_(grad_RV[:n])
         torch.mm(narrow, weight, out=grad_hidden[part])
         if frozen:
             continue

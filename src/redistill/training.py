@@ -68,9 +68,12 @@ class DistillTrainer(Trainer):
 
     def __init__(self, *args: Any, method: Method, vocabulary: int, order: TrainingOrder | None = None, model: Any, **kwargs: Any) -> None:
         self._method, self._vocabulary, self._order = method, vocabulary, order
+        self._tied: torch.nn.Embedding | None = None
         self._bare = model
         self._undo = _loss_in_forward(model, self._loss_of)
         super().__init__(*args, model=model, **kwargs)
+        if self.args.use_cpu and self.accelerator.num_processes == 1:
+            self._tied = _few_rows_of_tied_embeddings(model)
         # Our labels are shifted by the collator already; the Trainer would leave out each row's first when it counts.
         self._loss_shifts_labels = False
         self._sums = np.zeros(4)
@@ -80,8 +83,10 @@ class DistillTrainer(Trainer):
         self._frozen_head = None if head.requires_grad else head.detach().to(torch.bfloat16 if self.args.bf16 else head.dtype)
 
     def give_back(self) -> None:
-        """Take the loss out of the model's forward again."""
+        """Leave the model as it was: without the loss in its forward."""
         self._undo()
+        if self._tied is not None:
+            self._tied.sparse = False
 
     def _head(self, model: Any) -> torch.Tensor:
         """The head's weight, cut to the tokenizer's ids where it was padded beyond them, as the teacher's is (KD rule 7)."""
@@ -99,10 +104,11 @@ class DistillTrainer(Trainer):
         return batches, self._get_num_items_in_batch(batches, device)
 
     def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
-        total: torch.Tensor = model(distill=inputs)
         count = (inputs["labels"] != IGNORE).sum() if num_items_in_batch is None else num_items_in_batch
         # The count is the whole step's, and processes average their gradients: their number makes up for it. No token is no loss, not 0 / 0.
-        return total * self.accelerator.num_processes / (count.clamp_min(1) if isinstance(count, torch.Tensor) else max(1, count))
+        # Tokens are weighed by it beforehand: to scale a head's gradient afterwards is a pass over all of it.
+        share = self.accelerator.num_processes / torch.as_tensor(count).clamp_min(1)
+        return model(distill={**inputs, "kd": inputs["kd"] * share, "ce": inputs["ce"] * share})
 
     def _loss_of(self, inputs: Any) -> torch.Tensor:
         hidden = self._bare.get_decoder()(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).last_hidden_state
@@ -135,6 +141,20 @@ def _loss_in_forward(model: Any, loss_of: Callable[[Any], torch.Tensor]) -> Call
 
     model.forward = forward
     return lambda: model.__dict__.pop("forward", None)
+
+
+def _few_rows_of_tied_embeddings(model: Any) -> torch.nn.Embedding | None:
+    """Where embeddings and head are one trained matrix, let the embeddings' gradient be the rows of the batch's tokens.
+
+    They are added to the head's gradient, which is whole. A whole one of their own would be mostly zeros, and at the example's shape a fifth of all bytes
+    that a step moves. With DistributedDataParallel it stays whole: the reducer would expect a sparse sum.
+    """
+    embeddings = model.get_input_embeddings()
+    weight = embeddings.weight
+    if not isinstance(embeddings, torch.nn.Embedding) or model.get_output_embeddings().weight is not weight or not weight.requires_grad:
+        return None
+    embeddings.sparse = True
+    return embeddings
 
 
 class MetricsFile(TrainerCallback):  # type: ignore[misc]
