@@ -6,13 +6,15 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from redistill.environment import child_environment
+from tests.servers import free_port, stop, until
 from tests.tiny_project import make_tiny_project
 
 
@@ -48,8 +50,30 @@ def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def redistill(prefect_home: Path) -> Command:
-    """Run ``redistill -C PROJECT …`` and parse its last line as JSON when asked for with ``--json``."""
+def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """One Prefect server for the session, as a team has one; a server a command costs ten seconds each time."""
+    port = free_port()
+    clean = {k: v for k, v in child_environment().items() if not k.startswith("PREFECT_API")}
+    process = subprocess.Popen(
+        [str(Path(sys.executable).parent / "prefect"), "server", "start", "--port", str(port)],
+        env={**clean, "PREFECT_HOME": str(tmp_path_factory.mktemp("prefect-server"))},
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        until(f"http://127.0.0.1:{port}/api/health", process=process)
+        yield f"http://127.0.0.1:{port}/api"
+    finally:
+        stop(process)
+
+
+@pytest.fixture(scope="session")
+def redistill(prefect_home: Path, prefect_api: str) -> Command:
+    """Run ``redistill -C PROJECT …`` and parse its last line as JSON when asked for with ``--json``.
+
+    A command behind a ``prefix`` may be cut off from the session's Prefect server, and starts its own, as every command does without one.
+    """
 
     def run(project: Path, *arguments: str, env: dict[str, str] | None = None, prefix: tuple[str, ...] = (), timeout_s: float = 600) -> Ran:
         command = [*prefix, str(Path(sys.executable).parent / "redistill"), "-C", str(project), *arguments]
@@ -60,7 +84,7 @@ def redistill(prefect_home: Path) -> Command:
             text=True,
             timeout=timeout_s,
             check=False,
-            env={**clean, "PREFECT_HOME": str(prefect_home), **(env or {})},
+            env={**clean, "PREFECT_HOME": str(prefect_home), **({} if prefix else {"PREFECT_API_URL": prefect_api}), **(env or {})},
         )
         lines = done.stdout.strip().splitlines()
         parsed = json.loads(lines[-1]) if "--json" in arguments and done.returncode == 0 else {}

@@ -74,7 +74,9 @@ def test_a_colleague_continues(tiny_project: Path, tmp_path: Path, mlflow_server
         target.parent.mkdir(exist_ok=True)
         shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
     dvc(theirs, "pull")
-    again = redistill(theirs, "run", "--json", env=env)
+    # The third thing that a team shares: without the key a promotion stops, as it should, and whether there is one is the tiny student's affair.
+    key = project / ".redistill" / "keys" / "signing.pem"
+    again = redistill(theirs, "run", "--json", env={**env, "REDISTILL_SIGNING_KEY": str(key)})
     assert again.code == 0, again.stderr[-3000:]
     assert set(again.result["stages"].values()) == {"unchanged"}
     assert again.result["model_version"] == mine.result["model_version"], "the same weights keep their version on the server"
