@@ -69,7 +69,8 @@ up: setup  ## Prefect's server and UI on this machine, serving the nightly cycle
 down:  ## Stop the server that `make up` started
 	$(BIN)/prefect server stop
 
-bench: setup  ## The engine's benches, their tables written into docs/benchmarks.md (half an hour; wants the machine for itself)
+bench: setup  ## The engine's benches, their tables into docs/benchmarks.md (an hour, and the demo first; wants the machine for itself)
+	@test -d artifacts/soft_targets || $(MAKE) --no-print-directory demo
 	$(BIN)/python -m tests.bench
 
 clean:  ## Remove what cycles made (not the locks, not the environment)

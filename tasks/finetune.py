@@ -62,7 +62,7 @@ def train_arm(
 
     tokenizer = checkpoints.load_tokenizer(base)
     learns_by = arm_params.learns_by(method)
-    rows = _rows(data, arm_params, tokenizer)
+    rows = rows_of(data, arm_params, tokenizer)
     if arm_params.alpha > 0:
         refuse_unnamed(read_lock(), rows)
     soft = _soft_targets(rows, arm_params.alpha, tokenizer) if learns_by.name == "logit" else {}
@@ -97,7 +97,8 @@ def train_arm(
     return model, tokenizer, facts
 
 
-def _rows(data: DataParams, arm: ArmParams, tokenizer: Any) -> list[TrainingRow]:
+def rows_of(data: DataParams, arm: ArmParams, tokenizer: Any) -> list[TrainingRow]:
+    """Gold rows, and the kept ones where the arm wants them."""
     rows = gold_rows(read_records(ARTIFACTS / "prompts" / "train.parquet", Prompt), data, tokenizer)
     return rows if arm.rows == "gold" else rows + read_records(ARTIFACTS / "validated" / "kept.parquet", TrainingRow)
 

@@ -1,6 +1,6 @@
 """``python -m tests.bench`` (``make bench``): the engine's benches one after the other, and their tables into docs/benchmarks.md.
 
-They need no project. ``arms``, ``generate`` and ``gates`` are started by themselves: the first two measure what a cycle has prepared, the third is a simulation.
+``quality`` trains on what a cycle has prepared, the others need no project. ``arms``, ``generate`` and ``gates`` are started by themselves.
 """
 
 from __future__ import annotations
@@ -15,15 +15,18 @@ from pathlib import Path
 from redistill.artifacts import replacing
 
 PAGE = Path("docs/benchmarks.md")
-BENCHES = ("conformance", "loss_memory", "soft_targets", "train_step")
+BENCHES = ("conformance", "loss_memory", "soft_targets", "train_step", "quality")
 
 
 def machine() -> str:
-    """The processor, its cores and the memory, as this kernel tells them."""
+    """The processor, the widest instructions that torch uses on it, its cores and the memory."""
+    import torch
+
     text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     found = re.search(r"model name\s*:\s*(.+)", text)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return f"{found[1].strip() if found else platform.machine()}, {os.cpu_count()} cores, {memory:.0f} GiB"
+    instructions = torch.backends.cpu.get_cpu_capability()
+    return f"{found[1].strip() if found else platform.machine()} ({instructions}), {os.cpu_count()} cores, {memory:.0f} GiB"
 
 
 def table_of(name: str) -> str:

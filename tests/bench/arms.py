@@ -15,14 +15,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from redistill import checkpoints
 from redistill.artifacts import read_records
-from redistill.config import load_params
+from redistill.config import Params, load_params
+from redistill.dev_score import dev_score, f1
 from redistill.evaluation import items_of
 from redistill.linear import fit
-from redistill.prompting import STOP, render
 from redistill.records import Prompt
 from tasks.edge import ARTIFACTS, keep_freed_memory
 from tasks.finetune import train_arm
@@ -62,31 +60,16 @@ def main() -> None:
     print(json.dumps(result))
 
 
-def one(arm: str, seed: int, params: object, dev: list[Prompt]) -> np.ndarray:
+def one(arm: str, seed: int, params: Params, dev: list[Prompt]) -> np.ndarray:
     common = replace(params.finetune.common, seed=seed, save_every_steps=10**9)
     with tempfile.TemporaryDirectory() as work:
         model, tokenizer, _ = train_arm(
             arm, ARTIFACTS / "base", Path(work), params.data, params.finetune.method, common, params.finetune.arms[arm]
         )
-    return counted(dev, complete(model.to(torch.bfloat16), tokenizer, dev, params), params)
+    return dev_score(model, tokenizer, dev, params.data, params.benchmark.max_tokens).counts_N3
 
 
-@torch.inference_mode()
-def complete(model: object, tokenizer: object, prompts: list[Prompt], params: object) -> list[str]:
-    lines = []
-    for start in range(0, len(prompts), 32):
-        batch = checkpoints.left_padded([render(p, params.data, tokenizer) for p in prompts[start : start + 32]], tokenizer)
-        out = model.generate(
-            **batch,
-            max_new_tokens=params.benchmark.max_tokens,
-            do_sample=False,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-        lines += [tokenizer.decode(o, skip_special_tokens=True).strip().split(STOP)[0] for o in out[:, batch["input_ids"].shape[1] :]]
-    return lines
-
-
-def counted(prompts: list[Prompt], lines: list[str], params: object) -> np.ndarray:
+def counted(prompts: list[Prompt], lines: list[str], params: Params) -> np.ndarray:
     """(true positives, false positives, false negatives) of each row."""
     grammar = params.data.grammar
     rows = []
@@ -94,11 +77,6 @@ def counted(prompts: list[Prompt], lines: list[str], params: object) -> np.ndarr
         wanted, found = items_of(grammar, prompt.label or "") or frozenset(), items_of(grammar, line) or frozenset()
         rows.append([len(wanted & found), len(found - wanted), len(wanted - found)])
     return np.array(rows)
-
-
-def f1(counts: np.ndarray) -> float:
-    tp, fp, fn = counts.sum(0)
-    return float(2 * tp / max(1, 2 * tp + fp + fn))
 
 
 def paired(ours: list[np.ndarray], theirs: list[np.ndarray], resamples: int = 2000) -> dict[str, float]:

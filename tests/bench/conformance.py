@@ -8,8 +8,14 @@ from __future__ import annotations
 from importlib.metadata import version
 
 from redistill.conformance.known import conformance
+from redistill.conformance.protocol import Finding
 
-_MARK = {"pass": "", "fail": "✗ ", "not applicable": "–"}
+
+def _cell(finding: Finding) -> str:
+    if finding.outcome == "not applicable":
+        return "–"
+    told = "" if finding.error is None else f"{finding.error:.0e}"
+    return f"✗ {told or 'silent'}" if finding.outcome == "fail" else told or "ok"
 
 
 def main() -> None:
@@ -19,21 +25,7 @@ def main() -> None:
     print("|---|" + "---|" * len(found))
     rules = list(next(iter(found.values()))[1])
     for number, rule in enumerate(rules, 1):
-        cells = []
-        for _, findings in found.values():
-            f = findings[rule]
-            cells.append(
-                _MARK[f.outcome]
-                + (
-                    ""
-                    if f.outcome == "not applicable"
-                    else "ok"
-                    if f.error is None and f.outcome == "pass"
-                    else f"{f.error:.0e}"
-                    if f.error is not None
-                    else ""
-                )
-            )
+        cells = [_cell(findings[rule]) for _, findings in found.values()]
         print(f"| {number}. {rule} | " + " | ".join(cells) + " |")
     passed = [
         f"{sum(f.outcome == 'pass' for f in findings.values())} ok, {sum(f.outcome == 'fail' for f in findings.values())} broken"

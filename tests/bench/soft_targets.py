@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 import torch
 
 from redistill import checkpoints
+from redistill.precision import dtype_name
 from redistill.prompting import vocabulary_size
 from redistill.records import SoftTargets
 from redistill.soft_target_codes import pack_ids
@@ -37,7 +38,7 @@ OURS = [(50, 4), (50, 5), (50, 6), (50, 7), (50, 8), (50, 10), (50, 12), (WIDEST
 def rows_of(count: int, length: int) -> tuple[list[SoftTargets], list[np.ndarray], int]:
     """Top-``WIDEST`` of every token, sorted by rank, and per token Σ p log p over what lies outside each K (see ``against_dense``)."""
     path = checkpoints.resolve(TEACHER)
-    tokenizer, model = checkpoints.load_tokenizer(path), checkpoints.load_model(path, "bfloat16").eval()
+    tokenizer, model = checkpoints.load_tokenizer(path), checkpoints.load_model(path, dtype_name()).eval()
     vocabulary = vocabulary_size(tokenizer)
     lines = Path("data/bank_triage/unlabelled.jsonl").read_text(encoding="utf-8").splitlines()[:count]
     chats = [[{"role": "user", "content": json.loads(line)["text"]}] for line in lines]

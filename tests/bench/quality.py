@@ -1,0 +1,99 @@
+"""What a student is worth that TRL's GKDTrainer trains, beside ours: the bank example's rows, tuned teacher and untrained student, one run each.
+
+``python -m tests.bench.quality [--tokens N]``, after a cycle (``make demo``) has prepared them. All see the same rows, batch, number of steps and learning rate,
+with embeddings frozen as params say, and half of the tokens that params train on, so that the three take a quarter of an hour; our arms weigh text and probabilities by the promoted arm's ``alpha``,
+TRL's trainer knows no text loss and masks prompts. Scored greedily on dev, on which nothing is decided; the interval is over rows, and a second seed moves F1 by 0.01 to 0.02.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+
+from redistill import checkpoints
+from redistill.config import MethodParams, load_params
+from redistill.precision import dtype_name, resolved
+from tasks import trial
+from tasks.edge import ARTIFACTS, keep_freed_memory
+from tasks.finetune import rows_of, train_arm
+
+CASES = ("trl gkd", "ours logit", "ours online")
+
+
+def measure(case: str, tokens: int) -> dict[str, float]:
+    """Train one student, and score it on dev."""
+    from redistill.dev_score import dev_score
+    from redistill.examples import Examples
+    from redistill.training import steps_for
+    from tests.bench.trl_gkd import train_trl
+
+    keep_freed_memory()
+    params = load_params()
+    name, base = params.promote.arm, ARTIFACTS / "base"
+    arm, common = params.finetune.arms[name], replace(params.finetune.common, tokens=tokens, save_every_steps=10**9)
+    with tempfile.TemporaryDirectory() as folder:
+        work, start = Path(folder), time.perf_counter()
+        if case == "trl gkd":
+            tokenizer, model = checkpoints.load_tokenizer(base), checkpoints.load_model(base)
+            rows = rows_of(params.data, arm, tokenizer)
+            examples = Examples(rows, tokenizer, {}, 0.0, "completion")
+            steps = steps_for(tokens, examples, common.batch_size)
+            teacher = checkpoints.load_model(ARTIFACTS / "teacher", dtype_name())
+            warmup = round(common.warmup_share * steps)
+            train_trl(
+                model,
+                teacher,
+                tokenizer,
+                list(examples),
+                common.batch_size,
+                steps,
+                work,
+                common.learning_rate,
+                warmup,
+                common.freeze_embeddings,
+            )
+        else:
+            method = MethodParams(name=case.removeprefix("ours "))  # type: ignore[arg-type]
+            model, tokenizer, _ = train_arm(name, base, work, params.data, method, common, replace(arm, method=None))
+        seconds = time.perf_counter() - start
+    found = dev_score(model, tokenizer, trial.dev_rows(), params.data, params.generate.max_tokens)
+    low, high = found.interval()
+    return {"seconds": seconds, "f1": found.f1, "low": low, "high": high, "exact": found.exact_match, "rows": len(found.exact_N)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tokens", type=int, help="what each student is fed; half of finetune.common.tokens if left out")
+    parser.add_argument("--case", choices=CASES)
+    given = parser.parse_args()
+    tokens = given.tokens or load_params().finetune.common.tokens // 2
+    if not (ARTIFACTS / "soft_targets").is_dir():
+        sys.exit("error: artifacts/soft_targets is missing: this bench trains on what a cycle prepared; run `make demo` first")
+    if given.case:
+        print(json.dumps(measure(given.case, tokens)))
+        return
+    print(f"torch {version('torch')}, trl {version('trl')}; {resolved()}, {tokens:,} tokens, one seed, the bank example's dev split\n")
+    print("| trained by | F1 | 95 % interval | exact match | minutes |\n|---|---|---|---|---|")
+    for case in CASES:
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.bench.quality", "--case", case, "--tokens", str(tokens)],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            sys.exit(f"error: {case} ended with {done.returncode}; its lines above say why")
+        found = json.loads(done.stdout.splitlines()[-1])
+        interval = f"{found['low']:.3f} to {found['high']:.3f}"
+        print(f"| {case} | {found['f1']:.3f} | {interval} | {found['exact']:.3f} | {found['seconds'] / 60:.1f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
