@@ -101,6 +101,10 @@ def samples_of(
     ``fewshot`` None is the task's own number of examples; ``limit`` cuts it to its first rows.
     """
     import lm_eval
+    from lm_eval import evaluator
+
+    # After each evaluation it describes the machine by means of `pip list`: one and a half seconds, for a record that nobody here reads.
+    evaluator.add_env_info = lambda storage: None
 
     results = lm_eval.simple_evaluate(
         model=model,

