@@ -14,7 +14,7 @@ from redistill import checkpoints
 from redistill.artifacts import read_records, replacing_directory, tree_digest, write_json
 from redistill.config import ArmParams, DataParams, FinetuneCommonParams, MethodParams
 from redistill.errors import ConfigError, DataError
-from redistill.precision import Precision, dtype_name, resolved
+from redistill.precision import Precision, dtype_name, resolved, training_device
 from redistill.progress import Progress
 from redistill.prompting import tokenizer_digest, vocabulary_size
 from redistill.records import Prompt, TrainingRow
@@ -88,7 +88,7 @@ def train_arm(
     model = train(checkpoints.load_model(base), tokenizer, examples, recipe, work, progress, way, watch)
     facts = {
         "method": learns_by.name,
-        "precision": resolved(common.precision),
+        "precision": resolved(common.precision, training_device()),
         "rows": len(rows),
         "gold_rows": sum(r.origin == "gold" for r in rows),
         "with_soft_targets": len(soft),
@@ -132,7 +132,7 @@ def _teacher(rows: list[TrainingRow], method: MethodParams, tokenizer: Any, prec
         raise DataError(
             f"{lock.path} holds teacher {found[:12]}, but {strange[0][:12]} wrote kept rows; restore it with `dvc checkout`, or lock and generate again"
         )
-    teacher = checkpoints.load_model(lock.path, dtype_name(precision))
+    teacher = checkpoints.load_model(lock.path, dtype_name(precision, training_device()))
     refuse_odd_heads(teacher)
     return teacher
 

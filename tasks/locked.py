@@ -42,11 +42,12 @@ def refuse_unnamed(lock: LockedTeacher, rows: Iterable[TrainingRow]) -> None:
     Raises:
         DataError: a row was completed by another one.
     """
-    strange = sorted({r.teacher for r in rows if r.teacher is not None} - set(lock.answers.values()))
+    strange = [r for r in rows if r.teacher is not None and r.teacher != lock.answers_from(r.slice)]
     if strange:
+        row = strange[0]
         raise DataError(
-            f"teacher {strange[0][:12]} completed kept rows, but the lock lets {', '.join(sorted(d[:12] for d in set(lock.answers.values())))} "
-            "answer; run the cycle, or generate, validate and score again"
+            f"teacher {(row.teacher or '')[:12]} completed {len(strange)} kept rows, but the lock lets {lock.answers_from(row.slice)[:12]} answer for them "
+            f"(slice {row.slice or 'none'}); run the cycle, or generate, validate and score again"
         )
 
 

@@ -38,8 +38,8 @@ def score(score: ScoreParams) -> None:
         if score.top_k > vocabulary:
             raise ConfigError(f"score.top_k={score.top_k}, but the teacher's vocabulary has {vocabulary} tokens; lower score.top_k")
         targets = _from_weights(rows, lock, score, vocabulary)
-    shards = write_soft_targets(ARTIFACTS / "soft_targets" / "targets", targets, lock.tokenizer_digest or "", vocabulary, score.bits)
-    write_json(ARTIFACTS / "soft_targets" / "summary.json", {"top_k": score.top_k, "bits": score.bits, **_summary(shards)})
+    shards = write_soft_targets(ARTIFACTS / "soft_targets" / "targets", targets, lock.tokenizer_digest or "", vocabulary, score.coded_bits)
+    write_json(ARTIFACTS / "soft_targets" / "summary.json", {"top_k": score.top_k, "bits": score.coded_bits, **_summary(shards)})
 
 
 def _summary(shards: list[ShardFacts]) -> dict[str, object]:
@@ -54,6 +54,10 @@ def _summary(shards: list[ShardFacts]) -> dict[str, object]:
         "mean_tail_mass": mean("tail"),
         "bytes_per_token": mean("bytes_per_token"),
         "kl_error_nats": mean("kl_error"),
+        "kl_error_nats_at": {
+            t: float(f"{sum(s.kl_error_at.get(t, 0.0) * s.tokens for s in shards) / max(1, tokens):.4g}")
+            for t in sorted({t for s in shards for t in s.kl_error_at})
+        },
         "shards": shards,
     }
 

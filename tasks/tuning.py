@@ -76,7 +76,7 @@ def run_trial(
     """One trial in a process of its own, then its MLflow run.
 
     Raises:
-        StageError: it ended with an error; the next search tries its setting again.
+        StageError: it ended with an error. The next search goes on without it; one that was killed it tries once again.
     """
 
     def hear(line: str) -> None:

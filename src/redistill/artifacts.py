@@ -60,6 +60,7 @@ _SCHEMAS: dict[type, pa.Schema] = {
             ("completion_ids", pa.list_(pa.int32())),
             ("origin", pa.string()),
             ("teacher", pa.string()),
+            ("slice", pa.string()),
         ]
     ),
     Outcome: pa.schema(

@@ -200,13 +200,19 @@ class ValidateParams:
 class ScoreParams:
     """Soft targets: ``top_k`` 0 turns the stage off. ``temperatures`` are those that training may use.
 
-    ``bits`` is how finely probabilities are kept: size against error, see docs/benchmarks.md.
+    ``bits`` is how finely probabilities are kept: size against error, see docs/benchmarks.md; left out, it is 8, and 12 where there are temperatures
+    other than 1, since heat raises what was rounded.
     """
 
     top_k: Annotated[int, Field(ge=0, strict=True)] = 32
-    bits: Annotated[int, Field(ge=4, le=16, strict=True)] = 8
+    bits: Annotated[int, Field(ge=4, le=16, strict=True)] | None = None
     temperatures: tuple[Annotated[float, Field(gt=0)], ...] = (1.0,)
     batch_tokens: Positive = 4096
+
+    @property
+    def coded_bits(self) -> int:
+        """What ``bits`` says, or what fits the temperatures."""
+        return self.bits or (8 if set(self.temperatures) <= {1.0} else 12)
 
 
 @frozen

@@ -72,7 +72,7 @@ def _complete(model: Any, tokenizer: Any, texts: Sequence[str], max_tokens: int,
     for start in range(0, len(order), batch):
         own = order[start : start + batch]
         given = {name: value.to(model.device) for name, value in left_padded([texts[i] for i in own], tokenizer).items()}
-        with torch.autocast(model.device.type, torch.bfloat16, enabled=multiplies_bf16()):
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=multiplies_bf16(model.device.type)):
             out = model.generate(**given, max_new_tokens=max_tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id)
         for i, made in zip(own, out[:, given["input_ids"].shape[1] :], strict=True):
             lines[i] = str(tokenizer.decode(made, skip_special_tokens=True)).strip().split(STOP)[0]

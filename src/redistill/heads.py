@@ -26,9 +26,9 @@ def refuse_odd_heads(model: Any) -> None:
         theirs = model(input_ids=ids).logits.float()
         ours = model.get_output_embeddings()(model.get_decoder()(input_ids=ids).last_hidden_state).float()
         model.train(training)
-    if not torch.isfinite(theirs).all():
+    if not (torch.isfinite(theirs).all() and all(bool(torch.isfinite(p).all()) for p in model.parameters())):
         raise DataError(
-            f"{name} gives NaN or infinite logits already on four plain tokens: its weights are broken; restore or choose another checkpoint"
+            f"{name} has NaN or infinite weights, or gives such logits on four plain tokens: it is broken; restore or choose another checkpoint"
         )
     if not torch.allclose(theirs, ours, rtol=1e-2, atol=1e-2 * float(ours.abs().max())):
         odd = [k for k in ("logit_scale", "logits_scaling", "final_logit_softcapping") if getattr(model.config, k, None) not in (None, 1.0)]

@@ -13,12 +13,22 @@ Precision = Literal["auto", "bf16", "fp32"]
 """What may be asked for; ``auto`` is what the machine does well."""
 
 
-@functools.cache
-def multiplies_bf16() -> bool:
-    """Whether the device that training and benchmarks use has instructions for bfloat16 (oneDNN's own check on a CPU)."""
+Device = Literal["cpu", "cuda"]
+
+
+def training_device() -> Device:
+    """Where the Trainer and vLLM put a model; scoring and benchmarks stay on the CPU."""
     import torch
 
-    if torch.cuda.is_available():
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@functools.cache
+def multiplies_bf16(device: Device = "cpu") -> bool:
+    """Whether bfloat16 products are fast there. On a CPU that is oneDNN's own check: AVX-512 or newer, with instructions for bfloat16 or a good detour."""
+    import torch
+
+    if device == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     try:
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
@@ -26,13 +36,13 @@ def multiplies_bf16() -> bool:
         return False
 
 
-def resolved(precision: Precision = "auto") -> Literal["bf16", "fp32"]:
-    """``auto`` as this machine has it; anything else as it is."""
+def resolved(precision: Precision = "auto", device: Device = "cpu") -> Literal["bf16", "fp32"]:
+    """``auto`` as the device does it well; anything else as it is."""
     if precision == "auto":
-        return "bf16" if multiplies_bf16() else "fp32"
+        return "bf16" if multiplies_bf16(device) else "fp32"
     return precision
 
 
-def dtype_name(precision: Precision = "auto") -> Literal["bfloat16", "float32"]:
+def dtype_name(precision: Precision = "auto", device: Device = "cpu") -> Literal["bfloat16", "float32"]:
     """The same as torch, transformers and vLLM spell it."""
-    return "bfloat16" if resolved(precision) == "bf16" else "float32"
+    return "bfloat16" if resolved(precision, device) == "bf16" else "float32"

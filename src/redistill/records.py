@@ -151,7 +151,7 @@ class DroppedRow:
 class TrainingRow:
     """One sequence a student learns from: gold label or teacher completion, never both.
 
-    ``teacher`` is the digest of the teacher that completed it, as the lock named it for this row; None on a gold row.
+    ``teacher`` is the digest of the teacher that completed it, as the lock named it for this row; None on a gold row. ``slice`` is its prompt's.
     """
 
     prompt_id: str
@@ -161,6 +161,7 @@ class TrainingRow:
     completion_ids: tuple[int, ...]
     origin: Literal["gold", "teacher"]
     teacher: str | None = None
+    slice: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,5 +34,12 @@ def _row(
     if not tokens or tokens[-1] != tokenizer.eos_token_id:
         tokens.append(tokenizer.eos_token_id)
     return TrainingRow(
-        prompt.id, sample, render(prompt, data, tokenizer), spelled, tuple(tokens), "gold" if teacher is None else "teacher", teacher
+        prompt.id,
+        sample,
+        render(prompt, data, tokenizer),
+        spelled,
+        tuple(tokens),
+        "gold" if teacher is None else "teacher",
+        teacher,
+        prompt.slice,
     )

@@ -5,11 +5,14 @@ of √p: the Kullback-Leibler error of such a grid is the same at every p (√p 
 steps on what hardly weighs. What rounds to zero joins the tail and its id is not written at all, which makes ``bits`` the one knob
 between size and error. The ids that are left are sorted and written as LEB128 differences.
 
-The error is measured on what was given, never assumed: ``encode`` returns KL(given ‖ decoded) of every token over the K listed outcomes and the rest.
+The error is measured on what was given, never assumed: ``encode`` returns KL(given ‖ decoded) of every token over the K listed outcomes and the rest, at T = 1
+and at every temperature whose log Z_T is stored. Heat raises what the grid rounds hardest: on a token that is 99.99 % sure 8 bits cost 1.5e-4 nats at T = 1 and 5e-2 at
+T = 2, which is why ``score.bits`` is 12 where other temperatures are asked for.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -28,8 +31,12 @@ class Codes(NamedTuple):
     tail: bytes
 
 
-def encode(top_ids_TK: np.ndarray, top_logprobs_TK: np.ndarray, vocabulary: int, bits: int) -> tuple[Codes, np.ndarray]:
-    """The codes of a row (nats at T = 1; −inf is an unused place) and the error in nats that they cost each token.
+def encode(
+    top_ids_TK: np.ndarray, top_logprobs_TK: np.ndarray, vocabulary: int, bits: int, log_z: Mapping[float, np.ndarray] | None = None
+) -> tuple[Codes, dict[float, np.ndarray]]:
+    """The codes of a row (nats at T = 1; −inf is an unused place), and by temperature the error in nats that they cost each token.
+
+    ``log_z`` are the row's log Z_T (T tokens each) of temperatures other than 1; the error at 1 is always told.
 
     Raises:
         DataError: an id outside the vocabulary, NaN, a positive log-probability, or probabilities that sum to more than one.
@@ -56,7 +63,12 @@ def encode(top_ids_TK: np.ndarray, top_logprobs_TK: np.ndarray, vocabulary: int,
         _varints(counts_T), _varints(gaps), codes_TK[kept_TK].astype("u1" if bits <= 8 else "<u2").tobytes(), tail_codes_T.tobytes()
     )
     decoded_TK, decoded_tail_T = _normalised(codes_TK, tail_codes_T, steps)
-    return codes, _error(p_TK, kept_TK, decoded_TK, decoded_tail_T, vocabulary)
+    errors = {1.0: _error(p_TK, kept_TK, decoded_TK, decoded_tail_T, vocabulary)}
+    for temperature, log_z_T in (log_z or {}).items():
+        z_T1 = np.exp(np.asarray(log_z_T, np.float64))[:, None]
+        given_TK, back_TK = (x_TK ** (1.0 / temperature) / z_T1 for x_TK in (p_TK, decoded_TK))
+        errors[temperature] = _error(given_TK, kept_TK, back_TK, np.clip(1.0 - back_TK.sum(-1), 0.0, 1.0), vocabulary)
+    return codes, errors
 
 
 def decode(codes: Codes, bits: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -34,7 +34,10 @@ _GROUPS_HELD = 4
 
 @dataclass(frozen=True, slots=True)
 class ShardFacts:
-    """What one shard holds and costs. ``kl_error`` is the mean over its tokens, in nats; ``kl_error_max`` the worst token's."""
+    """What one shard holds and costs. ``kl_error`` is the mean over its tokens, in nats at T = 1; ``kl_error_max`` the worst token's.
+
+    ``kl_error_at`` is the mean at each other temperature whose log Z_T is stored.
+    """
 
     file: str
     rows: int
@@ -44,6 +47,7 @@ class ShardFacts:
     kl_error: float
     kl_error_max: float
     tail: float
+    kl_error_at: dict[str, float]
 
 
 def write_soft_targets(
@@ -96,7 +100,8 @@ class _Shard:
     def __init__(self, path: Path, temperatures: list[float], vocabulary: int, bits: int, metadata: dict[str, str]) -> None:
         self.path, self.temperatures, self.tokens, self.rows = path, temperatures, 0, 0
         self._vocabulary, self._bits = vocabulary, bits
-        self._error = self._worst = self._tail = 0.0
+        self._errors = dict.fromkeys([1.0, *temperatures], 0.0)
+        self._worst = self._tail = 0.0
         self._ids = self._waiting_tokens = 0
         self._waiting: list[dict[str, Any]] = []
         whole = {"redistill.schema": str(SCHEMA_VERSION), "redistill.record": "SoftTargets", **metadata}
@@ -107,7 +112,8 @@ class _Shard:
         )
 
     def add(self, row: SoftTargets, group_tokens: int) -> None:
-        codes, error_T = encode(row.top_ids_TK, row.top_logprobs_TK, self._vocabulary, self._bits)
+        codes, errors = encode(row.top_ids_TK, row.top_logprobs_TK, self._vocabulary, self._bits, row.log_z)
+        error_T = errors[1.0]
         self._waiting.append(
             {
                 "prompt_id": row.prompt_id,
@@ -124,7 +130,8 @@ class _Shard:
         self.tokens += len(error_T)
         self._waiting_tokens += len(error_T)
         self._ids += int(np.frombuffer(codes.probabilities, "u1" if self._bits <= 8 else "<u2").size)
-        self._error += float(error_T.sum())
+        for temperature, error_at_T in errors.items():
+            self._errors[temperature] += float(error_at_T.sum())
         self._worst = max(self._worst, float(error_T.max(initial=0.0)))
         self._tail += float(np.asarray(row.tail_T, np.float64).sum())
         if self._waiting_tokens >= group_tokens:
@@ -144,11 +151,13 @@ class _Shard:
             self.tokens,
             round(self._handle.tell() / tokens, 2) if self.tokens else 0.0,
             round(self._ids / tokens, 2),
-            float(f"{self._error / tokens:.3e}"),
+            float(f"{self._errors[1.0] / tokens:.3e}"),
             float(f"{self._worst:.3e}"),
             round(self._tail / tokens, 6),
+            {f"{t:g}": float(f"{e / tokens:.3e}") for t, e in self._errors.items() if t != 1.0},
         )
         stated = {"tokens": self.tokens, "bytes_per_token": facts.bytes_per_token, "kl_error_nats": facts.kl_error}
+        stated |= {f"kl_error_nats_at_{t}": e for t, e in facts.kl_error_at.items()}
         self._writer.add_key_value_metadata({f"redistill.{name}": str(value) for name, value in stated.items()})
         self._writer.close()
         self._handle.flush()

@@ -27,7 +27,7 @@ from redistill.heads import refuse_odd_heads
 from redistill.losses import IGNORE, Workspace
 from redistill.methods.logit import Logit
 from redistill.methods.protocol import Method
-from redistill.precision import Precision, resolved
+from redistill.precision import Precision, resolved, training_device
 from redistill.prompting import vocabulary_size
 from redistill.training_order import TrainingOrder
 
@@ -212,7 +212,8 @@ def train(
 ) -> Any:
     """Train and return the model (LoRA merged). Resumes from the newest whole checkpoint in ``work``.
 
-    ``watch`` is shown the model after every step. Under ``torchrun`` every process takes its share of each batch; what is trained does not depend on how many there are.
+    ``watch`` is shown the model after every step. Under ``torchrun`` every process takes its share of each batch; what is trained does not depend on how many there are
+    (of ``on_policy``: which rows; its samples do).
 
     Raises:
         DataError: nothing to train on, or a head that the losses do not support.
@@ -231,7 +232,7 @@ def train(
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if recipe.batch_size % processes:
         raise ConfigError(f"finetune.common.batch_size={recipe.batch_size} cannot be shared by {processes} processes; give a multiple")
-    bf16 = resolved(recipe.precision) == "bf16"
+    bf16 = resolved(recipe.precision, training_device()) == "bf16"
     arguments = TrainingArguments(
         output_dir=str(work),
         max_steps=recipe.steps,

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 WARM_UP = 4
 """Trials that run whole before any is pruned."""
+_AGAIN = "tried again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +46,19 @@ def open_study(file: Path, name: str, seed: int) -> optuna.Study:
 
 
 def take_up(study: optuna.Study) -> int:
-    """Queue again what a killed search left unfinished; returns how many trials that were."""
+    """Queue again, once, what a killed search left unfinished; returns how many trials that were.
+
+    A setting that was killed twice is given up: one that never fits into memory would end every search.
+    """
     from optuna.trial import TrialState
 
     left = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     for trial in left:
         study.tell(trial.number, state=TrialState.FAIL)
-        if trial.params:
-            study.enqueue_trial(trial.params)
+        # Killed before it drew, a queued trial has its setting only in what it was queued with.
+        setting = trial.params or trial.system_attrs.get("fixed_params", {})
+        if setting and not trial.user_attrs.get(_AGAIN):
+            study.enqueue_trial(setting, user_attrs={_AGAIN: True})
     return len(left)
 
 

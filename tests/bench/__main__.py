@@ -65,6 +65,8 @@ def main() -> None:
     if unknown:
         sys.exit(f"error: no bench {unknown[0]}; there are {', '.join(BENCHES)}")
     for name in wanted:
+        written(PAGE.read_text(encoding="utf-8"), name, "")  # before an hour is spent on what has no place
+    for name in wanted:
         print(f"== {name}", flush=True)
         text = f"On {machine()}: {table_of(name)}"
         page = written(PAGE.read_text(encoding="utf-8"), name, text)

@@ -1,8 +1,9 @@
 """What a student is worth that TRL's GKDTrainer trains, beside ours: the bank example's rows, tuned teacher and untrained student, one run each.
 
-``python -m tests.bench.quality [--tokens N]``, after a cycle (``make demo``) has prepared them. All see the same rows, batch, number of steps and learning rate,
-with embeddings frozen as params say, and half of the tokens that params train on, so that the three take a quarter of an hour; our arms weigh text and probabilities by the promoted arm's ``alpha``,
-TRL's trainer knows no text loss and masks prompts. Scored greedily on dev, on which nothing is decided; the interval is over rows, and a second seed moves F1 by 0.01 to 0.02.
+``python -m tests.bench.quality [--tokens N]``, after a cycle (``make demo``) has prepared them. All see the same rows, supervised tokens, batch, number of steps and
+learning rate, with embeddings frozen where params freeze them, and half of the tokens that params train on. Our arms weigh text and probabilities by the
+promoted arm's ``alpha``, TRL's trainer knows no text loss. Scored greedily on dev, on which nothing is decided; the interval is over rows, one seed.
+Minutes are those of training: ``logit`` needs one pass of the teacher over the rows before, in the stage ``score``.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ def measure(case: str, tokens: int) -> dict[str, float]:
         if case == "trl gkd":
             tokenizer, model = checkpoints.load_tokenizer(base), checkpoints.load_model(base)
             rows = rows_of(params.data, arm, tokenizer)
-            examples = Examples(rows, tokenizer, {}, 0.0, "completion")
+            # The tokens that our arm is supervised on, prompts of the teacher's rows among them where params say so.
+            examples = Examples(rows, tokenizer, {}, 1.0, common.supervise, in_memory=True)
             steps = steps_for(tokens, examples, common.batch_size)
             teacher = checkpoints.load_model(ARTIFACTS / "teacher", dtype_name())
             warmup = round(common.warmup_share * steps)

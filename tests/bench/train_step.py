@@ -49,6 +49,8 @@ SHAPES = {
 }
 """The example's own, as its params say (prompts are supervised, embeddings frozen); the same with every weight trained; and long rows."""
 CASES = ("trl gkd", "ours logit", "ours online")
+CHECKPOINTED = "trl gkd, checkpointed"
+"""TRL's default, gradient checkpointing: less memory for more time. Not in the table; ``--case`` measures it alone."""
 
 
 def examples_of(shape: str, count: int, soft: bool) -> list[Any]:
@@ -79,7 +81,7 @@ def measure(case: str, shape: str) -> dict[str, float]:
     from redistill.config import PruneParams, StudentParams
     from tasks.edge import keep_freed_memory
 
-    if case == "trl gkd":
+    if case.startswith("trl"):
         import trl.experimental.gkd  # noqa: F401
     keep_freed_memory()
     batch, steps, frozen = SHAPES[shape].rows, SHAPES[shape].steps, SHAPES[shape].freeze_embeddings
@@ -96,9 +98,21 @@ def measure(case: str, shape: str) -> dict[str, float]:
             stamps.append(time.perf_counter())
 
     with tempfile.TemporaryDirectory() as work:
-        if case == "trl gkd":
+        if case.startswith("trl"):
             teacher = checkpoints.load_model(path, dtype_name())
-            train_trl(model, teacher, tokenizer, rows, batch, steps + 2, Path(work), 1e-4, freeze_embeddings=frozen, callbacks=[Stamp()])
+            train_trl(
+                model,
+                teacher,
+                tokenizer,
+                rows,
+                batch,
+                steps + 2,
+                Path(work),
+                1e-4,
+                freeze_embeddings=frozen,
+                callbacks=[Stamp()],
+                checkpointing=case == CHECKPOINTED,
+            )
         else:
             from redistill.config import MethodParams
             from redistill.methods.choose import choose
@@ -132,7 +146,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--shape", choices=[*SHAPES])
-    parser.add_argument("--case", choices=CASES)
+    parser.add_argument("--case", choices=(*CASES, CHECKPOINTED))
     given = parser.parse_args()
     if given.case:
         print(json.dumps(measure(given.case, given.shape)))

@@ -24,6 +24,7 @@ def train_trl(
     warmup_steps: int = 0,
     freeze_embeddings: bool = False,
     callbacks: Sequence[Any] = (),
+    checkpointing: bool = False,
 ) -> None:
     """Train ``model`` on the tokens that carry a weight, all with the teacher's distribution (``beta=0``, ``lmbda=0``), in this machine's precision."""
     import datasets
@@ -57,7 +58,7 @@ def train_trl(
         lmbda=0.0,
         beta=0.0,
         temperature=1.0,
-        gradient_checkpointing=False,
+        gradient_checkpointing=checkpointing,
         report_to=[],
         disable_tqdm=True,
         save_strategy="no",

@@ -244,3 +244,10 @@ def test_odd_files_are_config_errors_too(tmp_path: Path, content: str | None) ->
         load_params(tmp_path) if content is None else load(tmp_path, content)
     except ConfigError:
         return
+
+
+def test_other_temperatures_are_coded_more_finely() -> None:
+    def bits(**score: object) -> int:
+        return parse_params(changed(score=score)).score.coded_bits
+
+    assert [bits(), bits(temperatures=[1.0, 2.0]), bits(temperatures=[2.0], bits=9)] == [8, 12, 9]

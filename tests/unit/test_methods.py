@@ -213,6 +213,22 @@ def test_a_temperature_without_its_log_z_is_refused_before_training(teacher, tok
         Examples(rows, tokenizer, soft, 0.5, "all", 3.0)
 
 
+def test_a_row_without_a_token_to_learn_from_is_refused_before_training(tokenizer) -> None:
+    rows = training_rows(tokenizer, 3)
+    rows[1] = dataclasses.replace(rows[1], completion_ids=())
+    with pytest.raises(DataError, match=f"row {rows[1].prompt_id[:12]}/0 has no token to learn from"):
+        Examples(rows, tokenizer, {}, 0.0, "completion")
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf")])
+def test_broken_weights_are_refused_and_not_called_an_odd_head(tmp_path: Path, broken: float) -> None:
+    model = load_model(make_tiny_model(tmp_path / "broken", seed=3))
+    with torch.no_grad():
+        model.get_output_embeddings().weight[70, 0] = broken
+    with pytest.raises(DataError, match="has NaN or infinite weights"):
+        refuse_odd_heads(model)
+
+
 @pytest.mark.parametrize("odd", ["cohere", "gemma2", "granite", "bias"])
 def test_models_whose_logits_are_more_than_a_head_are_refused(odd: str) -> None:
     """``head(hidden)`` is not their logits, so a loss on it would teach something else."""

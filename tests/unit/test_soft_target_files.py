@@ -34,13 +34,38 @@ def test_ids_are_sorted_and_what_rounds_to_nothing_joins_the_tail(tmp_path: Path
 def test_every_shard_tells_what_it_costs(tmp_path: Path) -> None:
     facts = write_soft_targets(tmp_path / "soft", [soft("a"), soft("b"), soft("c")], "d", 100, shard_tokens=4)
     assert [f.rows for f in facts] == [2, 1] and [f.tokens for f in facts] == [4, 2]
-    _, error_T = encode(soft("a").top_ids_TK, soft("a").top_logprobs_TK, 100, 8)
+    error_T = encode(soft("a").top_ids_TK, soft("a").top_logprobs_TK, 100, 8)[1][1.0]
     for fact in facts:
         stated = pq.read_schema(tmp_path / "soft" / fact.file).metadata
         stated = {k.decode(): v.decode() for k, v in pq.ParquetFile(tmp_path / "soft" / fact.file).metadata.metadata.items()}
         assert float(stated["redistill.kl_error_nats"]) == fact.kl_error == pytest.approx(error_T.mean(), rel=1e-2)
         assert float(stated["redistill.bytes_per_token"]) == fact.bytes_per_token > 0
         assert fact.kl_error_max >= fact.kl_error and fact.ids_per_token == 1.5
+
+
+@pytest.mark.parametrize(("bits", "most"), [(8, 1.0), (12, 2e-3)])
+def test_the_error_at_other_temperatures_is_measured_and_twelve_bits_keep_it_small(tmp_path: Path, bits: int, most: float) -> None:
+    """A token that is 99.99 % sure: what 8 bits round to nothing is a tenth of the mass at T = 2."""
+    rng = np.random.default_rng(3)
+    logits = np.concatenate([[16.0], rng.normal(0, 1.5, 99)])
+    logprobs = logits - np.log(np.exp(logits).sum())
+    ids = np.argsort(-logprobs)[:32]
+    log_z = {2.0: np.array([np.log(np.exp(logprobs / 2).sum())], np.float32)}
+    row = SoftTargets("a", 0, np.arange(2), 1, ids[None], logprobs[ids][None], np.zeros(1), np.zeros(1), log_z, "t" * 64)
+    (fact,) = write_soft_targets(tmp_path / "soft", [row], "d", 100, bits)
+    stated = pq.ParquetFile(tmp_path / "soft" / fact.file).metadata.metadata
+    assert float(stated[b"redistill.kl_error_nats_at_2"]) == fact.kl_error_at["2"] <= most
+    assert fact.kl_error_at["2"] > 5 * fact.kl_error, "heat raises what was rounded"
+    # By hand: the values that are read back, re-tempered with the stored log Z_T, what is not listed sharing the rest.
+    back = SoftTargetFiles(tmp_path / "soft")["a", 0]
+    q = {
+        int(i): np.exp(lp / 2 - log_z[2.0][0]) for i, lp in zip(back.top_ids_TK[0], back.top_logprobs_TK[0], strict=True) if np.isfinite(lp)
+    }
+    share = (1 - sum(q.values())) / (100 - len(q))
+    p = np.exp(logprobs[ids] / 2 - log_z[2.0][0])
+    rest = 1 - p.sum()
+    by_hand = sum(pi * np.log(pi / q.get(int(i), share)) for i, pi in zip(ids, p, strict=True)) + rest * np.log(rest / (share * 68))
+    assert fact.kl_error_at["2"] == pytest.approx(by_hand, rel=0.02)
 
 
 def test_bound_to_the_tokenizer(tmp_path: Path) -> None:

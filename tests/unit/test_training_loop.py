@@ -143,6 +143,29 @@ def test_frozen_embeddings_stay_and_the_rest_learns(tiny_model_dir: Path, tokeni
         assert torch.equal(value, resumed[name]), name
 
 
+def test_tied_embeddings_learn_what_whole_gradients_teach(tiny_model_dir: Path, tokenizer, tmp_path: Path, monkeypatch) -> None:
+    """Rows of the batch's tokens, repeated ones among them, added to the head's gradient, are the gradient of the one matrix."""
+    examples = examples_of(load_model(tiny_model_dir), tokenizer, 7)
+    model = load_model(tiny_model_dir)
+    assert model.get_input_embeddings().weight is model.get_output_embeddings().weight
+    few = train(model, tokenizer, examples, RECIPE, tmp_path / "few")
+    assert few.get_input_embeddings().sparse is False, "the model is given back as it was"
+    monkeypatch.setattr(training, "_few_rows_of_tied_embeddings", lambda model: None)
+    whole = weights(train(load_model(tiny_model_dir), tokenizer, examples, RECIPE, tmp_path / "whole"))
+    for name, value in weights(few).items():
+        assert torch.allclose(value.float(), whole[name].float(), atol=1e-4), name
+
+
+@pytest.mark.parametrize("untied", ["untied", "frozen"])
+def test_embeddings_of_their_own_keep_their_gradient(tiny_model_dir: Path, untied: str) -> None:
+    model = load_model(tiny_model_dir)
+    if untied == "untied":
+        model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
+    else:
+        model.get_input_embeddings().weight.requires_grad_(False)
+    assert training._few_rows_of_tied_embeddings(model) is None and model.get_input_embeddings().sparse is False
+
+
 @pytest.mark.parametrize(("limit", "wanted"), [(1 << 30, "eager"), (0, "sdpa")])
 def test_plain_attention_only_while_it_is_small(
     tiny_model_dir: Path, tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int, wanted: str

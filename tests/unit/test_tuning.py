@@ -107,3 +107,15 @@ def test_plots_show_what_there_is(tmp_path: Path, values: list[float]) -> None:
     made = tuning.plots(study, tmp_path / "plots")
     assert len(made) == (2 if len(set(values)) > 1 else 0)
     assert all(p.read_bytes().startswith(b"\x89PNG") for p in made)
+
+
+def test_what_was_killed_is_tried_once_more_and_no_more(tmp_path: Path) -> None:
+    """Also a trial that was killed before it drew, and a setting that kills whoever tries it does not end every search."""
+    study = study_of(tmp_path)
+    study.enqueue_trial({"alpha": 0.5})
+    assert study.ask().number == 0
+    assert tuning.take_up(study) == 1
+    again = study.ask()
+    assert again.suggest_float("alpha", 0.1, 1.0) == 0.5, "its setting was only in the queue"
+    assert tuning.take_up(study) == 1
+    assert not study.get_trials(states=(TrialState.WAITING,)), "killed twice, given up"

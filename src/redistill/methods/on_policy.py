@@ -20,7 +20,8 @@ from redistill.methods.online import Online
 class OnPolicy(Online):
     """``fraction`` of the rows that the teacher is asked about get the student's own completion, of at most ``max_tokens``.
 
-    Which rows, and what is sampled, follows from ``seed``, the step and the rows alone, so a resumed run draws what the killed one drew.
+    Which rows follows from ``seed``, the step and each row's own tokens; what is sampled also from which rows are completed together. So a resumed run draws
+    what the killed one drew, and another split into micro-batches or processes completes the same rows, with other samples.
     """
 
     def __init__(self, *args: Any, fraction: float, max_tokens: int, pad_id: int, eos_id: int, seed: int, **kwargs: Any) -> None:
@@ -30,10 +31,11 @@ class OnPolicy(Online):
     def batch(self, model: Any, inputs: dict[str, torch.Tensor], step: int) -> dict[str, torch.Tensor]:
         ids_BL, begins_B = inputs["input_ids"], inputs["prompt_tokens"]
         asked = torch.where((inputs["kd"] > 0).any(-1))[0].tolist()
-        draw = np.random.default_rng([self._seed, step, zlib.crc32(ids_BL.cpu().numpy().tobytes())])
-        own = [row for row in asked if draw.random() < self._fraction]
+        sizes_B = inputs["attention_mask"].sum(-1).tolist()
+        own = [row for row in asked if self._draw(step, ids_BL[row, : sizes_B[row]]).random() < self._fraction]
         if not own:
             return inputs
+        draw = self._draw(step, torch.cat([ids_BL[row, : sizes_B[row]] for row in own]))
         prompts = [ids_BL[row, : int(begins_B[row])] for row in own]
         completions = self._complete(model, prompts, int(draw.integers(2**31)))
         longest = max(max(len(p) + len(c) for p, c in zip(prompts, completions, strict=True)), ids_BL.shape[1])
@@ -51,6 +53,9 @@ class OnPolicy(Online):
             changed["labels"][row, begin - 1 : size - 1] = completion
             changed["kd"][row, begin - 1 : size - 1] = 1.0
         return changed
+
+    def _draw(self, step: int, ids: torch.Tensor) -> np.random.Generator:
+        return np.random.default_rng([self._seed, step, zlib.crc32(ids.cpu().numpy().tobytes())])
 
     def _complete(self, model: Any, prompts: list[torch.Tensor], seed: int) -> list[torch.Tensor]:
         """Sampled at temperature 1 from the student as it is now; its dropout is off while it does."""

@@ -21,22 +21,25 @@ class Online(Method):
         self, teacher: Any, vocabulary: int, divergence: Divergence = "forward_kl", beta: float = 0.5, temperature: float = 1.0
     ) -> None:
         self._teacher = teacher.eval().requires_grad_(False)
-        self._head_WE = teacher.get_output_embeddings().weight.detach()[:vocabulary]
+        self._vocabulary = vocabulary
         self._divergence, self._beta, self._temperature = divergence, beta, temperature
         self._text = Workspace()
 
     def loss(
         self, hidden_BLD: torch.Tensor, head_VD: torch.Tensor, inputs: Mapping[str, torch.Tensor], workspace: Workspace | None = None
     ) -> LossSums:
+        # The Trainer chooses the student's device, and knows nothing of the teacher; where it is there already this does nothing.
+        self._teacher.to(hidden_BLD.device)
+        head_WE = self._teacher.get_output_embeddings().weight.detach()[: self._vocabulary]
         supervised_BL, told_BL = inputs["labels"] != IGNORE, inputs["kd"] > 0
         rows_B = told_BL.any(-1)
         # A teacher that is asked for no row is not asked, and tokens without a KD term never meet its head.
-        states_ND = self._states(inputs, rows_B)[told_BL[rows_B]] if rows_B.any() else hidden_BLD.new_zeros((0, self._head_WE.shape[1]))
+        states_ND = self._states(inputs, rows_B)[told_BL[rows_B]] if rows_B.any() else hidden_BLD.new_zeros((0, head_WE.shape[1]))
         told = token_targets(inputs, told_BL)
         sums = dense_loss(
             hidden_BLD[told_BL],
             head_VD,
-            TeacherStates(states_ND, self._head_WE),
+            TeacherStates(states_ND, head_WE),
             told.labels_N,
             told.kd_weight_N,
             told.ce_weight_N,

@@ -15,7 +15,7 @@ import numpy as np
 
 from redistill.checkpoints import load_tokenizer
 from redistill.config import GenerateParams
-from redistill.precision import dtype_name
+from redistill.precision import dtype_name, training_device
 from redistill.prompting import encode, tokenizer_digest
 from redistill.records import TeacherCapabilities
 from redistill.teacher.protocol import TeacherAnswer, TeacherRequest
@@ -37,7 +37,7 @@ class VllmTeacher:
         self._tokenizer = load_tokenizer(path)
         self._llm = LLM(
             model=str(path),
-            dtype=dtype_name(),
+            dtype=dtype_name(device=training_device()),
             max_model_len=max_model_len,
             enforce_eager=True,
             kv_cache_memory_bytes=_KV_BYTES,
