@@ -275,8 +275,8 @@ def train(
     if watch is not None:
         trainer.add_callback(Watched(watch, model, tokenizer))
     attention = model.config._attn_implementation
-    if arguments.use_cpu and plain_attention_bytes(model.config, examples, recipe.batch_size) <= _PLAIN_ATTENTION_BYTES:
-        # In bf16 the fused attention's backward pass takes five times as long as plain matrix products on a CPU.
+    if bf16 and arguments.use_cpu and plain_attention_bytes(model.config, examples, recipe.batch_size) <= _PLAIN_ATTENTION_BYTES:
+        # In bf16 the fused attention's backward pass takes five times as long as plain matrix products on a CPU; in float32 it does not.
         model.set_attn_implementation("eager")
     try:
         trainer.train(resume_from_checkpoint=newest_checkpoint(work))

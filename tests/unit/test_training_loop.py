@@ -166,9 +166,9 @@ def test_embeddings_of_their_own_keep_their_gradient(tiny_model_dir: Path, untie
     assert training._few_rows_of_tied_embeddings(model) is None and model.get_input_embeddings().sparse is False
 
 
-@pytest.mark.parametrize(("limit", "wanted"), [(1 << 30, "eager"), (0, "sdpa")])
+@pytest.mark.parametrize(("limit", "precision", "wanted"), [(1 << 30, "bf16", "eager"), (0, "bf16", "sdpa"), (1 << 30, "fp32", "sdpa")])
 def test_plain_attention_only_while_it_is_small(
-    tiny_model_dir: Path, tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int, wanted: str
+    tiny_model_dir: Path, tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int, precision: str, wanted: str
 ) -> None:
     """And what the caller had comes back, also when training ends with an error."""
     monkeypatch.setattr(training, "_PLAIN_ATTENTION_BYTES", limit)
@@ -180,7 +180,8 @@ def test_plain_attention_only_while_it_is_small(
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(model, tokenizer, examples_of(load_model(tiny_model_dir), tokenizer, 4), RECIPE, tmp_path, stop)
+        recipe = dataclasses.replace(RECIPE, precision=precision)
+        train(model, tokenizer, examples_of(load_model(tiny_model_dir), tokenizer, 4), recipe, tmp_path, stop)
     assert seen == [wanted]
     assert model.config._attn_implementation == "sdpa"
 
