@@ -89,12 +89,13 @@ def _pick(params: object, key: str) -> object:
 def keep_freed_memory() -> None:
     """Tell glibc to keep freed blocks: returning and faulting in hundreds of megabytes a step costs a quarter of training.
 
-    Source: mallopt(3), M_TRIM_THRESHOLD, M_TOP_PAD and M_MMAP_MAX.
+    And to keep them where they are found again: transformers loads weights in threads, and what those free would stay in arenas that training never looks
+    into. Source: mallopt(3), M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX and M_ARENA_MAX.
     """
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
         if hasattr(libc, "mallopt"):
-            for option, value in ((-1, -1), (-2, 256 << 20), (-4, 0)):
+            for option, value in ((-1, -1), (-2, 256 << 20), (-4, 0), (-8, 1)):
                 libc.mallopt(option, value)
 
 

@@ -67,7 +67,7 @@ def train_arm(
         refuse_unnamed(read_lock(), rows)
     soft = _soft_targets(rows, arm_params.alpha, tokenizer) if learns_by.name == "logit" else {}
     examples = Examples(rows, tokenizer, soft, arm_params.alpha, common.supervise, arm_params.temperature, learns_by.in_memory)
-    teacher = _teacher(rows, learns_by, tokenizer, common.precision) if learns_by.in_memory else None
+    vocabulary = vocabulary_size(tokenizer)
     steps = steps_for(common.tokens, examples, common.batch_size * common.gradient_accumulation)
     recipe = Recipe(
         steps=steps,
@@ -83,9 +83,20 @@ def train_arm(
         freeze_embeddings=common.freeze_embeddings,
         precision=common.precision,
     )
-    way = choose(learns_by, arm_params.temperature, tokenizer, vocabulary_size(tokenizer), teacher, common.seed)
+    # Nothing but the method holds the teacher, so it can let go of it.
+    way = choose(
+        learns_by,
+        arm_params.temperature,
+        tokenizer,
+        vocabulary,
+        _teacher(rows, learns_by, tokenizer, common.precision) if learns_by.in_memory else None,
+        common.seed,
+    )
+    passes = steps * common.batch_size * common.gradient_accumulation / max(1, len(examples))
+    asked = Progress(f"teacher-states@{arm}", sum(r.origin == "teacher" for r in rows), "rows")
+    prepared = way.prepare(examples, passes / common.processes, asked)
     progress = Progress(f"finetune@{arm}", steps, "steps")
-    model = train(checkpoints.load_model(base), tokenizer, examples, recipe, work, progress, way, watch)
+    model = train(checkpoints.load_model(base), tokenizer, prepared, recipe, work, progress, way, watch)
     facts = {
         "method": learns_by.name,
         "precision": resolved(common.precision, training_device()),

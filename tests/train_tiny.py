@@ -23,7 +23,8 @@ def main(model_dir: str, teacher_dir: str, out: str, name: str) -> None:
     # Rows differ in length, so a mean per process would not be the mean of all; 10 steps of 8 rows pass the end of an epoch.
     recipe = Recipe(10, 4, 2, 1e-2, 0.1, 0.01, 7, 1.0, 10**6, precision="fp32")
     method = choose(params, 1.0, tokenizer, len(tokenizer), teacher if params.in_memory else None, 7)
-    model = train(load_model(model_dir), tokenizer, examples, recipe, Path(out) / "work", method=method)
+    prepared = method.prepare(examples, passes=3)
+    model = train(load_model(model_dir), tokenizer, prepared, recipe, Path(out) / "work", method=method)
     if int(os.environ.get("RANK", "0")) == 0:
         save_checkpoint(model, tokenizer, Path(out) / "model")
 

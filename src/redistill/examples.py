@@ -23,7 +23,8 @@ from redistill.soft_targets import bind
 class Example:
     """One sequence with per-token weights. Entry t of the weights belongs to token t as a *target*.
 
-    ``prompt_tokens`` is where the completion begins; ``soft`` is None where the teacher's probabilities do not come from a file.
+    ``prompt_tokens`` is where the completion begins; ``soft`` is None where the teacher's probabilities do not come from a file. ``states_ND`` are the
+    teacher's last hidden states of the tokens with a KD term, where it was asked beforehand (``redistill.methods.asked_once``).
     """
 
     input_ids_L: np.ndarray
@@ -31,6 +32,7 @@ class Example:
     kd_weight_L: np.ndarray
     soft: SoftTargets | None
     prompt_tokens: int = 1
+    states_ND: torch.Tensor | None = None
 
 
 def to_example(
@@ -142,7 +144,8 @@ def collate(rows: Sequence[Mapping[str, Any]], pad_id: int, temperature: float) 
     """Right-padded batch. ``labels`` is what the Trainer counts: every supervised token once, shifted by us, not by it.
 
     Position t of ``labels`` and the target tensors belongs to the logits that predict token t + 1 (KD rule 1); weights
-    and soft targets are shifted together with it. ``prompt_tokens`` is where each row's completion begins.
+    and soft targets are shifted together with it. ``prompt_tokens`` is where each row's completion begins; ``states``, where the teacher was asked
+    beforehand, has a row for each token with ``kd``.
     """
     examples = [row["example"] for row in rows]
     length = max(len(e.input_ids_L) for e in examples)
@@ -170,6 +173,7 @@ def collate(rows: Sequence[Mapping[str, Any]], pad_id: int, temperature: float) 
             top_ids[i, place, :k] = torch.from_numpy(np.array(e.soft.top_ids_TK)).long()
             top_p[i, place, :k] = temper(torch.from_numpy(np.array(e.soft.top_logprobs_TK)), log_z, temperature)
     begins = torch.tensor([e.prompt_tokens for e in examples])
+    states = [e.states_ND for e in examples if e.states_ND is not None]
     return {
         "input_ids": ids,
         "attention_mask": mask,
@@ -179,4 +183,5 @@ def collate(rows: Sequence[Mapping[str, Any]], pad_id: int, temperature: float) 
         "top_ids": top_ids,
         "top_p": top_p,
         "prompt_tokens": begins,
+        **({"states": torch.cat(states)} if states else {}),
     }

@@ -48,7 +48,8 @@ class MethodParams:
     """How a student learns from its teacher; one page each in docs/methods.
 
     ``divergence`` and ``beta`` (of ``jsd`` and ``skew_kl``) are for a teacher in memory; ``on_policy_fraction`` of the teacher's rows get the
-    student's own completions, of at most ``max_tokens``.
+    student's own completions, of at most ``max_tokens``. ``teacher_states_mb`` is what ``online`` may hold of the teacher's answers in each process, so that
+    several passes over the rows ask it once; 0 asks it for every batch.
     """
 
     name: Literal["logit", "sequence", "online", "on_policy"] = "logit"
@@ -56,6 +57,7 @@ class MethodParams:
     beta: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5
     on_policy_fraction: Share = 0.5
     max_tokens: Positive = 48
+    teacher_states_mb: Annotated[int, Field(ge=0)] = 2048
 
     @model_validator(mode="after")
     def _whole(self) -> MethodParams:

@@ -22,7 +22,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from redistill.artifacts import is_disk_error
 from redistill.config import LoraParams
 from redistill.errors import ConfigError, DataError
-from redistill.examples import Example, ExampleData, Examples, collate
+from redistill.examples import Example, ExampleData, collate
 from redistill.heads import refuse_odd_heads
 from redistill.losses import IGNORE, Workspace
 from redistill.methods.logit import Logit
@@ -192,12 +192,13 @@ class Watched(TrainerCallback):  # type: ignore[misc]
 
 
 def lengths_of(examples: Sequence[Example]) -> np.ndarray:
-    return examples.lengths if isinstance(examples, Examples) else np.asarray([len(e.input_ids_L) for e in examples])
+    known: np.ndarray | None = getattr(examples, "lengths", None)
+    return np.asarray([len(e.input_ids_L) for e in examples]) if known is None else known
 
 
 def steps_for(tokens: int, examples: Sequence[Example], batch: int) -> int:
     """Optimiser steps that feed about ``tokens`` input tokens, so that arms with other rows see the same amount."""
-    return max(1, round(tokens / (float(np.mean(lengths_of(examples))) * batch)))
+    return max(1, round(tokens / (float(np.mean(lengths_of(examples))) * batch))) if len(examples) else 1
 
 
 def train(

@@ -2,7 +2,8 @@
 
 ``python -m tests.bench.train_step``: the pretrained teacher of the example (30 layers), a student of ten of its layers, the same rows in the same
 order, full fine-tuning in this machine's precision, AdamW, forward KL; each case in a process of its own, several times over, medians. TRL as a user
-would start it (``trl_gkd``), without on-policy rows. Peak memory is the growth since before any model was loaded.
+would start it (``trl_gkd``), without on-policy rows. What ``online`` asks its teacher beforehand is part of its steps. Peak memory is the growth since
+before any model was loaded.
 """
 
 from __future__ import annotations
@@ -32,22 +33,25 @@ LAYERS = (0, 1, 2, 8, 9, 11, 22, 24, 28, 29)
 
 @dataclass(frozen=True)
 class Shape:
-    """A batch, and how many steps of it are timed. ``prompt`` tokens of a row are not supervised where ``of_completions`` holds."""
+    """A batch, its steps (the first two warm up), and how often they go over the rows. ``prompt`` tokens of a row are not supervised where
+    ``of_completions`` holds."""
 
     rows: int
     tokens: int
     prompt: int
     steps: int
+    passes: int
     of_completions: bool = True
     freeze_embeddings: bool = False
 
 
 SHAPES = {
-    "example": Shape(4, 45, 34, 12, of_completions=False, freeze_embeddings=True),
-    "example, all trained": Shape(4, 45, 34, 12, of_completions=False),
-    "8 x 512": Shape(8, 512, 256, 2),
+    "example": Shape(4, 45, 34, 15, 3, of_completions=False, freeze_embeddings=True),
+    "example, all trained": Shape(4, 45, 34, 15, 3, of_completions=False),
+    "8 x 512": Shape(8, 512, 256, 4, 1),
 }
-"""The example's own, as its params say (prompts are supervised, embeddings frozen); the same with every weight trained; and long rows."""
+"""The example's own, as its params say (prompts are supervised, embeddings frozen, 613 steps of 4 over 840 rows); the same with every weight trained; and
+long rows, each seen once."""
 CASES = ("trl gkd", "ours logit", "ours online")
 CHECKPOINTED = "trl gkd, checkpointed"
 """TRL's default, gradient checkpointing: less memory for more time. Not in the table; ``--case`` measures it alone."""
@@ -71,27 +75,37 @@ def examples_of(shape: str, count: int, soft: bool) -> list[Any]:
     return found
 
 
-def measure(case: str, shape: str) -> dict[str, float]:
+def write_student(folder: Path) -> None:
+    """The untrained student as the init stage writes it: what is timed starts from a file, with nothing of its parent in memory."""
+    from redistill import checkpoints, student
+    from redistill.config import PruneParams, StudentParams
+
+    path = checkpoints.resolve(TEACHER)
+    model = student.born(checkpoints.load_model(path), StudentParams(model="teacher", layers=PruneParams(listed=LAYERS)))
+    checkpoints.save_checkpoint(model, checkpoints.load_tokenizer(path), folder)
+
+
+def measure(case: str, shape: str, base: Path) -> dict[str, float]:
     """Median seconds of a step, after two that warm up, and the peak."""
     import torch
     from transformers import TrainerCallback
 
     import redistill.training  # noqa: F401 - what is imported is not what is measured
-    from redistill import checkpoints, student
-    from redistill.config import PruneParams, StudentParams
+    from redistill import checkpoints
     from tasks.edge import keep_freed_memory
 
     if case.startswith("trl"):
         import trl.experimental.gkd  # noqa: F401
     keep_freed_memory()
-    batch, steps, frozen = SHAPES[shape].rows, SHAPES[shape].steps, SHAPES[shape].freeze_embeddings
+    batch, steps, passes, frozen = SHAPES[shape].rows, SHAPES[shape].steps, SHAPES[shape].passes, SHAPES[shape].freeze_embeddings
     path = checkpoints.resolve(TEACHER)
     tokenizer = checkpoints.load_tokenizer(path)
     before = _status("VmRSS")
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    model = student.born(checkpoints.load_model(path), StudentParams(model="teacher", layers=PruneParams(listed=LAYERS)))
-    rows = examples_of(shape, batch * (steps + 2), case == "ours logit")
+    model = checkpoints.load_model(base)
+    rows = examples_of(shape, batch * steps // passes, case == "ours logit")
     stamps: list[float] = []
+    asking_s = 0.0
 
     class Stamp(TrainerCallback):  # type: ignore[misc]
         def on_step_end(self, *_: Any, **__: Any) -> None:
@@ -106,7 +120,7 @@ def measure(case: str, shape: str) -> dict[str, float]:
                 tokenizer,
                 rows,
                 batch,
-                steps + 2,
+                steps,
                 Path(work),
                 1e-4,
                 freeze_embeddings=frozen,
@@ -120,13 +134,15 @@ def measure(case: str, shape: str) -> dict[str, float]:
             from redistill.training import Recipe, train
 
             name = case.removeprefix("ours ")
-            teacher = checkpoints.load_model(path, dtype_name()) if name == "online" else None
-            method = choose(MethodParams(name=name), 1.0, tokenizer, vocabulary_size(tokenizer), teacher, 7)  # type: ignore[arg-type]
-            recipe = Recipe(steps + 2, batch, 1, 1e-4, 0.0, 0.0, 7, 1.0, 10**9, freeze_embeddings=frozen)
-            if name == "online":
-                rows = [in_memory(r) for r in rows]
-            train(model, tokenizer, rows, recipe, Path(work), method=method, watch=lambda *_: stamps.append(time.perf_counter()))
-    seconds = statistics.median(np.diff(stamps)[1:].tolist())
+            online, width = name == "online", vocabulary_size(tokenizer)
+            way = MethodParams(name=name)  # type: ignore[arg-type]
+            method = choose(way, 1.0, tokenizer, width, checkpoints.load_model(path, dtype_name()) if online else None, 7)
+            recipe = Recipe(steps, batch, 1, 1e-4, 0.0, 0.0, 7, 1.0, 10**9, freeze_embeddings=frozen)
+            begun = time.perf_counter()
+            prepared = method.prepare([in_memory(r) for r in rows] if online else rows, passes)
+            asking_s = time.perf_counter() - begun
+            train(model, tokenizer, prepared, recipe, Path(work), method=method, watch=lambda *_: stamps.append(time.perf_counter()))
+    seconds = statistics.median(np.diff(stamps)[1:].tolist()) + asking_s / steps
     supervised = int(sum((r.kd_weight_L > 0).sum() for r in rows)) / len(rows) * batch
     return {
         "tokens_per_s": supervised / seconds,
@@ -147,23 +163,37 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--shape", choices=[*SHAPES])
     parser.add_argument("--case", choices=(*CASES, CHECKPOINTED))
+    parser.add_argument("--student", type=Path, help="an untrained student, written by this bench; made anew if left out")
     given = parser.parse_args()
-    if given.case:
-        print(json.dumps(measure(given.case, given.shape)))
-        return
+    with tempfile.TemporaryDirectory() as folder:
+        if given.student is None:
+            write_student(Path(folder))
+        if given.case:
+            # The same in a process that has loaded nothing yet.
+            own = ["--case", given.case, "--shape", given.shape, "--student", folder]
+            print(json.dumps(measured(own) if given.student is None else measure(given.case, given.shape, given.student)))
+        else:
+            table(given.shape, given.repeats, Path(folder) if given.student is None else given.student)
+
+
+def measured(arguments: list[str]) -> dict[str, float]:
+    done = subprocess.run([sys.executable, "-m", "tests.bench.train_step", *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{' '.join(arguments)}: {done.stderr[-2000:]}")
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def table(only: str | None, repeats: int, student: Path) -> None:
     print(
-        f"torch {version('torch')}, transformers {version('transformers')}, trl {version('trl')}, {platform.machine()}; {resolved()}, {given.repeats} repeats\n"
+        f"torch {version('torch')}, transformers {version('transformers')}, trl {version('trl')}, {platform.machine()}; {resolved()}, {repeats} repeats\n"
     )
     print("| shape | case | supervised tokens/s | peak, MB | tokens/s ÷ TRL | peak ÷ TRL |\n|---|---|---|---|---|---|")
-    for shape in [given.shape] if given.shape else SHAPES:
+    for shape in [only] if only else SHAPES:
         runs: dict[str, list[dict[str, float]]] = {case: [] for case in CASES}
-        for _ in range(given.repeats):
+        for _ in range(repeats):
             for case in CASES:
-                own = [sys.executable, "-m", "tests.bench.train_step", "--case", case, "--shape", shape]
-                done = subprocess.run(own, capture_output=True, text=True, check=False)
-                if done.returncode:
-                    sys.exit(f"{case}: {done.stderr[-2000:]}")
-                runs[case].append(json.loads(done.stdout.splitlines()[-1]))
+                runs[case].append(measured(["--case", case, "--shape", shape, "--student", str(student)]))
         middle = {c: {k: statistics.median(r[k] for r in rs) for k in ("tokens_per_s", "peak_mb")} for c, rs in runs.items()}
         for case, found in middle.items():
             ratios = [f"{found[k] / middle[CASES[0]][k]:.2f}" for k in ("tokens_per_s", "peak_mb")]

@@ -89,6 +89,36 @@ def test_online_is_the_dense_divergence_of_the_rows_it_is_told(
     assert all(p.grad is None for p in teacher.parameters())
 
 
+@pytest.mark.parametrize(("supervise", "gold"), [("completion", 0), ("all", 2), ("all", 9)])
+def test_a_teacher_asked_once_says_what_it_says_for_every_batch(
+    teacher, student, tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, supervise: str, gold: int
+) -> None:
+    """Same numbers from its states alone; batches of asking and of training are not the same ones."""
+    monkeypatch.setattr("redistill.methods.asked_once._BATCH_TOKENS", 64)
+    rows = [dataclasses.replace(r, origin="gold") if i < gold else r for i, r in enumerate(training_rows(tokenizer, 9))]
+    examples = Examples(rows, tokenizer, {}, 0.7, supervise, in_memory=True)
+    asked, live = (Online(teacher, len(tokenizer), "jsd", 0.3, 2.0, states_bytes=1 << 20) for _ in range(2))
+    seen: list[int] = []
+    told = asked.prepare(examples, 1.5, seen.append)
+    assert asked._decoder is None, "only the head stays in memory"
+    assert len(told) == 9 and told.lengths.tolist() == examples.lengths.tolist()  # type: ignore[attr-defined]
+    assert seen[-1:] == ([9 - gold] if gold < 9 else []) and seen == sorted(seen)
+    for chosen in ([0, 5, 8], [3], list(range(9))):
+        with_states, without = (collate([{"example": e[i]} for i in chosen], tokenizer.pad_token_id, 1.0) for e in (told, examples))
+        torch.testing.assert_close(loss_of(asked, student, with_states).total, loss_of(live, student, without).total, rtol=1e-5, atol=1e-5)
+    assert [e.states_ND.shape[0] for e in told[2:4]] == [int((e.kd_weight_L > 0).sum()) for e in examples[2:4]]
+
+
+@pytest.mark.parametrize(("passes", "limit"), [(1.0, 1 << 20), (3.0, 100), (3.0, 0)])
+def test_a_teacher_is_asked_for_every_batch_where_once_saves_nothing_or_does_not_fit(
+    teacher, student, tokenizer, passes: float, limit: int
+) -> None:
+    examples = Examples(training_rows(tokenizer, 5), tokenizer, {}, 0.7, "all", in_memory=True)
+    method = Online(teacher, len(tokenizer), states_bytes=limit)
+    assert method.prepare(examples, passes) is examples
+    assert float(loss_of(method, student, collate([{"example": e} for e in examples], tokenizer.pad_token_id, 1.0)).kl_sum) > 0
+
+
 def test_a_student_that_is_its_teacher_learns_nothing_online(teacher, tokenizer, tiny_model_dir: Path) -> None:
     sums = loss_of(
         Online(teacher, len(tokenizer), "reverse_kl"), load_model(tiny_model_dir), batch_of(tokenizer, alpha=1.0, supervise="all")

@@ -20,7 +20,7 @@ def choose(params: MethodParams, temperature: float, tokenizer: Any, vocabulary:
         return Logit(temperature)
     dense = (teacher, vocabulary, params.divergence, params.beta, temperature)
     if params.name == "online":
-        return Online(*dense)
+        return Online(*dense, params.teacher_states_mb << 20)
     return OnPolicy(
         *dense,
         fraction=params.on_policy_fraction,

@@ -1,27 +1,44 @@
-"""``online``: a teacher in memory tells its whole distribution for every batch, so any divergence can be taken (``redistill.dense_losses``)."""
+"""``online``: a teacher in memory tells its whole distribution, so any divergence can be taken (``redistill.dense_losses``).
+
+It is asked for every batch, or once for all of them where that is less work and fits (``redistill.methods.asked_once``).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 
 from redistill.dense_losses import Divergence, TeacherStates, dense_loss
+from redistill.examples import Example
 from redistill.losses import IGNORE, LossSums, Workspace, distill_loss
+from redistill.methods.asked_once import ask_once
 from redistill.methods.protocol import Method, token_targets
+from redistill.precision import training_device
 
 
 class Online(Method):
-    """A dense divergence at one temperature, and cross-entropy. ``vocabulary`` cuts padded rows off the teacher's head (KD rule 7)."""
+    """A dense divergence at one temperature, and cross-entropy.
+
+    ``vocabulary`` cuts padded rows off the teacher's head (KD rule 7); ``states_bytes`` is what its answers may take when it is asked once for all.
+    """
 
     in_memory = True
 
     def __init__(
-        self, teacher: Any, vocabulary: int, divergence: Divergence = "forward_kl", beta: float = 0.5, temperature: float = 1.0
+        self,
+        teacher: Any,
+        vocabulary: int,
+        divergence: Divergence = "forward_kl",
+        beta: float = 0.5,
+        temperature: float = 1.0,
+        states_bytes: int = 0,
     ) -> None:
-        self._teacher = teacher.eval().requires_grad_(False)
-        self._vocabulary = vocabulary
+        teacher.eval().requires_grad_(False)
+        self._decoder = teacher.get_decoder()
+        self._head_WE = teacher.get_output_embeddings().weight.detach()[:vocabulary]
+        self._states_bytes = states_bytes
         self._divergence, self._beta, self._temperature = divergence, beta, temperature
         self._text = Workspace()
 
@@ -29,12 +46,9 @@ class Online(Method):
         self, hidden_BLD: torch.Tensor, head_VD: torch.Tensor, inputs: Mapping[str, torch.Tensor], workspace: Workspace | None = None
     ) -> LossSums:
         # The Trainer chooses the student's device, and knows nothing of the teacher; where it is there already this does nothing.
-        self._teacher.to(hidden_BLD.device)
-        head_WE = self._teacher.get_output_embeddings().weight.detach()[: self._vocabulary]
+        self._head_WE = head_WE = self._head_WE.to(hidden_BLD.device)
         supervised_BL, told_BL = inputs["labels"] != IGNORE, inputs["kd"] > 0
-        rows_B = told_BL.any(-1)
-        # A teacher that is asked for no row is not asked, and tokens without a KD term never meet its head.
-        states_ND = self._states(inputs, rows_B)[told_BL[rows_B]] if rows_B.any() else hidden_BLD.new_zeros((0, head_WE.shape[1]))
+        states_ND = inputs["states"] if "states" in inputs else self._states(inputs, told_BL)
         told = token_targets(inputs, told_BL)
         sums = dense_loss(
             hidden_BLD[told_BL],
@@ -54,9 +68,23 @@ class Online(Method):
         of_text = distill_loss(hidden_BLD[text_BL], head_VD, token_targets(inputs, text_BL), workspace=self._text)
         return LossSums(*(a + b for a, b in zip(sums, of_text, strict=True)))
 
-    def _states(self, inputs: Mapping[str, torch.Tensor], rows_B: torch.Tensor) -> torch.Tensor:
+    def prepare(self, examples: Sequence[Example], passes: float, progress: Callable[[int], None] | None = None) -> Sequence[Example]:
+        """Asks for every row beforehand where each would be asked about more than once, and lets go of all of the teacher but its head."""
+        if passes <= 1:
+            return examples
+        told = ask_once(self._decoder.to(training_device()), examples, self._states_bytes, progress)
+        if told is None:
+            return examples
+        self._decoder = None
+        return told
+
+    def _states(self, inputs: Mapping[str, torch.Tensor], told_BL: torch.Tensor) -> torch.Tensor:
+        """Asked now. A teacher that is asked for no row is not asked, and tokens without a KD term never meet its head."""
+        rows_B = told_BL.any(-1)
+        if not rows_B.any():
+            return self._head_WE.new_zeros((0, self._head_WE.shape[1]))
         # inference_mode would forbid what autograd later saves of these; no_grad is all that is needed (KD rule 11).
         with torch.no_grad():
             asked = {name: inputs[name][rows_B] for name in ("input_ids", "attention_mask")}
-            states: torch.Tensor = self._teacher.get_decoder()(**asked).last_hidden_state
-            return states
+            states: torch.Tensor = self._decoder.to(told_BL.device)(**asked).last_hidden_state
+            return states[told_BL[rows_B]]

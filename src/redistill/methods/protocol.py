@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 
+from redistill.examples import Example
 from redistill.losses import IGNORE, LossSums, TokenTargets, Workspace
 
 
@@ -15,6 +16,10 @@ class Method(ABC):
     """One way to distil. ``in_memory`` methods ask a teacher that is loaded beside the student."""
 
     in_memory = False
+
+    def prepare(self, examples: Sequence[Example], passes: float, progress: Callable[[int], None] | None = None) -> Sequence[Example]:
+        """The examples to train on, before training starts; by default these. ``passes`` is how often this process goes over them."""
+        return examples
 
     def batch(self, model: Any, inputs: dict[str, torch.Tensor], step: int) -> dict[str, torch.Tensor]:
         """What the student is trained on in this step; by default what the collator made. Called before supervised tokens are counted."""
