@@ -54,12 +54,13 @@ class Workspace:
         self._grad_RV = torch.empty((0, 0))
         self._more: list[torch.Tensor] = []
 
-    def rows(self, n: int, like_ND: torch.Tensor, vocabulary: int, wide: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-        """(n × V) for logits in the type of ``like_ND``, and for the gradient in a type at least as wide as float32."""
+    def rows(self, n: int, like_ND: torch.Tensor, vocabulary: int, wide: torch.dtype, one: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        """(n × V) for logits in the type of ``like_ND``, and for the gradient in a type at least as wide as float32; ``one`` lets both be the same memory."""
         fits = self._logits_RV.shape[0] >= n and self._logits_RV.shape[1] == vocabulary and self._grad_RV.dtype == wide
-        if not (fits and self._logits_RV.dtype == like_ND.dtype and self._logits_RV.device == like_ND.device):
+        apart = one or self._logits_RV is not self._grad_RV
+        if not (fits and apart and self._logits_RV.dtype == like_ND.dtype and self._logits_RV.device == like_ND.device):
             self._logits_RV = like_ND.new_empty((n, vocabulary))
-            self._grad_RV = like_ND.new_empty((n, vocabulary), dtype=wide)
+            self._grad_RV = self._logits_RV if one and wide == like_ND.dtype else like_ND.new_empty((n, vocabulary), dtype=wide)
             self._more = []
         return self._logits_RV[:n], self._grad_RV[:n]
 
@@ -101,12 +102,14 @@ def distill_loss(
         mine = TokenTargets(*(column[part] for column in targets))
         return _token_losses(logits_RV, grad_RV, mine, temperature)
 
-    return head_and_loss(hidden_ND, head_VD, of_tokens, targets.kd_weight_N, targets.ce_weight_N, temperature, chunk, workspace)
+    # A CPU's softmax may write where it reads; with two temperatures logits are read twice.
+    one = hidden_ND.device.type == "cpu" and (temperature == 1.0 or not targets.top_ids_NK.shape[1])
+    return head_and_loss(hidden_ND, head_VD, of_tokens, targets.kd_weight_N, targets.ce_weight_N, temperature, chunk, workspace, one)
 
 
 OfTokens = Callable[[slice, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 """(tokens of a chunk, their logits (R × V), room for the gradient (R × V)) → divergence (without T²) and cross-entropy of each token. It leaves
-the gradient of their weighted sum by the logits in that room."""
+the gradient of their weighted sum by the logits in that room, which may be the logits' own."""
 
 
 def head_and_loss(
@@ -118,13 +121,17 @@ def head_and_loss(
     temperature: float,
     chunk: int | None,
     workspace: Workspace | None,
+    one: bool = False,
 ) -> LossSums:
-    """Head and loss in one pass over chunks of tokens: what every loss that is shipped runs through; see ``distill_loss``."""
+    """Head and loss in one pass over chunks of tokens: what every loss that is shipped runs through; see ``distill_loss``.
+
+    ``one`` says that ``of_tokens`` is done with the logits before it writes the gradient, so that they may share memory.
+    """
     if hidden_ND.shape[0] == 0:
         zero = hidden_ND.sum() * 0.0 + head_VD.sum() * 0.0
         return LossSums(zero, zero.detach(), zero.detach())
     chunk = chunk or max(16, CHUNK_ELEMENTS // head_VD.shape[0])
-    given = (of_tokens, kd_weight_N, ce_weight_N, temperature, chunk, workspace or Workspace())
+    given = (of_tokens, kd_weight_N, ce_weight_N, temperature, chunk, workspace or Workspace(), one)
     total, kl_sum, ce_sum = _HeadAndLoss.apply(hidden_ND, head_VD, *given)
     return LossSums(total, kl_sum.detach(), ce_sum.detach())
 
@@ -132,10 +139,19 @@ def head_and_loss(
 class _HeadAndLoss(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden: Any, head: Any, of_tokens: OfTokens, kd: Any, ce: Any, temperature: float, chunk: int, workspace: Workspace
+        ctx: Any,
+        hidden: Any,
+        head: Any,
+        of_tokens: OfTokens,
+        kd: Any,
+        ce: Any,
+        temperature: float,
+        chunk: int,
+        workspace: Workspace,
+        one: bool,
     ) -> Any:
         ctx.save_for_backward(hidden, head)
-        ctx.given = (of_tokens, kd, ce, temperature, chunk, workspace)
+        ctx.given = (of_tokens, kd, ce, temperature, chunk, workspace, one)
         *sums, ctx.grad_hidden, ctx.grad_head = _in_chunks(hidden, head, *ctx.given)
         return tuple(sums)
 
@@ -152,7 +168,7 @@ class _HeadAndLoss(torch.autograd.Function):
         if grad_total.is_cuda or grad_total.item() != 1.0:
             grad_hidden.mul_(grad_total.to(grad_hidden.dtype))
             grad_head = None if grad_head is None else grad_head.mul_(grad_total)
-        return (grad_hidden, None if grad_head is None else grad_head.to(head.dtype), *([None] * 6))
+        return (grad_hidden, None if grad_head is None else grad_head.to(head.dtype), *([None] * 7))
 
 
 def _in_chunks(
@@ -164,6 +180,7 @@ def _in_chunks(
     temperature: float,
     chunk: int,
     workspace: Workspace,
+    one: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
     """Total, sums of KL and cross-entropy, and gradients by hidden states and head; none for a head that is frozen."""
     hidden, head, frozen = hidden.detach(), head.detach(), not head.requires_grad
@@ -173,7 +190,7 @@ def _in_chunks(
     kl_sum, ce_sum, total = (hidden.new_zeros((), dtype=wide) for _ in range(3))
     weight = head.to(hidden.dtype)
     rows = -(-hidden.shape[0] // -(-hidden.shape[0] // chunk))
-    logits_RV, grad_RV = workspace.rows(rows, hidden, head.shape[0], wide)
+    logits_RV, grad_RV = workspace.rows(rows, hidden, head.shape[0], wide, one)
     for start in range(0, hidden.shape[0], rows):
         part = slice(start, start + rows)
         n = hidden[part].shape[0]
@@ -224,10 +241,15 @@ def _tail_bucket(
     The student's tail is summed from its own probabilities, never taken as 1 − Σ_K q, which has no digits left once the
     student is sure. Everything of width V happens in place: softmax, tail, gradient.
     """
+    highest_N, picked_NK, labelled_N = (
+        logits_NV.amax(-1),
+        logits_NV.gather(-1, ids_NK),
+        logits_NV.gather(-1, labels_N.unsqueeze(-1)).squeeze(-1),
+    )
     torch.softmax(logits_NV, -1, dtype=grad_NV.dtype, out=grad_NV)
-    log_sum_N = logits_NV.amax(-1).to(grad_NV.dtype) - grad_NV.amax(-1).log()
-    log_q_NK = logits_NV.gather(-1, ids_NK).to(grad_NV.dtype) - log_sum_N.unsqueeze(-1)
-    nll_N = log_sum_N - logits_NV.gather(-1, labels_N.unsqueeze(-1)).squeeze(-1).to(grad_NV.dtype)
+    log_sum_N = highest_N.to(grad_NV.dtype) - grad_NV.amax(-1).log()
+    log_q_NK = picked_NK.to(grad_NV.dtype) - log_sum_N.unsqueeze(-1)
+    nll_N = log_sum_N - labelled_N.to(grad_NV.dtype)
     valid_NK = p_NK > 0
     q_NK = log_q_NK.exp()
     # "prod" because unused places may name an id that is used: they multiply by one.

@@ -232,11 +232,12 @@ def test_a_workspace_serves_batches_of_every_size_and_type() -> None:
     """Kept between steps, shared by several forward passes before one backward pass, and never mixed up with another head's."""
     workspace = Workspace()
     sums, wanted = [], []
-    for dtype, rows in ((torch.float32, 7), (torch.float32, 11), (torch.float64, 3), (torch.float64, 11)):
+    cases = [(torch.float32, 7, 1.0), (torch.float32, 11, 1.0), (torch.float32, 11, 2.0), (torch.float64, 3, 1.0), (torch.float64, 11, 1.0)]
+    for dtype, rows, temperature in cases:
         hidden, head, targets = problem(dtype)
         part = TokenTargets(*(x[:rows] for x in targets))
-        sums.append((distill_loss(hidden[:rows], head, part, chunk=4, workspace=workspace), hidden, head, rows))
-        wanted.append(dense(hidden[:rows], head, part))
+        sums.append((distill_loss(hidden[:rows], head, part, temperature, chunk=4, workspace=workspace), hidden, head, rows))
+        wanted.append(dense(hidden[:rows], head, part, temperature))
     narrow, head, targets = problem()
     other = TokenTargets(targets.labels_N % 10, targets.top_ids_NK[:, :1] % 10, targets.top_p_NK[:, :1], *targets[3:])
     sums.append((distill_loss(narrow, head[:10].detach().requires_grad_(), other, workspace=workspace), narrow, None, N))
