@@ -204,7 +204,8 @@ def test_every_method_teaches(teacher, student, tokenizer, tmp_path: Path, name:
     assert measured() < 0.5 * before
 
 
-def test_resumed_on_policy_training_draws_what_the_killed_one_drew(teacher, tokenizer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["online", "on_policy"])
+def test_resumed_training_asks_and_draws_what_the_killed_one_did(teacher, tokenizer, tmp_path: Path, name: str) -> None:
     """Rule 8: a run that stops at step 6 and goes on ends with the weights of one that never stopped."""
     rows = training_rows(tokenizer, 12)
     recipe = dataclasses.replace(RECIPE, steps=8, batch_size=4, save_every_steps=3)
@@ -217,7 +218,10 @@ def test_resumed_on_policy_training_draws_what_the_killed_one_drew(teacher, toke
             if step == stop:
                 raise KeyboardInterrupt
 
-        return train(model, tokenizer, examples, recipe, work, progress, on_policy(teacher, tokenizer, 0.6))
+        method = on_policy(teacher, tokenizer, 0.6) if name == "on_policy" else Online(teacher, len(tokenizer), states_bytes=1 << 20)
+        prepared = method.prepare(examples, passes=8 * 4 / 12)
+        assert (prepared is examples) == (name == "on_policy")
+        return train(model, tokenizer, prepared, recipe, work, progress, method)
 
     whole = trained(tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
