@@ -17,6 +17,7 @@ from typing import Literal, NamedTuple
 
 import torch
 
+from redistill.errors import DataError
 from redistill.losses import LossSums, Workspace, head_and_loss
 
 Divergence = Literal["forward_kl", "reverse_kl", "jsd", "skew_kl"]
@@ -50,7 +51,8 @@ def dense_loss(
     the same is the caller's to check.
 
     Raises:
-        ValueError: beta outside (0, 1) where it counts, or a teacher that gives NaN or infinite logits (rule 10).
+        ValueError: beta outside (0, 1) where it counts.
+        DataError: a teacher that gives NaN or infinite logits (rule 10).
     """
     if divergence in ("jsd", "skew_kl") and not 0.0 < beta < 1.0:
         raise ValueError(f"beta={beta:g}: {divergence} mixes teacher and student, so it lies between 0 and 1; at the ends use a plain KL")
@@ -70,7 +72,7 @@ def dense_loss(
             # At temperature 1 and in full precision nobody needs the logits any more, so they may be used up.
             ours_RV = torch.div(logits_RV, temperature, out=spare[-1]) if own_logits else logits_RV
             if not torch.isfinite(theirs_RV.sum(-1)).all():
-                raise ValueError("the teacher gave NaN or infinite logits; check its weights and dtype")
+                raise DataError("the teacher gave NaN or infinite logits; check its weights and dtype")
             theirs_RV.div_(temperature)
             log_z_p_R, log_z_q_R = _softmax(theirs_RV, p_RV), _softmax(ours_RV, grad_RV)
             value_R, slope_RV = _divergence((theirs_RV, p_RV, log_z_p_R), (ours_RV, grad_RV, log_z_q_R), spare, divergence, beta)

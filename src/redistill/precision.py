@@ -7,7 +7,11 @@ bfloat16. Weights are kept in bfloat16 on disk everywhere; only the arithmetic d
 from __future__ import annotations
 
 import functools
-from typing import Literal
+import os
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import torch
 
 Precision = Literal["auto", "bf16", "fp32"]
 """What may be asked for; ``auto`` is what the machine does well."""
@@ -21,6 +25,13 @@ def training_device() -> Device:
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def own_device() -> torch.device:
+    """The same for this process of several, before the Trainer has said so: torchrun gives each GPU one."""
+    import torch
+
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if training_device() == "cuda" else torch.device("cpu")
 
 
 @functools.cache

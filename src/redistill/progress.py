@@ -10,7 +10,7 @@ import re
 import sys
 import time
 
-LINE = re.compile(r"\[(?P<stage>[\w@-]+)\] (?P<done>\d+)/(?P<total>\d+) ")
+LINE = re.compile(r"\[(?P<stage>[^\]]+)\] (?P<done>\d+)/(?P<total>\d+) ")
 
 
 class Progress:

@@ -42,7 +42,7 @@ def score_sequences(
             ids[i, : len(sequence)] = torch.from_numpy(sequence)
             mask[i, : len(sequence)] = 1
         with torch.inference_mode():
-            hidden = model.get_decoder()(input_ids=ids, attention_mask=mask).last_hidden_state
+            hidden = model.get_decoder()(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
             for i, (key, sequence) in enumerate(batch):
                 # One row's logits at a time: a batch of [tokens, vocabulary] in float32 would be gigabytes.
                 logits = model.get_output_embeddings()(hidden[i, : len(sequence) - 1])

@@ -1,7 +1,7 @@
 """Supervised tokens a second and peak memory of training: our ``logit`` and ``online`` against TRL's GKDTrainer, in one run.
 
-``python -m tests.bench.train_step``: the pretrained teacher of the example (30 layers), a student of ten of its layers, the same rows in the same
-order, full fine-tuning in this machine's precision, AdamW, forward KL; each case in a process of its own, several times over, medians. TRL as a user
+``python -m tests.bench.train_step``: the pretrained teacher of the example (30 layers), a student of ten of its layers, rows of the same
+tokens, full fine-tuning in this machine's precision, AdamW, forward KL; each case in a process of its own, several times over, medians. TRL as a user
 would start it (``trl_gkd``), without on-policy rows. What ``online`` asks its teacher beforehand is part of its steps. Peak memory is the growth since
 before any model was loaded.
 """

@@ -1,9 +1,10 @@
-"""redistill under its own rules: the sparse loss through the collator and the batch loss that training runs, and the dense ones."""
+"""redistill under its own rules, through the collator and the batch losses that training runs: ``logit`` from soft targets, ``online`` with a teacher."""
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from redistill.dense_losses import Divergence, TeacherStates, dense_loss
 from redistill.examples import Example, collate
 from redistill.losses import TokenTargets, distill_loss, temper
 from redistill.methods.logit import Logit
+from redistill.methods.online import Online
 from redistill.prompting import vocabulary_digest
 from redistill.records import SoftTargets
 from redistill.scoring import score_sequences
@@ -94,8 +96,28 @@ class Sparse(Implementation):
         bind(from_logits(torch.zeros(len(others_L) - 1, 4), others_L.numpy(), 1, 2, (), ("row", 0)), ids_L.tolist())
 
 
+class _Given(torch.nn.Module):
+    """A teacher whose logits are given: they are its hidden states, in front of a head that changes nothing."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__()
+        self._problem, width = problem, problem.teacher_BLW.shape[-1]
+        self._head = torch.nn.Linear(width, width, bias=False)
+        self._head.weight.data.copy_(torch.eye(width))
+
+    def forward(self, input_ids: torch.Tensor, **_: Any) -> Any:
+        rows = [int((self._problem.ids_BL == row).all(-1).nonzero()[0]) for row in input_ids]
+        return SimpleNamespace(last_hidden_state=self._problem.teacher_BLW[rows])
+
+    def get_decoder(self) -> Any:
+        return self
+
+    def get_output_embeddings(self) -> Any:
+        return self._head
+
+
 class Dense(Implementation):
-    """A divergence over the whole vocabulary, for a teacher in memory."""
+    """``finetune.method: online`` with a divergence over the whole vocabulary; the teacher is asked once, beforehand."""
 
     version = redistill.__version__
     _beta = 0.3
@@ -116,16 +138,33 @@ class Dense(Implementation):
         }[self._divergence]
 
     def loss(self, problem: Problem, temperature: float = 1.0, count: int | None = None) -> torch.Tensor:
-        # The logits of position t learn token t + 1; what is masked there never meets the loss.
-        chosen = problem.supervised_BL[:, 1:]
-        hidden, theirs = problem.student_BLV[:, :-1][chosen], problem.teacher_BLW[:, :-1][chosen]
-        return self._of_tokens(hidden, torch.eye(hidden.shape[-1]), theirs, problem.ids_BL[:, 1:][chosen], temperature, 64) / (count or 1)
+        method, told = self._asked(problem, _Given(problem), temperature)
+        return self._of_batch(method, told, problem.student_BLV) / (count or 1)
 
-    def _of_tokens(
-        self, hidden: torch.Tensor, head: torch.Tensor, theirs: torch.Tensor, labels: torch.Tensor, temperature: float, chunk: int
-    ) -> torch.Tensor:
-        ones, teacher = torch.ones(len(hidden)), TeacherStates(theirs, torch.eye(theirs.shape[-1]))
-        return dense_loss(hidden, head, teacher, labels, ones, 0 * ones, self._divergence, self._beta, temperature, chunk).total
+    def _asked(self, problem: Problem, teacher: Any, temperature: float) -> tuple[Online, list[Example]]:
+        examples = [
+            Example(ids.numpy(), np.zeros(len(ids), np.float32), on.numpy().astype(np.float32), None)
+            for ids, on in zip(problem.ids_BL, problem.supervised_BL, strict=True)
+        ]
+        vocabulary = min(problem.student_BLV.shape[-1], problem.teacher_BLW.shape[-1])
+        method = Online(teacher, vocabulary, self._divergence, self._beta, temperature, states_bytes=1 << 20)
+        return method, list(method.prepare(examples, passes=2))
+
+    def _of_batch(self, method: Online, told: list[Example], student_BLV: torch.Tensor) -> torch.Tensor:
+        inputs = collate([{"example": e} for e in told], 0, 1.0)
+        return method.loss(student_BLV, torch.eye(student_BLV.shape[-1]), inputs).total
 
     def chunked(self, hidden_ND: torch.Tensor, head_VD: torch.Tensor, teacher_NV: torch.Tensor, chunk: int) -> torch.Tensor:
-        return self._of_tokens(hidden_ND, head_VD, teacher_NV, torch.zeros(len(hidden_ND), dtype=torch.long), 1.0, chunk)
+        ones, labels = torch.ones(len(hidden_ND)), torch.zeros(len(hidden_ND), dtype=torch.long)
+        teacher = TeacherStates(teacher_NV, torch.eye(teacher_NV.shape[-1]))
+        return dense_loss(hidden_ND, head_VD, teacher, labels, ones, 0 * ones, self._divergence, self._beta, 1.0, chunk).total
+
+    def by_key(self, problem: Problem, order: list[int]) -> list[float]:
+        method, told = self._asked(problem.rows(order), _Given(problem), 1.0)
+        rows = [told[order.index(row)] for row in range(len(order))]
+        return [self._of_batch(method, [one], problem.student_BLV[i : i + 1]).item() for i, one in enumerate(rows)]
+
+    def ask_teacher(self, model: Any, ids_BL: torch.Tensor) -> None:
+        width = model.get_output_embeddings().weight.shape[0]
+        logits = torch.zeros(*ids_BL.shape, width)
+        self._asked(Problem(ids_BL, torch.ones_like(ids_BL, dtype=torch.bool), logits, logits), model, 1.0)

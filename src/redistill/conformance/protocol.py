@@ -25,7 +25,7 @@ class Problem:
     def count(self) -> int:
         return int(self.supervised_BL[:, 1:].sum())
 
-    def rows(self, part: slice) -> Problem:
+    def rows(self, part: slice | list[int]) -> Problem:
         student = self.student_BLV[part].detach().requires_grad_()
         return Problem(self.ids_BL[part], self.supervised_BL[part], student, self.teacher_BLW[part])
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from redistill.errors import DataError
 from redistill.examples import Example
 
 _BATCH_TOKENS = 4096
@@ -32,13 +33,17 @@ class Told(Sequence[Example]):
         return replace(self._examples[index], states_ND=self._states[index])
 
 
-def ask_once(decoder: Any, examples: Sequence[Example], limit_bytes: int, progress: Callable[[int], None] | None = None) -> Told | None:
-    """The examples with the decoder's states, or None where these would take more than ``limit_bytes``.
+def ask_once(
+    decoder: Any, head_WE: torch.Tensor, examples: Sequence[Example], limit_bytes: int, progress: Callable[[int], None] | None = None
+) -> Told | None:
+    """The examples with the states that ``decoder`` has in front of its head, or None where these would take more than ``limit_bytes``.
 
     Which rows are asked together follows from the rows alone, so a resumed run and another process hold the same numbers.
+
+    Raises:
+        DataError: states that are NaN or infinite.
     """
-    weight = next(decoder.parameters())
-    row_bytes = decoder.config.hidden_size * weight.element_size()
+    row_bytes = head_WE.shape[1] * head_WE.element_size()
     ids, told, held = [], [], 0
     for example in examples:
         told.append(np.flatnonzero(example.kd_weight_L > 0) - 1)
@@ -47,7 +52,7 @@ def ask_once(decoder: Any, examples: Sequence[Example], limit_bytes: int, progre
         if held > limit_bytes:
             return None
     lengths = np.asarray([len(row) for row in ids], np.int64)
-    states = [weight.new_zeros((0, decoder.config.hidden_size), device="cpu")] * len(ids)
+    states = [head_WE.new_zeros((0, head_WE.shape[1]), device="cpu")] * len(ids)
     asked = np.asarray([i for i, places in enumerate(told) if len(places)], np.int64)
     done = 0
     for batch in _batches(asked, lengths):
@@ -55,9 +60,12 @@ def ask_once(decoder: Any, examples: Sequence[Example], limit_bytes: int, progre
         mask = torch.arange(rows.shape[1]) < torch.from_numpy(lengths[batch]).unsqueeze(-1)
         # inference_mode would forbid what autograd later saves of these (KD rule 11).
         with torch.no_grad():
-            found = decoder(input_ids=rows.to(weight.device), attention_mask=mask.long().to(weight.device)).last_hidden_state
+            given = {"input_ids": rows.to(head_WE.device), "attention_mask": mask.long().to(head_WE.device)}
+            found = decoder(**given, use_cache=False).last_hidden_state
         for i, row in zip(batch, found, strict=True):
             states[i] = row[torch.from_numpy(told[i]).to(row.device)].cpu()
+            if not torch.isfinite(states[i]).all():
+                raise DataError(f"the teacher gave NaN or infinite states on a row of {lengths[i]} tokens; check its weights and dtype")
         done += len(batch)
         if progress is not None:
             progress(done)

@@ -15,7 +15,7 @@ from redistill.examples import Example
 from redistill.losses import IGNORE, LossSums, Workspace, distill_loss
 from redistill.methods.asked_once import ask_once
 from redistill.methods.protocol import Method, token_targets
-from redistill.precision import training_device
+from redistill.precision import own_device
 
 
 class Online(Method):
@@ -72,10 +72,15 @@ class Online(Method):
         """Asks for every row beforehand where each would be asked about more than once, and lets go of all of the teacher but its head."""
         if passes <= 1:
             return examples
-        told = ask_once(self._decoder.to(training_device()), examples, self._states_bytes, progress)
+        device = own_device()
+        self._decoder.to(device)
+        self._head_WE = self._head_WE.to(device)
+        told = ask_once(self._decoder, self._head_WE, examples, self._states_bytes, progress)
         if told is None:
             return examples
         self._decoder = None
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
         return told
 
     def _states(self, inputs: Mapping[str, torch.Tensor], told_BL: torch.Tensor) -> torch.Tensor:
@@ -86,5 +91,5 @@ class Online(Method):
         # inference_mode would forbid what autograd later saves of these; no_grad is all that is needed (KD rule 11).
         with torch.no_grad():
             asked = {name: inputs[name][rows_B] for name in ("input_ids", "attention_mask")}
-            states: torch.Tensor = self._decoder.to(told_BL.device)(**asked).last_hidden_state
+            states: torch.Tensor = self._decoder.to(told_BL.device)(**asked, use_cache=False).last_hidden_state
             return states[told_BL[rows_B]]
