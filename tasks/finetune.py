@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 from redistill import checkpoints
 from redistill.artifacts import read_records, replacing_directory, tree_digest, write_json
 from redistill.config import ArmParams, DataParams, FinetuneCommonParams, MethodParams
-from redistill.errors import ConfigError, DataError
+from redistill.errors import ConfigError, DataError, TeacherError
 from redistill.precision import Precision, dtype_name, resolved, training_device
 from redistill.progress import Progress
 from redistill.prompting import tokenizer_digest, vocabulary_size
@@ -22,6 +23,8 @@ from redistill.rows import gold_rows
 from redistill.soft_target_files import SoftTargetFiles
 from tasks.edge import ARTIFACTS, run, work_directory
 from tasks.locked import read_lock, refuse_unnamed
+
+_EXITED = re.compile(r"exitcode\s*:\s*(\d+)")
 
 
 def finetune(arm: str, data: DataParams, method: MethodParams, common: FinetuneCommonParams, arm_params: ArmParams) -> None:
@@ -37,7 +40,7 @@ def finetune(arm: str, data: DataParams, method: MethodParams, common: FinetuneC
     identity = [str(common), str(arm_params), str(data), str(method), *_digests(arm_params.learns_by(method), arm_params)]
     work = work_directory(f"finetune-{arm}", *identity)
     model, tokenizer, facts = train_arm(arm, base, work, data, method, common, arm_params)
-    if int(os.environ.get("RANK", "0")) == 0:
+    if _first():
         with replacing_directory(ARTIFACTS / "students" / arm) as folder:
             checkpoints.save_checkpoint(model, tokenizer, folder)
         shutil.copy(work / "metrics.jsonl", ARTIFACTS / "students" / f"{arm}.metrics.jsonl")
@@ -93,7 +96,7 @@ def train_arm(
         common.seed,
     )
     passes = steps * common.batch_size * common.gradient_accumulation / max(1, len(examples))
-    asked = Progress(f"teacher-states@{arm}", sum(r.origin == "teacher" for r in rows), "rows")
+    asked = Progress(f"teacher-states@{arm}", sum(r.origin == "teacher" for r in rows), "rows") if _first() else None
     prepared = way.prepare(examples, passes / common.processes, asked)
     progress = Progress(f"finetune@{arm}", steps, "steps")
     model = train(checkpoints.load_model(base), tokenizer, prepared, recipe, work, progress, way, watch)
@@ -106,6 +109,11 @@ def train_arm(
         "steps": steps,
     }
     return model, tokenizer, facts
+
+
+def _first() -> bool:
+    """Whether this process is the one of several that writes and reports."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def rows_of(data: DataParams, arm: ArmParams, tokenizer: Any) -> list[TrainingRow]:
@@ -161,13 +169,27 @@ def _digests(method: MethodParams, arm: ArmParams) -> list[str]:
 
 def _in_processes(arm: str, processes: int) -> None:
     """The same stage in several processes that share each batch; torchrun's rendezvous stays on this machine."""
+    code = 1
     threads = max(1, (os.cpu_count() or 1) // processes)
     warm = {"REDISTILL_WARM"}
     environment = {**{k: v for k, v in os.environ.items() if k not in warm}, "OMP_NUM_THREADS": str(threads)}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
-    done = subprocess.run([*command, f"--nproc-per-node={processes}", "-m", "tasks.finetune", arm], env=environment, check=False)
-    if done.returncode:
-        raise DataError(f"training in {processes} processes ended with {done.returncode}; its lines above say why")
+    command += [f"--nproc-per-node={processes}", "-m", "tasks.finetune", arm]
+    said: dict[str, None] = {}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as children:
+        assert children.stderr is not None
+        for line in children.stderr:
+            if line.startswith("error: "):
+                said[line.removeprefix("error: ").strip()] = None
+            else:
+                print(line, end="", file=sys.stderr, flush=True)
+            if found := _EXITED.search(line):
+                code = int(found[1])
+    if children.returncode and said:
+        # torchrun's own code is always 1, and every process says the same.
+        raise {ConfigError.exit_code: ConfigError, TeacherError.exit_code: TeacherError}.get(code, DataError)("; ".join(said))
+    if children.returncode:
+        raise DataError(f"training in {processes} processes ended with {children.returncode}; its lines above say why")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""``python -m tests.train_tiny MODEL TEACHER OUT METHOD``: a few steps of training in one process or several, for the tests that compare them."""
+"""``python -m tests.train_tiny MODEL TEACHER OUT METHOD [lora]``: a few steps of training in one process or several, for the tests that compare them."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ import sys
 from pathlib import Path
 
 from redistill.checkpoints import load_model, load_tokenizer, save_checkpoint
-from redistill.config import MethodParams
+from redistill.config import LoraParams, MethodParams
 from redistill.examples import Examples
 from redistill.methods.choose import choose
 from redistill.training import Recipe, train
 from tests.tiny import soft_of, training_rows
 
 
-def main(model_dir: str, teacher_dir: str, out: str, name: str) -> None:
+def main(model_dir: str, teacher_dir: str, out: str, name: str, weights: str = "full") -> None:
     tokenizer, teacher = load_tokenizer(model_dir), load_model(teacher_dir)
     rows = training_rows(tokenizer, 30)
     params = MethodParams(name=name)  # type: ignore[arg-type]
     soft = {(r.prompt_id, 0): soft_of(teacher, r, tokenizer) for r in rows[::2]} if name == "logit" else {}
     examples = Examples(rows, tokenizer, soft, 0.5, "all", 1.0, params.in_memory)
     # Rows differ in length, so a mean per process would not be the mean of all; 10 steps of 8 rows pass the end of an epoch.
-    recipe = Recipe(10, 4, 2, 1e-2, 0.1, 0.01, 7, 1.0, 10**6, precision="fp32")
+    recipe = Recipe(10, 4, 2, 1e-2, 0.1, 0.01, 7, 1.0, 10**6, lora=LoraParams(rank=4) if weights == "lora" else None, precision="fp32")
     method = choose(params, 1.0, tokenizer, len(tokenizer), teacher if params.in_memory else None, 7)
     prepared = method.prepare(examples, passes=3)
     model = train(load_model(model_dir), tokenizer, prepared, recipe, Path(out) / "work", method=method)

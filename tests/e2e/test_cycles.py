@@ -181,6 +181,9 @@ def test_a_search_that_was_killed_goes_on(copy: Path, redistill: Command, prefec
     assert "1 left unfinished and tried again" in done.stderr, "".join(said)[-2000:]
     assert done.result["trials"] == 2 and done.result["best"]["f1"] > 0 and done.result["f1_now"] is not None
     assert (copy / "artifacts/tune/patch.yaml").is_file()
+    write_params(copy, tune__minutes=0.0001)
+    capped = redistill(copy, "tune", "--trials", "9", "--json")
+    assert capped.code == 0 and capped.result["trials"] == 2, "no trial begins after its time"
     import mlflow
 
     client = mlflow.MlflowClient(f"sqlite:///{copy}/.redistill/mlflow/mlflow.db")

@@ -1,4 +1,7 @@
-"""kill -9 in the middle of generate, score and finetune, then run again: nothing is lost, nothing is asked twice."""
+"""kill -9 in the middle of generate, score and finetune, then run again: nothing is lost, nothing is asked twice.
+
+And what is refused before the first step, in one process or several.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from redistill.artifacts import tree_digest
 from redistill.environment import child_environment
@@ -125,3 +130,57 @@ def test_finetune_resumes_to_the_same_weights(project: Path) -> None:
     assert again.returncode == 0
     assert tree_digest(project / "artifacts/students/kd") == wanted
     assert not list((project / ".redistill/work").glob("finetune-kd-*")), "the work directory goes when the stage is done"
+
+
+@pytest.fixture
+def changed(project: Path) -> Iterator[Callable[[str, Callable[[str], str]], None]]:
+    """Change a file of the project; afterwards it is as it was."""
+    before: dict[Path, str] = {}
+
+    def change(name: str, how: Callable[[str], str]) -> None:
+        before.setdefault(project / name, (project / name).read_text(encoding="utf-8"))
+        (project / name).write_text(how((project / name).read_text(encoding="utf-8")), encoding="utf-8")
+
+    yield change
+    for file, text in before.items():
+        file.write_text(text, encoding="utf-8")
+
+
+def with_params(**common: object) -> Callable[[str], str]:
+    def how(text: str) -> str:
+        tree = yaml.safe_load(text)
+        tree["finetune"] |= {"method": common.pop("method", tree["finetune"]["method"])}
+        tree["finetune"]["common"] |= common
+        return yaml.safe_dump(tree, sort_keys=False)
+
+    return how
+
+
+def two_ids_swapped(text: str) -> str:
+    tree = json.loads(text)
+    vocabulary = tree["model"]["vocab"]
+    a, b = list(vocabulary)[-2:]
+    vocabulary[a], vocabulary[b] = vocabulary[b], vocabulary[a]
+    return json.dumps(tree)
+
+
+@pytest.mark.parametrize(
+    ("method", "processes", "said"),
+    [
+        ("logit", 1, "tokenizer"),
+        ("online", 1, "the student's tokenizer is not the teacher's, so their probabilities name other tokens and method online cannot"),
+        (
+            "on_policy",
+            2,
+            "the student's tokenizer is not the teacher's, so their probabilities name other tokens and method on_policy cannot",
+        ),
+    ],
+)
+def test_tokenizers_that_differ_are_one_error_before_training(project: Path, changed: Any, method: str, processes: int, said: str) -> None:
+    changed("artifacts/base/tokenizer.json", two_ids_swapped)
+    changed("params.yaml", with_params(method=method, processes=processes))
+    process = stage_of(project, "finetune", "kd")
+    lines = process.communicate()[0].splitlines()
+    errors = [line for line in lines if line.startswith("error: ")]
+    assert process.returncode == 3 and len(errors) == 1 and said in errors[0], lines[-20:]
+    assert not any("steps" in line for line in lines if line.startswith("[finetune@kd]")), "no step was made"

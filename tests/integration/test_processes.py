@@ -16,12 +16,12 @@ from tests.tiny import make_tiny_model
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node=2"]
 
 
-@pytest.mark.parametrize("method", ["logit", "online"])
-def test_two_processes_train_what_one_trains(tmp_path: Path, method: str) -> None:
+@pytest.mark.parametrize("method", [["logit"], ["online"], ["logit", "lora"]], ids=" ".join)
+def test_two_processes_train_what_one_trains(tmp_path: Path, method: list[str]) -> None:
     student = make_tiny_model(tmp_path / "student", layers=2, seed=5)
     teacher = make_tiny_model(tmp_path / "teacher", layers=3, seed=1)
     for name, launcher in (("one", []), ("two", TORCHRUN)):
-        command = [sys.executable, *launcher, "-m", "tests.train_tiny", str(student), str(teacher), str(tmp_path / name), method]
+        command = [sys.executable, *launcher, "-m", "tests.train_tiny", str(student), str(teacher), str(tmp_path / name), *method]
         done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == 0, done.stderr[-3000:]
     logs = {}

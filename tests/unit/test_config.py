@@ -114,6 +114,7 @@ KD = {"rows": "gold_and_teacher", "alpha": 0.5}
             "method on_policy needs the teacher's weights",
         ),
         ({"finetune__arms__kd": {**KD, "alpha": 1.5}}, "finetune.arms.kd.alpha"),
+        ({"finetune__arms__kd": {**KD, "alpha": -0.1}}, "finetune.arms.kd.alpha"),
         ({"finetune__arms__kd": {**KD, "temperature": 2.0}}, "a cached top-k cannot be re-tempered without its log Z_T"),
         ({"finetune__common__processes": 3}, "batch_size 16 cannot be shared by 3 processes"),
         ({"score__bits": 3}, "score.bits"),

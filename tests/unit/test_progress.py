@@ -11,7 +11,9 @@ from redistill.progress import LINE, Progress
 Captured = pytest.CaptureFixture[str]
 
 
-@pytest.mark.parametrize("stage", ["generate", "finetune@kd", "benchmark@base", "tune_teacher", "finetune@my-arm_2"])
+@pytest.mark.parametrize(
+    "stage", ["generate", "finetune@kd", "benchmark@base", "tune_teacher", "finetune@my-arm_2", "finetune@kd, 6 layers"]
+)
 def test_the_flow_reads_what_the_stage_prints(stage: str, capsys: Captured) -> None:
     Progress(stage, 3, "steps", every_s=0)(2)
     printed = capsys.readouterr()

@@ -109,6 +109,18 @@ def test_plots_show_what_there_is(tmp_path: Path, values: list[float]) -> None:
     assert all(p.read_bytes().startswith(b"\x89PNG") for p in made)
 
 
+def test_alpha_against_temperature_where_both_are_searched(tmp_path: Path) -> None:
+    params = parse_params(
+        changed(tune={"space": {"alpha": [0.1, 1.0], "temperature": [1.0, 2.0]}}, score={"top_k": 8, "temperatures": [1.0, 2.0]})
+    )
+    study = study_of(tmp_path)
+    for value in (0.1, 0.4, 0.9, 0.5):
+        trial = study.ask()
+        assert tuning.drawn(trial, params.tune.space, params).temperature in (1.0, 2.0)
+        study.tell(trial, value)
+    assert [p.name for p in tuning.plots(study, tmp_path / "plots")] == ["importance.png", "alpha-temperature.png"]
+
+
 def test_what_was_killed_is_tried_once_more_and_no_more(tmp_path: Path) -> None:
     """Also a trial that was killed before it drew, and a setting that kills whoever tries it does not end every search."""
     study = study_of(tmp_path)
