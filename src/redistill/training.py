@@ -146,7 +146,8 @@ def _loss_in_forward(model: Any, loss_of: Callable[[Any], torch.Tensor]) -> Call
 def _few_rows_of_tied_embeddings(model: Any) -> torch.nn.Embedding | None:
     """Where embeddings and head are one trained matrix, let the embeddings' gradient be the rows of the batch's tokens.
 
-    They are added to the head's gradient, which is whole. A whole one of their own would be mostly zeros, as large as the head. With DistributedDataParallel it stays whole: the reducer would expect a sparse sum.
+    They are added to the head's gradient, which is whole. A whole one of their own would be mostly zeros, as large as the head. With
+    DistributedDataParallel it stays whole: the reducer would expect a sparse sum.
     """
     embeddings = model.get_input_embeddings()
     weight = embeddings.weight
