@@ -5,6 +5,7 @@ It is asked for every batch, or once for all of them where that is less work and
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -79,6 +80,8 @@ class Online(Method):
         if told is None:
             return examples
         self._decoder = None
+        # Modules hold on to each other; without this the memory comes back at some later step, after the student has asked for its own.
+        gc.collect()
         if device.type == "cuda":
             torch.cuda.empty_cache()
         return told
