@@ -1,4 +1,4 @@
-"""TRL's GKDTrainer as a user would start it for off-policy forward KL: its defaults, but no gradient checkpointing, which would slow it further."""
+"""TRL's GKDTrainer as a user would start it for off-policy forward KL: its defaults, but no gradient checkpointing."""
 
 from __future__ import annotations
 
