@@ -70,7 +70,6 @@ def train_arm(
         refuse_unnamed(read_lock(), rows)
     soft = _soft_targets(rows, arm_params.alpha, tokenizer) if learns_by.name == "logit" else {}
     examples = Examples(rows, tokenizer, soft, arm_params.alpha, common.supervise, arm_params.temperature, learns_by.in_memory)
-    vocabulary = vocabulary_size(tokenizer)
     steps = steps_for(common.tokens, examples, common.batch_size * common.gradient_accumulation)
     recipe = Recipe(
         steps=steps,
@@ -91,7 +90,7 @@ def train_arm(
         learns_by,
         arm_params.temperature,
         tokenizer,
-        vocabulary,
+        vocabulary_size(tokenizer),
         _teacher(rows, learns_by, tokenizer, common.precision) if learns_by.in_memory else None,
         common.seed,
     )
@@ -169,13 +168,13 @@ def _digests(method: MethodParams, arm: ArmParams) -> list[str]:
 
 def _in_processes(arm: str, processes: int) -> None:
     """The same stage in several processes that share each batch; torchrun's rendezvous stays on this machine."""
-    code = 1
     threads = max(1, (os.cpu_count() or 1) // processes)
     warm = {"REDISTILL_WARM"}
     environment = {**{k: v for k, v in os.environ.items() if k not in warm}, "OMP_NUM_THREADS": str(threads)}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
     command += [f"--nproc-per-node={processes}", "-m", "tasks.finetune", arm]
-    said: dict[str, None] = {}
+    # torchrun's own code is always 1, and every process says the same.
+    code, said = 1, dict[str, None]()
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as children:
         assert children.stderr is not None
         for line in children.stderr:
@@ -186,7 +185,6 @@ def _in_processes(arm: str, processes: int) -> None:
             if found := _EXITED.search(line):
                 code = int(found[1])
     if children.returncode and said:
-        # torchrun's own code is always 1, and every process says the same.
         raise {ConfigError.exit_code: ConfigError, TeacherError.exit_code: TeacherError}.get(code, DataError)("; ".join(said))
     if children.returncode:
         raise DataError(f"training in {processes} processes ended with {children.returncode}; its lines above say why")

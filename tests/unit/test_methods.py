@@ -16,6 +16,7 @@ from redistill.errors import DataError
 from redistill.examples import Examples, collate, to_example
 from redistill.heads import refuse_odd_heads
 from redistill.losses import IGNORE
+from redistill.methods.asked_once import ask_once
 from redistill.methods.choose import choose
 from redistill.methods.on_policy import OnPolicy
 from redistill.methods.online import Online
@@ -90,23 +91,38 @@ def test_online_is_the_dense_divergence_of_the_rows_it_is_told(
 
 
 @pytest.mark.parametrize(("supervise", "gold"), [("completion", 0), ("all", 2), ("all", 9)])
-def test_a_teacher_asked_once_says_what_it_says_for_every_batch(
-    teacher, student, tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, supervise: str, gold: int
-) -> None:
+def test_a_teacher_asked_once_says_what_it_says_for_every_batch(teacher, student, tokenizer, supervise: str, gold: int) -> None:
     """Same numbers from its states alone; batches of asking and of training are not the same ones."""
-    monkeypatch.setattr("redistill.methods.asked_once._BATCH_TOKENS", 64)
     rows = [dataclasses.replace(r, origin="gold") if i < gold else r for i, r in enumerate(training_rows(tokenizer, 9))]
     examples = Examples(rows, tokenizer, {}, 0.7, supervise, in_memory=True)
-    asked, live = (Online(teacher, len(tokenizer), "jsd", 0.3, 2.0, states_bytes=1 << 20) for _ in range(2))
-    seen: list[int] = []
-    told = asked.prepare(examples, 1.5, seen.append)
-    assert asked._decoder is None, "only the head stays in memory"
-    assert len(told) == 9 and told.lengths.tolist() == examples.lengths.tolist()  # type: ignore[attr-defined]
-    assert seen[-1:] == ([9 - gold] if gold < 9 else []) and seen == sorted(seen)
+    head, seen = teacher.get_output_embeddings().weight, []
+    told = ask_once(teacher.get_decoder(), head, examples, 1 << 20, seen.append, batch_tokens=64)
+    assert told is not None and len(told) == 9 and told.lengths.tolist() == examples.lengths.tolist()
+    assert seen == sorted(seen) and seen[-1:] == [9 - gold][: 9 - gold] and (len(seen) > 1 or gold == 9)
+    method = Online(teacher, len(tokenizer), "jsd", 0.3, 2.0)
     for chosen in ([0, 5, 8], [3], list(range(9))):
         with_states, without = (collate([{"example": e[i]} for i in chosen], tokenizer.pad_token_id, 1.0) for e in (told, examples))
-        torch.testing.assert_close(loss_of(asked, student, with_states).total, loss_of(live, student, without).total, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(
+            loss_of(method, student, with_states).total, loss_of(method, student, without).total, rtol=1e-5, atol=1e-5
+        )
     assert [e.states_ND.shape[0] for e in told[2:4]] == [int((e.kd_weight_L > 0).sum()) for e in examples[2:4]]
+
+
+def test_only_the_head_of_a_teacher_that_was_asked_once_stays(teacher, student, tokenizer) -> None:
+    examples = Examples(training_rows(tokenizer, 5), tokenizer, {}, 0.7, "all", in_memory=True)
+    method = Online(teacher, len(tokenizer), states_bytes=1 << 20)
+    told = method.prepare(examples, 1.5)
+    assert told is not examples and method._decoder is None
+    assert float(loss_of(method, student, collate([{"example": e} for e in told], tokenizer.pad_token_id, 1.0)).kl_sum) > 0
+
+
+def test_a_teacher_that_gives_no_numbers_is_refused_before_training(tokenizer, tiny_model_dir: Path) -> None:
+    broken = load_model(tiny_model_dir)
+    examples = Examples(training_rows(tokenizer, 5), tokenizer, {}, 0.7, "all", in_memory=True)
+    with torch.no_grad():
+        broken.get_input_embeddings().weight[int(examples[3].input_ids_L[-1])] = float("nan")
+    with pytest.raises(DataError, match="the teacher gave NaN or infinite states on a row of"):
+        Online(broken, len(tokenizer), states_bytes=1 << 20).prepare(examples, passes=2)
 
 
 @pytest.mark.parametrize(("passes", "limit"), [(1.0, 1 << 20), (3.0, 100), (3.0, 0)])

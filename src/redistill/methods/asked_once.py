@@ -15,8 +15,6 @@ import torch
 from redistill.errors import DataError
 from redistill.examples import Example
 
-_BATCH_TOKENS = 4096
-
 
 class Told(Sequence[Example]):
     """Examples that carry the teacher's states of the tokens with a KD term. ``lengths`` are their tokens."""
@@ -34,11 +32,16 @@ class Told(Sequence[Example]):
 
 
 def ask_once(
-    decoder: Any, head_WE: torch.Tensor, examples: Sequence[Example], limit_bytes: int, progress: Callable[[int], None] | None = None
+    decoder: Any,
+    head_WE: torch.Tensor,
+    examples: Sequence[Example],
+    limit_bytes: int,
+    progress: Callable[[int], None] | None = None,
+    batch_tokens: int = 4096,
 ) -> Told | None:
     """The examples with the states that ``decoder`` has in front of its head, or None where these would take more than ``limit_bytes``.
 
-    Which rows are asked together follows from the rows alone, so a resumed run and another process hold the same numbers.
+    ``batch_tokens`` are asked at a time, padding included. Which rows are asked together follows from the rows alone, so a resumed run and another process hold the same numbers.
 
     Raises:
         DataError: states that are NaN or infinite.
@@ -55,7 +58,7 @@ def ask_once(
     states = [head_WE.new_zeros((0, head_WE.shape[1]), device="cpu")] * len(ids)
     asked = np.asarray([i for i, places in enumerate(told) if len(places)], np.int64)
     done = 0
-    for batch in _batches(asked, lengths):
+    for batch in _batches(asked, lengths, batch_tokens):
         rows = torch.nn.utils.rnn.pad_sequence([torch.from_numpy(ids[i]) for i in batch], batch_first=True)
         mask = torch.arange(rows.shape[1]) < torch.from_numpy(lengths[batch]).unsqueeze(-1)
         # inference_mode would forbid what autograd later saves of these (KD rule 11).
@@ -72,11 +75,11 @@ def ask_once(
     return Told(examples, states, lengths)
 
 
-def _batches(asked: np.ndarray, lengths: np.ndarray) -> Iterator[list[int]]:
-    """Rows of about one length, so many that they fill a batch."""
+def _batches(asked: np.ndarray, lengths: np.ndarray, tokens: int) -> Iterator[list[int]]:
+    """Rows in order of length, so many that they fill a batch."""
     batch: list[int] = []
     for i in asked[np.argsort(lengths[asked], kind="stable")].tolist():
-        if batch and (len(batch) + 1) * lengths[i] > _BATCH_TOKENS:
+        if batch and (len(batch) + 1) * lengths[i] > tokens:
             yield batch
             batch = []
         batch.append(i)
