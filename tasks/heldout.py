@@ -8,20 +8,22 @@ from pathlib import Path
 from typing import Any
 
 from redistill.artifacts import read_records
+from redistill.betting import PairedScores
 from redistill.config import Params
 from redistill.drift import two_sample_auc
-from redistill.gates.evidence import pair
+from redistill.gates.evidence import Paired, pair
 from redistill.looks import heldout_identity, spendable
+from redistill.promote_params import Metric
 from redistill.records import Prompt
-from redistill.statistics import minimum_detectable_effect, power
+from redistill.statistics import PairedCounts
 from tasks import ledger
 from tasks.benchmark import HELDOUT
 from tasks.edge import ARTIFACTS
 from tasks.judging import evaluated
 from tasks.registry import connect
 
-_UNKNOWN_DISCORDANCE = 0.2
-"""Where no student has been benchmarked yet: two models of one task often disagree on every fifth row."""
+_DISCORDANCE, _SPREAD = 0.2, 0.25
+"""Where no student has been benchmarked yet: two models of one task often disagree on every fifth row, and graded scores differ by so much."""
 
 
 def heldout(params: Params) -> dict[str, Any]:
@@ -38,7 +40,8 @@ def heldout(params: Params) -> dict[str, Any]:
     margin, wanted = params.promote.teacher_gate.margin, params.promote.power
     arm, teacher = (ARTIFACTS / "benchmark" / who for who in (params.promote.arm, "teacher"))
     known = (arm / "report.json").is_file() and (teacher / "report.json").is_file()
-    discordance = pair("student", evaluated(arm), "teacher", evaluated(teacher)).discordance if known else _UNKNOWN_DISCORDANCE
+    metric = params.promote.scored_by
+    paired = pair("student", evaluated(arm), "teacher", evaluated(teacher), metric).paired if known else _assumed(len(prompts), metric)
     recent = read_records(ARTIFACTS / "prompts" / "pool.parquet", Prompt)
     drift = two_sample_auc([p.text for p in prompts], [p.text for p in recent])
     return {
@@ -51,15 +54,22 @@ def heldout(params: Params) -> dict[str, Any]:
         "alpha_spent": round(sum(look.spent for look in looks), 6),
         "alpha": params.promote.alpha_per_heldout,
         "next_level": level,
-        "discordance": discordance,
+        "metric": metric,
+        "discordance": paired.discordance,
         "discordance_is": "observed" if known else "assumed",
-        "power_of_an_equal_student": power(len(prompts), discordance, 0.0, margin, level) if level > 0 else 0.0,
+        "power_of_an_equal_student": paired.power_if_equal(margin, level) if level > 0 else 0.0,
         "margin": margin,
-        "smallest_loss_ruled_out": minimum_detectable_effect(len(prompts), discordance, level, wanted) if level > 0 else None,
+        "smallest_loss_ruled_out": paired.smallest_loss(level, wanted) if level > 0 else None,
         "drift_auc": None if drift is None else drift.auc,
         "drift_interval": None if drift is None else [drift.low, drift.high],
         "entries": [{"number": e.number, "at": e.at, "by": e.by, "level": e.level, "verdict": e.verdict} for e in looks],
     }
+
+
+def _assumed(n: int, metric: Metric) -> Paired:
+    if metric == "exact_match":
+        return PairedCounts(n, round(n * _DISCORDANCE / 2), round(n * _DISCORDANCE / 2))
+    return PairedScores(tuple(_SPREAD if i % 2 else -_SPREAD for i in range(n)))
 
 
 def _since(params: Params) -> str | None:

@@ -7,6 +7,7 @@ live here and nowhere else.
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import os
 from pathlib import Path
@@ -23,7 +24,7 @@ from redistill.finetune_params import LoraParams as LoraParams
 from redistill.finetune_params import MethodParams as MethodParams
 from redistill.frozen import Positive, Share, Whole, frozen
 from redistill.grammar import RecordGrammar
-from redistill.promote_params import PromoteParams
+from redistill.promote_params import Metric, PromoteParams
 from redistill.records import SPLITS
 
 
@@ -387,6 +388,7 @@ class Params:
                 )
         if self.promote.arm not in self.finetune.arms:
             problems.append(f"promote.arm={self.promote.arm!r} is no arm; the arms are {', '.join(self.finetune.arms)}")
+        problems += self._judged_by()
         record = self.data.record
         critical = set(self.promote.critical_labels) - set((*record.labels, *record.flags) if record else ())
         if critical:
@@ -404,6 +406,16 @@ class Params:
         if problems:
             raise ValueError("; ".join(problems))
         return self
+
+    def _judged_by(self) -> list[str]:
+        """Fill in the metric that the task implies, and say what a chosen one lacks."""
+        if self.promote.metric is None:
+            metric: Metric = "chrf" if self.data.grammar is None else "exact_match"
+            # Frozen for everybody else: this is still its construction.
+            object.__setattr__(self, "promote", dataclasses.replace(self.promote, metric=metric))  # type: ignore[type-var]
+        elif self.promote.metric == "row_f1" and self.data.grammar is None:
+            return ["promote.metric: row_f1 counts the items of a record, which free text (data.task: generation) has not; use chrf"]
+        return []
 
 
 class _UniqueKeys(yaml.SafeLoader):

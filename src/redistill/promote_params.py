@@ -9,10 +9,14 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from redistill.frozen import Alpha, Margin, Positive, Share, frozen
 
+Metric = Literal["exact_match", "row_f1", "chrf"]
+_FLOORS: dict[Metric, float] = {"exact_match": 0.1, "row_f1": 0.2, "chrf": 0.3}
+"""What a teacher must reach by itself before "not worse than it" says anything; text that answers nothing gets a chrF of 0.1 to 0.2."""
+
 
 @frozen
 class NonInferiorGate:
-    """Exact match not worse by ``margin`` or more than the teacher's, the live champion's, or the frozen reference's."""
+    """The metric not worse by ``margin`` or more than the teacher's, the live champion's, or the frozen reference's."""
 
     name: Literal["teacher", "champion", "reference"]
     margin: Margin = 0.05
@@ -86,9 +90,13 @@ class PromoteParams:
     ``alpha_per_heldout`` is that chance over *all* decisions on one held-out set, spread evenly over ``looks_per_heldout`` of
     them; see ``redistill.looks``. A live champion is tested again at the whole of it, since no promotion hangs on that. With ``approval:
     person`` a candidate that passes waits for one, with ``two_people`` for another than who started its cycle.
+    ``metric`` is what is compared row by row; left out, it is ``exact_match``, and ``chrf`` for free text. Below ``min_teacher`` of it [0.1 exact
+    match, 0.2 row F1, 0.3 chrF] a teacher is nothing to be compared with.
     """
 
     arm: str = "kd"
+    metric: Metric | None = None
+    min_teacher: Share | None = None
     alpha_per_heldout: Alpha = 0.05
     looks_per_heldout: Positive = 10
     power: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.8
@@ -114,6 +122,15 @@ class PromoteParams:
         if sure:
             raise ValueError(f"critical_labels.{sure[0]}: no number of rows can show a recall of 1; set a limit below it, such as 0.95")
         return self
+
+    @property
+    def scored_by(self) -> Metric:
+        """The metric that the gates compare; what a task means by "left out" was filled in when the whole of params.yaml was read."""
+        return self.metric or "exact_match"
+
+    @property
+    def floor(self) -> float:
+        return _FLOORS[self.scored_by] if self.min_teacher is None else self.min_teacher
 
     @property
     def teacher_gate(self) -> NonInferiorGate:

@@ -4,7 +4,8 @@ Every gate that ``promote.gates`` lists is asked, in that order, and all must pa
 all must pass, the chance of a wrong promotion is no more than that of the level itself (an intersection-union test). A student that
 only lacks evidence is told how many more rows would bring it, and a linear model that would do is named.
 
-Source: Berger 1982, Technometrics 24:295-300 (intersection-union); Tango 1998 (``statistics.score_test``).
+Source: Berger 1982, Technometrics 24:295-300 (intersection-union); Tango 1998 (``statistics.score_test``); Waudby-Smith & Ramdas 2024
+(``redistill.betting``).
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from redistill.gates.quality import against, non_inferior, slices
 from redistill.gates.training_rows import audited
 from redistill.promote_params import CriticalLabelsGate, FairnessGate, GateParams, NonInferiorGate, PromoteParams, RatioGate, SlicesGate
 from redistill.records import Gate, PromotionDecision
-from redistill.statistics import minimum_detectable_effect
 
 
 def decide(evidence: Evidence, params: PromoteParams, level: float, looks: Gate | None = None) -> PromotionDecision:
@@ -29,7 +29,7 @@ def decide(evidence: Evidence, params: PromoteParams, level: float, looks: Gate 
     Raises:
         DataError: reports or outcomes are not about the same rows, prompts, template or backend, or hold a NaN.
     """
-    counts = pair("student", evidence.student, "teacher", evidence.teacher)
+    paired = pair("student", evidence.student, "teacher", evidence.teacher, params.scored_by).paired
     gates, notes = ([] if looks is None else [looks]), []
     for own in params.gates:
         judged, said = _judge(own, evidence, params, level)
@@ -47,7 +47,8 @@ def decide(evidence: Evidence, params: PromoteParams, level: float, looks: Gate 
         more_rows=max((gate.more_rows for gate in gates), default=0),
         linear_suffices=suffices is not None and suffices.passed,
         level=level,
-        smallest_loss=minimum_detectable_effect(counts.n, counts.discordance, level, params.power) if level > 0 else 1.0,
+        smallest_loss=paired.smallest_loss(level, params.power) if level > 0 else 1.0,
+        metric=params.scored_by,
     )
 
 
@@ -66,7 +67,7 @@ def holds(champion: Measured, teacher: Measured, params: PromoteParams) -> Gate:
     Raises:
         DataError: as ``decide``.
     """
-    return non_inferior("champion", champion, "teacher", teacher, params.teacher_gate.margin, params.alpha_per_heldout, params.power)
+    return non_inferior("champion", champion, "teacher", teacher, params.teacher_gate.margin, params.alpha_per_heldout, params)
 
 
 def _judge(own: GateParams, evidence: Evidence, params: PromoteParams, level: float) -> tuple[list[Gate], list[str]]:
@@ -91,4 +92,4 @@ def _linear_gate(evidence: Evidence, params: PromoteParams) -> Gate | None:
     if evidence.linear is None:
         return None
     margin, level = params.teacher_gate.margin, params.alpha_per_heldout
-    return non_inferior("linear model", evidence.linear, "teacher", evidence.teacher, margin, level, params.power, same_backend=False)
+    return non_inferior("linear model", evidence.linear, "teacher", evidence.teacher, margin, level, params, same_backend=False)

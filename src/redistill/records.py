@@ -308,7 +308,8 @@ class Outcome:
 class Gate:
     """One condition of a promotion, with the evidence it was judged on.
 
-    ``pass`` is shown, ``fail`` is seen to be otherwise, ``hold`` is neither: what is missing is evidence. Value, limit and interval are
+    ``pass`` is shown, ``fail`` is shown to be otherwise (the whole interval lies on the wrong side of the limit), ``hold`` is neither: what is missing
+    is evidence. Value, limit and interval are
     in one unit; for a statistical gate the interval is the one that decides, so it passes exactly when the whole interval lies on
     the right side of the limit. ``confidence`` is that interval's two-sided coverage, ``more_rows`` what would turn a hold into a pass.
     """
@@ -372,7 +373,8 @@ class PromotionDecision:
     linear_suffices: bool
     level: float
     smallest_loss: float
-    """The smallest loss, as a share of the rows, that these rows can rule out at this level with the wanted power."""
+    """The smallest loss of the metric, as a share, that these rows can rule out at this level with the wanted power."""
+    metric: Literal["exact_match", "row_f1", "chrf"] = "exact_match"
 
 
 @dataclass(frozen=True, slots=True)

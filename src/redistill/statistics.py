@@ -54,6 +54,26 @@ class PairedCounts:
     def discordance(self) -> float:
         return (self.only_candidate + self.only_reference) / self.n
 
+    def p_value(self, margin: float) -> float:
+        """``score_test``; these methods are what is asked of any paired comparison, see also ``redistill.betting``."""
+        return score_test(self, margin)
+
+    def interval(self, alpha: float) -> Interval:
+        """``difference_interval``."""
+        return difference_interval(self, alpha)
+
+    def rows_needed(self, margin: float, alpha: float, power: float, most: int) -> int:
+        """``rows_needed``, or ``most + 1`` where that is more than ``most``."""
+        return min(rows_needed(self, margin, alpha, power), most + 1)
+
+    def smallest_loss(self, alpha: float, power: float) -> float:
+        """``minimum_detectable_effect`` with these rows."""
+        return minimum_detectable_effect(self.n, self.discordance, alpha, power)
+
+    def power_if_equal(self, margin: float, alpha: float) -> float:
+        """``power`` of a truly equal candidate with these rows."""
+        return power(self.n, self.discordance, 0.0, margin, alpha)
+
 
 def paired_counts(candidate: Sequence[bool], reference: Sequence[bool]) -> PairedCounts:
     """Count the rows that only one of two models got right; entry i of both is the same row.

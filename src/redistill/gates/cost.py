@@ -7,7 +7,7 @@ import math
 from redistill.errors import DataError
 from redistill.gates.evidence import Evidence
 from redistill.promote_params import RatioGate
-from redistill.records import ENDPOINT, Cost, Gate
+from redistill.records import ENDPOINT, Cost, Gate, GateResult
 
 _MEASURES = {
     "smaller": ("parameters", "student has {:,} parameters, the teacher {:,}", 1.0, "not fewer"),
@@ -33,7 +33,9 @@ def ratio(evidence: Evidence, own: RatioGate) -> list[Gate]:
     shown = [int(v) if field == "parameters" else v * scale for v in (student, teacher)]
     limit = "" if own.below == 1.0 else f", a ratio of {value:.2f} (limit {own.below:g})"
     missed = "" if passed else f": {short}" if own.below == 1.0 else ": not below the limit"
-    return [Gate(own.name, "pass" if passed else "fail", value, own.below, "ratio", said.format(*shown) + limit + missed)]
+    # A count of parameters is what it is; a time or a peak that was measured without an interval has shown nothing against the student.
+    missing: GateResult = "fail" if field == "parameters" else "hold"
+    return [Gate(own.name, "pass" if passed else missing, value, own.below, "ratio", said.format(*shown) + limit + missed)]
 
 
 def _cost(cost: Cost, field: str) -> float | None:

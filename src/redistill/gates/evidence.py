@@ -7,15 +7,34 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from redistill.betting import PairedScores, paired_scores
 from redistill.errors import DataError
 from redistill.grammar import RecordGrammar
 from redistill.looks import heldout_identity
-from redistill.promote_params import PromoteParams
+from redistill.promote_params import Metric, PromoteParams
 from redistill.records import ENDPOINT, Audit, EvalReport, Outcome, canonical_digest
+from redistill.row_scores import row_scores
 from redistill.statistics import PairedCounts, paired_counts
 
 Measured = tuple[EvalReport, Sequence[Outcome]]
 """A report and the outcomes that it was made of."""
+
+Paired = PairedCounts | PairedScores
+"""Two models on the same rows: right or wrong, or graded. Both have a test, an interval, and the rows that they lack."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two models on the same rows by one metric: their mean scores, and what their paired test stands on.
+
+    ``any_right`` says whether either of them scores anything on any row.
+    """
+
+    metric: Metric
+    candidate: float
+    reference: float
+    any_right: bool
+    paired: Paired
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +77,10 @@ class Evidence:
         }
         student = self.student[0]
         gates = [dataclasses.asdict(gate) for gate in params.gates]
-        return canonical_digest([self.rows, student.template_digest, models, gates, params.critical_labels, params.alpha_per_heldout])
+        # Left out where nothing was chosen, so that a look that was taken before there was a choice stays the same look.
+        chosen = [] if params.scored_by == "exact_match" and params.min_teacher is None else [params.scored_by, params.floor]
+        asked = [self.rows, student.template_digest, models, gates, params.critical_labels, params.alpha_per_heldout, *chosen]
+        return canonical_digest(asked)
 
 
 def _flips(report: EvalReport) -> list[str]:
@@ -68,8 +90,15 @@ def _flips(report: EvalReport) -> list[str]:
 
 
 def pair(
-    subject: str, own: Measured, other: str, reference: Measured, *, same_backend: bool = True, within: str | None = None
-) -> PairedCounts:
+    subject: str,
+    own: Measured,
+    other: str,
+    reference: Measured,
+    metric: Metric,
+    *,
+    same_backend: bool = True,
+    within: str | None = None,
+) -> Comparison:
     """Match rows by ``doc_hash``, after making sure that both models were asked the very same thing; ``within`` is one slice.
 
     Raises:
@@ -90,8 +119,20 @@ def pair(
     for key, row in rows.items():
         if row.prompt_hash != others[key].prompt_hash:
             raise DataError(f"{subject} and {other} saw different prompts for doc_hash {key}; benchmark both again with one template")
+    # In the order of a hash, which knows nothing of the scores: the test of graded ones plays them one after the other.
     keys = [key for key in sorted(rows) if within is None or rows[key].slice == within]
-    return paired_counts([rows[k].exact for k in keys], [others[k].exact for k in keys])
+    return _compared([rows[k] for k in keys], [others[k] for k in keys], metric)
+
+
+def _compared(rows: Sequence[Outcome], others: Sequence[Outcome], metric: Metric) -> Comparison:
+    candidate, reference = row_scores(rows, metric), row_scores(others, metric)
+    paired = (
+        paired_counts([o.exact for o in rows], [o.exact for o in others])
+        if metric == "exact_match"
+        else paired_scores(candidate, reference)
+    )
+    n = len(rows)
+    return Comparison(metric, math.fsum(candidate) / n, math.fsum(reference) / n, any(candidate) or any(reference), paired)
 
 
 def by_document(who: str, measured: Measured) -> dict[str, Outcome]:

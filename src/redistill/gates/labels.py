@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from redistill.errors import DataError
 from redistill.evaluation import items_of
+from redistill.gates.advice import more_rows
 from redistill.gates.evidence import Evidence
-from redistill.gates.quality import coverage, shown, spread
+from redistill.gates.quality import coverage, shown, spread, verdict
 from redistill.promote_params import CriticalLabelsGate, PromoteParams
 from redistill.records import Gate
 from redistill.statistics import share_interval, share_rows_needed, share_test
@@ -31,19 +32,24 @@ def critical(evidence: Evidence, own: CriticalLabelsGate, params: PromoteParams,
 
 
 def _judged(name: str, hits: int, n: int, limit: float, level: float, power: float) -> Gate:
+    rows = f"held-out rows with {name}"
     if n == 0:
-        sentence = f"no held-out row has {name}, so nothing is known of its recall; add some to the held-out set"
-        return Gate(f"recall_{name}", "hold", None, limit, "share", sentence, p_value=1.0, more_rows=1)
+        # The fewest that can show it: all of them found.
+        needed = share_rows_needed(1, 1, limit, level, power)
+        sentence = (
+            f"no held-out row has {name}, so nothing is known of its recall; {needed:,} more {rows} would show it, were all of them found"
+        )
+        return Gate(f"recall_{name}", "hold", None, limit, "share", sentence, p_value=1.0, more_rows=needed)
     p_value, interval = share_test(hits, n, limit), share_interval(hits, n, 2 * level)
-    needed = share_rows_needed(hits, n, limit, level, power)
-    missing = 0 if p_value <= level else max(0, needed - n) or (1 if needed else 0)
+    result, missing = verdict(p_value <= level, interval, limit), 0
     sentence = (
         f"{name} found in {hits} of {n} held-out rows, recall {100 * hits / n:.1f} % ({coverage(level)} interval {spread(interval)}), "
         f"one-sided p {shown(p_value, level)} for a recall of {100 * limit:g} % or less, level {level:.2g}"
     )
-    if missing:
-        sentence += f"; {missing:,} more held-out rows with {name} would show it with {100 * power:g} % power, were the recall as observed"
-    elif p_value > level:
+    if result != "pass" and hits / n <= limit:
         sentence += "; the observed recall is not above the limit, so more rows are not expected to help"
-    result = "pass" if p_value <= level else "hold" if missing else "fail"
-    return Gate(f"recall_{name}", result, hits / n, limit, "share", sentence, interval, 1 - 2 * level, p_value, missing)  # type: ignore[arg-type]
+    elif result == "hold":
+        needed = share_rows_needed(hits, n, limit, level, power)
+        end, missing = more_rows(needed, n, rows, power, "the recall as observed", "the observed recall is close to the limit")
+        sentence += end
+    return Gate(f"recall_{name}", result, hits / n, limit, "share", sentence, interval, 1 - 2 * level, p_value, missing)

@@ -1,14 +1,19 @@
 """Non-inferior: a loss of the margin or more is ruled out, overall and slice by slice.
 
-"Not significantly worse" is no gate: few rows make everybody pass it. Here few rows make nobody pass.
+"Not significantly worse" is no gate: few rows make everybody pass it. Here few rows make nobody pass. Nor does a reference that can do nothing:
+not to be worse than it shows nothing (*assay sensitivity*), so such a comparison is held.
+
+Source: ICH E10 2000, Choice of Control Group, section 1.5 (assay sensitivity in non-inferiority trials).
 """
 
 from __future__ import annotations
 
-from redistill.gates.evidence import Evidence, Measured, exact_share, pair
+from redistill.gates.advice import more_rows, most_rows
+from redistill.gates.evidence import Comparison, Evidence, Measured, Paired, pair
 from redistill.promote_params import NonInferiorGate, PromoteParams, SlicesGate
-from redistill.records import Gate, Interval
-from redistill.statistics import PairedCounts, difference_interval, holm, rows_needed, score_test
+from redistill.records import Gate, GateResult, Interval
+from redistill.row_scores import NAMES
+from redistill.statistics import holm
 
 
 def against(evidence: Evidence, own: NonInferiorGate, params: PromoteParams, level: float) -> list[Gate]:
@@ -19,7 +24,7 @@ def against(evidence: Evidence, own: NonInferiorGate, params: PromoteParams, lev
     reference: Measured | None = getattr(evidence, own.name)
     if reference is None:
         return []
-    return [non_inferior("student", evidence.student, own.name, reference, own.margin, level, params.power)]
+    return [non_inferior("student", evidence.student, own.name, reference, own.margin, level, params)]
 
 
 def non_inferior(
@@ -29,18 +34,22 @@ def non_inferior(
     reference: Measured,
     margin: float,
     level: float,
-    power: float,
+    params: PromoteParams,
     *,
     same_backend: bool = True,
 ) -> Gate:
-    """One-sided paired score test of a loss of ``margin`` or more at ``level``.
+    """One-sided paired test of a loss of ``margin`` or more at ``level``, by the metric of ``params``.
 
     Raises:
         DataError: the two were not measured on the same rows and prompts.
     """
-    counts = pair(subject, own, other, reference, same_backend=same_backend)
-    said = f"{subject} {100 * exact_share(own):.1f} % exact match against the {other}'s {100 * exact_share(reference):.1f} %"
-    return judged_difference(f"non_inferior_to_{other}", said, counts, margin, level, score_test(counts, margin), power)
+    compared = pair(subject, own, other, reference, params.scored_by, same_backend=same_backend)
+    name, floor = f"non_inferior_to_{other}", params.floor if other == "teacher" else 0.0
+    if (reason := insensitive(compared, other, floor)) is not None:
+        return not_judged(name, compared.paired.difference, margin, reason)
+    metric = NAMES[compared.metric]
+    said = f"{subject} {100 * compared.candidate:.1f} % {metric} against the {other}'s {100 * compared.reference:.1f} %"
+    return judged_difference(name, said, compared.paired, margin, level, compared.paired.p_value(margin), params.power)
 
 
 def slices(evidence: Evidence, own: SlicesGate, params: PromoteParams, level: float) -> tuple[list[Gate], list[str]]:
@@ -57,24 +66,63 @@ def slices(evidence: Evidence, own: SlicesGate, params: PromoteParams, level: fl
         for name, n in named.items()
         if n < own.min_rows
     ]
-    counts = {
-        name: pair("student", evidence.student, "teacher", evidence.teacher, within=name) for name, n in named.items() if n >= own.min_rows
+    compared = {
+        name: pair("student", evidence.student, "teacher", evidence.teacher, params.scored_by, within=name)
+        for name, n in named.items()
+        if n >= own.min_rows
     }
-    p_values = [score_test(c, own.margin) for c in counts.values()]
+    reasons = {name: insensitive(c, "teacher", params.floor, f" in slice {name}") for name, c in compared.items()}
+    p_values = [1.0 if reasons[name] is not None else c.paired.p_value(own.margin) for name, c in compared.items()]
     gates = []
-    for (name, c), p_value, adjusted in zip(counts.items(), p_values, holm(p_values), strict=True):
+    for (name, c), p_value, adjusted in zip(compared.items(), p_values, holm(p_values), strict=True):
+        if (reason := reasons[name]) is not None:
+            gates.append(not_judged(f"slice_{name}", c.paired.difference, own.margin, reason))
+            continue
         # The level at which this slice's own p-value says what Holm's says at the whole one, so that the interval decides as the test does.
-        share = p_value / adjusted if adjusted > 0 else 1.0 / len(counts)
+        share = p_value / adjusted if adjusted > 0 else 1.0 / len(compared)
         said = f"student against teacher in slice {name}"
-        correction = f", Holm's correction over {len(counts)} slices" if len(counts) > 1 else ""
-        gates.append(judged_difference(f"slice_{name}", said, c, own.margin, level * share, p_value, params.power, correction))
+        correction = f", Holm's correction over {len(compared)} slices" if len(compared) > 1 else ""
+        gates.append(judged_difference(f"slice_{name}", said, c.paired, own.margin, level * share, p_value, params.power, correction))
     return gates, notes
+
+
+def insensitive(compared: Comparison, other: str, floor: float, where: str = "") -> str | None:
+    """Why "not worse than ``other``" would show nothing here; None where it shows something."""
+    metric = NAMES[compared.metric]
+    if not compared.any_right:
+        return (
+            f"neither model is right on any held-out row{where} ({metric} 0.0 % for both), so a comparison shows nothing; "
+            f"check labels, prompt template, data.stop and benchmark.max_tokens against the {other}'s completions"
+        )
+    if compared.reference < floor:
+        return (
+            f"the {other}'s {100 * compared.reference:.1f} % {metric}{where} is below the {100 * floor:g} % of promote.min_teacher, so not to be "
+            f"worse than it shows nothing; use a better {other}, check its completions, or set another promote.metric or promote.min_teacher"
+        )
+    return None
+
+
+def not_judged(name: str, difference: float, margin: float, reason: str) -> Gate:
+    """The gate of a comparison that shows nothing, whatever its numbers: held, and counted as asked and not shown."""
+    return Gate(name, "hold", difference, -margin, "points", reason, p_value=1.0)
+
+
+def verdict(passed: bool, interval: Interval | None, limit: float, *, above: bool = True) -> GateResult:
+    """Pass where the test shows it; fail where the whole interval lies on the wrong side of the limit; hold in between.
+
+    ``above`` says which side is right. A difference that merely looks bad is no evidence against a student: equal ones look like that too.
+    """
+    if passed:
+        return "pass"
+    if interval is None:
+        return "hold"
+    return "fail" if (interval.high < limit if above else interval.low > limit) else "hold"
 
 
 def judged_difference(
     name: str,
     said: str,
-    counts: PairedCounts,
+    counts: Paired,
     margin: float,
     level: float,
     p_value: float,
@@ -82,21 +130,25 @@ def judged_difference(
     correction: str = "",
     rows: str = "held-out rows",
 ) -> Gate:
-    """The gate of a paired difference of shares: pass where the test shows it, hold where more ``rows`` would, fail otherwise."""
-    interval = difference_interval(counts, 2 * level)
-    missing = 0 if p_value <= level else max(0, rows_needed(counts, margin, level, power) - counts.n)
+    """The gate of a paired difference: pass where the test rules a loss of ``margin`` out, fail where one is shown, hold otherwise.
+
+    A hold says how many more ``rows`` would settle it, where any realistic number would.
+    """
+    interval = counts.interval(2 * level)
+    result = verdict(p_value <= level, interval, -margin)
     sentence = (
         f"{said}: difference {100 * counts.difference:z.1f} points ({coverage(level)} interval {spread(interval)}), "
         f"one-sided p {shown(p_value, level)} for a loss of {100 * margin:g} points or more, level {level:.2g}{correction}"
     )
-    if missing:
-        sentence += f"; {missing:,} more {rows} (now {counts.n:,}) would show it with {100 * power:g} % power, "
-        sentence += "were the difference as observed"
-    elif p_value > level:
-        sentence += "; the observed loss is as large as the margin, so more rows are not expected to help"
+    missing = 0
+    if result == "fail":
+        sentence += "; a loss as large as the margin is shown, so more rows are not expected to help"
+    elif result == "hold":
+        end, missing = _wanted(counts, margin, level, power, rows)
+        sentence += end
     return Gate(
         name=name,
-        result="pass" if p_value <= level else "hold" if missing else "fail",
+        result=result,
         value=counts.difference,
         limit=-margin,
         unit="points",
@@ -106,6 +158,18 @@ def judged_difference(
         p_value=p_value,
         more_rows=missing,
     )
+
+
+def _wanted(counts: Paired, margin: float, level: float, power: float, rows: str) -> tuple[str, int]:
+    needed = counts.rows_needed(margin, level, power, most_rows(counts.n))
+    if needed == 0:
+        return (
+            "; the observed loss is as large as the margin, so more rows are not expected to help, but such a loss is not shown either",
+            0,
+        )
+    narrow = f"a margin of {100 * margin:g} points is too narrow for them" if counts.difference > -margin / 2 else None
+    named = f"{rows} (now {counts.n:,})"
+    return more_rows(needed, counts.n, named, power, "the difference as observed", "the observed difference is close to the limit", narrow)
 
 
 def coverage(level: float) -> str:
