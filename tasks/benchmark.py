@@ -38,7 +38,20 @@ from redistill.records import ENDPOINT, Cost, Fairness, Outcome, Prompt, Score, 
 from redistill.sources import file_locks
 from tasks.edge import ARTIFACTS, STATE, run
 
-_MEASURING = ("breadth", "breadth_probe", "calibration", "checkpoints", "evaluation", "fairness", "grammar", "prompting", "statistics")
+_MEASURING = (
+    "breadth",
+    "breadth_probe",
+    "calibration",
+    "checkpoints",
+    "evaluation",
+    "fairness",
+    "grammar",
+    "prompting",
+    "row_scores",
+    "statistics",
+    "stopping",
+    "stopping_criteria",
+)
 """Modules of which a change makes what was remembered stale: a mended count must reach the next report."""
 
 HELDOUT = ARTIFACTS / "prompts" / "heldout.parquet"
@@ -83,7 +96,7 @@ def _measure(who: str, checkpoint: Path, digest: str, target: Path, data: DataPa
     prompts, rendered = _heldout(data, tokenizer)
     pairs, pair_prompts = _pairs(data, tokenizer, params)
     progress = Progress(f"benchmark@{who}", 4, "parts")
-    batch = generator(model, tokenizer, params.max_tokens)
+    batch = generator(model, tokenizer, params.max_tokens, data.stops)
     size = (sum(p.numel() for p in model.parameters()), disk_bytes(checkpoint))
     cost = measure_cost(lambda p: batch([p]), batch, rendered, params, size, before)
     progress(1)
@@ -122,7 +135,7 @@ def _pairs(data: DataParams, tokenizer: Any, params: BenchmarkParams) -> tuple[l
 
 
 def _fairness(lm: Any, pairs: Sequence[Pair], prompts: Sequence[str], data: DataParams, params: BenchmarkParams) -> Fairness | None:
-    return fairness_of(pairs, prompts, respond(lm, prompts, params), data.grammar) if pairs else None
+    return fairness_of(pairs, prompts, respond(lm, prompts, data.stops, params), data.grammar) if pairs else None
 
 
 def _both(pairs: Sequence[Pair]) -> list[Prompt]:
@@ -176,7 +189,7 @@ def _endpoint(target: Path, data: DataParams, teacher: TeacherParams, generate: 
 
     def request(p: Prompt) -> TeacherRequest:
         # The endpoint applies a chat template of its own, so it is sent the plain text of ours.
-        return TeacherRequest(p.id, 0, p.messages, render(p, replace(data, format="plain")), p.slice)  # type: ignore[type-var]
+        return TeacherRequest(p.id, 0, p.messages, render(p, replace(data, format="plain")), p.slice, data.stops)  # type: ignore[type-var]
 
     def complete(asked: Sequence[str]) -> list[str]:
         requests = [request(by_text[r]) for r in asked]

@@ -31,7 +31,9 @@ def generate(data: DataParams, teacher: TeacherParams, generate: GenerateParams)
     # An endpoint applies its own chat template; it is sent the plain text of ours.
     shown = data if lock.tokenizer is not None else replace(data, format="plain")  # type: ignore[type-var]
     requests = [
-        TeacherRequest(p.id, i, p.messages, render(p, shown, lock.tokenizer), p.slice) for p in prompts for i in range(generate.samples)
+        TeacherRequest(p.id, i, p.messages, render(p, shown, lock.tokenizer), p.slice, data.stops)
+        for p in prompts
+        for i in range(generate.samples)
     ]
     store = CompletionStore(STATE / "store" / "completions.sqlite")
     try:

@@ -91,6 +91,7 @@ class DataParams:
     record: RecordParams | None = None
     columns: ColumnParams = Field(default_factory=ColumnParams)
     format: Literal["plain", "chat"] = "plain"
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     prompt_template: str = "{text}\n=>"
     max_rows: Positive | None = None
 
@@ -100,7 +101,14 @@ class DataParams:
             raise ValueError(f"task: {self.task} needs record.labels, the labels that a completion may hold")
         if "{text}" not in self.prompt_template:
             raise ValueError("prompt_template must contain {text}, the place of the message")
+        if self.stop and self.task != "generation":
+            raise ValueError(f"stop is for task: generation; a completion of task: {self.task} is one line, and ends with it")
         return self
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """Where a completion ends besides the model's own end token: a record with its line, free text where ``stop`` says."""
+        return self.stop if self.task == "generation" else ("\n",)
 
     @property
     def grammar(self) -> RecordGrammar | None:

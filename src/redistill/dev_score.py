@@ -17,8 +17,10 @@ from redistill.checkpoints import left_padded
 from redistill.config import DataParams
 from redistill.evaluation import items_of
 from redistill.precision import multiplies_bf16
-from redistill.prompting import STOP, render
+from redistill.prompting import render
 from redistill.records import Prompt
+from redistill.stopping import cut
+from redistill.stopping_criteria import stopping_criteria
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ def dev_score(model: Any, tokenizer: Any, prompts: Sequence[Prompt], data: DataP
     training = model.training
     model.eval()
     try:
-        lines = _complete(model, tokenizer, [render(p, data, tokenizer) for p in labelled], max_tokens, batch)
+        lines = _complete(model, tokenizer, [render(p, data, tokenizer) for p in labelled], data.stops, max_tokens, batch)
     finally:
         model.train(training)
     rows, exact = [], []
@@ -66,14 +68,18 @@ def dev_score(model: Any, tokenizer: Any, prompts: Sequence[Prompt], data: DataP
 
 
 @torch.no_grad()
-def _complete(model: Any, tokenizer: Any, texts: Sequence[str], max_tokens: int, batch: int) -> list[str]:
+def _complete(model: Any, tokenizer: Any, texts: Sequence[str], stops: Sequence[str], max_tokens: int, batch: int) -> list[str]:
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
     lines = [""] * len(texts)
     for start in range(0, len(order), batch):
         own = order[start : start + batch]
         given = {name: value.to(model.device) for name, value in left_padded([texts[i] for i in own], tokenizer).items()}
         with torch.autocast(model.device.type, torch.bfloat16, enabled=multiplies_bf16(model.device.type)):
-            out = model.generate(**given, max_new_tokens=max_tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id)
-        for i, made in zip(own, out[:, given["input_ids"].shape[1] :], strict=True):
-            lines[i] = str(tokenizer.decode(made, skip_special_tokens=True)).strip().split(STOP)[0]
+            start = given["input_ids"].shape[1]
+            criteria = stopping_criteria(tokenizer, [stops] * len(own), start)
+            out = model.generate(
+                **given, max_new_tokens=max_tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id, stopping_criteria=criteria
+            )
+        for i, made in zip(own, out[:, start:], strict=True):
+            lines[i] = cut(str(tokenizer.decode(made, skip_special_tokens=True)), stops).strip()
     return lines

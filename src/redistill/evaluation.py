@@ -21,9 +21,10 @@ from redistill.checkpoints import left_padded
 from redistill.config import BenchmarkParams, DataParams
 from redistill.errors import DataError
 from redistill.grammar import RecordGrammar
-from redistill.prompting import STOP
 from redistill.records import Calibration, Cost, EvalReport, Outcome, Prompt
+from redistill.row_scores import chrf_scores
 from redistill.statistics import bootstrap_f1, share
+from redistill.stopping import cut, tokens_until_stop
 
 TASK = "redistill_heldout"
 Items = frozenset[tuple[str, str]]
@@ -65,20 +66,21 @@ def run_benchmark(
     """Ask an lm-eval model every held-out prompt and return one outcome a row, in the order of ``prompts``."""
     rows = [{"prompt_id": p.id, "prompt": r, "target": p.label} for p, r in zip(prompts, rendered, strict=True)]
     by_id = {p.id: p for p in prompts}
-    samples = samples_of(model, _generation(TASK, rows, params), params)
+    samples = samples_of(model, _generation(TASK, rows, data.stops, params), params)
     if len(samples) != len(prompts):
         raise DataError(f"lm-eval returned {len(samples)} samples for {len(prompts)} held-out rows")
     sure = getattr(model, "confidence_of", lambda _: None)
     return [outcome_of(s, by_id[s["doc"]["prompt_id"]], data.grammar, sure(s["doc"]["prompt"])) for s in samples]
 
 
-def respond(model: Any, rendered: Sequence[str], params: BenchmarkParams) -> list[str]:
+def respond(model: Any, rendered: Sequence[str], stops: Sequence[str], params: BenchmarkParams) -> list[str]:
     """Greedy responses to prompts that have no target, asked just as the held-out ones are."""
     rows = [{"prompt": r, "target": ""} for r in rendered]
-    return [str(s["filtered_resps"][0]).strip() for s in samples_of(model, _generation(f"{TASK}_pairs", rows, params), params)]
+    task = _generation(f"{TASK}_pairs", rows, stops, params)
+    return [str(s["filtered_resps"][0]).strip() for s in samples_of(model, task, params)]
 
 
-def _generation(task: str, rows: list[dict[str, Any]], params: BenchmarkParams) -> dict[str, Any]:
+def _generation(task: str, rows: list[dict[str, Any]], stops: Sequence[str], params: BenchmarkParams) -> dict[str, Any]:
     import datasets
 
     return {
@@ -88,7 +90,7 @@ def _generation(task: str, rows: list[dict[str, Any]], params: BenchmarkParams) 
         "output_type": "generate_until",
         "doc_to_text": "{{prompt}}",
         "doc_to_target": "{{target}}",
-        "generation_kwargs": {"until": [STOP], "do_sample": False, "max_gen_toks": params.max_tokens},
+        "generation_kwargs": {"until": list(stops), "do_sample": False, "max_gen_toks": params.max_tokens},
         "metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
     }
 
@@ -128,7 +130,9 @@ def completion_model(complete: Callable[[Sequence[str]], Sequence[str]]) -> Any:
 
     class CompletionModel(LM):  # type: ignore[misc]
         def generate_until(self, requests: Any, disable_tqdm: bool = False) -> list[str]:
-            return list(complete([r.args[0] for r in requests]))
+            lines = complete([r.args[0] for r in requests])
+            # An endpoint may have no stop sequences; what it is asked for ends there all the same.
+            return [cut(line.strip(), r.args[1]["until"]) for line, r in zip(lines, requests, strict=True)]
 
         def loglikelihood(self, requests: Any, disable_tqdm: bool = False) -> Any:
             raise DataError("this model only completes; it has no log-likelihoods")
@@ -166,6 +170,11 @@ def weights_model(model: Any, tokenizer: Any, params: BenchmarkParams, *, batch_
             ended = made_BT.eq(self.eot_token_id).cumsum(-1)
             # Up to and with the first end token; what follows it is padding.
             counts = (ended - made_BT.eq(self.eot_token_id).long()) == 0
+            # Likewise up to and with a stop sequence: a batch goes on until all of its rows have ended.
+            texts = [s for s in stop if s != self.tok_decode(self.eot_token_id, skip_special_tokens=False)]
+            for row, made in zip(counts, made_BT.tolist(), strict=True):
+                if (until := tokens_until_stop(made, self.tokenizer, texts)) is not None:
+                    row[until:] = False
             sums = (torch.stack(chosen_TB, dim=1)[:, : made_BT.shape[1]] * counts).sum(-1).exp()
             mask = kwargs["attention_mask"].bool()
             for row, given, sure in zip(context, mask, sums.tolist(), strict=True):
@@ -219,10 +228,8 @@ def _calibration(outcomes: Sequence[Outcome], params: BenchmarkParams) -> Calibr
 
 
 def _chrf(outcomes: Sequence[Outcome]) -> float:
-    """chrF of free text against its references, as a share, by lm-eval's own metric."""
-    from lm_eval.api.metrics import chrf
-
-    return float(chrf([(o.target, o.response) for o in outcomes])) / 100
+    """Mean chrF of the rows of free text, as the gates compare them."""
+    return float(np.mean(chrf_scores([(o.target, o.response) for o in outcomes])))
 
 
 def _field_counts(outcome: Outcome, name: str, grammar: RecordGrammar | None) -> tuple[int, int, int]:
@@ -293,17 +300,25 @@ def peak_memory_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def generator(model: Any, tokenizer: Any, max_tokens: int) -> Callable[[Sequence[str]], int]:
-    """Greedy generation of a batch that returns how many tokens it made; what the timings run."""
+def generator(model: Any, tokenizer: Any, max_tokens: int, stops: Sequence[str] = ()) -> Callable[[Sequence[str]], int]:
+    """Greedy generation of a batch, up to the end token or a stop sequence, that returns how many tokens it made; what the timings run."""
     import torch
+
+    from redistill.stopping_criteria import stopping_criteria
 
     def run(prompts: Sequence[str]) -> int:
         batch, eos = left_padded(prompts, tokenizer), tokenizer.eos_token_id
+        start = batch["input_ids"].shape[1]
+        criteria = stopping_criteria(tokenizer, [stops] * len(prompts), start)
         with torch.inference_mode():
-            out = model.generate(**batch, max_new_tokens=max_tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id)
-        made = out[:, batch["input_ids"].shape[1] :]
-        # Tokens up to and with the first end token; what follows it is padding.
-        return int((((made == eos).cumsum(-1) - (made == eos).long()) == 0).sum())
+            out = model.generate(
+                **batch, max_new_tokens=max_tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id, stopping_criteria=criteria
+            )
+        made = out[:, start:]
+        # Tokens up to and with the first end token or stop sequence; what follows is padding.
+        ends = (((made == eos).cumsum(-1) - (made == eos).long()) == 0).sum(-1).tolist()
+        until = [tokens_until_stop(row, tokenizer, stops) for row in made.tolist()]
+        return sum(end if stop is None else min(end, stop) for end, stop in zip(ends, until, strict=True))
 
     return run
 

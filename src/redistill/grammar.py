@@ -43,6 +43,8 @@ class RecordGrammar:
         Raises:
             DataError: the line breaks the grammar; the message names the first offence.
         """
+        if "\n" in line.strip():
+            raise DataError(f"{line.strip()!r} holds a line break; a record is one line, at whose end every completion stops")
         parts = line.strip().split("; ")
         labels = tuple(parts[0].split("+"))
         for label in labels:

@@ -11,8 +11,6 @@ from typing import Any
 from redistill.config import DataParams
 from redistill.records import Prompt, canonical_digest
 
-STOP = "\n"
-
 
 def render(prompt: Prompt, data: DataParams, tokenizer: Any = None) -> str:
     """The prompt as one string. ``chat`` uses the tokenizer's own chat template, ``plain`` only ours."""

@@ -1,7 +1,7 @@
 """The store of what was paid for: every teacher answer, kept from the moment it arrives.
 
 Its key is all that makes an answer: the fingerprint of the teacher that answers, the rendered prompt and messages, the
-sampling, the sample's index, and the top-k asked for. A stage that is killed and started again asks only for what is
+sampling, the sample's index, the stop sequences, and the top-k asked for. A stage that is killed and started again asks only for what is
 missing; a change of filter, student or schedule asks for nothing.
 """
 
@@ -26,6 +26,8 @@ def request_key(teacher_digest: str, request: TeacherRequest, params: GeneratePa
 
     The prompt's id and slice are left out: they are ours, the teacher never sees them.
     """
+    # One line was all that was ever asked for before a task could say more; its key stays, so that nothing is paid for twice.
+    stop = {} if request.stop == ("\n",) else {"stop": list(request.stop)}
     return canonical_digest(
         {
             "teacher": teacher_digest,
@@ -37,6 +39,7 @@ def request_key(teacher_digest: str, request: TeacherRequest, params: GeneratePa
             "max_tokens": params.max_tokens,
             "seed": params.seed,
             "top_k": params.top_k,
+            **stop,
         }
     )
 

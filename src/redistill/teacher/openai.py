@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
+from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -25,8 +26,8 @@ from pydantic import SecretStr, TypeAdapter
 
 from redistill.config import GenerateParams, TeacherParams
 from redistill.errors import ConfigError, TeacherError
-from redistill.prompting import STOP
 from redistill.records import Message, TeacherCapabilities
+from redistill.stopping import cut
 from redistill.teacher.protocol import TeacherAnswer, TeacherRequest
 
 URL_VARIABLE, KEY_VARIABLE = "REDISTILL_TEACHER_URL", "REDISTILL_TEACHER_API_KEY"
@@ -160,7 +161,7 @@ class OpenAITeacher:
             self.system_fingerprint = answer.get("system_fingerprint") or self.system_fingerprint
             if not answer.get("choices"):
                 raise ValueError("no choices")
-            return _parse(request, answer["choices"][0])
+            return _ended(_parse(request, answer["choices"][0]), chat=self._chat)
         except TimeoutError:
             raise _TryAgainError(f"no answer within teacher.timeout_s={self._params.timeout_s:g}", 0.0) from None
         except (httpx.RequestError, httpx.InvalidURL) as error:
@@ -198,9 +199,12 @@ class OpenAITeacher:
         body |= {"n": 1, "seed": p.seed + request.sample_index} | ({"return_tokens_as_token_ids": True} if self._vllm_ids else {})
         if self._chat:
             said = [{"role": m.role, "content": m.content} for m in request.messages]
-            body |= {"messages": [*said[:-1], {**said[-1], "content": request.prompt}]}
+            # A chat model may open with a line break, or reason in many lines before it answers: a record's one line is cut out afterwards.
+            stop = {"stop": list(request.stop)} if request.stop and request.stop != ("\n",) else {}
+            body |= {"messages": [*said[:-1], {**said[-1], "content": request.prompt}]} | stop
             return body | ({"logprobs": True, "top_logprobs": p.top_k} if p.top_k else {})
-        return body | {"prompt": request.prompt, "stop": [STOP]} | ({"logprobs": p.top_k} if p.top_k else {})
+        stop = {"stop": list(request.stop)} if request.stop else {}
+        return body | {"prompt": request.prompt} | stop | ({"logprobs": p.top_k} if p.top_k else {})
 
     def _refusal(self, response: httpx.Response) -> Exception:
         status, said, after, wait_s = response.status_code, self._quote(response), response.headers.get("Retry-After", ""), 0.0
@@ -221,6 +225,15 @@ class OpenAITeacher:
 def from_environment(params: TeacherParams, chat: bool) -> OpenAITeacher:
     """The teacher at ``REDISTILL_TEACHER_URL``: addresses and secrets are never in a file that git sees."""
     return OpenAITeacher(params, os.environ.get(URL_VARIABLE, ""), os.environ.get(KEY_VARIABLE), chat=chat)
+
+
+def _ended(answer: TeacherAnswer, *, chat: bool) -> TeacherAnswer:
+    """The answer up to its first stop sequence, also where an endpoint was not told of it or went on; token ids of more than that are dropped."""
+    text = answer.text.strip() if chat else answer.text
+    if not any(stop in text for stop in answer.request.stop):
+        return answer
+    text = cut(text, answer.request.stop)
+    return replace(answer, text=text, token_ids=(), finish_reason="stop", top_ids=(), top_logprobs=(), top_tokens=())
 
 
 def _parse(request: TeacherRequest, choice: dict[str, Any]) -> TeacherAnswer:

@@ -12,13 +12,17 @@ from redistill.records import Message, TeacherCapabilities
 
 @dataclass(frozen=True, slots=True)
 class TeacherRequest:
-    """One thing to ask: the rendered prompt (local engines) and the messages (chat endpoints), and which sample."""
+    """One thing to ask: the rendered prompt (local engines) and the messages (chat endpoints), and which sample.
+
+    ``stop`` are the task's stop sequences: the answer is the text before the first of them.
+    """
 
     prompt_id: str
     sample_index: int
     messages: tuple[Message, ...]
     prompt: str
     slice: str
+    stop: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

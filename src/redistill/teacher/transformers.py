@@ -13,6 +13,8 @@ from redistill.config import GenerateParams
 from redistill.precision import dtype_name
 from redistill.prompting import tokenizer_digest
 from redistill.records import TeacherCapabilities
+from redistill.stopping_criteria import stopping_criteria
+from redistill.teacher.local import ended_at_stop
 from redistill.teacher.protocol import TeacherAnswer, TeacherRequest
 
 _BATCH = 32
@@ -46,6 +48,7 @@ class TransformersTeacher:
             pad_token_id=self._tokenizer.pad_token_id,
             return_dict_in_generate=True,
             output_logits=True,
+            stopping_criteria=stopping_criteria(self._tokenizer, [r.stop for r in requests], batch["input_ids"].shape[1]),
             **options,
         )
         logprobs_TNV = [torch.log_softmax(step.float(), -1) for step in out.logits]
@@ -60,7 +63,7 @@ class TransformersTeacher:
         ids = tuple(tokens[:end])
         chosen = [float(step[token]) for step, token in zip(logprobs_TV, ids, strict=False)]
         tops = [step.topk(min(top_k, step.shape[-1])) for step in logprobs_TV[:end]] if top_k else []
-        return TeacherAnswer(
+        answer = TeacherAnswer(
             request,
             self._tokenizer.decode(ids, skip_special_tokens=True).strip(),
             None,
@@ -70,6 +73,7 @@ class TransformersTeacher:
             tuple(tuple(t.indices.tolist()) for t in tops),
             tuple(tuple(t.values.tolist()) for t in tops),
         )
+        return ended_at_stop(answer, chosen, self._tokenizer)
 
     def close(self) -> None:
         del self._model

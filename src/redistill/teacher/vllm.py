@@ -16,8 +16,9 @@ import numpy as np
 from redistill.checkpoints import load_tokenizer
 from redistill.config import GenerateParams
 from redistill.precision import dtype_name, training_device
-from redistill.prompting import encode, tokenizer_digest
+from redistill.prompting import encode, tokenizer_digest, vocabulary_size
 from redistill.records import TeacherCapabilities
+from redistill.teacher.local import ended_at_stop
 from redistill.teacher.protocol import TeacherAnswer, TeacherRequest
 
 _KV_BYTES = 512 << 20
@@ -35,6 +36,7 @@ class VllmTeacher:
         from vllm import LLM
 
         self._tokenizer = load_tokenizer(path)
+        self._stop_ids: dict[tuple[str, ...], list[int]] = {}
         self._llm = LLM(
             model=str(path),
             dtype=dtype_name(device=training_device()),
@@ -64,6 +66,7 @@ class VllmTeacher:
                 logprobs=max(params.top_k, 1),
                 flat_logprobs=True,
                 detokenize=False,
+                stop_token_ids=self._stopping(r.stop),
             )
             for r in requests
         ]
@@ -81,9 +84,16 @@ class VllmTeacher:
             top_ids = tuple(tuple(listed.token_ids[a:b]) for a, b in spans)
             top_lp = tuple(tuple(listed.logprobs[a:b]) for a, b in spans)
         text = self._tokenizer.decode(ids, skip_special_tokens=True).strip()
-        return TeacherAnswer(
-            request, text, None, ids, output.finish_reason or "", float(np.mean(chosen)) if chosen else None, top_ids, top_lp
-        )
+        mean = float(np.mean(chosen)) if chosen else None
+        answer = TeacherAnswer(request, text, None, ids, output.finish_reason or "", mean, top_ids, top_lp)
+        return ended_at_stop(answer, chosen, self._tokenizer)
+
+    def _stopping(self, stops: tuple[str, ...]) -> list[int]:
+        """Tokens that hold a whole stop sequence. One that lies across tokens is cut out afterwards; to look for it needs text at every step."""
+        if stops not in self._stop_ids:
+            texts = self._tokenizer.batch_decode([[i] for i in range(vocabulary_size(self._tokenizer))]) if stops else []
+            self._stop_ids[stops] = [i for i, text in enumerate(texts) if any(stop in text for stop in stops)]
+        return self._stop_ids[stops]
 
     def close(self) -> None:
         del self._llm

@@ -1,0 +1,31 @@
+"""What local engines have in common: an answer ends at its first stop sequence, in text and in token ids alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from redistill.stopping import cut, tokens_before_stop, tokens_until_stop
+from redistill.teacher.protocol import TeacherAnswer
+
+
+def ended_at_stop(answer: TeacherAnswer, chosen: Sequence[float], tokenizer: Any) -> TeacherAnswer:
+    """The answer up to its first stop sequence; ``chosen`` are the log-probabilities of its tokens.
+
+    Its ids are those that spell the text that is left, or none where a token lies across the end. What was listed for the tokens is dropped: a training
+    row is closed with an end token that was never listed, and ``score`` tells its probabilities.
+    """
+    stops, ids = answer.request.stop, answer.token_ids
+    if (until := tokens_until_stop(ids, tokenizer, stops)) is None:
+        return answer
+    before = tokens_before_stop(ids, tokenizer, stops, until)
+    return replace(
+        answer,
+        text=cut(tokenizer.decode(ids[:until], skip_special_tokens=True), stops).strip(),
+        token_ids=() if before is None else ids[:before],
+        finish_reason="stop",
+        mean_logprob=sum(chosen[:until]) / until,
+        top_ids=(),
+        top_logprobs=(),
+    )
