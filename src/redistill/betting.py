@@ -145,7 +145,7 @@ def _largest_log_capital(rows_N: np.ndarray, null: float) -> float:
 def _lower_bound(rows_N: np.ndarray, difference: float, level: float) -> float:
     """The largest null that is rejected at ``level``, or the observed difference where that is smaller; by bisection."""
     low, high, wanted = -1.0, difference, -math.log(level)
-    for _ in range(50):
+    for _ in range(40):
         middle = (low + high) / 2.0
         if middle <= -1.0 or middle >= high:
             break

@@ -9,6 +9,8 @@ Source: Popović 2015, chrF: character n-gram F-score for automatic MT evaluatio
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache, lru_cache
+from typing import Any
 
 from redistill.promote_params import Metric
 from redistill.records import Outcome
@@ -28,10 +30,20 @@ def row_scores(outcomes: Sequence[Outcome], metric: Metric) -> list[float]:
 
 def chrf_scores(pairs: Sequence[tuple[str, str]]) -> list[float]:
     """chrF of (reference, completion) pairs, each by itself."""
+    return [_chrf(reference, completion) for reference, completion in pairs]
+
+
+@cache
+def _metric() -> Any:
     from sacrebleu.metrics.chrf import CHRF
 
-    metric = CHRF()
-    return [min(1.0, max(0.0, metric.sentence_score(completion, [reference]).score / 100)) for reference, completion in pairs]
+    return CHRF()
+
+
+@lru_cache(maxsize=100_000)
+def _chrf(reference: str, completion: str) -> float:
+    """Remembered, since every gate of a decision asks for the same rows again, at a millisecond each."""
+    return float(min(1.0, max(0.0, _metric().sentence_score(completion, [reference]).score / 100)))
 
 
 def _row_f1(outcome: Outcome) -> float:
