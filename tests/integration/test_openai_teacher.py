@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +112,7 @@ def test_completions_carry_what_was_configured(serve: Any, teach: Any) -> None:
     endpoint = serve("--answer", "card_lost; urgent")
     teacher = teach(endpoint.url)
     params = GenerateParams(temperature=0.7, top_p=0.9, max_tokens=32, seed=100)
-    asked = TeacherRequest("p", 3, (Message("user", "raw"),), "raw\n=>", "app")
+    asked = TeacherRequest("p", 3, (Message("user", "raw"),), "raw\n=>", "app", ("\n",))
     [answer] = teacher.complete([asked], params)
     assert (answer.request, answer.text, answer.finish_reason) == (asked, " card_lost; urgent", "stop")
     assert (answer.reasoning, answer.token_ids, answer.mean_logprob) == (None, (), None)
@@ -137,6 +137,34 @@ def test_chat_sends_the_rendered_text_as_the_last_message(serve: Any, teach: Any
     assert event["body"]["messages"] == [{"role": "system", "content": "be brief"}, {"role": "user", "content": "limit asap\n=>"}]
     assert not {"stop", "logprobs", "top_logprobs", "prompt"} & set(event["body"])
     assert teacher.system_fingerprint == "fp_new"
+
+
+LETTER = "Dear customer,\nwe have seen it.\nYours"
+
+
+@pytest.mark.parametrize(
+    ("chat", "stop", "told", "text"),
+    [
+        (False, (), None, f" {LETTER}"),
+        (False, ("\n",), ["\n"], " Dear customer,"),
+        (False, ("seen", "Yours"), ["seen", "Yours"], " Dear customer,\nwe have "),
+        (True, (), None, LETTER),
+        (True, ("\n",), None, "Dear customer,"),  # a chat model may open with a line break or reason in lines, so it is not told
+        (True, ("Yours",), ["Yours"], "Dear customer,\nwe have seen it.\n"),
+    ],
+)
+def test_answers_end_where_the_task_says_also_where_an_endpoint_goes_on(
+    serve: Any, teach: Any, chat: bool, stop: tuple[str, ...], told: list[str] | None, text: str
+) -> None:
+    """This endpoint knows no stop sequences. What is told to it, and what is left of its answer, both follow the task."""
+    endpoint = serve("--answer", LETTER)
+    teacher = teach(endpoint.url, chat=chat, vllm_ids=True)
+    [answer] = teacher.complete([replace(requests(1)[0], stop=stop)], GenerateParams(top_k=2))
+    assert endpoint.bodies[0].get("stop") == told
+    assert (answer.text, answer.finish_reason) == (text, "stop")
+    assert bool(answer.token_ids) == bool(answer.top_ids) == (not stop), "ids of a longer text belong to no row"
+    [short] = teacher.complete([replace(requests(1)[0], stop=("\n",))], GenerateParams(max_tokens=5))
+    assert (short.text.strip(), short.finish_reason) == ("Dear customer,", "stop"), "whole before it was cut off"
 
 
 def test_an_answer_cut_at_max_tokens_says_so(serve: Any, teach: Any) -> None:

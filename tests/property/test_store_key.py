@@ -17,7 +17,8 @@ from redistill.teacher.protocol import TeacherRequest
 # Few and similar values, so that equal requests, and requests that differ in one place only, come up often.
 words = st.sampled_from(["", "a", "b", "ab", "a\nb", '"', '","', "é", "e\u0301", "user", "1"])
 messages = st.lists(st.builds(Message, st.sampled_from(["user", "system", "assistant"]), words), max_size=3).map(tuple)
-asked = st.builds(TeacherRequest, words, st.integers(0, 2), messages, words, words)
+stops = st.sampled_from([(), ("\n",), ("\n", "a"), ("a", "\n"), ("\na",)])
+asked = st.builds(TeacherRequest, words, st.integers(0, 2), messages, words, words, stops)
 params = st.builds(
     GenerateParams,
     samples=st.integers(1, 3),
@@ -34,7 +35,7 @@ OURS = ("samples", "batch_rows")
 
 def what_the_teacher_sees(teacher: str, request: TeacherRequest, given_params: GenerateParams) -> tuple[Any, ...]:
     said = tuple((m.role, m.content) for m in request.messages)
-    return (teacher, said, request.prompt, request.sample_index, *(getattr(given_params, name) for name in SAMPLING))
+    return (teacher, said, request.prompt, request.sample_index, request.stop, *(getattr(given_params, name) for name in SAMPLING))
 
 
 calls = st.tuples(words, asked, params)
