@@ -12,19 +12,26 @@ from typing import Any
 from redistill.evaluation import items_of
 from redistill.gates.evidence import Evidence, by_document
 from redistill.records import Outcome, PromotionDecision
+from redistill.row_scores import row_scores
 
 _NO_LABEL = "(text)"
+_LOST = 0.1
+"""A row is lost where the student's score is so much lower than the teacher's; of right and wrong, that is every such row."""
 
 
 def patch(evidence: Evidence, decision: PromotionDecision, training_rows: int) -> dict[str, Any]:
     """The plan of a hold; empty lists where nothing is to be done.
 
-    ``prompts`` spreads a quarter of the rows that trained this student over slices and labels, by where it lost rows that the teacher had right.
+    ``prompts`` spreads a quarter of the rows that trained this student over slices and labels, by where it lost rows that the teacher had right (or,
+    by a graded metric, clearly better).
     ``relabel`` names rows on which student and teacher agree against the label: most often the label is what is wrong. ``flips`` names the
     counterfactual pairs that the student alone decides otherwise: ask for prompts of both kinds.
     """
     rows, teacher = by_document("student", evidence.student), by_document("teacher", evidence.teacher)
-    lost = [row for key, row in sorted(rows.items()) if teacher[key].exact and not row.exact]
+    keys = sorted(rows)
+    own, theirs = (row_scores([of[key] for key in keys], decision.metric) for of in (rows, teacher))
+    lost_keys = [key for key, mine, other in zip(keys, own, theirs, strict=True) if other - mine >= _LOST]
+    lost = [rows[key] for key in lost_keys]
     cells: Counter[tuple[str, str]] = Counter((row.slice, label) for row in lost for label in labels_of(evidence, row))
     total, budget = sum(cells.values()), max(1, training_rows // 4)
     return {
@@ -34,7 +41,7 @@ def patch(evidence: Evidence, decision: PromotionDecision, training_rows: int) -
             {"slice": slice_, "label": label, "lost": n, "ask_for": max(1, round(budget * n / total))}
             for (slice_, label), n in sorted(cells.items(), key=lambda cell: (-cell[1], cell[0]))
         ],
-        "lost": [_told(row, teacher[key]) for key, row in sorted(rows.items()) if teacher[key].exact and not row.exact],
+        "lost": [_told(rows[key], teacher[key]) for key in lost_keys],
         "flips": _flips(evidence),
         "relabel": [
             _told(row, teacher[key]) for key, row in sorted(rows.items()) if not row.exact and row.response == teacher[key].response

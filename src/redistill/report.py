@@ -21,6 +21,7 @@ from jinja2 import ChainableUndefined, Environment
 from markupsafe import Markup, escape
 
 from redistill.report_plots import Bound, Point, bounds, curves, forest, reliability, scatter, volume
+from redistill.row_scores import NAMES
 
 DASH = "–"
 _QUARANTINED = 8
@@ -53,7 +54,7 @@ def render(report: dict[str, Any]) -> str:
         teacher=arms.get("teacher") or {},
         roles={name: role(name, candidate) for name in arms},
         gates=[gate(g) for g in (report.get("decision") or {}).get("gates") or ()],
-        gate_plots=[p for unit in ("points", "share") if (p := bounds_of((report.get("decision") or {}).get("gates") or (), unit))],
+        gate_plots=gate_plots_of(report.get("decision") or {}),
         looks=looks_of(report),
         pair_kinds=list(dict.fromkeys(k for arm in arms.values() for k in (arm.get("fairness") or {}).get("kinds") or {})),
         benchmarks=_names(arms, "breadth"),
@@ -142,7 +143,14 @@ def gate_title(name: str) -> str:
     return named.get(name, words(name).capitalize())
 
 
-def bounds_of(gates: Sequence[dict[str, Any]], unit: str) -> dict[str, Any] | None:
+def gate_plots_of(decision: dict[str, Any]) -> list[dict[str, Any]]:
+    """The statistical gates of a decision, a plot for each unit that they have."""
+    metric = NAMES.get(decision.get("metric") or "exact_match", "the metric")
+    titles = {"points": f"Difference of {metric}, points", "share": "Recall, %"}
+    return [plot for unit, title in titles.items() if (plot := bounds_of(decision.get("gates") or (), unit, title))]
+
+
+def bounds_of(gates: Sequence[dict[str, Any]], unit: str, title: str) -> dict[str, Any] | None:
     """The statistical gates of one unit as a plot; None where there are none."""
     rows = []
     for tree in gates:
@@ -152,7 +160,6 @@ def bounds_of(gates: Sequence[dict[str, Any]], unit: str) -> dict[str, Any] | No
             name = gate_title(str(tree.get("name")))
             value, low, high, limit = (100 * v for v in found if v is not None)
             rows.append(Bound(name, str(tree.get("result")), value, low, high, limit))
-    title = {"points": "Difference of exact match, points", "share": "Recall, %"}[unit]
     return {"title": title, "plot": bounds(title, rows)} if rows else None
 
 
