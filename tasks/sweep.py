@@ -44,7 +44,7 @@ def sweep(
         raise ConfigError(f"sweep.layers: {point!r} is neither a number of layers nor teacher")
     found = dev_score(model, tokenizer, rows, data, generate.max_tokens)
     write_json(ARTIFACTS / "sweep" / f"{point}.json", {**facts, **_measured(found), "seconds": round(time.monotonic() - start, 1)})
-    print(f"[sweep] {point}: F1 {found.f1:.3f}, exact match {found.exact_match:.3f} on {len(rows)} dev rows", flush=True)
+    print(f"[sweep] {point}: {found.said} on {len(rows)} dev rows", flush=True)
 
 
 def _measured(found: DevScore) -> dict[str, float]:

@@ -38,7 +38,7 @@ def one(name: str, params: Params) -> None:
 
         def watch(model: Any, tokenizer: Any, step: int, of: int) -> None:
             if step in {max(1, round(rung * of)) for rung in RUNGS} and step < of:
-                asked.report(dev_score(model, tokenizer, rows, params.data, params.generate.max_tokens).f1, step)
+                asked.report(dev_score(model, tokenizer, rows, params.data, params.generate.max_tokens).objective, step)
                 if asked.should_prune():
                     raise optuna.TrialPruned
 
@@ -54,8 +54,8 @@ def one(name: str, params: Params) -> None:
         found = dev_score(model, tokenizer, rows, params.data, params.generate.max_tokens)
         asked.set_user_attr("exact_match", round(found.exact_match, 4))
         asked.set_user_attr("parameters", parameters)
-        study.tell(asked, found.f1)
-        print(f"[tune] trial {asked.number}: F1 {found.f1:.3f}, exact match {found.exact_match:.3f} on {len(rows)} dev rows", flush=True)
+        study.tell(asked, found.objective)
+        print(f"[tune] trial {asked.number}: {found.said} on {len(rows)} dev rows", flush=True)
     except optuna.TrialPruned:
         study.tell(asked, state=optuna.trial.TrialState.PRUNED)
         print(f"[tune] trial {asked.number}: given up early, below the median", flush=True)

@@ -97,7 +97,7 @@ def run_trial(
 def log_trials(params: Params, name: str, mlflow_run_id: str) -> None:
     """A nested run for every finished trial that has none yet."""
     client = connect(params)
-    study = tuning.open_study(study_file(name), name, params.tune.seed)
+    study, metric = tuning.open_study(study_file(name), name, params.tune.seed), objective(params)
     experiment = client.get_run(mlflow_run_id).info.experiment_id
     nested = client.search_runs([experiment], f"tags.`{lineage.TAG_PARENT}` = '{mlflow_run_id}'", max_results=10_000)
     there = {r.data.tags.get(lineage.TAG_TRIAL) for r in nested}
@@ -115,11 +115,16 @@ def log_trials(params: Params, name: str, mlflow_run_id: str) -> None:
         for key, value in trial.params.items():
             client.log_param(run.info.run_id, key, value)
         for step, value in sorted(trial.intermediate_values.items()):
-            client.log_metric(run.info.run_id, "dev/f1", value, step=step)
+            client.log_metric(run.info.run_id, f"dev/{metric}", value, step=step)
         if trial.state.name == "COMPLETE":
-            client.log_metric(run.info.run_id, "dev/f1_final", float(trial.value or 0.0))
+            client.log_metric(run.info.run_id, f"dev/{metric}_final", float(trial.value or 0.0))
             client.log_metric(run.info.run_id, "dev/exact_match", trial.user_attrs["exact_match"])
         client.set_terminated(run.info.run_id, "FINISHED")
+
+
+def objective(params: Params) -> str:
+    """What trials are chosen by (``DevScore.objective``), as a key."""
+    return "chrf" if params.data.grammar is None else "f1"
 
 
 @task(task_run_name="tell-best", cache_policy=NO_CACHE)
@@ -129,7 +134,7 @@ def tell(params: Params, name: str, mlflow_run_id: str) -> dict[str, Any]:
     Raises:
         DataError: no trial ran to its end.
     """
-    study = tuning.open_study(study_file(name), name, params.tune.seed)
+    study, metric = tuning.open_study(study_file(name), name, params.tune.seed), objective(params)
     done = tuning.finished(study)
     whole = [t for t in done if t.state.name == "COMPLETE"]
     if not whole:
@@ -144,20 +149,21 @@ def tell(params: Params, name: str, mlflow_run_id: str) -> dict[str, Any]:
         "study": name,
         "trials": len(done),
         "pruned": len(done) - len(whole),
-        "best": {"trial": best.number, "f1": round(float(best.value or 0.0), 4), **best.user_attrs, "params": best.params},
-        "f1_now": None if start is None else round(float(start), 4),
+        "metric": metric,
+        "best": {"trial": best.number, metric: round(float(best.value or 0.0), 4), **best.user_attrs, "params": best.params},
+        f"{metric}_now": None if start is None else round(float(start), 4),
         "patch": tuning.patch(best.params, params),
         "plots": [],
     }
     RESULT.mkdir(parents=True, exist_ok=True)
-    result["plots"] = [str(p) for p in tuning.plots(study, RESULT)]
-    rows = [{"trial": t.number, "state": t.state.name.lower(), "f1": t.value, **t.params} for t in done]
+    result["plots"] = [str(p) for p in tuning.plots(study, RESULT, metric)]
+    rows = [{"trial": t.number, "state": t.state.name.lower(), metric: t.value, **t.params} for t in done]
     write_json(RESULT / "tune.json", {**result, "rows": rows})
     with replacing(RESULT / "patch.yaml") as temporary:
         temporary.write_text(yaml.safe_dump(result["patch"], sort_keys=False), encoding="utf-8")
     client = connect(params)
     for file in (RESULT / "tune.json", RESULT / "patch.yaml", *map(Path, result["plots"])):
         client.log_artifact(mlflow_run_id, str(file))
-    client.log_metric(mlflow_run_id, "dev/f1_best", result["best"]["f1"])
+    client.log_metric(mlflow_run_id, f"dev/{metric}_best", result["best"][metric])
     client.set_terminated(mlflow_run_id, "FINISHED")
     return result

@@ -1,7 +1,7 @@
 """Is a loss of ``margin`` or more ruled out, when a row has a graded score instead of right or wrong?
 
 Row differences candidate − reference lie in [−1, 1], and nothing else is known of them. A t-test keeps its level only for many
-rows: where a student is rarely wrong by much, its true level at 0.05 is 0.07 to 0.13 (tests/unit/test_betting.py). Here the null hypothesis
+rows: where a student is rarely wrong by much, its true level at 0.05 is 0.06 to 0.13 (tests/unit/test_betting.py). Here the null hypothesis
 "the mean difference is ``null`` or less" is a casino: each row pays 1 + f · (difference − null) / (1 + null) on a stake, f of the capital. Under
 the null no strategy is expected to gain, so the chance that the capital ever reaches 1/alpha is at most alpha (Ville's inequality), for any
 distribution and any number of rows.

@@ -56,12 +56,17 @@ def tune(
     import yaml
 
     from redistill.config import load_params
+    from redistill.tuning import METRICS
 
     load_params()
     result = application("flows.tune_student").tune_student(trials=trials, minutes=minutes)
-    best, now = result["best"], result["f1_now"]
+    metric = result["metric"]
+    best, now = result["best"], result[f"{metric}_now"]
     against = "" if now is None else f" (what params.yaml says now: {now:.3f})"
-    lines = [f"best of {result['trials']} trials, {result['pruned']} given up early: F1 {best['f1']:.3f} on dev{against}", ""]
+    lines = [
+        f"best of {result['trials']} trials, {result['pruned']} given up early: {METRICS[metric]} {best[metric]:.3f} on dev{against}",
+        "",
+    ]
     patch = yaml.safe_dump(result["patch"], sort_keys=False) if result["patch"] else "nothing to change\n"
     lines += [*patch.rstrip().splitlines(), "", *(f"plot: {p}" for p in result["plots"])]
     show(result, as_json, lines)

@@ -1,4 +1,4 @@
-"""A quick score on the dev split, for choosing between students: greedy completions, exact match and F1 over a record's fields.
+"""A quick score on the dev split, for choosing between students: greedy completions, exact match and F1 over a record's fields, chrF of free text.
 
 It is not what promotes: that is the benchmark on held-out rows, with gates. Here only students are compared with each other, on rows that no
 decision is made on.
@@ -19,16 +19,32 @@ from redistill.evaluation import items_of
 from redistill.precision import multiplies_bf16
 from redistill.prompting import render
 from redistill.records import Prompt
+from redistill.row_scores import chrf_scores
 from redistill.stopping import cut
 from redistill.stopping_criteria import stopping_criteria
 
 
 @dataclass(frozen=True, slots=True)
 class DevScore:
-    """``counts_N3``: true positives, false positives and false negatives of each row; ``exact_N`` whether its response is the label."""
+    """``counts_N3``: true positives, false positives and false negatives of each row; ``exact_N`` whether its response is the label.
+
+    ``chrf_N`` is each row's chrF, where the task is free text: hardly any of it matches a label as a whole.
+    """
 
     counts_N3: np.ndarray
     exact_N: np.ndarray
+    chrf_N: np.ndarray | None = None
+
+    @property
+    def objective(self) -> float:
+        """What to choose by: F1 of records, mean chrF of free text."""
+        return self.f1 if self.chrf_N is None else float(self.chrf_N.mean())
+
+    @property
+    def said(self) -> str:
+        """The scores as people read them."""
+        graded = "" if self.chrf_N is None else f"chrF {self.objective:.3f}, "
+        return f"{graded}F1 {self.f1:.3f}, exact match {self.exact_match:.3f}"
 
     @property
     def f1(self) -> float:
@@ -64,7 +80,8 @@ def dev_score(model: Any, tokenizer: Any, prompts: Sequence[Prompt], data: DataP
         wanted, found = items_of(data.grammar, prompt.label or "") or frozenset(), items_of(data.grammar, line) or frozenset()
         rows.append([len(wanted & found), len(found - wanted), len(wanted - found)])
         exact.append(line == prompt.label)
-    return DevScore(np.array(rows).reshape(-1, 3), np.array(exact, bool))
+    graded = None if data.grammar else np.array(chrf_scores([(p.label or "", line) for p, line in zip(labelled, lines, strict=True)]))
+    return DevScore(np.array(rows).reshape(-1, 3), np.array(exact, bool), graded)
 
 
 @torch.no_grad()

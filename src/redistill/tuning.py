@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 WARM_UP = 4
 """Trials that run whole before any is pruned."""
+METRICS = {"f1": "F1", "chrf": "chrF"}
+"""What trials are chosen by: records by F1, free text by chrF."""
 _AGAIN = "tried again"
 
 
@@ -119,8 +121,8 @@ def patch(best: dict[str, Any], params: Params) -> dict[str, Any]:
     return tree
 
 
-def plots(study: optuna.Study, folder: Path) -> list[Path]:
-    """Importance of each setting, and F1 over alpha and temperature (or over the two settings that matter most), as PNG files; only what enough trials show."""
+def plots(study: optuna.Study, folder: Path, metric: str = "f1") -> list[Path]:
+    """Importance of each setting, and the metric over alpha and temperature (or over the two settings that matter most), as PNG files; only what enough trials show."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -151,7 +153,7 @@ def plots(study: optuna.Study, folder: Path) -> list[Path]:
         for name, scale in zip(names, (axes.set_xscale, axes.set_yscale), strict=True):
             scale("log" if name == "learning_rate" else "linear")
         axes.legend(loc="upper right")
-        figure.colorbar(dots, label="F1 on dev")
+        figure.colorbar(dots, label=f"{METRICS[metric]} on dev")
         made.append(folder / f"{names[0]}-{names[1]}.png")
         figure.savefig(made[1], dpi=150)
         pyplot.close(figure)

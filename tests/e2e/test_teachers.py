@@ -107,13 +107,25 @@ texts = ["The capital of France is", "2 + 2 =", "Once upon a time"]
 requests = [TeacherRequest(str(i), 0, (Message("user", t),), t, "") for i, t in enumerate(texts)]
 for a in teacher.complete(requests, GenerateParams(max_tokens=8, top_k=5)):
     soft = from_listed(a.top_ids, a.top_logprobs, [0, *a.token_ids], 1, 5, (a.request.prompt_id, 0))
-    print(json.dumps({"text": a.text, "n": len(a.token_ids), "mean": a.mean_logprob, "tail": float(soft.tail_T.min()), "k": soft.top_ids_TK.shape[1]}))
+    print(json.dumps({"text": a.text, "finish": a.finish_reason, "n": len(a.token_ids), "mean": a.mean_logprob, "tail": float(soft.tail_T.min()), "k": soft.top_ids_TK.shape[1]}))
+counting = "1. one\\n2. two\\n3. three\\n4."
+for stop in ((), ("\\n",), ("\\n", "ive"), ("e\\n6. s",)):
+    [a] = teacher.complete([TeacherRequest("c", 0, (Message("user", counting),), counting, "", stop)], GenerateParams(max_tokens=12))
+    print("stopped", json.dumps([a.text, a.finish_reason, teacher._tokenizer.decode(a.token_ids)]))
 """
     command = [*LOOPBACK_ONLY, sys.executable, "-c", code, str(tmp_path)]
     env = {**child_environment(), "LO_UP": LO_UP}
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600, env=env)
     assert done.returncode == 0, done.stderr[-3000:]
     answers = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    whole, line, piece, across = [
+        json.loads(text.removeprefix("stopped ")) for text in done.stdout.splitlines() if text.startswith("stopped")
+    ]
+    assert whole[0].startswith("four\n5. five\n6. s") and whole[1] == "length"
+    assert line == ["four", "stop", " four"] and piece == ["four", "stop", " four"], (
+        "the engine ends there, and the line break is no part of it"
+    )
+    assert across[:2] == ["four\n5. fiv", "stop"] and across[2].strip() in ("", "four\n5. fiv")
     assert "Paris" in answers[0]["text"]
     for answer in answers:
         assert 0 < answer["n"] <= 8

@@ -1,0 +1,73 @@
+"""A whole cycle of free text: letters of three lines, which used to end at their first newline and so could never match."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from redistill.artifacts import read_records
+from redistill.records import Outcome, TrainingRow
+from tests.e2e.conftest import Command
+from tests.tiny_project import make_tiny_project, write_params
+
+FREE_TEXT: dict[str, Any] = {
+    "data__task": "generation",
+    "data__record": None,
+    "generate__max_tokens": 40,
+    "benchmark__max_tokens": 40,
+    "promote__gates": [*({"name": who, "margin": 0.1} for who in ("teacher", "champion")), "smaller"],
+    "promote__alpha_per_heldout": 0.2,
+    "promote__looks_per_heldout": 2,
+}
+LETTERS = {
+    "card": "Dear customer,\nwe saw your card.\nYours",
+    "fee": "Dear customer,\nwe saw the fee.\nYours",
+    "pin": "Dear customer,\nwe saw your pin.\nYours",
+    "other": "Dear customer,\nwe saw it.\nYours",
+}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = make_tiny_project(tmp_path_factory.mktemp("letters"), **FREE_TEXT)
+    rows = [json.loads(line) for line in (made / "labelled.jsonl").read_text(encoding="utf-8").splitlines()]
+    text = "".join(json.dumps({**row, "label": LETTERS[row["label"]]}) + "\n" for row in rows)
+    (made / "labelled.jsonl").write_text(text, encoding="utf-8")
+    return made
+
+
+def outcomes(project: Path, who: str) -> list[Outcome]:
+    return read_records(project / f"artifacts/benchmark/{who}/outcomes.parquet", Outcome)
+
+
+def report(project: Path) -> dict[str, Any]:
+    return json.loads((project / "artifacts/report/report.json").read_text(encoding="utf-8"))
+
+
+def test_letters_of_several_lines_are_learnt_judged_and_promoted(project: Path, redistill: Command) -> None:
+    done = redistill(project, "run", "--json", "--reason", "letters")
+    assert done.code == 0, done.stderr[-3000:]
+    kept = read_records(project / "artifacts/validated/kept.parquet", TrainingRow)
+    assert kept and all(row.completion.count("\n") == 2 for row in kept)
+    teacher, student = outcomes(project, "teacher"), outcomes(project, "kd")
+    assert sum(o.response.count("\n") == 2 for o in teacher) > 0.9 * len(teacher)
+    assert any(o.exact for o in teacher) and any(o.exact for o in student)
+    tree = report(project)
+    assert tree["decision"]["metric"] == "chrf" and "% chrF against the teacher's" in tree["decision"]["gates"][1]["sentence"]
+    assert tree["arms"]["teacher"]["chrf"] > 0.5
+    assert "Difference of chrF, points" in (project / "artifacts/report/index.html").read_text(encoding="utf-8")
+    assert done.result["verdict"] == "promote", done.result["reasons"]
+
+
+def test_a_student_that_writes_noise_is_held(project: Path, redistill: Command) -> None:
+    write_params(project, **FREE_TEXT, finetune__common__tokens=200)
+    done = redistill(project, "run", "--json", "--reason", "starved")
+    assert done.code == 0, done.stderr[-3000:]
+    assert done.result["verdict"] == "hold" and any("% chrF against the teacher's" in reason for reason in done.result["reasons"])
+    gates = {g["name"]: g["result"] for g in report(project)["decision"]["gates"]}
+    assert gates["non_inferior_to_teacher"] == "fail"
+    plan = json.loads((project / "artifacts/report/patch.json").read_text(encoding="utf-8"))
+    assert plan["prompts"] and plan["lost"], "rows are lost by their chrF, though none has to match as a whole"
