@@ -25,7 +25,7 @@ import tempfile
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 SOCKET = "REDISTILL_WARM"
@@ -142,13 +142,15 @@ def _streamed_fork(
     return 5 if code is None else code, lines
 
 
-def request(path: str, module: str, arguments: list[str], environment: dict[str, str], descriptors: list[int]) -> socket.socket | None:
-    """Ask the server at ``path`` for a fork that runs ``python -m MODULE`` here, with ``descriptors`` as its standard streams.
+def request(
+    path: str, module: str, arguments: list[str], environment: dict[str, str], descriptors: list[int], cwd: str = ""
+) -> socket.socket | None:
+    """Ask the server at ``path`` for a fork that runs ``python -m MODULE`` in ``cwd`` (by default ours), with ``descriptors`` as its standard streams.
 
     Returns the connection, on which the exit code will come and whose end ends the fork; None where there is no such server.
     """
     link = socket.socket(socket.AF_UNIX)
-    asked = {"module": module, "argv": [module, *arguments], "cwd": os.getcwd(), "environment": environment}
+    asked = {"module": module, "argv": [module, *arguments], "cwd": cwd or os.getcwd(), "environment": environment}
     try:
         link.connect(path)
         socket.send_fds(link, [b"\n"], descriptors)
@@ -301,11 +303,13 @@ def _ended(child: _Child, selector: selectors.BaseSelector) -> None:
 
 def _become(request: dict[str, Any], descriptors: list[int]) -> NoReturn:
     """Be the process that asked: its files, folder, environment and command."""
-    code = 1
+    code: int | str | None = 1
     try:
         die_with_parent()
         for target, descriptor in enumerate(descriptors):
             os.dup2(descriptor, target)
+            os.close(descriptor)
+        _import_from(request["cwd"], request["environment"])
         os.chdir(request["cwd"])
         os.environ.clear()
         os.environ.update(request["environment"])
@@ -313,16 +317,23 @@ def _become(request: dict[str, Any], descriptors: list[int]) -> NoReturn:
         runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
         code = 0
     except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else int(end.code is not None)
-        if isinstance(end.code, str):
-            print(end.code, file=sys.stderr)
+        code = end.code
     except BaseException:
         traceback.print_exc()
-    finally:
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError):
-                stream.flush()
-        os._exit(code)
+    # Through the interpreter's own end, not os._exit: libraries send their last log lines and events there.
+    sys.exit(code)
+
+
+def _import_from(cwd: str, environment: dict[str, str]) -> None:
+    """Set the import path as ``python -m`` there would, and forget this package, which may be another project's."""
+
+    def listed(variables: Mapping[str, str]) -> list[str]:
+        return [p for p in variables.get("PYTHONPATH", "").split(os.pathsep) if p]
+
+    ours = {sys.path[0], *listed(os.environ)}
+    sys.path[:] = [cwd, *listed(environment), *(p for p in sys.path if p not in ours)]
+    for name in [n for n in sys.modules if n.split(".")[0] == __package__]:
+        del sys.modules[name]
 
 
 if __name__ == "__main__":
