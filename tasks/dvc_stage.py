@@ -11,7 +11,6 @@ import fcntl
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -159,31 +158,13 @@ def run_stage(stage: str, plan: Plan, warm: Warm, say: Callable[[str], None], pr
         if not _NOISE.match(line):
             say(line)
 
-    code, lines = streamed(["-m", "dvc", "repro", "--single-item", stage], warm.environment(child_environment()), hear)
+    code, lines = warm.streamed("dvc", ["repro", "--single-item", stage], child_environment(), hear)
     if code:
         raise _failed(stage, code, lines)
     if outcome != "unchanged":
         plan.changed.add(stage)
     entry = yaml.safe_load(Path("dvc.lock").read_text())["stages"].get(stage, {})
     return StageReceipt(stage, outcome, _outs(entry), time.monotonic() - start)  # type: ignore[arg-type]
-
-
-def streamed(arguments: list[str], environment: dict[str, str], hear: Callable[[str], None]) -> tuple[int, deque[str]]:
-    """Run Python in a process group of its own; its lines are heard as they come. Exit code and last lines; the group ends with us."""
-    lines: deque[str] = deque(maxlen=30)
-    process = subprocess.Popen(
-        [sys.executable, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, start_new_session=True
-    )
-    try:
-        assert process.stdout is not None
-        for raw in process.stdout:
-            lines.append(raw.rstrip())
-            hear(lines[-1])
-        return process.wait(), lines
-    except BaseException:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-        raise
 
 
 def _failed(stage: str, code: int, lines: deque[str]) -> RedistillError:

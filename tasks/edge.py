@@ -15,7 +15,6 @@ from pathlib import Path
 
 from redistill import config, environment
 from redistill.errors import ConfigError, RedistillError
-from tasks import warm
 from tasks.warm import die_with_parent
 
 ARTIFACTS = Path("artifacts")
@@ -46,16 +45,13 @@ def slices_of(function: Callable[..., None]) -> dict[str, str]:
     return {name: SECTIONS[kind] for name, kind in hints.items() if kind in SECTIONS}
 
 
-def run(function: Callable[..., None], *names: str, forks: bool = True) -> None:
+def run(function: Callable[..., None], *names: str) -> None:
     """Run a stage function from the command line; ``names`` are its positional arguments such as the arm.
 
-    ``forks`` lets a cycle's warm process do the work; an engine that starts processes of its own wants to be started afresh. Exit
-    codes are DESIGN.md's; a traceback is shown only where ``REDISTILL_DEBUG`` is set.
+    Exit codes are DESIGN.md's; a traceback is shown only where ``REDISTILL_DEBUG`` is set.
     """
     environment.silence()
     die_with_parent()
-    if forks and (code := warm.elsewhere()) is not None:
-        sys.exit(code)
     keep_freed_memory()
     try:
         given = sys.argv[1:]

@@ -139,4 +139,4 @@ def _captured(answer: TeacherAnswer, lock: LockedTeacher, k: int) -> SoftTargets
 
 
 if __name__ == "__main__":
-    run(generate, forks=False)
+    run(generate)

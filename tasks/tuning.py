@@ -18,10 +18,10 @@ from redistill.environment import child_environment
 from redistill.errors import DataError, StageError
 from redistill.progress import LINE
 from redistill.records import canonical_digest
-from tasks.dvc_stage import streamed
 from tasks.edge import ARTIFACTS
 from tasks.registry import connect
 from tasks.tune_trial import study_file
+from tasks.warm import streamed
 
 RESULT = ARTIFACTS / "tune"
 _NEEDED = ("prompts/train.parquet", "prompts/dev.parquet", "validated/kept.parquet", "soft_targets/targets")

@@ -1,10 +1,10 @@
-"""Heavy libraries imported once a cycle: stages are forks of a process that holds them.
+"""A fork server: heavy libraries are imported once a cycle, and DVC's calls and stages are forks of the process that holds them.
 
-Importing torch, transformers and lm-eval is most of a short stage, and a cycle has a dozen. This process imports them once, holds
-nothing of ours, and forks for each stage, so the fork imports the very code that DVC hashed. ``python -m tasks.X`` asks for
-a fork where ``REDISTILL_WARM`` names the socket, and runs by itself everywhere else; dvc.yaml does not know of it.
+Importing torch, transformers and lm-eval is most of a short stage, importing DVC most of a ``dvc repro``, and a cycle has a dozen of
+both. This process imports them once and forks for each request. ``tasks.stage`` asks for a fork where ``REDISTILL_WARM`` names the
+socket, and runs the stage by itself everywhere else.
 
-Only third-party modules may be imported here at any time: one of ours would be the cycle's first version of it, for good.
+Preload third-party modules only: a fork would run a stale version of any module of the project.
 """
 
 from __future__ import annotations
@@ -24,16 +24,35 @@ import sys
 import tempfile
 import time
 import traceback
+from collections import deque
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 SOCKET = "REDISTILL_WARM"
-PRELOAD = ("torch", "transformers.trainer", "transformers.models.auto.modeling_auto", "lm_eval.models.huggingface", "lm_eval.evaluator")
+# DVC first: a cycle calls it before its first stage, and requests are served between two imports.
+PRELOAD = (
+    "pydantic.dataclasses",
+    "dvc.cli",
+    "dvc.commands.repro",
+    "dvc.repo.reproduce",
+    "dvc.repo.index",
+    "pyarrow.parquet",
+    "torch",
+    "transformers.trainer",
+    "transformers.models.auto.modeling_auto",
+    "lm_eval.models.huggingface",
+    "lm_eval.evaluator",
+)
 _PATIENCE_S = 10.0
+_LAST_LINES = 30
 _PR_SET_PDEATHSIG = 1
 
 
 class Warm:
-    """Starts the process when the first stage asks and ends it with the cycle. Without Linux, stages simply start cold."""
+    """Starts the server when the first stage asks and ends it with the cycle. Without Linux, everything simply starts cold.
+
+    A server that the environment names already is used and left alone.
+    """
 
     def __init__(self, preload: tuple[str, ...] = PRELOAD) -> None:
         self._preload = preload
@@ -42,7 +61,7 @@ class Warm:
 
     def environment(self, base: dict[str, str]) -> dict[str, str]:
         """The stage's environment, with the socket in it where there is one."""
-        if not hasattr(os, "pidfd_open"):
+        if not hasattr(os, "pidfd_open") or base.get(SOCKET):
             return base
         if self._process is None:
             self._folder = tempfile.mkdtemp(prefix="redistill-")
@@ -53,7 +72,20 @@ class Warm:
             self._process = subprocess.Popen(
                 command, env=quiet, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             )
+            _wait_for_socket(f"{self._folder}/s", self._process)
         return {**base, SOCKET: f"{self._folder}/s"}
+
+    def streamed(self, module: str, arguments: list[str], base: dict[str, str], hear: Callable[[str], None]) -> tuple[int, deque[str]]:
+        """Run ``python -m MODULE`` as a fork where there is a server, else in a process of its own.
+
+        ``hear`` gets its lines as they come. Returns the exit code and the last lines; what was started ends with us.
+        """
+        environment = self.environment(base)
+        if environment.get(SOCKET):
+            heard = _streamed_fork(environment, module, arguments, hear)
+            if heard is not None:
+                return heard
+        return streamed(["-m", module, *arguments], environment, hear)
 
     def __enter__(self) -> Warm:
         return self
@@ -70,6 +102,81 @@ class Warm:
             shutil.rmtree(self._folder, ignore_errors=True)
 
 
+def streamed(arguments: list[str], environment: dict[str, str], hear: Callable[[str], None]) -> tuple[int, deque[str]]:
+    """Run Python in a process group of its own; ``hear`` gets its lines as they come. Exit code and last lines; the group ends with us."""
+    lines: deque[str] = deque(maxlen=_LAST_LINES)
+    process = subprocess.Popen(
+        [sys.executable, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, start_new_session=True
+    )
+    try:
+        assert process.stdout is not None
+        for raw in process.stdout:
+            lines.append(raw.rstrip())
+            hear(lines[-1])
+        return process.wait(), lines
+    except BaseException:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        raise
+
+
+def _streamed_fork(
+    environment: dict[str, str], module: str, arguments: list[str], hear: Callable[[str], None]
+) -> tuple[int, deque[str]] | None:
+    """As ``streamed``, in a fork; None where the server cannot be reached, and then nothing was run."""
+    lines: deque[str] = deque(maxlen=_LAST_LINES)
+    read, write = os.pipe()
+    with open(read, encoding="utf-8", errors="replace") as stream, open(os.devnull, "rb") as nothing:
+        try:
+            # The server ends the fork when this connection closes.
+            link = request(environment[SOCKET], module, arguments, environment, [nothing.fileno(), write, write])
+        finally:
+            os.close(write)
+        if link is None:
+            return None
+        with link:
+            for raw in stream:
+                lines.append(raw.rstrip())
+                hear(lines[-1])
+            code = exit_code(link)
+    return 5 if code is None else code, lines
+
+
+def request(
+    path: str, module: str, arguments: list[str], environment: dict[str, str], descriptors: list[int], cwd: str = ""
+) -> socket.socket | None:
+    """Ask the server at ``path`` for a fork that runs ``python -m MODULE`` in ``cwd`` (by default ours), with ``descriptors`` as its standard streams.
+
+    Returns the connection, on which the exit code will come and whose end ends the fork; None where there is no such server.
+    """
+    link = socket.socket(socket.AF_UNIX)
+    asked = {"module": module, "argv": [module, *arguments], "cwd": cwd or os.getcwd(), "environment": environment}
+    try:
+        link.connect(path)
+        socket.send_fds(link, [b"\n"], descriptors)
+        link.sendall(json.dumps(asked).encode() + b"\n")
+    except OSError:
+        link.close()
+        return None
+    return link
+
+
+def exit_code(link: socket.socket) -> int | None:
+    """Wait for the exit code of a requested fork; None where the server ended first."""
+    try:
+        answer = link.makefile("rb").readline()
+    except OSError:
+        answer = b""
+    return int(answer) if answer else None
+
+
+def _wait_for_socket(path: str, process: subprocess.Popen[bytes]) -> None:
+    """Until the server listens, which it does before its imports."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while not os.path.exists(path) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
 def die_with_parent() -> None:
     """End with the process that started us: a killed flow must not leave a training run behind (Linux; best effort)."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -77,55 +184,48 @@ def die_with_parent() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def elsewhere() -> int | None:
-    """Run this very command in a fork of the warm process and return its exit code; None where there is no such process."""
+def in_fork(module: str, arguments: list[str]) -> int | None:
+    """Run ``python -m MODULE`` with our own standard streams in a fork of the server; its exit code, or None where there is no server."""
     path = os.environ.get(SOCKET)
-    spec = getattr(sys.modules["__main__"], "__spec__", None)
-    if not path or spec is None:
+    if not path:
         return None
-    with socket.socket(socket.AF_UNIX) as link:
-        try:
-            link.connect(path)
-        except OSError:
-            return None
-        environment = {k: v for k, v in os.environ.items() if k != SOCKET}
-        request = {"module": spec.name, "argv": sys.argv, "cwd": os.getcwd(), "environment": environment}
-        sys.stdout.flush()
-        sys.stderr.flush()
-        try:
-            socket.send_fds(link, [b"\n"], [0, 1, 2])
-            link.sendall(json.dumps(request).encode() + b"\n")
-            answer = link.makefile("rb").readline()
-        except OSError:
-            answer = b""
-    if not answer:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    environment = {k: v for k, v in os.environ.items() if k != SOCKET}
+    link = request(path, module, arguments, environment, [0, 1, 2])
+    if link is None:
+        return None
+    with link:
+        code = exit_code(link)
+    if code is None:
         print(
             "error: the process that ran this stage ended; run again, and look at the machine's memory if it happens twice", file=sys.stderr
         )
         return 5
-    return int(answer)
+    return code
 
 
 def serve(path: str, preload: list[str]) -> None:
-    """Listen, import, then fork for whoever asks until terminated; who asks early waits for the imports."""
+    """Listen; import the modules of ``preload`` one by one, and fork for each request, until terminated.
+
+    A request that comes during the imports is served between two of them: its fork imports what it needs beyond them itself.
+    """
     with socket.socket(socket.AF_UNIX) as listener, selectors.DefaultSelector() as selector:
-        listener.bind(path)
-        listener.listen(8)
-        for name in preload:
-            # What is not installed, or broken, is the stage's to complain about, if it needs it.
-            with contextlib.suppress(Exception):
-                importlib.import_module(name)
+        # Bound under another name first: a path that exists is one that listens.
+        listener.bind(f"{path}.new")
+        listener.listen(64)
+        os.rename(f"{path}.new", path)
         selector.register(listener, selectors.EVENT_READ)
-        children: set[_Child] = set()
+        waiting, children = deque(preload), set[_Child]()
         while True:
-            for key, _ in selector.select(1.0 if any(c.deadline for c in children) else None):
+            for key, _ in selector.select(0.0 if waiting else 1.0 if any(c.deadline for c in children) else None):
                 child: _Child | None = key.data
                 if child is None:
                     children |= _accept(listener, selector)
                 elif child not in children:
                     continue  # ended in this very round
                 elif key.fileobj is child.link:
-                    # Nothing more is ever sent: readable means that who asked is gone, and the stage goes too.
+                    # The caller sends nothing more: readable means that it has ended, so its fork ends too.
                     selector.unregister(child.link)
                     child.send(signal.SIGTERM)
                     child.deadline = time.monotonic() + _PATIENCE_S
@@ -135,10 +235,14 @@ def serve(path: str, preload: list[str]) -> None:
             for child in children:
                 if child.deadline and time.monotonic() > child.deadline:
                     child.send(signal.SIGKILL)
+            if waiting:
+                # A library that is not installed, or broken, is reported by the stage that needs it.
+                with contextlib.suppress(Exception):
+                    importlib.import_module(waiting.popleft())
 
 
 class _Child:
-    """A stage at work: its process, the connection of who asked for it, and until when it may still tidy up."""
+    """A fork at work: its process group, the connection of its caller, and until when it may still tidy up."""
 
     def __init__(self, pid: int, link: socket.socket) -> None:
         self.pid = pid
@@ -147,12 +251,13 @@ class _Child:
         self.deadline: float | None = None
 
     def send(self, number: signal.Signals) -> None:
+        """To the fork and to all that it started, as the end of a process group does."""
         with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self.handle, number)
+            os.killpg(self.pid, number)
 
 
 def _accept(listener: socket.socket, selector: selectors.BaseSelector) -> set[_Child]:
-    """Fork for who asks; nobody, where they were gone before they had said what they want."""
+    """Fork for a caller; nothing where it ended before its request was whole."""
     link, _ = listener.accept()
     link.settimeout(_PATIENCE_S)
     descriptors: list[int] = []
@@ -168,10 +273,14 @@ def _accept(listener: socket.socket, selector: selectors.BaseSelector) -> set[_C
     link.settimeout(None)
     pid = os.fork()
     if pid == 0:
+        os.setpgid(0, 0)
         selector.close()
         listener.close()
         link.close()
         _become(request, descriptors)
+    # By both, as a shell does: whoever comes first, the group is there before a signal is sent to it.
+    with contextlib.suppress(OSError):
+        os.setpgid(pid, pid)
     for descriptor in descriptors:
         os.close(descriptor)
     child = _Child(pid, link)
@@ -194,27 +303,37 @@ def _ended(child: _Child, selector: selectors.BaseSelector) -> None:
 
 def _become(request: dict[str, Any], descriptors: list[int]) -> NoReturn:
     """Be the process that asked: its files, folder, environment and command."""
-    code = 1
+    code: int | str | None = 1
     try:
+        die_with_parent()
         for target, descriptor in enumerate(descriptors):
             os.dup2(descriptor, target)
+            os.close(descriptor)
+        _import_from(request["cwd"], request["environment"])
         os.chdir(request["cwd"])
         os.environ.clear()
         os.environ.update(request["environment"])
-        sys.argv = request["argv"]
+        sys.argv = list(request["argv"])
         runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
         code = 0
     except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else int(end.code is not None)
-        if isinstance(end.code, str):
-            print(end.code, file=sys.stderr)
+        code = end.code
     except BaseException:
         traceback.print_exc()
-    finally:
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError):
-                stream.flush()
-        os._exit(code)
+    # Through the interpreter's own end, not os._exit: libraries send their last log lines and events there.
+    sys.exit(code)
+
+
+def _import_from(cwd: str, environment: dict[str, str]) -> None:
+    """Set the import path as ``python -m`` there would, and forget this package, which may be another project's."""
+
+    def listed(variables: Mapping[str, str]) -> list[str]:
+        return [p for p in variables.get("PYTHONPATH", "").split(os.pathsep) if p]
+
+    ours = {sys.path[0], *listed(os.environ)}
+    sys.path[:] = [cwd, *listed(environment), *(p for p in sys.path if p not in ours)]
+    for name in [n for n in sys.modules if n.split(".")[0] == __package__]:
+        del sys.modules[name]
 
 
 if __name__ == "__main__":

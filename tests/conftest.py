@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.once import once, run_directory
+
+if TYPE_CHECKING:
+    from tests.forks import ForkServer
+
+ROOT = Path(__file__).resolve().parents[1]
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -28,3 +39,62 @@ def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.set_num_threads(1)  # with matrices this small, two threads only wait for each other
 
     return make_tiny_model(tmp_path_factory.mktemp("tiny") / "model")
+
+
+@pytest.fixture(scope="session")
+def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return once(run_directory(tmp_path_factory) / "prefect-home", lambda _: None)
+
+
+@pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory, prefect_home: Path) -> Path:
+    """One Prefect server for the test run, as `make up` starts it: the folder of its log and record. Ended by ``pytest_sessionfinish``."""
+
+    def start(folder: Path) -> None:
+        from tests.servers import free_port
+
+        port = free_port()
+        _local_server(folder, "start", str(port), home=prefect_home)
+        (folder / "api").write_text(f"http://127.0.0.1:{port}/api", encoding="utf-8")
+
+    return once(run_directory(tmp_path_factory) / SERVER, start)
+
+
+@pytest.fixture(scope="session")
+def prefect_api(prefect_server: Path) -> str:
+    return (prefect_server / "api").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def fork_server(prefect_home: Path, prefect_api: str) -> Iterator[ForkServer]:
+    """This worker's process with all heavy libraries, of which commands and stages are forks."""
+    from redistill.environment import child_environment
+    from tasks.warm import SOCKET, Warm
+    from tests.forks import PRELOAD, ForkServer
+
+    with Warm(PRELOAD) as server:
+        # Prefect reads its settings when it is imported.
+        environment = child_environment() | {"PREFECT_HOME": str(prefect_home), "PREFECT_API_URL": prefect_api}
+        yield ForkServer(server.environment(environment)[SOCKET])
+
+
+SERVER = "prefect-server"
+
+
+def _local_server(folder: Path, *arguments: str, home: Path | None = None) -> None:
+    from redistill.environment import child_environment
+
+    environment = {k: v for k, v in child_environment().items() if not k.startswith("PREFECT_API")}
+    environment |= {"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])} | ({"PREFECT_HOME": str(home)} if home else {})
+    command = [sys.executable, "-m", "tasks.local_server", *arguments]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """The process that started the workers, or the only one, ends the servers that they shared."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        return
+    factory = getattr(session.config, "_tmp_path_factory", None)
+    if factory is not None and (folder := factory.getbasetemp() / SERVER).is_dir():
+        _local_server(folder, "stop")

@@ -10,7 +10,7 @@ import grimp
 
 ROOT = Path(__file__).resolve().parents[2]
 _CODE = re.compile(r"(?P<indent> *)# code\n(?P<lines>(?: *- (?:src|tasks)/\S+\n)*)")
-_STAGE = re.compile(r"cmd: python -m tasks\.(\w+)")
+_STAGE = re.compile(r"cmd: python -m tasks\.stage (\w+)")
 
 
 def expected(graph: grimp.ImportGraph, stage: str) -> list[str]:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from redistill.environment import child_environment
-from tests.servers import free_port, stop, until
+from tests.forks import ForkServer
+from tests.once import once, run_directory
 from tests.tiny_project import make_tiny_project
 
 
@@ -45,47 +46,28 @@ LOOPBACK_ONLY = (
 
 
 @pytest.fixture(scope="session")
-def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("prefect")
-
-
-@pytest.fixture(scope="session")
-def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """One Prefect server for the session, as a team has one; a server a command costs ten seconds each time."""
-    port = free_port()
-    clean = {k: v for k, v in child_environment().items() if not k.startswith("PREFECT_API")}
-    process = subprocess.Popen(
-        [str(Path(sys.executable).parent / "prefect"), "server", "start", "--port", str(port)],
-        env={**clean, "PREFECT_HOME": str(tmp_path_factory.mktemp("prefect-server"))},
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        until(f"http://127.0.0.1:{port}/api/health", process=process)
-        yield f"http://127.0.0.1:{port}/api"
-    finally:
-        stop(process)
-
-
-@pytest.fixture(scope="session")
-def redistill(prefect_home: Path, prefect_api: str) -> Command:
+def redistill(prefect_home: Path, prefect_api: str, fork_server: ForkServer) -> Command:
     """Run ``redistill -C PROJECT …`` and parse its last line as JSON when asked for with ``--json``.
 
-    A command behind a ``prefix`` may be cut off from the session's Prefect server, and starts its own, as every command does without one.
+    A fork of the session's server, unless ``cold``: then a process of its own, as a person starts it. A command behind a ``prefix`` is cold
+    too; it may be cut off from the session's Prefect server and starts its own, as every command does without one.
     """
 
-    def run(project: Path, *arguments: str, env: dict[str, str] | None = None, prefix: tuple[str, ...] = (), timeout_s: float = 600) -> Ran:
-        command = [*prefix, str(Path(sys.executable).parent / "redistill"), "-C", str(project), *arguments]
-        clean = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_", "REDISTILL_", "PYTHONPATH"))}
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            check=False,
-            env={**clean, "PREFECT_HOME": str(prefect_home), **({} if prefix else {"PREFECT_API_URL": prefect_api}), **(env or {})},
-        )
+    def run(
+        project: Path,
+        *arguments: str,
+        env: dict[str, str] | None = None,
+        prefix: tuple[str, ...] = (),
+        cold: bool = False,
+        timeout_s: float = 600,
+    ) -> Ran:
+        environment = {**user_environment(), "PREFECT_HOME": str(prefect_home), **({} if prefix else {"PREFECT_API_URL": prefect_api})}
+        environment |= env or {}
+        if prefix or cold:
+            command = [*prefix, str(Path(sys.executable).parent / "redistill"), "-C", str(project), *arguments]
+            done: Any = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False, env=environment)
+        else:
+            done = fork_server.run("redistill", "-C", str(project), *arguments, env=environment, timeout_s=timeout_s)
         lines = done.stdout.strip().splitlines()
         parsed = json.loads(lines[-1]) if "--json" in arguments and done.returncode == 0 else {}
         return Ran(done.returncode, parsed, done.stdout, done.stderr)
@@ -93,7 +75,32 @@ def redistill(prefect_home: Path, prefect_api: str) -> Command:
     return run
 
 
+def user_environment() -> dict[str, str]:
+    """Our environment without what a test run may have set of Prefect, MLflow and redistill."""
+    return {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_", "REDISTILL_", "PYTHONPATH"))}
+
+
+@dataclass(frozen=True)
+class FirstCycle:
+    """A tiny project after its first cycle, what that cycle said, and a copy from before any registration, for projects to start from."""
+
+    project: Path
+    outcome: dict[str, Any]
+    template: Path
+
+
 @pytest.fixture(scope="session")
-def tiny_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One tiny project for the session; tests of a module share what its first cycle made."""
-    return make_tiny_project(tmp_path_factory.mktemp("project"))
+def first_cycle(tmp_path_factory: pytest.TempPathFactory, redistill: Command) -> FirstCycle:
+    """One cold, offline cycle for the whole test run. Only ``test_cycles`` may change the project; others start from ``template``."""
+
+    def build(folder: Path) -> None:
+        project = make_tiny_project(folder / "project")
+        # A network namespace with loopback only: nothing may need, or try to reach, anything else.
+        done = redistill(project, "run", "--json", "--reason", "first", prefix=LOOPBACK_ONLY, env={"LO_UP": LO_UP})
+        assert done.code == 0, done.stderr[-3000:]
+        (folder / "outcome.json").write_text(json.dumps(done.result), encoding="utf-8")
+        without = shutil.ignore_patterns("__pycache__", "mlflow", "keys", "route", "report")
+        shutil.copytree(project, folder / "template", symlinks=True, ignore=without)
+
+    folder = once(run_directory(tmp_path_factory) / "first-cycle", build)
+    return FirstCycle(folder / "project", json.loads((folder / "outcome.json").read_text(encoding="utf-8")), folder / "template")

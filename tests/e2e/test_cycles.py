@@ -18,7 +18,8 @@ import pytest
 from redistill.artifacts import read_records, write_records
 from redistill.environment import child_environment
 from redistill.records import TrainingRow
-from tests.e2e.conftest import LO_UP, LOOPBACK_ONLY, Command
+from tests.e2e.conftest import Command, FirstCycle, user_environment
+from tests.forks import ForkServer
 from tests.tiny import make_tiny_model
 from tests.tiny_project import write_params
 
@@ -36,19 +37,13 @@ STAGES = {
 
 
 @pytest.fixture(scope="module")
-def first(tiny_project: Path, redistill: Command) -> dict[str, Any]:
-    # A network namespace with loopback only: nothing may need, or try to reach, anything else.
-    done = redistill(
-        tiny_project,
-        "run",
-        "--json",
-        "--reason",
-        "first",
-        prefix=LOOPBACK_ONLY,
-        env={"LO_UP": LO_UP},
-    )
-    assert done.code == 0, done.stderr[-3000:]
-    return done.result
+def first(first_cycle: FirstCycle) -> dict[str, Any]:
+    return first_cycle.outcome
+
+
+@pytest.fixture(scope="module")
+def tiny_project(first_cycle: FirstCycle) -> Path:
+    return first_cycle.project
 
 
 def report(project: Path) -> dict[str, Any]:
@@ -105,7 +100,7 @@ def copy(first: dict[str, Any], tiny_project: Path, tmp_path_factory: pytest.Tem
 
 
 @pytest.mark.parametrize(("name", "processes"), [("logit", 1), ("sequence", 1), ("online", 2), ("on_policy", 1)])
-def test_every_method_trains_a_student_that_beats_the_untrained(copy: Path, name: str, processes: int) -> None:
+def test_every_method_trains_a_student_that_beats_the_untrained(copy: Path, fork_server: ForkServer, name: str, processes: int) -> None:
     """The stage itself, with its own files and teacher; online in two processes. Scored on dev, where the untrained one gets nothing right."""
     from redistill.checkpoints import load_model, load_tokenizer
     from redistill.config import load_params
@@ -115,13 +110,7 @@ def test_every_method_trains_a_student_that_beats_the_untrained(copy: Path, name
     alpha = 0.0 if name == "sequence" else 0.5
     method = {"name": name, "on_policy_fraction": 0.2, "max_tokens": 8}
     write_params(copy, finetune__method=method, finetune__arms__kd__alpha=alpha, finetune__common__processes=processes)
-    done = subprocess.run(
-        [sys.executable, "-m", "tasks.finetune", "kd"],
-        cwd=copy,
-        env={**child_environment(), "PYTHONPATH": str(copy)},
-        capture_output=True,
-        text=True,
-    )
+    done = fork_server.run("tasks.finetune", "kd", cwd=copy, env={**child_environment(), "PYTHONPATH": str(copy)})
     assert done.returncode == 0, done.stderr[-3000:]
     assert json.loads((copy / "artifacts/students/kd.json").read_text())["method"] == name
     dev, data = read_records(copy / "artifacts/prompts/dev.parquet", Prompt), load_params(copy / "params.yaml").data
@@ -132,10 +121,9 @@ def test_every_method_trains_a_student_that_beats_the_untrained(copy: Path, name
     assert found["kd"].f1 > 0.5 > 0.1 >= found["base"].f1
 
 
-def test_a_method_whose_needs_are_unmet_is_refused_before_training(copy: Path) -> None:
+def test_a_method_whose_needs_are_unmet_is_refused_before_training(copy: Path, fork_server: ForkServer) -> None:
     def said(*stage: str) -> tuple[int, str]:
-        environment = {**child_environment(), "PYTHONPATH": str(copy)}
-        done = subprocess.run([sys.executable, "-m", *stage], cwd=copy, env=environment, capture_output=True, text=True)
+        done = fork_server.run(*stage, cwd=copy, env={**child_environment(), "PYTHONPATH": str(copy)})
         return done.returncode, done.stderr.strip().splitlines()[-1]
 
     write_params(copy, score__top_k=10_000)
@@ -154,15 +142,14 @@ def test_a_method_whose_needs_are_unmet_is_refused_before_training(copy: Path) -
     write_records(copy / "artifacts/validated/kept.parquet", TrainingRow, rows)
 
 
-def test_a_search_that_was_killed_goes_on(copy: Path, redistill: Command, prefect_home: Path) -> None:
+def test_a_search_that_was_killed_goes_on(copy: Path, redistill: Command, prefect_home: Path, prefect_api: str) -> None:
     """Trials are nested runs, the killed one is tried again, and held-out rows are not read."""
     write_params(copy)
     (copy / "artifacts/prompts/heldout.parquet").unlink()
     command = [str(Path(sys.executable).parent / "redistill"), "-C", str(copy), "tune", "--trials", "2"]
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_", "REDISTILL_", "PYTHONPATH"))}
     process = subprocess.Popen(
         command,
-        env={**clean, "PREFECT_HOME": str(prefect_home)},
+        env={**user_environment(), "PREFECT_HOME": str(prefect_home), "PREFECT_API_URL": prefect_api},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -222,11 +209,11 @@ def test_a_changed_teacher_reaches_its_dependants_only(first: dict[str, Any], ti
     assert same == {"prepare", "benchmark@linear"}, stages
 
 
-def test_a_second_cycle_waits_and_says_so(first: dict[str, Any], tiny_project: Path, prefect_home: Path) -> None:
+def test_a_second_cycle_waits_and_says_so(first: dict[str, Any], tiny_project: Path, prefect_home: Path, prefect_api: str) -> None:
     with open(tiny_project / ".redistill/cycle.lock", "a+", encoding="utf-8") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         command = [str(Path(sys.executable).parent / "redistill"), "-C", str(tiny_project), "run", "--json"]
-        env = {**{k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}, "PREFECT_HOME": str(prefect_home)}
+        env = {**user_environment(), "PREFECT_HOME": str(prefect_home), "PREFECT_API_URL": prefect_api}
         waiting = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
         assert waiting.stdout is not None
         said = next(line for line in waiting.stdout if "another cycle" in line)

@@ -6,6 +6,7 @@ The gates are lenient here, since two tiny models are compared on some thirty ro
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ from typing import Any
 import pytest
 
 from redistill.routing import evaluate
-from tests.e2e.conftest import Command, Ran
-from tests.tiny_project import make_tiny_project, write_params
+from tests.e2e.conftest import Command, FirstCycle, Ran
+from tests.tiny_project import write_params
 
 LENIENT: dict[str, Any] = {
     "promote__gates": [
@@ -35,8 +36,9 @@ def git(project: Path, *arguments: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = make_tiny_project(tmp_path_factory.mktemp("life"), **LENIENT)
+def project(first_cycle: FirstCycle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = Path(shutil.copytree(first_cycle.template, tmp_path_factory.mktemp("life") / "project", symlinks=True))
+    write_params(made, **LENIENT)
     (made / ".gitignore").write_text("/artifacts/\n/.redistill/\n/.dvc/\n/teacher/\n__pycache__/\n", encoding="utf-8")
     git(made, "init", "-q")
     git(made, "add", "-A")

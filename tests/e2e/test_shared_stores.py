@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from redistill.environment import child_environment
-from tests.e2e.conftest import Command
+from tests.e2e.conftest import Command, FirstCycle
 from tests.servers import free_port, stop, until
 
 IN_GIT = (
@@ -54,11 +54,10 @@ def dvc(project: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def test_a_colleague_continues(tiny_project: Path, tmp_path: Path, mlflow_server: str, redistill: Command) -> None:
+def test_a_colleague_continues(first_cycle: FirstCycle, tmp_path: Path, mlflow_server: str, redistill: Command) -> None:
     env = {"MLFLOW_TRACKING_URI": mlflow_server}
-    # A copy of what other tests may have made already: their project stays as it is.
     project = tmp_path / "mine"
-    shutil.copytree(tiny_project, project, symlinks=True)
+    shutil.copytree(first_cycle.template, project, symlinks=True)
     mine = redistill(project, "run", "--json", env=env)
     assert mine.code == 0, mine.stderr[-3000:]
     dvc(project, "remote", "add", "--default", "shared", str(tmp_path / "remote"))

@@ -57,7 +57,7 @@ def warm(project: Path) -> Iterator[dict[str, str]]:
 
 
 def stage(environment: dict[str, str], *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "tasks.probe", *arguments]
+    command = [sys.executable, "-m", "tasks.stage", "probe", *arguments]
     return subprocess.run(command, env={**environment, **more}, capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -103,7 +103,7 @@ def test_exit_codes_come_through(warm: dict[str, str], kind: str, code: int, say
 @pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGKILL])
 @pytest.mark.parametrize("kind", ["hang", "deaf"])
 def test_a_stage_ends_with_who_asked(warm: dict[str, str], kind: str, signal_number: int) -> None:
-    command = [sys.executable, "-m", "tasks.probe", kind]
+    command = [sys.executable, "-m", "tasks.stage", "probe", kind]
     with subprocess.Popen(command, env=warm, stdout=subprocess.PIPE, text=True) as asking:
         assert asking.stdout is not None
         pid = int(asking.stdout.readline().rsplit(" ", 1)[1].rstrip("}\n"))
@@ -117,7 +117,7 @@ def test_the_end_of_the_cycle_ends_everything(project: Path) -> None:
     with Warm(("wave",)) as process:
         environment = process.environment(child_environment())
         asking = subprocess.Popen(
-            [sys.executable, "-m", "tasks.probe", "hang"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [sys.executable, "-m", "tasks.stage", "probe", "hang"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         assert asking.stdout is not None
         pid = int(asking.stdout.readline().rsplit(" ", 1)[1].rstrip("}\n"))

@@ -1,0 +1,5 @@
+"""``python -m redistill``: the command line."""
+
+from redistill.cli import main
+
+main()

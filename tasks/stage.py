@@ -1,0 +1,34 @@
+"""``python -m tasks.stage NAME [ARGUMENT ...]``: runs ``tasks.NAME``, in a fork of the cycle's fork server where there is one.
+
+The commands of dvc.yaml go through here, because this module imports nothing heavy: a stage that runs in a fork must not pay
+for its imports in the process that only asks for the fork.
+"""
+
+from __future__ import annotations
+
+import os
+import runpy
+import sys
+
+from tasks import warm
+
+COLD = ("generate",)
+"""Stages whose engine starts processes of its own, so that it must start in a fresh process."""
+
+
+def main(arguments: list[str]) -> int:
+    if not arguments or not arguments[0].isidentifier():
+        print("error: usage: python -m tasks.stage NAME [ARGUMENT ...], as in python -m tasks.stage finetune kd", file=sys.stderr)
+        return 2
+    warm.die_with_parent()
+    name, *rest = arguments
+    if name not in COLD and (code := warm.in_fork(f"tasks.{name}", rest)) is not None:
+        return code
+    os.environ.pop(warm.SOCKET, None)
+    sys.argv = [f"tasks.{name}", *rest]
+    runpy.run_module(f"tasks.{name}", run_name="__main__", alter_sys=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

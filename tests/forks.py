@@ -1,0 +1,70 @@
+"""Commands as forks of one process that holds the heavy libraries, so that a test does not pay for imports at each command.
+
+What runs is the project's code, imported fresh in each fork; only third-party modules are there beforehand.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks import warm
+
+PRELOAD = (
+    "prefect.main",
+    "prefect.events",
+    "prefect.artifacts",
+    "prefect.runtime",
+    "mlflow",
+    "mlflow.transformers",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "mlflow.store.model_registry.sqlalchemy_store",
+    "typer.main",
+    "optuna",
+    "model_signing",
+    "datasketch",
+    "sklearn.linear_model",
+    "sklearn.feature_extraction.text",
+    "matplotlib.pyplot",
+    "great_expectations",
+    "openfeature.contrib.provider.flagd",
+    *warm.PRELOAD,
+)
+
+
+@dataclass(frozen=True)
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@dataclass(frozen=True)
+class ForkServer:
+    path: str
+
+    def run(
+        self, module: str, *arguments: str, cwd: Path | None = None, env: dict[str, str] | None = None, timeout_s: float = 600.0
+    ) -> Done:
+        """``python -m MODULE ARGUMENT ...`` to its end, with what it wrote; its own stages are forks of this server too."""
+        environment = {**(dict(os.environ) if env is None else env), warm.SOCKET: self.path}
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, open(os.devnull, "rb") as nothing:
+            streams = [nothing.fileno(), out.fileno(), err.fileno()]
+            link = warm.request(self.path, module, list(arguments), environment, streams, str(cwd or Path.cwd()))
+            assert link is not None, "the fork server has ended"
+            with link:
+                link.settimeout(timeout_s)
+                code = warm.exit_code(link)
+            out.seek(0)
+            err.seek(0)
+            said, complained = out.read().decode(errors="replace"), err.read().decode(errors="replace")
+        assert code is not None, f"no exit code of {module} within {timeout_s:.0f} s; it wrote: {complained[-3000:]}"
+        return Done(code, said, complained)
+
+
+def connectable(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(path) == 0
