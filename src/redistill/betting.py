@@ -164,7 +164,7 @@ def _power(rows_N: np.ndarray, n: int, null: float, alpha: float) -> float:
     drifts, spreads = table.mean(axis=1), table.std(axis=1)
     whole = _log_capital(n * drifts)
     lead = int(np.argmax(np.log(_SPREAD_WEIGHTS) + n * drifts))
-    drift, spread = float(drifts[lead]), max(float(spreads[lead]), 1e-12)
+    drift, spread = float(drifts[lead]), max(float(spreads[lead]), 1e-6)  # rows that are all alike have none
     wanted, scale = -math.log(alpha) - float(whole - n * drift), spread * math.sqrt(n)
     # Both parts of the formula may overflow where their product is no more than one.
     late = 2.0 * drift * wanted / spread**2
