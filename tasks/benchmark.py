@@ -236,7 +236,8 @@ def _write(
     with replacing_directory(target) as folder:
         write_records(folder / "outcomes.parquet", Outcome, outcomes)
         write_json(folder / "report.json", report_to_json(report))
-    print(f"[benchmark@{who}] exact match {report.exact_match.value:.3f}, F1 {report.f1.value:.3f}, n = {report.n}", flush=True)
+    graded = "" if report.chrf is None else f"chrF {report.chrf:.3f}, "
+    print(f"[benchmark@{who}] {graded}exact match {report.exact_match.value:.3f}, F1 {report.f1.value:.3f}, n = {report.n}", flush=True)
 
 
 if __name__ == "__main__":

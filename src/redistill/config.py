@@ -112,7 +112,8 @@ class DataParams:
 
     @property
     def grammar(self) -> RecordGrammar | None:
-        if self.record is None:
+        """What a completion may hold; None where it is free text."""
+        if self.record is None or self.task == "generation":
             return None
         r = self.record
         return RecordGrammar(r.labels, r.flags, r.entities, r.several)

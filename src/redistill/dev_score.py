@@ -92,11 +92,11 @@ def _complete(model: Any, tokenizer: Any, texts: Sequence[str], stops: Sequence[
         own = order[start : start + batch]
         given = {name: value.to(model.device) for name, value in left_padded([texts[i] for i in own], tokenizer).items()}
         with torch.autocast(model.device.type, torch.bfloat16, enabled=multiplies_bf16(model.device.type)):
-            start = given["input_ids"].shape[1]
-            criteria = stopping_criteria(tokenizer, [stops] * len(own), start)
+            width = given["input_ids"].shape[1]
+            criteria = stopping_criteria(tokenizer, [stops] * len(own), width)
             out = model.generate(
                 **given, max_new_tokens=max_tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id, stopping_criteria=criteria
             )
-        for i, made in zip(own, out[:, start:], strict=True):
+        for i, made in zip(own, out[:, width:], strict=True):
             lines[i] = cut(str(tokenizer.decode(made, skip_special_tokens=True)), stops).strip()
     return lines

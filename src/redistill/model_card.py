@@ -53,6 +53,8 @@ def _results(report: dict[str, Any], student: dict[str, Any], teacher: dict[str,
     rows = [("exact match", "exact_match"), ("F1", "f1")]
     table = ["| | student | teacher |", "|---|---|---|"]
     table += [f"| {name} | {_score(student[key])} | {_score(teacher[key])} |" for name, key in rows]
+    if (graded := student.get("chrf")) is not None:
+        table.append(f"| chrF | {100 * graded:.1f} | {_percent(teacher.get('chrf'))} |")
     table += [
         f"| F1 of {_text(name)} | {_score(score)} | {_score(teacher['fields'].get(name))} |" for name, score in student["fields"].items()
     ]
@@ -120,6 +122,10 @@ def _score(score: dict[str, Any] | None) -> str:
     if score is None:
         return "–"
     return f"{100 * score['value']:.1f} ({100 * score['interval']['low']:.1f}–{100 * score['interval']['high']:.1f})"
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.1f}"
 
 
 def _slug(licence: str) -> str:

@@ -176,7 +176,7 @@ def _checked_label(label: str | None, text: str, data: DataParams, where: str) -
     grammar = data.grammar
     if label is None:
         return label
-    if grammar is None or data.task == "generation":
+    if grammar is None:
         if (stop := next((stop for stop in data.stops if stop in label), None)) is not None:
             raise DataError(
                 f"{where}: label {_shown(label)} holds {stop!r}, at which every completion ends, so nothing can match it; correct the row or data.stop"

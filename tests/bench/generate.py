@@ -35,7 +35,7 @@ def main() -> None:
     assert lock.path is not None
     engine = VllmTeacher(lock.path)
     prompts = read_records("artifacts/prompts/pool.parquet", Prompt)[: given.rows]
-    requests = [TeacherRequest(p.id, 0, p.messages, render(p, params.data, lock.tokenizer), p.slice) for p in prompts]
+    requests = [TeacherRequest(p.id, 0, p.messages, render(p, params.data, lock.tokenizer), p.slice, params.data.stops) for p in prompts]
     stage.open_teacher = lambda *_: _Open(engine)
     bare_rates, stage_rates = [], []
     for repeat in range(given.repeats + 1):

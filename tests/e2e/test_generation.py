@@ -60,6 +60,8 @@ def test_letters_of_several_lines_are_learnt_judged_and_promoted(project: Path, 
     assert tree["arms"]["teacher"]["chrf"] > 0.5
     assert "Difference of chrF, points" in (project / "artifacts/report/index.html").read_text(encoding="utf-8")
     assert done.result["verdict"] == "promote", done.result["reasons"]
+    left = redistill(project, "heldout", "--json").result
+    assert (left["metric"], left["discordance_is"]) == ("chrf", "observed") and 0 <= left["power_of_an_equal_student"] <= 1
 
 
 def test_a_student_that_writes_noise_is_held(project: Path, redistill: Command) -> None:

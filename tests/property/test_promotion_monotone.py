@@ -82,6 +82,38 @@ def test_a_decision_explains_itself(kinds: list[tuple[int, int, int]], live: boo
     assert judge(student, teacher, champion if live else None, params) == decision
 
 
+GRADED = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2), st.integers(0, 3), st.integers(0, 2)), min_size=2, max_size=60).filter(
+    lambda rows: all(a or b for a, b, _, _ in rows)
+)
+"""(found, missed) items of the student, then of the teacher, on one row."""
+
+
+def graded(rows: list[tuple[int, int]]) -> Measured:
+    outcomes = [
+        Outcome(f"id{i}", f"doc{i:03d}", f"p{i}", "s", "x", "x" if not missed else "y", not missed, found, 0, missed)
+        for i, (found, missed) in enumerate(rows)
+    ]
+    score = share(sum(o.exact for o in outcomes), len(rows))
+    return EvalReport("x", "d", "h", "t", len(rows), score, score, {}, {}, Cost(0.1, 0.3, 10.0, 100, 1, 1), 0, "hf"), outcomes
+
+
+@settings(deadline=None, max_examples=40)
+@given(GRADED, st.sampled_from([0.05, 0.3]), st.sampled_from([0.005, 0.05]), st.data())
+def test_one_more_item_found_never_turns_promote_into_hold(
+    rows: list[tuple[int, int, int, int]], margin: float, level: float, data: st.DataObject
+) -> None:
+    """By a graded metric as by exact match."""
+    student, teacher = [r[:2] for r in rows], [r[2:] for r in rows]
+    wrong = [i for i, (_, missed) in enumerate(student) if missed]
+    assume(wrong)
+    row = data.draw(st.sampled_from(wrong))
+    better = [*student[:row], (student[row][0] + 1, student[row][1] - 1), *student[row + 1 :]]
+    params = PromoteParams(gates=({"name": "teacher", "margin": margin},), metric="row_f1")  # type: ignore[arg-type]
+    before, after = (decide(Evidence(graded(s), graded(teacher)), params, level).gates[0] for s in (student, better))
+    assert after.passed or not before.passed
+    assert before.result == "fail" or after.result != "fail"
+
+
 @settings(deadline=None, max_examples=300)
 @given(TABLES, st.sampled_from([0.02, 0.05, 0.1, 0.3]), st.sampled_from([0.01, 0.05, 0.2]))
 @example(PairedCounts(2, 0, 0), 0.05, 0.05)

@@ -127,6 +127,13 @@ def test_equal_rows_are_evidence_that_grows_with_their_number() -> None:
     assert p_values == sorted(p_values, reverse=True) and p_values[1] > 0.05 > p_values[2] and p_values[3] < 0.005
 
 
+def test_rows_that_are_all_alike_need_as_many_more_as_make_the_test_pass() -> None:
+    needed = PairedScores((0.0,) * 30).rows_needed(MARGIN, 0.05, 0.8, most=2000)
+    assert PairedScores((0.0,) * needed).p_value(MARGIN) <= 0.05 < PairedScores((0.0,) * (needed - 1)).p_value(MARGIN)
+    smallest = PairedScores((0.0,) * 100).smallest_loss(0.05, 0.8)
+    assert PairedScores((0.0,) * 100).p_value(smallest) <= 0.05 < PairedScores((0.0,) * 100).p_value(smallest - 0.002)
+
+
 def test_early_luck_is_no_evidence_for_a_mean_that_lies_beyond_the_margin() -> None:
     rows = (0.5,) * 100 + (-1.0,) * 100
     assert PairedScores(rows).p_value(MARGIN) == 1.0

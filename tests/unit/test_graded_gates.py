@@ -198,6 +198,8 @@ def test_the_metric_follows_the_task_unless_a_person_says_otherwise() -> None:
     text["data"] |= {"task": "generation"}
     del text["data"]["record"]
     assert parse_params(text).promote.scored_by == "chrf"
+    text["data"]["record"] = {"labels": ["card"]}
+    assert parse_params(text).data.grammar is None and parse_params(text).promote.scored_by == "chrf", "free text has no grammar"
     text["promote"]["metric"] = "exact_match"
     assert parse_params(text).promote.scored_by == "exact_match"
     text["promote"]["metric"] = "row_f1"
