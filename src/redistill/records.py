@@ -231,9 +231,15 @@ class Bin:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Does 80 % sure mean 80 % right? Expected calibration error with its 95 % interval, and the reliability bins."""
+    """Does 80 % sure mean 80 % right? Expected calibration error, and the reliability bins.
 
-    ece: Score
+    ``by_chance`` is the 95 % range of the error that a perfectly calibrated model would show on these rows; it does not reach down to 0.
+    ``miscalibrated`` says that the error lies above it: of perfectly calibrated models 2.5 % would.
+    """
+
+    error: float
+    by_chance: Interval
+    miscalibrated: bool
     brier: float
     bins: tuple[Bin, ...]
 
