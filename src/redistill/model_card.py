@@ -60,6 +60,8 @@ def _results(report: dict[str, Any], student: dict[str, Any], teacher: dict[str,
     rows = [("exact match", "exact_match"), ("F1", "f1")]
     table = ["| | student | teacher |", "|---|---|---|"]
     table += [f"| {name} | {_score(student[key])} | {_score(teacher[key])} |" for name, key in rows]
+    kept = report.get("retention") or {}
+    table += [f"| student ÷ teacher, {name} | {_score(kept.get(key))} | |" for name, key in rows]
     table += [
         f"| F1 of {_text(name)} | {_score(score)} | {_score(teacher['fields'].get(name))} |" for name, score in student["fields"].items()
     ]

@@ -194,7 +194,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A share in [0, 1] with its 95 % interval."""
+    """A share in [0, 1], or a ratio of two, with its 95 % interval."""
 
     value: float
     interval: Interval

@@ -119,7 +119,10 @@ def test_summary_numbers_by_hand() -> None:
     assert report.slices == {"app": share(1, 2), "e-mail": share(0, 1), "phone": share(1, 3)}
     assert all(0.0 <= s.interval.low <= s.value <= s.interval.high <= 1.0 for s in (report.exact_match, report.f1, *report.fields.values()))
     assert report_from_json(json.loads(json.dumps(report_to_json(report)))) == report
-    earlier = {**report_to_json(report), "calibration": {"ece": {"value": 0.1, "interval": {"low": 0.05, "high": 0.2}}, "brier": 0.1, "bins": []}}
+    earlier = {
+        **report_to_json(report),
+        "calibration": {"ece": {"value": 0.1, "interval": {"low": 0.05, "high": 0.2}}, "brier": 0.1, "bins": []},
+    }
     assert report_from_json(earlier) == report, "the interval that it had said something else"
 
 
