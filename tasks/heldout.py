@@ -57,7 +57,8 @@ def heldout(params: Params) -> dict[str, Any]:
         "margin": margin,
         "smallest_loss_ruled_out": minimum_detectable_effect(len(prompts), discordance, level, wanted) if level > 0 else None,
         "drift_auc": None if drift is None else drift.auc,
-        "drift_interval": None if drift is None else [drift.low, drift.high],
+        "drift_by_chance": None if drift is None else [drift.by_chance.low, drift.by_chance.high],
+        "drift_shown": None if drift is None else drift.shown,
         "entries": [{"number": e.number, "at": e.at, "by": e.by, "level": e.level, "verdict": e.verdict} for e in looks],
     }
 

@@ -13,18 +13,17 @@ Forecasting 22:651-661 (consistency resampling); Vaicenavicius et al. 2019, Eval
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from redistill.errors import DataError
-from redistill.records import Bin, Calibration, Interval
-from redistill.statistics import share_test
+from redistill.records import Bin, Calibration
+from redistill.statistics import chance_range, share_test
 
-_TAIL = 0.025
-"""Of the 95 % range; a calibrated model's error lies above its upper end with this chance."""
+_LEVEL = 0.025
+"""The chance to call responses often right that are not: one-sided, as a 95 % interval's lower end has it."""
 _ROUNDING = 1e-12
 
 
@@ -63,8 +62,8 @@ def calibration(confidence: Sequence[float], right: Sequence[bool], resamples: i
         return float(sizes_B @ np.abs(confidence_B - accuracy_B)) / sure_N.size
 
     rng, accuracy_B = np.random.default_rng(seed), accuracy_of(right_N[order_N])
-    drawn = sorted(error_of(accuracy_of((rng.random(sure_N.size) < sorted_N).astype(float))) for _ in range(resamples))
-    value, by_chance = error_of(accuracy_B), _middle(drawn)
+    drawn = [error_of(accuracy_of((rng.random(sure_N.size) < sorted_N).astype(float))) for _ in range(resamples)]
+    value, by_chance = error_of(accuracy_B), chance_range(drawn)
     return Calibration(
         value,
         by_chance,
@@ -74,7 +73,7 @@ def calibration(confidence: Sequence[float], right: Sequence[bool], resamples: i
     )
 
 
-def surest_right(bins: Sequence[Bin], limit: float, level: float = _TAIL) -> Surest | None:
+def surest_right(bins: Sequence[Bin], limit: float, level: float = _LEVEL) -> Surest | None:
     """The most responses, from the surest one down, that are shown to be right with more than ``limit``; None where not even the surest bin is.
 
     Bins are added one after the other and each group is tested, until one fails: such a fixed sequence needs no correction, so the chance of
@@ -94,9 +93,3 @@ def surest_right(bins: Sequence[Bin], limit: float, level: float = _TAIL) -> Sur
 def _starts(n: int, bins: int) -> np.ndarray:
     """Where each of the bins begins; they differ by one row at most."""
     return np.asarray([part[0] for part in np.array_split(np.arange(n), min(bins, n))])
-
-
-def _middle(drawn: Sequence[float]) -> Interval:
-    """The 95 % range by ranks: what is drawn once more lies above it with a chance of 2.5 % at most (Davison & Hinkley 1997, section 4.2)."""
-    place = max(0, math.floor(_TAIL * (len(drawn) + 1)) - 1)
-    return Interval(drawn[place], drawn[len(drawn) - 1 - place])
