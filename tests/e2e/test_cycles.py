@@ -116,7 +116,8 @@ def test_every_method_trains_a_student_that_beats_the_untrained(copy: Path, name
 
     alpha = 0.0 if name == "sequence" else 0.5
     method = {"name": name, "on_policy_fraction": 0.2, "max_tokens": 8}
-    write_params(copy, finetune__method=method, finetune__arms__kd__alpha=alpha, finetune__common__processes=processes)
+    prompts = {"finetune__arms__kd__prompt_weight": 0.5} if name == "sequence" else {}
+    write_params(copy, finetune__method=method, finetune__arms__kd__alpha=alpha, finetune__common__processes=processes, **prompts)
     done = subprocess.run(
         [sys.executable, "-m", "tasks.finetune", "kd"],
         cwd=copy,
@@ -125,7 +126,9 @@ def test_every_method_trains_a_student_that_beats_the_untrained(copy: Path, name
         text=True,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert json.loads((copy / "artifacts/students/kd.json").read_text())["method"] == name
+    kd, sft = (json.loads((copy / f"artifacts/students/{arm}.json").read_text()) for arm in ("kd", "sft"))
+    assert kd["method"] == name and kd["tokens_a_row"] == sft["tokens_a_row"]
+    assert kd["targets_a_row"] > 1.5 * sft["targets_a_row"], "prompts are supervised, by probabilities or by their text"
     dev, data = read_records(copy / "artifacts/prompts/dev.parquet", Prompt), load_params(copy / "params.yaml").data
     found = {
         who: dev_score(load_model(folder), load_tokenizer(folder), dev, data, 16)
