@@ -54,6 +54,7 @@ def one(name: str, params: Params) -> None:
         found = dev_score(model, tokenizer, rows, params.data, params.generate.max_tokens)
         asked.set_user_attr("exact_match", round(found.exact_match, 4))
         asked.set_user_attr("parameters", parameters)
+        asked.set_user_attr("f1_interval", [round(end, 4) for end in found.interval()])
         study.tell(asked, found.f1)
         print(f"[tune] trial {asked.number}: F1 {found.f1:.3f}, exact match {found.exact_match:.3f} on {len(rows)} dev rows", flush=True)
     except optuna.TrialPruned:

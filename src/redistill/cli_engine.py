@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -60,11 +61,20 @@ def tune(
     load_params()
     result = application("flows.tune_student").tune_student(trials=trials, minutes=minutes)
     best, now = result["best"], result["f1_now"]
-    against = "" if now is None else f" (what params.yaml says now: {now:.3f})"
-    lines = [f"best of {result['trials']} trials, {result['pruned']} given up early: F1 {best['f1']:.3f} on dev{against}", ""]
+    against = "" if now is None else f"; what params.yaml says now: {_with_interval(now, result['f1_now_interval'])}"
+    lines = [
+        f"best of {result['trials']} trials, {result['pruned']} given up early: F1 {_with_interval(best['f1'], best.get('f1_interval'))} on dev{against}",
+        "one run each, 95 % intervals over the dev rows; the best of several looks better than it is",
+        "",
+    ]
     patch = yaml.safe_dump(result["patch"], sort_keys=False) if result["patch"] else "nothing to change\n"
     lines += [*patch.rstrip().splitlines(), "", *(f"plot: {p}" for p in result["plots"])]
     show(result, as_json, lines)
+
+
+def _with_interval(value: float, interval: Sequence[float] | None) -> str:
+    """Trials of earlier versions have no interval."""
+    return f"{value:.3f}" + ("" if interval is None else f" ({interval[0]:.3f} to {interval[1]:.3f})")
 
 
 def register(app: typer.Typer) -> None:

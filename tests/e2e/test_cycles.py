@@ -185,6 +185,11 @@ def test_a_search_that_was_killed_goes_on(copy: Path, redistill: Command, prefec
     assert done.code == 0, done.stderr[-3000:]
     assert "1 left unfinished and tried again" in done.stderr, "".join(said)[-2000:]
     assert done.result["trials"] == 2 and done.result["best"]["f1"] > 0 and done.result["f1_now"] is not None
+    for value, (low, high) in (
+        (done.result["best"]["f1"], done.result["best"]["f1_interval"]),
+        (done.result["f1_now"], done.result["f1_now_interval"]),
+    ):
+        assert low <= value <= high
     assert (copy / "artifacts/tune/patch.yaml").is_file()
     write_params(copy, tune__minutes=0.0001)
     capped = redistill(copy, "tune", "--trials", "9", "--json")
