@@ -9,7 +9,7 @@ from typing import Any
 
 from redistill.artifacts import read_records
 from redistill.config import Params
-from redistill.drift import two_sample_auc
+from redistill.drift import distinct, two_sample_auc
 from redistill.gates.evidence import pair
 from redistill.looks import heldout_identity, spendable
 from redistill.records import Prompt
@@ -40,7 +40,7 @@ def heldout(params: Params) -> dict[str, Any]:
     known = (arm / "report.json").is_file() and (teacher / "report.json").is_file()
     discordance = pair("student", evaluated(arm), "teacher", evaluated(teacher)).discordance if known else _UNKNOWN_DISCORDANCE
     recent = read_records(ARTIFACTS / "prompts" / "pool.parquet", Prompt)
-    drift = two_sample_auc([p.text for p in prompts], [p.text for p in recent])
+    drift = two_sample_auc(distinct([p.text for p in prompts], params.intake.near_duplicate), [p.text for p in recent])
     return {
         "heldout": digest,
         "rows": len(prompts),

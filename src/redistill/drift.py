@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from redistill.filters.near_duplicate import NearDuplicates
 from redistill.records import Interval
 from redistill.statistics import chance_range
 
@@ -54,6 +55,19 @@ def two_sample_auc(old: Sequence[str], new: Sequence[str], seed: int = 7, permut
     auc, *drawn = _cross_fit(_similarity(texts), labels_NP, rng.permutation(len(texts)))
     by_chance = chance_range(drawn)
     return Drift(auc, by_chance, auc > by_chance.high)
+
+
+def distinct(texts: Sequence[str], near_duplicate: float) -> list[str]:
+    """The first of each group of near-duplicates: what intake leaves of the pool, done to held-out texts, which may resemble each other as traffic does.
+
+    Without it a message that is sent again and again stands in the held-out set alone, and that alone looks like drift.
+    """
+    seen, kept = NearDuplicates(near_duplicate), []
+    for text in texts:
+        if seen.match(text) is None:
+            seen.add(text, text)
+            kept.append(text)
+    return kept
 
 
 def _drawn(texts: Sequence[str], rng: np.random.Generator) -> Sequence[str]:

@@ -11,7 +11,10 @@ import pytest
 from scipy.stats import binom
 from sklearn.metrics import roc_auc_score
 
-from redistill.drift import _cross_fit, _similarity, two_sample_auc
+from redistill.config import IntakeParams
+from redistill.drift import _cross_fit, _similarity, distinct, two_sample_auc
+from redistill.filters.intake import judge
+from redistill.records import Message, Prompt
 
 BANK = Path(__file__).parents[2] / "data" / "bank_triage"
 DRAWS = 250
@@ -38,6 +41,24 @@ def test_random_parts_of_one_set_are_called_drift_as_often_as_promised(texts: li
     assert sum(shown for shown, _ in found) <= binom.ppf(0.999, DRAWS, 0.025)
     low, high = binom.interval(0.999, DRAWS, 0.95)
     assert low <= sum(inside for _, inside in found) <= high
+
+
+def test_messages_that_are_sent_again_and_again_are_no_drift(texts: list[str]) -> None:
+    """Intake takes near-copies of held-out rows, and of each other, out of the pool; what is left is compared with held-out rows of which the same is left."""
+    rng, params, shown = np.random.default_rng(7), IntakeParams(languages=(), profanity=False, pii=False, secrets=False), 0
+    often = 1 / np.arange(1, len(texts) + 1)
+
+    def received(n: int, source: str) -> list[Prompt]:
+        drawn = [f"{texts[i]} Reference {rng.integers(10_000)}." for i in rng.choice(len(texts), n, p=often / often.sum())]
+        return [Prompt.of((Message("user", text),), f"{source}-{i}", "app", None, source) for i, text in enumerate(drawn)]
+
+    for seed in range(4):
+        kept, _ = judge({"heldout": received(80, "heldout"), "pool": received(160, "pool")}, params)
+        heldout, pool = ([p.text for p in kept[split]] for split in ("heldout", "pool"))
+        drift = two_sample_auc(distinct(heldout, params.near_duplicate), pool, seed, 79)
+        assert drift is not None and len(heldout) > 75
+        shown += drift.shown
+    assert shown <= binom.ppf(0.999, 4, 0.025)
 
 
 def test_another_channel_is_drift(texts: list[str]) -> None:
