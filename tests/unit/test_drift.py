@@ -17,7 +17,7 @@ from redistill.filters.intake import judge
 from redistill.records import Message, Prompt
 
 BANK = Path(__file__).parents[2] / "data" / "bank_triage"
-DRAWS = 250
+DRAWS = 160
 
 
 def rows(name: str) -> list[dict[str, str]]:
