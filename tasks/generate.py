@@ -48,11 +48,11 @@ def ask(
     data: DataParams,
     params: GenerateParams,
     store: CompletionStore,
-    opened: Callable[[LockedTeacher, TeacherParams, DataParams], Teacher] = open_teacher,
+    open_with: Callable[[LockedTeacher, TeacherParams, DataParams], Teacher] = open_teacher,
 ) -> tuple[list[TeacherAnswer], int]:
     """Answers in the order of the requests, and how many had to be asked for.
 
-    The engine is ``opened`` only if one is missing, and closed at the end whatever happens.
+    The engine is opened (by ``open_with``) only if one is missing, and closed at the end whatever happens.
     """
     keys = [request_key(lock.answers_from(r.slice), r, params) for r in requests]
     found = {k: store.get(k, r) for k, r in zip(keys, requests, strict=True)}
@@ -60,7 +60,7 @@ def ask(
     if missing:
         progress = Progress("generate", len(requests), "prompts")
         progress(len(requests) - len(missing))
-        engine = opened(lock, teacher, data)
+        engine = open_with(lock, teacher, data)
         try:
             _ask_missing(engine, missing, params, store, found, progress, len(requests))
         finally:

@@ -55,8 +55,8 @@ def calibration(confidence: Sequence[float], right: Sequence[bool], resamples: i
     confidence_B = np.add.reduceat(sorted_N, starts_B) / sizes_B
 
     def accuracy_of(right_N: np.ndarray) -> np.ndarray:
-        found: np.ndarray = np.add.reduceat(right_N, starts_B) / sizes_B
-        return found
+        accuracy_B: np.ndarray = np.add.reduceat(right_N, starts_B) / sizes_B
+        return accuracy_B
 
     def error_of(accuracy_B: np.ndarray) -> float:
         return float(sizes_B @ np.abs(confidence_B - accuracy_B)) / sure_N.size
@@ -81,13 +81,13 @@ def surest_right(bins: Sequence[Bin], limit: float, level: float = _LEVEL) -> Su
 
     Source: Maurer, Hothorn & Lehmacher 1995 (fixed-sequence testing), with the exact binomial test.
     """
-    found, n, right = None, 0, 0
+    surest, n, right = None, 0, 0
     for group in reversed(bins):
         n, right = n + group.n, right + round(group.n * group.accuracy)
         if share_test(right, n, limit) > level:
             break
-        found = Surest(group.confidence, right, n)
-    return found
+        surest = Surest(group.confidence, right, n)
+    return surest
 
 
 def _starts(n: int, bins: int) -> np.ndarray:

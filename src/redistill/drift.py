@@ -31,7 +31,7 @@ _RIDGE = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """Area under the ROC curve of telling new from old: 0.5 is no difference, 1 no likeness.
+    """Area under the ROC curve of telling new from old: 0.5 is no difference, 1 tells every pair apart.
 
     ``by_chance`` is its 95 % range without drift; ``shown`` says that the AUC lies above it, which happens in 2.5 % of cases without drift.
     """
@@ -90,14 +90,14 @@ def _cross_fit(similarity_NN: np.ndarray, labels_NP: np.ndarray, order_N: np.nda
     above_P, pairs_P = np.zeros(labels_NP.shape[1]), np.zeros(labels_NP.shape[1])
     for fold in np.array_split(order_N, _FOLDS):
         others = np.setdiff1d(order_N, fold)
-        wanted_NP = labels_NP[others] - labels_NP[others].mean(0)
+        centred_NP = labels_NP[others] - labels_NP[others].mean(0)
         factor = cho_factor(similarity_NN[np.ix_(others, others)] + _RIDGE * np.eye(len(others)))
         # Rounded, so that equal texts get equal scores.
-        scores_NP = np.round(similarity_NN[np.ix_(fold, others)] @ cho_solve(factor, wanted_NP), 9)
+        scores_NP = np.round(similarity_NN[np.ix_(fold, others)] @ cho_solve(factor, centred_NP), 9)
         new_NP = labels_NP[fold]
         new_P = new_NP.sum(0)
         # Mann and Whitney: the ranks of the new texts, less what these would have among themselves; ties count half.
         above_P += (rankdata(scores_NP, axis=0) * new_NP).sum(0) - new_P * (new_P + 1) / 2
         pairs_P += new_P * (len(fold) - new_P)
-    found: list[float] = (above_P / pairs_P).tolist()
-    return found
+    auc_P: list[float] = (above_P / pairs_P).tolist()
+    return auc_P
