@@ -69,7 +69,9 @@ def train_arm(
     if arm_params.alpha > 0:
         refuse_unnamed(read_lock(), rows)
     soft = _soft_targets(rows, arm_params.alpha, tokenizer) if learns_by.name == "logit" else {}
-    examples = Examples(rows, tokenizer, soft, arm_params.alpha, common.supervise, arm_params.temperature, learns_by.in_memory)
+    examples = Examples(
+        rows, tokenizer, soft, arm_params.alpha, common.supervise, arm_params.temperature, learns_by.in_memory, arm_params.prompt_weight
+    )
     steps = steps_for(common.tokens, examples, common.batch_size * common.gradient_accumulation)
     recipe = Recipe(
         steps=steps,
@@ -105,6 +107,8 @@ def train_arm(
         "rows": len(rows),
         "gold_rows": sum(r.origin == "gold" for r in rows),
         "with_soft_targets": len(soft),
+        "tokens_a_row": round(float(examples.lengths.mean()), 2) if rows else 0.0,
+        "targets_a_row": round(float(examples.targets.mean()), 2) if rows else 0.0,
         "steps": steps,
     }
     return model, tokenizer, facts

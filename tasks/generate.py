@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -50,15 +50,19 @@ def ask(
     data: DataParams,
     params: GenerateParams,
     store: CompletionStore,
+    open_with: Callable[[LockedTeacher, TeacherParams, DataParams], Teacher] = open_teacher,
 ) -> tuple[list[TeacherAnswer], int]:
-    """Answers in the order of the requests, and how many had to be asked for. The engine starts only if one is missing."""
+    """Answers in the order of the requests, and how many had to be asked for.
+
+    The engine is opened (by ``open_with``) only if one is missing, and closed at the end whatever happens.
+    """
     keys = [request_key(lock.answers_from(r.slice), r, params) for r in requests]
     found = {k: store.get(k, r) for k, r in zip(keys, requests, strict=True)}
     missing = [(k, r) for k, r in dict(zip(keys, requests, strict=True)).items() if found[k] is None]
     if missing:
         progress = Progress("generate", len(requests), "prompts")
         progress(len(requests) - len(missing))
-        engine = open_teacher(lock, teacher, data)
+        engine = open_with(lock, teacher, data)
         try:
             _ask_missing(engine, missing, params, store, found, progress, len(requests))
         finally:

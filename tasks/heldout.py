@@ -10,7 +10,7 @@ from typing import Any
 from redistill.artifacts import read_records
 from redistill.betting import PairedScores
 from redistill.config import Params
-from redistill.drift import two_sample_auc
+from redistill.drift import distinct, two_sample_auc
 from redistill.gates.evidence import Paired, pair
 from redistill.looks import heldout_identity, spendable
 from redistill.promote_params import Metric
@@ -43,7 +43,7 @@ def heldout(params: Params) -> dict[str, Any]:
     metric = params.promote.scored_by
     paired = pair("student", evaluated(arm), "teacher", evaluated(teacher), metric).paired if known else _assumed(len(prompts), metric)
     recent = read_records(ARTIFACTS / "prompts" / "pool.parquet", Prompt)
-    drift = two_sample_auc([p.text for p in prompts], [p.text for p in recent])
+    drift = two_sample_auc(distinct([p.text for p in prompts], params.intake.near_duplicate), [p.text for p in recent])
     return {
         "heldout": digest,
         "rows": len(prompts),
@@ -61,7 +61,8 @@ def heldout(params: Params) -> dict[str, Any]:
         "margin": margin,
         "smallest_loss_ruled_out": paired.smallest_loss(level, wanted) if level > 0 else None,
         "drift_auc": None if drift is None else drift.auc,
-        "drift_interval": None if drift is None else [drift.low, drift.high],
+        "drift_by_chance": None if drift is None else [drift.by_chance.low, drift.by_chance.high],
+        "drift_shown": None if drift is None else drift.shown,
         "entries": [{"number": e.number, "at": e.at, "by": e.by, "level": e.level, "verdict": e.verdict} for e in looks],
     }
 

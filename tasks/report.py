@@ -17,6 +17,7 @@ from redistill.artifacts import read_json, read_records, replacing, tree_digest,
 from redistill.config import Params
 from redistill.evaluation import report_from_json
 from redistill.records import DroppedRow, Outcome, PromotionDecision, Prompt, Route, StageReceipt
+from redistill.retention import agreement, retention
 from tasks import moves
 from tasks.economy import economics
 from tasks.edge import ARTIFACTS, LOCK
@@ -42,7 +43,10 @@ def write_report(
     from redistill.report import render
 
     arms = {who: read_json(ARTIFACTS / "benchmark" / who / "report.json") for who in _measured()}
-    student, teacher = arms[params.promote.arm], arms["teacher"]
+    student, teacher = (
+        read_records(ARTIFACTS / "benchmark" / who / "outcomes.parquet", Outcome) for who in (params.promote.arm, "teacher")
+    )
+    kept = retention(student, teacher, params.benchmark.bootstrap, params.benchmark.seed)
     tree = {
         "schema": 1,
         "cycle": cycle,
@@ -55,12 +59,12 @@ def write_report(
         "patch": _patch(judgement.get("patch")),
         "route": {**dataclasses.asdict(route), "answers": route.answers},
         "arms": arms,
-        "retention": {m: _ratio(student[m]["value"], teacher[m]["value"]) for m in ("exact_match", "f1")},
+        "retention": {metric: None if score is None else dataclasses.asdict(score) for metric, score in kept.items()},
         "economics": economics(params, receipts, {who: report_from_json(tree) for who, tree in arms.items()}),
         "history": _history(params),
-        "agreement": _agreement(params),
+        "agreement": dataclasses.asdict(agreement(student, teacher)),
         "governance": _governance(),
-        "examples": _examples(params),
+        "examples": _examples(student, teacher),
         "training": _curves(),
         "sweep": [read_json(ARTIFACTS / "sweep" / f"{point}.json") for point in params.sweep.layers],
         "stages": [{"stage": r.stage, "outcome": r.outcome, "seconds": round(r.seconds, 1)} for r in receipts],
@@ -82,10 +86,6 @@ def _history(params: Params) -> list[dict[str, Any]]:
 def _measured() -> list[str]:
     there = [p.parent.name for p in (ARTIFACTS / "benchmark").glob("*/report.json")]
     return sorted(there, key=lambda w: (ORDER.index(w) if w in ORDER else len(ORDER), w))
-
-
-def _ratio(student: float, teacher: float) -> float | None:
-    return student / teacher if teacher else None
 
 
 def _governance() -> dict[str, Any]:
@@ -116,21 +116,11 @@ def _patch(plan: dict[str, Any] | None) -> dict[str, Any] | None:
     return {**plan, **named}
 
 
-def _agreement(params: Params) -> float:
-    """The share of held-out rows on which student and teacher give the same response, right or wrong."""
-    teacher, student = (
-        {o.doc_hash: o.response for o in read_records(ARTIFACTS / "benchmark" / who / "outcomes.parquet", Outcome)}
-        for who in ("teacher", params.promote.arm)
-    )
-    return float(sum(teacher[key] == said for key, said in student.items()) / len(student))
-
-
-def _examples(params: Params) -> list[dict[str, Any]]:
+def _examples(student: Sequence[Outcome], teacher: Sequence[Outcome]) -> list[dict[str, Any]]:
     """Held-out rows where student and teacher differ, both ways, in the order of the file."""
     text = {p.id: p.text for p in read_records(ARTIFACTS / "prompts" / "heldout.parquet", Prompt)}
-    teacher = {o.doc_hash: o for o in read_records(ARTIFACTS / "benchmark" / "teacher" / "outcomes.parquet", Outcome)}
-    student = read_records(ARTIFACTS / "benchmark" / params.promote.arm / "outcomes.parquet", Outcome)
-    pairs = [(s, teacher[s.doc_hash]) for s in student if s.response != teacher[s.doc_hash].response]
+    theirs = {o.doc_hash: o for o in teacher}
+    pairs = [(s, theirs[s.doc_hash]) for s in student if s.response != theirs[s.doc_hash].response]
     picked = [p for p in pairs if p[0].exact][: _EXAMPLES // 3] + [p for p in pairs if not p[0].exact and p[1].exact][: _EXAMPLES // 3]
     picked += [p for p in pairs if not p[0].exact and not p[1].exact][: _EXAMPLES - len(picked)]
     return [

@@ -48,7 +48,7 @@ def sweep(
 
 
 def _measured(found: DevScore) -> dict[str, float]:
-    low, high = found.interval()
+    low, high = found.interval("f1")
     measured = {"exact_match": found.exact_match, "f1": found.f1, "f1_low": low, "f1_high": high}
     return {name: round(value, 4) for name, value in measured.items()}
 

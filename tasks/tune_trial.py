@@ -54,6 +54,7 @@ def one(name: str, params: Params) -> None:
         found = dev_score(model, tokenizer, rows, params.data, params.generate.max_tokens)
         asked.set_user_attr("exact_match", round(found.exact_match, 4))
         asked.set_user_attr("parameters", parameters)
+        asked.set_user_attr(f"{found.metric}_interval", [round(end, 4) for end in found.interval()])
         study.tell(asked, found.objective)
         print(f"[tune] trial {asked.number}: {found.said} on {len(rows)} dev rows", flush=True)
     except optuna.TrialPruned:

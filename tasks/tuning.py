@@ -140,18 +140,16 @@ def tell(params: Params, name: str, mlflow_run_id: str) -> dict[str, Any]:
     if not whole:
         raise DataError("no trial ran to its end within the cap; give tune.minutes more, or tune.tokens less")
     best = study.best_trial
-    now, start = tuning.current(params), None
-    for trial in whole:
-        if now and trial.params == {**trial.params, **now}:
-            start = trial.value
-            break
+    now = tuning.current(params)
+    start = next((trial for trial in whole if now and trial.params == {**trial.params, **now}), None)
     result: dict[str, Any] = {
         "study": name,
         "trials": len(done),
         "pruned": len(done) - len(whole),
         "metric": metric,
         "best": {"trial": best.number, metric: round(float(best.value or 0.0), 4), **best.user_attrs, "params": best.params},
-        f"{metric}_now": None if start is None else round(float(start), 4),
+        f"{metric}_now": None if start is None else round(float(start.value or 0.0), 4),
+        f"{metric}_now_interval": None if start is None else start.user_attrs.get(f"{metric}_interval"),
         "patch": tuning.patch(best.params, params),
         "plots": [],
     }

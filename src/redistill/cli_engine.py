@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -62,14 +63,21 @@ def tune(
     result = application("flows.tune_student").tune_student(trials=trials, minutes=minutes)
     metric = result["metric"]
     best, now = result["best"], result[f"{metric}_now"]
-    against = "" if now is None else f" (what params.yaml says now: {now:.3f})"
+    against = "" if now is None else f"; what params.yaml says now: {_with_interval(now, result[f'{metric}_now_interval'])}"
+    found = _with_interval(best[metric], best.get(f"{metric}_interval"))
     lines = [
-        f"best of {result['trials']} trials, {result['pruned']} given up early: {METRICS[metric]} {best[metric]:.3f} on dev{against}",
+        f"best of {result['trials']} trials, {result['pruned']} given up early: {METRICS[metric]} {found} on dev{against}",
+        "one run each, 95 % intervals over the dev rows; the best of several looks better than it is",
         "",
     ]
     patch = yaml.safe_dump(result["patch"], sort_keys=False) if result["patch"] else "nothing to change\n"
     lines += [*patch.rstrip().splitlines(), "", *(f"plot: {p}" for p in result["plots"])]
     show(result, as_json, lines)
+
+
+def _with_interval(value: float, interval: Sequence[float] | None) -> str:
+    """Trials of earlier versions have no interval."""
+    return f"{value:.3f}" + ("" if interval is None else f" ({interval[0]:.3f} to {interval[1]:.3f})")
 
 
 def register(app: typer.Typer) -> None:

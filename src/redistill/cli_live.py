@@ -95,9 +95,10 @@ def heldout(as_json: Json = False) -> None:
     if found["drift_auc"] is None:
         lines.append("drift      too few rows to tell")
     else:
-        low, high = found["drift_interval"]
+        low, high = found["drift_by_chance"]
+        verdict = "drift is shown" if found["drift_shown"] else "no drift is shown"
         lines.append(
-            f"drift      AUC {found['drift_auc']:.2f} ({low:.2f} to {high:.2f}) for telling pool prompts from held-out ones; 0.5 is no drift"
+            f"drift      {verdict}: AUC {found['drift_auc']:.2f} for telling pool prompts from held-out ones; without drift {low:.2f} to {high:.2f} (95 %)"
         )
     show(found, as_json, lines)
 

@@ -366,8 +366,9 @@ class Params:
     def _fit_together(self) -> Params:
         problems = []
         for name, arm in self.finetune.arms.items():
-            if arm.alpha > 0 and arm.rows == "gold":
-                problems.append(f"finetune.arms.{name}: alpha={arm.alpha:g} needs the teacher's rows, but rows is gold")
+            for key in ("alpha", "prompt_weight"):
+                if getattr(arm, key) > 0 and arm.rows == "gold":
+                    problems.append(f"finetune.arms.{name}: {key}={getattr(arm, key):g} needs the teacher's rows, but rows is gold")
             method = arm.learns_by(self.finetune.method)
             if arm.alpha > 0 and method.name == "sequence":
                 problems.append(

@@ -36,9 +36,14 @@ class DevScore:
     chrf_N: np.ndarray | None = None
 
     @property
+    def metric(self) -> str:
+        """What to choose by, as a key: ``f1`` of records, ``chrf`` of free text."""
+        return "f1" if self.chrf_N is None else "chrf"
+
+    @property
     def objective(self) -> float:
-        """What to choose by: F1 of records, mean chrF of free text."""
-        return self.f1 if self.chrf_N is None else float(self.chrf_N.mean())
+        """The value of ``metric``: F1 of records, mean chrF of free text."""
+        return self._value(self.metric, np.arange(len(self.counts_N3)))
 
     @property
     def said(self) -> str:
@@ -54,11 +59,15 @@ class DevScore:
     def exact_match(self) -> float:
         return float(self.exact_N.mean()) if len(self.exact_N) else 0.0
 
-    def interval(self, resamples: int = 1000, seed: int = 7) -> tuple[float, float]:
-        """95 % of F1 over rows, by the percentile bootstrap."""
+    def interval(self, metric: str | None = None, resamples: int = 1000, seed: int = 7) -> tuple[float, float]:
+        """95 % of a metric (by default the objective) over rows, by the percentile bootstrap."""
         draw, n = np.random.default_rng(seed), len(self.counts_N3)
-        low, high = np.percentile([f1(self.counts_N3[draw.integers(0, n, n)]) for _ in range(resamples)], [2.5, 97.5])
+        values = [self._value(metric or self.metric, draw.integers(0, n, n)) for _ in range(resamples)]
+        low, high = np.percentile(values, [2.5, 97.5])
         return float(low), float(high)
+
+    def _value(self, metric: str, rows: np.ndarray) -> float:
+        return float(self.chrf_N[rows].mean()) if metric == "chrf" and self.chrf_N is not None else f1(self.counts_N3[rows])
 
 
 def f1(counts_N3: np.ndarray) -> float:

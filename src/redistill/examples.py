@@ -43,13 +43,15 @@ def to_example(
     supervise: str,
     max_tokens: int = 4096,
     in_memory: bool = False,
+    prompt_weight: float = 0.0,
 ) -> Example:
     """Token ids and weights of one row.
 
     On completion tokens: where the teacher tells probabilities α is the KD term's weight and 1 − α the text's; gold rows, and teacher rows
-    without probabilities, have the hard loss alone. On prompt tokens (``supervise: all``) only KD applies: the teacher's probabilities there
-    come from the same forward pass and heal a cut, while the prompt's own text is not a lesson. ``in_memory`` says that a teacher in memory
-    tells them for teacher rows, instead of a file.
+    without probabilities, have the hard loss alone. On prompt tokens ``supervise: all`` adds KD where the teacher tells probabilities: those there
+    come from the same forward pass and heal a cut. Their own text has ``prompt_weight`` in teacher rows, with or without probabilities, so that an
+    arm without them can be supervised on the same tokens. ``in_memory`` says that a teacher in memory tells them for teacher rows, instead of
+    a file.
 
     Raises:
         DataError: soft targets for other tokens or of another teacher than the row has, or a row that is too long.
@@ -61,6 +63,8 @@ def to_example(
     ce = np.zeros(len(ids), dtype=np.float32)
     kd = np.zeros(len(ids), dtype=np.float32)
     start = max(1, len(prompt_ids))
+    if row.origin == "teacher":
+        ce[1:start] = prompt_weight
     told = soft is not None or (in_memory and row.origin == "teacher")
     if not told or alpha == 0.0:
         ce[start:] = 1.0
@@ -82,7 +86,8 @@ def to_example(
 class Examples(Sequence[Example]):
     """Rows as examples, made when they are asked for: soft targets stay in their files until a batch needs them.
 
-    ``lengths`` (tokens of each row) is filled by one pass over all of them, so whatever is wrong with a row shows before training starts.
+    ``lengths`` (tokens of each row) and ``targets`` (how many of them are supervised) are filled by one pass over all of them, so whatever is wrong
+    with a row shows before training starts.
 
     Raises:
         DataError: see ``to_example``; a row with nothing to learn from, or a temperature that it has no log Z_T for (KD rule 9).
@@ -97,16 +102,18 @@ class Examples(Sequence[Example]):
         supervise: str,
         temperature: float = 1.0,
         in_memory: bool = False,
+        prompt_weight: float = 0.0,
     ) -> None:
         self._rows, self._tokenizer, self._soft = rows, tokenizer, soft
-        self._alpha, self._supervise, self._in_memory = alpha, supervise, in_memory
-        self.lengths = np.zeros(len(rows), np.int64)
+        self._alpha, self._supervise, self._in_memory, self._prompt_weight = alpha, supervise, in_memory, prompt_weight
+        self.lengths, self.targets = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.int64)
         places = {key: place for place, key in enumerate(soft)}
         # In the order of the files, so that each of their groups is read once.
         for i in sorted(range(len(rows)), key=lambda i: places.get((rows[i].prompt_id, rows[i].sample_index), -1)):
             example = self[i]
             self.lengths[i] = len(example.input_ids_L)
-            if not (example.ce_weight_L[1:].any() or example.kd_weight_L[1:].any()):
+            self.targets[i] = np.count_nonzero((example.ce_weight_L[1:] > 0) | (example.kd_weight_L[1:] > 0))
+            if not self.targets[i]:
                 raise DataError(
                     f"row {rows[i].prompt_id[:12]}/{rows[i].sample_index} has no token to learn from: its completion is empty; run validate again"
                 )
@@ -124,7 +131,9 @@ class Examples(Sequence[Example]):
             return [self[i] for i in range(*index.indices(len(self)))]
         row = self._rows[index]
         soft = self._soft.get((row.prompt_id, row.sample_index)) if self._alpha > 0 else None
-        return to_example(row, self._tokenizer, soft, self._alpha, self._supervise, in_memory=self._in_memory)
+        return to_example(
+            row, self._tokenizer, soft, self._alpha, self._supervise, in_memory=self._in_memory, prompt_weight=self._prompt_weight
+        )
 
 
 class ExampleData(torch.utils.data.Dataset[dict[str, Any]]):

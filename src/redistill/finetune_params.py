@@ -80,10 +80,16 @@ def _as_method(given: object) -> object:
 
 @frozen
 class ArmParams:
-    """One arm: which rows, and what weight the teacher's probabilities have on its rows. ``method`` is for an arm that differs from the others."""
+    """One arm: which rows, and what weight the teacher's probabilities have on its rows. ``method`` is for an arm that differs from the others.
+
+    ``prompt_weight`` is that of the cross-entropy on the prompts' own text in the teacher's rows. It is the control for ``supervise: all``, which
+    gives an arm with probabilities several times the targets of one without: with ``prompt_weight: 0.5`` the arm ``sft`` is supervised on the
+    very tokens of a ``kd`` with ``alpha: 0.5``, with the same weights, by text alone.
+    """
 
     rows: Literal["gold", "gold_and_teacher"]
     alpha: Share = 0.0
+    prompt_weight: Share = 0.0
     temperature: Annotated[float, Field(gt=0.0)] = 1.0
     method: Annotated[MethodParams | None, BeforeValidator(_as_method)] = None
 

@@ -7,10 +7,17 @@ Source: Mitchell et al. 2019, Model Cards for Model Reporting; Hugging Face, "Mo
 
 from __future__ import annotations
 
+import dataclasses
 import html
 from typing import Any
 
 import yaml
+
+from redistill.calibration import surest_right
+from redistill.records import Bin
+from redistill.statistics import share
+
+_OFTEN = 0.9
 
 
 def model_card(report: dict[str, Any], purpose: str) -> str:
@@ -55,6 +62,8 @@ def _results(report: dict[str, Any], student: dict[str, Any], teacher: dict[str,
     table += [f"| {name} | {_score(student[key])} | {_score(teacher[key])} |" for name, key in rows]
     if (graded := student.get("chrf")) is not None:
         table.append(f"| chrF | {100 * graded:.1f} | {_percent(teacher.get('chrf'))} |")
+    kept = report.get("retention") or {}
+    table += [f"| student ÷ teacher, {name} | {_score(kept.get(key))} | |" for name, key in rows]
     table += [
         f"| F1 of {_text(name)} | {_score(score)} | {_score(teacher['fields'].get(name))} |" for name, score in student["fields"].items()
     ]
@@ -106,16 +115,27 @@ def _fallback(report: dict[str, Any], student: dict[str, Any]) -> str:
         "Malformed responses, and messages unlike those of the data (another language, another task).",
     ]
     if calibration := student.get("calibration"):
-        sure = [b for b in calibration["bins"] if b["accuracy"] >= 0.9]
-        lines.append(
-            f"Its confidence is off by {100 * calibration['ece']['value']:.1f} points on average; "
-            + (
-                f"from a confidence of {min(b['confidence'] for b in sure):.2f} on it was right in 90 % or more of the cases."
-                if sure
-                else "at no confidence was it right in 90 % of the cases."
-            )
-        )
+        lines += _confidence(calibration)
     return "\n".join(f"- {line}" for line in lines)
+
+
+def _confidence(calibration: dict[str, Any]) -> list[str]:
+    """How far its confidence can be relied on, for whoever sets a threshold."""
+    low, high = (100 * calibration["by_chance"][end] for end in ("low", "high"))
+    verdict = "It is miscalibrated." if calibration["miscalibrated"] else "No miscalibration is shown."
+    error = (
+        f"The calibration error of its confidence is {100 * calibration['error']:.1f} points; a perfectly calibrated model would show "
+        f"{low:.1f} to {high:.1f} on these rows. {verdict}"
+    )
+    surest = surest_right([Bin(**b) for b in calibration["bins"]], _OFTEN)
+    if surest is None:
+        return [error, f"At no confidence is it shown to be right in {100 * _OFTEN:.0f} % of the cases."]
+    right = _score(dataclasses.asdict(share(surest.right, surest.n)))
+    return [
+        error,
+        f"Of the {surest.n} responses that it was surest of (confidence of about {surest.confidence:.2f} and more) {right} % were right: "
+        f"it is shown that {100 * _OFTEN:.0f} % or more are.",
+    ]
 
 
 def _score(score: dict[str, Any] | None) -> str:

@@ -36,15 +36,12 @@ def own_device() -> torch.device:
 
 @functools.cache
 def multiplies_bf16(device: Device = "cpu") -> bool:
-    """Whether bfloat16 products are fast there. On a CPU that is oneDNN's own check: AVX-512 or newer, with instructions for bfloat16 or a good detour."""
+    """Whether bfloat16 products are fast there. On a CPU that is oneDNN's own check: AVX-512 or newer."""
     import torch
 
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    try:
-        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    except (AttributeError, RuntimeError):
-        return False
+    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def resolved(precision: Precision = "auto", device: Device = "cpu") -> Literal["bf16", "fp32"]:

@@ -194,7 +194,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A share in [0, 1] with its 95 % interval."""
+    """A share in [0, 1], or a ratio of two, with its 95 % interval."""
 
     value: float
     interval: Interval
@@ -231,9 +231,15 @@ class Bin:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Does 80 % sure mean 80 % right? Expected calibration error with its 95 % interval, and the reliability bins."""
+    """Does 80 % sure mean 80 % right? Expected calibration error, and the reliability bins.
 
-    ece: Score
+    ``by_chance`` is the 95 % range of the error that a perfectly calibrated model would show on these rows; it does not reach down to 0.
+    ``miscalibrated`` says that the error lies above it: of perfectly calibrated models 2.5 % would.
+    """
+
+    error: float
+    by_chance: Interval
+    miscalibrated: bool
     brier: float
     bins: tuple[Bin, ...]
 

@@ -31,14 +31,16 @@ from redistill.precision import Precision, resolved, training_device
 from redistill.prompting import vocabulary_size
 from redistill.training_order import TrainingOrder
 
-_PLAIN_ATTENTION_BYTES = 1 << 30
 Watch = Callable[[Any, Any, int, int], None]
 """(model, tokenizer, step, of), after every optimiser step."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How to train: what ``training.train`` needs to know beyond model and examples."""
+    """How to train: what ``training.train`` needs to know beyond model and examples.
+
+    ``plain_attention_limit_bytes`` is what plain attention may keep for a backward pass in bfloat16 on a CPU, where it is faster than the fused one.
+    """
 
     steps: int
     batch_size: int
@@ -52,6 +54,7 @@ class Recipe:
     lora: LoraParams | None = None
     freeze_embeddings: bool = False
     precision: Precision = "auto"
+    plain_attention_limit_bytes: int = 1 << 30
 
 
 class DistillTrainer(Trainer):
@@ -276,7 +279,8 @@ def train(
     if watch is not None:
         trainer.add_callback(Watched(watch, model, tokenizer))
     attention = model.config._attn_implementation
-    if bf16 and arguments.use_cpu and plain_attention_bytes(model.config, examples, recipe.batch_size) <= _PLAIN_ATTENTION_BYTES:
+    plain_bytes = plain_attention_bytes(model.config, examples, recipe.batch_size)
+    if bf16 and arguments.use_cpu and plain_bytes <= recipe.plain_attention_limit_bytes:
         # In bf16 the fused attention's backward pass takes five times as long as plain matrix products on a CPU; in float32 it does not.
         model.set_attn_implementation("eager")
     try:

@@ -36,10 +36,9 @@ def main() -> None:
     engine = VllmTeacher(lock.path)
     prompts = read_records("artifacts/prompts/pool.parquet", Prompt)[: given.rows]
     requests = [TeacherRequest(p.id, 0, p.messages, render(p, params.data, lock.tokenizer), p.slice, params.data.stops) for p in prompts]
-    stage.open_teacher = lambda *_: _Open(engine)
     bare_rates, stage_rates = [], []
     for repeat in range(given.repeats + 1):
-        rates = bare(engine, requests, params.generate.max_tokens), through_stage(requests, lock, params, repeat)
+        rates = bare(engine, requests, params.generate.max_tokens), through_stage(engine, requests, lock, params, repeat)
         if repeat:  # the first round warms both up
             bare_rates.append(rates[0])
             stage_rates.append(rates[1])
@@ -76,12 +75,12 @@ def bare(engine: VllmTeacher, requests: list[TeacherRequest], max_tokens: int) -
     return sum(len(r.outputs[0].token_ids) for r in results) / (time.perf_counter() - start)
 
 
-def through_stage(requests: list[TeacherRequest], lock: object, params: object, repeat: int) -> float:
+def through_stage(engine: VllmTeacher, requests: list[TeacherRequest], lock: object, params: object, repeat: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         store = CompletionStore(Path(folder) / "store.sqlite")
         generate = replace(params.generate, temperature=0.0, seed=repeat)
         start = time.perf_counter()
-        answers, asked = stage.ask(requests, lock, params.teacher, params.data, generate, store)
+        answers, asked = stage.ask(requests, lock, params.teacher, params.data, generate, store, lambda *_: _Open(engine))
         seconds = time.perf_counter() - start
         store.close()
     assert asked == len({a.request.prompt for a in answers})

@@ -66,7 +66,7 @@ def measure(case: str, tokens: int) -> dict[str, float]:
             model, tokenizer, _ = train_arm(name, base, work, params.data, method, common, replace(arm, method=None))
         seconds = time.perf_counter() - start
     found = dev_score(model, tokenizer, trial.dev_rows(), params.data, params.generate.max_tokens)
-    low, high = found.interval()
+    low, high = found.interval("f1")
     return {"seconds": seconds, "f1": found.f1, "low": low, "high": high, "exact": found.exact_match, "rows": len(found.exact_N)}
 
 

@@ -80,6 +80,8 @@ def test_a_student_that_passes_is_promoted_with_all_its_evidence(first: dict[str
     assert (held["looks"], held["rows"]) == (1, report["arms"]["kd"]["n"]) and held["next_level"] == pytest.approx(0.1), (
         "what passed hands on"
     )
+    low, high = held["drift_by_chance"]
+    assert low < 0.5 < high and held["drift_shown"] == (held["drift_auc"] > high)
 
 
 def test_a_night_without_news_costs_no_look(first: dict[str, Any], ask: Any) -> None:

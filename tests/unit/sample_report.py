@@ -16,8 +16,11 @@ from redistill.evaluation import report_to_json
 from redistill.gates.evidence import Evidence, Measured
 from redistill.promotion import decide
 from redistill.records import Audit, Calibration, Cost, EvalReport, Fairness, Flip, Gate, Interval, Outcome, Score
+from redistill.retention import agreement, retention
 from redistill.statistics import share
 
+_PAIR = (("kd", 0.679, 22), ("teacher", 0.716, 0))
+"""Student and teacher: name, exact match, and the first row that is right."""
 FIELDS = ("label", "urgent", "complaint", "amount", "date", "merchant", "last4")
 SLICES = ("app", "e-mail", "phone")
 N = 402
@@ -61,8 +64,8 @@ def sample_tree() -> dict[str, Any]:
             {"id": "b", "kind": "hold", "version": "6", "at": "2026-11-21T03:14:07.120000+00:00", "by": "nightly", "reason": "student 60.1 % exact match",
              "champion": "5", "previous": "4", "route": "student"},
         ],
-        "agreement": 0.741,
-        "retention": {"exact_match": 0.679 / 0.716, "f1": 0.884 / 0.902},
+        "agreement": dataclasses.asdict(agreement(*(_measured(*of)[1] for of in _PAIR))),
+        "retention": {m: None if s is None else dataclasses.asdict(s) for m, s in retention(*(_measured(*of)[1] for of in _PAIR), 500, 7).items()},
         "governance": _governance(),
         "examples": _examples(),
         "training": {arm: _curve(arm, floor, kl) for arm, floor, kl in (("gold", 0.21, 0.0), ("kd", 0.42, 0.31), ("sft", 0.17, 0.0))},
@@ -157,8 +160,7 @@ def _measured(who: str, right: float, start: int) -> Measured:
 def _decision() -> dict[str, Any]:
     """By the real gates, so that the page is tried on what they really say."""
     evidence = Evidence(
-        _measured("kd", 0.679, 22),
-        _measured("teacher", 0.716, 0),
+        *(_measured(*of) for of in _PAIR),
         _measured("champion", 0.632, 30),
         audit=Audit(5900, N, 0, 0, 0, 0, "ab" * 32),
     )

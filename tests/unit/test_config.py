@@ -145,6 +145,8 @@ KD = {"rows": "gold_and_teacher", "alpha": 0.5}
         ({"student__layers": {}}, "student.layers: give either keep"),
         ({"score__temperatures": [0.0]}, "score.temperatures.0: Input should be greater than 0"),
         ({"finetune__arms__kd__temperature": 2.0}, "finetune.arms.kd.temperature=2 is not in score.temperatures=[1.0]"),
+        ({"finetune__arms__gold__prompt_weight": 0.5}, "finetune.arms.gold: prompt_weight=0.5 needs the teacher's rows, but rows is gold"),
+        ({"finetune__arms__kd__prompt_weight": 1.5}, "finetune.arms.kd.prompt_weight"),
         ({"finetune__arms__gold__alpha": 0.5}, "finetune.arms.gold: alpha=0.5 needs the teacher's rows, but rows is gold"),
         ({"score__top_k": 0}, "finetune.arms.kd.alpha=0.5 needs soft targets; set score.top_k or generate.top_k"),
         ({"promote__arm": "best"}, "promote.arm='best' is no arm; the arms are gold, kd"),

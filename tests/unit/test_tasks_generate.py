@@ -1,28 +1,23 @@
-"""The stage ``generate``: what is paid for is asked once, kept whatever happens, and never holds a planted row."""
+"""Asking a teacher through the store: each request once, in order, and kept whatever happens."""
 
 from __future__ import annotations
 
-import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-import tasks.generate
-from redistill.artifacts import read_json, read_records, write_json
-from redistill.config import DataParams, GenerateParams, SourceParams, TeacherParams, load_params
+from redistill.artifacts import read_records
+from redistill.config import DataParams, GenerateParams, SourceParams, TeacherParams
 from redistill.errors import TeacherError
 from redistill.records import Message, Prompt, TeacherCapabilities, TeacherCompletion, TeacherFingerprint
 from redistill.rows import gold_rows, teacher_rows
 from redistill.store import CompletionStore
 from redistill.teacher.protocol import TeacherAnswer, TeacherRequest
-from tasks.generate import ask, generate
+from tasks.generate import ask, write
 from tasks.locked import LockedTeacher
-from tasks.prepare import prepare
 from tests.unit.recording_teacher import RecordingTeacher
 
-ROOT = Path(__file__).parents[2]
 TEACHER = TeacherParams(model="m", backend="openai")
 DATA = DataParams(name="tiny", source=(SourceParams(path="rows.jsonl", splits={"pool": 1.0}),), task="generation")
 LOCK = LockedTeacher(
@@ -37,12 +32,11 @@ def request(number: int, sample: int = 0, slice: str = "app") -> TeacherRequest:
 
 
 class Desk:
-    """One store and, each time, a new teacher behind ``open_teacher``; whoever opens it is counted."""
+    """One store and, each time, a new teacher; who is opened is kept."""
 
-    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, path: Path) -> None:
         self.store = CompletionStore(path / "store.sqlite")
         self.opened: list[RecordingTeacher] = []
-        self._patch = monkeypatch
 
     def ask(
         self, teacher: RecordingTeacher, requests: list[TeacherRequest], params: GenerateParams | None = None, lock: LockedTeacher = LOCK
@@ -51,13 +45,12 @@ class Desk:
             self.opened.append(teacher)
             return teacher
 
-        self._patch.setattr(tasks.generate, "open_teacher", opened)
-        return ask(requests, lock, TEACHER, DATA, params or GenerateParams(), self.store)
+        return ask(requests, lock, TEACHER, DATA, params or GenerateParams(), self.store, opened)
 
 
 @pytest.fixture
-def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
-    return Desk(tmp_path, monkeypatch)
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path)
 
 
 def texts(answers: list[TeacherAnswer]) -> list[str]:
@@ -120,48 +113,6 @@ def test_other_sampling_or_another_teacher_is_asked_anew_and_a_slice_keeps_its_a
     assert asked == 2
 
 
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The bank example, prepared, with an endpoint for a teacher."""
-    shutil.copytree(ROOT / "data" / "bank_triage", tmp_path / "data" / "bank_triage")
-    monkeypatch.chdir(tmp_path)
-    params = load_params(ROOT / "params.yaml")
-    prepare(params.data, params.intake)
-    capabilities = {"logprobs": "none", "max_k": 0, "tokenizer_digest": None}
-    current, source = {"name": "m", "digest": "new", "parts": {}}, {"model": "m", "backend": "openai"}
-    lock = {"source": source, "current": current, "answers_from": {"default": "new"}, "capabilities": capabilities}
-    write_json(tmp_path / "teacher.lock.json", lock)
-    return tmp_path
-
-
-def rows_of(name: str) -> list[dict[str, str]]:
-    return [json.loads(line) for line in (ROOT / "data" / "bank_triage" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
-
-
-def test_no_planted_and_no_held_out_row_arrives_at_the_teacher(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    params = load_params(ROOT / "params.yaml")
-    teacher = RecordingTeacher()
-    monkeypatch.setattr(tasks.generate, "open_teacher", lambda *_: teacher)
-    generate(params.data, params.teacher, params.generate)
-    sent = {m.content for r in teacher.asked for m in r.messages}
-    assert {r.prompt for r in teacher.asked} == {f"{text}\n=>" for text in sent}
-    planted = [row for row in rows_of("unlabelled") if row.get("planted")]
-    assert len(planted) == 34 and [row["id"] for row in planted if row["text"] in sent] == []
-    assert not sent & {row["text"] for row in (*rows_of("heldout"), *rows_of("labelled"))}
-    told = "\n".join(sent)
-    for trace in ("AKIA", "PRIVATE KEY", "4111", "4539", "@example", "example.org", "7946 0", "WEST", "bastard", "fuck", "shit"):
-        assert trace not in told
-    # Everything else does arrive, once: governance that stops all rows is no governance.
-    plain = {row["text"] for row in rows_of("unlabelled") if not row.get("planted")}
-    assert len(sent) == len(teacher.asked) and len(plain & sent) > 0.98 * len(plain)
-    prompts = [p for name in ("pool", "calibration") for p in read_records(project / "artifacts" / "prompts" / f"{name}.parquet", Prompt)]
-    completions = read_records(project / "artifacts" / "completions" / "completions.parquet", TeacherCompletion)
-    assert [(c.prompt_id, c.teacher) for c in completions] == [(p.id, "new") for p in prompts]
-    assert read_json(project / "artifacts" / "completions" / "summary.json")["prompts"] == len(completions)
-    generate(params.data, params.teacher, params.generate)
-    assert len(teacher.asked) == len(completions)  # a second run asks for nothing
-
-
 class Letters:
     """A tokenizer of single characters."""
 
@@ -176,7 +127,7 @@ def test_a_completion_is_spelled_as_a_gold_label_is(tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     prompts = [Prompt.of((Message("user", f"row {n}"),), f"r{n}", "app", "fee", "rows.jsonl") for n in range(3)]
     answers = [TeacherAnswer(request(n), text, None, (), "stop", None) for n, text in enumerate(("fee", " fee", " fee "))]
-    tasks.generate.write(answers, 3, LOCK, GenerateParams())
+    write(answers, 3, LOCK, GenerateParams())
     completions = read_records(tmp_path / "artifacts" / "completions" / "completions.parquet", TeacherCompletion)
     rows = teacher_rows(list(zip(prompts, completions, strict=True)), DATA, Letters(), same_tokenizer=False)
     assert [r.completion_ids for r in rows] == [r.completion_ids for r in gold_rows(prompts, DATA, Letters())]

@@ -12,7 +12,7 @@ from transformers import TrainingArguments
 
 from redistill.checkpoints import load_model, load_tokenizer
 from redistill.errors import DataError
-from redistill.examples import Example, ExampleData, collate, to_example
+from redistill.examples import Example, ExampleData, Examples, collate, to_example
 from redistill.losses import IGNORE, TokenTargets
 from redistill.methods.logit import Logit
 from redistill.records import SoftTargets
@@ -171,6 +171,35 @@ def test_weights_of_gold_and_teacher_rows(model, tokenizer) -> None:
     np.testing.assert_allclose(everything.kd_weight_L, np.r_[0.0, np.full(size - 1, 0.7)], rtol=1e-6)
     late = to_example(row, tokenizer, soft_of(model, row, tokenizer, first=start + 2), 0.7, "all")
     np.testing.assert_allclose(late.kd_weight_L, np.r_[np.zeros(start + 2), np.full(size - start - 2, 0.7)], rtol=1e-6)
+
+
+@pytest.mark.parametrize("alpha", [0.5, 1.0])
+def test_text_can_be_supervised_on_the_very_tokens_that_probabilities_are(model, tokenizer, alpha: float) -> None:
+    """``prompt_weight`` as the control of ``supervise: all``: the same targets, weights and count, without a probability."""
+    rows = training_rows(tokenizer, 6)
+    rows[0] = dataclasses.replace(rows[0], origin="gold")
+    softs = {(r.prompt_id, 0): soft_of(model, r, tokenizer) for r in rows[1:]}
+    kd = Examples(rows, tokenizer, softs, alpha, "all")
+    text = Examples(rows, tokenizer, {}, 0.0, "all", prompt_weight=alpha)
+    bare = Examples(rows, tokenizer, {}, 0.0, "all")
+    assert text.targets.tolist() == kd.targets.tolist() == [bare.targets[0], *(kd.lengths[1:] - 1)]
+    assert (bare.targets[1:] < 0.5 * kd.targets[1:]).all(), "without it text has the completion alone"
+    for ours, theirs, example in zip(text, kd, bare, strict=True):
+        np.testing.assert_allclose(ours.ce_weight_L, theirs.ce_weight_L + theirs.kd_weight_L, rtol=1e-6)
+        assert not ours.kd_weight_L.any() and ours.soft is None
+        np.testing.assert_array_equal(ours.ce_weight_L[ours.prompt_tokens :], example.ce_weight_L[ours.prompt_tokens :])
+    batches = [collate([{"example": e} for e in examples], tokenizer.pad_token_id, 1.0) for examples in (text, kd)]
+    assert torch.equal(batches[0]["labels"], batches[1]["labels"]), "the count that the loss is divided by"
+
+
+def test_both_on_prompts_add_up(model, tokenizer) -> None:
+    row = training_rows(tokenizer, 1)[0]
+    found = to_example(row, tokenizer, soft_of(model, row, tokenizer), 0.7, "all", prompt_weight=0.2)
+    begin = found.prompt_tokens
+    np.testing.assert_allclose(
+        found.ce_weight_L, np.r_[0.0, np.full(begin - 1, 0.2), np.full(len(found.ce_weight_L) - begin, 0.3)], rtol=1e-6
+    )
+    np.testing.assert_allclose(found.kd_weight_L, np.r_[0.0, np.full(len(found.kd_weight_L) - 1, 0.7)], rtol=1e-6)
 
 
 def test_batch_is_padded_and_shifted_as_one(model, tokenizer) -> None:

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 
-from redistill import training
 from redistill.checkpoints import load_model, load_tokenizer
 from redistill.config import LoraParams
 from redistill.errors import DataError
@@ -148,35 +147,38 @@ def test_frozen_embeddings_stay_and_the_rest_learns(tiny_model_dir: Path, tokeni
         assert torch.equal(value, resumed[name]), name
 
 
-def test_tied_embeddings_learn_what_whole_gradients_teach(tiny_model_dir: Path, tokenizer, tmp_path: Path, monkeypatch) -> None:
-    """Rows of the batch's tokens, repeated ones among them, added to the head's gradient, are the gradient of the one matrix."""
-    examples = examples_of(load_model(tiny_model_dir), tokenizer, 7)
-    model = load_model(tiny_model_dir)
+def test_tied_embeddings_have_few_gradient_rows_in_training_and_are_given_back(tiny_model_dir: Path, tokenizer, tmp_path: Path) -> None:
+    """That such a gradient is the whole one is in ``test_training.test_normalised_once``, against autograd by hand."""
+    model, seen = load_model(tiny_model_dir), []
     assert model.get_input_embeddings().weight is model.get_output_embeddings().weight
-    few = train(model, tokenizer, examples, RECIPE, tmp_path / "few")
-    assert few.get_input_embeddings().sparse is False, "the model is given back as it was"
-    monkeypatch.setattr(training, "_few_rows_of_tied_embeddings", lambda model: None)
-    whole = weights(train(load_model(tiny_model_dir), tokenizer, examples, RECIPE, tmp_path / "whole"))
-    for name, value in weights(few).items():
-        assert torch.allclose(value.float(), whole[name].float(), atol=1e-4), name
+    trained = train(
+        model,
+        tokenizer,
+        examples_of(load_model(tiny_model_dir), tokenizer, 4),
+        dataclasses.replace(RECIPE, steps=1),
+        tmp_path,
+        watch=lambda model, *_: seen.append(model.get_input_embeddings().sparse),
+    )
+    assert seen == [True] and trained.get_input_embeddings().sparse is False
 
 
 @pytest.mark.parametrize("untied", ["untied", "frozen"])
-def test_embeddings_of_their_own_keep_their_gradient(tiny_model_dir: Path, untied: str) -> None:
-    model = load_model(tiny_model_dir)
+def test_embeddings_of_their_own_keep_their_whole_gradient(tiny_model_dir: Path, tokenizer, tmp_path: Path, untied: str) -> None:
+    model, seen = load_model(tiny_model_dir), []
     if untied == "untied":
+        model.config.tie_word_embeddings = False
         model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
-    else:
-        model.get_input_embeddings().weight.requires_grad_(False)
-    assert training._few_rows_of_tied_embeddings(model) is None and model.get_input_embeddings().sparse is False
+    recipe = dataclasses.replace(RECIPE, steps=1, freeze_embeddings=untied == "frozen")
+    examples = examples_of(load_model(tiny_model_dir), tokenizer, 4)
+    train(model, tokenizer, examples, recipe, tmp_path, watch=lambda model, *_: seen.append(model.get_input_embeddings().sparse))
+    assert seen == [False]
 
 
 @pytest.mark.parametrize(("limit", "precision", "wanted"), [(1 << 30, "bf16", "eager"), (0, "bf16", "sdpa"), (1 << 30, "fp32", "sdpa")])
 def test_plain_attention_only_while_it_is_small(
-    tiny_model_dir: Path, tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int, precision: str, wanted: str
+    tiny_model_dir: Path, tokenizer, tmp_path: Path, limit: int, precision: str, wanted: str
 ) -> None:
     """And what the caller had comes back, also when training ends with an error."""
-    monkeypatch.setattr(training, "_PLAIN_ATTENTION_BYTES", limit)
     model = load_model(tiny_model_dir)
     seen: list[str] = []
 
@@ -185,7 +187,7 @@ def test_plain_attention_only_while_it_is_small(
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        recipe = dataclasses.replace(RECIPE, precision=precision)
+        recipe = dataclasses.replace(RECIPE, precision=precision, plain_attention_limit_bytes=limit)
         train(model, tokenizer, examples_of(load_model(tiny_model_dir), tokenizer, 4), recipe, tmp_path, stop)
     assert seen == [wanted]
     assert model.config._attn_implementation == "sdpa"
@@ -200,9 +202,7 @@ def test_a_checkpoint_that_the_disk_cut_short_is_not_resumed(tmp_path: Path, sta
     assert newest_checkpoint(tmp_path) == str(tmp_path / "checkpoint-2")
 
 
-def test_a_disk_that_is_full_at_a_checkpoint_is_one_clear_error(
-    tiny_model_dir: Path, tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_disk_that_is_full_at_a_checkpoint_is_one_clear_error(tiny_model_dir: Path, tokenizer, tmp_path: Path) -> None:
     """Files over a limit of their size fail as on a full disk, in safetensors and torch alike."""
     examples = examples_of(load_model(tiny_model_dir), tokenizer, 4)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -1,0 +1,81 @@
+"""The stage ``generate`` against a real endpoint: what leaves the house, and that it leaves once."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from redistill.artifacts import read_json, read_records, write_json
+from redistill.config import load_params
+from redistill.records import Prompt, TeacherCompletion
+from tasks.generate import generate
+from tasks.prepare import prepare
+from tests.servers import stop
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The record of an endpoint that answers, while it runs."""
+    record = tmp_path / "sent.jsonl"
+    command = [sys.executable, "-m", "tests.integration.fault_teacher", "--port", "0", "--record", str(record)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, start_new_session=True) as process:
+        assert process.stdout is not None
+        monkeypatch.setenv("REDISTILL_TEACHER_URL", f"http://127.0.0.1:{int(process.stdout.readline())}/v1")
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        yield record
+        stop(process)
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The bank example, prepared, with an endpoint for a teacher."""
+    shutil.copytree(ROOT / "data" / "bank_triage", tmp_path / "data" / "bank_triage")
+    monkeypatch.chdir(tmp_path)
+    params = load_params(ROOT / "params.yaml")
+    prepare(params.data, params.intake)
+    capabilities = {"logprobs": "none", "max_k": 0, "tokenizer_digest": None}
+    current, source = {"name": "m", "digest": "new", "parts": {}}, {"model": "m", "backend": "openai"}
+    lock = {"source": source, "current": current, "answers_from": {"default": "new"}, "capabilities": capabilities}
+    write_json(tmp_path / "teacher.lock.json", lock)
+    return tmp_path
+
+
+def rows_of(name: str) -> list[dict[str, str]]:
+    return [json.loads(line) for line in (ROOT / "data" / "bank_triage" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def bodies_in(record: Path) -> list[dict[str, str]]:
+    events = [json.loads(line) for line in record.read_text(encoding="utf-8").splitlines()]
+    return [event["body"] for event in events if event["event"] == "asked"]
+
+
+def test_no_planted_and_no_held_out_row_arrives_at_the_teacher(sent: Path, project: Path) -> None:
+    params = load_params(ROOT / "params.yaml")
+    generate(params.data, params.teacher, params.generate)
+    bodies = bodies_in(sent)
+    prompts = [body["prompt"] for body in bodies]
+    texts = {prompt.removesuffix("\n=>") for prompt in prompts}
+    assert all(prompt.endswith("\n=>") for prompt in prompts) and len(texts) == len(prompts), "each once, in the template"
+    planted = [row for row in rows_of("unlabelled") if row.get("planted")]
+    assert len(planted) == 34 and [row["id"] for row in planted if row["text"] in texts] == []
+    assert not texts & {row["text"] for row in (*rows_of("heldout"), *rows_of("labelled"))}
+    whole = json.dumps(bodies)
+    for trace in ("AKIA", "PRIVATE KEY", "4111", "4539", "@example", "example.org", "7946 0", "WEST", "bastard", "fuck", "shit"):
+        assert trace not in whole
+    # Everything else does arrive: governance that stops all rows is no governance.
+    plain = {row["text"] for row in rows_of("unlabelled") if not row.get("planted")}
+    assert len(plain & texts) > 0.98 * len(plain)
+    splits = [p for name in ("pool", "calibration") for p in read_records(project / "artifacts" / "prompts" / f"{name}.parquet", Prompt)]
+    completions = read_records(project / "artifacts" / "completions" / "completions.parquet", TeacherCompletion)
+    assert [(c.prompt_id, c.teacher) for c in completions] == [(p.id, "new") for p in splits]
+    assert read_json(project / "artifacts" / "completions" / "summary.json")["prompts"] == len(completions)
+    generate(params.data, params.teacher, params.generate)
+    assert len(bodies_in(sent)) == len(completions), "a second run asks for nothing"
