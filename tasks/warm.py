@@ -9,8 +9,10 @@ Preload third-party modules only: a fork would run a stale version of any module
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
+import gc
 import importlib
 import json
 import os
@@ -22,6 +24,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections import deque
@@ -271,6 +274,8 @@ def _accept(listener: socket.socket, selector: selectors.BaseSelector) -> set[_C
         link.close()
         return set()
     link.settimeout(None)
+    # A collection in a fork would visit, and so copy, every page of the libraries.
+    gc.freeze()
     pid = os.fork()
     if pid == 0:
         os.setpgid(0, 0)
@@ -303,7 +308,7 @@ def _ended(child: _Child, selector: selectors.BaseSelector) -> None:
 
 def _become(request: dict[str, Any], descriptors: list[int]) -> NoReturn:
     """Be the process that asked: its files, folder, environment and command."""
-    code: int | str | None = 1
+    code = 1
     try:
         die_with_parent()
         for target, descriptor in enumerate(descriptors):
@@ -317,11 +322,20 @@ def _become(request: dict[str, Any], descriptors: list[int]) -> NoReturn:
         runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
         code = 0
     except SystemExit as end:
-        code = end.code
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
     except BaseException:
         traceback.print_exc()
-    # Through the interpreter's own end, not os._exit: libraries send their last log lines and events there.
-    sys.exit(code)
+    finally:
+        with contextlib.suppress(BaseException):
+            # What libraries send at the end, such as last log lines. The rest of an interpreter's end would only copy shared pages.
+            threading._shutdown()  # type: ignore[attr-defined]
+            atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code)
 
 
 def _import_from(cwd: str, environment: dict[str, str]) -> None:

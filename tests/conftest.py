@@ -41,6 +41,27 @@ def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_model(tmp_path_factory.mktemp("tiny") / "model")
 
 
+SLOW_FIRST = (
+    "e2e/test_cycles.py",
+    "integration/test_moves.py",
+    "integration/test_kill_and_resume.py",
+    "e2e/test_promotion.py",
+    "e2e/test_teachers.py",
+    "e2e/test_shared_stores.py",
+    "integration/",
+    "contract/",
+)
+"""Files that take minutes: the first workers start with them, so that no worker is left with one at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def rank(item: pytest.Item) -> int:
+        file = item.path.relative_to(ROOT / "tests").as_posix()
+        return next((i for i, prefix in enumerate(SLOW_FIRST) if file.startswith(prefix)), len(SLOW_FIRST))
+
+    items.sort(key=rank)
+
+
 @pytest.fixture(scope="session")
 def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return once(run_directory(tmp_path_factory) / "prefect-home", lambda _: None)
@@ -67,15 +88,15 @@ def prefect_api(prefect_server: Path) -> str:
 
 @pytest.fixture(scope="session")
 def fork_server(prefect_home: Path, prefect_api: str) -> Iterator[ForkServer]:
-    """This worker's process with all heavy libraries, of which commands and stages are forks."""
+    """This worker's processes with the heavy libraries, of which commands and stages are forks."""
     from redistill.environment import child_environment
     from tasks.warm import SOCKET, Warm
     from tests.forks import PRELOAD, ForkServer
 
-    with Warm(PRELOAD) as server:
+    with Warm(PRELOAD) as commands, Warm() as stages:
         # Prefect reads its settings when it is imported.
         environment = child_environment() | {"PREFECT_HOME": str(prefect_home), "PREFECT_API_URL": prefect_api}
-        yield ForkServer(server.environment(environment)[SOCKET])
+        yield ForkServer(commands.environment(environment)[SOCKET], stages.environment(child_environment())[SOCKET])
 
 
 SERVER = "prefect-server"

@@ -22,7 +22,11 @@ RECORD = ".redistill/prefect-server/process.json"
 
 
 def server(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**child_environment(), "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)]), "PREFECT_HOME": str(folder / "home")}
+    environment = {
+        **child_environment(),
+        "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)]),
+        "PREFECT_HOME": str(folder / "home"),
+    }
     environment["PREFECT_SERVER_LOGGING_LEVEL"] = "DEBUG"
     return subprocess.run(
         [sys.executable, "-m", "tasks.local_server", *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False

@@ -117,7 +117,11 @@ def test_the_end_of_the_cycle_ends_everything(project: Path) -> None:
     with Warm(("wave",)) as process:
         environment = process.environment(child_environment())
         asking = subprocess.Popen(
-            [sys.executable, "-m", "tasks.stage", "probe", "hang"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [sys.executable, "-m", "tasks.stage", "probe", "hang"],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         assert asking.stdout is not None
         pid = int(asking.stdout.readline().rsplit(" ", 1)[1].rstrip("}\n"))
