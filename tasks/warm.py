@@ -57,8 +57,10 @@ class Warm:
     A server that the environment names already is used and left alone.
     """
 
-    def __init__(self, preload: tuple[str, ...] = PRELOAD) -> None:
+    def __init__(self, preload: tuple[str, ...] = PRELOAD, patience_s: float = 10.0) -> None:
+        """``patience_s``: how long a fork whose caller has ended may tidy up before it is killed."""
         self._preload = preload
+        self._patience_s = patience_s
         self._folder: str | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -71,7 +73,7 @@ class Warm:
             # A CUDA context does not survive a fork, and asking whether there is a GPU makes one, unless the driver's library is asked.
             # Source: PyTorch, CUDA environment variables.
             quiet = {**base, "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
-            command = [sys.executable, "-m", "tasks.warm", f"{self._folder}/s", *self._preload]
+            command = [sys.executable, "-m", "tasks.warm", f"{self._folder}/s", str(self._patience_s), *self._preload]
             self._process = subprocess.Popen(
                 command, env=quiet, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             )
@@ -208,7 +210,7 @@ def in_fork(module: str, arguments: list[str]) -> int | None:
     return code
 
 
-def serve(path: str, preload: list[str]) -> None:
+def serve(path: str, patience_s: float, preload: list[str]) -> None:
     """Listen; import the modules of ``preload`` one by one, and fork for each request, until terminated.
 
     A request that comes during the imports is served between two of them: its fork imports what it needs beyond them itself.
@@ -231,7 +233,7 @@ def serve(path: str, preload: list[str]) -> None:
                     # The caller sends nothing more: readable means that it has ended, so its fork ends too.
                     selector.unregister(child.link)
                     child.send(signal.SIGTERM)
-                    child.deadline = time.monotonic() + _PATIENCE_S
+                    child.deadline = time.monotonic() + patience_s
                 else:
                     _ended(child, selector)
                     children.remove(child)
@@ -352,4 +354,4 @@ def _import_from(cwd: str, environment: dict[str, str]) -> None:
 
 if __name__ == "__main__":
     die_with_parent()
-    serve(sys.argv[1], sys.argv[2:])
+    serve(sys.argv[1], float(sys.argv[2]), sys.argv[3:])

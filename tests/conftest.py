@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.cycles import LO_UP, LOOPBACK_ONLY, Command, FirstCycle, Ran, user_environment
 from tests.once import once, run_directory
 
 if TYPE_CHECKING:
@@ -97,6 +100,55 @@ def fork_server(prefect_home: Path, prefect_api: str) -> Iterator[ForkServer]:
         # Prefect reads its settings when it is imported.
         environment = child_environment() | {"PREFECT_HOME": str(prefect_home), "PREFECT_API_URL": prefect_api}
         yield ForkServer(commands.environment(environment)[SOCKET], stages.environment(child_environment())[SOCKET])
+
+
+@pytest.fixture(scope="session")
+def redistill(prefect_home: Path, prefect_api: str, fork_server: ForkServer) -> Command:
+    """Run ``redistill -C PROJECT …`` and parse its last line as JSON when asked for with ``--json``.
+
+    A fork of the session's server, unless ``cold``: then a process of its own, as a person starts it. A command behind a ``prefix`` is cold
+    too; it may be cut off from the session's Prefect server and starts its own, as every command does without one.
+    """
+
+    def run(
+        project: Path,
+        *arguments: str,
+        env: dict[str, str] | None = None,
+        prefix: tuple[str, ...] = (),
+        cold: bool = False,
+        timeout_s: float = 600,
+    ) -> Ran:
+        environment = {**user_environment(), "PREFECT_HOME": str(prefect_home), **({} if prefix else {"PREFECT_API_URL": prefect_api})}
+        environment |= env or {}
+        if prefix or cold:
+            command = [*prefix, str(Path(sys.executable).parent / "redistill"), "-C", str(project), *arguments]
+            done: Any = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False, env=environment)
+        else:
+            done = fork_server.run("redistill", "-C", str(project), *arguments, env=environment, timeout_s=timeout_s)
+        lines = done.stdout.strip().splitlines()
+        parsed = json.loads(lines[-1]) if "--json" in arguments and done.returncode == 0 else {}
+        return Ran(done.returncode, parsed, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def first_cycle(tmp_path_factory: pytest.TempPathFactory, redistill: Command) -> FirstCycle:
+    """One cold, offline cycle for the whole test run. Only ``test_cycles`` may change the project; others start from ``template``."""
+
+    from tests.tiny_project import make_tiny_project
+
+    def build(folder: Path) -> None:
+        project = make_tiny_project(folder / "project")
+        # A network namespace with loopback only: nothing may need, or try to reach, anything else.
+        done = redistill(project, "run", "--json", "--reason", "first", prefix=LOOPBACK_ONLY, env={"LO_UP": LO_UP})
+        assert done.code == 0, done.stderr[-3000:]
+        (folder / "outcome.json").write_text(json.dumps(done.result), encoding="utf-8")
+        without = shutil.ignore_patterns("__pycache__", "mlflow", "keys", "route", "report")
+        shutil.copytree(project, folder / "template", symlinks=True, ignore=without)
+
+    folder = once(run_directory(tmp_path_factory) / "first-cycle", build)
+    return FirstCycle(folder / "project", json.loads((folder / "outcome.json").read_text(encoding="utf-8")), folder / "template")
 
 
 SERVER = "prefect-server"
