@@ -7,6 +7,9 @@ BIN := $(VENV)/bin
 LOCKED := requirements/cpu.txt
 STAMP := $(VENV)/.synced
 PREFECT_PORT ?= 4200
+# Workers of the test suite, with one thread each; a file stays with one worker, and the slow files come first.
+JOBS ?= 2
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests --dist loadfile --no-loadscope-reorder --durations=40 --durations-min=1
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 export DO_NOT_TRACK := 1
 # CPU torch: from pip's find-links setting where one is set, else through uv's own switch for PyTorch's index.
@@ -43,11 +46,12 @@ demo-quick: setup  ## The same flow on tiny random models, for a first look (abo
 	$(BIN)/python -m tests.tiny_project .redistill/quick
 	$(BIN)/redistill -C .redistill/quick run --reason "make demo-quick"
 
-test: setup  ## Unit, property, contract, integration and short end-to-end tests
-	$(BIN)/python -m pytest -q tests -m "not long"
+test: setup  ## Unit, property, contract, integration and short end-to-end tests, on JOBS workers (2)
+	$(PYTEST) -n $(JOBS) -m "not long"
 
 test-all: setup  ## Everything, the real example included
-	$(BIN)/python -m pytest -q tests
+	$(PYTEST) -n $(JOBS) -m "not long"
+	$(BIN)/python -m pytest -q tests -m long
 
 check: setup  ## ruff, mypy, import-linter, dvc.yaml's code deps
 	$(BIN)/ruff check .

@@ -147,10 +147,11 @@ def run_stage(stage: str, plan: Plan, warm: Warm, say: Callable[[str], None], pr
     start = time.monotonic()
     if plan.still_made(stage):
         return StageReceipt(stage, "unchanged", plan.outs(stage), time.monotonic() - start)
-    outcome = "ran"
+    outcome, errors = "ran", list[str]()
 
     def hear(line: str) -> None:
         nonlocal outcome
+        errors.extend([line] if line.startswith("error: ") else [])
         outcome = "unchanged" if _UNCHANGED.search(line) else "restored" if _RESTORED.search(line) else outcome
         found = LINE.match(line)
         if found:
@@ -160,15 +161,14 @@ def run_stage(stage: str, plan: Plan, warm: Warm, say: Callable[[str], None], pr
 
     code, lines = warm.streamed("dvc", ["repro", "--single-item", stage], child_environment(), hear)
     if code:
-        raise _failed(stage, code, lines)
+        raise _failed(stage, code, lines, errors)
     if outcome != "unchanged":
         plan.changed.add(stage)
     entry = yaml.safe_load(Path("dvc.lock").read_text())["stages"].get(stage, {})
     return StageReceipt(stage, outcome, _outs(entry), time.monotonic() - start)  # type: ignore[arg-type]
 
 
-def _failed(stage: str, code: int, lines: deque[str]) -> RedistillError:
-    said = [line for line in lines if line.startswith("error: ")]
-    reason = said[-1].removeprefix("error: ") if said else "; its last lines: " + " / ".join(list(lines)[-4:])
-    own = [m[1] for line in lines if (m := _EXITED.search(line))]
-    return StageError(f"stage {stage} failed: {reason}", stage, int(own[-1]) if own else code, tuple(lines))
+def _failed(stage: str, code: int, lines: deque[str], errors: list[str]) -> RedistillError:
+    reason = errors[-1].removeprefix("error: ") if errors else "its last lines: " + " / ".join(list(lines)[-4:])
+    exited = [m[1] for line in lines if (m := _EXITED.search(line))]
+    return StageError(f"stage {stage} failed: {reason}", stage, int(exited[-1]) if exited else code, tuple(lines))

@@ -101,7 +101,6 @@ def register(params: Params, mlflow_run_id: str, cycle: str, teacher: TeacherFin
                 pip_requirements=["transformers", "torch", "accelerate"],
             )
         registered_model(client, name)
-        version = str(mlflow.register_model(info.model_uri, name, await_registration_for=60).version)
         heldout = json.loads((ARTIFACTS / "benchmark" / params.promote.arm / "report.json").read_text(encoding="utf-8"))
         tags = {
             lineage.TAG_MODEL_DIGEST: digest,
@@ -114,8 +113,8 @@ def register(params: Params, mlflow_run_id: str, cycle: str, teacher: TeacherFin
             lineage.TAG_MLFLOW_RUN: mlflow_run_id,
             lineage.TAG_STARTED_BY: client.get_run(mlflow_run_id).data.tags.get(lineage.TAG_STARTED_BY, ""),
         }
-        for key, value in tags.items():
-            client.set_model_version_tag(name, version, key, value)
+        # With its tags in one request: a version without its digest and run never exists.
+        version = str(mlflow.register_model(info.model_uri, name, await_registration_for=60, tags=tags).version)
     client.set_registered_model_alias(name, lineage.CHALLENGER, version)
     return version
 

@@ -9,8 +9,10 @@ Preload third-party modules only: a fork would run a stale version of any module
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
+import gc
 import importlib
 import json
 import os
@@ -22,6 +24,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections import deque
@@ -54,8 +57,10 @@ class Warm:
     A server that the environment names already is used and left alone.
     """
 
-    def __init__(self, preload: tuple[str, ...] = PRELOAD) -> None:
+    def __init__(self, preload: tuple[str, ...] = PRELOAD, patience_s: float = 10.0) -> None:
+        """``patience_s``: how long a fork whose caller has ended may tidy up before it is killed."""
         self._preload = preload
+        self._patience_s = patience_s
         self._folder: str | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -68,7 +73,7 @@ class Warm:
             # A CUDA context does not survive a fork, and asking whether there is a GPU makes one, unless the driver's library is asked.
             # Source: PyTorch, CUDA environment variables.
             quiet = {**base, "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
-            command = [sys.executable, "-m", "tasks.warm", f"{self._folder}/s", *self._preload]
+            command = [sys.executable, "-m", "tasks.warm", f"{self._folder}/s", str(self._patience_s), *self._preload]
             self._process = subprocess.Popen(
                 command, env=quiet, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             )
@@ -205,7 +210,7 @@ def in_fork(module: str, arguments: list[str]) -> int | None:
     return code
 
 
-def serve(path: str, preload: list[str]) -> None:
+def serve(path: str, patience_s: float, preload: list[str]) -> None:
     """Listen; import the modules of ``preload`` one by one, and fork for each request, until terminated.
 
     A request that comes during the imports is served between two of them: its fork imports what it needs beyond them itself.
@@ -228,7 +233,7 @@ def serve(path: str, preload: list[str]) -> None:
                     # The caller sends nothing more: readable means that it has ended, so its fork ends too.
                     selector.unregister(child.link)
                     child.send(signal.SIGTERM)
-                    child.deadline = time.monotonic() + _PATIENCE_S
+                    child.deadline = time.monotonic() + patience_s
                 else:
                     _ended(child, selector)
                     children.remove(child)
@@ -271,6 +276,8 @@ def _accept(listener: socket.socket, selector: selectors.BaseSelector) -> set[_C
         link.close()
         return set()
     link.settimeout(None)
+    # A collection in a fork would visit, and so copy, every page of the libraries.
+    gc.freeze()
     pid = os.fork()
     if pid == 0:
         os.setpgid(0, 0)
@@ -303,7 +310,7 @@ def _ended(child: _Child, selector: selectors.BaseSelector) -> None:
 
 def _become(request: dict[str, Any], descriptors: list[int]) -> NoReturn:
     """Be the process that asked: its files, folder, environment and command."""
-    code: int | str | None = 1
+    code = 1
     try:
         die_with_parent()
         for target, descriptor in enumerate(descriptors):
@@ -317,11 +324,20 @@ def _become(request: dict[str, Any], descriptors: list[int]) -> NoReturn:
         runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
         code = 0
     except SystemExit as end:
-        code = end.code
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
     except BaseException:
         traceback.print_exc()
-    # Through the interpreter's own end, not os._exit: libraries send their last log lines and events there.
-    sys.exit(code)
+    finally:
+        with contextlib.suppress(BaseException):
+            # What libraries send at the end, such as last log lines. The rest of an interpreter's end would only copy shared pages.
+            threading._shutdown()  # type: ignore[attr-defined]
+            atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code)
 
 
 def _import_from(cwd: str, environment: dict[str, str]) -> None:
@@ -338,4 +354,4 @@ def _import_from(cwd: str, environment: dict[str, str]) -> None:
 
 if __name__ == "__main__":
     die_with_parent()
-    serve(sys.argv[1], sys.argv[2:])
+    serve(sys.argv[1], float(sys.argv[2]), sys.argv[3:])

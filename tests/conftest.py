@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.cycles import LO_UP, LOOPBACK_ONLY, Command, FirstCycle, Ran, user_environment
 from tests.once import once, run_directory
 
 if TYPE_CHECKING:
@@ -41,6 +44,27 @@ def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_model(tmp_path_factory.mktemp("tiny") / "model")
 
 
+SLOW_FIRST = (
+    "e2e/test_cycles.py",
+    "integration/test_moves.py",
+    "integration/test_kill_and_resume.py",
+    "e2e/test_promotion.py",
+    "e2e/test_teachers.py",
+    "e2e/test_shared_stores.py",
+    "integration/",
+    "contract/",
+)
+"""Files that take minutes: the first workers start with them, so that no worker is left with one at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def rank(item: pytest.Item) -> int:
+        file = item.path.relative_to(ROOT / "tests").as_posix()
+        return next((i for i, prefix in enumerate(SLOW_FIRST) if file.startswith(prefix)), len(SLOW_FIRST))
+
+    items.sort(key=rank)
+
+
 @pytest.fixture(scope="session")
 def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return once(run_directory(tmp_path_factory) / "prefect-home", lambda _: None)
@@ -67,15 +91,64 @@ def prefect_api(prefect_server: Path) -> str:
 
 @pytest.fixture(scope="session")
 def fork_server(prefect_home: Path, prefect_api: str) -> Iterator[ForkServer]:
-    """This worker's process with all heavy libraries, of which commands and stages are forks."""
+    """This worker's processes with the heavy libraries, of which commands and stages are forks."""
     from redistill.environment import child_environment
     from tasks.warm import SOCKET, Warm
     from tests.forks import PRELOAD, ForkServer
 
-    with Warm(PRELOAD) as server:
+    with Warm(PRELOAD) as commands, Warm() as stages:
         # Prefect reads its settings when it is imported.
         environment = child_environment() | {"PREFECT_HOME": str(prefect_home), "PREFECT_API_URL": prefect_api}
-        yield ForkServer(server.environment(environment)[SOCKET])
+        yield ForkServer(commands.environment(environment)[SOCKET], stages.environment(child_environment())[SOCKET])
+
+
+@pytest.fixture(scope="session")
+def redistill(prefect_home: Path, prefect_api: str, fork_server: ForkServer) -> Command:
+    """Run ``redistill -C PROJECT …`` and parse its last line as JSON when asked for with ``--json``.
+
+    A fork of the session's server, unless ``cold``: then a process of its own, as a person starts it. A command behind a ``prefix`` is cold
+    too; it may be cut off from the session's Prefect server and starts its own, as every command does without one.
+    """
+
+    def run(
+        project: Path,
+        *arguments: str,
+        env: dict[str, str] | None = None,
+        prefix: tuple[str, ...] = (),
+        cold: bool = False,
+        timeout_s: float = 600,
+    ) -> Ran:
+        environment = {**user_environment(), "PREFECT_HOME": str(prefect_home), **({} if prefix else {"PREFECT_API_URL": prefect_api})}
+        environment |= env or {}
+        if prefix or cold:
+            command = [*prefix, str(Path(sys.executable).parent / "redistill"), "-C", str(project), *arguments]
+            done: Any = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False, env=environment)
+        else:
+            done = fork_server.run("redistill", "-C", str(project), *arguments, env=environment, timeout_s=timeout_s)
+        lines = done.stdout.strip().splitlines()
+        parsed = json.loads(lines[-1]) if "--json" in arguments and done.returncode == 0 else {}
+        return Ran(done.returncode, parsed, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def first_cycle(tmp_path_factory: pytest.TempPathFactory, redistill: Command) -> FirstCycle:
+    """One cold, offline cycle for the whole test run. Only ``test_cycles`` may change the project; others start from ``template``."""
+
+    from tests.tiny_project import make_tiny_project
+
+    def build(folder: Path) -> None:
+        project = make_tiny_project(folder / "project")
+        # A network namespace with loopback only: nothing may need, or try to reach, anything else.
+        done = redistill(project, "run", "--json", "--reason", "first", prefix=LOOPBACK_ONLY, env={"LO_UP": LO_UP})
+        assert done.code == 0, done.stderr[-3000:]
+        (folder / "outcome.json").write_text(json.dumps(done.result), encoding="utf-8")
+        without = shutil.ignore_patterns("__pycache__", "mlflow", "keys", "route", "report")
+        shutil.copytree(project, folder / "template", symlinks=True, ignore=without)
+
+    folder = once(run_directory(tmp_path_factory) / "first-cycle", build)
+    return FirstCycle(folder / "project", json.loads((folder / "outcome.json").read_text(encoding="utf-8")), folder / "template")
 
 
 SERVER = "prefect-server"

@@ -6,7 +6,6 @@ What runs is the project's code, imported fresh in each fork; only third-party m
 from __future__ import annotations
 
 import os
-import socket
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,9 +28,12 @@ PRELOAD = (
     "sklearn.linear_model",
     "sklearn.feature_extraction.text",
     "matplotlib.pyplot",
-    "great_expectations",
     "openfeature.contrib.provider.flagd",
-    *warm.PRELOAD,
+    "pyarrow.parquet",
+    "scipy.stats",
+    "torch",
+    "transformers.trainer",
+    "transformers.models.auto.modeling_auto",
 )
 
 
@@ -44,16 +46,20 @@ class Done:
 
 @dataclass(frozen=True)
 class ForkServer:
-    path: str
+    """Two servers, as in a real cycle: commands have Prefect and MLflow, which set up logging their own way, and stages have neither."""
+
+    commands: str
+    stages: str
 
     def run(
         self, module: str, *arguments: str, cwd: Path | None = None, env: dict[str, str] | None = None, timeout_s: float = 600.0
     ) -> Done:
-        """``python -m MODULE ARGUMENT ...`` to its end, with what it wrote; its own stages are forks of this server too."""
-        environment = {**(dict(os.environ) if env is None else env), warm.SOCKET: self.path}
+        """``python -m MODULE ARGUMENT ...`` to its end, with what it wrote; the stages of a command are forks too."""
+        environment = {**(dict(os.environ) if env is None else env), warm.SOCKET: self.stages}
+        path = self.commands if module == "redistill" else self.stages
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, open(os.devnull, "rb") as nothing:
             streams = [nothing.fileno(), out.fileno(), err.fileno()]
-            link = warm.request(self.path, module, list(arguments), environment, streams, str(cwd or Path.cwd()))
+            link = warm.request(path, module, list(arguments), environment, streams, str(cwd or Path.cwd()))
             assert link is not None, "the fork server has ended"
             with link:
                 link.settimeout(timeout_s)
@@ -63,8 +69,3 @@ class ForkServer:
             said, complained = out.read().decode(errors="replace"), err.read().decode(errors="replace")
         assert code is not None, f"no exit code of {module} within {timeout_s:.0f} s; it wrote: {complained[-3000:]}"
         return Done(code, said, complained)
-
-
-def connectable(path: str) -> bool:
-    with socket.socket(socket.AF_UNIX) as probe:
-        return probe.connect_ex(path) == 0

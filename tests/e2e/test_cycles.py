@@ -18,7 +18,7 @@ import pytest
 from redistill.artifacts import read_records, write_records
 from redistill.environment import child_environment
 from redistill.records import TrainingRow
-from tests.e2e.conftest import Command, FirstCycle, user_environment
+from tests.cycles import Command, FirstCycle, user_environment
 from tests.forks import ForkServer
 from tests.tiny import make_tiny_model
 from tests.tiny_project import write_params

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from redistill.routing import evaluate
-from tests.e2e.conftest import Command, FirstCycle, Ran
+from tests.cycles import Command, FirstCycle, Ran
 from tests.tiny_project import write_params
 
 LENIENT: dict[str, Any] = {

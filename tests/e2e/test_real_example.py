@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.e2e.conftest import Command
+from tests.cycles import Command
 from tests.tiny_project import ROOT
 
 BANKING77 = ROOT.parent / "shared" / "data" / "banking77" / "train.csv"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from redistill.environment import child_environment
-from tests.e2e.conftest import Command, FirstCycle
+from tests.cycles import Command, FirstCycle
 from tests.servers import free_port, stop, until
 
 IN_GIT = (

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from redistill.environment import child_environment
-from tests.e2e.conftest import LO_UP, LOOPBACK_ONLY, Command
+from tests.cycles import LO_UP, LOOPBACK_ONLY, Command
 from tests.tiny_project import ROOT, make_tiny_project
 
 ENDPOINT = {

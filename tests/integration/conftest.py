@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import shutil
@@ -24,6 +25,7 @@ class Registry:
 
     params: Any
     client: Any
+    weights: Callable[[int, int], Path]
 
     def version(self, right: int, seed: int, *, cycle: str = "cycle", started_by: str = "nightly", hidden: int = 32) -> str:
         """Register, judge and sign a student with ``right`` of 200 rows right, as a cycle does at its end; teacher: 120."""
@@ -34,9 +36,9 @@ class Registry:
         from redistill.statistics import share
         from tasks import bundle, judging, registry
         from tasks.benchmark import HELDOUT, memo_directory
-        from tests.tiny import make_tiny_model
 
-        make_tiny_model(Path("artifacts/students/kd"), layers=2, seed=seed, hidden=hidden)
+        shutil.rmtree("artifacts/students/kd", ignore_errors=True)
+        shutil.copytree(self.weights(seed, hidden), "artifacts/students/kd")
         prompts = Path("artifacts/prompts")
         if not HELDOUT.is_file():
             for split in ("train", "pool", "heldout"):
@@ -80,13 +82,27 @@ class Registry:
         return str(version)
 
 
+@pytest.fixture(scope="session")
+def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int, int], Path]:
+    """A two-layer student by seed and width, made once; never write into it."""
+    from tests.tiny import make_tiny_model
+
+    @functools.cache
+    def made(seed: int, hidden: int) -> Path:
+        return make_tiny_model(tmp_path_factory.mktemp("weights") / "kd", layers=2, seed=seed, hidden=hidden)
+
+    return made
+
+
 @pytest.fixture(scope="module")
 def registry_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("registry")
 
 
 @pytest.fixture
-def make_registry(registry_home: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Registry]:
+def make_registry(
+    registry_home: Path, tiny_weights: Callable[[int, int], Path], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Registry]:
     """Makes a registered model of its own; ``promote`` changes that section of the params."""
     import yaml
 
@@ -107,6 +123,6 @@ def make_registry(registry_home: Path, monkeypatch: pytest.MonkeyPatch) -> Calla
         Path("params.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
         (registry_home / "artifacts/route/flags.json").unlink(missing_ok=True)
         found = load_params()
-        return Registry(found, registry.connect(found))
+        return Registry(found, registry.connect(found), tiny_weights)
 
     return make

@@ -1,7 +1,8 @@
 """An OpenAI-compatible teacher that fails on command: a real server in a process of its own.
 
 ``python -m tests.integration.fault_teacher --port 0 --faults '["500", {"status": 429, "retry_after": "1"}]' --record FILE``
-prints its port as the first line. Faults are used up in order, one a request; then it answers. The answer is a simple rule on
+prints its port as the first line. Without arguments it reads a JSON list of them from each line of its input, and starts a server for
+each in this one process: a port a line. Faults are used up in order, one a request; then it answers. The answer is a simple rule on
 the last message (or ``--answer``), so equal requests get equal answers.
 
 A fault is ``ok`` (none), a status as text, or an object with ``status``, ``retry_after`` (text, or ``date+N`` for N seconds from
@@ -19,6 +20,7 @@ import json
 import math
 import re
 import select
+import sys
 import threading
 import time
 import zlib
@@ -202,23 +204,32 @@ def logprobs(tokens: list[str], k: int, chat: bool, as_ids: bool, nan: bool) -> 
     return {"content": content}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--port", type=int, default=0)
-    parser.add_argument("--faults", default="[]", help="JSON list, used up in order")
-    parser.add_argument("--record", help="JSONL file of events, appended to")
-    parser.add_argument("--answer", help="say this to everything")
-    parser.add_argument("--reasoning", help="reasoning_content of chat answers")
-    parser.add_argument("--fingerprint", default="fp_fault", help="system_fingerprint")
-    parser.add_argument("--no-logprobs", action="store_true", help="leave logprobs out without a word")
-    parser.add_argument("--max-logprobs", type=int, help="refuse more with status 400")
-    parser.add_argument("--no-usage", action="store_true")
-    parser.add_argument("--gather", type=int, default=0, help="hold every request until so many are in flight")
-    parser.add_argument("--gather-s", type=float, default=0.2, help="… or so long")
-    server = FaultTeacher(parser.parse_args())
-    print(server.server_address[1], flush=True)
-    server.serve_forever()
+def parser() -> argparse.ArgumentParser:
+    found = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    found.add_argument("--port", type=int, default=0)
+    found.add_argument("--faults", default="[]", help="JSON list, used up in order")
+    found.add_argument("--record", help="JSONL file of events, appended to")
+    found.add_argument("--answer", help="say this to everything")
+    found.add_argument("--reasoning", help="reasoning_content of chat answers")
+    found.add_argument("--fingerprint", default="fp_fault", help="system_fingerprint")
+    found.add_argument("--no-logprobs", action="store_true", help="leave logprobs out without a word")
+    found.add_argument("--max-logprobs", type=int, help="refuse more with status 400")
+    found.add_argument("--no-usage", action="store_true")
+    found.add_argument("--gather", type=int, default=0, help="hold every request until so many are in flight")
+    found.add_argument("--gather-s", type=float, default=0.2, help="… or so long")
+    return found
+
+
+def main(arguments: list[str]) -> None:
+    if arguments:
+        server = FaultTeacher(parser().parse_args(arguments))
+        print(server.server_address[1], flush=True)
+        server.serve_forever()
+    for line in sys.stdin:
+        server = FaultTeacher(parser().parse_args(json.loads(line)))
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        print(server.server_address[1], flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,26 +21,31 @@ import yaml
 
 from redistill.artifacts import tree_digest
 from redistill.environment import child_environment
-from tests.tiny_project import make_tiny_project
+from tests.cycles import FirstCycle
+from tests.forks import Done, ForkServer
+from tests.tiny_project import write_params
 
-SLOW = {"finetune__common__tokens": 200_000, "finetune__common__save_every_steps": 5}
+SLOW = {"finetune__common__tokens": 60_000, "finetune__common__save_every_steps": 5}
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A tiny project with a tuned and locked teacher, ready to be asked."""
-    path = make_tiny_project(tmp_path_factory.mktemp("kill"), **SLOW)
-    for stage in ("prepare", "tune_teacher", "init_student"):
-        process = stage_of(path, stage)
-        said = process.communicate()[0]
-        assert process.returncode == 0, said
-    lock(path)
-    yield path
+def project(first_cycle: FirstCycle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny project with a tuned and locked teacher that nothing has been asked yet."""
+    path = Path(shutil.copytree(first_cycle.template, tmp_path_factory.mktemp("kill") / "project", symlinks=True))
+    for made in ("artifacts/completions", "artifacts/validated", "artifacts/soft_targets", "artifacts/students", ".redistill/store"):
+        shutil.rmtree(path / made)
+    write_params(path, **SLOW)
+    return path
 
 
-def lock(path: Path) -> None:
-    code = "from redistill.cli import main; import sys; sys.argv = ['redistill', 'lock']; main()"
-    subprocess.run([sys.executable, "-c", code], cwd=path, check=True, env=environment(path), capture_output=True)
+@pytest.fixture
+def stage(project: Path, fork_server: ForkServer) -> Callable[..., Done]:
+    """Run a stage to its end, in a fork; what is to be killed is a process of its own."""
+
+    def run(name: str, *arguments: str) -> Done:
+        return fork_server.run(f"tasks.{name}", *arguments, cwd=project, env=environment(project))
+
+    return run
 
 
 def environment(path: Path) -> dict[str, str]:
@@ -51,11 +57,6 @@ def stage_of(path: Path, *command: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         line, cwd=path, env=environment(path), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
-
-
-def finished(process: subprocess.Popen[str]) -> int:
-    process.communicate()
-    return process.returncode
 
 
 def kill_when(process: subprocess.Popen[str], ready: Callable[[], bool], timeout_s: float = 240.0) -> None:
@@ -82,25 +83,23 @@ def stored(path: Path) -> int:
         return 0
 
 
-def test_generate_asks_only_for_what_is_missing(project: Path) -> None:
+def test_generate_asks_only_for_what_is_missing(project: Path, stage: Callable[..., Done]) -> None:
     kill_when(stage_of(project, "generate"), lambda: stored(project) > 0)
     had = stored(project)
     assert had > 0
     assert not (project / "artifacts/completions").exists(), "nothing half-written"
-    again = stage_of(project, "generate")
-    said = again.communicate()[0]
-    assert again.returncode == 0, said
-    line = next(x for x in said.splitlines() if "from the store" in x)
+    again = stage("generate")
+    assert again.returncode == 0, again.stderr
+    line = next(x for x in (again.stdout + again.stderr).splitlines() if "from the store" in x)
     total, asked = int(line.split()[1]), int(line.split()[3])
     assert asked <= total - had
-    third = stage_of(project, "generate").communicate()[0]
-    assert f"{total} completions, 0 asked for now" in third
+    third = stage("generate")
+    assert f"{total} completions, 0 asked for now" in third.stdout + third.stderr
 
 
-def test_score_leaves_nothing_half_written(project: Path) -> None:
-    validated = stage_of(project, "validate")
-    said = validated.communicate()[0]
-    assert validated.returncode == 0, said
+def test_score_leaves_nothing_half_written(project: Path, stage: Callable[..., Done]) -> None:
+    validated = stage("validate")
+    assert validated.returncode == 0, validated.stderr
     process = stage_of(project, "score")
     assert process.stdout is not None
     for line in process.stdout:
@@ -109,14 +108,14 @@ def test_score_leaves_nothing_half_written(project: Path) -> None:
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not (project / "artifacts/soft_targets/targets").exists()
-    assert finished(stage_of(project, "score")) == 0
+    scored = stage("score")
+    assert scored.returncode == 0, scored.stderr
     assert json.loads((project / "artifacts/soft_targets/summary.json").read_text())["rows"] > 0
 
 
-def test_finetune_resumes_to_the_same_weights(project: Path) -> None:
-    straight = stage_of(project, "finetune", "kd")
-    said = straight.communicate()[0]
-    assert straight.returncode == 0, said
+def test_finetune_resumes_to_the_same_weights(project: Path, stage: Callable[..., Done]) -> None:
+    straight = stage("finetune", "kd")
+    assert straight.returncode == 0, straight.stderr
     wanted = tree_digest(project / "artifacts/students/kd")
     (project / "artifacts/students/kd").rename(project / "straight")
 
@@ -125,9 +124,8 @@ def test_finetune_resumes_to_the_same_weights(project: Path) -> None:
 
     kill_when(stage_of(project, "finetune", "kd"), checkpointed)
     assert not (project / "artifacts/students/kd").exists()
-    again = stage_of(project, "finetune", "kd")
-    again.communicate()
-    assert again.returncode == 0
+    again = stage("finetune", "kd")
+    assert again.returncode == 0, again.stderr
     assert tree_digest(project / "artifacts/students/kd") == wanted
     assert not list((project / ".redistill/work").glob("finetune-kd-*")), "the work directory goes when the stage is done"
 
@@ -176,11 +174,13 @@ def two_ids_swapped(text: str) -> str:
         ),
     ],
 )
-def test_tokenizers_that_differ_are_one_error_before_training(project: Path, changed: Any, method: str, processes: int, said: str) -> None:
+def test_tokenizers_that_differ_are_one_error_before_training(
+    stage: Callable[..., Done], changed: Any, method: str, processes: int, said: str
+) -> None:
     changed("artifacts/base/tokenizer.json", two_ids_swapped)
     changed("params.yaml", with_params(method=method, processes=processes))
-    process = stage_of(project, "finetune", "kd")
-    lines = process.communicate()[0].splitlines()
+    done = stage("finetune", "kd")
+    lines = (done.stdout + done.stderr).splitlines()
     errors = [line for line in lines if line.startswith("error: ")]
-    assert process.returncode == 3 and len(errors) == 1 and said in errors[0], lines[-20:]
+    assert done.returncode == 3 and len(errors) == 1 and said in errors[0], lines[-20:]
     assert not any("steps" in line for line in lines if line.startswith("[finetune@kd]")), "no step was made"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import math
@@ -43,28 +44,30 @@ class Endpoint:
         return [event["body"] for event in self.events("asked")]
 
 
+@pytest.fixture(scope="module")
+def teachers() -> Iterator[subprocess.Popen[str]]:
+    """The process in which the fault teachers of this module run."""
+    command = [sys.executable, "-m", "tests.integration.fault_teacher"]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as process:
+        yield process
+        process.terminate()
+
+
 @pytest.fixture
-def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Endpoint]]:
-    """Start a fault teacher; it ends with the test."""
+def serve(teachers: subprocess.Popen[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Endpoint]:
+    """Start a fault teacher, at a port and with a record of its own."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    started: list[subprocess.Popen[str]] = []
+    records = itertools.count()
 
     def start(*options: str, faults: list[Any] | None = None) -> Endpoint:
-        record = tmp_path / f"record-{len(started)}.jsonl"
-        command = [sys.executable, "-m", "tests.integration.fault_teacher", "--port", "0", "--record", str(record)]
-        process = subprocess.Popen([*command, "--faults", json.dumps(faults or []), *options], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-        started.append(process)
-        assert process.stdout
-        port = process.stdout.readline().strip()
-        assert port, f"the fault teacher did not start (exit code {process.wait()})"
+        record = tmp_path / f"record-{next(records)}.jsonl"
+        assert teachers.stdin and teachers.stdout
+        teachers.stdin.write(json.dumps(["--record", str(record), "--faults", json.dumps(faults or []), *options]) + "\n")
+        port = teachers.stdout.readline().strip()
+        assert port, f"the fault teacher did not start (exit code {teachers.poll()})"
         return Endpoint(f"http://127.0.0.1:{port}/v1", record)
 
-    yield start
-    for process in started:
-        process.terminate()
-        process.wait(10)
-        assert process.stdout
-        process.stdout.close()
+    return start
 
 
 @pytest.fixture

@@ -52,7 +52,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def warm(project: Path) -> Iterator[dict[str, str]]:
     # A module of the standard library that nothing else imports stands for the heavy ones.
-    with Warm(("a_library_that_is_not_installed", "wave")) as process:
+    with Warm(("a_library_that_is_not_installed", "wave"), patience_s=1.0) as process:
         yield process.environment(child_environment())
 
 
