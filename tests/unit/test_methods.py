@@ -66,13 +66,14 @@ def by_hand(teacher, student, inputs, divergence: Divergence, beta: float, tempe
         "reverse_kl": (q * (log_q - log_p)).sum(-1),
         "jsd": beta * of_p + (1 - beta) * of_q,
         "skew_kl": of_p,
+        "skew_reverse_kl": (q * (log_q - ((1 - beta) * p + beta * q).log())).sum(-1),
     }[divergence]
     labels = inputs["labels"].clamp_min(0)
     nll = -torch.log_softmax(ours, -1).gather(-1, labels[..., None])[..., 0]
     return (inputs["kd"] * value * temperature**2 + inputs["ce"] * nll * (inputs["labels"] != IGNORE)).sum()
 
 
-@pytest.mark.parametrize("divergence", ["forward_kl", "reverse_kl", "jsd", "skew_kl"])
+@pytest.mark.parametrize("divergence", ["forward_kl", "reverse_kl", "jsd", "skew_kl", "skew_reverse_kl"])
 @pytest.mark.parametrize("temperature", [1.0, 2.0])
 @pytest.mark.parametrize(("supervise", "gold"), [("completion", 0), ("all", 2), ("all", 5)])
 def test_online_is_the_dense_divergence_of_the_rows_it_is_told(
