@@ -79,7 +79,6 @@ def train_arm(
         warmup_share=common.warmup_share,
         weight_decay=common.weight_decay,
         seed=common.seed,
-        temperature=arm_params.temperature,
         save_every_steps=common.save_every_steps,
         lora=common.lora if common.weights == "lora" else None,
         freeze_embeddings=common.freeze_embeddings,

@@ -48,7 +48,6 @@ def _tune(raw: object, target: object, data: DataParams, params: TuneTeacherPara
         warmup_share=params.warmup_share,
         weight_decay=params.weight_decay,
         seed=params.seed,
-        temperature=1.0,
         save_every_steps=max(20, steps // 4),
         lora=params.lora if params.method == "lora" else None,
         freeze_embeddings=params.freeze_embeddings,
