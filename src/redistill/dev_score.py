@@ -16,6 +16,7 @@ import torch
 from redistill.checkpoints import left_padded
 from redistill.config import DataParams
 from redistill.evaluation import items_of
+from redistill.generation import end_ids, up_to_end, without_end
 from redistill.precision import multiplies_bf16
 from redistill.prompting import STOP, render
 from redistill.records import Prompt
@@ -74,6 +75,8 @@ def _complete(model: Any, tokenizer: Any, texts: Sequence[str], max_tokens: int,
         given = {name: value.to(model.device) for name, value in left_padded([texts[i] for i in own], tokenizer).items()}
         with torch.autocast(model.device.type, torch.bfloat16, enabled=multiplies_bf16(model.device.type)):
             out = model.generate(**given, max_new_tokens=max_tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id)
-        for i, made in zip(own, out[:, given["input_ids"].shape[1] :], strict=True):
-            lines[i] = str(tokenizer.decode(made, skip_special_tokens=True)).strip().split(STOP)[0]
+        made_NT, ends = out[:, given["input_ids"].shape[1] :], end_ids(model)
+        for i, made, counts in zip(own, made_NT, up_to_end(made_NT, ends), strict=True):
+            ids = without_end(made[counts].tolist(), ends)
+            lines[i] = str(tokenizer.decode(ids, skip_special_tokens=True)).strip().split(STOP)[0]
     return lines

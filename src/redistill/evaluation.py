@@ -20,6 +20,7 @@ from redistill.calibration import calibration
 from redistill.checkpoints import left_padded
 from redistill.config import BenchmarkParams, DataParams
 from redistill.errors import DataError
+from redistill.generation import end_ids, is_end, up_to_end
 from redistill.grammar import RecordGrammar
 from redistill.prompting import STOP
 from redistill.records import Calibration, Cost, EvalReport, Outcome, Prompt
@@ -163,19 +164,19 @@ def weights_model(model: Any, tokenizer: Any, params: BenchmarkParams, *, batch_
 
             out = super()._model_generate(context, max_length, stop, logits_processor=[listen], **kwargs)
             made_BT = out[:, context.shape[1] :]
-            ended = made_BT.eq(self.eot_token_id).cumsum(-1)
-            # Up to and with the first end token; what follows it is padding.
-            counts = (ended - made_BT.eq(self.eot_token_id).long()) == 0
+            counts = up_to_end(made_BT, ends)
             sums = (torch.stack(chosen_TB, dim=1)[:, : made_BT.shape[1]] * counts).sum(-1).exp()
             mask = kwargs["attention_mask"].bool()
             for row, given, sure in zip(context, mask, sums.tolist(), strict=True):
                 self._sure[tuple(row[given].tolist())] = min(1.0, sure)
+            # An end token that the tokenizer does not call special would be decoded as text.
+            made_BT[is_end(made_BT, ends) | ~counts] = self.eot_token_id
             return out
 
         def confidence_of(self, prompt: str) -> float | None:
             return self._sure.get(tuple(self.tok_encode(prompt)))
 
-    batch_size = batch_size or params.batch_size
+    batch_size, ends = batch_size or params.batch_size, end_ids(model)
     return ConfidentModel(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, device="cpu", add_bos_token=False)
 
 
@@ -298,12 +299,11 @@ def generator(model: Any, tokenizer: Any, max_tokens: int) -> Callable[[Sequence
     import torch
 
     def run(prompts: Sequence[str]) -> int:
-        batch, eos = left_padded(prompts, tokenizer), tokenizer.eos_token_id
+        batch = left_padded(prompts, tokenizer)
         with torch.inference_mode():
             out = model.generate(**batch, max_new_tokens=max_tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id)
         made = out[:, batch["input_ids"].shape[1] :]
-        # Tokens up to and with the first end token; what follows it is padding.
-        return int((((made == eos).cumsum(-1) - (made == eos).long()) == 0).sum())
+        return int(up_to_end(made, end_ids(model)).sum())
 
     return run
 

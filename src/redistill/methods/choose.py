@@ -26,6 +26,5 @@ def choose(params: MethodParams, temperature: float, tokenizer: Any, vocabulary:
         fraction=params.on_policy_fraction,
         max_tokens=params.max_tokens,
         pad_id=tokenizer.pad_token_id,
-        eos_id=tokenizer.eos_token_id,
         seed=seed,
     )
