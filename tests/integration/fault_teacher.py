@@ -84,7 +84,7 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
-        self.send(200, {"object": "list", "data": [{"id": "any", "object": "model"}]})
+        self.send(200, {"object": "list", "data": [{"id": "any", "object": "model", "owned_by": self.server.options.owned_by}]})
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -212,6 +212,7 @@ def main() -> None:
     parser.add_argument("--fingerprint", default="fp_fault", help="system_fingerprint")
     parser.add_argument("--no-logprobs", action="store_true", help="leave logprobs out without a word")
     parser.add_argument("--max-logprobs", type=int, help="refuse more with status 400")
+    parser.add_argument("--owned-by", default="somebody", help="who owns the listed models: how a server says what it runs on")
     parser.add_argument("--no-usage", action="store_true")
     parser.add_argument("--gather", type=int, default=0, help="hold every request until so many are in flight")
     parser.add_argument("--gather-s", type=float, default=0.2, help="… or so long")
