@@ -128,7 +128,8 @@ def test_completions_carry_what_was_configured(serve: Any, teach: Any) -> None:
 
 @pytest.mark.parametrize("chat", [False, True])
 @pytest.mark.parametrize(
-    ("owner", "penalty", "all_tokens"), [("vllm", "repetition_penalty", -1), ("sglang", "repetition_penalty", -1), ("llamacpp", "repeat_penalty", 0)]
+    ("owner", "penalty", "all_tokens"),
+    [("vllm", "repetition_penalty", -1), ("sglang", "repetition_penalty", -1), ("llamacpp", "repeat_penalty", 0)],
 )
 def test_a_server_that_fills_in_a_checkpoints_settings_is_told_neutral_ones(
     serve: Any, teach: Any, chat: bool, owner: str, penalty: str, all_tokens: int

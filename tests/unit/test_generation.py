@@ -33,7 +33,9 @@ from tests.tiny import BANK, make_tiny_model
 
 MAX_TOKENS = 12
 TEXTS = [json.loads(line)["text"] for line in BANK.read_text(encoding="utf-8").splitlines()[:12]]
-DATA = TypeAdapter(DataParams).validate_python({"name": "tiny", "source": "rows.jsonl", "task": "generation", "prompt_template": "{text}\n=>"})
+DATA = TypeAdapter(DataParams).validate_python(
+    {"name": "tiny", "source": "rows.jsonl", "task": "generation", "prompt_template": "{text}\n=>"}
+)
 ASKING: GenerateParams = TypeAdapter(GenerateParams).validate_python({"max_tokens": MAX_TOKENS, "top_k": 4})
 MEASURING = BenchmarkParams(batch_size=4, max_tokens=MAX_TOKENS, bootstrap=10)
 SHIPPED = {"repetition_penalty": 1.3, "no_repeat_ngram_size": 2, "do_sample": True, "temperature": 0.6, "top_k": 3, "top_p": 0.8}
@@ -153,13 +155,17 @@ def test_a_row_ends_with_the_end_that_the_teacher_used(shipped: Path, second_end
     given = {p.id: p for p in prompts()}
     requests = [TeacherRequest(p.id, 0, p.messages, f"{p.text}\n=>", "") for p in given.values()]
     answers = [a for a in teacher.complete(requests, ASKING) if a.finish_reason == "stop"]
-    kept = [(given[a.request.prompt_id], TeacherCompletion(a.request.prompt_id, 0, a.text, None, a.token_ids, "stop", "t")) for a in answers]
+    kept = [
+        (given[a.request.prompt_id], TeacherCompletion(a.request.prompt_id, 0, a.text, None, a.token_ids, "stop", "t")) for a in answers
+    ]
     rows = teacher_rows(kept, DATA, tokenizer, True, end_ids_of(shipped))
     assert second_end in {r.completion_ids[-1] for r in rows}
     for row, answer in zip(rows, answers, strict=True):
         assert row.completion_ids == answer.token_ids
         prompt_ids = encode(row.prompt, tokenizer)
-        soft = from_listed(answer.top_ids, answer.top_logprobs, [*prompt_ids, *answer.token_ids], len(prompt_ids), 4, (row.prompt_id, 0), "t")
+        soft = from_listed(
+            answer.top_ids, answer.top_logprobs, [*prompt_ids, *answer.token_ids], len(prompt_ids), 4, (row.prompt_id, 0), "t"
+        )
         assert to_example(row, tokenizer, soft, 0.5, "completion").soft is soft
     spelled = teacher_rows(kept, DATA, tokenizer, False, end_ids_of(shipped))
     broken_off = [(p, replace(c, token_ids=c.token_ids[:-1])) for p, c in kept]
@@ -185,7 +191,9 @@ def test_dev_scores_are_those_of_greedy_completions_up_to_the_end(plain: Path, s
     ends = (tokenizer.eos_token_id, second_end)
     model = load_model(plain)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=multiplies_bf16()):
-        out = [model.generate(**left_padded([r], tokenizer), max_new_tokens=MAX_TOKENS, do_sample=False, pad_token_id=0)[0] for r in rendered]
+        out = [
+            model.generate(**left_padded([r], tokenizer), max_new_tokens=MAX_TOKENS, do_sample=False, pad_token_id=0)[0] for r in rendered
+        ]
     made = [until(o[len(encode(r, tokenizer)) :].tolist(), ends) for o, r in zip(out, rendered, strict=True)]
     # One at a time, so that padding, which bfloat16 can tell, is the same on both sides.
     lines = [_complete(load_model(shipped), tokenizer, [r], MAX_TOKENS, 1)[0].strip() for r in rendered]

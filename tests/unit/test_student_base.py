@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from redistill.artifacts import read_json
 from redistill.checkpoints import load_model, resolve, source_digest
 from redistill.config import StudentParams, TeacherParams, load_params
 from redistill.student import base_of
@@ -13,7 +14,6 @@ from tasks.init_student import init_student
 from tasks.locked import SOURCES
 from tasks.student_base import write_base
 from tasks.teacher_lock import lock_sources
-from redistill.artifacts import read_json
 from tests.tiny import make_tiny_model
 from tests.tiny_project import make_tiny_project
 

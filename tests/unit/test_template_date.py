@@ -79,7 +79,9 @@ def test_a_lock_of_another_day_keeps_its_date_and_every_checkpoint_states_it(pro
         assert text.endswith("my card is gone\n=><|im_end|>\n<|im_start|>assistant\n")
         digests.add(template_digest(data, tokenizer))
     assert len(digests) == 1, "student and teacher are asked the same"
-    assert dt.date.today().strftime("%d %b %Y") in render(PROMPT, data, load_tokenizer(project / "teacher")), "the owner's own template is as it was"
+    assert dt.date.today().strftime("%d %b %Y") in render(PROMPT, data, load_tokenizer(project / "teacher")), (
+        "the owner's own template is as it was"
+    )
 
 
 def test_a_changed_teacher_or_a_person_moves_the_date_and_with_it_the_digests(project: Path) -> None:

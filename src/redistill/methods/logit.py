@@ -26,7 +26,9 @@ class Logit(Method):
     ) -> LossSums:
         made_at = float(inputs["temperature"])
         if made_at != float(np.float32(self.temperature)):
-            raise ValueError(f"the batch's teacher probabilities are at temperature {made_at:g}, the loss is at {self.temperature:g}; collate with the method's")
+            raise ValueError(
+                f"the batch's teacher probabilities are at temperature {made_at:g}, the loss is at {self.temperature:g}; collate with the method's"
+            )
         # The hidden states of other tokens never meet the head.
         hidden_ND = hidden_BLD[inputs["labels"] != IGNORE]
         return distill_loss(hidden_ND, head_VD, token_targets(inputs), self.temperature, workspace=workspace)
