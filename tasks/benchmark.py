@@ -38,7 +38,18 @@ from redistill.records import ENDPOINT, Cost, Fairness, Outcome, Prompt, Score, 
 from redistill.sources import file_locks
 from tasks.edge import ARTIFACTS, STATE, run
 
-_MEASURING = ("breadth", "breadth_probe", "calibration", "checkpoints", "evaluation", "fairness", "grammar", "prompting", "statistics")
+_MEASURING = (
+    "breadth",
+    "breadth_probe",
+    "calibration",
+    "checkpoints",
+    "evaluation",
+    "fairness",
+    "generation",
+    "grammar",
+    "prompting",
+    "statistics",
+)
 """Modules of which a change makes what was remembered stale: a mended count must reach the next report."""
 
 HELDOUT = ARTIFACTS / "prompts" / "heldout.parquet"

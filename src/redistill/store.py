@@ -20,11 +20,15 @@ from redistill.errors import DataError
 from redistill.records import canonical_digest
 from redistill.teacher.protocol import TeacherAnswer, TeacherRequest
 
+LOCAL = "neutral settings, all end tokens"
+"""How this code generates with weights of its own. An endpoint generates by its own rules, and what it was paid for stays valid."""
 
-def request_key(teacher_digest: str, request: TeacherRequest, params: GenerateParams) -> str:
+
+def request_key(teacher_digest: str, request: TeacherRequest, params: GenerateParams, generated_by: str | None = None) -> str:
     """Sha256 of everything that could change the answer, and of nothing else.
 
-    The prompt's id and slice are left out: they are ours, the teacher never sees them.
+    The prompt's id and slice are left out: they are ours, the teacher never sees them. ``generated_by`` names the way of generating where it is ours: what an
+    older one made with inherited settings is not given back as today's.
     """
     return canonical_digest(
         {
@@ -37,6 +41,7 @@ def request_key(teacher_digest: str, request: TeacherRequest, params: GeneratePa
             "max_tokens": params.max_tokens,
             "seed": params.seed,
             "top_k": params.top_k,
+            **({} if generated_by is None else {"generated_by": generated_by}),
         }
     )
 
