@@ -56,8 +56,8 @@ def refuse_unnamed(lock: LockedTeacher, rows: Iterable[TrainingRow]) -> None:
 def template_date(role: Literal["teacher", "student"]) -> dt.date | None:
     """The date that chat templates state, as ``sources.lock.json`` fixed it; None where prompts are plain text or nothing was locked."""
     models = read_json(SOURCES).get("models", {}) if SOURCES.is_file() else {}
-    said = models.get(role, {}).get("template_date")
-    return None if said is None else dt.date.fromisoformat(said)
+    date = models.get(role, {}).get("template_date")
+    return None if date is None else dt.date.fromisoformat(date)
 
 
 def read_lock(path: Path = LOCK) -> LockedTeacher:

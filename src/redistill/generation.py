@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 def make_neutral(model: Any, end_ids: Sequence[int]) -> None:
     """Give the model generation settings that change no probability, with these ends of a completion.
 
-    Every ``model.generate`` fills what it is not told from these settings, and they are saved with the model. Sampling says its temperature, ``top_p`` and
-    ``top_k`` at the call.
+    ``model.generate`` takes every setting that a call leaves out from here, and they are saved with the model. Callers that sample pass ``temperature``,
+    ``top_p`` and ``top_k`` themselves.
     """
     from transformers import GenerationConfig
 

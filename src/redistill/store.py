@@ -21,14 +21,14 @@ from redistill.records import canonical_digest
 from redistill.teacher.protocol import TeacherAnswer, TeacherRequest
 
 LOCAL = "neutral settings, all end tokens"
-"""How this code generates with weights of its own. An endpoint generates by its own rules, and what it was paid for stays valid."""
+"""How local weights generate in this version. Endpoints generate by their own rules, so their stored answers stay valid."""
 
 
 def request_key(teacher_digest: str, request: TeacherRequest, params: GenerateParams, generated_by: str | None = None) -> str:
     """Sha256 of everything that could change the answer, and of nothing else.
 
-    The prompt's id and slice are left out: they are ours, the teacher never sees them. ``generated_by`` names the way of generating where it is ours: what an
-    older one made with inherited settings is not given back as today's.
+    The prompt's id and slice are left out: they are ours, the teacher never sees them. ``generated_by`` names how local weights generate: answers that an
+    older version made with inherited settings are asked for again.
     """
     return canonical_digest(
         {

@@ -38,8 +38,8 @@ def with_date(template: str, date: dt.date) -> str:
             "prompt; write the format as text in the template's strftime_now(…), or use data.format: plain"
         )
     now = dt.datetime.combine(date, dt.time())
-    said = {f: now.strftime(f) for f in sorted({double or single for double, single in literals})}
-    return f"{_MACRO}{{{{ {json.dumps(said)}[format] }}}}{{% endmacro %}}\n{template}"
+    dates = {f: now.strftime(f) for f in sorted({double or single for double, single in literals})}
+    return f"{_MACRO}{{{{ {json.dumps(dates)}[format] }}}}{{% endmacro %}}\n{template}"
 
 
 def fix_date(tokenizer: Any, date: dt.date | None) -> bool:

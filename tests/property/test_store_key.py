@@ -47,7 +47,7 @@ def test_keys_are_equal_iff_the_teacher_sees_the_same(one: Any, other: Any) -> N
 
 @given(calls)
 def test_how_weights_of_ours_generate_is_part_of_the_key(call: Any) -> None:
-    """An endpoint's key has no such part, so what was paid for before is found again."""
+    """An endpoint's key has no such part, so its stored answers are found again."""
     assert request_key(*call, "one way") not in (request_key(*call), request_key(*call, "another way"))
 
 

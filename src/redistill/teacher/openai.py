@@ -42,8 +42,8 @@ _NEUTRAL: dict[str, dict[str, Any]] = {
     "sglang": {**_PENALTIES, "repetition_penalty": 1.0, "top_k": -1},
     "llamacpp": {**_PENALTIES, "repeat_penalty": 1.0, "top_k": 0},
 }
-"""By what a server's model list says owns the model: the settings that a checkpoint's generation_config, or the server's own defaults, would fill in. They
-are not part of OpenAI's interface, and other endpoints refuse a request that holds them."""
+"""Neutral values of the settings that a server would fill in from the checkpoint's generation_config or from its own defaults, by the ``owned_by`` of its
+model list. They are not part of OpenAI's interface, and other endpoints may refuse a request that holds them."""
 _REFUSED = "keep teacher.model, generate.max_tokens and generate.top_k within what the endpoint and the key allow, and run again"
 
 
@@ -158,7 +158,7 @@ class OpenAITeacher:
             raise failed.exceptions[0] from None
 
     async def _neutral_settings(self, client: httpx.AsyncClient) -> dict[str, Any]:
-        """What must be said to this server so that it samples from the model's own distribution; nothing where it does not say what it is."""
+        """The settings to send so that this server samples from the model's own distribution; none if it does not say what software it runs."""
         with suppress(TimeoutError, httpx.HTTPError, httpx.InvalidURL, LookupError, TypeError, AttributeError, ValueError):
             async with asyncio.timeout(_CONNECT_S):
                 listed = (await client.get(self._url + "/models")).json()["data"]
