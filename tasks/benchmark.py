@@ -45,6 +45,7 @@ _MEASURING = (
     "checkpoints",
     "evaluation",
     "fairness",
+    "generation",
     "grammar",
     "prompting",
     "row_scores",

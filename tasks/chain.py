@@ -119,7 +119,7 @@ def _code(stage: str, dep: dvc_lock.Tracked, commit: str) -> Link:
 
 def _inputs(evidence: Path, then: Params) -> list[Link]:
     """What came from outside: source files, the raw models, reviewed terms."""
-    from redistill import checkpoints
+    from redistill import checkpoints, student
 
     locked = read_json(evidence / "sources.lock.json")
     links = []
@@ -131,7 +131,7 @@ def _inputs(evidence: Path, then: Params) -> list[Link]:
             links.append(Link("sources", source["path"], source["revision"], "ok", "a hub revision; not fetched again"))
         else:
             links.append(Link("sources", source["path"], digest, "missing", "the file is gone"))
-    models = (("teacher", then.teacher.model, then.teacher.revision), ("student", _base_of(then), None))
+    models = (("teacher", then.teacher.model, then.teacher.revision), ("student", *student.base_of(then.student, then.teacher)))
     for role, model, revision in models:
         digest = locked["models"][role]["digest"]
         if role == "teacher" and then.teacher.backend == "openai":
@@ -146,10 +146,6 @@ def _inputs(evidence: Path, then: Params) -> list[Link]:
         state: State = _state(file_digest(file), review.terms_sha256) if file.is_file() else "missing"
         links.append(Link("licences", review.terms, review.terms_sha256, state, f"reviewed by {review.reviewer} on {review.reviewed}"))
     return links
-
-
-def _base_of(params: Params) -> str:
-    return params.teacher.model if params.student.model == "teacher" else params.student.model
 
 
 def _state(found: str | None, wanted: str) -> State:

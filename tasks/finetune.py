@@ -15,6 +15,7 @@ from redistill import checkpoints
 from redistill.artifacts import read_records, replacing_directory, tree_digest, write_json
 from redistill.config import ArmParams, DataParams, FinetuneCommonParams, MethodParams
 from redistill.errors import ConfigError, DataError, TeacherError
+from redistill.generation import end_ids, make_neutral
 from redistill.precision import Precision, dtype_name, resolved, training_device
 from redistill.progress import Progress
 from redistill.prompting import tokenizer_digest, vocabulary_size
@@ -81,7 +82,6 @@ def train_arm(
         warmup_share=common.warmup_share,
         weight_decay=common.weight_decay,
         seed=common.seed,
-        temperature=arm_params.temperature,
         save_every_steps=common.save_every_steps,
         lora=common.lora if common.weights == "lora" else None,
         freeze_embeddings=common.freeze_embeddings,
@@ -100,7 +100,10 @@ def train_arm(
     asked = Progress(f"teacher-states@{arm}", sum(r.origin == "teacher" for r in rows), "rows") if _first() else None
     prepared = way.prepare(examples, passes / common.processes, asked)
     progress = Progress(f"finetune@{arm}", steps, "steps")
-    model = train(checkpoints.load_model(base), tokenizer, prepared, recipe, work, progress, way, watch)
+    student = checkpoints.load_model(base)
+    # A student stops where its rows do: a teacher of its family may end with a token that its own base does not list.
+    make_neutral(student, [*dict.fromkeys([*end_ids(student), *(r.completion_ids[-1] for r in rows if r.completion_ids)])])
+    model = train(student, tokenizer, prepared, recipe, work, progress, way, watch)
     facts = {
         "method": learns_by.name,
         "precision": resolved(common.precision, training_device()),

@@ -14,7 +14,7 @@ from redistill.prompting import encode, render, vocabulary_size
 from redistill.records import Prompt, SoftTargets, TeacherCompletion
 from redistill.soft_target_files import write_soft_targets
 from redistill.soft_targets import from_listed
-from redistill.store import CompletionStore, request_key
+from redistill.store import LOCAL, CompletionStore, request_key
 from redistill.teacher.protocol import Teacher, TeacherAnswer, TeacherRequest
 from tasks.edge import ARTIFACTS, STATE, run
 from tasks.locked import LockedTeacher, read_lock
@@ -56,7 +56,8 @@ def ask(
 
     The engine is opened (by ``open_with``) only if one is missing, and closed at the end whatever happens.
     """
-    keys = [request_key(lock.answers_from(r.slice), r, params) for r in requests]
+    generated_by = None if lock.backend == "openai" else LOCAL
+    keys = [request_key(lock.answers_from(r.slice), r, params, generated_by) for r in requests]
     found = {k: store.get(k, r) for k, r in zip(keys, requests, strict=True)}
     missing = [(k, r) for k, r in dict(zip(keys, requests, strict=True)).items() if found[k] is None]
     if missing:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from redistill import checkpoints
 from redistill.artifacts import read_json
@@ -14,6 +15,7 @@ from redistill.records import TeacherCapabilities, TeacherFingerprint, TrainingR
 from tasks.edge import ARTIFACTS, LOCK
 
 TEACHER = ARTIFACTS / "teacher"
+SOURCES = Path("sources.lock.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,13 @@ def refuse_unnamed(lock: LockedTeacher, rows: Iterable[TrainingRow]) -> None:
             f"teacher {(row.teacher or '')[:12]} completed {len(strange)} kept rows, but the lock lets {lock.answers_from(row.slice)[:12]} answer for them "
             f"(slice {row.slice or 'none'}); run the cycle, or generate, validate and score again"
         )
+
+
+def template_date(role: Literal["teacher", "student"]) -> dt.date | None:
+    """The date that chat templates state, as ``sources.lock.json`` fixed it; None where prompts are plain text or nothing was locked."""
+    models = read_json(SOURCES).get("models", {}) if SOURCES.is_file() else {}
+    date = models.get(role, {}).get("template_date")
+    return None if date is None else dt.date.fromisoformat(date)
 
 
 def read_lock(path: Path = LOCK) -> LockedTeacher:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from redistill import checkpoints, dvc_lock, lineage
+from redistill import checkpoints, dvc_lock, lineage, student
 from redistill.artifacts import file_digest, read_json, read_records, tree_digest
 from redistill.config import Params, load_params
 from redistill.errors import DataError, RegistryError
@@ -125,7 +125,7 @@ def _bring_inputs(then: Params, locked: dict[str, Any], project: Path) -> None:
             raise DataError(
                 f"{here} is not what the version was made from (sha256 {source['sha256'][:16]}…); bring that file back, then try again"
             )
-    for model in {then.teacher.model, then.student.model}:
+    for model in {then.teacher.model, student.base_of(then.student, then.teacher)[0]}:
         if Path(model).is_dir() and not Path(model).is_absolute() and not (project / model).exists():
             (project / model).parent.mkdir(parents=True, exist_ok=True)
             (project / model).symlink_to(Path(model).absolute())

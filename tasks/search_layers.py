@@ -5,7 +5,7 @@ Not a stage: the answer is a person's decision and goes into params.yaml. It loo
 
 from __future__ import annotations
 
-from redistill import checkpoints
+from redistill import checkpoints, student
 from redistill.artifacts import read_json, read_records
 from redistill.config import DataParams, StudentParams, TeacherParams
 from redistill.errors import ConfigError, DataError
@@ -19,13 +19,13 @@ from tasks.edge import ARTIFACTS, run
 ROWS = 16
 
 
-def search_layers(keep: str, data: DataParams, teacher_params: TeacherParams, student: StudentParams) -> None:
+def search_layers(keep: str, data: DataParams, teacher_params: TeacherParams, student_params: StudentParams) -> None:
     """Print every removal with what it cost, then the patch."""
     from redistill.layer_search import greedy_cuts
 
-    if teacher_params.backend == "openai" or student.model not in ("teacher", teacher_params.model):
+    if teacher_params.backend == "openai" or student.base_of(student_params, teacher_params)[0] != teacher_params.model:
         raise ConfigError(
-            f"student.model={student.model} is not cut from a local teacher ({teacher_params.model}): the search cuts the tuned teacher, and its "
+            f"student.model={student_params.model} is not cut from a local teacher ({teacher_params.model}): the search cuts the tuned teacher, and its "
             "layers say nothing about another base"
         )
     teacher, train = ARTIFACTS / "teacher", ARTIFACTS / "prompts" / "train.parquet"

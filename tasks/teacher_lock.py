@@ -10,16 +10,14 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from redistill import checkpoints, sources
+from redistill import checkpoints, sources, student
 from redistill.artifacts import read_json, write_json
 from redistill.config import Params, TeacherParams
 from redistill.errors import ConfigError
 from redistill.governance import review
 from redistill.records import TeacherCapabilities, TeacherFingerprint, canonical_digest
 from tasks.edge import LOCK
-from tasks.locked import TEACHER
-
-SOURCES = Path("sources.lock.json")
+from tasks.locked import SOURCES, TEACHER
 
 
 @task(task_run_name="review-licences", cache_policy=NO_CACHE)
@@ -29,20 +27,28 @@ def review_licences(params: Params) -> None:
 
 
 @task(task_run_name="lock-sources", cache_policy=NO_CACHE)
-def lock_sources(params: Params) -> None:
-    """Write the revisions and digests of what the stages will read: source files and raw models.
+def lock_sources(params: Params, *, new_date: bool = False) -> None:
+    """Write the revisions and digests of what the stages will read: source files and raw models, and the date that chat templates state.
 
-    DVC sees them through this file, since a hub data set or an installed package has no path in the project.
+    DVC sees them through this file, since a hub data set or an installed package has no path in the project. The date stays while the teacher is the
+    same, since another date is another prompt for every row; ``new_date`` makes it today's.
     """
-    models = {"student": _source(params.teacher.model if params.student.model == "teacher" else params.student.model, None)}
-    models["teacher"] = {"digest": raw_fingerprint(params.teacher)}
+    teacher = raw_fingerprint(params.teacher)
+    date = {} if params.data.format == "plain" else {"template_date": _template_date(None if new_date else teacher)}
+    models = {
+        "student": {"digest": checkpoints.source_digest(*student.base_of(params.student, params.teacher)), **date},
+        "teacher": {"digest": teacher, **date},
+    }
     _write_if_changed(
         SOURCES, {**sources.source_lock(params.data, Path()), "probes": sources.file_locks(params.benchmark.files), "models": models}
     )
 
 
-def _source(model: str, revision: str | None) -> dict[str, str]:
-    return {"digest": checkpoints.source_digest(model, revision)}
+def _template_date(teacher: str | None) -> str:
+    """What was locked with this teacher, else today."""
+    before = read_json(SOURCES).get("models", {}).get("teacher", {}) if SOURCES.is_file() else {}
+    same = teacher is not None and before.get("digest") == teacher
+    return str(before["template_date"]) if same and "template_date" in before else dt.date.today().isoformat()
 
 
 @task(task_run_name="lock-teacher", cache_policy=NO_CACHE)
@@ -125,8 +131,7 @@ def _check_arms(params: Params, capabilities: TeacherCapabilities) -> None:
             raise ConfigError(
                 f"{which} > 0, but this teacher can tell probabilities only while it generates; set generate.top_k (at most {capabilities.max_k})"
             )
-    student = checkpoints.resolve(params.teacher.model if params.student.model == "teacher" else params.student.model)
-    ours = checkpoints.tokenizer_digest_of(student)
+    ours = checkpoints.tokenizer_digest_of(checkpoints.resolve(*student.base_of(params.student, params.teacher)))
     if capabilities.tokenizer_digest is None:
         raise ConfigError(
             f"{which} > 0, but {params.teacher.model} does not tell its token ids, so probabilities cannot be matched to the student's tokens; set alpha to 0 (text only)"

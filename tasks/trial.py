@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from redistill import checkpoints, student
 from redistill.artifacts import read_records
 from redistill.config import ArmParams, DataParams, FinetuneCommonParams, MethodParams, PruneParams, StudentParams, TeacherParams
 from redistill.errors import ConfigError
 from redistill.records import Prompt
 from tasks.edge import ARTIFACTS
 from tasks.finetune import train_arm
+from tasks.student_base import write_base
 
 
 def with_depth(params: StudentParams, layers: int) -> StudentParams:
@@ -32,15 +32,6 @@ def with_depth(params: StudentParams, layers: int) -> StudentParams:
     return replace(params, layers=PruneParams(keep=layers, choice=params.layers.choice))
 
 
-def untrained(params: StudentParams, teacher: TeacherParams, folder: Path) -> int:
-    """Write the untrained student to ``folder`` and return its number of parameters."""
-    name = teacher.model if params.model == "teacher" else params.model
-    base = checkpoints.resolve(name, teacher.revision if params.model == "teacher" else None)
-    model = student.born(checkpoints.load_model(base), params)
-    checkpoints.save_checkpoint(model, checkpoints.load_tokenizer(base), folder)
-    return sum(p.numel() for p in model.parameters())
-
-
 def trained(
     label: str,
     student_params: StudentParams,
@@ -53,7 +44,7 @@ def trained(
 ) -> tuple[Any, Any, int]:
     """Model, tokenizer and number of parameters of a student made and trained with these settings; nothing of it is kept on disk."""
     with tempfile.TemporaryDirectory(prefix="redistill-") as folder:
-        parameters = untrained(student_params, teacher, Path(folder) / "base")
+        parameters = write_base(student_params, teacher, Path(folder) / "base")
         # A trial is short and thrown away: it is trained in this one process, without checkpoints.
         once = replace(common, processes=1, save_every_steps=10**9)
         model, tokenizer, _ = train_arm(label, Path(folder) / "base", Path(folder) / "work", data, method, once, arm, watch)

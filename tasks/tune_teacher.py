@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
+from typing import Any
 
 from redistill import checkpoints
 from redistill.artifacts import file_digest, read_records, replacing_directory
 from redistill.config import DataParams, TeacherParams, TuneTeacherParams
 from redistill.progress import Progress
 from redistill.records import Prompt, canonical_digest
+from redistill.template_date import fix_date
 from tasks.edge import ARTIFACTS, run, work_directory
+from tasks.locked import SOURCES, template_date
 
 
 def tune_teacher(data: DataParams, teacher: TeacherParams, tune_teacher: TuneTeacherParams) -> None:
@@ -23,21 +27,26 @@ def tune_teacher(data: DataParams, teacher: TeacherParams, tune_teacher: TuneTea
             (folder / "ENDPOINT").write_text(teacher.model + "\n", encoding="utf-8")
         return
     raw = checkpoints.resolve(teacher.model, teacher.revision)
+    tokenizer, date = checkpoints.load_tokenizer(raw), template_date("teacher")
+    dated = fix_date(tokenizer, date)
+    if dated:
+        print(f"[tune_teacher] the teacher's chat template states the date; it stays {date}, as {SOURCES} has it", flush=True)
     if tune_teacher.method == "off":
         with replacing_directory(target) as folder:
             shutil.copytree(raw, folder, dirs_exist_ok=True)
+            if dated:
+                tokenizer.save_pretrained(folder)
         return
-    _tune(raw, target, data, tune_teacher)
+    _tune(raw, tokenizer, target, data, tune_teacher)
 
 
-def _tune(raw: object, target: object, data: DataParams, params: TuneTeacherParams) -> None:
+def _tune(raw: Path, tokenizer: Any, target: Path, data: DataParams, params: TuneTeacherParams) -> None:
     from redistill.examples import Examples
     from redistill.rows import gold_rows
     from redistill.training import Recipe, train
 
     file = ARTIFACTS / "prompts" / "train.parquet"
     prompts = read_records(file, Prompt)
-    tokenizer = checkpoints.load_tokenizer(raw)  # type: ignore[arg-type]
     examples = Examples(gold_rows(prompts, data, tokenizer), tokenizer, {}, 0.0, "completion")
     steps = max(1, round(params.epochs * len(examples) / params.batch_size))
     recipe = Recipe(
@@ -48,15 +57,15 @@ def _tune(raw: object, target: object, data: DataParams, params: TuneTeacherPara
         warmup_share=params.warmup_share,
         weight_decay=params.weight_decay,
         seed=params.seed,
-        temperature=1.0,
         save_every_steps=max(20, steps // 4),
         lora=params.lora if params.method == "lora" else None,
         freeze_embeddings=params.freeze_embeddings,
     )
-    identity = canonical_digest([str(params), str(data)])
-    work = work_directory("tune_teacher", file_digest(file), identity, checkpoints.model_digest(raw))  # type: ignore[arg-type]
-    model = train(checkpoints.load_model(raw), tokenizer, examples, recipe, work, Progress("tune_teacher", steps, "steps"))  # type: ignore[arg-type]
-    with replacing_directory(target) as folder:  # type: ignore[arg-type]
+    # The template as it renders: another date is another text of every row.
+    identity = canonical_digest([str(params), str(data), tokenizer.chat_template])
+    work = work_directory("tune_teacher", file_digest(file), identity, checkpoints.model_digest(raw))
+    model = train(checkpoints.load_model(raw), tokenizer, examples, recipe, work, Progress("tune_teacher", steps, "steps"))
+    with replacing_directory(target) as folder:
         checkpoints.save_checkpoint(model, tokenizer, folder)
         shutil.copy(work / "metrics.jsonl", folder / "metrics.jsonl")
     shutil.rmtree(work, ignore_errors=True)

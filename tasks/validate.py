@@ -36,9 +36,11 @@ def validate(data: DataParams, intake: IntakeParams, generate: GenerateParams, v
         verdicts += [(prompts[prompt_id], c, v) for c, v in judge.judge(prompts[prompt_id], given)]
         progress(done)
     tokenizer = checkpoints.load_tokenizer(ARTIFACTS / "base")
-    same = read_lock().tokenizer_digest == tokenizer_digest(tokenizer)
+    lock = read_lock()
+    same = lock.tokenizer_digest == tokenizer_digest(tokenizer)
+    ends = () if lock.path is None else checkpoints.end_ids_of(lock.path)
     kept = [(p, c) for p, c, v in verdicts if isinstance(v, Keep)]
-    rows = teacher_rows(kept, data, tokenizer, same)
+    rows = teacher_rows(kept, data, tokenizer, same, ends)
     derived = [_derived(p, c, v, data) for p, c, v in verdicts]
     dropped = [_dropped(p, c, v) for p, c, v in verdicts if isinstance(v, Drop)]
     reasons = Counter((d.filter, d.reason) for d in dropped)

@@ -21,7 +21,7 @@ def main(model_dir: str, teacher_dir: str, out: str, name: str, weights: str = "
     soft = {(r.prompt_id, 0): soft_of(teacher, r, tokenizer) for r in rows[::2]} if name == "logit" else {}
     examples = Examples(rows, tokenizer, soft, 0.5, "all", 1.0, params.in_memory)
     # Rows differ in length, so a mean per process would not be the mean of all; 10 steps of 8 rows pass the end of an epoch.
-    recipe = Recipe(10, 4, 2, 1e-2, 0.1, 0.01, 7, 1.0, 10**6, lora=LoraParams(rank=4) if weights == "lora" else None, precision="fp32")
+    recipe = Recipe(10, 4, 2, 1e-2, 0.1, 0.01, 7, 10**6, lora=LoraParams(rank=4) if weights == "lora" else None, precision="fp32")
     method = choose(params, 1.0, tokenizer, len(tokenizer), teacher if params.in_memory else None, 7)
     prepared = method.prepare(examples, passes=3)
     model = train(load_model(model_dir), tokenizer, prepared, recipe, Path(out) / "work", method=method)

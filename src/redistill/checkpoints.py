@@ -16,6 +16,7 @@ from typing import Any
 
 from redistill.artifacts import file_digest, read_json, replacing_directory, tree_digest
 from redistill.errors import ConfigError, DataError
+from redistill.generation import make_neutral
 from redistill.prompting import encode, tokenizer_digest, vocabulary_digest
 from redistill.records import TeacherFingerprint, canonical_digest
 
@@ -151,11 +152,23 @@ def load_tokenizer(path: str | os.PathLike[str]) -> Any:
 
 
 def load_model(path: str | os.PathLike[str], dtype: str = "float32") -> Any:
-    """A causal language model in eval mode, from safetensors only."""
+    """A causal language model in eval mode, from safetensors only, with neutral generation settings (``redistill.generation``)."""
     import torch
     from transformers import AutoModelForCausalLM
 
-    return AutoModelForCausalLM.from_pretrained(str(path), dtype=getattr(torch, dtype), use_safetensors=True).eval()
+    model = AutoModelForCausalLM.from_pretrained(str(path), dtype=getattr(torch, dtype), use_safetensors=True).eval()
+    make_neutral(model, end_ids_of(path))
+    return model
+
+
+def end_ids_of(path: str | os.PathLike[str]) -> tuple[int, ...]:
+    """All ids that end a completion of the model in this directory: the tokenizer's, and what its configurations list."""
+    found = [load_tokenizer(path).eos_token_id]
+    for name in ("generation_config.json", "config.json"):
+        tree = read_json(Path(path) / name) if (Path(path) / name).is_file() else {}
+        listed = tree.get("eos_token_id", tree.get("text_config", {}).get("eos_token_id"))
+        found += listed if isinstance(listed, list) else [listed]
+    return tuple(dict.fromkeys(int(i) for i in found if i is not None))
 
 
 def save_checkpoint(model: Any, tokenizer: Any, target: str | os.PathLike[str]) -> None:

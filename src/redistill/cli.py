@@ -79,14 +79,17 @@ def run(reason: Reason = "by hand", as_json: Json = False) -> None:
 
 
 @app.command()
-def lock(as_json: Json = False) -> None:
+def lock(
+    new_date: Annotated[bool, typer.Option("--new-date", help="Let chat templates that state the date state today's from now on.")] = False,
+    as_json: Json = False,
+) -> None:
     """Lock sources and teacher by hand: fingerprints, capabilities, licence review."""
     from redistill.config import load_params
 
     params = load_params()
     teacher_lock = application("tasks.teacher_lock")
     teacher_lock.review_licences.fn(params)
-    teacher_lock.lock_sources.fn(params)
+    teacher_lock.lock_sources.fn(params, new_date=new_date)
     fingerprint, moved = teacher_lock.lock_teacher.fn(params)
     show(
         {"teacher": fingerprint.digest, "changed": moved},

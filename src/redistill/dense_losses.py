@@ -6,9 +6,10 @@ With teacher p and student q at temperature T, and m a mixture of both:
 - ``reverse_kl``: KL(q‖p); ``q (log q/p − KL(q‖p))``
 - ``jsd``: β KL(p‖m) + (1 − β) KL(q‖m), m = βp + (1 − β)q; ``(1 − β) q (log q/m − KL(q‖m))``
 - ``skew_kl``: KL(p‖m), m = βp + (1 − β)q; ``(1 − β) q (Σ q p/m − p/m)``
+- ``skew_reverse_kl``: KL(q‖m), m = (1 − β)p + βq; ``q (g − Σ q g)`` with ``g = log q/m − β q/m``
 
 each times T² as a value, and T as a gradient by the logits before they are divided by T (KD rule 3). (Agarwal et al. 2024, GKD, eq. 1; Ko et al.
-2024, DistiLLM, eq. 3.) The gradients are the closed forms of ``dL/dz = q (g − Σ q g)`` with ``g = dL/dq``.
+2024, DistiLLM, section 3.1, whose α is the β of both skewed divergences.) The gradients are the closed forms of ``dL/dz = q (g − Σ q g)`` with ``g = dL/dq``.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ import torch
 from redistill.errors import DataError
 from redistill.losses import LossSums, Workspace, head_and_loss
 
-Divergence = Literal["forward_kl", "reverse_kl", "jsd", "skew_kl"]
+Divergence = Literal["forward_kl", "reverse_kl", "jsd", "skew_kl", "skew_reverse_kl"]
+_MIXTURES = ("jsd", "skew_kl", "skew_reverse_kl")
 _CHUNK_ELEMENTS = 12 << 20
 """Less than the sparse loss has: four to six tensors of a chunk's width are held here, two there."""
 
@@ -54,14 +56,14 @@ def dense_loss(
         ValueError: beta outside (0, 1) where it counts.
         DataError: a teacher that gives NaN or infinite logits (rule 10).
     """
-    if divergence in ("jsd", "skew_kl") and not 0.0 < beta < 1.0:
+    if divergence in _MIXTURES and not 0.0 < beta < 1.0:
         raise ValueError(f"beta={beta:g}: {divergence} mixes teacher and student, so it lies between 0 and 1; at the ends use a plain KL")
     shared = min(head_VD.shape[0], teacher.head_WE.shape[0])
     teacher_head = teacher.head_WE[:shared].detach().to(teacher.hidden_NE.dtype)
     space = workspace or Workspace()
     with_text = bool(ce_weight_N.any())
     own_logits = temperature != 1.0 or hidden_ND.dtype != torch.promote_types(hidden_ND.dtype, torch.float32)
-    mixes = divergence in ("jsd", "skew_kl")
+    mixes = divergence in _MIXTURES
     chunk = chunk or max(16, _CHUNK_ELEMENTS // shared)
 
     def of_tokens(part: slice, logits_RV: torch.Tensor, grad_RV: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -128,7 +130,13 @@ def _divergence(
         value_R = _dot(q_RV, gap_RV)
         return value_R, gap_RV.sub_(value_R.unsqueeze(-1)).mul_(q_RV)
     # Where both have underflown to nothing the mixture would be 0, and its logarithm no number.
-    log_m_RV = torch.mul(p_RV, beta, out=spare[0]).add_(q_RV, alpha=1.0 - beta).clamp_min_(torch.finfo(p_RV.dtype).tiny).log_()
+    share_of_p = 1.0 - beta if divergence == "skew_reverse_kl" else beta
+    log_m_RV = torch.mul(p_RV, share_of_p, out=spare[0]).add_(q_RV, alpha=1.0 - share_of_p).clamp_min_(torch.finfo(p_RV.dtype).tiny).log_()
+    if divergence == "skew_reverse_kl":
+        gap_RV = log_q_RV.sub_(log_m_RV)
+        value_R = _dot(q_RV, gap_RV)
+        slope_RV = gap_RV.sub_(torch.exp(gap_RV, out=p_RV), alpha=beta)
+        return value_R, slope_RV.sub_(_dot(q_RV, slope_RV).unsqueeze(-1)).mul_(q_RV)
     of_p_R = _dot(p_RV, log_p_RV.sub_(log_m_RV))
     if divergence == "skew_kl":
         share_RV = log_p_RV.exp_()

@@ -16,6 +16,7 @@ import torch
 from redistill.checkpoints import left_padded
 from redistill.config import DataParams
 from redistill.evaluation import items_of
+from redistill.generation import end_ids, up_to_end, without_end
 from redistill.precision import multiplies_bf16
 from redistill.prompting import render
 from redistill.records import Prompt
@@ -106,6 +107,8 @@ def _complete(model: Any, tokenizer: Any, texts: Sequence[str], stops: Sequence[
             out = model.generate(
                 **given, max_new_tokens=max_tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id, stopping_criteria=criteria
             )
-        for i, made in zip(own, out[:, width:], strict=True):
-            lines[i] = cut(str(tokenizer.decode(made, skip_special_tokens=True)), stops).strip()
+        made_NT, ends = out[:, width:], end_ids(model)
+        for i, made, counts in zip(own, made_NT, up_to_end(made_NT, ends), strict=True):
+            ids = without_end(made[counts].tolist(), ends)
+            lines[i] = cut(str(tokenizer.decode(ids, skip_special_tokens=True)), stops).strip()
     return lines

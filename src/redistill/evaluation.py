@@ -20,6 +20,7 @@ from redistill.calibration import calibration
 from redistill.checkpoints import left_padded
 from redistill.config import BenchmarkParams, DataParams
 from redistill.errors import DataError
+from redistill.generation import end_ids, is_end, up_to_end
 from redistill.grammar import RecordGrammar
 from redistill.records import Calibration, Cost, EvalReport, Outcome, Prompt
 from redistill.row_scores import chrf_scores
@@ -167,9 +168,7 @@ def weights_model(model: Any, tokenizer: Any, params: BenchmarkParams, *, batch_
 
             out = super()._model_generate(context, max_length, stop, logits_processor=[listen], **kwargs)
             made_BT = out[:, context.shape[1] :]
-            ended = made_BT.eq(self.eot_token_id).cumsum(-1)
-            # Up to and with the first end token; what follows it is padding.
-            counts = (ended - made_BT.eq(self.eot_token_id).long()) == 0
+            counts = up_to_end(made_BT, ends)
             # Likewise up to and with a stop sequence: a batch goes on until all of its rows have ended.
             texts = [s for s in stop if s != self.tok_decode(self.eot_token_id, skip_special_tokens=False)]
             for row, made in zip(counts, made_BT.tolist(), strict=True):
@@ -179,12 +178,14 @@ def weights_model(model: Any, tokenizer: Any, params: BenchmarkParams, *, batch_
             mask = kwargs["attention_mask"].bool()
             for row, given, sure in zip(context, mask, sums.tolist(), strict=True):
                 self._sure[tuple(row[given].tolist())] = min(1.0, sure)
+            # An end token that the tokenizer does not call special would be decoded as text.
+            made_BT[is_end(made_BT, ends) | ~counts] = self.eot_token_id
             return out
 
         def confidence_of(self, prompt: str) -> float | None:
             return self._sure.get(tuple(self.tok_encode(prompt)))
 
-    batch_size = batch_size or params.batch_size
+    batch_size, ends = batch_size or params.batch_size, end_ids(model)
     return ConfidentModel(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, device="cpu", add_bos_token=False)
 
 
@@ -307,7 +308,7 @@ def generator(model: Any, tokenizer: Any, max_tokens: int, stops: Sequence[str] 
     from redistill.stopping_criteria import stopping_criteria
 
     def run(prompts: Sequence[str]) -> int:
-        batch, eos = left_padded(prompts, tokenizer), tokenizer.eos_token_id
+        batch = left_padded(prompts, tokenizer)
         start = batch["input_ids"].shape[1]
         criteria = stopping_criteria(tokenizer, [stops] * len(prompts), start)
         with torch.inference_mode():
@@ -316,7 +317,7 @@ def generator(model: Any, tokenizer: Any, max_tokens: int, stops: Sequence[str] 
             )
         made = out[:, start:]
         # Tokens up to and with the first end token or stop sequence; what follows is padding.
-        ends = (((made == eos).cumsum(-1) - (made == eos).long()) == 0).sum(-1).tolist()
+        ends = up_to_end(made, end_ids(model)).sum(-1).tolist()
         until = [tokens_until_stop(row, tokenizer, stops) for row in made.tolist()]
         return sum(end if stop is None else min(end, stop) for end, stop in zip(ends, until, strict=True))
 

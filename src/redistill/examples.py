@@ -153,7 +153,7 @@ def collate(rows: Sequence[Mapping[str, Any]], pad_id: int, temperature: float) 
     """Right-padded batch. ``labels`` is what the Trainer counts: every supervised token once, shifted by us, not by it.
 
     Position t of ``labels`` and the target tensors belongs to the logits that predict token t + 1 (KD rule 1); weights
-    and soft targets are shifted together with it. ``prompt_tokens`` is where each row's completion begins; ``states``, where the teacher was asked
+    and soft targets are shifted together with it. ``top_p`` are probabilities at ``temperature``, which the batch carries. ``prompt_tokens`` is where each row's completion begins; ``states``, where the teacher was asked
     beforehand, has a row for each token with ``kd``.
     """
     examples = [row["example"] for row in rows]
@@ -192,5 +192,6 @@ def collate(rows: Sequence[Mapping[str, Any]], pad_id: int, temperature: float) 
         "top_ids": top_ids,
         "top_p": top_p,
         "prompt_tokens": begins,
+        "temperature": torch.tensor(temperature),
         **({"states": torch.cat(states)} if states else {}),
     }

@@ -47,14 +47,14 @@ class FinetuneCommonParams:
 class MethodParams:
     """How a student learns from its teacher; one page each in docs/methods.
 
-    ``divergence`` and ``beta`` (of ``jsd`` and ``skew_kl``) are for a teacher in memory; ``on_policy_fraction`` of the teacher's rows get the
+    ``divergence`` and ``beta`` (of ``jsd``, ``skew_kl`` and ``skew_reverse_kl``) are for a teacher in memory; ``on_policy_fraction`` of the teacher's rows get the
     student's own completions, of at most ``max_tokens``. ``teacher_states_mb`` is what ``online`` may hold of the teacher's answers in each process, so that
     several passes over the rows ask it once; 0 asks it for every batch.
     """
 
     name: Literal["logit", "sequence", "online", "on_policy"] = "logit"
-    divergence: Literal["forward_kl", "reverse_kl", "jsd", "skew_kl"] = "forward_kl"
-    beta: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5
+    divergence: Literal["forward_kl", "reverse_kl", "jsd", "skew_kl", "skew_reverse_kl"] = "forward_kl"
+    beta: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
     on_policy_fraction: Share = 0.5
     max_tokens: Positive = 48
     teacher_states_mb: Annotated[int, Field(ge=0)] = 2048
@@ -66,6 +66,11 @@ class MethodParams:
                 f"divergence {self.divergence} needs the teacher's whole distribution, which method {self.name} does not have; use method online"
             )
         return self
+
+    @property
+    def mixture_beta(self) -> float:
+        """``beta``, or the default of its divergence's authors: 0.1 where it is skewed (DistiLLM), 0.5 for ``jsd``, which makes it symmetric (GKD)."""
+        return self.beta or (0.1 if self.divergence.startswith("skew") else 0.5)
 
     @property
     def in_memory(self) -> bool:

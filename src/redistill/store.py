@@ -20,11 +20,15 @@ from redistill.errors import DataError
 from redistill.records import canonical_digest
 from redistill.teacher.protocol import TeacherAnswer, TeacherRequest
 
+LOCAL = "neutral settings, all end tokens"
+"""How local weights generate in this version. Endpoints generate by their own rules, so their stored answers stay valid."""
 
-def request_key(teacher_digest: str, request: TeacherRequest, params: GenerateParams) -> str:
+
+def request_key(teacher_digest: str, request: TeacherRequest, params: GenerateParams, generated_by: str | None = None) -> str:
     """Sha256 of everything that could change the answer, and of nothing else.
 
-    The prompt's id and slice are left out: they are ours, the teacher never sees them.
+    The prompt's id and slice are left out: they are ours, the teacher never sees them. ``generated_by`` names how local weights generate: answers that an
+    older version made with inherited settings are asked for again.
     """
     # One line was all that was ever asked for before a task could say more; its key stays, so that nothing is paid for twice.
     stop = {} if request.stop == ("\n",) else {"stop": list(request.stop)}
@@ -40,6 +44,7 @@ def request_key(teacher_digest: str, request: TeacherRequest, params: GeneratePa
             "seed": params.seed,
             "top_k": params.top_k,
             **stop,
+            **({} if generated_by is None else {"generated_by": generated_by}),
         }
     )
 

@@ -9,8 +9,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from redistill.config import PruneParams, StudentParams
+from redistill.config import PruneParams, StudentParams, TeacherParams
 from redistill.errors import ConfigError
+
+
+def base_of(params: StudentParams, teacher: TeacherParams) -> tuple[str, str | None]:
+    """Model and revision that the student is made from. A base that is the teacher's model, by name or as ``teacher``, has the teacher's revision."""
+    same = params.model == "teacher" or (params.model == teacher.model and teacher.backend != "openai")
+    return (teacher.model, teacher.revision) if same else (params.model, None)
 
 
 def chosen_layers(total: int, layers: PruneParams) -> list[int]:
@@ -67,7 +73,9 @@ def born(base: Any, params: StudentParams) -> Any:
     if params.init == "prune":
         assert params.layers is not None
         return prune(base, chosen_layers(base.config.num_hidden_layers, params.layers))
-    return smaller(base.config, params.config_overrides, params.seed)
+    student = smaller(base.config, params.config_overrides, params.seed)
+    student.generation_config = base.generation_config
+    return student
 
 
 def smaller(config: Any, overrides: dict[str, int], seed: int) -> Any:

@@ -49,7 +49,6 @@ class Recipe:
     warmup_share: float
     weight_decay: float
     seed: int
-    temperature: float
     save_every_steps: int
     lora: LoraParams | None = None
     freeze_embeddings: bool = False
@@ -226,6 +225,7 @@ def train(
     if not examples:
         raise DataError("no rows to train on: every one was dropped; look at the report's governance table")
     refuse_odd_heads(model)
+    method = method or Logit()
     work.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
     if recipe.freeze_embeddings:
@@ -269,9 +269,9 @@ def train(
         model=model,
         args=arguments,
         train_dataset=ExampleData(examples),
-        data_collator=lambda rows: collate(rows, tokenizer.pad_token_id, recipe.temperature),
+        data_collator=lambda rows: collate(rows, tokenizer.pad_token_id, method.temperature),
         callbacks=[MetricsFile(work / "metrics.jsonl", progress)],
-        method=method or Logit(recipe.temperature),
+        method=method,
         vocabulary=vocabulary_size(tokenizer),
         order=TrainingOrder(lengths_of(examples).tolist(), global_batch, recipe.steps, recipe.seed),
     )

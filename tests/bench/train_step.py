@@ -144,7 +144,7 @@ def measure(case: str, shape: str, base: Path) -> dict[str, float]:
             online, width = name == "online", vocabulary_size(tokenizer)
             way = MethodParams(name=name)  # type: ignore[arg-type]
             method = choose(way, 1.0, tokenizer, width, checkpoints.load_model(path, dtype_name()) if online else None, 7)
-            recipe = Recipe(steps, batch, 1, 1e-4, 0.0, 0.0, 7, 1.0, 10**9, freeze_embeddings=frozen)
+            recipe = Recipe(steps, batch, 1, 1e-4, 0.0, 0.0, 7, 10**9, freeze_embeddings=frozen)
             begun = time.perf_counter()
             prepared = method.prepare([in_memory(r) for r in rows] if online else rows, passes)
             asking_s = time.perf_counter() - begun

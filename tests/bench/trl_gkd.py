@@ -25,8 +25,12 @@ def train_trl(
     freeze_embeddings: bool = False,
     callbacks: Sequence[Any] = (),
     checkpointing: bool = False,
+    sampling: str = "random",
 ) -> None:
-    """Train ``model`` on the tokens that carry a weight, all with the teacher's distribution (``beta=0``, ``lmbda=0``), in this machine's precision."""
+    """Train ``model`` on the tokens that carry a weight, all with the teacher's distribution (``beta=0``, ``lmbda=0``), in this machine's precision.
+
+    ``sampling`` is transformers' ``train_sampling_strategy``: ``group_by_length`` puts rows of like length together, as our own batches are.
+    """
     import datasets
     import torch
     from trl.experimental.gkd import GKDConfig, GKDTrainer
@@ -53,6 +57,7 @@ def train_trl(
         learning_rate=learning_rate,
         lr_scheduler_type="cosine",
         warmup_steps=warmup_steps,
+        train_sampling_strategy=sampling,
         bf16=resolved() == "bf16",
         use_cpu=True,
         lmbda=0.0,

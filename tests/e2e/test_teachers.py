@@ -132,3 +132,43 @@ for stop in ((), ("\\n",), ("\\n", "ive"), ("e\\n6. s",)):
         assert answer["mean"] < 0
         assert 0 <= answer["tail"] < 1
         assert answer["k"] == 5
+
+
+def test_vllm_ends_at_every_end_token_and_inherits_no_setting(tmp_path: Path) -> None:
+    """The same weights without and with a generation_config as checkpoints ship it: the same tokens, up to the end that the file adds."""
+    code = """
+import json, shutil, sys
+from pathlib import Path
+from redistill.config import GenerateParams
+from redistill.records import Message
+from redistill.teacher.protocol import TeacherRequest
+from redistill.teacher.vllm import VllmTeacher
+from tests.tiny import make_tiny_model, sentences
+# vLLM attends on a CPU from heads of 32 numbers on.
+plain = make_tiny_model(Path(sys.argv[1]) / "plain", seed=3, hidden=128)
+requests = [TeacherRequest(str(i), 0, (Message("user", t),), t.split("=>")[0] + "=>", "") for i, t in enumerate(sentences(8))]
+def told(path):
+    teacher = VllmTeacher(path, 512)
+    answers = [(list(a.token_ids), a.finish_reason, a.text, len(a.top_ids)) for a in teacher.complete(requests, GenerateParams(max_tokens=12, top_k=4))]
+    teacher.close()
+    return answers
+free = told(plain)
+end = next(t for ids, *_ in free for t in ids[2:-2] if t > 2 and t != ids[0])
+shipped = Path(shutil.copytree(plain, plain.with_name("shipped")))
+file = shipped / "generation_config.json"
+tree = json.loads(file.read_text())
+file.write_text(json.dumps({**tree, "eos_token_id": [tree["eos_token_id"], end], "repetition_penalty": 1.3, "temperature": 0.6, "top_k": 3}))
+print(json.dumps({"free": free, "ours": told(shipped), "ends": [tree["eos_token_id"], end]}))
+"""
+    command = [*LOOPBACK_ONLY, sys.executable, "-c", code, str(tmp_path)]
+    env = {**child_environment(), "LO_UP": LO_UP}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600, env=env, cwd=ROOT)
+    assert done.returncode == 0, done.stderr[-3000:]
+    said = json.loads(done.stdout.splitlines()[-1])
+    cut = 0
+    for (free, *_), (ours, reason, _, listed) in zip(said["free"], said["ours"], strict=True):
+        place = next((i for i, token in enumerate(free) if token in said["ends"]), len(free))
+        assert ours == free[: place + 1] and listed == len(ours)
+        assert reason == ("stop" if ours[-1] in said["ends"] else "length")
+        cut += len(ours) < len(free)
+    assert cut

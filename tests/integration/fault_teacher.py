@@ -86,7 +86,7 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
-        self.send(200, {"object": "list", "data": [{"id": "any", "object": "model"}]})
+        self.send(200, {"object": "list", "data": [{"id": "any", "object": "model", "owned_by": self.server.options.owned_by}]})
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -214,6 +214,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--fingerprint", default="fp_fault", help="system_fingerprint")
     found.add_argument("--no-logprobs", action="store_true", help="leave logprobs out without a word")
     found.add_argument("--max-logprobs", type=int, help="refuse more with status 400")
+    found.add_argument("--owned-by", default="somebody", help="who owns the listed models: how a server says what it runs on")
     found.add_argument("--no-usage", action="store_true")
     found.add_argument("--gather", type=int, default=0, help="hold every request until so many are in flight")
     found.add_argument("--gather-s", type=float, default=0.2, help="… or so long")

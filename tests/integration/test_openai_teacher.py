@@ -129,6 +129,22 @@ def test_completions_carry_what_was_configured(serve: Any, teach: Any) -> None:
     assert teacher.usage == {"prompt_tokens": 3, "completion_tokens": 3}
 
 
+@pytest.mark.parametrize("chat", [False, True])
+@pytest.mark.parametrize(
+    ("owner", "penalty", "all_tokens"),
+    [("vllm", "repetition_penalty", -1), ("sglang", "repetition_penalty", -1), ("llamacpp", "repeat_penalty", 0)],
+)
+def test_a_server_that_fills_in_a_checkpoints_settings_is_told_neutral_ones(
+    serve: Any, teach: Any, chat: bool, owner: str, penalty: str, all_tokens: int
+) -> None:
+    """vLLM takes what a request leaves out from the checkpoint's generation_config; others (the test above) refuse what they do not know."""
+    endpoint = serve("--owned-by", owner)
+    assert len(list(teach(endpoint.url, chat=chat).complete(requests(2), GenerateParams(temperature=0.7)))) == 2
+    for event in endpoint.events("asked"):
+        told = {k: event["body"][k] for k in ("presence_penalty", "frequency_penalty", "min_p", penalty, "top_k")}
+        assert told == {"presence_penalty": 0.0, "frequency_penalty": 0.0, "min_p": 0.0, penalty: 1.0, "top_k": all_tokens}
+
+
 def test_chat_sends_the_rendered_text_as_the_last_message(serve: Any, teach: Any) -> None:
     endpoint = serve("--reasoning", "thinking", "--fingerprint", "fp_new")
     teacher = teach(endpoint.url + "/", chat=True, key=None)

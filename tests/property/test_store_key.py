@@ -46,6 +46,12 @@ def test_keys_are_equal_iff_the_teacher_sees_the_same(one: Any, other: Any) -> N
     assert (request_key(*one) == request_key(*other)) == (what_the_teacher_sees(*one) == what_the_teacher_sees(*other))
 
 
+@given(calls)
+def test_how_weights_of_ours_generate_is_part_of_the_key(call: Any) -> None:
+    """An endpoint's key has no such part, so its stored answers are found again."""
+    assert request_key(*call, "one way") not in (request_key(*call), request_key(*call, "another way"))
+
+
 @given(calls, words, words, st.integers(1, 9), st.integers(1, 999))
 def test_what_is_ours_does_not_matter(call: Any, prompt_id: str, slice: str, samples: int, batch_rows: int) -> None:
     teacher, request, sampling = call

@@ -83,6 +83,14 @@ def test_an_arm_may_differ_from_the_method_of_the_others() -> None:
     )
 
 
+@pytest.mark.parametrize(("divergence", "beta"), [("jsd", 0.5), ("skew_kl", 0.1), ("skew_reverse_kl", 0.1)])
+def test_a_mixture_has_the_beta_of_its_authors_unless_params_say_one(divergence: str, beta: float) -> None:
+    """0.1 is DistiLLM's skew; at 0.5 GKD's divergence is the symmetric Jensen-Shannon one."""
+    method = {"name": "online", "divergence": divergence}
+    assert parse_params(changed(finetune__method=method)).finetune.method.mixture_beta == beta
+    assert parse_params(changed(finetune__method={**method, "beta": 0.3})).finetune.method.mixture_beta == 0.3
+
+
 def test_params_are_frozen() -> None:
     params = parse_params(MINIMAL)
     with pytest.raises(dataclasses.FrozenInstanceError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from redistill.dense_losses import Divergence, TeacherStates, dense_loss
 from redistill.losses import TokenTargets, Workspace, distill_loss
 
 N, D, E, V = 13, 6, 5, 29
-KINDS: tuple[Divergence, ...] = ("forward_kl", "reverse_kl", "jsd", "skew_kl")
+KINDS: tuple[Divergence, ...] = ("forward_kl", "reverse_kl", "jsd", "skew_kl", "skew_reverse_kl")
 TIGHT = {"rtol": 1e-11, "atol": 1e-12}
 
 
@@ -37,6 +38,7 @@ def defined(logits_s: torch.Tensor, logits_t: torch.Tensor, kind: Divergence, be
 
     m = beta * p + (1 - beta) * q
     values = {"forward_kl": lambda: kl(p, q), "reverse_kl": lambda: kl(q, p), "skew_kl": lambda: kl(p, m),
+              "skew_reverse_kl": lambda: kl(q, (1 - beta) * p + beta * q),
               "jsd": lambda: beta * kl(p, m) + (1 - beta) * kl(q, m)}  # fmt: skip
     return values[kind]()
 
@@ -119,6 +121,38 @@ def test_forward_kl_is_the_sparse_loss_with_every_token_listed() -> None:
     torch.testing.assert_close(dense_loss(hidden, head, teacher, labels, kd, ce).total, sparse.total, rtol=1e-9, atol=1e-9)
 
 
+def in_logarithms(logits_s: torch.Tensor, logits_t: torch.Tensor, kind: Divergence, beta: float) -> torch.Tensor:
+    """The same definition for models so sure that probabilities underflow."""
+    log_p, log_q = logits_t.log_softmax(-1), logits_s.log_softmax(-1)
+
+    def mixed(share_of_p: float) -> torch.Tensor:
+        return torch.logaddexp(log_p + math.log(share_of_p), log_q + math.log1p(-share_of_p))
+
+    def kl(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return (a.exp() * (a - b)).sum(-1)
+
+    values = {"forward_kl": lambda: kl(log_p, log_q), "reverse_kl": lambda: kl(log_q, log_p), "skew_kl": lambda: kl(log_p, mixed(beta)),
+              "skew_reverse_kl": lambda: kl(log_q, mixed(1 - beta)),
+              "jsd": lambda: beta * kl(log_p, mixed(beta)) + (1 - beta) * kl(log_q, mixed(beta))}  # fmt: skip
+    return values[kind]()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("gap", [20.0, 95.0, 300.0])
+def test_sure_models_agree_with_the_definition(kind: Divergence, gap: float) -> None:
+    """Student and teacher each sure of another token, or of the same: where float32 probabilities are 0, values and gradients are still those of float64."""
+    student = torch.tensor([[gap, 0.0, 1.0, 2.0], [gap, 0.0, 1.0, 2.0]])
+    teacher = torch.tensor([[0.0, gap, 2.0, 1.0], [gap + 1.0, 3.0, 0.0, 1.0]])
+    ones, labels = torch.ones(2), torch.zeros(2, dtype=torch.long)
+    hidden = student.clone().requires_grad_()
+    sums = dense_loss(hidden, torch.eye(4), TeacherStates(teacher, torch.eye(4)), labels, ones, 0 * ones, kind, 0.1)
+    wide = student.double().requires_grad_()
+    wanted = in_logarithms(wide, teacher.double(), kind, 0.1).sum()
+    torch.testing.assert_close(sums.total.double(), wanted, rtol=1e-5, atol=1e-5)
+    mine, theirs = torch.autograd.grad(sums.total, hidden)[0], torch.autograd.grad(wanted, wide)[0]
+    torch.testing.assert_close(mine.double(), theirs, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_sure_models_stay_finite_in_float32(kind: Divergence) -> None:
     hidden, head, teacher, labels = problem(torch.float32, spread=200.0)
@@ -152,9 +186,10 @@ def test_a_broken_teacher_is_refused(bad: float) -> None:
         dense_loss(hidden, head, teacher, labels, ones, ones)
 
 
+@pytest.mark.parametrize("kind", ["jsd", "skew_kl", "skew_reverse_kl"])
 @pytest.mark.parametrize("beta", [0.0, 1.0, -0.1, 1.1, float("nan")])
-def test_a_mixture_of_one_is_refused(beta: float) -> None:
+def test_a_mixture_of_one_is_refused(beta: float, kind: Divergence) -> None:
     hidden, head, teacher, labels = problem()
     ones = torch.ones(N, dtype=torch.float64)
     with pytest.raises(ValueError, match="lies between 0 and 1"):
-        dense_loss(hidden, head, teacher, labels, ones, ones, "jsd", beta)
+        dense_loss(hidden, head, teacher, labels, ones, ones, kind, beta)

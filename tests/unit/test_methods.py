@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +19,13 @@ from redistill.heads import refuse_odd_heads
 from redistill.losses import IGNORE
 from redistill.methods.asked_once import ask_once
 from redistill.methods.choose import choose
+from redistill.methods.logit import Logit
 from redistill.methods.on_policy import OnPolicy
 from redistill.methods.online import Online
 from redistill.training import Recipe, train
 from tests.tiny import make_tiny_model, soft_of, training_rows
 
-RECIPE = Recipe(40, 8, 1, 1e-2, 0.1, 0.0, 7, 1.0, 10**6)
+RECIPE = Recipe(40, 8, 1, 1e-2, 0.1, 0.0, 7, 10**6)
 
 
 @pytest.fixture(scope="module")
@@ -66,13 +68,14 @@ def by_hand(teacher, student, inputs, divergence: Divergence, beta: float, tempe
         "reverse_kl": (q * (log_q - log_p)).sum(-1),
         "jsd": beta * of_p + (1 - beta) * of_q,
         "skew_kl": of_p,
+        "skew_reverse_kl": (q * (log_q - ((1 - beta) * p + beta * q).log())).sum(-1),
     }[divergence]
     labels = inputs["labels"].clamp_min(0)
     nll = -torch.log_softmax(ours, -1).gather(-1, labels[..., None])[..., 0]
     return (inputs["kd"] * value * temperature**2 + inputs["ce"] * nll * (inputs["labels"] != IGNORE)).sum()
 
 
-@pytest.mark.parametrize("divergence", ["forward_kl", "reverse_kl", "jsd", "skew_kl"])
+@pytest.mark.parametrize("divergence", ["forward_kl", "reverse_kl", "jsd", "skew_kl", "skew_reverse_kl"])
 @pytest.mark.parametrize("temperature", [1.0, 2.0])
 @pytest.mark.parametrize(("supervise", "gold"), [("completion", 0), ("all", 2), ("all", 5)])
 def test_online_is_the_dense_divergence_of_the_rows_it_is_told(
@@ -345,3 +348,25 @@ def test_a_batch_without_targets_is_a_zero_on_the_graph(teacher, student, tokeni
         sums = loss_of(choose(MethodParams(name=name), 1.0, tokenizer, len(tokenizer), teacher, 7), student, inputs)
         assert sums.total.item() == 0.0 and sums.total.requires_grad
     assert not np.isnan(float(sums.kl_sum))
+
+
+@pytest.mark.parametrize(("made", "used"), [(1.0, 2.0), (2.0, 1.0)])
+def test_a_batch_that_was_made_at_another_temperature_is_refused(teacher, student, tokenizer, made: float, used: float) -> None:
+    rows = training_rows(tokenizer, 3)
+    examples = [to_example(r, tokenizer, soft_of(teacher, r, tokenizer), 1.0, "completion") for r in rows]
+    inputs = collate([{"example": e} for e in examples], tokenizer.pad_token_id, made)
+    with pytest.raises(ValueError, match=f"at temperature {made:g}, the loss is at {used:g}"):
+        loss_of(Logit(used), student, inputs)
+    assert float(loss_of(Logit(made), student, inputs).kl_sum) > 0
+
+
+def test_training_makes_its_batches_at_the_temperature_of_its_method(teacher, student, tokenizer, tmp_path: Path) -> None:
+    """Nothing else says a temperature: at 2 the mean KL of the first step is the one worked out from whole logits at 2."""
+    rows = training_rows(tokenizer, 4)
+    examples = [to_example(r, tokenizer, soft_of(teacher, r, tokenizer, k=400), 1.0, "completion") for r in rows]
+    inputs = batch_of(tokenizer, alpha=1.0, count=4)
+    expected = by_hand(teacher, student, inputs, "forward_kl", 0.5, 2.0) / 4.0 / float((inputs["kd"] > 0).sum())
+    recipe = dataclasses.replace(RECIPE, steps=10, batch_size=4, learning_rate=1e-12, weight_decay=0.0, precision="fp32")
+    train(student, tokenizer, examples, recipe, tmp_path / "work", method=Logit(2.0))
+    logged = [json.loads(line) for line in (tmp_path / "work" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert logged[0]["kl_nats_per_token"] == pytest.approx(float(expected.detach()), rel=1e-3)

@@ -21,7 +21,7 @@ from redistill.training import Recipe, newest_checkpoint, steps_for, train
 from tests.tiny import examples_of, soft_of, training_rows, weights
 
 RECIPE = Recipe(
-    steps=6, batch_size=2, gradient_accumulation=1, learning_rate=1e-2, warmup_share=0.2, weight_decay=0.01, seed=7, temperature=1.0, save_every_steps=2
+    steps=6, batch_size=2, gradient_accumulation=1, learning_rate=1e-2, warmup_share=0.2, weight_decay=0.01, seed=7, save_every_steps=2
 )  # fmt: skip
 
 

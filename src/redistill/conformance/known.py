@@ -9,7 +9,7 @@ from redistill.conformance.protocol import Finding, Implementation
 from redistill.conformance.rules import tried
 from redistill.errors import ConfigError
 
-DENSE = ("forward_kl", "reverse_kl", "jsd", "skew_kl")
+DENSE = ("forward_kl", "reverse_kl", "jsd", "skew_kl", "skew_reverse_kl")
 
 
 def _ours(name: str) -> Implementation:

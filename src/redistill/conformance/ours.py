@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,11 +35,11 @@ class Sparse(Implementation):
     version = redistill.__version__
 
     def divergence(self, teacher_NV: torch.Tensor, student_NV: torch.Tensor) -> torch.Tensor:
-        p, log_q = teacher_NV.softmax(-1), student_NV.log_softmax(-1)
-        top, ids = p.topk(min(_K, p.shape[-1]), -1)
-        inside = (top * (top.log() - log_q.gather(-1, ids))).sum(-1)
-        rest, q_rest = 1.0 - top.sum(-1), log_q.exp().scatter(-1, ids, 0.0).sum(-1)
-        return inside + rest * (rest / q_rest).log()
+        log_p, log_q = teacher_NV.log_softmax(-1), student_NV.log_softmax(-1)
+        top, ids = log_p.topk(min(_K, log_p.shape[-1]), -1)
+        inside = (top.exp() * (top - log_q.gather(-1, ids))).sum(-1)
+        rest, q_rest = (x.scatter(-1, ids, -torch.inf).logsumexp(-1) for x in (log_p, log_q))
+        return inside + rest.exp() * (rest - q_rest)
 
     def loss(self, problem: Problem, temperature: float = 1.0, count: int | None = None) -> torch.Tensor:
         return self._loss(problem, [self._soft(problem, row) for row in range(len(problem.ids_BL))], temperature, count or 1)
@@ -128,13 +129,16 @@ class Dense(Implementation):
     def divergence(self, teacher_NV: torch.Tensor, student_NV: torch.Tensor) -> torch.Tensor:
         log_p, log_q = teacher_NV.log_softmax(-1), student_NV.log_softmax(-1)
         p, q, beta = log_p.exp(), log_q.exp(), self._beta
-        log_m = (beta * p + (1.0 - beta) * q).log()
+        # log m in logarithms, so that a reference does not underflow either.
+        of_p, of_q = math.log(beta), math.log1p(-beta)
+        log_m, log_other = torch.logaddexp(log_p + of_p, log_q + of_q), torch.logaddexp(log_p + of_q, log_q + of_p)
         from_p, from_q = (p * (log_p - log_m)).sum(-1), (q * (log_q - log_m)).sum(-1)
         return {
             "forward_kl": (p * (log_p - log_q)).sum(-1),
             "reverse_kl": (q * (log_q - log_p)).sum(-1),
             "jsd": beta * from_p + (1.0 - beta) * from_q,
             "skew_kl": from_p,
+            "skew_reverse_kl": (q * (log_q - log_other)).sum(-1),
         }[self._divergence]
 
     def loss(self, problem: Problem, temperature: float = 1.0, count: int | None = None) -> torch.Tensor:

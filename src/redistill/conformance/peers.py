@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from redistill.conformance.protocol import Implementation, Problem
+from redistill.conformance.protocol import Implementation, NotApplicable, Problem
 
 _IGNORE = -100
 
@@ -33,9 +33,10 @@ class Given(torch.nn.Module):
 
 
 class TrlGkd(Implementation):
-    """``trl.experimental.gkd.GKDTrainer.compute_loss`` with ``beta=0``; temperature only through its loss function, as it has no such setting."""
+    """``trl.experimental.gkd.GKDTrainer.compute_loss`` with ``beta=0``. It has no text loss, and never passes its loss a temperature."""
 
     name = "trl-gkd"
+    text_loss = False
 
     def __init__(self) -> None:
         from trl.experimental.gkd import GKDTrainer
@@ -44,13 +45,9 @@ class TrlGkd(Implementation):
         self.version = f"trl {version('trl')}"
 
     def loss(self, problem: Problem, temperature: float = 1.0, count: int | None = None) -> torch.Tensor:
-        if temperature == 1.0:
-            return self._step(Given(problem.student_BLV), Given(problem.teacher_BLW), problem.ids_BL, _labels(problem), count)
-        student, teacher = problem.student_BLV[:, :-1], problem.teacher_BLW[:, :-1]
-        found: torch.Tensor = self._trainer.generalized_jsd_loss(
-            student, teacher, labels=_labels(problem)[:, 1:], beta=0.0, temperature=temperature, num_items_in_batch=count
-        )
-        return found
+        if temperature != 1.0:
+            raise NotApplicable("its trainer passes the loss no temperature")
+        return self._step(Given(problem.student_BLV), Given(problem.teacher_BLW), problem.ids_BL, _labels(problem), count)
 
     def _step(self, student: Any, teacher: Any, ids: torch.Tensor, labels: torch.Tensor, count: int | None) -> torch.Tensor:
         own = SimpleNamespace(teacher_model=teacher, beta=0.0, generalized_jsd_loss=self._trainer.generalized_jsd_loss)
@@ -64,9 +61,10 @@ class TrlGkd(Implementation):
 
 
 class TrlDistillation(Implementation):
-    """The chunked loss of ``trl.DistillationTrainer`` with ``beta=0``, on hidden states as its trainer hands them over."""
+    """The chunked loss of ``trl.DistillationTrainer`` with ``beta=0``, on hidden states as its trainer hands them over. It has no text loss."""
 
     name = "trl-distillation"
+    text_loss = False
 
     def __init__(self) -> None:
         from trl.trainer import distillation_trainer
@@ -114,7 +112,10 @@ class TrlDistillation(Implementation):
 
 
 class Liger(Implementation):
-    """``LigerFusedLinearJSDLoss`` with ``beta=0`` and no hard loss, uncompiled so that it runs on a CPU; the caller shifts. It takes no count."""
+    """``LigerFusedLinearJSDLoss`` with ``beta=0``, uncompiled so that it runs on a CPU; the caller shifts. It takes no count.
+
+    It adds a hard loss to its divergence; the rules look at the divergence alone, so its weight is 0 here.
+    """
 
     name = "liger-jsd"
     takes_count = False

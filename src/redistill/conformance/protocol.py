@@ -51,6 +51,9 @@ class Implementation(ABC):
     takes_count = True
     """Whether its loss is divided by a global count that it is given; where not, a trainer averages the means of micro-batches."""
 
+    text_loss = True
+    """Whether a text loss stands beside its divergence. Where none does, T² only rescales the whole loss."""
+
     def divergence(self, teacher_NV: torch.Tensor, student_NV: torch.Tensor) -> torch.Tensor:
         """What it means to minimise, per token, by definition and in float64, from tempered logits: forward KL."""
         log_p, log_q = teacher_NV.log_softmax(-1), student_NV.log_softmax(-1)

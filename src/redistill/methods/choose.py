@@ -18,7 +18,7 @@ def choose(params: MethodParams, temperature: float, tokenizer: Any, vocabulary:
         return SequenceLevel()
     if params.name == "logit":
         return Logit(temperature)
-    dense = (teacher, vocabulary, params.divergence, params.beta, temperature)
+    dense = (teacher, vocabulary, params.divergence, params.mixture_beta, temperature)
     if params.name == "online":
         return Online(*dense, params.teacher_states_mb << 20)
     return OnPolicy(
@@ -26,6 +26,5 @@ def choose(params: MethodParams, temperature: float, tokenizer: Any, vocabulary:
         fraction=params.on_policy_fraction,
         max_tokens=params.max_tokens,
         pad_id=tokenizer.pad_token_id,
-        eos_id=tokenizer.eos_token_id,
         seed=seed,
     )

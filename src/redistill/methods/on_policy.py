@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from redistill.generation import end_ids, up_to_end
 from redistill.losses import IGNORE
 from redistill.methods.online import Online
 
@@ -24,9 +25,9 @@ class OnPolicy(Online):
     what the killed one drew, and another split into micro-batches or processes completes the same rows, with other samples.
     """
 
-    def __init__(self, *args: Any, fraction: float, max_tokens: int, pad_id: int, eos_id: int, seed: int, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, fraction: float, max_tokens: int, pad_id: int, seed: int, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._fraction, self._max_tokens, self._pad_id, self._eos_id, self._seed = fraction, max_tokens, pad_id, eos_id, seed
+        self._fraction, self._max_tokens, self._pad_id, self._seed = fraction, max_tokens, pad_id, seed
 
     def batch(self, model: Any, inputs: dict[str, torch.Tensor], step: int) -> dict[str, torch.Tensor]:
         ids_BL, begins_B = inputs["input_ids"], inputs["prompt_tokens"]
@@ -80,17 +81,10 @@ class OnPolicy(Online):
                     top_p=1.0,
                     max_new_tokens=self._max_tokens,
                     pad_token_id=self._pad_id,
-                    eos_token_id=self._eos_id,
                 )[:, width:]
         finally:
             model.train(training)
-        return [_until(row, self._eos_id) for row in out]
-
-
-def _until(ids_T: torch.Tensor, eos_id: int) -> torch.Tensor:
-    """Up to the first end token, and with it: what follows is padding."""
-    ends = torch.where(ids_T == eos_id)[0]
-    return ids_T[: int(ends[0]) + 1] if len(ends) else ids_T
+        return [row[counts] for row, counts in zip(out, up_to_end(out, end_ids(model)), strict=True)]
 
 
 def _widened(value: torch.Tensor, length: int, fill: int) -> torch.Tensor:

@@ -40,7 +40,7 @@ class Online(Method):
         self._decoder = teacher.get_decoder()
         self._head_WE = teacher.get_output_embeddings().weight.detach()[:vocabulary]
         self._states_bytes = states_bytes
-        self._divergence, self._beta, self._temperature = divergence, beta, temperature
+        self._divergence, self._beta, self.temperature = divergence, beta, temperature
         self._text = Workspace()
 
     def loss(
@@ -60,7 +60,7 @@ class Online(Method):
             told.ce_weight_N,
             self._divergence,
             self._beta,
-            self._temperature,
+            self.temperature,
             workspace=workspace,
         )
         text_BL = supervised_BL & ~told_BL

@@ -13,9 +13,13 @@ from redistill.losses import IGNORE, LossSums, TokenTargets, Workspace
 
 
 class Method(ABC):
-    """One way to distil. ``in_memory`` methods ask a teacher that is loaded beside the student."""
+    """One way to distil. ``in_memory`` methods ask a teacher that is loaded beside the student.
+
+    ``temperature`` is the one of its divergence. The method owns it: batches are made with it, and a batch that was made with another is refused.
+    """
 
     in_memory = False
+    temperature = 1.0
 
     def prepare(self, examples: Sequence[Example], passes: float, progress: Callable[[int], None] | None = None) -> Sequence[Example]:
         """The examples to train on, before training starts; by default these. ``passes`` is how often this process goes over them."""

@@ -37,6 +37,14 @@ _ADVICE = {
     401: f"the key in {KEY_VARIABLE} is missing or wrong; set it and run again",
     404: f"{URL_VARIABLE} must be the address up to /v1, and teacher.model one that the endpoint lists; correct them and run again",
 }
+_PENALTIES: dict[str, Any] = {"presence_penalty": 0.0, "frequency_penalty": 0.0, "min_p": 0.0}
+_NEUTRAL: dict[str, dict[str, Any]] = {
+    "vllm": {**_PENALTIES, "repetition_penalty": 1.0, "top_k": -1},
+    "sglang": {**_PENALTIES, "repetition_penalty": 1.0, "top_k": -1},
+    "llamacpp": {**_PENALTIES, "repeat_penalty": 1.0, "top_k": 0},
+}
+"""Neutral values of the settings that a server would fill in from the checkpoint's generation_config or from its own defaults, by the ``owned_by`` of its
+model list. They are not part of OpenAI's interface, and other endpoints may refuse a request that holds them."""
 _REFUSED = "keep teacher.model, generate.max_tokens and generate.top_k within what the endpoint and the key allow, and run again"
 
 
@@ -67,6 +75,7 @@ class OpenAITeacher:
         self.usage, self._reserved = Counter[str](), Counter[str]()
         self.system_fingerprint: str | None = None
         self._capabilities: TeacherCapabilities | None = None
+        self._neutral: dict[str, Any] | None = None
         self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
         self._loop = self._runner.get_loop()
         self._thread = threading.Thread(target=self._drive, name="redistill-teacher", daemon=True)
@@ -140,11 +149,22 @@ class OpenAITeacher:
                     await asyncio.sleep(wait_s + random.uniform(0.0, min(_LONGEST_WAIT_S, _BACKOFF_S * 2.0**attempt)))
 
         try:
-            async with client, asyncio.TaskGroup() as group:
-                for _ in range(min(p.max_concurrency, len(requests))):
-                    group.create_task(work())
+            async with client:
+                if self._neutral is None:
+                    self._neutral = await self._neutral_settings(client)
+                async with asyncio.TaskGroup() as group:
+                    for _ in range(min(p.max_concurrency, len(requests))):
+                        group.create_task(work())
         except BaseExceptionGroup as failed:
             raise failed.exceptions[0] from None
+
+    async def _neutral_settings(self, client: httpx.AsyncClient) -> dict[str, Any]:
+        """The settings to send so that this server samples from the model's own distribution; none if it does not say what software it runs."""
+        with suppress(TimeoutError, httpx.HTTPError, httpx.InvalidURL, LookupError, TypeError, AttributeError, ValueError):
+            async with asyncio.timeout(_CONNECT_S):
+                listed = (await client.get(self._url + "/models")).json()["data"]
+            return next((_NEUTRAL[m["owned_by"]] for m in listed if m.get("owned_by") in _NEUTRAL), {})
+        return {}
 
     async def _try_once(self, client: httpx.AsyncClient, request: TeacherRequest, params: GenerateParams) -> TeacherAnswer:
         body = self._body(params, request)
@@ -196,6 +216,7 @@ class OpenAITeacher:
 
     def _body(self, p: GenerateParams, request: TeacherRequest) -> dict[str, Any]:
         body: dict[str, Any] = {"model": self._params.model, "temperature": p.temperature, "top_p": p.top_p, "max_tokens": p.max_tokens}
+        body |= self._neutral or {}
         body |= {"n": 1, "seed": p.seed + request.sample_index} | ({"return_tokens_as_token_ids": True} if self._vllm_ids else {})
         if self._chat:
             said = [{"role": m.role, "content": m.content} for m in request.messages]

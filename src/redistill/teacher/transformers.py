@@ -10,6 +10,7 @@ import torch
 
 from redistill.checkpoints import left_padded, load_model, load_tokenizer
 from redistill.config import GenerateParams
+from redistill.generation import end_ids, up_to_end, without_end
 from redistill.precision import dtype_name
 from redistill.prompting import tokenizer_digest
 from redistill.records import TeacherCapabilities
@@ -26,6 +27,7 @@ class TransformersTeacher:
     def __init__(self, path: Path) -> None:
         self._tokenizer = load_tokenizer(path)
         self._model = load_model(path, dtype_name())
+        self._ends = end_ids(self._model)
 
     def capabilities(self) -> TeacherCapabilities:
         return TeacherCapabilities("score_given_ids", 0, tokenizer_digest(self._tokenizer))
@@ -51,24 +53,20 @@ class TransformersTeacher:
             stopping_criteria=stopping_criteria(self._tokenizer, [r.stop for r in requests], batch["input_ids"].shape[1]),
             **options,
         )
+        made_NT = out.sequences[:, batch["input_ids"].shape[1] :]
         logprobs_TNV = [torch.log_softmax(step.float(), -1) for step in out.logits]
-        for i, request in enumerate(requests):
-            yield self._answer(
-                request, out.sequences[i, batch["input_ids"].shape[1] :].tolist(), [step[i] for step in logprobs_TNV], params.top_k
-            )
+        for i, (request, counts) in enumerate(zip(requests, up_to_end(made_NT, self._ends), strict=True)):
+            yield self._answer(request, tuple(made_NT[i][counts].tolist()), [step[i] for step in logprobs_TNV], params.top_k)
 
-    def _answer(self, request: TeacherRequest, tokens: list[int], logprobs_TV: list[torch.Tensor], top_k: int) -> TeacherAnswer:
-        eos = self._tokenizer.eos_token_id
-        end = tokens.index(eos) + 1 if eos in tokens else len(tokens)
-        ids = tuple(tokens[:end])
+    def _answer(self, request: TeacherRequest, ids: tuple[int, ...], logprobs_TV: list[torch.Tensor], top_k: int) -> TeacherAnswer:
         chosen = [float(step[token]) for step, token in zip(logprobs_TV, ids, strict=False)]
-        tops = [step.topk(min(top_k, step.shape[-1])) for step in logprobs_TV[:end]] if top_k else []
+        tops = [step.topk(min(top_k, step.shape[-1])) for step in logprobs_TV[: len(ids)]] if top_k else []
         answer = TeacherAnswer(
             request,
-            self._tokenizer.decode(ids, skip_special_tokens=True).strip(),
+            self._tokenizer.decode(without_end(ids, self._ends), skip_special_tokens=True).strip(),
             None,
             ids,
-            "stop" if ids and ids[-1] == eos else "length",
+            "stop" if ids and ids[-1] in self._ends else "length",
             sum(chosen) / len(chosen) if chosen else None,
             tuple(tuple(t.indices.tolist()) for t in tops),
             tuple(tuple(t.values.tolist()) for t in tops),

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from redistill.checkpoints import load_tokenizer
+from redistill.checkpoints import end_ids_of, load_tokenizer
 from redistill.config import GenerateParams
+from redistill.generation import without_end
 from redistill.precision import dtype_name, training_device
 from redistill.prompting import encode, tokenizer_digest, vocabulary_size
 from redistill.records import TeacherCapabilities
@@ -35,7 +36,7 @@ class VllmTeacher:
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
         from vllm import LLM
 
-        self._tokenizer = load_tokenizer(path)
+        self._tokenizer, self._ends = load_tokenizer(path), end_ids_of(path)
         self._stop_ids: dict[tuple[str, ...], list[int]] = {}
         self._llm = LLM(
             model=str(path),
@@ -47,6 +48,8 @@ class VllmTeacher:
             max_num_batched_tokens=max(2048, max_model_len),
             max_num_seqs=64,
             disable_log_stats=True,
+            # Not "auto", which takes sampling defaults from the checkpoint; its end tokens are given with every request.
+            generation_config="vllm",
         )
 
     def capabilities(self) -> TeacherCapabilities:
@@ -61,12 +64,17 @@ class VllmTeacher:
             SamplingParams(
                 temperature=params.temperature,
                 top_p=params.top_p,
+                top_k=0,
+                min_p=0.0,
+                repetition_penalty=1.0,
+                presence_penalty=0.0,
+                frequency_penalty=0.0,
                 max_tokens=params.max_tokens,
                 seed=params.seed + r.sample_index,
                 logprobs=max(params.top_k, 1),
                 flat_logprobs=True,
                 detokenize=False,
-                stop_token_ids=self._stopping(r.stop),
+                stop_token_ids=[*self._ends, *self._stopping(r.stop)],
             )
             for r in requests
         ]
@@ -83,7 +91,7 @@ class VllmTeacher:
             spans = list(zip(listed.start_indices, listed.end_indices, strict=True))
             top_ids = tuple(tuple(listed.token_ids[a:b]) for a, b in spans)
             top_lp = tuple(tuple(listed.logprobs[a:b]) for a, b in spans)
-        text = self._tokenizer.decode(ids, skip_special_tokens=True).strip()
+        text = self._tokenizer.decode(without_end(ids, self._ends), skip_special_tokens=True).strip()
         mean = float(np.mean(chosen)) if chosen else None
         answer = TeacherAnswer(request, text, None, ids, output.finish_reason or "", mean, top_ids, top_lp)
         return ended_at_stop(answer, chosen, self._tokenizer)
