@@ -31,15 +31,13 @@ from redistill.evaluation import (
     weights_model,
 )
 from redistill.fairness import Pair, fairness_of, read_pairs
+from redistill.imports import code_digest, folders
 from redistill.precision import dtype_name, resolved
 from redistill.progress import Progress
 from redistill.prompting import encode, render, template_digest
 from redistill.records import ENDPOINT, Cost, Fairness, Outcome, Prompt, Score, canonical_digest
 from redistill.sources import file_locks
 from tasks.edge import ARTIFACTS, STATE, run
-
-_MEASURING = ("breadth", "breadth_probe", "calibration", "checkpoints", "evaluation", "fairness", "grammar", "prompting", "statistics")
-"""Modules of which a change makes what was remembered stale: a mended count must reach the next report."""
 
 HELDOUT = ARTIFACTS / "prompts" / "heldout.parquet"
 
@@ -58,8 +56,7 @@ def benchmark(who: str, data: DataParams, teacher: TeacherParams, generate: Gene
 
 def memo_directory(checkpoint_digest: str, data: DataParams, params: BenchmarkParams) -> Path:
     """Where the result for exactly this model, held-out set, template, measurement and measuring code is remembered."""
-    package = Path(checkpoints.__file__).parent
-    code = [file_digest(package / f"{name}.py") for name in _MEASURING]
+    code = code_digest("tasks.benchmark", folders("redistill", "tasks"))
     asked = [file_digest(HELDOUT), *(lock["sha256"] for lock in file_locks(params.files))]
     return STATE / "evaluations" / canonical_digest([checkpoint_digest, asked, str(data), str(params), code, resolved()])[:32]
 
