@@ -107,10 +107,10 @@ def work_directory(stage: str, *identity: object) -> Path:
 
 
 def run_on_checkpoint(function: Callable[..., None]) -> None:
-    """``--checkpoint DIR --out DIR --who NAME``: the same measurement for weights that no stage made."""
+    """``--checkpoint DIR --out PATH --who NAME``: the same measurement for weights that no stage made."""
     import argparse
 
-    parser = argparse.ArgumentParser(prog="python -m tasks.benchmark", description="Benchmark any checkpoint on the held-out rows.")
+    parser = argparse.ArgumentParser(prog=f"python -m {_command()}", description="Measure any checkpoint on the held-out rows.")
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--who", default="champion")
@@ -120,7 +120,8 @@ def run_on_checkpoint(function: Callable[..., None]) -> None:
     keep_freed_memory()
     try:
         params = config.load_params()
-        function(given.who, given.checkpoint, given.out, params.data, params.benchmark)
+        slices = {argument: _pick(params, key) for argument, key in slices_of(function).items()}
+        function(given.who, given.checkpoint, given.out, **slices)
     except RedistillError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from redistill.config import SweepParams, load_params
+from tasks.cycle_stages import every_stage
 from tasks.edge import SECTIONS, slices_of
 from tests.contract.code_deps import ROOT, rewritten
 
@@ -50,11 +51,9 @@ def test_foreach_names_are_the_arms_of_params() -> None:
 
 
 def test_the_flow_runs_every_stage_after_what_it_is_made_from() -> None:
-    from flows import distill_student as flow
-
     params = load_params(ROOT / "params.yaml")
     params = dataclasses.replace(params, sweep=SweepParams(layers=("teacher", 6)))
-    order = [*flow.BEFORE_LOCK, *flow.TEACHER, *flow.DATA, *flow.after_data(params)]
+    order = list(every_stage(params))
     keys = {name: body.get("foreach") for name, body in DVC.items()} | {"sweep": params.sweep.layers}
     every = {n for n, ks in keys.items() if ks is None} | {f"{n}@{k}" for n, ks in keys.items() for k in ks or ()}
     assert set(order) == every
