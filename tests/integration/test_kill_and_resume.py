@@ -20,6 +20,7 @@ import yaml
 
 from redistill.artifacts import tree_digest
 from redistill.environment import child_environment
+from redistill.progress import CONTINUES
 from tests.tiny_project import make_tiny_project
 
 SLOW = {"finetune__common__tokens": 200_000, "finetune__common__save_every_steps": 5}
@@ -58,6 +59,11 @@ def finished(process: subprocess.Popen[str]) -> int:
     return process.returncode
 
 
+def continued(said: str) -> list[str]:
+    """Lines by which a stage says that an earlier run had done a part of it."""
+    return [line for line in said.splitlines() if CONTINUES.match(line)]
+
+
 def kill_when(process: subprocess.Popen[str], ready: Callable[[], bool], timeout_s: float = 240.0) -> None:
     """Poll until something is there, then kill -9; a process that ends by itself was too fast to test anything."""
     deadline = time.monotonic() + timeout_s
@@ -93,6 +99,7 @@ def test_generate_asks_only_for_what_is_missing(project: Path) -> None:
     line = next(x for x in said.splitlines() if "from the store" in x)
     total, asked = int(line.split()[1]), int(line.split()[3])
     assert asked <= total - had
+    assert continued(said), "its seconds are not those of the whole stage"
     third = stage_of(project, "generate").communicate()[0]
     assert f"{total} completions, 0 asked for now" in third
 
@@ -117,6 +124,7 @@ def test_finetune_resumes_to_the_same_weights(project: Path) -> None:
     straight = stage_of(project, "finetune", "kd")
     said = straight.communicate()[0]
     assert straight.returncode == 0, said
+    assert not continued(said)
     wanted = tree_digest(project / "artifacts/students/kd")
     (project / "artifacts/students/kd").rename(project / "straight")
 
@@ -126,8 +134,8 @@ def test_finetune_resumes_to_the_same_weights(project: Path) -> None:
     kill_when(stage_of(project, "finetune", "kd"), checkpointed)
     assert not (project / "artifacts/students/kd").exists()
     again = stage_of(project, "finetune", "kd")
-    again.communicate()
-    assert again.returncode == 0
+    said = again.communicate()[0]
+    assert again.returncode == 0 and continued(said)
     assert tree_digest(project / "artifacts/students/kd") == wanted
     assert not list((project / ".redistill/work").glob("finetune-kd-*")), "the work directory goes when the stage is done"
 
