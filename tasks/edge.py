@@ -100,10 +100,15 @@ def keep_freed_memory() -> None:
 
 
 def work_directory(stage: str, *identity: object) -> Path:
-    """Where a stage works until it is done: named by what goes in, so that a resume finds its own and no other's."""
+    """Where a stage (``NAME`` or ``NAME-ARM``) works until it is done.
+
+    It is named by what goes in and by the code that works on it, so that a resume finds its own and no other's.
+    """
+    from redistill.imports import code_digest, folders
     from redistill.records import canonical_digest
 
-    return STATE / "work" / f"{stage}-{canonical_digest([str(i) for i in identity])[:16]}"
+    code = code_digest(f"tasks.{stage.partition('-')[0]}", folders("redistill", "tasks"))
+    return STATE / "work" / f"{stage}-{canonical_digest([code, *(str(i) for i in identity)])[:16]}"
 
 
 def run_on_checkpoint(function: Callable[..., None]) -> None:
