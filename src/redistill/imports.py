@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 from redistill.artifacts import file_digest
@@ -60,19 +61,31 @@ def _file_of(module: str, packages: Mapping[str, Path]) -> Path | None:
 
 def _imported(module: str, file: Path, packages: Mapping[str, Path]) -> Iterator[str]:
     """Names of the modules of ``packages`` that one file imports."""
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"), str(file))):
+    for level, base, names in _statements(file.read_text(encoding="utf-8")):
+        if not names:
+            yield base
+            continue
+        absolute = _absolute(module, file, level, base)
+        for name in names:
+            inner = f"{absolute}.{name}"
+            yield inner if _file_of(inner, packages) is not None else absolute
+
+
+@cache
+def _statements(text: str) -> tuple[tuple[int, str, tuple[str, ...]], ...]:
+    """Import statements of a source text: leading dots, module, and the names that are taken from it (none for a plain import)."""
+    found: list[tuple[int, str, tuple[str, ...]]] = []
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found += [(0, alias.name, ()) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            base = _absolute(module, file, node)
-            for alias in node.names:
-                inner = f"{base}.{alias.name}"
-                yield inner if _file_of(inner, packages) is not None else base
+            found.append((node.level, node.module or "", tuple(alias.name for alias in node.names)))
+    return tuple(found)
 
 
-def _absolute(module: str, file: Path, node: ast.ImportFrom) -> str:
+def _absolute(module: str, file: Path, level: int, base: str) -> str:
     """The module that ``from … import`` names; dots count from the package that the file is in."""
-    if not node.level:
-        return node.module or ""
+    if not level:
+        return base
     package = module.split(".") if file.name == "__init__.py" else module.split(".")[:-1]
-    return ".".join([*package[: len(package) - node.level + 1], *([node.module] if node.module else [])])
+    return ".".join([*package[: len(package) - level + 1], *([base] if base else [])])

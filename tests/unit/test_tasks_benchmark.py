@@ -34,24 +34,20 @@ def test_memory_is_bound_to_model_rows_and_template(tmp_path: Path, monkeypatch:
     assert len(set(places)) == len(places)
 
 
-def places(project: Path) -> dict[str, str]:
-    """Where a process that runs the project's own code would look for results and for unfinished work."""
-    code = """
-import json
+EDITS = """
+import json, sys
 from redistill.config import BenchmarkParams, DataParams, SourceParams
 from tasks import benchmark, edge
 data = DataParams(name="tiny", source=(SourceParams(path="rows.jsonl", splits={"pool": 1.0}),), task="generation")
-print(json.dumps({
-    "benchmark": str(benchmark.memo_directory("model", data, BenchmarkParams())),
-    "finetune": str(edge.work_directory("finetune-kd", "rows")),
-    "code": benchmark.__file__,
-}))
+places = []
+for file in ["", *sys.argv[1:]]:
+    if file:
+        with open(file, "a", encoding="utf-8") as handle:
+            handle.write("CHANGED = True\\n")
+    memo = benchmark.memo_directory("model", data, BenchmarkParams())
+    places.append({"benchmark": str(memo), "finetune": str(edge.work_directory("finetune-kd", "rows"))})
+print(json.dumps([benchmark.__file__, places]))
 """
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(project), str(project / "src")])}
-    done = subprocess.run([sys.executable, "-c", code], cwd=project, env=environment, capture_output=True, text=True, check=True)
-    found: dict[str, str] = json.loads(done.stdout)
-    assert Path(found.pop("code")) == project / "tasks/benchmark.py"
-    return found
 
 
 def test_edited_code_finds_neither_old_results_nor_old_checkpoints(tmp_path: Path) -> None:
@@ -60,14 +56,11 @@ def test_edited_code_finds_neither_old_results_nor_old_checkpoints(tmp_path: Pat
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     (tmp_path / "artifacts/prompts").mkdir(parents=True)
     (tmp_path / "artifacts/prompts/heldout.parquet").write_bytes(b"rows")
-    before = places(tmp_path)
-    for file, stale in (
-        ("tasks/benchmark.py", {"benchmark"}),
-        ("src/redistill/training.py", {"finetune"}),
-        ("tasks/edge.py", {"benchmark", "finetune"}),
-    ):
-        with open(tmp_path / file, "a", encoding="utf-8") as handle:
-            handle.write("CHANGED = True\n")
-        after = places(tmp_path)
-        assert {name for name in before if before[name] != after[name]} == stale, file
-        before = after
+    edits = {"tasks/benchmark.py": {"benchmark"}, "src/redistill/training.py": {"finetune"}, "tasks/edge.py": {"benchmark", "finetune"}}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(tmp_path / "src")])}
+    command = [sys.executable, "-c", EDITS, *edits]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    file, places = json.loads(done.stdout)
+    assert Path(file) == tmp_path / "tasks/benchmark.py"
+    for (edited, stale), before, after in zip(edits.items(), places, places[1:]):
+        assert {name for name in before if before[name] != after[name]} == stale, edited
