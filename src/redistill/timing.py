@@ -39,7 +39,10 @@ _NOT_ARCHITECTURE = {
     "eos_token_id",
     "pad_token_id",
     "initializer_range",
+    "use_cache",
 }
+"""Keys of a configuration that differ between checkpoints of one architecture. The Trainer switches ``use_cache`` off in what it saves; what
+generates asks the generation settings, not this key."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,6 +71,8 @@ def test_first_cycle_makes_everything_offline(first: dict[str, Any], tiny_projec
     costs = [tree["arms"][arm]["cost"] for arm in ("base", "gold", "sft", "kd")]
     assert len({cost["latency_p50_s"] for cost in costs}) == 1 and costs[0]["latency_p50_s"] > 0, "one architecture, one timing"
     assert costs[0] != tree["arms"]["teacher"]["cost"] and len(tree["timing"]["student"]["request_s"]) == 8
+    faster = next(gate for gate in tree["decision"]["gates"] if gate["name"] == "faster")
+    assert faster["value"] == tree["timing"]["ratio"]["request"]["value"] and not (tiny_project / ".redistill/timings").exists()
     assert not tree["governance"]["planted_passed"]
     assert (tiny_project / "artifacts/report/index.html").stat().st_size > 10_000
 

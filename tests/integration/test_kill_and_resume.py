@@ -21,6 +21,7 @@ import yaml
 from redistill.artifacts import tree_digest
 from redistill.environment import child_environment
 from redistill.progress import CONTINUES
+from redistill.timing import architecture
 from tests.tiny_project import make_tiny_project
 
 SLOW = {"finetune__common__tokens": 200_000, "finetune__common__save_every_steps": 5}
@@ -125,6 +126,7 @@ def test_finetune_resumes_to_the_same_weights(project: Path) -> None:
     said = straight.communicate()[0]
     assert straight.returncode == 0, said
     assert not continued(said)
+    assert architecture(project / "artifacts/students/kd") == architecture(project / "artifacts/base"), "its times are those of its base"
     wanted = tree_digest(project / "artifacts/students/kd")
     (project / "artifacts/students/kd").rename(project / "straight")
 

@@ -124,6 +124,9 @@ def test_an_architecture_is_what_time_depends_on(tmp_path: Path) -> None:
     assert architecture(one) == architecture(other) != architecture(deeper)
     save_checkpoint(load_model(one), load_tokenizer(one), tmp_path / "saved")
     assert architecture(tmp_path / "saved") == architecture(one), "another type on disk, another version that saved it"
+    config = json.loads((one / "config.json").read_text(encoding="utf-8"))
+    (one / "config.json").write_text(json.dumps({**config, "use_cache": False}), encoding="utf-8")
+    assert architecture(one) == architecture(other), "the Trainer switches it off in what it saves"
 
 
 def timing() -> Timing:
