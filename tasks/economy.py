@@ -105,7 +105,7 @@ def _month(params: Params, cycle_usd: float, past: Sequence[PastCycle], changed_
 
 
 def told(pays: BreakEven) -> dict[str, Any]:
-    return {**dataclasses.asdict(pays), "worth_it": pays.worth_it}
+    return {**dataclasses.asdict(pays), "verdict": pays.verdict}
 
 
 def _teacher_tokens(params: Params, teacher: EvalReport) -> tuple[int, int]:

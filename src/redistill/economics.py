@@ -123,10 +123,10 @@ class BreakEven:
     saving_usd_per_month_interval: Interval
 
     @property
-    def worth_it(self) -> Literal["yes", "no", "unclear"]:
+    def verdict(self) -> Literal["worth it", "not worth it", "unclear"]:
         """Unclear where the interval of a month's saving holds both signs."""
         interval = self.saving_usd_per_month_interval
-        return "yes" if interval.low > 0 else "no" if interval.high <= 0 else "unclear"
+        return "worth it" if interval.low > 0 else "not worth it" if interval.high <= 0 else "unclear"
 
 
 def break_even(student_usd: Estimate, teacher_usd: float, month: Month, requests_per_month: int) -> BreakEven:

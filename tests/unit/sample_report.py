@@ -162,7 +162,7 @@ def _economics() -> dict[str, Any]:
         "usd_per_1000_requests": {who: 1000 * v for who, v in usd.items()},
         "usd_per_million_tokens": {who: price.per_million_tokens(_arm(who).cost, paces[who]) for who in _ARMS},
         "joules_per_token": dict.fromkeys(_ARMS),
-        "break_even": {**dataclasses.asdict(pays), "worth_it": pays.worth_it},
+        "break_even": {**dataclasses.asdict(pays), "verdict": pays.verdict},
         "month": dataclasses.asdict(month),
         "requests_per_month": params.requests_per_month, "cycles_per_month": params.cycles_per_month, "machine_usd_per_hour": 0.1,
     }  # fmt: skip

@@ -49,11 +49,11 @@ def test_break_even_by_hand() -> None:
     assert cycle == pytest.approx(1.001)
     nightly = Month(30, 0, 1.0, 0.0)
     found = break_even(exactly(0.0001), 0.0005, nightly, 100_000)
-    assert (found.requests, found.requests_per_month, found.worth_it) == (2500, 75_000, "yes")
+    assert (found.requests, found.requests_per_month, found.verdict) == (2500, 75_000, "worth it")
     assert found.saving_usd_per_month == pytest.approx(40.0 - 30.0)
-    assert break_even(exactly(0.0001), 0.0005, nightly, 74_000).worth_it == "no"
+    assert break_even(exactly(0.0001), 0.0005, nightly, 74_000).verdict == "not worth it"
     never = break_even(exactly(0.0005), 0.0005, nightly, 100_000)
-    assert never.requests is None and never.requests_per_month is None and never.worth_it == "no"
+    assert never.requests is None and never.requests_per_month is None and never.verdict == "not worth it"
     assert never.requests_interval == never.requests_per_month_interval == (None, None)
 
 
@@ -62,8 +62,8 @@ def test_a_quiet_night_costs_what_it_takes() -> None:
     month = Month(2, 28, 1.0, 0.01)
     assert month.usd == pytest.approx(2.28)
     student, teacher, volume = exactly(0.0001), 0.0005, 10_000
-    assert break_even(student, teacher, month, volume).worth_it == "yes"
-    assert break_even(student, teacher, Month(30, 0, 1.0, 0.01), volume).worth_it == "no"
+    assert break_even(student, teacher, month, volume).verdict == "worth it"
+    assert break_even(student, teacher, Month(30, 0, 1.0, 0.01), volume).verdict == "not worth it"
     assert break_even(student, teacher, month, volume).requests_per_month == 5700
 
 
@@ -74,7 +74,7 @@ def test_every_number_has_the_interval_of_the_time_ratio() -> None:
     assert found.saving_usd_per_request_interval == Interval(pytest.approx(0.0004), pytest.approx(0.0009))
     assert (found.requests_interval, found.requests) == ((1112, 2500), 1250)
     assert found.saving_usd_per_month_interval == Interval(pytest.approx(-0.2), pytest.approx(0.8))
-    assert found.worth_it == "unclear", "the interval holds both signs"
+    assert found.verdict == "unclear", "the interval holds both signs"
     slower = break_even(Estimate(0.0009, Interval(0.0008, 0.0011)), 0.001, Month(1, 0, 1.0, 0.0), 2000)
     assert slower.requests_interval == (5000, None), "at its upper end the student never pays"
 
@@ -87,7 +87,7 @@ def test_what_must_hold_whatever_the_prices(student: float, teacher: float, cycl
     found = break_even(Estimate(student, Interval(low * student, high * student)), teacher, Month(3, 27, cycle, cycle / 100), volume)
     month = found.saving_usd_per_month_interval
     assert month.low <= found.saving_usd_per_month <= month.high
-    assert found.worth_it == ("yes" if month.low > 0 else "no" if month.high <= 0 else "unclear")
+    assert found.verdict == ("worth it" if month.low > 0 else "not worth it" if month.high <= 0 else "unclear")
     assert _ordered(found.requests_interval[0], found.requests) and _ordered(found.requests, found.requests_interval[1])
     if found.requests_per_month is None:
         assert teacher <= student and found.saving_usd_per_month <= 0

@@ -131,7 +131,7 @@ def test_says_where_a_linear_model_suffices_and_warns_of_planted_rows() -> None:
 
 def test_no_ratio_of_times_stands_without_its_interval() -> None:
     text = words_of(render(sample_tree()))
-    told = re.findall(r"\d\.\d\d times(.{80})", text)
+    told = re.findall(r"\d\.\d\d times(?=(.{80}))", text)
     assert len(told) >= 3, "the arms, a full batch, and the gate"
     assert all(re.search(r"\(.*\d\.\d\d to \d\.\d\d", after) for after in told), told
     assert re.search(r"It pays from [\d,]+ requests a month on \([\d,]+ to [\d,]+\)", text)
@@ -139,10 +139,10 @@ def test_no_ratio_of_times_stands_without_its_interval() -> None:
 
 def test_an_unclear_saving_is_called_unclear() -> None:
     tree = sample_tree()
-    tree["economics"]["break_even"].update(worth_it="unclear", requests_per_month_interval=[40_000, None])
+    tree["economics"]["break_even"].update(verdict="unclear", requests_per_month_interval=[40_000, None])
     tree["economics"]["break_even"]["saving_usd_per_month_interval"] = {"low": -1.5, "high": 3.25}
     text = words_of(render(tree))
-    assert "Not clear at 1,000,000 requests a month" in text and "(−1.50 to 3.25)" in text and "(40,000 to never)" in text
+    assert "Unclear at 1,000,000 requests a month" in text and "(−1.50 to 3.25)" in text and "(40,000 to never)" in text
 
 
 def test_a_cycle_without_a_complete_run_of_a_stage_has_no_price() -> None:

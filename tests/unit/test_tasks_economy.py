@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+from redistill import cli_live
 from redistill.artifacts import read_json, write_json, write_records
 from redistill.config import Params, load_params
 from redistill.evaluation import report_to_json
@@ -105,7 +107,7 @@ def test_a_month_has_whole_cycles_for_changes_and_quiet_nights_at_their_cost(ben
     fewest, most = pays["requests_per_month_interval"]
     assert fewest < pays["requests_per_month"] < most
     estimated = economy.estimate(benchmarked)
-    assert estimated["month"]["changes"] == 1 and estimated["break_even"]["worth_it"] in ("yes", "no", "unclear")
+    assert estimated["month"]["changes"] == 1 and estimated["break_even"]["verdict"] in ("worth it", "not worth it", "unclear")
 
 
 def test_changes_may_be_said_by_a_person(project: Path, benchmarked: Params) -> None:
@@ -121,3 +123,16 @@ def test_a_cycle_whose_stages_were_never_seen_whole_has_no_cost_and_says_which(b
     cycle = found["cycle"]
     assert isinstance(cycle, dict) and cycle["unmeasured"] == ["finetune@kd"]
     assert cycle["seconds_whole"] is None and found["break_even"] is None and found["month"] is None
+
+
+def test_the_command_says_what_a_month_costs_and_with_what_certainty_it_pays(
+    project: Path, benchmarked: Params, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_json(economy.SECONDS, dict.fromkeys(every_stage(benchmarked), 100.0))
+    for requests, verdict in ((1000, "not worth it"), (100_000_000, "worth it")):
+        write_params(project, economics={"machine_usd_per_hour": 2.0, "requests_per_month": requests})
+        cli_live.estimate()
+        month, pays = capsys.readouterr().out.splitlines()[-2:]
+        assert month.startswith("month     1 whole for what changes, 29 nights without: ")
+        assert pays.endswith(f": {verdict}") and f"at the {requests:,} of params.yaml" in pays
+        assert re.search(r"from [\d,]+ requests a month \([\d,]+ to [\d,]+\)", pays) and " USD a month (" in pays
