@@ -1,8 +1,8 @@
 """How long student and teacher take for the same requests: timed in one process and in turns, so that a busy machine slows both.
 
-A time of another day, or of another process, is no measure: on a shared machine it moves by half of itself. So the two are timed one right after the
-other, request by request, and what is told is the ratio with its interval. Weights do not matter for time, apart from how many tokens they make a
-model write; so each model writes a fixed number of tokens. What is timed is then an architecture, and all arms that have it share the result.
+Times from two processes cannot be compared: on a shared machine they differ by half, even for one model. So student and teacher answer each request
+right after one another, and the result is the ratio of their times with its interval. Weights matter for time only through how many tokens they make
+a model write, so each model writes a fixed number of tokens. What is timed is then an architecture, and all arms that have it share the result.
 
 Source: Conover 1999, Practical Nonparametric Statistics, 3rd ed., section 3.2 (interval of a median by order statistics).
 """
@@ -79,7 +79,7 @@ class Times:
         return scaled(median_of(self.batch_s), 1 / (BATCH_ROWS * self.tokens)) if self.batch_s and self.tokens else None
 
     def shown(self) -> dict[str, float | None]:
-        """What a table shows of it. These are this model's own times; compare two models by their ratio."""
+        """What a table shows: this model's own times. Two models are compared by their ratio."""
         ordered = sorted(self.request_s)
         return {
             "latency_p50_s": median(ordered),
@@ -119,11 +119,11 @@ class Timing:
     @property
     def student_pace(self) -> Estimate:
         """Seconds of the student for a completion token in full batches: the teacher's, times the ratio, where there is one."""
-        own, teacher, batches = self.student.pace, self.teacher.pace, self.batch_ratio
-        if own is None:
+        student, teacher, batches = self.student.pace, self.teacher.pace, self.batch_ratio
+        if student is None:
             raise DataError("the student was timed in no batches; time again with `dvc repro --single-item timing --force`")
         if teacher is None or batches is None:
-            return own
+            return student
         return scaled(batches, teacher.value * (self.teacher.tokens or 1) / (self.student.tokens or 1))
 
     def of(self, who: str) -> Times | None:
@@ -132,7 +132,7 @@ class Timing:
 
 
 def median_of(values: Sequence[float]) -> Estimate:
-    """The median with its 95 % interval from order statistics: exact whatever the distribution, and deaf to single slow requests.
+    """The median with its 95 % interval from order statistics: exact for every distribution, and not moved by single slow requests.
 
     Fewer than ``FEWEST`` values tell nothing: the interval is then from 0 to infinity.
     """
@@ -161,7 +161,7 @@ def in_turns(
 ) -> tuple[dict[str, list[float]], dict[str, float | None]]:
     """Seconds of every request with each of the ``runs``, in the order of the requests, and the joules that each used over all of them.
 
-    Who begins changes from request to request, so that going first is nobody's advantage. One request is run before, untimed.
+    The first place goes round, so that it favours none of them. Each runs the first request once before, untimed.
     """
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     joules: dict[str, float | None] = dict.fromkeys(runs, 0.0)
@@ -198,12 +198,12 @@ def energy_joules() -> float | None:
 
 
 def _used(before: float | None, after: float | None) -> float | None:
-    """The counter starts again at 0 now and then; what was used meanwhile is then not known."""
+    """None where the counter started again at 0 in between: the energy is then not known."""
     return None if before is None or after is None or after < before else after - before
 
 
 def architecture(checkpoint: Path) -> str:
-    """Digest of what decides how long a checkpoint takes for a token: its configuration, without names, ids and random seeds' settings."""
+    """Digest of what decides how long a checkpoint takes for a token: its configuration, without what differs between trained copies."""
     config = {k: v for k, v in read_json(checkpoint / "config.json").items() if k not in _NOT_ARCHITECTURE}
     return canonical_digest(config)
 
