@@ -8,6 +8,7 @@ import inspect
 import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -95,6 +96,12 @@ def test_files_are_short(folder: str) -> None:
 def test_layers() -> None:
     done = subprocess.run([str(Path(sys.executable).parent / "lint-imports")], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
+
+
+def test_every_stage_is_kept_from_knowing_prefect() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
+    [listed] = [contract["source_modules"] for contract in contracts if contract["name"].startswith("stages know neither")]
+    assert set(listed) == {f"tasks.{stage}" for stage in STAGES}
 
 
 def test_help_imports_nothing_heavy() -> None:
