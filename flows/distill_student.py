@@ -10,31 +10,17 @@ from prefect.runtime import flow_run
 from redistill.config import Params, load_params
 from redistill.records import StageReceipt
 from tasks import bundle, champion, dvc_stage, judging, promoting, registry, report, route, teacher_lock
+from tasks.cycle_stages import BEFORE_LOCK, DATA, TEACHER, after_data, every_stage
 from tasks.edge import LOCK
 from tasks.telling import Telling
 from tasks.warm import Warm
-
-BEFORE_LOCK = ("prepare", "tune_teacher")
-TEACHER = ("init_student", "benchmark@teacher")
-DATA = ("generate", "validate", "score")
-
-
-def after_data(params: Params) -> tuple[str, ...]:
-    """Training and benchmarks of every arm that params declare, and the sweep over depths that they list."""
-    arms = tuple(params.finetune.arms)
-    baselines = ("base",) if params.data.task == "generation" else ("linear", "base")
-    return (
-        *(f"finetune@{a}" for a in arms),
-        *(f"sweep@{p}" for p in params.sweep.layers),
-        *(f"benchmark@{w}" for w in (*baselines, *arms)),
-    )
 
 
 @flow(name="distill-student", log_prints=True)
 def distill_student(reason: str = "by hand") -> dict[str, Any]:
     """Distil, judge, and promote or hold; returns the cycle's outcome."""
     params = load_params()
-    telling = Telling(total=len(BEFORE_LOCK + TEACHER + DATA + after_data(params)))
+    telling = Telling(total=len(every_stage(params)))
     with dvc_stage.one_cycle(telling.say), Warm() as warm:
         return cycle(params, reason, telling, warm)
 

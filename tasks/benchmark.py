@@ -1,4 +1,6 @@
-"""Stage ``benchmark@WHO``: one model on the held-out rows, with its outcomes row by row and its cost.
+"""Stage ``benchmark@WHO``: one model on the held-out rows, with its outcomes row by row, its size and its memory.
+
+How long it takes is the stage ``timing``'s to say: times of two processes cannot be compared.
 
 Also ``python -m tasks.benchmark --checkpoint DIR --out DIR``: the same for any checkpoint, which is how a live champion is
 tested again. What was measured for a model, held-out set, template and parameters is remembered by digest.
@@ -21,9 +23,6 @@ from redistill.errors import ConfigError, DataError
 from redistill.evaluation import (
     completion_model,
     disk_bytes,
-    generator,
-    measure_cost,
-    peak_memory_bytes,
     report_to_json,
     respond,
     run_benchmark,
@@ -31,29 +30,15 @@ from redistill.evaluation import (
     weights_model,
 )
 from redistill.fairness import Pair, fairness_of, read_pairs
+from redistill.imports import code_digest, folders
+from redistill.memory import PeakMemory
 from redistill.precision import dtype_name, resolved
-from redistill.progress import Progress
-from redistill.prompting import encode, render, template_digest
+from redistill.progress import Progress, continues
+from redistill.prompting import completion_text, encode, render, template_digest
 from redistill.records import ENDPOINT, Cost, Fairness, Outcome, Prompt, Score, canonical_digest
 from redistill.sources import file_locks
+from redistill.timing import architecture
 from tasks.edge import ARTIFACTS, STATE, run
-
-_MEASURING = (
-    "breadth",
-    "breadth_probe",
-    "calibration",
-    "checkpoints",
-    "evaluation",
-    "fairness",
-    "generation",
-    "grammar",
-    "prompting",
-    "row_scores",
-    "statistics",
-    "stopping",
-    "stopping_criteria",
-)
-"""Modules of which a change makes what was remembered stale: a mended count must reach the next report."""
 
 HELDOUT = ARTIFACTS / "prompts" / "heldout.parquet"
 
@@ -72,8 +57,7 @@ def benchmark(who: str, data: DataParams, teacher: TeacherParams, generate: Gene
 
 def memo_directory(checkpoint_digest: str, data: DataParams, params: BenchmarkParams) -> Path:
     """Where the result for exactly this model, held-out set, template, measurement and measuring code is remembered."""
-    package = Path(checkpoints.__file__).parent
-    code = [file_digest(package / f"{name}.py") for name in _MEASURING]
+    code = code_digest("tasks.benchmark", folders("redistill", "tasks"))
     asked = [file_digest(HELDOUT), *(lock["sha256"] for lock in file_locks(params.files))]
     return STATE / "evaluations" / canonical_digest([checkpoint_digest, asked, str(data), str(params), code, resolved()])[:32]
 
@@ -82,44 +66,51 @@ def benchmark_checkpoint(who: str, checkpoint: Path, target: Path, data: DataPar
     """Measure local weights, or give back what was measured for the very same thing before."""
     digest = checkpoints.model_digest(checkpoints.checked_directory(checkpoint))
     memo = memo_directory(digest, data, params)
-    if not (memo / "report.json").is_file():
+    if (memo / "report.json").is_file():
+        continues(f"benchmark@{who}", "these weights were measured before")
+    else:
         _measure(who, checkpoint, digest, memo, data, params)
     with replacing_directory(target) as folder:
         shutil.copytree(memo, folder, dirs_exist_ok=True)
 
 
 def _measure(who: str, checkpoint: Path, digest: str, target: Path, data: DataParams, params: BenchmarkParams) -> None:
-    before = peak_memory_bytes()
+    memory = _memory()
     tokenizer = checkpoints.load_tokenizer(checkpoint)
     model = checkpoints.load_model(checkpoint, dtype_name())
     tokenizer.padding_side = "left"
     model.generation_config.max_length = None
     prompts, rendered = _heldout(data, tokenizer)
     pairs, pair_prompts = _pairs(data, tokenizer, params)
-    progress = Progress(f"benchmark@{who}", 4, "parts")
-    batch = generator(model, tokenizer, params.max_tokens, data.stops)
-    size = (sum(p.numel() for p in model.parameters()), disk_bytes(checkpoint))
-    cost = measure_cost(lambda p: batch([p]), batch, rendered, params, size, before)
-    progress(1)
+    progress = Progress(f"benchmark@{who}", 3, "parts")
     lm = weights_model(model, tokenizer, params)
     outcomes = run_benchmark(lm, prompts, rendered, data, params)
-    progress(2)
-    cost = replace(replace_memory(cost, before), prompt_tokens_per_request=_mean_tokens(rendered, tokenizer))
+    progress(1)
+    cost = Cost(
+        parameters=sum(p.numel() for p in model.parameters()),
+        disk_bytes=disk_bytes(checkpoint),
+        peak_memory_bytes=memory.grown_bytes(),
+        tokens_per_request=_mean_written(outcomes, data, tokenizer, params),
+        prompt_tokens_per_request=_mean_tokens(rendered, tokenizer),
+    )
     fairness = _fairness(lm, pairs, pair_prompts, data, params)
-    progress(3)
+    progress(2)
     breadth = measure_breadth(model, tokenizer, params)
-    progress(4)
-    _write(target, who, outcomes, data, cost, digest, template_digest(data, tokenizer), _backend(), params, fairness, breadth)
+    progress(3)
+    template, built = template_digest(data, tokenizer), architecture(checkpoint)
+    _write(target, who, outcomes, data, cost, digest, template, _backend(), params, fairness, breadth, built)
+
+
+def _memory() -> PeakMemory:
+    """A watch on this process's memory that does not count what is imported as the model's."""
+    import lm_eval.models.huggingface  # noqa: F401
+
+    return PeakMemory()
 
 
 def _backend() -> str:
     """What every model of one comparison must have been measured with."""
     return f"transformers-{resolved()}"
-
-
-def replace_memory(cost: Cost, before: int) -> Cost:
-    """The peak after the whole benchmark, which the batches dominate."""
-    return replace(cost, peak_memory_bytes=max(cost.peak_memory_bytes, peak_memory_bytes() - before))
 
 
 def _heldout(data: DataParams, tokenizer: Any) -> tuple[list[Prompt], list[str]]:
@@ -147,13 +138,19 @@ def _mean_tokens(rendered: Sequence[str], tokenizer: Any) -> float:
     return sum(len(encode(r, tokenizer)) for r in rendered) / len(rendered)
 
 
+def _mean_written(outcomes: Sequence[Outcome], data: DataParams, tokenizer: Any, params: BenchmarkParams) -> float:
+    """Completion tokens of a response with its end, as far as it was let go on."""
+    written = [min(params.max_tokens, len(encode(completion_text(o.response, data), tokenizer)) + 1) for o in outcomes]
+    return sum(written) / len(written)
+
+
 def _linear(target: Path, data: DataParams, params: BenchmarkParams) -> None:
     from redistill.linear import fit
 
     if data.grammar is None:
         raise ConfigError("benchmark@linear needs labels to learn; it has none for data.task: generation")
     tokenizer = checkpoints.load_tokenizer(ARTIFACTS / "base")
-    before = peak_memory_bytes()
+    memory = _memory()
     train_file = ARTIFACTS / "prompts" / "train.parquet"
     predict = fit(read_records(train_file, Prompt), data.grammar, params.seed)
     prompts, rendered = _heldout(data, tokenizer)
@@ -163,12 +160,10 @@ def _linear(target: Path, data: DataParams, params: BenchmarkParams) -> None:
     def complete(asked: Sequence[str]) -> list[str]:
         return predict([text_of[r] for r in asked])
 
-    def count(asked: Sequence[str]) -> int:
-        return sum(len(tokenizer(line)["input_ids"]) for line in complete(asked))
-
-    cost = measure_cost(lambda p: count([p]), count, rendered, params, (None, 0), before)
     lm = completion_model(complete)
     outcomes = run_benchmark(lm, prompts, rendered, data, params)
+    tokens = (_mean_written(outcomes, data, tokenizer, params), _mean_tokens(rendered, tokenizer))
+    cost = Cost(None, 0, memory.grown_bytes(), *tokens)
     fairness = _fairness(lm, pairs, pair_prompts, data, params)
     template = template_digest(data, tokenizer)
     _write(target, "linear", outcomes, data, cost, file_digest(train_file), template, _backend(), params, fairness)
@@ -179,7 +174,6 @@ def _endpoint(target: Path, data: DataParams, teacher: TeacherParams, generate: 
     from redistill.teacher.protocol import TeacherRequest
     from tasks.generate import ask
     from tasks.locked import read_lock
-    from tasks.teacher import open_teacher
 
     lock = read_lock()
     tokenizer = checkpoints.load_tokenizer(ARTIFACTS / "base")
@@ -192,29 +186,23 @@ def _endpoint(target: Path, data: DataParams, teacher: TeacherParams, generate: 
         # The endpoint applies a chat template of its own, so it is sent the plain text of ours.
         return TeacherRequest(p.id, 0, p.messages, render(p, replace(data, format="plain")), p.slice, data.stops)  # type: ignore[type-var]
 
+    written: dict[str, int] = {}
+
     def complete(asked: Sequence[str]) -> list[str]:
         requests = [request(by_text[r]) for r in asked]
         store = CompletionStore(STATE / "store" / "completions.sqlite")
         try:
-            return [a.text for a in ask(requests, lock, teacher, data, greedy, store)[0]]
+            answers = ask(requests, lock, teacher, data, greedy, store)[0]
         finally:
             store.close()
+        written.update({r: len(a.token_ids) or len(encode(a.text, tokenizer)) for r, a in zip(asked, answers, strict=True)})
+        return [a.text for a in answers]
 
-    def count(asked: Sequence[str]) -> int:
-        # Timed past the store: what it remembers says nothing about how long the endpoint takes.
-        answers = engine.complete([request(by_text[r]) for r in asked], greedy)
-        return sum(len(a.token_ids) or len(a.text.split()) for a in answers)
-
-    before = peak_memory_bytes()
-    engine = open_teacher(lock, teacher, data)
-    try:
-        cost = measure_cost(lambda p: count([p]), count, rendered, params, (None, 0), before)
-    finally:
-        engine.close()
     lm = completion_model(complete)
     outcomes = run_benchmark(lm, prompts, rendered, data, params)
+    # Its memory is elsewhere; ours is that of a client.
+    cost = Cost(None, 0, None, sum(written[r] for r in rendered) / len(rendered), _mean_tokens(rendered, tokenizer))
     fairness = _fairness(lm, pairs, pair_prompts, data, params)
-    cost = replace(cost, prompt_tokens_per_request=_mean_tokens(rendered, tokenizer))
     template = template_digest(data, tokenizer)
     _write(target, "teacher", outcomes, data, cost, lock.fingerprint.digest, template, ENDPOINT, params, fairness)
 
@@ -231,9 +219,12 @@ def _write(
     params: BenchmarkParams,
     fairness: Fairness | None = None,
     breadth: dict[str, Score] | None = None,
+    built: str = "",
 ) -> None:
     identities = {"model": digest, "heldout": file_digest(HELDOUT), "template": template, "backend": backend}
-    report = replace(summarise(who, outcomes, data.grammar, cost, identities, params), fairness=fairness, breadth=breadth or {})
+    report = replace(
+        summarise(who, outcomes, data.grammar, cost, identities, params), fairness=fairness, breadth=breadth or {}, architecture=built
+    )
     with replacing_directory(target) as folder:
         write_records(folder / "outcomes.parquet", Outcome, outcomes)
         write_json(folder / "report.json", report_to_json(report))

@@ -26,7 +26,7 @@ from prefect.cache_policies import NO_CACHE
 from redistill.artifacts import replacing
 from redistill.environment import child_environment
 from redistill.errors import RedistillError, StageError
-from redistill.progress import LINE
+from redistill.progress import CONTINUES, LINE
 from redistill.records import StageReceipt
 from tasks.edge import STATE
 from tasks.warm import Warm
@@ -147,11 +147,12 @@ def run_stage(stage: str, plan: Plan, warm: Warm, say: Callable[[str], None], pr
     start = time.monotonic()
     if plan.still_made(stage):
         return StageReceipt(stage, "unchanged", plan.outs(stage), time.monotonic() - start)
-    outcome, errors = "ran", list[str]()
+    outcome, whole, errors = "ran", True, list[str]()
 
     def hear(line: str) -> None:
-        nonlocal outcome
+        nonlocal outcome, whole
         errors.extend([line] if line.startswith("error: ") else [])
+        whole = whole and not CONTINUES.match(line)
         outcome = "unchanged" if _UNCHANGED.search(line) else "restored" if _RESTORED.search(line) else outcome
         found = LINE.match(line)
         if found:
@@ -165,7 +166,7 @@ def run_stage(stage: str, plan: Plan, warm: Warm, say: Callable[[str], None], pr
     if outcome != "unchanged":
         plan.changed.add(stage)
     entry = yaml.safe_load(Path("dvc.lock").read_text())["stages"].get(stage, {})
-    return StageReceipt(stage, outcome, _outs(entry), time.monotonic() - start)  # type: ignore[arg-type]
+    return StageReceipt(stage, outcome, _outs(entry), time.monotonic() - start, whole)  # type: ignore[arg-type]
 
 
 def _failed(stage: str, code: int, lines: deque[str], errors: list[str]) -> RedistillError:

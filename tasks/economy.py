@@ -6,61 +6,106 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-from redistill import sources
+from redistill import lineage, sources
 from redistill.artifacts import read_json, read_records, write_json
 from redistill.config import Params
-from redistill.economics import BreakEven, CycleCost, break_even, student_price, teacher_price
+from redistill.economics import BreakEven, CycleCost, Month, break_even, student_price, teacher_price
 from redistill.errors import RedistillError
-from redistill.records import EvalReport, StageReceipt, TeacherCompletion
+from redistill.records import EvalReport, Interval, StageReceipt, TeacherCompletion
+from redistill.timing import Estimate, Timing, timing_from_json
+from tasks.cycle_stages import every_stage
 from tasks.edge import ARTIFACTS, STATE
+from tasks.registry import PastCycle, recent_cycles
+from tasks.timing import TIMING
 
 SECONDS = STATE / "stage_seconds.json"
 _ASSUMED = {"generate": 300.0, "finetune": 450.0, "score": 1000.0, "benchmark": 20.0}
 """Where no cycle has run here yet, on two cores with a 135M teacher: tokens/s, and for the benchmark held-out rows/s."""
 _STARTUP_S = 45.0
+_QUIET_S = 60.0
+"""A night that finds nothing changed, where none has been seen yet."""
 _CHARS_PER_TOKEN = 4.0
 
 
 def remember(receipts: Sequence[StageReceipt]) -> dict[str, float]:
-    """What each stage takes when it runs: this cycle's seconds over what earlier ones took, for those that had nothing to do."""
+    """Seconds of each stage's last complete run: of this cycle where it ran from nothing, else as it was remembered.
+
+    A run that used a checkpoint or stored completions is not the stage's time. A later run replaces an earlier one, also where it is shorter: settings
+    and code change. A stage that has never run from nothing here is left out.
+    """
     known: dict[str, float] = read_json(SECONDS) if SECONDS.is_file() else {}
-    # The longest counts: a stage whose answers came from the store, or that went on where it was killed, ran, but not from nothing.
-    known |= {r.stage: max(known.get(r.stage, 0.0), round(r.seconds, 2)) for r in receipts if r.outcome == "ran"}
+    known |= {r.stage: round(r.seconds, 2) for r in receipts if r.outcome == "ran" and r.whole}
     write_json(SECONDS, known)
     return {r.stage: known[r.stage] for r in receipts if r.stage in known}
 
 
-def economics(params: Params, receipts: Sequence[StageReceipt], arms: dict[str, EvalReport]) -> dict[str, Any]:
-    """The economics of a report: cost of the cycle, of a request with each arm, and the break-even."""
+def economics(
+    params: Params, receipts: Sequence[StageReceipt], arms: dict[str, EvalReport], timing: Timing, past: Sequence[PastCycle]
+) -> dict[str, Any]:
+    """The economics of a report: cost of the cycle, of a request with each arm, and the break-even. ``past``: the completed cycles of 30 days."""
+    money = params.economics
     whole = CycleCost(remember(receipts), *_teacher_tokens(params, arms["teacher"]))
-    prices = {who: teacher_price(params.economics, params.teacher) if who == "teacher" else student_price(params.economics) for who in arms}
-    per_request = {who: prices[who].per_request(report.cost) for who, report in arms.items()}
-    complete = len(whole.seconds) == len(receipts)
-    cycle_usd = whole.usd(params.economics, prices["teacher"]) if complete else None
-    student, teacher = per_request[params.promote.arm], per_request["teacher"]
-    pays = None if student is None or teacher is None or cycle_usd is None else break_even(student, teacher, cycle_usd, params.economics)
+    unmeasured = [stage for stage in every_stage(params) if stage not in whole.seconds]
+    prices = {who: teacher_price(money, params.teacher) if who == "teacher" else student_price(money) for who in arms}
+    paces = {who: _pace(timing, who) for who in arms}
+    cycle_usd = None if unmeasured else whole.usd(money, prices["teacher"])
+    changed = any(r.outcome == "ran" for r in receipts)
+    month = None if cycle_usd is None else _month(params, cycle_usd, past, changed)
     return {
         "cycle": {
             "seconds_now": round(sum(r.seconds for r in receipts), 1),
-            "seconds_whole": round(whole.total_s, 1) if complete else None,
+            "seconds_whole": None if unmeasured else round(whole.total_s, 1),
+            "unmeasured": unmeasured,
             "usd_whole": cycle_usd,
             "teacher_prompt_tokens": whole.prompt_tokens,
             "teacher_completion_tokens": whole.completion_tokens,
         },
-        "usd_per_1000_requests": {who: None if usd is None else 1000 * usd for who, usd in per_request.items()},
-        "usd_per_million_tokens": {who: prices[who].per_million_tokens(report.cost) for who, report in arms.items()},
-        "joules_per_token": {who: report.cost.joules_per_token for who, report in arms.items()},
-        "break_even": pays and told(pays),
-        "requests_per_month": params.economics.requests_per_month,
-        "cycles_per_month": params.economics.cycles_per_month,
-        "machine_usd_per_hour": params.economics.machine_usd_per_hour,
+        "usd_per_1000_requests": {
+            who: None if (usd := prices[who].per_request(report.cost, paces[who])) is None else 1000 * usd for who, report in arms.items()
+        },
+        "usd_per_million_tokens": {who: prices[who].per_million_tokens(report.cost, paces[who]) for who, report in arms.items()},
+        "joules_per_token": {who: None if (times := timing.of(who)) is None else times.joules_per_token for who in arms},
+        "break_even": month and _pays(params, arms[params.promote.arm], arms["teacher"], timing, month),
+        "month": month and dataclasses.asdict(month),
+        "requests_per_month": money.requests_per_month,
+        "cycles_per_month": money.cycles_per_month,
+        "machine_usd_per_hour": money.machine_usd_per_hour,
     }
 
 
+def _pace(timing: Timing, who: str) -> float | None:
+    """Seconds for a completion token in full batches; every student has that of their architecture, which the ratio gives."""
+    times = timing.of(who)
+    if times is timing.student:
+        return timing.student_pace.value
+    return None if times is None or times.pace is None else times.pace.value
+
+
+def _pays(params: Params, student: EvalReport, teacher: EvalReport, timing: Timing, month: Month) -> dict[str, Any] | None:
+    """The break-even with its intervals; None where a request has no price."""
+    pace, price = timing.student_pace, student_price(params.economics)
+    usd, least, most = (price.per_request(student.cost, s) for s in (pace.value, pace.interval.low, pace.interval.high))
+    theirs = teacher_price(params.economics, params.teacher).per_request(teacher.cost, _pace(timing, "teacher"))
+    if usd is None or least is None or most is None or theirs is None:
+        return None
+    return told(break_even(Estimate(usd, Interval(least, most)), theirs, month, params.economics.requests_per_month))
+
+
+def _month(params: Params, cycle_usd: float, past: Sequence[PastCycle], changed_now: bool) -> Month:
+    """Whole cycles for changes, as params or the last 30 days have them (one at least), and quiet nights at what they took."""
+    money = params.economics
+    seen = sum(cycle.ran > 0 for cycle in past) + changed_now
+    changes = money.changes_per_month or max(1, seen)
+    quiet_s = [cycle.seconds for cycle in past if cycle.ran == 0]
+    quiet_usd = (median(quiet_s) if quiet_s else _QUIET_S) / 3600 * (money.machine_usd_per_hour or 0.0)
+    return Month(changes, max(0, money.cycles_per_month - changes), cycle_usd, quiet_usd)
+
+
 def told(pays: BreakEven) -> dict[str, Any]:
-    return {**dataclasses.asdict(pays), "worth_it": pays.worth_it}
+    return {**dataclasses.asdict(pays), "verdict": pays.verdict}
 
 
 def _teacher_tokens(params: Params, teacher: EvalReport) -> tuple[int, int]:
@@ -103,24 +148,31 @@ def estimate(params: Params) -> dict[str, Any]:
         "disk_bytes": _disk(params),
         "break_even": None,
         "why_no_break_even": None,
+        "month": None,
     }
     student = reports[params.promote.arm]
+    timing = timing_from_json(read_json(TIMING)) if TIMING.is_file() else None
     if usd is None:
         found["why_no_break_even"] = "economics.machine_usd_per_hour is not set"
-    elif teacher is None or student is None:
+    elif teacher is None or student is None or timing is None:
         found["why_no_break_even"] = "no student and teacher have been benchmarked here yet"
     else:
-        costs = student_price(params.economics).per_request(student.cost), price.per_request(teacher.cost)
-        if costs[0] is None or costs[1] is None:
+        month = _month(params, usd, _past(params), changed_now=False)
+        found["month"] = dataclasses.asdict(month)
+        found["break_even"] = _pays(params, student, teacher, timing, month)
+        if found["break_even"] is None:
             found["why_no_break_even"] = "the teacher has no price; set teacher.usd_per_million_completion_tokens"
-        else:
-            found["break_even"] = told(break_even(costs[0], costs[1], usd, params.economics))
     return found
+
+
+def _past(params: Params) -> list[PastCycle]:
+    """The last cycles, where there is a store that knows of any: an estimate makes none."""
+    own = STATE / "mlflow" / "mlflow.db"
+    return recent_cycles(params) if own.is_file() or not lineage.tracking_uri(STATE).startswith("sqlite") else []
 
 
 def _seconds(params: Params, known: dict[str, float], prompt_tokens: int, completion_tokens: int, heldout: int) -> dict[str, float]:
     """Seconds by stage: measured ones as they were, others by assumed rates."""
-    arms = params.finetune.arms
     train = params.finetune.common.tokens / _ASSUMED["finetune"] + _STARTUP_S / 3
     guess = {
         "prepare": 10.0,
@@ -129,10 +181,12 @@ def _seconds(params: Params, known: dict[str, float], prompt_tokens: int, comple
         "generate": completion_tokens / _ASSUMED["generate"] + _STARTUP_S,
         "validate": 15.0,
         "score": 0.0 if params.score.top_k == 0 else (prompt_tokens + completion_tokens) / _ASSUMED["score"] + _STARTUP_S / 3,
-        **{f"finetune@{arm}": train for arm in arms},
-        **{f"benchmark@{who}": heldout / _ASSUMED["benchmark"] + _STARTUP_S / 3 for who in ("teacher", "linear", "base", *arms)},
+        "finetune": train,
+        "sweep": train + _STARTUP_S / 3,
+        "timing": 2.0 * params.benchmark.latency_requests + _STARTUP_S / 3,
+        "benchmark": heldout / _ASSUMED["benchmark"] + _STARTUP_S / 3,
     }
-    return {stage: known.get(stage, seconds) for stage, seconds in guess.items()}
+    return {stage: known.get(stage, guess[stage.partition("@")[0]]) for stage in every_stage(params)}
 
 
 def _report(who: str) -> EvalReport | None:

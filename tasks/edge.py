@@ -96,17 +96,22 @@ def keep_freed_memory() -> None:
 
 
 def work_directory(stage: str, *identity: object) -> Path:
-    """Where a stage works until it is done: named by what goes in, so that a resume finds its own and no other's."""
+    """Where a stage (``NAME`` or ``NAME-ARM``) works until it is done.
+
+    It is named by what goes in and by the code that works on it, so that a resume finds its own and no other's.
+    """
+    from redistill.imports import code_digest, folders
     from redistill.records import canonical_digest
 
-    return STATE / "work" / f"{stage}-{canonical_digest([str(i) for i in identity])[:16]}"
+    code = code_digest(f"tasks.{stage.partition('-')[0]}", folders("redistill", "tasks"))
+    return STATE / "work" / f"{stage}-{canonical_digest([code, *(str(i) for i in identity)])[:16]}"
 
 
 def run_on_checkpoint(function: Callable[..., None]) -> None:
-    """``--checkpoint DIR --out DIR --who NAME``: the same measurement for weights that no stage made."""
+    """``--checkpoint DIR --out PATH --who NAME``: the same measurement for weights that no stage made."""
     import argparse
 
-    parser = argparse.ArgumentParser(prog="python -m tasks.benchmark", description="Benchmark any checkpoint on the held-out rows.")
+    parser = argparse.ArgumentParser(prog=f"python -m {_command()}", description="Measure any checkpoint on the held-out rows.")
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--who", default="champion")
@@ -116,7 +121,8 @@ def run_on_checkpoint(function: Callable[..., None]) -> None:
     keep_freed_memory()
     try:
         params = config.load_params()
-        function(given.who, given.checkpoint, given.out, params.data, params.benchmark)
+        slices = {argument: _pick(params, key) for argument, key in slices_of(function).items()}
+        function(given.who, given.checkpoint, given.out, **slices)
     except RedistillError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

@@ -9,7 +9,7 @@ from typing import Any
 from redistill.artifacts import read_records, replacing_directory, write_json, write_records
 from redistill.config import DataParams, GenerateParams, TeacherParams
 from redistill.errors import TeacherError
-from redistill.progress import Progress
+from redistill.progress import Progress, continues
 from redistill.prompting import encode, render, vocabulary_size
 from redistill.records import Prompt, SoftTargets, TeacherCompletion
 from redistill.soft_target_files import write_soft_targets
@@ -60,6 +60,8 @@ def ask(
     keys = [request_key(lock.answers_from(r.slice), r, params, generated_by) for r in requests]
     found = {k: store.get(k, r) for k, r in zip(keys, requests, strict=True)}
     missing = [(k, r) for k, r in dict(zip(keys, requests, strict=True)).items() if found[k] is None]
+    if len(missing) < len(found):
+        continues("generate", f"{len(found) - len(missing)} of {len(found)} completions are in the store")
     if missing:
         progress = Progress("generate", len(requests), "prompts")
         progress(len(requests) - len(missing))

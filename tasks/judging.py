@@ -6,7 +6,7 @@ import dataclasses
 import datetime as dt
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,12 @@ from redistill.looks import entry_digest, found, next_look, spendable
 from redistill.patch import patch
 from redistill.promotion import decide, shown
 from redistill.records import Audit, Gate, Look, Outcome, PromotionDecision, Prompt, TrainingRow
+from redistill.timing import timing_to_json
 from tasks import ledger, moves
 from tasks.benchmark import HELDOUT, memo_directory
 from tasks.bundle import verified, weights_of
 from tasks.edge import ARTIFACTS, STATE
+from tasks.version_timing import timing_of
 
 _NAME_ANOTHER = {lineage.CHAMPION: "rollback --to VERSION", lineage.REFERENCE: "reference VERSION"}
 _ROWS = {"gold": ("train",), "gold_and_teacher": ("train", "pool")}
@@ -87,7 +89,7 @@ def _judge(client: Any, params: Params, evidence: Evidence) -> Judgement:
 def evidence_of_arm(client: Any, params: Params) -> Evidence:
     """The evidence on the candidate that this cycle has just trained and benchmarked."""
     arm = params.promote.arm
-    return _evidence(client, params, evaluated(ARTIFACTS / "benchmark" / arm), _audit(params, arm))
+    return _evidence(client, params, evaluated(ARTIFACTS / "benchmark" / arm), _audit(params, arm), lambda: ARTIFACTS / "students" / arm)
 
 
 def evidence_of_version(client: Any, params: Params, version: str) -> Evidence:
@@ -96,13 +98,19 @@ def evidence_of_version(client: Any, params: Params, version: str) -> Evidence:
     here = ARTIFACTS / "benchmark" / params.promote.arm / "report.json"
     ours = here.is_file() and read_json(here)["model_digest"] == student[0].model_digest
     audited = _audit(params, params.promote.arm) if ours else _audit_on_record(client, params, version, student[0].heldout_digest)
-    return _evidence(client, params, student, audited)
+    return _evidence(client, params, student, audited, lambda: weights_of(client, params, version))
 
 
-def _evidence(client: Any, params: Params, student: Measured, audited: Audit | None) -> Evidence:
+def _evidence(client: Any, params: Params, student: Measured, audited: Audit | None, weights: Callable[[], Path]) -> Evidence:
     now = moves.live(client, params)
     others: dict[str, Measured] = {}
     unmeasured: dict[str, str] = {}
+    timing = None
+    if any(gate.name == "faster" for gate in params.promote.gates):
+        try:
+            timing = timing_of(student[0].architecture, params, weights)
+        except RedistillError as error:
+            unmeasured["timing"] = str(error)
     for role in (lineage.CHAMPION, lineage.REFERENCE):
         version = now.aliases[role]
         if version is None:
@@ -125,6 +133,7 @@ def _evidence(client: Any, params: Params, student: Measured, audited: Audit | N
         audit=audited,
         grammar=params.data.grammar,
         unmeasured=unmeasured,
+        timing=timing,
     )
 
 
@@ -180,6 +189,7 @@ def summary(judgement: Judgement) -> dict[str, Any]:
         "heldout": evidence.student[0].heldout_digest,
         "judged_by": moves.who(),
         "audit": evidence.audit and dataclasses.asdict(evidence.audit),
+        "timing": evidence.timing and timing_to_json(evidence.timing),
         "looks": [{**dataclasses.asdict(look), "digest": entry_digest(look)} for look in judgement.looks],
         "repeated": judgement.repeated,
         "patch": patch(evidence, judgement.decision, evidence.audit.rows if evidence.audit else 0)

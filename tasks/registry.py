@@ -6,18 +6,23 @@ import getpass
 import json
 import os
 import subprocess
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from redistill import lineage
-from redistill.artifacts import file_digest, tree_digest
+from redistill.artifacts import file_digest, read_json, tree_digest
 from redistill.config import Params
 from redistill.errors import RegistryError
 from redistill.records import StageReceipt, TeacherFingerprint
+from redistill.timing import timing_from_json
 from tasks.edge import ARTIFACTS, STATE
+from tasks.timing import TIMING
 
 
 def connect(params: Params) -> Any:
@@ -73,11 +78,17 @@ def log_training(params: Params, mlflow_run_id: str) -> None:
             row = json.loads(line)
             step = int(row.pop("step"))
             metrics += [Metric(f"{arm}/{k}", float(v), 0, step) for k, v in row.items() if isinstance(v, int | float)]
+    timing = timing_from_json(read_json(TIMING)) if TIMING.is_file() else None
     for file in sorted((ARTIFACTS / "benchmark").glob("*/report.json")):
         report = json.loads(file.read_text(encoding="utf-8"))
         who = report["who"]
         metrics += [Metric(f"{who}/exact_match", report["exact_match"]["value"], 0, 0), Metric(f"{who}/f1", report["f1"]["value"], 0, 0)]
-        metrics.append(Metric(f"{who}/latency_p50_s", report["cost"]["latency_p50_s"], 0, 0))
+        if timing is not None and (times := timing.of(who)) is not None:
+            metrics.append(Metric(f"{who}/latency_p50_s", median(times.request_s), 0, 0))
+    if timing is not None:
+        ratio = timing.request_ratio
+        for name, value in (("", ratio.value), ("_low", ratio.interval.low), ("_high", ratio.interval.high)):
+            metrics.append(Metric(f"student_to_teacher/request_time{name}", value, 0, 0))
     for start in range(0, len(metrics), 1000):
         client.log_batch(mlflow_run_id, metrics=metrics[start : start + 1000])
 
@@ -125,6 +136,7 @@ def close_run(params: Params, mlflow_run_id: str, receipts: Sequence[StageReceip
     client = connect(params)
     for receipt in receipts:
         client.log_metric(mlflow_run_id, f"stage_seconds/{receipt.stage.replace('@', '/')}", receipt.seconds)
+    client.set_tag(mlflow_run_id, lineage.TAG_STAGES_RAN, str(sum(r.outcome == "ran" for r in receipts)))
     client.set_tag(mlflow_run_id, lineage.TAG_TEACHER_RAW, raw_teacher)
     client.set_tag(mlflow_run_id, lineage.TAG_STATUS, status)
     client.set_terminated(mlflow_run_id, "FINISHED" if status == "completed" else "FAILED")
@@ -164,6 +176,27 @@ def last_completed(params: Params) -> dict[str, str] | None:
     wanted = f"tags.`{lineage.TAG_STATUS}` = 'completed' AND tags.`{lineage.TAG_KIND}` = 'cycle'"
     runs = client.search_runs([experiment.experiment_id], wanted, order_by=["attributes.start_time DESC"], max_results=1)
     return dict(runs[0].data.tags) if runs else None
+
+
+@dataclass(frozen=True, slots=True)
+class PastCycle:
+    """A cycle that ran to its end: how many stages had to run, and the seconds from its start to its end."""
+
+    ran: int
+    seconds: float
+
+
+def recent_cycles(params: Params, days: int = 30) -> list[PastCycle]:
+    """The completed cycles of the last days."""
+    client = connect(params)
+    experiment = client.get_experiment_by_name(lineage.experiment(params.data.name))
+    since = int(1000 * (time.time() - 86400 * days))
+    wanted = f"tags.`{lineage.TAG_STATUS}` = 'completed' AND tags.`{lineage.TAG_KIND}` = 'cycle' AND attributes.start_time >= {since}"
+    return [
+        PastCycle(int(run.data.tags[lineage.TAG_STAGES_RAN]), (run.info.end_time - run.info.start_time) / 1000)
+        for run in searched_runs(client, experiment.experiment_id, wanted)
+        if lineage.TAG_STAGES_RAN in run.data.tags and run.info.end_time
+    ]
 
 
 def registered_model(client: Any, name: str) -> Any:

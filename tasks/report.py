@@ -18,10 +18,12 @@ from redistill.config import Params
 from redistill.evaluation import report_from_json
 from redistill.records import DroppedRow, Outcome, PromotionDecision, Prompt, Route, StageReceipt
 from redistill.retention import agreement, retention
+from redistill.timing import timing_from_json, timing_to_json
 from tasks import moves
 from tasks.economy import economics
 from tasks.edge import ARTIFACTS, LOCK
-from tasks.registry import connect, git_commit
+from tasks.registry import connect, git_commit, recent_cycles
+from tasks.timing import TIMING
 
 REPORT = ARTIFACTS / "report"
 ORDER = ("teacher", "linear", "base", "gold", "sft", "kd")
@@ -43,6 +45,11 @@ def write_report(
     from redistill.report import render
 
     arms = {who: read_json(ARTIFACTS / "benchmark" / who / "report.json") for who in _measured()}
+    reports = {who: report_from_json(tree) for who, tree in arms.items()}
+    timing = timing_from_json(read_json(TIMING))
+    for who, arm in arms.items():
+        times = timing.of(who)
+        arm["cost"] |= times.shown() if times is not None else {}
     student, teacher = (
         read_records(ARTIFACTS / "benchmark" / who / "outcomes.parquet", Outcome) for who in (params.promote.arm, "teacher")
     )
@@ -60,7 +67,8 @@ def write_report(
         "route": {**dataclasses.asdict(route), "answers": route.answers},
         "arms": arms,
         "retention": {metric: None if score is None else dataclasses.asdict(score) for metric, score in kept.items()},
-        "economics": economics(params, receipts, {who: report_from_json(tree) for who, tree in arms.items()}),
+        "timing": timing_to_json(timing),
+        "economics": economics(params, receipts, reports, timing, recent_cycles(params)),
         "history": _history(params),
         "agreement": dataclasses.asdict(agreement(student, teacher)),
         "governance": _governance(),

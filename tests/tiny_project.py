@@ -84,7 +84,7 @@ def params(terms_sha256: str) -> dict[str, Any]:
         },
         "sweep": {"layers": []},
         "tune": {"trials": 3, "space": {"alpha": [0.1, 1.0], "learning_rate": [0.001, 0.02], "layers": [1, 2]}},
-        "benchmark": {"batch_size": 16, "max_tokens": 16, "latency_requests": 4, "bootstrap": 50, "fairness": "fairness.jsonl"},
+        "benchmark": {"batch_size": 16, "max_tokens": 16, "latency_requests": 8, "bootstrap": 50, "fairness": "fairness.jsonl"},
         "promote": {"arm": "kd", "gates": ["audit", "teacher", "champion", "reference", "slices", "smaller", "faster"]},
     }
 

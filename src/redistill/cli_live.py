@@ -171,15 +171,24 @@ def estimate(as_json: Json = False) -> None:
     ]
     if pays is None:
         lines.append(f"pays      unknown: {found['why_no_break_even']}")
-    elif pays["requests_per_month"] is None:
-        lines.append("pays      never: a request costs no less with the student than with the teacher; not worth it")
     else:
-        verdict = "worth it" if pays["worth_it"] else "not worth it"
-        lines.append(
-            f"pays      from {pays['requests_per_month']:,} requests a month; at the {_params().economics.requests_per_month:,} of params.yaml "
-            f"{pays['saving_usd_per_month']:+,.2f} USD a month: {verdict}"
-        )
+        lines += _pays(pays, found["month"], _params().economics.requests_per_month)
     show(found, as_json, lines)
+
+
+def _pays(pays: dict[str, Any], month: dict[str, Any], requests: int) -> list[str]:
+    """What a month costs, and from what volume a student pays, with the intervals that follow from the time ratio."""
+
+    def volume(count: int | None) -> str:
+        return "never" if count is None else f"{count:,}"
+
+    low, high = (volume(count) for count in pays["requests_per_month_interval"])
+    saving, interval = pays["saving_usd_per_month"], pays["saving_usd_per_month_interval"]
+    return [
+        f"month     {month['changes']} whole for what changes, {month['quiet_nights']} nights without: {pays['month_usd']:.2f} USD",
+        f"pays      from {volume(pays['requests_per_month'])} requests a month ({low} to {high}); at the {requests:,} of params.yaml "
+        f"{saving:+,.2f} USD a month ({interval['low']:+,.2f} to {interval['high']:+,.2f}): {pays['verdict']}",
+    ]
 
 
 def _told(live: Any, as_json: bool) -> None:

@@ -260,12 +260,12 @@ class BenchmarkParams:
     """How models are measured.
 
     ``fairness`` names a file of counterfactual pairs; ``tasks`` are lm-eval benchmarks outside the task (names, or YAML files), each cut to its
-    first ``task_rows``.
+    first ``task_rows``. ``latency_requests`` are timed with student and teacher in turns; fewer than six give no interval.
     """
 
     batch_size: Positive = 32
     max_tokens: Positive = 48
-    latency_requests: Positive = 24
+    latency_requests: Annotated[int, Field(ge=6, strict=True)] = 24
     bootstrap: Positive = 1000
     seed: Whole = 7
     fairness: str | None = None
@@ -329,12 +329,15 @@ class TuneParams:
 class EconomicsParams:
     """What things cost here, and how much traffic there is. Without a price nothing is priced: money is never invented.
 
-    ``machine_usd_per_hour`` prices whatever runs on this machine; a teacher behind an endpoint is priced by its tokens, in ``teacher``.
+    ``machine_usd_per_hour`` prices whatever runs on this machine; a teacher behind an endpoint is priced by its tokens, in ``teacher``. Of the
+    ``cycles_per_month`` that are started, ``changes_per_month`` find something changed and are charged whole; without it, as many as the history
+    of the last 30 days has.
     """
 
     machine_usd_per_hour: Annotated[float, Field(gt=0)] | None = None
     requests_per_month: Positive = 100_000
     cycles_per_month: Positive = 30
+    changes_per_month: Positive | None = None
 
 
 @frozen

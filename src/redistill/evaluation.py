@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import resource
-import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -239,87 +236,19 @@ def _field_counts(outcome: Outcome, name: str, grammar: RecordGrammar | None) ->
     return len(wanted & given), len(given - wanted), len(wanted - given)
 
 
-def measure_cost(
-    complete_one: Callable[[str], int],
-    batch: Callable[[Sequence[str]], int],
-    rendered: Sequence[str],
-    params: BenchmarkParams,
-    size: tuple[int | None, int],
-    memory_before: int,
-) -> Cost:
-    """Latency at batch 1 over evenly spaced held-out prompts, and throughput of one full batch.
-
-    Both callables generate and return the number of tokens. Peak memory is the process's growth since before the
-    weights were loaded, so that imports do not count.
-    """
-    step = max(1, len(rendered) // params.latency_requests)
-    chosen = list(rendered[::step][: params.latency_requests])
-    complete_one(chosen[0])
-    seconds = _timed(complete_one, chosen)
-    eights = _timed(batch, [chosen[i : i + 8] for i in range(0, len(chosen) - 7, 8)])
-    energy, start = energy_joules(), time.perf_counter()
-    full = rendered[: params.batch_size]
-    tokens = batch(full)
-    elapsed = time.perf_counter() - start
-    used = None if energy is None or (after := energy_joules()) is None or after < energy else after - energy
-    return Cost(
-        latency_p50_s=float(np.percentile(seconds, 50)),
-        latency_p95_s=float(np.percentile(seconds, 95)),
-        tokens_per_s=tokens / max(elapsed, 1e-9),
-        parameters=size[0],
-        disk_bytes=size[1],
-        peak_memory_bytes=max(0, peak_memory_bytes() - memory_before),
-        batch8_p50_s=float(np.percentile(eights, 50)) if eights else None,
-        batch8_p95_s=float(np.percentile(eights, 95)) if eights else None,
-        tokens_per_request=tokens / len(full),
-        joules_per_token=used / tokens if used is not None and tokens else None,
-    )
-
-
-def _timed(run: Callable[[Any], int], requests: Sequence[Any]) -> list[float]:
-    seconds = []
-    for request in requests:
-        start = time.perf_counter()
-        run(request)
-        seconds.append(time.perf_counter() - start)
-    return seconds
-
-
-def energy_joules(powercap: Path = Path("/sys/class/powercap")) -> float | None:
-    """Energy that this machine's processors have used so far, as Linux reports it (RAPL); None where it does not.
-
-    Source: Linux kernel documentation, Power Capping Framework, ``energy_uj``.
-    """
-    try:
-        zones = [p for p in powercap.glob("intel-rapl:*") if p.name.count(":") == 1]
-        return sum(int((zone / "energy_uj").read_text(encoding="ascii")) for zone in zones) / 1e6 if zones else None
-    except (OSError, ValueError):
-        return None
-
-
-def peak_memory_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def generator(model: Any, tokenizer: Any, max_tokens: int, stops: Sequence[str] = ()) -> Callable[[Sequence[str]], int]:
-    """Greedy generation of a batch, up to the end token or a stop sequence, that returns how many tokens it made; what the timings run."""
+def generator(model: Any, tokenizer: Any, max_tokens: int, *, exactly: bool = False) -> Callable[[Sequence[str]], int]:
+    """Greedy generation of a batch that returns how many tokens it made; what the timings run, with ``exactly`` so many tokens a row."""
     import torch
-
-    from redistill.stopping_criteria import stopping_criteria
 
     def run(prompts: Sequence[str]) -> int:
         batch = left_padded(prompts, tokenizer)
-        start = batch["input_ids"].shape[1]
-        criteria = stopping_criteria(tokenizer, [stops] * len(prompts), start)
         with torch.inference_mode():
+            fewest = max_tokens if exactly else None
             out = model.generate(
-                **batch, max_new_tokens=max_tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id, stopping_criteria=criteria
+                **batch, max_new_tokens=max_tokens, min_new_tokens=fewest, do_sample=False, pad_token_id=tokenizer.pad_token_id
             )
-        made = out[:, start:]
-        # Tokens up to and with the first end token or stop sequence; what follows is padding.
-        ends = up_to_end(made, end_ids(model)).sum(-1).tolist()
-        until = [tokens_until_stop(row, tokenizer, stops) for row in made.tolist()]
-        return sum(end if stop is None else min(end, stop) for end, stop in zip(ends, until, strict=True))
+        # Tokens up to and with the first end token; what follows it is padding.
+        return int(up_to_end(out[:, batch["input_ids"].shape[1] :], end_ids(model)).sum())
 
     return run
 

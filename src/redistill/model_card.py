@@ -78,9 +78,11 @@ def _results(report: dict[str, Any], student: dict[str, Any], teacher: dict[str,
         f"| outside the task: {_text(name)} | {_score(score)} | {_score((teacher.get('breadth') or {}).get(name))} |"
         for name, score in (student.get("breadth") or {}).items()
     ]
-    cost = [(arm["cost"]["latency_p50_s"] * 1000, arm["cost"]["parameters"]) for arm in (student, teacher)]
-    table.append(f"| latency p50, ms | {cost[0][0]:.0f} | {cost[1][0]:.0f} |")
-    table.append("| parameters, M | " + " | ".join("–" if n is None else f"{n / 1e6:.1f}" for _, n in cost) + " |")
+    ratio = report["timing"]["ratio"]["request"]
+    spread = f"{ratio['value']:.2f} ({ratio['interval']['low']:.2f}–{ratio['interval']['high']:.2f})"
+    table.append(f"| time of a request, teacher = 1 | {spread} | 1 |")
+    sizes = [arm["cost"]["parameters"] for arm in (student, teacher)]
+    table.append("| parameters, M | " + " | ".join("–" if n is None else f"{n / 1e6:.1f}" for n in sizes) + " |")
     return f"On {student['n']} held-out rows, in percent, with 95 % intervals; one backend and template for all.\n\n" + "\n".join(table)
 
 

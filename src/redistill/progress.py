@@ -11,6 +11,12 @@ import sys
 import time
 
 LINE = re.compile(r"\[(?P<stage>[^\]]+)\] (?P<done>\d+)/(?P<total>\d+) ")
+CONTINUES = re.compile(r"\[[^\]]+\] continues: ")
+
+
+def continues(stage: str, what: str) -> None:
+    """Say that this run uses what an earlier one left: the flow must not take its seconds for those of the whole stage."""
+    print(f"[{stage}] continues: {what}", flush=True)
 
 
 class Progress:

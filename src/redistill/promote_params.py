@@ -40,7 +40,7 @@ class CriticalLabelsGate:
 
 @frozen
 class RatioGate:
-    """Student ÷ teacher of a cost below ``below``: parameters (smaller), median latency (faster), peak memory (lighter)."""
+    """Student ÷ teacher of a cost below ``below``: parameters (smaller), time of a request (faster), peak memory (lighter)."""
 
     name: Literal["smaller", "faster", "lighter"]
     below: Annotated[float, Field(gt=0.0)] = 1.0

@@ -202,22 +202,16 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What one model costs to run here. Latency is per request at batch 1, and of a whole batch of 8; tokens are generated ones.
+    """What one model costs to run here, apart from time (see ``redistill.timing``). Tokens are means over the held-out rows.
 
-    ``parameters`` is None for an endpoint, which does not tell; ``joules_per_token`` where the machine does not report its energy.
+    ``parameters`` is None for an endpoint, which does not tell; ``peak_memory_bytes`` where the system does not.
     """
 
-    latency_p50_s: float
-    latency_p95_s: float
-    tokens_per_s: float
     parameters: int | None
     disk_bytes: int
-    peak_memory_bytes: int
-    batch8_p50_s: float | None = None
-    batch8_p95_s: float | None = None
+    peak_memory_bytes: int | None
     tokens_per_request: float | None = None
     prompt_tokens_per_request: float | None = None
-    joules_per_token: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +263,7 @@ class Fairness:
 class EvalReport:
     """One model on one held-out set: scores, cost, and the identities that make it comparable.
 
-    ``breadth`` is the accuracy on benchmarks outside the task; empty for what has no likelihoods.
+    ``architecture`` says whose times are its own (see ``redistill.timing``); empty for what has no weights here. ``breadth`` is the accuracy on benchmarks outside the task; empty for what has no likelihoods.
     """
 
     who: str
@@ -288,6 +282,7 @@ class EvalReport:
     chrf: float | None = None
     fairness: Fairness | None = None
     breadth: dict[str, Score] = field(default_factory=dict)
+    architecture: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -401,7 +396,12 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class StageReceipt:
+    """What became of one stage in a cycle. ``whole`` is False where it ran, but used what an earlier run had left (a checkpoint, stored
+    completions): its seconds are then not those of the stage.
+    """
+
     stage: str
     outcome: StageOutcome
     outs: dict[str, str]
     seconds: float
+    whole: bool = True

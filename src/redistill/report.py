@@ -187,13 +187,15 @@ def calibrated_of(arms: dict[str, Any], candidate: str) -> dict[str, Any] | None
 def break_even_of(economics: dict[str, Any]) -> Markup | None:
     """USD a month against volume; None where something has no price."""
     pays = economics.get("break_even") or {}
-    saving, cycle = _finite(pays.get("saving_usd_per_request")), _finite(pays.get("cycle_usd"))
-    cycles, volume_now = _finite(economics.get("cycles_per_month")), _finite(economics.get("requests_per_month"))
-    if saving is None or cycle is None or cycles is None or volume_now is None or volume_now <= 0 or cycle <= 0:
+    interval = pays.get("saving_usd_per_request_interval") or {}
+    found = [_finite(v) for v in (pays.get("saving_usd_per_request"), interval.get("low"), interval.get("high"))]
+    fixed, volume_now = _finite(pays.get("month_usd")), _finite(economics.get("requests_per_month"))
+    if any(v is None for v in found) or fixed is None or volume_now is None or volume_now <= 0 or fixed <= 0:
         return None
-    if not all(math.isfinite(v) for v in (saving * volume_now * 2, cycle * cycles, cycle * cycles / saving if saving > 0 else 0.0)):
+    saving, low, high = (v for v in found if v is not None)
+    if not all(math.isfinite(v) for v in (low * volume_now * 2, high * volume_now * 2, fixed / saving if saving > 0 else 0.0)):
         return None
-    return volume("Saved a month", saving, cycle * cycles, volume_now)
+    return volume("Saved a month", saving, (low, high), fixed, volume_now)
 
 
 def looks_of(report: dict[str, Any]) -> list[dict[str, Any]]:

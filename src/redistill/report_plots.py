@@ -196,24 +196,27 @@ def reliability(title: str, series: Mapping[str, Sequence[tuple[float, float]]],
     return _svg(height, f"{title}: {told}", parts)
 
 
-def volume(title: str, saving: float, fixed: float, at: float) -> Markup:
-    """USD saved in a month against requests in it: a line from minus the cycles' cost, zero at the break-even, a mark at today's volume."""
+def volume(title: str, saving: float, bounds_of_saving: tuple[float, float], fixed: float, at: float) -> Markup:
+    """USD saved in a month against requests in it: a line from minus the cycles' cost, zero at the break-even, a mark at today's volume.
+
+    ``saving`` is USD a request; thin lines show what its two bounds would save.
+    """
     height, left, right, top, base = 260, 56, WIDTH - 12, 30, 216
     even = fixed / saving if saving > 0 else 0.0
     scale, unit = (1e-6, ", millions") if max(at, even) >= 2e6 else (1e-3, ", thousands") if max(at, even) >= 2e3 else (1.0, "")
     x_axis = Axis.over([0.0, 1.2 * scale * max(at, even)], left, right)
-    worth = [saving * x / scale - fixed for x in (x_axis.low, x_axis.high)]
-    y_axis = Axis.over([0.0, *worth], base, top)
+    lines = [[usd * x / scale - fixed for x in (x_axis.low, x_axis.high)] for usd in (saving, *bounds_of_saving)]
+    y_axis = Axis.over([0.0, *(usd for line in lines for usd in line)], base, top)
     parts = _upright(y_axis, left, right, "USD a month") + _level(x_axis, base, height, "Requests a month" + unit)
     parts.append(_line(left, y_axis.at(0.0), right, y_axis.at(0.0), "limit"))
-    parts.append(
-        Markup('<polyline class="curve student" points="{}"/>').format(
-            " ".join(f"{x_axis.at(x)},{y_axis.at(w)}" for x, w in zip((x_axis.low, x_axis.high), worth, strict=True))
-        )
-    )
+    for role, line in zip(("curve student", "bound student", "bound student"), lines, strict=True):
+        parts.append(_line(x_axis.at(x_axis.low), y_axis.at(line[0]), x_axis.at(x_axis.high), y_axis.at(line[1]), role))
+    least, most = (usd * at - fixed for usd in bounds_of_saving)
     now = saving * at - fixed
     parts.append(_marker(x_axis.at(scale * at), y_axis.at(now), Point("now", "student", now, now, now, at)))
-    told = f"{title}: {now:,.2f} USD a month at {at:,.0f} requests" + (f"; break-even at {even:,.0f}" if saving > 0 else "; never pays")
+    told = f"{title}: {now:,.2f} USD a month ({least:,.2f} to {most:,.2f}) at {at:,.0f} requests" + (
+        f"; break-even at {even:,.0f}" if saving > 0 else "; never pays"
+    )
     return _svg(height, told, parts)
 
 

@@ -28,6 +28,7 @@ from redistill.losses import IGNORE, Workspace
 from redistill.methods.logit import Logit
 from redistill.methods.protocol import Method
 from redistill.precision import Precision, resolved, training_device
+from redistill.progress import continues
 from redistill.prompting import vocabulary_size
 from redistill.training_order import TrainingOrder
 
@@ -283,8 +284,11 @@ def train(
     if bf16 and arguments.use_cpu and plain_bytes <= recipe.plain_attention_limit_bytes:
         # In bf16 the fused attention's backward pass takes five times as long as plain matrix products on a CPU; in float32 it does not.
         model.set_attn_implementation("eager")
+    checkpoint = newest_checkpoint(work)
+    if checkpoint is not None:
+        continues("training", f"from {Path(checkpoint).name} of an earlier run")
     try:
-        trainer.train(resume_from_checkpoint=newest_checkpoint(work))
+        trainer.train(resume_from_checkpoint=checkpoint)
     except Exception as error:
         # Writing checkpoints and metrics is the loop's only disk access.
         if not is_disk_error(error):

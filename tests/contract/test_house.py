@@ -8,6 +8,7 @@ import inspect
 import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 import yaml
 
 from redistill.config import SweepParams, load_params
+from tasks.cycle_stages import every_stage
 from tasks.edge import SECTIONS, slices_of
 from tests.contract.code_deps import ROOT, rewritten
 
@@ -50,11 +52,9 @@ def test_foreach_names_are_the_arms_of_params() -> None:
 
 
 def test_the_flow_runs_every_stage_after_what_it_is_made_from() -> None:
-    from flows import distill_student as flow
-
     params = load_params(ROOT / "params.yaml")
     params = dataclasses.replace(params, sweep=SweepParams(layers=("teacher", 6)))
-    order = [*flow.BEFORE_LOCK, *flow.TEACHER, *flow.DATA, *flow.after_data(params)]
+    order = list(every_stage(params))
     keys = {name: body.get("foreach") for name, body in DVC.items()} | {"sweep": params.sweep.layers}
     every = {n for n, ks in keys.items() if ks is None} | {f"{n}@{k}" for n, ks in keys.items() for k in ks or ()}
     assert set(order) == every
@@ -96,6 +96,12 @@ def test_files_are_short(folder: str) -> None:
 def test_layers() -> None:
     done = subprocess.run([str(Path(sys.executable).parent / "lint-imports")], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
+
+
+def test_every_stage_is_kept_from_knowing_prefect() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
+    [listed] = [contract["source_modules"] for contract in contracts if contract["name"].startswith("stages know neither")]
+    assert set(listed) == {f"tasks.{stage}" for stage in STAGES}
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -27,6 +27,7 @@ STAGES = {
     "prepare",
     "tune_teacher",
     "init_student",
+    "timing",
     "benchmark@teacher",
     "generate",
     "validate",
@@ -64,6 +65,11 @@ def test_first_cycle_makes_everything_offline(first: dict[str, Any], tiny_projec
     for metric, kept in tree["retention"].items():
         assert kept["value"] == pytest.approx(tree["arms"]["kd"][metric]["value"] / tree["arms"]["teacher"][metric]["value"])
         assert kept["interval"]["low"] <= kept["value"] <= kept["interval"]["high"]
+    costs = [tree["arms"][arm]["cost"] for arm in ("base", "gold", "sft", "kd")]
+    assert len({cost["latency_p50_s"] for cost in costs}) == 1 and costs[0]["latency_p50_s"] > 0, "one architecture, one timing"
+    assert costs[0] != tree["arms"]["teacher"]["cost"] and len(tree["timing"]["student"]["request_s"]) == 8
+    faster = next(gate for gate in tree["decision"]["gates"] if gate["name"] == "faster")
+    assert faster["value"] == tree["timing"]["ratio"]["request"]["value"] and not (tiny_project / ".redistill/timings").exists()
     assert not tree["governance"]["planted_passed"]
     assert (tiny_project / "artifacts/report/index.html").stat().st_size > 10_000
 
@@ -79,7 +85,9 @@ def test_registered_version_carries_its_evidence(first: dict[str, Any], tiny_pro
     held = {a.path for a in client.list_artifacts(run.info.run_id, "evidence")}
     names = {Path(p).name for p in held}
     assert {"teacher.lock.json", "sources.lock.json", "dvc.lock", "params.yaml", "report", "benchmark"} <= names
-    assert {"kd/loss", "kd/exact_match", "teacher/f1"} <= set(run.data.metrics)
+    assert {"kd/loss", "kd/exact_match", "teacher/f1", "kd/latency_p50_s", "teacher/latency_p50_s"} <= set(run.data.metrics)
+    ratio = [run.data.metrics[f"student_to_teacher/request_time{end}"] for end in ("_low", "", "_high")]
+    assert 0 < ratio[0] <= ratio[1] <= ratio[2] and run.data.tags["redistill.stages_ran"] == str(len(STAGES))
     said = redistill(tiny_project, "status", "--json").result
     assert said["challenger"] == "1"
     assert (said["champion"] == "1") == (first["verdict"] == "promote")
@@ -87,12 +95,20 @@ def test_registered_version_carries_its_evidence(first: dict[str, Any], tiny_pro
     assert not (tiny_project / "mlruns").exists(), "nothing of a cycle's lies outside its own folders"
 
 
-def test_second_cycle_changes_nothing(first: dict[str, Any], tiny_project: Path, redistill: Command) -> None:
+def test_second_cycle_changes_nothing(
+    first: dict[str, Any], tiny_project: Path, redistill: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     done = redistill(tiny_project, "run", "--json")
     assert done.code == 0, done.stderr[-3000:]
     assert set(done.result["stages"].values()) == {"unchanged"}
     assert done.result["model_version"] == "1"
     assert done.result["verdict"] == first["verdict"]
+    from redistill.config import load_params
+    from tasks.registry import recent_cycles
+
+    monkeypatch.chdir(tiny_project)
+    past = recent_cycles(load_params())
+    assert [cycle.ran > 0 for cycle in past] == [True, False] and past[0].seconds > past[1].seconds > 0, "a quiet night is known as one"
 
 
 @pytest.fixture(scope="module")

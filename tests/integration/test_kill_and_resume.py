@@ -21,6 +21,8 @@ import yaml
 
 from redistill.artifacts import tree_digest
 from redistill.environment import child_environment
+from redistill.progress import CONTINUES
+from redistill.timing import architecture
 from tests.cycles import FirstCycle
 from tests.forks import Done, ForkServer
 from tests.tiny_project import write_params
@@ -59,6 +61,11 @@ def stage_of(path: Path, *command: str) -> subprocess.Popen[str]:
     )
 
 
+def continued(said: str) -> list[str]:
+    """Lines by which a stage says that an earlier run had done a part of it."""
+    return [line for line in said.splitlines() if CONTINUES.match(line)]
+
+
 def kill_when(process: subprocess.Popen[str], ready: Callable[[], bool], timeout_s: float = 240.0) -> None:
     """Poll until something is there, then kill -9; a process that ends by itself was too fast to test anything."""
     deadline = time.monotonic() + timeout_s
@@ -93,6 +100,7 @@ def test_generate_asks_only_for_what_is_missing(project: Path, stage: Callable[.
     line = next(x for x in (again.stdout + again.stderr).splitlines() if "from the store" in x)
     total, asked = int(line.split()[1]), int(line.split()[3])
     assert asked <= total - had
+    assert continued(again.stdout + again.stderr), "its seconds are not those of the whole stage"
     third = stage("generate")
     assert f"{total} completions, 0 asked for now" in third.stdout + third.stderr
 
@@ -116,6 +124,8 @@ def test_score_leaves_nothing_half_written(project: Path, stage: Callable[..., D
 def test_finetune_resumes_to_the_same_weights(project: Path, stage: Callable[..., Done]) -> None:
     straight = stage("finetune", "kd")
     assert straight.returncode == 0, straight.stderr
+    assert not continued(straight.stdout + straight.stderr)
+    assert architecture(project / "artifacts/students/kd") == architecture(project / "artifacts/base"), "its times are those of its base"
     wanted = tree_digest(project / "artifacts/students/kd")
     (project / "artifacts/students/kd").rename(project / "straight")
 
@@ -126,6 +136,7 @@ def test_finetune_resumes_to_the_same_weights(project: Path, stage: Callable[...
     assert not (project / "artifacts/students/kd").exists()
     again = stage("finetune", "kd")
     assert again.returncode == 0, again.stderr
+    assert continued(again.stdout + again.stderr)
     assert tree_digest(project / "artifacts/students/kd") == wanted
     assert not list((project / ".redistill/work").glob("finetune-kd-*")), "the work directory goes when the stage is done"
 

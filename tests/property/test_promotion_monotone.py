@@ -10,6 +10,7 @@ from redistill.gates.evidence import Evidence, Measured
 from redistill.promotion import decide
 from redistill.records import Cost, EvalReport, Outcome, PromotionDecision
 from redistill.statistics import PairedCounts, difference_interval, score_test, share
+from redistill.timing import Times, Timing
 
 PARAMS = st.builds(
     lambda margin, alpha: PromoteParams(
@@ -31,15 +32,18 @@ TABLES = st.integers(2, 2000).flatmap(
 )
 
 
+TIMED = Timing("hf", Times("", 9, (0.1,) * 8), Times("", 9, (0.2,) * 8))
+
+
 def evidence(exact: list[int], *, large: bool = False) -> Measured:
     outcomes = [Outcome(f"id{i}", f"doc{i}", f"p{i}", "s", "x", "x" if e else "y", bool(e), e, 1 - e, 1 - e) for i, e in enumerate(exact)]
     score = share(sum(exact), len(exact))
-    cost = Cost(0.2 if large else 0.1, 0.3, 10.0, 200 if large else 100, 1, 1)
+    cost = Cost(200 if large else 100, 1, 1)
     return EvalReport("x", "d", "h", "t", len(exact), score, score, {}, {}, cost, 0, "hf"), outcomes
 
 
 def judge(student: list[int], teacher: list[int], champion: list[int] | None, params: PromoteParams) -> PromotionDecision:
-    found = Evidence(evidence(student), evidence(teacher, large=True), None if champion is None else evidence(champion))
+    found = Evidence(evidence(student), evidence(teacher, large=True), None if champion is None else evidence(champion), timing=TIMED)
     return decide(found, params, params.alpha_per_heldout)
 
 

@@ -11,28 +11,41 @@ import numpy as np
 
 from redistill.calibration import calibration
 from redistill.config import EconomicsParams, PromoteParams
-from redistill.economics import CycleCost, break_even, student_price
+from redistill.economics import CycleCost, Month, break_even, student_price
 from redistill.evaluation import report_to_json
 from redistill.gates.evidence import Evidence, Measured
 from redistill.promotion import decide
 from redistill.records import Audit, Calibration, Cost, EvalReport, Fairness, Flip, Gate, Interval, Outcome, Score
 from redistill.retention import agreement, retention
 from redistill.statistics import share
+from redistill.timing import Estimate, Times, Timing, timing_to_json
 
 _PAIR = (("kd", 0.679, 22), ("teacher", 0.716, 0))
 """Student and teacher: name, exact match, and the first row that is right."""
 FIELDS = ("label", "urgent", "complaint", "amount", "date", "merchant", "last4")
 SLICES = ("app", "e-mail", "phone")
 N = 402
-_ARMS: dict[str, tuple[float, float, float, float, float, int | None, int, int, int]] = {
-    # exact match, F1, p50 s, p95 s, tokens/s, parameters, disk, peak memory, malformed
-    "teacher": (0.716, 0.902, 0.3124, 0.5718, 61.4, 134_515_008, 269_060_552, 861_204_480, 1),
-    "linear": (0.289, 0.583, 0.0021, 0.0032, 3120.0, None, 0, 94_371_840, 0),
-    "base": (0.0, 0.0, 0.1371, 0.1402, 142.0, 63_713_088, 127_426_176, 402_653_184, 402),
-    "gold": (0.557, 0.815, 0.1198, 0.2224, 138.2, 63_713_088, 127_426_176, 402_653_184, 6),
-    "sft": (0.632, 0.861, 0.1207, 0.2241, 137.5, 63_713_088, 127_426_176, 402_653_184, 4),
-    "kd": (0.679, 0.884, 0.1203, 0.2230, 137.9, 63_713_088, 127_426_176, 402_653_184, 2),
+_ARMS: dict[str, tuple[float, float, int | None, int, int, int]] = {
+    # exact match, F1, parameters, disk, peak memory, malformed
+    "teacher": (0.716, 0.902, 134_515_008, 269_060_552, 861_204_480, 1),
+    "linear": (0.289, 0.583, None, 0, 94_371_840, 0),
+    "base": (0.0, 0.0, 63_713_088, 127_426_176, 402_653_184, 402),
+    "gold": (0.557, 0.815, 63_713_088, 127_426_176, 402_653_184, 6),
+    "sft": (0.632, 0.861, 63_713_088, 127_426_176, 402_653_184, 4),
+    "kd": (0.679, 0.884, 63_713_088, 127_426_176, 402_653_184, 2),
 }
+
+
+def _timing() -> Timing:
+    """Twenty-four requests and nine batches in turns, on a machine that is slower now and then."""
+    draw = np.random.default_rng(5)
+    load = [np.exp(np.abs(draw.normal(0, 0.2, n))) for n in (24, 9)]
+
+    def times(name: str, tokens: int, request_s: float, batch_s: float) -> Times:
+        own = [s * wide * np.exp(draw.normal(0, 0.03, len(wide))) for s, wide in zip((request_s, batch_s), load, strict=True)]
+        return Times(name, tokens, *(tuple(float(s) for s in seconds) for seconds in own))
+
+    return Timing("transformers-bf16", times("", 14, 0.1203, 1.32), times("t", 14, 0.3124, 2.98), times("linear", 14, 0.0021, 0.0061))
 
 
 def sample_tree() -> dict[str, Any]:
@@ -56,7 +69,8 @@ def sample_tree() -> dict[str, Any]:
             "lost": [],
             "relabel": [{"source_id": "held-0042", "prompt_id": "ab", "slice": "app", "label": "fraud; urgent", "student": "fraud", "teacher": "fraud"}],
         },
-        "arms": {who: report_to_json(_arm(who)) for who in _ARMS},
+        "arms": {who: _shown(who) for who in _ARMS},
+        "timing": timing_to_json(_timing()),
         "economics": _economics(),
         "history": [
             {"id": "a", "kind": "promote", "version": "5", "at": "2026-11-19T03:11:02.120000+00:00", "by": "nightly", "reason": "passed all 9 gates",
@@ -87,15 +101,22 @@ def _depth(layers: int, parameters: int, f1: float, seconds: float) -> dict[str,
     return {"layers": layers, "parameters": parameters, "f1": f1, "exact_match": f1 - 0.2, **interval, "seconds": seconds}
 
 
+def _shown(who: str) -> dict[str, Any]:
+    """A benchmark's report with the times of its architecture, as the page has it."""
+    tree, times = report_to_json(_arm(who)), _timing().of(who)
+    assert times is not None
+    return {**tree, "cost": {**tree["cost"], **times.shown()}}
+
+
 def _score(value: float, half: float = 0.045) -> Score:
     wide = half * math.sqrt(max(value * (1 - value), 0.004)) / 0.5
     return Score(value, Interval(max(0.0, value - wide), min(1.0, value + wide)))
 
 
 def _arm(who: str) -> EvalReport:
-    exact, f1, p50, p95, speed, parameters, disk, memory, malformed = _ARMS[who]
+    exact, f1, parameters, disk, memory, malformed = _ARMS[who]
     harder = {"label": 0.97, "urgent": 0.86, "complaint": 0.9, "amount": 1.06, "date": 1.02, "merchant": 0.94, "last4": 1.07}
-    cost = Cost(p50, p95, speed, parameters, disk, memory, 2.1 * p50, 2.4 * p95, 19.0, 31.0)
+    cost = Cost(parameters, disk, memory, 19.0, 31.0)
     fields = {f: _score(0.0 if who == "linear" and f in FIELDS[3:] else min(0.991, f1 * harder[f])) for f in FIELDS}
     slices = {s: _score(exact * k, 0.08) for s, k in zip(SLICES, (1.08, 0.99, 0.91), strict=True)}
     digest = f"{sum(map(ord, who)):08x}" * 8
@@ -130,17 +151,22 @@ def _calibrated(who: str, exact: float) -> Calibration | None:
 
 def _economics() -> dict[str, Any]:
     params = EconomicsParams(machine_usd_per_hour=0.1, requests_per_month=1_000_000)
-    price = student_price(params)
-    usd = {who: price.per_request(_arm(who).cost) or 0.0 for who in _ARMS}
+    price, timing = student_price(params), _timing()
+    paces = {who: times.pace.value for who in _ARMS if (times := timing.of(who)) is not None and times.pace is not None}
+    usd = {who: price.per_request(_arm(who).cost, paces[who]) or 0.0 for who in _ARMS}
     cycle = CycleCost({"finetune@kd": 1310.6, "generate": 912.4, "score": 402.9}, 240_000, 110_000)
     spent = cycle.usd(params, price) or 0.0
-    pays = break_even(usd["kd"], usd["teacher"], spent, params)
+    pace = timing.student_pace
+    bounds = [price.per_request(_arm("kd").cost, s) or 0.0 for s in (pace.value, pace.interval.low, pace.interval.high)]
+    month = Month(2, 28, spent, 0.0011)
+    pays = break_even(Estimate(bounds[0], Interval(*bounds[1:])), usd["teacher"], month, params.requests_per_month)
     return {
-        "cycle": {"seconds_now": 2876.0, "seconds_whole": cycle.total_s, "usd_whole": spent, "teacher_prompt_tokens": 240_000, "teacher_completion_tokens": 110_000},
+        "cycle": {"seconds_now": 2876.0, "seconds_whole": cycle.total_s, "unmeasured": [], "usd_whole": spent, "teacher_prompt_tokens": 240_000, "teacher_completion_tokens": 110_000},
         "usd_per_1000_requests": {who: 1000 * v for who, v in usd.items()},
-        "usd_per_million_tokens": {who: price.per_million_tokens(_arm(who).cost) for who in _ARMS},
+        "usd_per_million_tokens": {who: price.per_million_tokens(_arm(who).cost, paces[who]) for who in _ARMS},
         "joules_per_token": dict.fromkeys(_ARMS),
-        "break_even": {**dataclasses.asdict(pays), "worth_it": pays.worth_it},
+        "break_even": {**dataclasses.asdict(pays), "verdict": pays.verdict},
+        "month": dataclasses.asdict(month),
         "requests_per_month": params.requests_per_month, "cycles_per_month": params.cycles_per_month, "machine_usd_per_hour": 0.1,
     }  # fmt: skip
 
@@ -162,6 +188,7 @@ def _decision() -> dict[str, Any]:
     evidence = Evidence(
         *(_measured(*of) for of in _PAIR),
         _measured("champion", 0.632, 30),
+        timing=_timing(),
         audit=Audit(5900, N, 0, 0, 0, 0, "ab" * 32),
     )
     level = 0.005

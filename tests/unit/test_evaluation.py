@@ -16,10 +16,8 @@ from redistill.errors import DataError
 from redistill.evaluation import (
     completion_model,
     disk_bytes,
-    energy_joules,
     generator,
     items_of,
-    measure_cost,
     outcome_of,
     report_from_json,
     report_to_json,
@@ -39,11 +37,11 @@ DATA = DataParams(
     task="record",
     record=RecordParams(labels=("card", "fee"), flags=("urgent",), entities=("amount",), several=True),
 )
-PARAMS = BenchmarkParams(max_tokens=12, bootstrap=200, latency_requests=3, batch_size=4)
+PARAMS = BenchmarkParams(max_tokens=12, bootstrap=200, batch_size=4)
 # Texts that a templating engine, a tokenizer or a parser might treat as its own.
 TEXTS = ["a fee of £5", "42", "{{ 7 * 7 }} {% if x %}", " blanks at both ends ", "[1, 2]", "two\nlines\n"]
 LABELS = ["fee; amount=£5", "card", "card+fee", "fee", "card; urgent", "fee; urgent"]
-COST = Cost(0.1, 0.2, 300.0, 1000, 2000, 3000)
+COST = Cost(1000, 2000, 3000)
 IDENTITIES = {"model": "m", "heldout": "h", "template": "t", "backend": "b"}
 
 
@@ -213,25 +211,22 @@ def test_the_generator_counts_tokens_up_to_the_end_and_no_padding(
     assert count(rendered) == sum(lengths)
 
 
-def test_cost_is_measured_on_evenly_spaced_prompts_after_a_warm_up(tmp_path: Path) -> None:
-    one: list[str] = []
-    many: list[Sequence[str]] = []
+def test_the_generator_writes_exactly_as_many_tokens_as_it_is_told_for_timing(
+    benchmarked: dict[str, Any], tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the model would have ended before."""
+    from redistill.checkpoints import load_tokenizer
 
-    def complete_one(prompt: str) -> int:
-        one.append(prompt)
-        return 5
+    model, rendered, tokenizer = benchmarked["model"], benchmarked["rendered"], load_tokenizer(tiny_model_dir)
+    first = greedy(model, tokenizer, rendered[0])[0]
+    monkeypatch.setattr(model.generation_config, "eos_token_id", first)
+    tokenizer.eos_token = tokenizer.pad_token = tokenizer.convert_ids_to_tokens(first)
+    assert generator(model, tokenizer, 7)([rendered[0]]) == 1
+    exact = generator(model, tokenizer, 7, exactly=True)
+    assert exact([rendered[0]]) == 7 and exact(rendered) == 7 * len(rendered)
 
-    def batch(asked: Sequence[str]) -> int:
-        many.append(list(asked))
-        return 40
 
-    rendered = [f"p{i}" for i in range(11)]
-    cost = measure_cost(complete_one, batch, rendered, PARAMS, (123, 456), 0)
-    assert one == ["p0", "p0", "p3", "p6"] and many == [["p0", "p1", "p2", "p3"]]
-    assert 0 < cost.latency_p50_s <= cost.latency_p95_s and cost.tokens_per_s > 0
-    assert (cost.parameters, cost.disk_bytes) == (123, 456) and cost.peak_memory_bytes > 1_000_000
-    few = measure_cost(complete_one, batch, ["only"], PARAMS, (None, 0), 1 << 60)
-    assert one[4:] == ["only", "only"] and few.parameters is None and few.peak_memory_bytes == 0
+def test_the_size_of_a_folder(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "a").write_bytes(b"123")
     (tmp_path / "sub" / "b").write_bytes(b"4567")
@@ -250,14 +245,3 @@ def test_confidence_is_the_probability_of_the_whole_response(benchmarked: dict[s
         expected = sum(float(logits[len(given) - 1 + i, token]) for i, token in enumerate(made))
         assert outcome.confidence == pytest.approx(math.exp(expected), rel=1e-3)
     assert all(o.confidence is None for o in benchmarked["mute"])
-
-
-def test_energy_is_that_of_whole_processors_or_absent(tmp_path: Path) -> None:
-    """Laid out as the kernel does: a zone within a processor's is part of it already."""
-    assert energy_joules(tmp_path) is None
-    for zone, microjoules in (("intel-rapl:0", "1500000"), ("intel-rapl:1", "250000"), ("intel-rapl:0:0", "900000")):
-        (tmp_path / zone).mkdir()
-        (tmp_path / zone / "energy_uj").write_text(f"{microjoules}\n", encoding="ascii")
-    assert energy_joules(tmp_path) == pytest.approx(1.75)
-    (tmp_path / "intel-rapl:1" / "energy_uj").write_text("", encoding="ascii")
-    assert energy_joules(tmp_path) is None, "what cannot be read is not guessed"

@@ -196,7 +196,7 @@ def test_dev_scores_are_those_of_greedy_completions_up_to_the_end(plain: Path, s
         ]
     made = [until(o[len(encode(r, tokenizer)) :].tolist(), ends) for o, r in zip(out, rendered, strict=True)]
     # One at a time, so that padding, which bfloat16 can tell, is the same on both sides.
-    lines = [_complete(load_model(shipped), tokenizer, [r], MAX_TOKENS, 1)[0].strip() for r in rendered]
+    lines = [_complete(load_model(shipped), tokenizer, [r], ("\n",), MAX_TOKENS, 1)[0].strip() for r in rendered]
     assert lines == [text_of(ids, tokenizer, second_end).split("\n")[0].strip() for ids in made]
     assert any(ids[-1] == second_end for ids in made)
 

@@ -15,7 +15,7 @@ def test_the_card_tells_what_a_reader_must_know() -> None:
     for said in (
         "# bank-triage, version 7", "Routes messages.", "Verdict: **hold**", "| exact match | 67.9 (", "| student ÷ teacher, exact match | 94.8 (91.1–98.4) | |", "- hold: student 67.9 %", "p &lt; 0.001",
         "reviewed by project maintainers", "## Limits", "Weakest where measured: phone", "## When to fall back to the teacher",
-        "a perfectly calibrated model would show 1.6 to 7.2 on these rows. It is miscalibrated.", "9c4e1f70" * 8, "`redistill lineage 7`",
+        "| time of a request, teacher = 1 | 0.", "a perfectly calibrated model would show 1.6 to 7.2 on these rows. It is miscalibrated.", "9c4e1f70" * 8, "`redistill lineage 7`",
     ):  # fmt: skip
         assert said in card, said
 

@@ -18,7 +18,7 @@ def measured(who: str, rows: list[tuple[str, str, str]]) -> Measured:
     """(slice, label, response) rows."""
     outcomes = [Outcome(f"id{i}", f"d{i:03d}", f"p{i}", s, t, r, t == r, 0, 0, 0) for i, (s, t, r) in enumerate(rows)]
     score = share(sum(o.exact for o in outcomes), len(rows))
-    return EvalReport(who, who, "h", "t", len(rows), score, score, {}, {}, Cost(0.1, 0.1, 1, 1, 1, 1), 0, "hf"), outcomes
+    return EvalReport(who, who, "h", "t", len(rows), score, score, {}, {}, Cost(1, 1, 1), 0, "hf"), outcomes
 
 
 def test_prompts_are_asked_for_where_the_student_lost() -> None:

@@ -17,6 +17,7 @@ from redistill.grammar import RecordGrammar
 from redistill.promotion import decide, holds, shown
 from redistill.records import Audit, Cost, EvalReport, Gate, Outcome, PromotionDecision
 from redistill.statistics import PairedCounts, difference_interval, rows_needed, score_test, share
+from redistill.timing import Times, Timing
 
 PARAMS = PromoteParams(gates=("teacher", "champion", "reference", "smaller", "faster"))  # type: ignore[arg-type]
 LEVEL = 0.05
@@ -24,14 +25,14 @@ N = 400
 
 
 def evidence(
-    exact: list[bool], *, who: str = "kd", parameters: int | None = 60_000_000, p50: float = 0.04, backend: str = "hf"
+    exact: list[bool], *, who: str = "kd", parameters: int | None = 60_000_000, memory: int | None = 10**9, backend: str = "hf"
 ) -> Measured:
     outcomes = [
         Outcome(f"id{i}", f"doc{i:05d}", f"prompt{i}", "app", "x", "x" if right else "y", right, int(right), int(not right), int(not right))
         for i, right in enumerate(exact)
     ]
     score = share(sum(exact), len(exact)) if exact else share(0, 1)
-    cost = Cost(p50, 2 * p50, 100.0, parameters, 10**8, 10**9)
+    cost = Cost(parameters, 10**8, memory)
     report = EvalReport(who, f"digest-{who}", "heldout-a", "template-a", len(exact), score, score, {}, {}, cost, 0, backend)
     return report, outcomes
 
@@ -42,7 +43,17 @@ def rows(right: int, n: int = N, start: int = 0) -> list[bool]:
 
 
 def teacher(right: int = 220, n: int = N) -> Measured:
-    return evidence(rows(right, n), who="teacher", parameters=135_000_000, p50=0.12)
+    return evidence(rows(right, n), who="teacher", parameters=135_000_000)
+
+
+def timed(*ratios: float, teacher_s: float = 0.12) -> Timing:
+    """Student and teacher in turns; by default a third of the teacher's time, with some noise."""
+    ratios = ratios or tuple(0.33 + 0.001 * (i % 5) for i in range(24))
+    times = [Times("", 10, tuple(s)) for s in ([teacher_s * r for r in ratios], [teacher_s] * len(ratios))]
+    return Timing("hf", *times)
+
+
+TIMED = timed()
 
 
 def judge(
@@ -52,8 +63,9 @@ def judge(
     linear: Measured | None = None,
     level: float = LEVEL,
     params: PromoteParams = PARAMS,
+    timing: Timing | None = TIMED,
 ) -> PromotionDecision:
-    return decide(Evidence(student, reference or teacher(), champion, linear=linear), params, level)
+    return decide(Evidence(student, reference or teacher(), champion, linear=linear, timing=timing), params, level)
 
 
 def test_as_good_smaller_and_faster_is_promoted() -> None:
@@ -118,21 +130,48 @@ def test_champion_is_a_gate_of_its_own_and_the_larger_need_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "gate", "says"),
+    ("ratios", "result", "says"),
     [
-        ({"parameters": 135_000_000}, "smaller", "student has 135,000,000 parameters, the teacher 135,000,000: not fewer"),
-        ({"p50": 0.12}, "faster", "student answers in 120.0 ms at the median, the teacher in 120.0 ms: not faster"),
+        (
+            [0.5] * 8 + [9.0],
+            "pass",
+            "student takes 0.50 times as long as the teacher for a request (95 % interval 0.50 to 0.50, 9 requests",
+        ),
+        ([0.5, 0.9] * 12, "pass", "(95 % interval 0.50 to 0.90, 24 requests to both in turns; 84.0 and 120.0 ms at the median), limit 1"),
+        (
+            [0.9, 1.1] * 12,
+            "hold",
+            "(95 % interval 0.90 to 1.10, 24 requests to both in turns; 120.0 and 120.0 ms at the median), limit 1: neither shown",
+        ),
+        ([1.1, 1.3] * 12, "fail", "limit 1: not faster"),
     ],
 )
-def test_as_large_or_as_slow_is_held(change: dict[str, float], gate: str, says: str) -> None:
-    decision = judge(evidence(rows(220), **change))  # type: ignore[arg-type]
-    assert decision.verdict == "hold"
-    assert [g.name for g in decision.gates if not g.passed] == [gate]
-    assert decision.reasons == (says,) and decision.more_rows == 0
+def test_a_time_ratio_passes_and_fails_with_its_whole_interval(ratios: list[float], result: str, says: str) -> None:
+    decision = judge(evidence(rows(220)), timing=timed(*ratios))
+    gate = decision.gates[-1]
+    assert (gate.name, gate.result, gate.limit, gate.confidence) == ("faster", result, 1.0, 0.95) and says in gate.sentence
+    assert gate.interval is not None and gate.value is not None and gate.interval.low <= gate.value <= gate.interval.high
+    assert decision.verdict == ("promote" if result == "pass" else "hold") and decision.more_rows == 0
+
+
+def test_as_large_is_held() -> None:
+    decision = judge(evidence(rows(220), parameters=135_000_000))
+    assert decision.verdict == "hold" and [g.name for g in decision.gates if not g.passed] == ["smaller"]
+    assert decision.reasons == ("student has 135,000,000 parameters, the teacher 135,000,000: not fewer",)
+
+
+def test_a_student_that_was_not_timed_beside_the_teacher_is_held() -> None:
+    decision = judge(evidence(rows(220)), timing=None)
+    assert (decision.gates[-1].name, decision.gates[-1].result) == ("faster", "hold")
+    found = Evidence(evidence(rows(220)), teacher(), unmeasured={"timing": "the endpoint is down"})
+    assert decide(found, PARAMS, LEVEL).reasons == ("student and teacher were not timed side by side: the endpoint is down",)
+    other = replace(timed(), student=replace(timed().student, architecture="deeper"))
+    with pytest.raises(DataError, match="another architecture"):
+        judge(evidence(rows(220)), timing=other)
 
 
 def test_an_endpoint_that_does_not_tell_its_size_is_not_compared_by_size() -> None:
-    api = evidence(rows(220), who="teacher", parameters=None, p50=0.5)
+    api = evidence(rows(220), who="teacher", parameters=None)
     assert [g.name for g in judge(evidence(rows(220)), api).gates] == ["non_inferior_to_teacher", "faster"]
     with pytest.raises(DataError, match="no number of parameters"):
         judge(evidence(rows(220), parameters=None))
@@ -183,8 +222,8 @@ def test_the_reference_stops_a_creep_by_small_steps() -> None:
     students = [evidence(rows(300 - 8 * i), who=f"v{i}") for i in range(4)]
     low = teacher(250)
     for before, after in itertools.pairwise(students):
-        assert decide(Evidence(after, low, champion=before), PARAMS, LEVEL).verdict == "promote"
-    decision = decide(Evidence(students[3], low, champion=students[2], reference=students[0]), PARAMS, LEVEL)
+        assert decide(Evidence(after, low, champion=before, timing=TIMED), PARAMS, LEVEL).verdict == "promote"
+    decision = decide(Evidence(students[3], low, champion=students[2], reference=students[0], timing=TIMED), PARAMS, LEVEL)
     assert decision.verdict == "hold" and [g.name for g in decision.gates if not g.passed] == ["non_inferior_to_reference"]
     assert "against the reference's 75.0 %" in decision.reasons[0]
 
@@ -290,7 +329,8 @@ def test_what_trained_the_student_is_audited(found: Audit | None, result: str, s
 
 def test_a_used_up_heldout_set_is_asked_nothing() -> None:
     looks = Gate("looks", "hold", 10, 10, "looks", "used up")
-    decision = decide(Evidence(evidence(rows(220)), teacher(), linear=evidence(rows(220), backend="sklearn")), PARAMS, 0.0, looks)
+    found = Evidence(evidence(rows(220)), teacher(), linear=evidence(rows(220), backend="sklearn"), timing=TIMED)
+    decision = decide(found, PARAMS, 0.0, looks)
     assert decision.verdict == "hold" and decision.reasons == ("used up",)
     assert [g.name for g in decision.gates] == ["looks", "smaller", "faster"] and not decision.linear_suffices
     assert not shown(decision)
@@ -301,10 +341,12 @@ def test_costs_have_limits_of_their_own() -> None:
     gates = {g.name: g for g in judge(evidence(rows(220), parameters=60_000_000), params=params).gates}
     assert gates["smaller"].result == "fail" and "a ratio of 0.44 (limit 0.4): not below the limit" in gates["smaller"].sentence
     assert gates["lighter"].result == "hold" and gates["lighter"].value == 1.0, "measured once, without an interval: nothing is shown"
+    untold = judge(evidence(rows(220), memory=None), params=params).gates[-1]
+    assert (untold.name, untold.result) == ("lighter", "hold") and "does not tell how much memory" in untold.sentence
 
 
 def test_a_champion_that_cannot_be_measured_is_no_reason_to_do_without() -> None:
-    found = Evidence(evidence(rows(220)), teacher(), unmeasured={"champion": "its weights cannot be had"})
+    found = Evidence(evidence(rows(220)), teacher(), unmeasured={"champion": "its weights cannot be had"}, timing=TIMED)
     decision = decide(found, PARAMS, LEVEL)
     assert decision.verdict == "hold" and decision.reasons == ("the champion could not be compared with: its weights cannot be had",)
 
@@ -341,7 +383,6 @@ BROKEN = [
     (_with_report(backend="vllm"), "backend"),
     (_with_report(exact_match=NAN), "exact_match is nan"),
     (_with_report(f1=NAN), "f1 is nan"),
-    (_with_report(cost=Cost(math.nan, 1.0, 1.0, 1, 1, 1)), "latency_p50_s is nan"),
     (_with_report(n=N + 1), "was not made of these 400 outcomes"),
     (_with_report(exact_match=share(10, N)), "was not made of these 400 outcomes"),
     (_with_row(doc_hash="elsewhere"), "different held-out rows: 2 doc_hash values"),

@@ -92,7 +92,7 @@ def test_all_parts_are_there_in_order() -> None:
         "bank-triage", "2026-11-22T02-00-11-7f3a", "22 November 2026, 03:14 UTC", "7 (kd)", "Hold", "It passes 8 of 9 gates", "The teacher answers now.",
         "94.8 %", "91.1–98.4", "92.8 %", "89.8–94.9", "p = 0.180", "p < 0.001", "−7.7 to −0.3 points (99.0 %)", "> −5.0 points", "< 1.00",
         "Slice e-mail", "Training rows audited", "Looks at this held-out set", "a loss of 5.1 points is the smallest",
-        "held-0042", "Worth it at 1,000,000 requests", "Brier score", "A perfectly calibrated model would show 1.6–7.2 on these rows (95 %): miscalibrated.", "19 November 2026, 03:11 UTC", "5,083 more held-out rows.",
+        "held-0042", "Worth it at 1,000,000 requests", "24 requests to both in turns", "A month has 2 whole cycles for what changes", "Brier score", "A perfectly calibrated model would show 1.6–7.2 on these rows (95 %): miscalibrated.", "19 November 2026, 03:11 UTC", "5,083 more held-out rows.",
         "31 caught, none passed", "near-copy of a held-out row", "SmolLM2-135M-Instruct", "2028-11-22", "12 layers", "49.6 M", "3 min 32 s", "30 layers (teacher)", "column mean to be between", "at least 0.5", "[card number]",
         "Student right, teacher wrong", "Teacher right, student wrong", "finetune@kd", "47 min 56 s", "fe0072e4c1a95b0d8a1f6a3f3be2ad90c11c7f52", "77d10c52" * 8,
         "4be9d3a1" * 8, "18be77d2" * 8, "artifacts/students/kd", *FIELDS, *SLICES,
@@ -127,6 +127,29 @@ def test_says_where_a_linear_model_suffices_and_warns_of_planted_rows() -> None:
     assert "A linear model suffices." in text
     assert "Warning: 2 planted rows passed intake." in text and "unl-0004, unl-0999" in text
     assert "2026-11-01 expired" in text
+
+
+def test_no_ratio_of_times_stands_without_its_interval() -> None:
+    text = words_of(render(sample_tree()))
+    told = re.findall(r"\d\.\d\d times(?=(.{80}))", text)
+    assert len(told) >= 3, "the arms, a full batch, and the gate"
+    assert all(re.search(r"\(.*\d\.\d\d to \d\.\d\d", after) for after in told), told
+    assert re.search(r"It pays from [\d,]+ requests a month on \([\d,]+ to [\d,]+\)", text)
+
+
+def test_an_unclear_saving_is_called_unclear() -> None:
+    tree = sample_tree()
+    tree["economics"]["break_even"].update(verdict="unclear", requests_per_month_interval=[40_000, None])
+    tree["economics"]["break_even"]["saving_usd_per_month_interval"] = {"low": -1.5, "high": 3.25}
+    text = words_of(render(tree))
+    assert "Unclear at 1,000,000 requests a month" in text and "(−1.50 to 3.25)" in text and "(40,000 to never)" in text
+
+
+def test_a_cycle_without_a_complete_run_of_a_stage_has_no_price() -> None:
+    tree = sample_tree()
+    tree["economics"]["break_even"] = tree["economics"]["month"] = None
+    tree["economics"]["cycle"].update(unmeasured=["finetune@kd"], seconds_whole=None, usd_whole=None)
+    assert "Not known yet: no complete run of finetune@kd has been seen here" in words_of(render(tree))
 
 
 def test_nothing_from_outside_becomes_markup() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import shutil
 import subprocess
@@ -11,20 +12,12 @@ from pathlib import Path
 
 import pytest
 
-import redistill
 from redistill.config import BenchmarkParams, DataParams, SourceParams
 from tasks.benchmark import memo_directory
+from tests.contract.code_deps import ROOT
 
-ROOT = Path(__file__).parents[2]
 DATA = DataParams(name="tiny", source=(SourceParams(path="rows.jsonl", splits={"pool": 1.0}),), task="generation")
 PARAMS = BenchmarkParams()
-ASK = """
-from tests.unit.test_tasks_benchmark import *
-print(redistill.__file__, memo_directory("model", DATA, PARAMS))
-with open(Path(redistill.__file__).parent / "evaluation.py", "a", encoding="utf-8") as handle:
-    handle.write("ANOTHER_WAY_TO_COUNT = True\\n")
-print(memo_directory("model", DATA, PARAMS))
-"""
 
 
 @pytest.fixture
@@ -47,14 +40,33 @@ def test_memory_is_bound_to_model_rows_template_and_measurement(heldout: Path) -
     assert len(set(places)) == len(places)
 
 
-def test_memory_is_bound_to_the_measuring_code(heldout: Path, tmp_path: Path) -> None:
-    """Asked of a process that imports a copy of the package, before and after one of its modules counts in another way."""
-    source = tmp_path / "copy"
-    shutil.copytree(Path(redistill.__file__).parent, source / "redistill", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(ROOT / "tasks", source / "tasks", ignore=shutil.ignore_patterns("__pycache__"))
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(source), str(ROOT)]), "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run([sys.executable, "-c", ASK], env=environment, capture_output=True, text=True, check=True)
-    package, before, after = done.stdout.split()
-    assert Path(package).is_relative_to(source)
-    assert before == str(memo_directory("model", DATA, PARAMS)), "a copy measures alike"
-    assert after != before
+EDITS = """
+import json, sys
+from redistill.config import BenchmarkParams, DataParams, SourceParams
+from tasks import benchmark, edge
+data = DataParams(name="tiny", source=(SourceParams(path="rows.jsonl", splits={"pool": 1.0}),), task="generation")
+places = []
+for file in ["", *sys.argv[1:]]:
+    if file:
+        with open(file, "a", encoding="utf-8") as handle:
+            handle.write("CHANGED = True\\n")
+    memo = benchmark.memo_directory("model", data, BenchmarkParams())
+    places.append({"benchmark": str(memo), "finetune": str(edge.work_directory("finetune-kd", "rows"))})
+print(json.dumps([benchmark.__file__, places]))
+"""
+
+
+def test_edited_code_finds_neither_old_results_nor_old_checkpoints(tmp_path: Path) -> None:
+    """In a project of its own, whose stages run the code that lies there."""
+    for name in ("src", "tasks"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    (tmp_path / "artifacts/prompts").mkdir(parents=True)
+    (tmp_path / "artifacts/prompts/heldout.parquet").write_bytes(b"rows")
+    edits = {"tasks/benchmark.py": {"benchmark"}, "src/redistill/training.py": {"finetune"}, "tasks/edge.py": {"benchmark", "finetune"}}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(tmp_path / "src")])}
+    command = [sys.executable, "-c", EDITS, *edits]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    file, places = json.loads(done.stdout)
+    assert Path(file) == tmp_path / "tasks/benchmark.py"
+    for (edited, stale), before, after in zip(edits.items(), places, places[1:]):
+        assert {name for name in before if before[name] != after[name]} == stale, edited

@@ -1,16 +1,23 @@
-"""``redistill estimate``: from the sources alone, before anything has run."""
+"""``redistill estimate`` from the sources alone, before anything has run; and what is remembered of what has."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-from redistill.artifacts import read_json, write_json
-from redistill.config import load_params
-from redistill.records import StageReceipt
+from redistill import cli_live
+from redistill.artifacts import read_json, write_json, write_records
+from redistill.config import Params, load_params
+from redistill.evaluation import report_to_json
+from redistill.records import Cost, EvalReport, StageReceipt, TeacherCompletion
+from redistill.statistics import share
+from redistill.timing import Times, Timing, timing_to_json
 from tasks import economy
-from tests.tiny_project import make_tiny_project
+from tasks.cycle_stages import every_stage
+from tasks.registry import PastCycle
+from tests.tiny_project import make_tiny_project, write_params
 
 
 @pytest.fixture
@@ -26,18 +33,106 @@ def test_a_first_cycle_is_estimated_from_its_sources(project: Path) -> None:
     assert found["hours"] == pytest.approx(sum(found["seconds"].values()) / 3600, abs=1e-3) and found["measured"] == []
     assert found["usd"] == pytest.approx(2.0 * sum(found["seconds"].values()) / 3600, rel=1e-3)
     assert found["disk_bytes"] > 100_000 and found["break_even"] is None and "benchmarked" in found["why_no_break_even"]
+    assert not Path(".redistill/mlflow").exists(), "an estimate makes no store"
 
 
-def test_what_was_measured_replaces_what_was_assumed(project: Path) -> None:
-    receipts = [StageReceipt("generate", "ran", {}, 7.0), StageReceipt("score", "unchanged", {}, 0.1)]
+def test_every_stage_of_the_cycle_is_counted_and_no_other(project: Path) -> None:
+    """``linear`` was counted for generation, which has none; the sweep over depths was not counted."""
+    write_params(project, sweep__layers=["teacher", 1])
+    stages = set(economy.estimate(load_params())["seconds"])
+    assert stages == set(every_stage(load_params())) >= {"sweep@teacher", "sweep@1", "benchmark@linear", "timing"}
+    write_params(project, data__task="generation", data__record=None, promote__gates=["teacher"])
+    stages = set(economy.estimate(load_params())["seconds"])
+    assert stages == set(every_stage(load_params())) and "benchmark@linear" not in stages
+
+
+def test_the_last_complete_run_is_what_a_stage_takes(project: Path) -> None:
+    generate = StageReceipt("generate", "ran", {}, 7.0)
+    receipts = [generate, StageReceipt("score", "unchanged", {}, 0.1)]
     assert economy.remember(receipts) == {"generate": 7.0}
     found = economy.estimate(load_params())
     assert found["measured"] == ["generate"] and found["seconds"]["generate"] == 7.0
     write_json(economy.SECONDS, {**read_json(economy.SECONDS), "score": 3.0})
     assert economy.remember(receipts) == {"generate": 7.0, "score": 3.0}, "what did nothing tonight still costs when it runs"
+    assert economy.remember([StageReceipt("score", "ran", {}, 2.0)]) == {"score": 2.0}, "after a speed-up, or with a smaller setting"
+    assert economy.remember([StageReceipt("score", "ran", {}, 0.5, whole=False)]) == {"score": 2.0}, "it used what an earlier run had left"
+    assert economy.remember([StageReceipt("finetune@kd", "ran", {}, 4.0, whole=False)]) == {}, (
+        "a first run that was resumed says too little"
+    )
+    assert economy.remember([StageReceipt("generate", "restored", {}, 0.2)]) == {"generate": 7.0}
 
 
 def test_without_a_price_no_money_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(make_tiny_project(tmp_path / "p"))
     found = economy.estimate(load_params())
     assert found["usd"] is None and "machine_usd_per_hour is not set" in found["why_no_break_even"]
+
+
+@pytest.fixture
+def benchmarked(project: Path) -> Params:
+    """Reports, completions and a timing as a cycle leaves them: the student takes a quarter of the teacher's time."""
+    score = share(9, 10)
+    for who in ("teacher", "kd"):
+        report = EvalReport(who, who, "h", "t", 10, score, score, {}, {}, Cost(1, 1, 1, 10.0, 20.0), 0, "hf")
+        write_json(Path(f"artifacts/benchmark/{who}/report.json"), report_to_json(report))
+    completion = TeacherCompletion("p", 0, "fee", None, (1, 2, 3), "stop", "t")
+    Path("artifacts/completions").mkdir(parents=True)
+    write_records(Path("artifacts/completions/completions.parquet"), TeacherCompletion, [completion])
+    times = {"student": Times("", 10, (0.05,) * 8, (1.0,) * 9), "teacher": Times("t", 10, (0.2,) * 8, (3.8, 4.0, 4.2) * 3)}
+    write_json(economy.TIMING, timing_to_json(Timing("hf", **times)))
+    return load_params()
+
+
+def of_report(params: Params, receipts: list[StageReceipt], past: list[PastCycle]) -> dict[str, object]:
+    from redistill.timing import timing_from_json
+
+    reports = {who: report for who in ("teacher", "kd") if (report := economy._report(who)) is not None}
+    return economy.economics(params, receipts, reports, timing_from_json(read_json(economy.TIMING)), past)
+
+
+def test_a_month_has_whole_cycles_for_changes_and_quiet_nights_at_their_cost(benchmarked: Params) -> None:
+    """2 USD an hour: a cycle of 3,600 s costs 2 USD, a night of 36 s 0.02 USD."""
+    stages = every_stage(benchmarked)
+    ran = [StageReceipt(stage, "ran", {}, 3600 / len(stages)) for stage in stages]
+    quiet = [StageReceipt(stage, "unchanged", {}, 0.0) for stage in stages]
+    past = [PastCycle(13, 3000.0), PastCycle(0, 30.0), PastCycle(0, 36.0), PastCycle(0, 300.0)]
+    month = of_report(benchmarked, ran, past)["month"]
+    assert month == {"changes": 2, "quiet_nights": 28, "cycle_usd": pytest.approx(2.0, rel=1e-3), "quiet_usd": pytest.approx(0.02)}
+    found = of_report(benchmarked, quiet, past)
+    assert found["month"] == {**month, "changes": 1, "quiet_nights": 29}
+    pays = found["break_even"]
+    assert isinstance(pays, dict) and pays["month_usd"] == pytest.approx(2.0 + 29 * 0.02, rel=1e-3)
+    low, high = (pays["saving_usd_per_month_interval"][end] for end in ("low", "high"))
+    assert low < pays["saving_usd_per_month"] < high, "the ratio of a full batch lies between 1/4.2 and 1/3.8"
+    fewest, most = pays["requests_per_month_interval"]
+    assert fewest < pays["requests_per_month"] < most
+    estimated = economy.estimate(benchmarked)
+    assert estimated["month"]["changes"] == 1 and estimated["break_even"]["verdict"] in ("worth it", "not worth it", "unclear")
+
+
+def test_changes_may_be_said_by_a_person(project: Path, benchmarked: Params) -> None:
+    write_params(project, economics={"machine_usd_per_hour": 2.0, "changes_per_month": 4})
+    stages = [StageReceipt(stage, "ran", {}, 10.0) for stage in every_stage(benchmarked)]
+    month = of_report(load_params(), stages, [PastCycle(5, 10.0)] * 9)["month"]
+    assert isinstance(month, dict) and (month["changes"], month["quiet_nights"]) == (4, 26)
+
+
+def test_a_cycle_whose_stages_were_never_seen_whole_has_no_cost_and_says_which(benchmarked: Params) -> None:
+    receipts = [StageReceipt(stage, "ran", {}, 10.0, whole=stage != "finetune@kd") for stage in every_stage(benchmarked)]
+    found = of_report(benchmarked, receipts, [])
+    cycle = found["cycle"]
+    assert isinstance(cycle, dict) and cycle["unmeasured"] == ["finetune@kd"]
+    assert cycle["seconds_whole"] is None and found["break_even"] is None and found["month"] is None
+
+
+def test_the_command_says_what_a_month_costs_and_with_what_certainty_it_pays(
+    project: Path, benchmarked: Params, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_json(economy.SECONDS, dict.fromkeys(every_stage(benchmarked), 100.0))
+    for requests, verdict in ((1000, "not worth it"), (100_000_000, "worth it")):
+        write_params(project, economics={"machine_usd_per_hour": 2.0, "requests_per_month": requests})
+        cli_live.estimate()
+        month, pays = capsys.readouterr().out.splitlines()[-2:]
+        assert month.startswith("month     1 whole for what changes, 29 nights without: ")
+        assert pays.endswith(f": {verdict}") and f"at the {requests:,} of params.yaml" in pays
+        assert re.search(r"from [\d,]+ requests a month \([\d,]+ to [\d,]+\)", pays) and " USD a month (" in pays

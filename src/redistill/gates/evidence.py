@@ -15,6 +15,7 @@ from redistill.promote_params import Metric, PromoteParams
 from redistill.records import ENDPOINT, Audit, EvalReport, Outcome, canonical_digest
 from redistill.row_scores import row_scores
 from redistill.statistics import PairedCounts, paired_counts
+from redistill.timing import Timing
 
 Measured = tuple[EvalReport, Sequence[Outcome]]
 """A report and the outcomes that it was made of."""
@@ -49,7 +50,9 @@ class Evidence:
     audit: Audit | None = None
     grammar: RecordGrammar | None = None
     unmeasured: dict[str, str] = field(default_factory=dict)
-    """Champion or reference that is there but could not be compared with, and why: no reason to do without the comparison."""
+    """Champion, reference or timing that should be there but could not be measured, and why: no reason to do without the comparison."""
+    timing: Timing | None = None
+    """The student's architecture beside the teacher."""
 
     @property
     def is_champion(self) -> bool:
@@ -138,7 +141,7 @@ def _compared(rows: Sequence[Outcome], others: Sequence[Outcome], metric: Metric
 def by_document(who: str, measured: Measured) -> dict[str, Outcome]:
     """Outcomes by ``doc_hash``, checked against the report that they belong to."""
     report, outcomes = measured
-    numbers = {"exact_match": report.exact_match.value, "f1": report.f1.value, "latency_p50_s": report.cost.latency_p50_s}
+    numbers = {"exact_match": report.exact_match.value, "f1": report.f1.value}
     for name, value in numbers.items():
         if not math.isfinite(value):
             raise DataError(f"the {who}'s {name} is {value}, no number to decide on; benchmark it again")
