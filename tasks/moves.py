@@ -24,7 +24,7 @@ from redistill import lineage
 from redistill.config import Params
 from redistill.errors import RegistryError
 from redistill.records import Route
-from redistill.routing import read_route, with_mode, write_route
+from redistill.routing import read_route, update_route, with_mode
 from tasks.edge import ARTIFACTS, STATE
 from tasks.registry import registered_model, searched_runs
 
@@ -227,12 +227,16 @@ def _apply(client: Any, params: Params, wanted: Live) -> None:
 
 
 def _write(wanted: Route) -> Route:
-    """Write the system's part of a route; the operator's pin stays as it is now, whatever a plan remembers of it."""
-    now = read_route(FLAGS)
-    route = replace(wanted, pin=now.pin)
-    if route != now:
-        write_route(FLAGS, route)
-    return route
+    """Write the system's part of a route. The operator's pin stays as it is now, whatever a plan remembers of it.
+
+    Where mode and version are right already, the file stays as it is: its reason may be the operator's.
+    """
+
+    def change(now: Route) -> Route:
+        same = FLAGS.is_file() and (wanted.mode, wanted.model_version) == (now.mode, now.model_version)
+        return now if same else replace(wanted, pin=now.pin)
+
+    return update_route(FLAGS, change)
 
 
 def _here() -> str:

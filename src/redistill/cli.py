@@ -176,10 +176,9 @@ def route_set(
     as_json: Json = False,
 ) -> None:
     """Pin the route by hand, or hand it back to the system."""
-    from redistill.routing import read_route, with_pin, write_route
+    from redistill.routing import update_route, with_pin
 
-    route = with_pin(read_route(FLAGS), to, reason)
-    write_route(FLAGS, route)
+    route = update_route(FLAGS, lambda now: with_pin(now, to, reason))
     show({"answers": route.answers, "pin": route.pin}, as_json, [f"{route.answers} answers (pin: {route.pin})"])
 
 
