@@ -63,7 +63,7 @@ def cycle(params: Params, reason: str, telling: Telling, warm: Warm) -> dict[str
         raw = teacher_lock.raw_fingerprint(params.teacher)
         stages(TEACHER)
         live = champion.retest_champion(params)
-        if live is not None and not live.holds:
+        if live is not None and not live.trusted:
             route.distrust(params, live)
         stages((*DATA, *after_data(params)))
         registry.log_training(params, run_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -10,8 +11,8 @@ from prefect.cache_policies import NO_CACHE
 from redistill import lineage
 from redistill.config import Params
 from redistill.errors import RedistillError
-from redistill.promotion import holds
-from tasks import bundle, moves
+from redistill.retest import Retest, retest
+from tasks import bundle, hold, moves
 from tasks.edge import ARTIFACTS
 from tasks.judging import Judgement, evaluated, evidence_of_arm, judge, measured_version
 from tasks.registry import connect
@@ -19,12 +20,16 @@ from tasks.registry import connect
 
 @dataclass(frozen=True, slots=True)
 class ChampionCheck:
-    """What the re-test found, in one sentence. ``found`` is the alias as it stood then; None where it was taken away from outside."""
+    """What the re-test showed, in one sentence, and whether the champion may answer.
+
+    ``found`` is the alias as it stood then; None where it was taken away from outside. ``nights``: for how many nights it has been on hold; 0 where it holds.
+    """
 
     found: str | None
     version: str
-    holds: bool
+    trusted: bool
     sentence: str
+    nights: int = 0
 
 
 @task(task_run_name="retest-champion", cache_policy=NO_CACHE)
@@ -42,10 +47,27 @@ def retest_champion(params: Params) -> ChampionCheck | None:
     try:
         bundle.verified(client, params, version)
         measured = measured_version(client, params, version)
-        gate = holds(evaluated(measured), evaluated(ARTIFACTS / "benchmark" / "teacher"), params.promote)
+        tested = retest(evaluated(measured), evaluated(ARTIFACTS / "benchmark" / "teacher"), params.promote)
     except RedistillError as error:
         return ChampionCheck(version, version, False, f"champion: {error}")
-    return ChampionCheck(version, version, gate.passed, gate.sentence)
+    return _checked(client, params, version, tested)
+
+
+def _checked(client: Any, params: Params, version: str, tested: Retest) -> ChampionCheck:
+    if tested.gate.passed:
+        hold.clear(client, params)
+        return ChampionCheck(version, version, True, tested.gate.sentence)
+    nights = hold.count_night(client, params, version)
+    result = tested.after(nights, params.promote)
+    route = moves.live(client, params).route
+    # Who lost the traffic before does not get it back by a test that shows neither.
+    trusted = result == "hold" and (route.mode, route.model_version) == ("student", version)
+    said = (
+        f"{'shown to be worse than the teacher' if tested.worse else 'not shown to be worse than the teacher'}, on hold for night {nights}"
+    )
+    sentence = f"{tested.gate.sentence} ({said})"
+    print(f"champion version {version}: {sentence}")
+    return ChampionCheck(version, version, trusted, sentence, nights)
 
 
 @task(task_run_name="decide", cache_policy=NO_CACHE)

@@ -135,10 +135,10 @@ def move(client: Any, params: Params, kind: Kind, version: str, reason: str, bef
         return event
 
 
-def settle(client: Any, params: Params, champion: str | None, wanted: Route) -> Route:
-    """Set the system's part of the route, for who found ``champion`` live; where that has moved meanwhile, its mover's route stands.
+def settle(client: Any, params: Params, champion: str | None, wanted: Route) -> tuple[Route, Route]:
+    """Write the system's part of the route unless the champion has changed since ``champion`` was read; returns the routes before and after.
 
-    An operator's pin is kept, whenever it was set.
+    Where it has changed, the route of who changed it stands. An operator's pin is kept, whenever it was set.
     """
     with alone():
         _mend(client, params)
@@ -146,8 +146,8 @@ def settle(client: Any, params: Params, champion: str | None, wanted: Route) -> 
         if now.champion is None and champion is not None:
             wanted = with_mode(wanted, "teacher", None, f"champion version {champion} was deleted while the cycle ran")
         elif now.champion != champion:
-            return now.route
-        return _write(wanted)
+            return now.route, now.route
+        return now.route, _write(wanted)
 
 
 def mend(client: Any, params: Params) -> str | None:

@@ -109,12 +109,14 @@ def status(as_json: Json = False) -> None:
     last = registry.last_completed(params)
     there = registry.registered_model(client, params.data.name).aliases
     aliases = {a: str(there[a]) if a in there else None for a in lineage.ALIASES}
+    on_hold = application("tasks.hold").read(client, params)
     found = {
         "model": params.data.name,
         **aliases,
         "route": route.answers,
         "pin": route.pin,
         "route_reason": route.reason,
+        "champion_nights_on_hold": on_hold.nights if on_hold and on_hold.version == aliases[lineage.CHAMPION] else 0,
         "last_cycle": last and last.get(lineage.TAG_CYCLE),
         "last_commit": last and last.get(lineage.TAG_GIT),
         "moved_outside": application("tasks.moves").moved_outside(client, params),

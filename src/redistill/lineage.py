@@ -36,6 +36,7 @@ TAG_QUESTION = "redistill.question_sha256"
 TAG_STATUS = "redistill.status"
 TAG_LOOK = "redistill.look"
 TAG_MOVE = "redistill.move"
+TAG_HOLD = "redistill.champion_hold"
 TAG_EVENT = "redistill.event"
 
 TAG_STUDY = "redistill.study"

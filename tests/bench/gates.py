@@ -14,9 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
+from redistill.gates.quality import judged_difference
 from redistill.looks import next_look, spendable
 from redistill.promote_params import PromoteParams
 from redistill.records import Look
+from redistill.retest import Retest, compared
 from redistill.statistics import PairedCounts, power, score_test
 
 DOC = Path(__file__).resolve().parents[2] / "docs" / "gates.md"
@@ -47,6 +49,14 @@ def counts(
     only_student = rng.binomial(n - right, (DISCORDANCE - loss) / 2 / (1 - TEACHER), students)
     for b, c, r in zip(only_student, only_teacher, np.broadcast_to(right, students), strict=True):
         yield PairedCounts(n, int(b), int(c)), int(r)
+
+
+def compared_counts(found: PairedCounts, params: PromoteParams) -> Retest:
+    """A champion's re-test from its counts, through the functions that decide in a cycle."""
+    margin, alpha = params.teacher_gate.margin, params.alpha_per_heldout
+    p_value = score_test(found, margin)
+    gates = [judged_difference("", "", found, margin, level, p_value, params.power) for level in (alpha, alpha / 2)]
+    return compared(gates[0], gates[1])
 
 
 def point_rule(found: PairedCounts, right: int) -> bool:

@@ -148,10 +148,10 @@ def test_a_live_version_whose_bundle_is_touched_holds_no_longer(make_registry: M
     promoting.promote(registry.params, registry.version(122, seed=1), "passed")
     from tasks.champion import retest_champion
 
-    assert retest_champion.fn(registry.params).holds  # type: ignore[union-attr]
+    assert retest_champion.fn(registry.params).trusted  # type: ignore[union-attr]
     (_evidence(registry, "1") / "evidence" / "extra.json").write_text("{}", encoding="utf-8")
     check = retest_champion.fn(registry.params)
-    assert check is not None and not check.holds and "signature does not hold" in check.sentence
+    assert check is not None and not check.trusted and "signature does not hold" in check.sentence
 
 
 def test_only_who_was_champion_can_come_back(make_registry: Make) -> None:
@@ -225,11 +225,11 @@ def test_a_cycle_does_not_undo_what_a_person_moved_meanwhile(make_registry: Make
     found = moves.live(registry.client, params)
     promoting.promote(params, registry.version(124, seed=2), "by a person, while the cycle trained")
     planned = with_mode(found.route, "student", "1", "champion version 1 holds; the challenger did not pass")
-    assert moves.settle(registry.client, params, "1", planned).model_version == "2"
+    assert moves.settle(registry.client, params, "1", planned)[1].model_version == "2"
     assert standing(registry) == ("2", "1", "1", "student", "2")
     pinned = with_pin(read_route(moves.FLAGS), "teacher", "incident")
     write_route(moves.FLAGS, pinned)
-    told = moves.settle(registry.client, params, "2", with_mode(found.route, "teacher", None, "no longer holds"))
+    _, told = moves.settle(registry.client, params, "2", with_mode(found.route, "teacher", None, "no longer holds"))
     assert (told.pin, told.mode, read_route(moves.FLAGS)) == ("teacher", "teacher", told)
 
 
@@ -383,14 +383,14 @@ def test_a_hand_from_outside_is_noticed(make_registry: Make) -> None:
     from tasks.champion import retest_champion
 
     check = retest_champion.fn(params)
-    assert check is not None and not check.holds and check.sentence == said
+    assert check is not None and not check.trusted and check.sentence == said
     assert promoting.barred(params, "2", passed=True) == said, "a cycle does not make what was done outside its own"
     promoting.rollback(params, "1", "somebody moved it")
     assert moves.moved_outside(registry.client, params) is None
     registry.client.delete_registered_model_alias(params.data.name, lineage.REFERENCE)
     assert "alias reference is at version none" in str(promoting.barred(params, "2", passed=True))
     again = retest_champion.fn(params)
-    assert again is not None and again.holds, "the reference decides who comes next, not who answers"
+    assert again is not None and again.trusted, "the reference decides who comes next, not who answers"
 
 
 def test_a_deleted_champion_holds_no_longer(make_registry: Make) -> None:
@@ -401,7 +401,7 @@ def test_a_deleted_champion_holds_no_longer(make_registry: Make) -> None:
     from tasks.champion import retest_champion
 
     check = retest_champion.fn(params)
-    assert check is not None and not check.holds and check.found is None
+    assert check is not None and not check.trusted and check.found is None
     from tasks.route import distrust
 
     assert distrust.fn(params, check).answers == "teacher" == read_route(moves.FLAGS).answers
