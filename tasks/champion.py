@@ -14,6 +14,7 @@ from redistill.errors import RedistillError
 from redistill.retest import Retest, retest
 from tasks import bundle, hold, moves
 from tasks.edge import ARTIFACTS
+from tasks.history import History
 from tasks.judging import Judgement, evaluated, evidence_of_arm, judge, measured_version
 from tasks.registry import connect
 
@@ -33,20 +34,22 @@ class ChampionCheck:
 
 
 @task(task_run_name="retest-champion", cache_policy=NO_CACHE)
-def retest_champion(params: Params) -> ChampionCheck | None:
+def retest_champion(params: Params, history: History) -> ChampionCheck | None:
     """Benchmark the champion again and judge it against the teacher; None when nothing is live."""
     client = connect(params)
     if (mended := moves.mend(client, params)) is not None:
         print(mended)
-    outside = moves.moved_outside(client, params, (lineage.CHAMPION,))
+    outside = moves.moved_outside(client, params, history.events(client, params), (lineage.CHAMPION,))
     version = moves.live(client, params).champion
     if outside is not None:
         return ChampionCheck(version, version or "none", False, outside)
     if version is None:
         return None
     try:
-        bundle.verified(client, params, version)
-        measured = measured_version(client, params, version)
+        # Fetched once: what is verified is what is measured.
+        weights = bundle.registered_weights(client, params, version)
+        bundle.verified(client, params, version, weights=weights)
+        measured = measured_version(client, params, version, weights=weights)
         tested = retest(evaluated(measured), evaluated(ARTIFACTS / "benchmark" / "teacher"), params.promote)
     except RedistillError as error:
         return ChampionCheck(version, version, False, f"champion: {error}")

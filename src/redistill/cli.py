@@ -103,7 +103,7 @@ def status(as_json: Json = False) -> None:
     from redistill.routing import read_route
 
     params = load_params()
-    registry = application("tasks.registry")
+    registry, moves = application("tasks.registry"), application("tasks.moves")
     client = registry.connect(params)
     route = read_route(FLAGS)
     last = registry.last_completed(params)
@@ -119,7 +119,7 @@ def status(as_json: Json = False) -> None:
         "champion_nights_on_hold": on_hold.nights if on_hold and on_hold.version == aliases[lineage.CHAMPION] else 0,
         "last_cycle": last and last.get(lineage.TAG_CYCLE),
         "last_commit": last and last.get(lineage.TAG_GIT),
-        "moved_outside": application("tasks.moves").moved_outside(client, params),
+        "moved_outside": moves.moved_outside(client, params, moves.history(client, params)),
     }
     show(found, as_json, [f"{k.replace('_', ' '):<14} {'-' if v is None else v}" for k, v in found.items()])
 

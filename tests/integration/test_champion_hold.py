@@ -22,6 +22,7 @@ from redistill.routing import read_route
 from redistill.statistics import share
 from tasks import hold, moves, promoting
 from tasks.champion import ChampionCheck, retest_champion
+from tasks.history import History
 from tasks.route import distrust
 from tests.integration.conftest import N, Registry
 
@@ -55,7 +56,7 @@ UNDECIDED, WORSE, INFERIOR = (60, 60), (20, 40), (10, 60)
 
 def tonight(registry: Registry) -> ChampionCheck:
     """What a cycle does at night."""
-    check = retest_champion.fn(registry.params)
+    check = retest_champion.fn(registry.params, History())
     assert check is not None
     if not check.trusted:
         distrust.fn(registry.params, check)
