@@ -99,7 +99,8 @@ def _signed(client: Any, params: Params, mlflow_run_id: str, version: str, evide
 def verified(client: Any, params: Params, version: str, *, newest: bool = False, weights: Path | None = None) -> Path:
     """The evidence of a version on this machine, once its signature over evidence and the registered weights holds.
 
-    ``weights`` are the registered ones where they were fetched just now. ``newest`` is the last judgement, which may be of `redistill gate`; otherwise it is the bundle of the cycle that trained it.
+    ``weights`` are the registered ones where they were fetched just now. ``newest`` is the last judgement, which may be of `redistill gate`;
+    otherwise it is the bundle of the cycle that trained it.
 
     Raises:
         RegistryError: no bundle, a changed one, or weights that are not the signed ones.

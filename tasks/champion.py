@@ -63,12 +63,9 @@ def _checked(client: Any, params: Params, version: str, tested: Retest) -> Champ
     nights = hold.count_night(client, params, version)
     result = tested.after(nights, params.promote)
     route = moves.live(client, params).route
-    # Who lost the traffic before does not get it back by a test that shows neither.
+    # A champion that lost its traffic does not get it back by a test that shows neither.
     trusted = result == "hold" and (route.mode, route.model_version) == ("student", version)
-    said = (
-        f"{'shown to be worse than the teacher' if tested.worse else 'not shown to be worse than the teacher'}, on hold for night {nights}"
-    )
-    sentence = f"{tested.gate.sentence} ({said})"
+    sentence = f"{tested.gate.sentence} ({'' if tested.worse else 'not '}shown to be worse than the teacher; night {nights} on hold)"
     print(f"champion version {version}: {sentence}")
     return ChampionCheck(version, version, trusted, sentence, nights)
 

@@ -33,7 +33,7 @@ def planned(decision: PromotionDecision, version: str, champion: ChampionCheck |
     if decision.verdict == "promote" and barred is None:
         new = with_mode(old, "student", version, f"version {version} was promoted")
     elif champion is not None and champion.trusted:
-        stands = f"is on hold for night {champion.nights} and keeps its traffic" if champion.nights else "holds"
+        stands = f"keeps its traffic, night {champion.nights} on hold" if champion.nights else "holds"
         what = barred or "the challenger did not pass"
         new = with_mode(old, "student", champion.version, f"champion version {champion.version} {stands}; {what}")
     else:

@@ -79,7 +79,7 @@ def test_a_champion_that_cannot_be_confirmed_keeps_its_traffic(live: Registry) -
         check = tonight(live)
         assert (check.trusted, check.nights, answers()) == (True, night, "student")
         a_day_passes(live)
-    assert f"not shown to be worse than the teacher, on hold for night {night}" in check.sentence
+    assert f"not shown to be worse than the teacher; night {night} on hold" in check.sentence
 
 
 def test_one_that_is_shown_to_be_worse_loses_it_after_three_nights_and_gets_it_back_only_when_it_holds(live: Registry) -> None:
@@ -92,7 +92,7 @@ def test_one_that_is_shown_to_be_worse_loses_it_after_three_nights_and_gets_it_b
     teacher_with(*UNDECIDED)
     assert not tonight(live).trusted and answers() == "teacher", "neither shown: what was lost stays lost"
     events = [e for e in moves.history(live.client, live.params) if e.kind == "distrust"]
-    assert len(events) == 1 and "shown to be worse than the teacher, on hold for night 3" in events[0].reason
+    assert len(events) == 1 and "(shown to be worse than the teacher; night 3 on hold)" in events[0].reason
     teacher_with(1, 0)
     check = tonight(live)
     assert check.trusted and check.nights == 0 and hold.read(live.client, live.params) is None
