@@ -24,10 +24,10 @@ def written() -> dict[str, list[str]]:
     return {name: cells for name, *cells in rows[2:]}
 
 
-@pytest.mark.parametrize(("name", "loss", "live", "level"), whole_decision.CASES, ids=[c[0] for c in whole_decision.CASES])
-def test_the_whole_decision_agrees_with_what_is_written(name: str, loss: float, live: bool, level: float) -> None:
+@pytest.mark.parametrize(("name", "loss", "live", "level", "recall"), whole_decision.CASES, ids=[c[0] for c in whole_decision.CASES])
+def test_the_whole_decision_agrees_with_what_is_written(name: str, loss: float, live: bool, level: float, recall: float) -> None:
     """Other draws of the same simulation: each share lies where sixty decisions can lie, were the written one the true one."""
-    found = whole_decision.shares(loss, level, AGAIN, live=live, seed=100)
+    found = whole_decision.shares(loss, level, AGAIN, live=live, seed=100, recall=recall)
     for group, cell in zip(("all", *whole_decision.GROUPS), written()[name], strict=True):
         assert (group in found) == (cell != "none"), group
         if group in found:
