@@ -12,6 +12,7 @@ from redistill.records import StageReceipt
 from tasks import bundle, champion, dvc_stage, judging, promoting, registry, report, route, teacher_lock
 from tasks.cycle_stages import BEFORE_LOCK, DATA, TEACHER, after_data, every_stage
 from tasks.edge import LOCK
+from tasks.history import History
 from tasks.telling import Telling
 from tasks.warm import Warm
 
@@ -31,7 +32,7 @@ def cycle(params: Params, reason: str, telling: Telling, warm: Warm) -> dict[str
     teacher_lock.review_licences(params)
     teacher_lock.lock_sources(params)
     dvc_stage.initialise()
-    plan = dvc_stage.Plan()
+    plan, history = dvc_stage.Plan(), History()
     run_id = registry.open_run(params, name, reason, str(flow_run.id or ""))
     receipts: list[StageReceipt] = []
 
@@ -48,8 +49,8 @@ def cycle(params: Params, reason: str, telling: Telling, warm: Warm) -> dict[str
             plan.touched(str(LOCK))
         raw = teacher_lock.raw_fingerprint(params.teacher)
         stages(TEACHER)
-        live = champion.retest_champion(params)
-        if live is not None and not live.holds:
+        live = champion.retest_champion(params, history)
+        if live is not None and not live.trusted:
             route.distrust(params, live)
         stages((*DATA, *after_data(params)))
         registry.log_training(params, run_id)
@@ -57,7 +58,7 @@ def cycle(params: Params, reason: str, telling: Telling, warm: Warm) -> dict[str
         judgement = champion.decide_promotion(params)
         decision = judgement.decision
         passed = decision.verdict == "promote"
-        barred = promoting.barred(params, version, passed)
+        barred = promoting.barred(params, version, passed, history)
         planned = route.planned(decision, version, live, barred)
         judged = judging.summary(judgement)
         report.write_report(params, name, version, decision, planned, receipts, judged)

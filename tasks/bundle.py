@@ -96,10 +96,11 @@ def _signed(client: Any, params: Params, mlflow_run_id: str, version: str, evide
         client.set_model_version_tag(params.data.name, version, key, value)
 
 
-def verified(client: Any, params: Params, version: str, *, newest: bool = False) -> Path:
+def verified(client: Any, params: Params, version: str, *, newest: bool = False, weights: Path | None = None) -> Path:
     """The evidence of a version on this machine, once its signature over evidence and the registered weights holds.
 
-    ``newest`` is the last judgement, which may be of `redistill gate`; otherwise it is the bundle of the cycle that trained it.
+    ``weights`` are the registered ones where they were fetched just now. ``newest`` is the last judgement, which may be of `redistill gate`;
+    otherwise it is the bundle of the cycle that trained it.
 
     Raises:
         RegistryError: no bundle, a changed one, or weights that are not the signed ones.
@@ -117,7 +118,7 @@ def verified(client: Any, params: Params, version: str, *, newest: bool = False)
     try:
         for part in (lineage.EVIDENCE, SIGNATURE):
             mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=part, dst_path=str(folder))
-        with _tree(registered_weights(client, params, version), folder / lineage.EVIDENCE) as tree:
+        with _tree(weights or registered_weights(client, params, version), folder / lineage.EVIDENCE) as tree:
             signing.verify(tree, folder / SIGNATURE, signing.verify_key(STATE))
     except RegistryError as error:
         raise RegistryError(said + str(error)) from None

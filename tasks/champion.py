@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -10,42 +11,63 @@ from prefect.cache_policies import NO_CACHE
 from redistill import lineage
 from redistill.config import Params
 from redistill.errors import RedistillError
-from redistill.promotion import holds
-from tasks import bundle, moves
+from redistill.retest import Retest, retest
+from tasks import bundle, hold, moves
 from tasks.edge import ARTIFACTS
+from tasks.history import History
 from tasks.judging import Judgement, evaluated, evidence_of_arm, judge, measured_version
 from tasks.registry import connect
 
 
 @dataclass(frozen=True, slots=True)
 class ChampionCheck:
-    """What the re-test found, in one sentence. ``found`` is the alias as it stood then; None where it was taken away from outside."""
+    """What the re-test showed, in one sentence, and whether the champion may answer.
+
+    ``found`` is the alias as it stood then; None where it was taken away from outside. ``nights``: for how many nights it has been on hold; 0 where it holds.
+    """
 
     found: str | None
     version: str
-    holds: bool
+    trusted: bool
     sentence: str
+    nights: int = 0
 
 
 @task(task_run_name="retest-champion", cache_policy=NO_CACHE)
-def retest_champion(params: Params) -> ChampionCheck | None:
+def retest_champion(params: Params, history: History) -> ChampionCheck | None:
     """Benchmark the champion again and judge it against the teacher; None when nothing is live."""
     client = connect(params)
     if (mended := moves.mend(client, params)) is not None:
         print(mended)
-    outside = moves.moved_outside(client, params, (lineage.CHAMPION,))
+    outside = moves.moved_outside(client, params, history.events(client, params), (lineage.CHAMPION,))
     version = moves.live(client, params).champion
     if outside is not None:
         return ChampionCheck(version, version or "none", False, outside)
     if version is None:
         return None
     try:
-        bundle.verified(client, params, version)
-        measured = measured_version(client, params, version)
-        gate = holds(evaluated(measured), evaluated(ARTIFACTS / "benchmark" / "teacher"), params.promote)
+        # Fetched once: what is verified is what is measured.
+        weights = bundle.registered_weights(client, params, version)
+        bundle.verified(client, params, version, weights=weights)
+        measured = measured_version(client, params, version, weights=weights)
+        tested = retest(evaluated(measured), evaluated(ARTIFACTS / "benchmark" / "teacher"), params.promote)
     except RedistillError as error:
         return ChampionCheck(version, version, False, f"champion: {error}")
-    return ChampionCheck(version, version, gate.passed, gate.sentence)
+    return _checked(client, params, version, tested)
+
+
+def _checked(client: Any, params: Params, version: str, tested: Retest) -> ChampionCheck:
+    if tested.gate.passed:
+        hold.clear(client, params)
+        return ChampionCheck(version, version, True, tested.gate.sentence)
+    nights = hold.count_night(client, params, version)
+    result = tested.after(nights, params.promote)
+    route = moves.live(client, params).route
+    # A champion that lost its traffic does not get it back by a test that shows neither.
+    trusted = result == "hold" and (route.mode, route.model_version) == ("student", version)
+    sentence = f"{tested.gate.sentence} ({'' if tested.worse else 'not '}shown to be worse than the teacher; night {nights} on hold)"
+    print(f"champion version {version}: {sentence}")
+    return ChampionCheck(version, version, trusted, sentence, nights)
 
 
 @task(task_run_name="decide", cache_policy=NO_CACHE)

@@ -137,35 +137,34 @@ def _evidence(client: Any, params: Params, student: Measured, audited: Audit | N
     )
 
 
-def measured_version(client: Any, params: Params, version: str) -> Path:
+def measured_version(client: Any, params: Params, version: str, *, weights: Path | None = None) -> Path:
     """Where a version's benchmark on today's held-out set is; measured now where it is not remembered.
+
+    What is remembered is found by the registered digest, so nothing is fetched for it. ``weights`` are the registered ones where they are here already.
 
     Raises:
         RegistryError: its weights cannot be had, are not the registered ones, or cannot be benchmarked.
     """
-    from redistill import checkpoints
-
+    digest = client.get_model_version(params.data.name, version).tags.get(lineage.TAG_MODEL_DIGEST)
     try:
-        weights = weights_of(client, params, version)
-        memo = memo_directory(checkpoints.model_digest(weights), params.data, params.benchmark)
-        if not (memo / "report.json").is_file():
-            out = STATE / "evaluations" / f"version-{version}"
-            command = [
-                sys.executable,
-                "-m",
-                "tasks.benchmark",
-                "--checkpoint",
-                str(weights),
-                "--out",
-                str(out),
-                "--who",
-                f"version {version}",
-            ]
-            done = subprocess.run(command, capture_output=True, text=True, env=child_environment(), check=False)
-            if done.returncode or not (memo / "report.json").is_file():
-                raise RegistryError(f"its benchmark failed: {' / '.join(done.stderr.strip().splitlines()[-3:])}")
+        if digest and (known := memo_directory(digest, params.data, params.benchmark) / "report.json").is_file():
+            return known.parent
+        return _measured_now(params, version, weights or weights_of(client, params, version))
     except RedistillError as error:
         raise RegistryError(f"version {version} of {params.data.name} cannot be judged: {error}") from None
+
+
+def _measured_now(params: Params, version: str, weights: Path) -> Path:
+    """The benchmark of a checkpoint, in a process of its own."""
+    from redistill import checkpoints
+
+    memo = memo_directory(checkpoints.model_digest(weights), params.data, params.benchmark)
+    if not (memo / "report.json").is_file():
+        out = STATE / "evaluations" / f"version-{version}"
+        command = [sys.executable, "-m", "tasks.benchmark", "--checkpoint", str(weights), "--out", str(out), "--who", f"version {version}"]
+        done = subprocess.run(command, capture_output=True, text=True, env=child_environment(), check=False)
+        if done.returncode or not (memo / "report.json").is_file():
+            raise RegistryError(f"its benchmark failed: {' / '.join(done.stderr.strip().splitlines()[-3:])}")
     return memo
 
 

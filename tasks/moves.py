@@ -18,22 +18,21 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 from redistill import lineage
 from redistill.config import Params
 from redistill.errors import RegistryError
 from redistill.records import Route
-from redistill.routing import read_route, with_mode, write_route
+from redistill.routing import read_route, update_route, with_mode
 from tasks.edge import ARTIFACTS, STATE
-from tasks.registry import registered_model, searched_runs
+from tasks.history import Event, History, Kind
+from tasks.registry import registered_model
 
 FLAGS = ARTIFACTS / "route" / "flags.json"
 _MOVED = (lineage.CHAMPION, lineage.PREVIOUS, lineage.REFERENCE)
 _UNDER_WAY = dt.timedelta(minutes=2)
 """A move takes seconds. Here a lock tells a running one from a stopped one; elsewhere only its age can."""
-
-Kind = Literal["promote", "hold", "reject", "rollback", "reference", "distrust"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,22 +49,6 @@ class Live:
         return {name: getattr(self, name) for name in _MOVED}
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One line of the history: what happened to which version, when, by whom, why, and what is live since."""
-
-    id: str
-    kind: Kind
-    version: str | None
-    at: str
-    by: str
-    reason: str
-    champion: str | None
-    previous: str | None
-    route: str
-    reference: str | None = None
-
-
 def who() -> str:
     """Who acts: the identity that the environment's auth layer gives, else the account."""
     return os.environ.get("REDISTILL_USER") or getpass.getuser()
@@ -80,11 +63,7 @@ def live(client: Any, params: Params) -> Live:
 
 def history(client: Any, params: Params) -> list[Event]:
     """Every promotion, hold, rejection and rollback, oldest first."""
-    experiment = client.get_experiment_by_name(lineage.history_experiment(params.data.name))
-    if experiment is None:
-        return []
-    events = [Event(**json.loads(run.data.tags[lineage.TAG_EVENT])) for run in searched_runs(client, experiment.experiment_id, "")]
-    return sorted(events, key=lambda event: event.at)
+    return History().events(client, params)
 
 
 def record(client: Any, params: Params, kind: Kind, version: str | None, reason: str, now: Live) -> None:
@@ -135,10 +114,10 @@ def move(client: Any, params: Params, kind: Kind, version: str, reason: str, bef
         return event
 
 
-def settle(client: Any, params: Params, champion: str | None, wanted: Route) -> Route:
-    """Set the system's part of the route, for who found ``champion`` live; where that has moved meanwhile, its mover's route stands.
+def settle(client: Any, params: Params, champion: str | None, wanted: Route) -> tuple[Route, Route]:
+    """Write the system's part of the route unless the champion has changed since ``champion`` was read; returns the routes before and after.
 
-    An operator's pin is kept, whenever it was set.
+    Where it has changed, the route of who changed it stands. An operator's pin is kept, whenever it was set.
     """
     with alone():
         _mend(client, params)
@@ -146,8 +125,8 @@ def settle(client: Any, params: Params, champion: str | None, wanted: Route) -> 
         if now.champion is None and champion is not None:
             wanted = with_mode(wanted, "teacher", None, f"champion version {champion} was deleted while the cycle ran")
         elif now.champion != champion:
-            return now.route
-        return _write(wanted)
+            return now.route, now.route
+        return now.route, _write(wanted)
 
 
 def mend(client: Any, params: Params) -> str | None:
@@ -156,9 +135,11 @@ def mend(client: Any, params: Params) -> str | None:
         return _mend(client, params)
 
 
-def moved_outside(client: Any, params: Params, aliases: Sequence[str] = (lineage.CHAMPION, lineage.REFERENCE)) -> str | None:
-    """A sentence where one of the aliases is not where the history says, None where all is as recorded."""
-    events = [event for event in history(client, params) if event.kind in ("promote", "rollback", "reference")]
+def moved_outside(
+    client: Any, params: Params, events: Sequence[Event], aliases: Sequence[str] = (lineage.CHAMPION, lineage.REFERENCE)
+) -> str | None:
+    """A sentence where one of the aliases is not where these events, the whole history, say; None where all is as recorded."""
+    events = [event for event in events if event.kind in ("promote", "rollback", "reference")]
     now = live(client, params)
     for alias in aliases:
         recorded, found = (getattr(events[-1], alias) if events else None), now.aliases[alias]
@@ -173,21 +154,6 @@ def moved_outside(client: Any, params: Params, aliases: Sequence[str] = (lineage
 def been_champion(client: Any, params: Params) -> set[str]:
     """Every version that a promotion or rollback has ever made the champion."""
     return {e.champion for e in history(client, params) if e.kind in ("promote", "rollback") and e.champion}
-
-
-def withdrawn(client: Any, params: Params, version: str) -> str | None:
-    """Why a version may not come back by itself: a person said no to it, or rolled back from it. A person's promotion lifts that."""
-    said, champion = None, None
-    for event in history(client, params):
-        if event.kind == "reject" and event.version == version:
-            said = f"version {version} was rejected by {event.by}: {event.reason}"
-        elif event.kind == "rollback" and champion == version and event.champion != version:
-            said = f"version {version} was rolled back by {event.by}: {event.reason}"
-        elif event.kind in ("promote", "rollback") and event.champion == version:
-            said = None
-        if event.kind in ("promote", "rollback"):
-            champion = event.champion
-    return said
 
 
 def _mend(client: Any, params: Params) -> str | None:
@@ -227,12 +193,16 @@ def _apply(client: Any, params: Params, wanted: Live) -> None:
 
 
 def _write(wanted: Route) -> Route:
-    """Write the system's part of a route; the operator's pin stays as it is now, whatever a plan remembers of it."""
-    now = read_route(FLAGS)
-    route = replace(wanted, pin=now.pin)
-    if route != now:
-        write_route(FLAGS, route)
-    return route
+    """Write the system's part of a route. The operator's pin stays as it is now, whatever a plan remembers of it.
+
+    Where mode and version are right already, the file stays as it is: its reason may be the operator's.
+    """
+
+    def change(now: Route) -> Route:
+        same = FLAGS.is_file() and (wanted.mode, wanted.model_version) == (now.mode, now.model_version)
+        return now if same else replace(wanted, pin=now.pin)
+
+    return update_route(FLAGS, change)
 
 
 def _here() -> str:

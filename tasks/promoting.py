@@ -16,6 +16,7 @@ from redistill.records import Route
 from redistill.routing import with_mode
 from tasks import bundle, moves
 from tasks.edge import ARTIFACTS
+from tasks.history import History, withdrawn
 from tasks.registry import connect, resolved
 
 
@@ -32,14 +33,21 @@ def promote(params: Params, version: str, reason: str) -> moves.Live:
         RegistryError: the bundle or its signature fails, its verdict was hold, or the move failed; then nothing has changed.
     """
     client = _whole(params)
+    before = moves.live(client, params)
+    if _is_live(before, version):
+        return before  # nothing to verify: nothing will change, and the re-test of this very night has verified it
     return _promoted(client, params, version, reason, _judgement(client, params, version, newest=True))
+
+
+def _is_live(now: moves.Live, version: str) -> bool:
+    return now.champion == version and now.route.model_version == version and now.route.mode == "student"
 
 
 def _promoted(client: Any, params: Params, version: str, reason: str, judged: dict[str, Any]) -> moves.Live:
     if judged["decision"]["verdict"] != "promote":
         raise RegistryError(f"version {version} was held, not promoted; its gates stand in its report: `redistill gate {version}`")
     before = moves.live(client, params)
-    if before.champion == version and before.route.model_version == version and before.route.mode == "student":
+    if _is_live(before, version):
         return before
     after = replace(
         before,
@@ -98,16 +106,17 @@ def _still_true(client: Any, params: Params, version: str, judged: dict[str, Any
             )
 
 
-def barred(params: Params, version: str, passed: bool) -> str | None:
+def barred(params: Params, version: str, passed: bool, history: History) -> str | None:
     """Why a candidate that passed does not go live by itself, or None: a person's word is asked for, or was no, or somebody moved an alias."""
     if not passed:
         return None
     client = connect(params)
-    if (said := moves.moved_outside(client, params)) is not None:
+    events = history.events(client, params)
+    if (said := moves.moved_outside(client, params, events)) is not None:
         return said
     if moves.live(client, params).champion == version:
         return None
-    if (said := moves.withdrawn(client, params, version)) is not None:
+    if (said := withdrawn(events, version)) is not None:
         return f"{said}; `redistill promote {version}` brings it back"
     return f"version {version} waits for a person's approval" if params.promote.approval == "person" else None
 

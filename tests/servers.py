@@ -6,9 +6,15 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
+
+from redistill.environment import child_environment
 
 
 def free_port() -> int:
@@ -39,6 +45,25 @@ def until(
             raise AssertionError(f"the server of {url} ended with {process.returncode}")
         time.sleep(0.1)
     raise AssertionError(f"{url} never answered as wanted; last: {last}")
+
+
+@contextmanager
+def mlflow_server(folder: Path) -> Iterator[str]:
+    """A real MLflow server that keeps runs, models and artifacts in ``folder``; its address."""
+    port = free_port()
+    store = ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "mlartifacts")]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1", *store],
+        env=child_environment(),
+        cwd=folder,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        until(f"http://127.0.0.1:{port}/health", process=process)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        stop(process)
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:

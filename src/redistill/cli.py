@@ -106,21 +106,23 @@ def status(as_json: Json = False) -> None:
     from redistill.routing import read_route
 
     params = load_params()
-    registry = application("tasks.registry")
+    registry, moves = application("tasks.registry"), application("tasks.moves")
     client = registry.connect(params)
     route = read_route(FLAGS)
     last = registry.last_completed(params)
     there = registry.registered_model(client, params.data.name).aliases
     aliases = {a: str(there[a]) if a in there else None for a in lineage.ALIASES}
+    on_hold = application("tasks.hold").read(client, params)
     found = {
         "model": params.data.name,
         **aliases,
         "route": route.answers,
         "pin": route.pin,
         "route_reason": route.reason,
+        "champion_nights_on_hold": on_hold.nights if on_hold and on_hold.version == aliases[lineage.CHAMPION] else 0,
         "last_cycle": last and last.get(lineage.TAG_CYCLE),
         "last_commit": last and last.get(lineage.TAG_GIT),
-        "moved_outside": application("tasks.moves").moved_outside(client, params),
+        "moved_outside": moves.moved_outside(client, params, moves.history(client, params)),
     }
     show(found, as_json, [f"{k.replace('_', ' '):<14} {'-' if v is None else v}" for k, v in found.items()])
 
@@ -179,10 +181,9 @@ def route_set(
     as_json: Json = False,
 ) -> None:
     """Pin the route by hand, or hand it back to the system."""
-    from redistill.routing import read_route, with_pin, write_route
+    from redistill.routing import update_route, with_pin
 
-    route = with_pin(read_route(FLAGS), to, reason)
-    write_route(FLAGS, route)
+    route = update_route(FLAGS, lambda now: with_pin(now, to, reason))
     show({"answers": route.answers, "pin": route.pin}, as_json, [f"{route.answers} answers (pin: {route.pin})"])
 
 

@@ -68,7 +68,8 @@ def history(as_json: Json = False) -> None:
     registry, moves = application("tasks.registry"), application("tasks.moves")
     client = registry.connect(params)
     mended = moves.mend(client, params)
-    events, outside = moves.history(client, params), moves.moved_outside(client, params)
+    events = moves.history(client, params)
+    outside = moves.moved_outside(client, params, events)
     lines = [f"{e.at[:19]}  {e.kind:<9} {e.version or '-':>4}  {e.by}: {e.reason}" for e in events] or ["nothing has happened yet"]
     lines += [f"warning: {said}" for said in (mended, outside) if said]
     show({"events": [dataclasses.asdict(e) for e in events], "mended": mended, "moved_outside": outside}, as_json, lines)

@@ -7,6 +7,7 @@ hash; what is counted on a sample is ours: exact match of the record, and F1 ove
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -28,6 +29,7 @@ TASK = "redistill_heldout"
 Items = frozenset[tuple[str, str]]
 
 
+@functools.lru_cache(maxsize=1 << 16)
 def items_of(grammar: RecordGrammar | None, line: str) -> Items | None:
     """The (field, value) pairs of a completion; None where it breaks the grammar. Free text is one item."""
     if grammar is None:

@@ -37,6 +37,7 @@ TAG_STATUS = "redistill.status"
 TAG_STAGES_RAN = "redistill.stages_ran"
 TAG_LOOK = "redistill.look"
 TAG_MOVE = "redistill.move"
+TAG_HOLD = "redistill.champion_hold"
 TAG_EVENT = "redistill.event"
 
 TAG_STUDY = "redistill.study"

@@ -88,8 +88,9 @@ class PromoteParams:
     """Who is promoted, by which gates, and at what total chance of a wrong promotion.
 
     ``alpha_per_heldout`` is that chance over *all* decisions on one held-out set, spread evenly over ``looks_per_heldout`` of
-    them; see ``redistill.looks``. A live champion is tested again at the whole of it, since no promotion hangs on that. With ``approval:
-    person`` a candidate that passes waits for one, with ``two_people`` for another than who started its cycle.
+    them; see ``redistill.looks``. A live champion is tested again at the whole of it, since no promotion hangs on that; ``hold_nights``
+    says how long it may stay on hold while it is shown to be worse than its teacher (``redistill.retest``). With ``approval: person`` a candidate
+    that passes waits for one, with ``two_people`` for another than who started its cycle.
     ``metric`` is what is compared row by row; left out, it is ``exact_match``, and ``chrf`` for free text. Below ``min_teacher`` of it [0.1 exact
     match, 0.2 row F1, 0.3 chrF] a teacher is nothing to be compared with.
     """
@@ -99,6 +100,7 @@ class PromoteParams:
     min_teacher: Share | None = None
     alpha_per_heldout: Alpha = 0.05
     looks_per_heldout: Positive = 10
+    hold_nights: Positive = 3
     power: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.8
     approval: Literal["auto", "person"] = "auto"
     two_people: bool = False

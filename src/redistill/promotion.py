@@ -62,7 +62,7 @@ def holds(champion: Measured, teacher: Measured, params: PromoteParams) -> Gate:
     """Re-test a live champion against the teacher as it is today, by the gate that once let it pass.
 
     At the whole of alpha, which no look exceeds: what was promoted on these very rows still holds on them. A new teacher version may
-    have overtaken it; where the gate fails, traffic goes back to the teacher.
+    have overtaken it. ``redistill.retest`` says what follows where the gate does not pass.
 
     Raises:
         DataError: as ``decide``.

@@ -240,23 +240,28 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True)
 class Flip:
-    """A counterfactual pair whose two messages got different decisions."""
+    """A counterfactual pair whose two texts got different decisions, or no decision at all. ``message`` is what both are versions of."""
 
     pair: str
     kind: str
     texts: tuple[str, str]
     responses: tuple[str, str]
+    message: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Fairness:
-    """One model on counterfactual pairs: the share whose decision flips, over all and by what the pairs differ in."""
+    """One model on counterfactual pairs: the share whose decision flips, over all and by what the pairs differ in.
+
+    ``n`` is the number of pairs, ``messages`` how many of them each message has. Shares are means over messages, each of which counts once.
+    """
 
     pairs_digest: str
     n: int
     rate: Score
     kinds: dict[str, Score]
     flips: tuple[Flip, ...]
+    messages: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,16 @@ one flag is what routers evaluate, from this file or through a flagd daemon that
 from __future__ import annotations
 
 import datetime as dt
+import fcntl
 import json
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from redistill.artifacts import write_json
-from redistill.errors import ConfigError
+from redistill.errors import ConfigError, DataError
 from redistill.records import Route
 
 FLAG = "redistill-route"
@@ -60,6 +63,43 @@ def with_pin(route: Route, wanted: str, reason: str) -> Route:
 def write_route(path: str | os.PathLike[str], route: Route) -> None:
     """Write the flag file whole or not at all; flagd keeps its last good state, so a broken file must never appear."""
     write_json(path, flag_file(route))
+
+
+def update_route(path: str | os.PathLike[str], change: Callable[[Route], Route]) -> Route:
+    """Read the route, change it and write it back as one step. Everything that changes a route goes through here.
+
+    A writer that reads first and writes later could lose a pin, or put an old mode back over a fallback. The lock belongs to the flag file, not
+    to the registry: an operator who pins the teacher during an incident must not wait until MLflow answers.
+
+    Returns:
+        The route as it stands in the file now.
+
+    Raises:
+        DataError: the flag file or its lock cannot be written.
+    """
+    file = Path(path)
+    change(read_route(file))  # A change that is refused leaves nothing behind, not even the lock's file.
+    with _locked(file):
+        before = read_route(file)
+        after = change(before)
+        if after != before:
+            write_route(file, after)
+        return after
+
+
+@contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    lock = file.with_suffix(".lock")
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        handle = open(lock, "w", encoding="utf-8")  # noqa: SIM115 - closed below; only opening it is reported as an error of the lock
+    except OSError as error:
+        raise DataError(
+            f"the route cannot be locked by {lock}: {error.strerror or error}; correct its folder, then set it again"
+        ) from error
+    with handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
 
 
 def flag_file(route: Route) -> dict[str, Any]:

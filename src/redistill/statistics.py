@@ -35,11 +35,14 @@ _LIMITS: dict[str, tuple[float, float, type[RedistillError], str]] = {
 
 @dataclass(frozen=True, slots=True)
 class PairedCounts:
-    """A paired comparison: how many rows, and on how many exactly one of the two is right (the discordant ones)."""
+    """A paired comparison: how many rows, and on how many exactly one of the two is right (the discordant ones).
+
+    The discordant ones are whole numbers, except where each row is the mean of a cluster (``clustered_counts``).
+    """
 
     n: int
-    only_candidate: int
-    only_reference: int
+    only_candidate: float
+    only_reference: float
 
     def __post_init__(self) -> None:
         _check(rows=self.n)
@@ -88,6 +91,27 @@ def paired_counts(candidate: Sequence[bool], reference: Sequence[bool]) -> Paire
         if any(value not in (False, True) for value in pair):
             raise DataError(f"row {row} holds {pair!r}; an outcome is right (true) or wrong (false), nothing else")
     return PairedCounts(len(pairs), sum(bool(c) and not r for c, r in pairs), sum(bool(r) and not c for c, r in pairs))
+
+
+def clustered_counts(clusters: Sequence[tuple[int, int, int]]) -> PairedCounts:
+    """Paired counts in which each cluster counts as one row; a cluster is (rows, only candidate right, only reference right).
+
+    Rows of one cluster may depend on each other in any way; clusters are independent. A cluster enters with the mean of its rows, whose variance is at
+    most that of a single row. So the score test of these counts keeps its level for every correlation inside the clusters, and is the
+    plain test where each cluster has one row. The price is power, where rows of a cluster do not depend on each other.
+
+    Source: Rao & Scott 1992, Biometrics 48:577-585 (clustered binary data as counts divided by the design effect); Donner, Birkett & Buck 1981,
+    American Journal of Epidemiology 114:906-914 (design effect 1 + (m - 1) * rho; here at its largest, rho = 1).
+
+    Raises:
+        DataError: fewer than two clusters, or counts that no cluster of that size can have.
+    """
+    for rows, candidate, reference in clusters:
+        if min(candidate, reference) < 0 or not 1 <= rows >= candidate + reference:
+            raise DataError(f"{candidate} and {reference} discordant rows cannot be counts out of a cluster of {rows} rows")
+    candidates, references = (math.fsum(cluster[i] / cluster[0] for cluster in clusters) for i in (1, 2))
+    # Thirds that are discordant in every row add up to a little more than all rows.
+    return PairedCounts(len(clusters), candidates, min(references, len(clusters) - candidates))
 
 
 def score_test(counts: PairedCounts, margin: float) -> float:
@@ -159,7 +183,20 @@ def share(successes: int, n: int) -> Score:
     """A share with its 95 % Wilson interval, which stays inside [0, 1] and keeps a width at 0 % and 100 %."""
     if n < 1 or not 0 <= successes <= n:
         raise DataError(f"{successes} of {n} rows is no share; it takes at least one row, and between 0 and all of them")
-    z, p = _NORMAL.inv_cdf(0.975), successes / n
+    return _wilson(successes / n, n)
+
+
+def clustered_share(clusters: Sequence[tuple[int, int]]) -> Score:
+    """Mean over clusters, given as (successes, rows), of each one's share, with a 95 % interval in which a cluster counts as one row.
+
+    Source: as ``clustered_counts``.
+    """
+    shares = [share(successes, rows).value for successes, rows in clusters]
+    return _wilson(math.fsum(shares) / len(shares), len(shares))
+
+
+def _wilson(p: float, n: int) -> Score:
+    z = _NORMAL.inv_cdf(0.975)
     centre, half, scale = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)), 1.0 + z * z / n
     return Score(p, Interval(min(p, max(0.0, (centre - half) / scale)), max(p, min(1.0, (centre + half) / scale))))
 

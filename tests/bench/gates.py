@@ -14,15 +14,18 @@ from pathlib import Path
 
 import numpy as np
 
+from redistill.gates.quality import judged_difference
 from redistill.looks import next_look, spendable
 from redistill.promote_params import PromoteParams
 from redistill.records import Look
+from redistill.retest import Retest, compared
 from redistill.statistics import PairedCounts, power, score_test
+from tests.bench import whole_decision
 
 DOC = Path(__file__).resolve().parents[2] / "docs" / "gates.md"
 PLOT = DOC.with_name("gates-power.svg")
 RETENTION, TEACHER, DISCORDANCE, N = 0.97, 0.60, 0.20, 500
-STUDENTS, NIGHTS, SETS = 1000, 100, 1000
+STUDENTS, NIGHTS, SETS, DECISIONS = 1000, 100, 1000, 600
 PARAMS = PromoteParams(alpha_per_heldout=0.05, looks_per_heldout=10)
 
 
@@ -47,6 +50,14 @@ def counts(
     only_student = rng.binomial(n - right, (DISCORDANCE - loss) / 2 / (1 - TEACHER), students)
     for b, c, r in zip(only_student, only_teacher, np.broadcast_to(right, students), strict=True):
         yield PairedCounts(n, int(b), int(c)), int(r)
+
+
+def compared_counts(found: PairedCounts, params: PromoteParams) -> Retest:
+    """A champion's re-test from its counts, through the functions that decide in a cycle."""
+    margin, alpha = params.teacher_gate.margin, params.alpha_per_heldout
+    p_value = score_test(found, margin)
+    gates = [judged_difference("", "", found, margin, level, p_value, params.power) for level in (alpha, alpha / 2)]
+    return compared(gates[0], gates[1])
 
 
 def point_rule(found: PairedCounts, right: int) -> bool:
@@ -147,9 +158,6 @@ def discoveries() -> Table:
     return Table("What a true discovery gives back: looks and promotions on one held-out set over 100 nights", head, rows)
 
 
-TABLES = (one_decision, a_hundred_nights, power_against_n, discoveries)
-
-
 def draw(path: Path) -> None:
     """Power against n as curves, by formula."""
     import matplotlib as mpl
@@ -173,10 +181,33 @@ def draw(path: Path) -> None:
     figure.savefig(path, format="svg", metadata={"Date": None}, bbox_inches="tight")
 
 
-def rewritten(text: str, tables: list[Table]) -> str:
+def retests() -> Table:
+    """What the nightly re-test does to a live champion, on a held-out set that is new to it."""
+    rng, rows = np.random.default_rng(6), []
+    for n in (200, 500, 1500):
+        for loss in (0.0, 0.02, 0.05, 0.10):
+            seen = [compared_counts(c, PARAMS) for c, _ in counts(rng, n, loss, STUDENTS)]
+            passed, at_once = sum(r.gate.passed for r in seen), sum(r.inferior for r in seen)
+            lost = sum(r.after(PARAMS.hold_nights, PARAMS) == "inferior" for r in seen)
+            told = (passed, STUDENTS - passed - lost, at_once, lost)
+            rows.append([f"{n:,}", f"{-100 * loss:z.0f}", *(f"{100 * x / STUDENTS:.1f} %" for x in told)])
+    head = ["held-out rows", "true difference, points", "holds", "stays on hold and live", "loses its traffic at once", f"within {PARAMS.hold_nights} nights"]  # fmt: skip
+    return Table("A live champion on a new held-out set (margin 5 points, discordance 20 %)", head, rows)
+
+
+TABLES = (one_decision, a_hundred_nights, power_against_n, discoveries, retests)
+
+
+def all_gates() -> Table:
+    """Minutes of work, so the contract test looks only whether fewer decisions agree with it."""
+    title = f"All gates of the bank example together, {DECISIONS:,} decisions each: promoted, and the share that each gate lets pass"
+    return Table(title, whole_decision.HEAD, whole_decision.table(DECISIONS))
+
+
+def rewritten(text: str, tables: list[Table], mark: str = "simulation") -> str:
     body = "\n\n".join(t.markdown() for t in tables)
-    before, start, rest = text.partition("<!-- simulation -->\n")
-    _, end, after = rest.partition("<!-- end of simulation -->")
+    before, start, rest = text.partition(f"<!-- {mark} -->\n")
+    _, end, after = rest.partition(f"<!-- end of {mark} -->")
     assert start and end, "docs/gates.md has lost its marks"
     return f"{before}{start}{body}\n{end}{after}"
 
@@ -186,10 +217,12 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print only the JSON object")
     parser.add_argument("--write", action="store_true", help="write the tables and the plot into docs/gates.md")
     given = parser.parse_args()
-    tables = [make() for make in TABLES]
+    tables, whole = [make() for make in TABLES], all_gates()
     if given.write:
-        DOC.write_text(rewritten(DOC.read_text(encoding="utf-8"), tables), encoding="utf-8")
+        text = rewritten(DOC.read_text(encoding="utf-8"), tables)
+        DOC.write_text(rewritten(text, [whole], "all gates"), encoding="utf-8")
         draw(PLOT)
+    tables.append(whole)
     if not given.json:
         print("\n\n".join(t.markdown() for t in tables))
     print(json.dumps({t.title: [t.head, *t.rows] for t in tables}, ensure_ascii=False))

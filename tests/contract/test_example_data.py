@@ -18,6 +18,7 @@ LIMIT = 0.5
 def test_counterfactual_pairs_were_never_trained_on_and_copy_the_same_entities() -> None:
     pairs = read_pairs("fairness.jsonl", DATA)
     assert {p.kind for p in pairs} == {"name", "gender", "dialect"} and len(pairs) >= 90
+    assert len({p.message for p in pairs}) == len(pairs), "each pair stands for a message of its own"
     known = {
         row["text"].casefold()
         for name in FILES

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from redistill.environment import child_environment
 from tests.cycles import Command, FirstCycle
-from tests.servers import free_port, stop, until
+from tests.e2e.test_promotion import LENIENT
+from tests.recording_proxy import Asked, recording_proxy
+from tests.servers import mlflow_server
+from tests.tiny_project import write_params
 
 IN_GIT = (
     "src",
@@ -29,24 +34,6 @@ IN_GIT = (
 )
 
 
-@pytest.fixture
-def mlflow_server(tmp_path: Path) -> Iterator[str]:
-    port = free_port()
-    store = ["--backend-store-uri", f"sqlite:///{tmp_path}/mlflow.db", "--artifacts-destination", str(tmp_path / "mlartifacts")]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1", *store],
-        env=child_environment(),
-        cwd=tmp_path,
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-    )
-    try:
-        until(f"http://127.0.0.1:{port}/health")
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        stop(process)
-
-
 def dvc(project: Path, *arguments: str) -> str:
     command = [sys.executable, "-m", "dvc", *arguments]
     done = subprocess.run(command, cwd=project, env=child_environment(), check=False, capture_output=True, text=True)
@@ -54,12 +41,25 @@ def dvc(project: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def test_a_colleague_continues(first_cycle: FirstCycle, tmp_path: Path, mlflow_server: str, redistill: Command) -> None:
-    env = {"MLFLOW_TRACKING_URI": mlflow_server}
+@pytest.fixture
+def shared_registry(tmp_path: Path) -> Iterator[tuple[str, list[Asked]]]:
+    """An MLflow server behind a proxy that keeps what is asked of it."""
+    with mlflow_server(tmp_path) as url, recording_proxy(url) as recording:
+        yield recording
+
+
+def test_a_colleague_continues(
+    first_cycle: FirstCycle, tmp_path: Path, shared_registry: tuple[str, list[Asked]], redistill: Command
+) -> None:
+    """Also a night without news, as the registry sees it: the champion's weights are fetched once, and the history is read once."""
+    url, asked = shared_registry
+    env = {"MLFLOW_TRACKING_URI": url}
     project = tmp_path / "mine"
     shutil.copytree(first_cycle.template, project, symlinks=True)
+    write_params(project, **LENIENT)
     mine = redistill(project, "run", "--json", env=env)
     assert mine.code == 0, mine.stderr[-3000:]
+    assert mine.result["verdict"] == "promote", mine.result["reasons"]
     dvc(project, "remote", "add", "--default", "shared", str(tmp_path / "remote"))
     assert dvc(project, "stage", "list", "--all").count("prepare") == 1, (
         "bundles in .redistill hold a dvc.yaml each, which is no pipeline of this project"
@@ -73,13 +73,19 @@ def test_a_colleague_continues(first_cycle: FirstCycle, tmp_path: Path, mlflow_s
         target.parent.mkdir(exist_ok=True)
         shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
     dvc(theirs, "pull")
-    # The third thing that a team shares: without the key a promotion stops, as it should, and whether there is one is the tiny student's affair.
+    # The third thing that a team shares: without the key the champion's bundle cannot be verified, and traffic goes to the teacher, as it should.
     key = project / ".redistill" / "keys" / "signing.pem"
+    asked.clear()
     again = redistill(theirs, "run", "--json", env={**env, "REDISTILL_SIGNING_KEY": str(key)})
     assert again.code == 0, again.stderr[-3000:]
     assert set(again.result["stages"].values()) == {"unchanged"}
     assert again.result["model_version"] == mine.result["model_version"], "the same weights keep their version on the server"
     assert again.result["verdict"] == mine.result["verdict"]
+    fetched = [a.path for a in asked if a.method == "GET" and a.path.endswith(".safetensors")]
+    searches = [json.loads(a.body) for a in asked if a.path.endswith("/runs/search")]
+    history = httpx.get(f"{url}/api/2.0/mlflow/experiments/get-by-name", params={"experiment_name": "redistill/tiny/history"}).json()
+    whole = [s for s in searches if s["experiment_ids"] == [history["experiment"]["experiment_id"]] and not s.get("filter")]
+    assert (len(fetched), len(whole)) == (1, 1)
     weights = list((tmp_path / "mlartifacts").rglob("*.safetensors"))
     assert weights, "the server keeps the weights"
     assert not (theirs / ".redistill" / "mlflow" / "mlflow.db").exists()

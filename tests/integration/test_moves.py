@@ -22,6 +22,7 @@ from redistill import lineage
 from redistill.errors import ConfigError, RegistryError
 from redistill.routing import read_route, with_mode, with_pin, write_route
 from tasks import bundle, moves, promoting
+from tasks.history import History
 from tests.integration.conftest import Registry
 
 Make = Callable[..., Registry]
@@ -35,6 +36,10 @@ def standing(registry: Registry) -> tuple[str | None, str | None, str | None, st
 
 def kinds(registry: Registry) -> list[tuple[str, str | None]]:
     return [(e.kind, e.version) for e in moves.history(registry.client, registry.params)]
+
+
+def outside(registry: Registry) -> str | None:
+    return moves.moved_outside(registry.client, registry.params, moves.history(registry.client, registry.params))
 
 
 def test_promotion_rollback_and_history(make_registry: Make) -> None:
@@ -64,7 +69,7 @@ def test_promotion_rollback_and_history(make_registry: Make) -> None:
     ]
     last = moves.history(registry.client, params)[2]
     assert last.reason == "complaints from the branch" and last.by == moves.who() and last.champion == "1"
-    assert moves.moved_outside(registry.client, params) is None
+    assert outside(registry) is None
 
 
 def test_an_operators_pin_survives_a_promotion(make_registry: Make) -> None:
@@ -148,10 +153,10 @@ def test_a_live_version_whose_bundle_is_touched_holds_no_longer(make_registry: M
     promoting.promote(registry.params, registry.version(122, seed=1), "passed")
     from tasks.champion import retest_champion
 
-    assert retest_champion.fn(registry.params).holds  # type: ignore[union-attr]
+    assert retest_champion.fn(registry.params, History()).trusted  # type: ignore[union-attr]
     (_evidence(registry, "1") / "evidence" / "extra.json").write_text("{}", encoding="utf-8")
-    check = retest_champion.fn(registry.params)
-    assert check is not None and not check.holds and "signature does not hold" in check.sentence
+    check = retest_champion.fn(registry.params, History())
+    assert check is not None and not check.trusted and "signature does not hold" in check.sentence
 
 
 def test_only_who_was_champion_can_come_back(make_registry: Make) -> None:
@@ -170,16 +175,16 @@ def test_what_a_person_took_back_does_not_return_by_night(make_registry: Make) -
     params = registry.params
     promoting.promote(params, registry.version(122, seed=1), "first")
     promoting.promote(params, registry.version(124, seed=2), "second")
-    assert promoting.barred(params, "2", passed=True) is None
+    assert promoting.barred(params, "2", True, History()) is None
     promoting.rollback(params, None, "complaints")
-    assert "version 2 was rolled back by" in str(promoting.barred(params, "2", passed=True))
-    assert promoting.barred(params, "1", passed=True) is None
+    assert "version 2 was rolled back by" in str(promoting.barred(params, "2", True, History()))
+    assert promoting.barred(params, "1", True, History()) is None
     promoting.promote(params, "2", "they were about something else")
-    assert promoting.barred(params, "2", passed=True) is None
+    assert promoting.barred(params, "2", True, History()) is None
     three = registry.version(123, seed=3)
     promoting.reject(params, three, "not now")
-    assert "version 3 was rejected by" in str(promoting.barred(params, three, passed=True))
-    assert promoting.barred(params, three, passed=False) is None
+    assert "version 3 was rejected by" in str(promoting.barred(params, three, True, History()))
+    assert promoting.barred(params, three, False, History()) is None
 
 
 def test_gate_leaves_the_training_bundle_where_it_is(make_registry: Make) -> None:
@@ -225,11 +230,11 @@ def test_a_cycle_does_not_undo_what_a_person_moved_meanwhile(make_registry: Make
     found = moves.live(registry.client, params)
     promoting.promote(params, registry.version(124, seed=2), "by a person, while the cycle trained")
     planned = with_mode(found.route, "student", "1", "champion version 1 holds; the challenger did not pass")
-    assert moves.settle(registry.client, params, "1", planned).model_version == "2"
+    assert moves.settle(registry.client, params, "1", planned)[1].model_version == "2"
     assert standing(registry) == ("2", "1", "1", "student", "2")
     pinned = with_pin(read_route(moves.FLAGS), "teacher", "incident")
     write_route(moves.FLAGS, pinned)
-    told = moves.settle(registry.client, params, "2", with_mode(found.route, "teacher", None, "no longer holds"))
+    _, told = moves.settle(registry.client, params, "2", with_mode(found.route, "teacher", None, "no longer holds"))
     assert (told.pin, told.mode, read_route(moves.FLAGS)) == ("teacher", "teacher", told)
 
 
@@ -378,19 +383,19 @@ def test_a_hand_from_outside_is_noticed(make_registry: Make) -> None:
     promoting.promote(params, registry.version(122, seed=1), "first")
     registry.version(60, seed=2)
     registry.client.set_registered_model_alias(params.data.name, lineage.CHAMPION, "2")
-    said = moves.moved_outside(registry.client, params)
+    said = outside(registry)
     assert said is not None and "champion is at version 2, but redistill last set it to 1" in said
     from tasks.champion import retest_champion
 
-    check = retest_champion.fn(params)
-    assert check is not None and not check.holds and check.sentence == said
-    assert promoting.barred(params, "2", passed=True) == said, "a cycle does not make what was done outside its own"
+    check = retest_champion.fn(params, History())
+    assert check is not None and not check.trusted and check.sentence == said
+    assert promoting.barred(params, "2", True, History()) == said, "a cycle does not make what was done outside its own"
     promoting.rollback(params, "1", "somebody moved it")
-    assert moves.moved_outside(registry.client, params) is None
+    assert outside(registry) is None
     registry.client.delete_registered_model_alias(params.data.name, lineage.REFERENCE)
-    assert "alias reference is at version none" in str(promoting.barred(params, "2", passed=True))
-    again = retest_champion.fn(params)
-    assert again is not None and again.holds, "the reference decides who comes next, not who answers"
+    assert "alias reference is at version none" in str(promoting.barred(params, "2", True, History()))
+    again = retest_champion.fn(params, History())
+    assert again is not None and again.trusted, "the reference decides who comes next, not who answers"
 
 
 def test_a_deleted_champion_holds_no_longer(make_registry: Make) -> None:
@@ -400,8 +405,8 @@ def test_a_deleted_champion_holds_no_longer(make_registry: Make) -> None:
     registry.client.delete_model_version(params.data.name, "1")
     from tasks.champion import retest_champion
 
-    check = retest_champion.fn(params)
-    assert check is not None and not check.holds and check.found is None
+    check = retest_champion.fn(params, History())
+    assert check is not None and not check.trusted and check.found is None
     from tasks.route import distrust
 
     assert distrust.fn(params, check).answers == "teacher" == read_route(moves.FLAGS).answers

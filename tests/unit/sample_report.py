@@ -130,8 +130,11 @@ def _fairness(exact: float) -> Fairness:
     kinds = {"dialect": round(36 * (1 - exact) / 2), "gender": round(31 * (1 - exact) / 6), "name": round(32 * (1 - exact) / 8)}
     rows = {"dialect": 36, "gender": 31, "name": 32}
     texts = ("I can't remember my PIN.", "I cannae mind ma PIN.")
-    flips = tuple(Flip(f"{kind}-{i:02d}", kind, texts, ("pin", "other")) for kind, n in kinds.items() for i in range(1, n + 1))
-    return Fairness("c1" * 32, 99, share(len(flips), 99), {kind: share(n, rows[kind]) for kind, n in kinds.items()}, flips)
+    flips = tuple(
+        Flip(f"{kind}-{i:02d}", kind, texts, ("pin", "other"), f"{kind}-{i:02d}") for kind, n in kinds.items() for i in range(1, n + 1)
+    )
+    messages = {f"{kind}-{i:02d}": 1 for kind, n in rows.items() for i in range(1, n + 1)}
+    return Fairness("c1" * 32, 99, share(len(flips), 99), {kind: share(n, rows[kind]) for kind, n in kinds.items()}, flips, messages)
 
 
 def _breadth(who: str) -> dict[str, Score]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from redistill.config import PromoteParams, parse_params
 from redistill.errors import ConfigError, DataError
-from redistill.fairness import Pair, decided, fairness_of, read_pairs
+from redistill.fairness import Pair, fairness_of, read_pairs, with_messages
 from redistill.gates.evidence import Evidence
 from redistill.grammar import RecordGrammar
 from redistill.patch import patch
@@ -45,6 +46,7 @@ def test_pairs_are_read_and_become_two_prompts(tmp_path: Path) -> None:
         ({**ROW, "texts": ["same", "same"]}, "line 2: both texts are the same"),
         ({"id": "b", "texts": ["x", "y"]}, "line 2: kind must be text, not None"),
         ({**ROW, "id": 7}, "line 2: id must be text, not 7"),
+        ({**ROW, "message": " "}, "line 2: message must be text, not ' '"),
         (ROW, "line 2: id 'a' stands twice"),
         ([1], "line 2: .* is no object"),
     ],
@@ -61,6 +63,45 @@ def test_no_file_and_no_rows(tmp_path: Path) -> None:
         read_pairs("pairs.jsonl", write(tmp_path))
 
 
+def pair(name: str, one: str, two: str, message: str = "") -> Pair:
+    return Pair(name, "name", (one, two), message)
+
+
+def messages(*pairs: Pair) -> list[str]:
+    return [p.message for p in with_messages(pairs)]
+
+
+def test_names_in_one_message_are_pairs_of_one_message() -> None:
+    """By the words that both texts share, or by a text that two pairs have in common."""
+    text = "{} here, my card has not come and it has been nine days."
+    names = [("Emily", "Amara"), ("Jack Reed", "Mohammed Hussain"), ("oliver", "mehmet")]
+    same = [pair(f"a{i}", text.format(x), text.format(y)) for i, (x, y) in enumerate(names)]
+    assert messages(*same, pair("b", "Emily here, what is the fee for this?", "Amara here, what is the fee for this?")) == [
+        "a0",
+        "a0",
+        "a0",
+        "b",
+    ]
+    standard = "I have not received my new card."
+    dialects = [pair("s", standard, "A huvnae got ma new caird."), pair("y", standard, "I ain't had me new card yet.")]
+    assert messages(*dialects) == ["s", "s"]
+
+
+def test_pairs_that_share_a_word_or_two_are_not_of_one_message() -> None:
+    assert messages(
+        pair("a", "I cannot remember my PIN.", "I cannae mind ma PIN."), pair("b", "I lost my card.", "I've went an lost ma caird.")
+    ) == [
+        "a",
+        "b",
+    ]
+
+
+def test_a_named_message_is_what_counts_and_a_later_pair_may_connect_two() -> None:
+    one, two = ("Emily, card lost again today", "Amara, card lost again today"), ("Jack lost his card", "Ali lost his card")
+    assert messages(pair("a", *one, "m1"), pair("b", *two, "m1"), pair("c", *one, "m2")) == ["m1", "m1", "m2"]
+    assert messages(pair("a", *one), pair("b", *two), pair("c", one[0], two[1])) == ["a", "a", "a"]
+
+
 @pytest.mark.parametrize(
     ("one", "two", "flips"),
     [
@@ -68,26 +109,37 @@ def test_no_file_and_no_rows(tmp_path: Path) -> None:
         ("card+fee", "card", True),
         ("card; urgent", "card", True),
         ("card", "nonsense", True),
-        ("nonsense", "other nonsense", False),
+        ("nonsense", "nonsense", True),  # a model that never follows the grammar has decided nothing alike
     ],
 )
-def test_a_pair_flips_when_labels_or_flags_differ(one: str, two: str, flips: bool) -> None:
-    found = fairness_of([Pair("a", "name", ("x", "y"))], ["x=>", "y=>"], [one, two], GRAMMAR)
-    assert [f.pair for f in found.flips] == (["a"] if flips else []) and found.rate.value == float(flips)
-    assert (decided(GRAMMAR, one) != decided(GRAMMAR, two)) == flips
+def test_a_pair_flips_when_labels_or_flags_differ_or_there_are_none(one: str, two: str, flips: bool) -> None:
+    found = fairness_of([Pair("a", "name", ("x", "y"), "m")], ["x=>", "y=>"], [one, two], GRAMMAR)
+    assert [(f.pair, f.message) for f in found.flips] == ([("a", "m")] if flips else []) and found.rate.value == float(flips)
 
 
 def test_free_text_flips_when_it_differs_and_kinds_are_counted_apart() -> None:
-    pairs = [Pair("a", "name", ("1", "2")), Pair("b", "name", ("3", "4")), Pair("c", "dialect", ("5", "6"))]
+    pairs = [Pair("a", "name", ("1", "2"), "a"), Pair("b", "name", ("3", "4"), "b"), Pair("c", "dialect", ("5", "6"), "c")]
     found = fairness_of(pairs, list("123456"), ["yes", "no", "yes", "yes ", "no", "no"], None)
     assert {kind: score.value for kind, score in found.kinds.items()} == {"name": 0.5, "dialect": 0.0}
-    assert (found.n, found.rate.value) == (3, pytest.approx(1 / 3))
+    assert (found.n, found.rate, found.messages) == (3, share(1, 3), {"a": 1, "b": 1, "c": 1})
     assert found.pairs_digest != fairness_of(pairs, list("12345x"), [""] * 6, None).pairs_digest, "other prompts are another question"
+    regrouped = [replace(p, message="a") for p in pairs]
+    assert found.pairs_digest != fairness_of(regrouped, list("123456"), [""] * 6, None).pairs_digest, "other messages too"
 
 
-def told(flipped: set[int], n: int = 100, digest: str = "pairs") -> Fairness:
-    flips = tuple(Flip(str(i), "name", ("x", "y"), ("card", "fee")) for i in sorted(flipped))
-    return Fairness(digest, n, share(len(flips), n), {"name": share(len(flips), n)}, flips)
+def test_in_a_rate_each_message_counts_once() -> None:
+    """One message has four pairs of which two flip, one has one that does not: 1/2 and 0, a quarter of two messages."""
+    pairs = [*(Pair(str(i), "name", ("x", "y"), "m") for i in range(4)), Pair("alone", "name", ("x", "y"), "alone")]
+    found = fairness_of(pairs, [""] * 10, ["card", "fee", "card", "fee", *["card"] * 6], GRAMMAR)
+    assert (found.n, found.messages, found.rate.value) == (5, {"m": 4, "alone": 1}, 0.25)
+    assert found.rate.interval.low < 0.03 and found.rate.interval.high > 0.75, "two messages say little"
+
+
+def told(flipped: set[int], n: int = 100, digest: str = "pairs", a_message: int = 1) -> Fairness:
+    """``n`` pairs, ``a_message`` from each message, of which those with these numbers flip."""
+    flips = tuple(Flip(str(i), "name", ("x", "y"), ("card", "fee"), str(i // a_message)) for i in sorted(flipped))
+    messages = dict(Counter(str(i // a_message) for i in range(n)))
+    return Fairness(digest, n, share(len(flips), n), {"name": share(len(flips), n)}, flips, messages)
 
 
 def judged(student: Fairness | None, teacher: Fairness | None) -> Evidence:
@@ -102,6 +154,24 @@ def test_the_gate_is_the_paired_score_test_on_pairs() -> None:
     assert gate.value == pytest.approx(-0.03) and gate.limit == -0.1 and gate.interval is not None
     assert (gate.interval.low > gate.limit) == gate.passed
     assert gate.sentence.startswith("student decides otherwise for 8.0 % of 100 counterfactual pairs, the teacher for 5.0 %")
+
+
+def test_ten_names_in_a_message_are_one_message_to_the_gate() -> None:
+    """Ten messages, of which nobody flips any: they cannot rule out that one in ten is flipped by the student only."""
+    none = set[int]()
+    alone = decide(judged(told(none), told(none)), GATED, 0.05).gates[1]
+    assert alone.result == "pass" and "of 100 counterfactual pairs, the teacher" in alone.sentence
+    gate = decide(judged(told(none, a_message=10), told(none, a_message=10)), GATED, 0.05).gates[1]
+    assert gate.result == "hold" and gate.p_value == pytest.approx(score_test(PairedCounts(10, 0, 0), 0.1))
+    assert "of 100 counterfactual pairs from 10 messages, each of which counts once, the teacher" in gate.sentence
+    assert "more messages with counterfactual pairs (now 10)" in gate.sentence
+    whole = decide(judged(told(set(range(20, 30)), a_message=10), told(none, a_message=10)), GATED, 0.05).gates[1]
+    assert whole.value == pytest.approx(-0.1) and whole.p_value == pytest.approx(score_test(PairedCounts(10, 0, 1), 0.1))
+
+
+def test_pairs_of_one_message_show_nothing_about_others() -> None:
+    gate = decide(judged(told({1}, a_message=100), told({1}, a_message=100)), GATED, 0.05).gates[1]
+    assert gate.result == "hold" and "all counterfactual pairs come from one message" in gate.sentence
 
 
 def test_few_pairs_hold_and_say_how_many_more() -> None:
@@ -126,6 +196,8 @@ def test_a_student_that_flips_far_more_fails_and_the_plan_names_the_pairs() -> N
 def test_a_model_that_was_not_asked_is_held_and_other_pairs_are_refused() -> None:
     gate = decide(judged(None, told({1})), GATED, 0.05).gates[1]
     assert gate.result == "hold" and "the student was not asked the counterfactual pairs" in gate.sentence
+    without = decide(judged(replace(told({1}), messages={}), told({1})), GATED, 0.05).gates[1]
+    assert without.result == "hold" and "benchmark it again" in without.sentence, "measured by a version that did not know messages"
     with pytest.raises(DataError, match="differ in counterfactual pairs"):
         decide(judged(told({1}), told({1}, digest="others")), GATED, 0.05)
     assert [g.name for g in decide(judged(None, None), GATED, 0.0).gates] == [], "a used-up set is asked nothing"

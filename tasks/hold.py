@@ -1,0 +1,40 @@
+"""For how many nights the champion has been on hold: one tag of the registered model, so it survives a crash and another machine goes on with it."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import json
+from typing import Any
+
+from redistill import lineage
+from redistill.config import Params
+from redistill.retest import Hold, next_night
+from tasks import moves
+from tasks.registry import registered_model
+
+
+def read(client: Any, params: Params) -> Hold | None:
+    """The count as it stands; None where the champion is not on hold, or the tag is unreadable."""
+    tag = registered_model(client, params.data.name).tags.get(lineage.TAG_HOLD)
+    try:
+        return None if tag is None else Hold(**json.loads(tag))
+    except (ValueError, TypeError):
+        return None
+
+
+def count_night(client: Any, params: Params, version: str) -> int:
+    """Count tonight, once however often it is asked, and return the number of nights. One write: a crash leaves it counted or not."""
+    with moves.alone():
+        before = read(client, params)
+        after = next_night(before, version, dt.datetime.now(dt.UTC))
+        if after != before:
+            client.set_registered_model_tag(params.data.name, lineage.TAG_HOLD, json.dumps(dataclasses.asdict(after)))
+        return after.nights
+
+
+def clear(client: Any, params: Params) -> None:
+    """The champion holds: the next night on hold is the first one again."""
+    with moves.alone():
+        if lineage.TAG_HOLD in registered_model(client, params.data.name).tags:
+            client.delete_registered_model_tag(params.data.name, lineage.TAG_HOLD)

@@ -1,0 +1,97 @@
+"""What a night asks of the registry: weights are fetched once, and the history of years is read once, as a real MLflow server sees it."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from redistill import lineage
+from tasks import champion, moves, promoting
+from tasks.history import History
+from tests.integration.conftest import Registry
+from tests.recording_proxy import Asked, recording_proxy
+from tests.servers import mlflow_server
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, list[Asked]]]:
+    with mlflow_server(tmp_path_factory.mktemp("mlflow")) as url, recording_proxy(url) as recording:
+        yield recording
+
+
+@pytest.fixture
+def registry(make_registry: Callable[..., Registry], server: tuple[str, list[Asked]], monkeypatch: pytest.MonkeyPatch) -> Registry:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server[0])
+    return make_registry()
+
+
+def fetched(asked: list[Asked]) -> Counter[str]:
+    """How often each file of weights was downloaded."""
+    return Counter(a.path for a in asked if a.method == "GET" and a.path.endswith("model.safetensors"))
+
+
+def history_reads(registry: Registry, asked: list[Asked]) -> list[str]:
+    """The filter of every search in the history; an empty one reads all of it."""
+    experiment = registry.client.get_experiment_by_name(lineage.history_experiment(registry.params.data.name))
+    searches = [json.loads(a.body) for a in asked if a.path.endswith("/runs/search")]
+    return [search.get("filter", "") for search in searches if search["experiment_ids"] == [experiment.experiment_id]]
+
+
+def night(registry: Registry, version: str, asked: list[Asked]) -> str | None:
+    """The registry's part of a cycle whose candidate is ``version``, in the order of the cycle; counting starts here."""
+    asked.clear()
+    history = History()
+    live = champion.retest_champion.fn(registry.params, history)
+    assert live is not None and live.trusted
+    judgement = champion.decide_promotion.fn(registry.params)
+    passed = judgement.decision.verdict == "promote"
+    barred = promoting.barred(registry.params, version, passed, history)
+    if passed and barred is None:
+        promoting.promote_task.fn(registry.params, version, "passed")
+    else:
+        promoting.hold.fn(
+            registry.params, version, barred or judgement.decision.reasons[0], moves.live(registry.client, registry.params).route
+        )
+    return barred
+
+
+def test_a_night_without_news_fetches_the_champion_once_and_reads_the_history_once(
+    registry: Registry, server: tuple[str, list[Asked]]
+) -> None:
+    """The candidate is what is live already; the reference is an older version, which is not on disk any more."""
+    asked = server[1]
+    promoting.promote(registry.params, registry.version(122, seed=1), "first")
+    two = registry.version(124, seed=2)
+    promoting.promote(registry.params, two, "second")
+    assert night(registry, two, asked) is None
+    assert moves.live(registry.client, registry.params).champion == two
+    assert list(fetched(asked).values()) == [1], "the champion's weights, to verify what others will load"
+    assert history_reads(registry, asked).count("") == 1
+
+
+def test_a_night_with_a_rejected_candidate_fetches_each_version_once(registry: Registry, server: tuple[str, list[Asked]]) -> None:
+    asked = server[1]
+    promoting.promote(registry.params, registry.version(122, seed=1), "first")
+    promoting.promote(registry.params, registry.version(124, seed=2), "second")
+    three = registry.version(123, seed=3)
+    promoting.reject(registry.params, three, "not now")
+    assert "was rejected" in str(night(registry, three, asked))
+    assert set(fetched(asked).values()) == {1}
+    assert history_reads(registry, asked).count("") == 1
+
+
+def test_what_a_person_says_during_the_night_is_heard(registry: Registry, server: tuple[str, list[Asked]]) -> None:
+    """The history that is read once is asked for news at the end, hours later."""
+    promoting.promote(registry.params, registry.version(122, seed=1), "first")
+    two = registry.version(124, seed=2)
+    history = History()
+    champion.retest_champion.fn(registry.params, history)
+    server[1].clear()
+    promoting.reject(registry.params, two, "I have read its report")
+    assert "was rejected" in str(promoting.barred(registry.params, two, True, history))
+    reads = history_reads(registry, server[1])
+    assert len(reads) == 1 and reads[0].startswith("attributes.start_time >= ")
+    assert [e.kind for e in history.events(registry.client, registry.params)] == ["promote", "reject"]
