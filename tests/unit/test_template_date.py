@@ -16,7 +16,6 @@ from redistill.records import Message, Prompt
 from redistill.template_date import fix_date, states_the_date, with_date
 from tasks.init_student import init_student
 from tasks.locked import template_date
-from tasks.prepare import prepare
 from tasks.teacher_lock import lock_sources
 from tasks.tune_teacher import tune_teacher
 from tests.tiny import CHATML, make_tiny_model
@@ -97,16 +96,6 @@ def test_a_changed_teacher_or_a_person_moves_the_date_and_with_it_the_digests(pr
     set_template(project / "teacher", GRANITE)
     lock_sources.fn(load_params())
     assert {m["template_date"] for m in locked().values()} == {dt.date.today().isoformat()}, "another template, another date"
-
-
-def test_gold_rows_of_a_tuned_teacher_state_the_locked_date(project: Path) -> None:
-    make_tiny_project(project, data__format="chat", tune_teacher__epochs=0.5)
-    set_template(project / "teacher", LLAMA)
-    lock_as_if_on(DATE)
-    params = load_params()
-    prepare(params.data, params.intake)
-    make_checkpoints()
-    assert "Today Date: 05 Jan 2026" in render(PROMPT, params.data, load_tokenizer(project / "artifacts" / "teacher"))
 
 
 def test_plain_prompts_lock_no_date(project: Path) -> None:
