@@ -20,7 +20,6 @@ import torch
 IGNORE = -100
 CHUNK_ELEMENTS = 1 << 24
 """Tokens times vocabulary of one chunk: 64 MB in float32. Larger ones are hardly faster, smaller ones read the head too often."""
-_TINY = 1e-30
 
 
 class TokenTargets(NamedTuple):
@@ -238,29 +237,29 @@ def _tail_bucket(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """KL and cross-entropy of each token, and in ``grad_NV`` the gradient ``kd · dKL + ce · dCE`` by the logits.
 
-    The student's tail is summed from its own probabilities, never taken as 1 − Σ_K q, which has no digits left once the
-    student is sure. Everything of width V happens in place: softmax, tail, gradient.
+    The softmax is taken over the tail only: the top-K logits are masked in ``logits_NV`` first. So log q_T is a log-sum-exp, exact however small q_T
+    is, where a sum of the student's probabilities underflows once the student is sure. A tail logit's gradient is its share of the tail times
+    ``(kd + ce) q_T − kd r``. Everything of width V happens in place.
     """
-    highest_N, picked_NK, labelled_N = (
-        logits_NV.amax(-1),
-        logits_NV.gather(-1, ids_NK),
-        logits_NV.gather(-1, labels_N.unsqueeze(-1)).squeeze(-1),
-    )
-    torch.softmax(logits_NV, -1, dtype=grad_NV.dtype, out=grad_NV)
-    log_sum_N = highest_N.to(grad_NV.dtype) - grad_NV.amax(-1).log()
-    log_q_NK = picked_NK.to(grad_NV.dtype) - log_sum_N.unsqueeze(-1)
-    nll_N = log_sum_N - labelled_N.to(grad_NV.dtype)
-    valid_NK = p_NK > 0
-    q_NK = log_q_NK.exp()
-    # "prod" because unused places may name an id that is used: they multiply by one.
-    grad_NV.scatter_reduce_(-1, ids_NK, 1.0 - valid_NK.to(grad_NV.dtype), "prod")
-    q_tail_N = grad_NV.sum(-1).clamp_min(_TINY)
+    wide, valid_NK = grad_NV.dtype, p_NK > 0
+    picked_NK = logits_NV.gather(-1, ids_NK).to(wide).masked_fill_(~valid_NK, -torch.inf)
+    labelled_N = logits_NV.gather(-1, labels_N.unsqueeze(-1)).squeeze(-1).to(wide)
+    # The lowest number, not -inf: where K is the whole vocabulary the softmax stays defined. "amin" because unused places may name an id that is used.
+    limits = torch.finfo(logits_NV.dtype)
+    caps_NK = torch.full_like(picked_NK, limits.max, dtype=logits_NV.dtype).masked_fill_(valid_NK, limits.min)
+    logits_NV.scatter_reduce_(-1, ids_NK, caps_NK, "amin")
+    highest_N = logits_NV.amax(-1)
+    torch.softmax(logits_NV, -1, dtype=wide, out=grad_NV)
+    log_tail_N = highest_N.to(wide) - grad_NV.amax(-1).log()
+    log_sum_N = torch.logaddexp(log_tail_N, picked_NK.logsumexp(-1)) if ids_NK.shape[1] else log_tail_N
+    log_q_tail_N, log_q_NK = log_tail_N - log_sum_N, picked_NK - log_sum_N.unsqueeze(-1)
     r_N = (1.0 - p_NK.sum(-1)).clamp_min(0.0)
-    r_N = torch.where(r_N < 1e-6, torch.zeros_like(r_N), r_N) if p_NK.dtype == torch.float32 else r_N
-    inside = torch.where(valid_NK, p_NK * (p_NK.clamp_min(_TINY).log() - log_q_NK), torch.zeros_like(p_NK)).sum(-1)
-    outside = torch.where(r_N > 0, r_N * (r_N.clamp_min(_TINY).log() - q_tail_N.log()), torch.zeros_like(r_N))
-    grad_NV.mul_((kd_N * (1.0 - r_N / q_tail_N) + ce_N).unsqueeze(-1))
-    add_NK = ((kd_N + ce_N).unsqueeze(-1) * q_NK - kd_N.unsqueeze(-1) * p_NK) * valid_NK
-    grad_NV.scatter_add_(-1, ids_NK, add_NK.to(grad_NV.dtype))
-    grad_NV.scatter_add_(-1, labels_N.unsqueeze(-1), -ce_N.unsqueeze(-1).to(grad_NV.dtype))
-    return inside + outside, nll_N
+    # What float32 leaves of 1 − Σp is rounding, and an empty tail has no outcome that could hold mass.
+    r_N = torch.where((r_N < (1e-6 if p_NK.dtype == torch.float32 else 0.0)) | (highest_N == limits.min), 0.0, r_N)
+    inside = torch.where(valid_NK, torch.xlogy(p_NK, p_NK) - p_NK * log_q_NK, 0.0).sum(-1)
+    outside = torch.where(r_N > 0, torch.xlogy(r_N, r_N) - r_N * log_q_tail_N, 0.0)
+    grad_NV.mul_(((kd_N + ce_N) * log_q_tail_N.exp() - kd_N * r_N).unsqueeze(-1))
+    add_NK = torch.where(valid_NK, (kd_N + ce_N).unsqueeze(-1) * log_q_NK.exp() - kd_N.unsqueeze(-1) * p_NK, 0.0)
+    grad_NV.scatter_add_(-1, ids_NK, add_NK.to(wide))
+    grad_NV.scatter_add_(-1, labels_N.unsqueeze(-1), -ce_N.unsqueeze(-1).to(wide))
+    return inside + outside, log_sum_N - labelled_N

@@ -247,3 +247,34 @@ def test_a_workspace_serves_batches_of_every_size_and_type() -> None:
         tolerance = FLOAT64 if hidden.dtype == torch.float64 else FLOAT32
         torch.testing.assert_close(ours.total.detach().double(), theirs.total, **tolerance)
         torch.testing.assert_close(hidden.grad[:rows].double(), theirs.grad_hidden, **tolerance)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+@pytest.mark.parametrize("kd_ce", [(1.0, 0.0), (0.5, 0.5)])
+def test_a_student_that_is_sure_still_learns_the_tail(dtype: torch.dtype, temperature: float, kd_ce: tuple[float, float]) -> None:
+    """A logit gap of 95: q_T = 3 e^-95 is 0 in float32, and r = 0.1. KL = 0.9 ln 0.9 + 0.1 (ln 0.1 − ln 3 + 95) = 9.0651; tail gradient −0.1/3."""
+    kd, ce = kd_ce
+    hidden = (temperature * torch.tensor([[96.0, 1.0, 1.0, 1.0]])).to(dtype).requires_grad_()
+    wide = torch.promote_types(dtype, torch.float32)
+    p, weights = torch.tensor([[0.9]], dtype=wide), (torch.tensor([kd], dtype=wide), torch.tensor([ce], dtype=wide))
+    targets = TokenTargets(torch.tensor([0]), torch.tensor([[0]]), p, *weights)
+    sums = distill_loss(hidden, torch.eye(4, dtype=wide), targets, temperature)
+    sums.total.backward()
+    rel = 1e-12 if dtype == torch.float64 else 1e-6
+    assert sums.kl_sum.item() == pytest.approx(0.9 * math.log(0.9) + 0.1 * (math.log(0.1) - math.log(3) + 95), rel=rel)
+    assert sums.total.item() == pytest.approx(kd * temperature**2 * sums.kl_sum.item(), rel=rel)
+    # bfloat16 gradients are rounded once, to 8 significant bits.
+    wanted = [kd * temperature * g for g in (0.1, -0.1 / 3, -0.1 / 3, -0.1 / 3)]
+    assert hidden.grad[0].tolist() == pytest.approx(wanted, rel=2**-8 if dtype == torch.bfloat16 else 1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_logits_of_any_spread_agree_with_the_reference(dtype: torch.dtype, temperature: float) -> None:
+    """Gaps of several hundred, labels inside and outside K: values and gradients of a float64 log-sum-exp."""
+    hidden, head, targets = problem(dtype)
+    targets = targets._replace(labels_N=torch.where(torch.arange(N) % 2 == 0, targets.top_ids_NK[:, 0], targets.labels_N))
+    with torch.no_grad():
+        hidden *= 60.0
+    check(hidden, head, targets, temperature, FLOAT64 if dtype == torch.float64 else {"rtol": 1e-4, "atol": 1e-3})
