@@ -143,7 +143,7 @@ class DistillTrainer(Trainer):
 
     def _loss_of(self, inputs: Any) -> torch.Tensor:
         decoder = self._bare.get_decoder() if self._working is None else self._working.forward
-        hidden = decoder(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).last_hidden_state
+        hidden = decoder(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False).last_hidden_state
         hidden = hidden.to(torch.bfloat16 if self.args.bf16 else hidden.dtype)
         head = self._head(self._bare) if self._frozen_head is None else self._frozen_head
         # The losses choose their own precision; autocast would round what they keep in float32.
