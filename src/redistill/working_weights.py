@@ -20,9 +20,7 @@ class WorkingWeights:
         self._decoder = decoder
         linear = {id(p) for module in decoder.modules() if isinstance(module, torch.nn.Linear) for p in module.parameters(recurse=False)}
         self._masters = {name: p for name, p in decoder.named_parameters() if id(p) in linear}
-        self._copies = {
-            name: p.detach().to(torch.bfloat16).requires_grad_(p.requires_grad) for name, p in self._masters.items()
-        }
+        self._copies = {name: p.detach().to(torch.bfloat16).requires_grad_(p.requires_grad) for name, p in self._masters.items()}
 
     def forward(self, **inputs: Any) -> Any:
         """The decoder's output, computed with the copies."""

@@ -25,7 +25,9 @@ def test_updates_are_pytorchs(max_norm: float) -> None:
     """Two groups of other weight decay, one weight without a gradient at first, gradients clipped or not."""
     theirs, ours = parameters(), parameters()
     options = {"lr": 1e-2, "betas": (0.9, 0.99), "eps": 1e-8}
-    plain = torch.optim.AdamW([{"params": theirs[:2], "weight_decay": 0.1}, {"params": theirs[2:], "weight_decay": 0.0}], fused=True, **options)
+    plain = torch.optim.AdamW(
+        [{"params": theirs[:2], "weight_decay": 0.1}, {"params": theirs[2:], "weight_decay": 0.0}], fused=True, **options
+    )
     copies = {ours[1]: ours[1].detach().bfloat16().requires_grad_()}
     cached = CachedAdamW([{"params": ours[:2], "weight_decay": 0.1}, {"params": ours[2:], "weight_decay": 0.0}], copies=copies, **options)
     for step in range(4):

@@ -35,7 +35,9 @@ def trained_by_autocast(model, tokenizer, examples, recipe: Recipe):
     model.train().get_input_embeddings().weight.requires_grad_(False)
     groups = [[p for n, p in model.named_parameters() if p.requires_grad and ("norm" in n) == plain] for plain in (False, True)]
     optimizer = torch.optim.AdamW(
-        [{"params": groups[0], "weight_decay": recipe.weight_decay}, {"params": groups[1], "weight_decay": 0.0}], lr=recipe.learning_rate, fused=True
+        [{"params": groups[0], "weight_decay": recipe.weight_decay}, {"params": groups[1], "weight_decay": 0.0}],
+        lr=recipe.learning_rate,
+        fused=True,
     )
     rate = get_cosine_schedule_with_warmup(optimizer, round(recipe.warmup_share * recipe.steps), recipe.steps)
     whole = recipe.batch_size * recipe.gradient_accumulation
