@@ -89,7 +89,7 @@ class DistillTrainer(Trainer):
     @property
     def _alone_on_cpu(self) -> bool:
         """Whether gradients are this process's own from the backward pass to the update, and passes over memory are what a step waits for."""
-        return self.args.use_cpu and self.accelerator.num_processes == 1
+        return bool(self.args.use_cpu) and self.accelerator.num_processes == 1
 
     def create_optimizer(self, model: Any = None) -> Any:
         if self.optimizer is None and self._alone_on_cpu and self.args.optim == "adamw_torch_fused":
