@@ -259,19 +259,18 @@ def _tail_bucket(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """KL and cross-entropy of each token, and in ``grad_NV`` the gradient ``kd · dKL + ce · dCE`` by the logits.
 
-    The softmax is taken over the tail only: the top-K logits are masked in ``logits_NV`` first. So log q_T is a log-sum-exp, exact however small q_T
+    The softmax is taken over the tail only: the top-K logits are masked first. So log q_T is a log-sum-exp, exact however small q_T
     is, where a sum of the student's probabilities underflows once the student is sure. A tail logit's gradient is its share of the tail times
     ``(kd + ce) q_T − kd r``. Everything of width V happens in place.
     """
     wide, valid_NK = grad_NV.dtype, p_NK > 0
     picked_NK = logits_NV.gather(-1, ids_NK).to(wide).masked_fill_(~valid_NK, -torch.inf)
     labelled_N = logits_NV.gather(-1, labels_N.unsqueeze(-1)).squeeze(-1).to(wide)
-    # The lowest number, not -inf: where K is the whole vocabulary the softmax stays defined. "amin" because unused places may name an id that is used.
-    limits = torch.finfo(logits_NV.dtype)
-    caps_NK = torch.full_like(picked_NK, limits.max, dtype=logits_NV.dtype).masked_fill_(valid_NK, limits.min)
-    logits_NV.scatter_reduce_(-1, ids_NK, caps_NK, "amin")
     if grad_NV.data_ptr() != logits_NV.data_ptr():
         grad_NV.copy_(logits_NV)
+    lowest = torch.finfo(wide).min
+    if ids_NK.shape[1]:
+        _lower(grad_NV, ids_NK, valid_NK, lowest)
     # By hand: of torch.softmax the sum would have to be found again, by another pass, and from bfloat16 it makes a whole copy first.
     highest_N = grad_NV.amax(-1)
     sum_N = grad_NV.sub_(highest_N.unsqueeze(-1)).exp_().sum(-1)
@@ -280,7 +279,7 @@ def _tail_bucket(
     log_q_tail_N, log_q_NK = log_tail_N - log_sum_N, picked_NK - log_sum_N.unsqueeze(-1)
     r_N = (1.0 - p_NK.sum(-1)).clamp_min(0.0)
     # What float32 leaves of 1 − Σp is rounding, and an empty tail has no outcome that could hold mass.
-    r_N = torch.where((r_N < (1e-6 if p_NK.dtype == torch.float32 else 0.0)) | (highest_N == limits.min), 0.0, r_N)
+    r_N = torch.where((r_N < (1e-6 if p_NK.dtype == torch.float32 else 0.0)) | (highest_N == lowest), 0.0, r_N)
     inside = torch.where(valid_NK, torch.xlogy(p_NK, p_NK) - p_NK * log_q_NK, 0.0).sum(-1)
     outside = torch.where(r_N > 0, torch.xlogy(r_N, r_N) - r_N * log_q_tail_N, 0.0)
     grad_NV.mul_((((kd_N + ce_N) * log_q_tail_N.exp() - kd_N * r_N) / sum_N).unsqueeze(-1))
@@ -288,3 +287,14 @@ def _tail_bucket(
     grad_NV.scatter_add_(-1, ids_NK, add_NK.to(wide))
     grad_NV.scatter_add_(-1, labels_N.unsqueeze(-1), -ce_N.unsqueeze(-1).to(wide))
     return inside + outside, log_sum_N - labelled_N
+
+
+def _lower(logits_NV: torch.Tensor, ids_NK: torch.Tensor, valid_NK: torch.Tensor, lowest: float) -> None:
+    """Set the valid ids' logits to the lowest number; not to -inf, so that a softmax is defined where K is the whole vocabulary.
+
+    Unused places may name an id that is used, so they stand for the row's first valid one. An index_put, as a CPU's scatter_reduce copies the whole tensor.
+    """
+    first_N1 = ids_NK.gather(-1, valid_NK.int().argmax(-1, keepdim=True))
+    values_N1 = logits_NV.gather(-1, first_N1).masked_fill_(valid_NK.any(-1, keepdim=True), lowest)
+    rows_N1 = torch.arange(len(ids_NK), device=ids_NK.device).unsqueeze(-1)
+    logits_NV.index_put_((rows_N1, torch.where(valid_NK, ids_NK, first_N1)), values_N1)
