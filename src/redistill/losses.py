@@ -19,7 +19,8 @@ import torch
 
 IGNORE = -100
 CHUNK_ELEMENTS = 1 << 24
-"""Tokens times vocabulary of one product with the head: 32 MB in bfloat16. Larger ones are hardly faster, smaller ones read the head too often."""
+"""Tokens times vocabulary of one product with the head: 64 MB in float32. Smaller ones read the head too often. A CPU takes three times as many in bfloat16, where the
+head is arranged anew for every product; that is what both tensors of a chunk took before gradients were made in blocks."""
 BLOCK_ELEMENTS = 1 << 19
 """Tokens times vocabulary of what a CPU turns from logits to gradient at once: 2 MB in float32, which stays in a core's cache from one pass to the next."""
 
@@ -143,10 +144,15 @@ def head_and_loss(
     if hidden_ND.shape[0] == 0:
         zero = hidden_ND.sum() * 0.0 + head_VD.sum() * 0.0
         return LossSums(zero, zero.detach(), zero.detach())
-    chunk = chunk or max(16, CHUNK_ELEMENTS // head_VD.shape[0])
+    chunk = chunk or max(16, _chunk_elements(hidden_ND, block) // head_VD.shape[0])
     given = (of_tokens, kd_weight_N, ce_weight_N, temperature, chunk, workspace or Workspace(), one, block)
     total, kl_sum, ce_sum = _HeadAndLoss.apply(hidden_ND, head_VD, *given)
     return LossSums(total, kl_sum.detach(), ce_sum.detach())
+
+
+def _chunk_elements(hidden_ND: torch.Tensor, block: int | None) -> int:
+    """More where a chunk is its logits in bfloat16 alone, with a float32 gradient of a block's width."""
+    return CHUNK_ELEMENTS * 3 if block is not None and hidden_ND.dtype == torch.bfloat16 else CHUNK_ELEMENTS
 
 
 class _HeadAndLoss(torch.autograd.Function):
