@@ -61,7 +61,7 @@ def cycle(params: Params, reason: str, telling: Telling, warm: Warm) -> dict[str
         barred = promoting.barred(params, version, passed, history)
         planned = route.planned(decision, version, live, barred)
         judged = judging.summary(judgement)
-        report.write_report(params, name, version, decision, planned, receipts, judged)
+        report.write_report(params, name, version, decision, planned, receipts, judged, history)
         if not bundle.answers(params, version, judged):
             bundle.attach(params, run_id, version, judged)
         if passed and barred is None:

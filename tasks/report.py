@@ -19,9 +19,9 @@ from redistill.evaluation import report_from_json
 from redistill.records import DroppedRow, Outcome, PromotionDecision, Prompt, Route, StageReceipt
 from redistill.retention import agreement, retention
 from redistill.timing import timing_from_json, timing_to_json
-from tasks import moves
 from tasks.economy import economics
 from tasks.edge import ARTIFACTS, LOCK
+from tasks.history import History
 from tasks.registry import connect, git_commit, recent_cycles
 from tasks.timing import TIMING
 
@@ -39,6 +39,7 @@ def write_report(
     route: Route,
     receipts: Sequence[StageReceipt],
     judgement: dict[str, Any],
+    history: History,
 ) -> dict[str, Any]:
     """Write ``report.json`` and ``index.html`` and return the former's content."""
     from redistill.model_card import model_card
@@ -69,7 +70,7 @@ def write_report(
         "retention": {metric: None if score is None else dataclasses.asdict(score) for metric, score in kept.items()},
         "timing": timing_to_json(timing),
         "economics": economics(params, receipts, reports, timing, recent_cycles(params)),
-        "history": _history(params),
+        "history": _history(params, history),
         "agreement": dataclasses.asdict(agreement(student, teacher)),
         "governance": _governance(),
         "examples": _examples(student, teacher),
@@ -86,9 +87,9 @@ def write_report(
     return tree
 
 
-def _history(params: Params) -> list[dict[str, Any]]:
+def _history(params: Params, history: History) -> list[dict[str, Any]]:
     """What has happened to what is live so far; this cycle's own decision is not among it yet."""
-    return [dataclasses.asdict(event) for event in moves.history(connect(params), params)][-50:]
+    return [dataclasses.asdict(event) for event in history.events(connect(params), params)][-50:]
 
 
 def _measured() -> list[str]:

@@ -26,6 +26,7 @@ from redistill.frozen import Positive, Share, Whole, frozen
 from redistill.grammar import RecordGrammar
 from redistill.promote_params import Metric, PromoteParams
 from redistill.records import SPLITS
+from redistill.unique_keys import UniqueKeys
 
 
 @frozen
@@ -431,30 +432,6 @@ class Params:
         return []
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML where a key written twice is an error, not a silent overwrite."""
-
-
-def _mapping(loader: _UniqueKeys, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-    seen: set[Any] = set()
-    for key_node, _ in node.value:
-        key = loader.construct_object(key_node, deep=True)
-        if key in seen:
-            raise ConfigError(f"params.yaml line {key_node.start_mark.line + 1}: key {key!r} stands twice; keep one")
-        seen.add(key)
-    return yaml.SafeLoader.construct_mapping(loader, node, deep)
-
-
-def _date(loader: _UniqueKeys, node: yaml.ScalarNode) -> Any:
-    raise ConfigError(
-        f"params.yaml line {node.start_mark.line + 1}: put the date {node.value} in quotes; DVC reads this file too and refuses bare dates"
-    )
-
-
-_UniqueKeys.add_constructor("tag:yaml.org,2002:timestamp", _date)
-_UniqueKeys.add_constructor("tag:yaml.org,2002:map", _mapping)
-
-
 def load_params(path: str | os.PathLike[str] = "params.yaml") -> Params:
     """Read, check and freeze ``params.yaml``.
 
@@ -471,10 +448,10 @@ def load_params(path: str | os.PathLike[str] = "params.yaml") -> Params:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{file} is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
     try:
-        tree = yaml.load(text, Loader=_UniqueKeys)  # noqa: S506 - a SafeLoader subclass
+        tree = yaml.load(text, Loader=UniqueKeys)  # noqa: S506 - a SafeLoader subclass
+    except ConfigError:
+        raise
     except (yaml.YAMLError, ValueError, TypeError) as error:
-        if isinstance(error, ConfigError):
-            raise
         raise ConfigError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from None
     return parse_params(tree, str(file))
 

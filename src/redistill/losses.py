@@ -19,7 +19,10 @@ import torch
 
 IGNORE = -100
 CHUNK_ELEMENTS = 1 << 24
-"""Tokens times vocabulary of one chunk: 64 MB in float32. Larger ones are hardly faster, smaller ones read the head too often."""
+"""Tokens times vocabulary of one product with the head: 64 MB in float32. Smaller ones read the head too often. A CPU takes three times as many in bfloat16, where the
+head is arranged anew for every product; that is what both tensors of a chunk took before gradients were made in blocks."""
+BLOCK_ELEMENTS = 1 << 19
+"""Tokens times vocabulary of what a CPU turns from logits to gradient at once: 2 MB in float32, which stays in a core's cache from one pass to the next."""
 
 
 class TokenTargets(NamedTuple):
@@ -50,24 +53,30 @@ class Workspace:
 
     def __init__(self) -> None:
         self._logits_RV = torch.empty((0, 0))
-        self._grad_RV = torch.empty((0, 0))
+        self._grad_BV = torch.empty((0, 0))
         self._more: list[torch.Tensor] = []
 
-    def rows(self, n: int, like_ND: torch.Tensor, vocabulary: int, wide: torch.dtype, one: bool) -> tuple[torch.Tensor, torch.Tensor]:
-        """(n × V) for logits in the type of ``like_ND``, and for the gradient in a type at least as wide as float32; ``one`` lets both be the same memory."""
-        fits = self._logits_RV.shape[0] >= n and self._logits_RV.shape[1] == vocabulary and self._grad_RV.dtype == wide
-        apart = one or self._logits_RV is not self._grad_RV
+    def rows(
+        self, n: int, block: int, like_ND: torch.Tensor, vocabulary: int, wide: torch.dtype, one: bool
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """(n × V) for logits in the type of ``like_ND``, and (block × V) for the gradient in a type at least as wide as float32.
+
+        ``one`` lets both be the same memory where they have one type; there is no second tensor then.
+        """
+        fits = self._logits_RV.shape[0] >= n and self._logits_RV.shape[1] == vocabulary
+        fits = fits and self._grad_BV.shape[0] >= block and self._grad_BV.dtype == wide
+        apart = one or self._logits_RV is not self._grad_BV
         if not (fits and apart and self._logits_RV.dtype == like_ND.dtype and self._logits_RV.device == like_ND.device):
             self._logits_RV = like_ND.new_empty((n, vocabulary))
-            self._grad_RV = self._logits_RV if one and wide == like_ND.dtype else like_ND.new_empty((n, vocabulary), dtype=wide)
+            self._grad_BV = self._logits_RV if one and wide == like_ND.dtype else like_ND.new_empty((block, vocabulary), dtype=wide)
             self._more = []
-        return self._logits_RV[:n], self._grad_RV[:n]
+        return self._logits_RV[:n], None if self._grad_BV is self._logits_RV else self._grad_BV
 
-    def more(self, count: int, like_RV: torch.Tensor) -> list[torch.Tensor]:
+    def more(self, count: int, like_BV: torch.Tensor) -> list[torch.Tensor]:
         """``count`` further tensors like the gradient, for losses that need them."""
         while len(self._more) < count:
-            self._more.append(torch.empty_like(self._grad_RV if self._grad_RV.shape[1] == like_RV.shape[1] else like_RV))
-        return [m[: len(like_RV)] for m in self._more[:count]]
+            self._more.append(torch.empty_like(self._grad_BV if self._grad_BV.shape[1] == like_BV.shape[1] else like_BV))
+        return [m[: len(like_BV)] for m in self._more[:count]]
 
 
 def temper(top_logprobs: torch.Tensor, log_z: torch.Tensor | None, temperature: float) -> torch.Tensor:
@@ -90,11 +99,13 @@ def distill_loss(
     temperature: float = 1.0,
     chunk: int | None = None,
     workspace: Workspace | None = None,
+    block: int | None = None,
 ) -> LossSums:
     """Σ over tokens of kd_weight · T² KL(p‖q) + ce_weight · CE, with gradients for hidden states and head.
 
     An empty batch gives a zero that is still connected to the graph (KD rule 6). The result does not depend on
-    ``chunk`` (rule 5), the number of tokens that are held at vocabulary width; by default as many as fill ``CHUNK_ELEMENTS``.
+    ``chunk`` (rule 5), the number of tokens that are held at vocabulary width, nor on ``block``, how many of them are worked on at once; by default
+    as many as fill ``CHUNK_ELEMENTS`` and, on a CPU, ``BLOCK_ELEMENTS``.
     """
 
     def of_tokens(part: slice, logits_RV: torch.Tensor, grad_RV: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -103,11 +114,13 @@ def distill_loss(
 
     # A CPU's softmax may write where it reads; with two temperatures logits are read twice.
     one = hidden_ND.device.type == "cpu" and (temperature == 1.0 or not targets.top_ids_NK.shape[1])
-    return head_and_loss(hidden_ND, head_VD, of_tokens, targets.kd_weight_N, targets.ce_weight_N, temperature, chunk, workspace, one)
+    if hidden_ND.device.type == "cpu":
+        block = block or max(1, BLOCK_ELEMENTS // head_VD.shape[0])
+    return head_and_loss(hidden_ND, head_VD, of_tokens, targets.kd_weight_N, targets.ce_weight_N, temperature, chunk, workspace, one, block)
 
 
 OfTokens = Callable[[slice, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
-"""(tokens of a chunk, their logits (R × V), room for the gradient (R × V)) → divergence (without T²) and cross-entropy of each token. It leaves
+"""(some tokens, their logits (R × V), room for the gradient (R × V)) → divergence (without T²) and cross-entropy of each token. It leaves
 the gradient of their weighted sum by the logits in that room, which may be the logits' own."""
 
 
@@ -121,18 +134,25 @@ def head_and_loss(
     chunk: int | None,
     workspace: Workspace | None,
     one: bool = False,
+    block: int | None = None,
 ) -> LossSums:
     """Head and loss in one pass over chunks of tokens: what every loss that is shipped runs through; see ``distill_loss``.
 
-    ``one`` says that ``of_tokens`` is done with the logits before it writes the gradient, so that they may share memory.
+    ``one`` says that ``of_tokens`` is done with the logits before it writes the gradient, so that they may share memory. ``block`` is for how many
+    tokens of a chunk it is called at once, by default for all.
     """
     if hidden_ND.shape[0] == 0:
         zero = hidden_ND.sum() * 0.0 + head_VD.sum() * 0.0
         return LossSums(zero, zero.detach(), zero.detach())
-    chunk = chunk or max(16, CHUNK_ELEMENTS // head_VD.shape[0])
-    given = (of_tokens, kd_weight_N, ce_weight_N, temperature, chunk, workspace or Workspace(), one)
+    chunk = chunk or max(16, _chunk_elements(hidden_ND, block) // head_VD.shape[0])
+    given = (of_tokens, kd_weight_N, ce_weight_N, temperature, chunk, workspace or Workspace(), one, block)
     total, kl_sum, ce_sum = _HeadAndLoss.apply(hidden_ND, head_VD, *given)
     return LossSums(total, kl_sum.detach(), ce_sum.detach())
+
+
+def _chunk_elements(hidden_ND: torch.Tensor, block: int | None) -> int:
+    """More where a chunk is its logits in bfloat16 alone, with a float32 gradient of a block's width."""
+    return CHUNK_ELEMENTS * 3 if block is not None and hidden_ND.dtype == torch.bfloat16 else CHUNK_ELEMENTS
 
 
 class _HeadAndLoss(torch.autograd.Function):
@@ -148,9 +168,10 @@ class _HeadAndLoss(torch.autograd.Function):
         chunk: int,
         workspace: Workspace,
         one: bool,
+        block: int | None,
     ) -> Any:
         ctx.save_for_backward(hidden, head)
-        ctx.given = (of_tokens, kd, ce, temperature, chunk, workspace, one)
+        ctx.given = (of_tokens, kd, ce, temperature, chunk, workspace, one, block)
         *sums, ctx.grad_hidden, ctx.grad_head = _in_chunks(hidden, head, *ctx.given)
         return tuple(sums)
 
@@ -167,7 +188,7 @@ class _HeadAndLoss(torch.autograd.Function):
         if grad_total.is_cuda or grad_total.item() != 1.0:
             grad_hidden.mul_(grad_total.to(grad_hidden.dtype))
             grad_head = None if grad_head is None else grad_head.mul_(grad_total)
-        return (grad_hidden, None if grad_head is None else grad_head.to(head.dtype), *([None] * 7))
+        return (grad_hidden, None if grad_head is None else grad_head.to(head.dtype), *([None] * 8))
 
 
 def _in_chunks(
@@ -180,6 +201,7 @@ def _in_chunks(
     chunk: int,
     workspace: Workspace,
     one: bool,
+    block: int | None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
     """Total, sums of KL and cross-entropy, and gradients by hidden states and head; none for a head that is frozen."""
     hidden, head, frozen = hidden.detach(), head.detach(), not head.requires_grad
@@ -189,25 +211,31 @@ def _in_chunks(
     kl_sum, ce_sum, total = (hidden.new_zeros((), dtype=wide) for _ in range(3))
     weight = head.to(hidden.dtype)
     rows = -(-hidden.shape[0] // -(-hidden.shape[0] // chunk))
-    logits_RV, grad_RV = workspace.rows(rows, hidden, head.shape[0], wide, one)
+    block = min(rows, block or rows)
+    logits_RV, grad_BV = workspace.rows(rows, block, hidden, head.shape[0], wide, one)
     for start in range(0, hidden.shape[0], rows):
         part = slice(start, start + rows)
         n = hidden[part].shape[0]
         logits = torch.mm(hidden[part], weight.T, out=logits_RV[:n])
-        kl, nll = of_tokens(part, logits, grad_RV[:n])
-        total += (kd[part] * kl * temperature**2 + ce[part] * nll).sum()
-        kl_sum += kl[kd[part] > 0].sum()
-        ce_sum += nll[ce[part] > 0].sum()
-        narrow = grad_RV[:n] if hidden.dtype == wide else logits.copy_(grad_RV[:n])
-        torch.mm(narrow, weight, out=grad_hidden[part])
+        for first in range(0, n, block):
+            logits_BV = logits[first : first + block]
+            some = slice(start + first, start + first + len(logits_BV))
+            room = logits_BV if grad_BV is None else grad_BV[: len(logits_BV)]
+            kl, nll = of_tokens(some, logits_BV, room)
+            total += (kd[some] * kl * temperature**2 + ce[some] * nll).sum()
+            kl_sum += kl[kd[some] > 0].sum()
+            ce_sum += nll[ce[some] > 0].sum()
+            if room is not logits_BV:
+                logits_BV.copy_(room)
+        torch.mm(logits, weight, out=grad_hidden[part])
         if frozen:
             continue
         if grad_head is None:
-            grad_head = torch.mm(narrow.T, hidden[part]).to(wide)
-        elif narrow.dtype == wide:
-            grad_head.addmm_(narrow.T, hidden[part])
+            grad_head = torch.mm(logits.T, hidden[part]).to(wide)
+        elif logits.dtype == wide:
+            grad_head.addmm_(logits.T, hidden[part])
         else:
-            grad_head.add_(torch.mm(narrow.T, hidden[part]))
+            grad_head.add_(torch.mm(logits.T, hidden[part]))
     return total, kl_sum, ce_sum, grad_hidden, grad_head
 
 
@@ -237,19 +265,22 @@ def _tail_bucket(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """KL and cross-entropy of each token, and in ``grad_NV`` the gradient ``kd · dKL + ce · dCE`` by the logits.
 
-    The softmax is taken over the tail only: the top-K logits are masked in ``logits_NV`` first. So log q_T is a log-sum-exp, exact however small q_T
+    The softmax is taken over the tail only: the top-K logits are masked first. So log q_T is a log-sum-exp, exact however small q_T
     is, where a sum of the student's probabilities underflows once the student is sure. A tail logit's gradient is its share of the tail times
     ``(kd + ce) q_T − kd r``. Everything of width V happens in place.
     """
     wide, valid_NK = grad_NV.dtype, p_NK > 0
     picked_NK = logits_NV.gather(-1, ids_NK).to(wide).masked_fill_(~valid_NK, -torch.inf)
     labelled_N = logits_NV.gather(-1, labels_N.unsqueeze(-1)).squeeze(-1).to(wide)
-    lowest = torch.finfo(logits_NV.dtype).min
+    if grad_NV.data_ptr() != logits_NV.data_ptr():
+        grad_NV.copy_(logits_NV)
+    lowest = torch.finfo(wide).min
     if ids_NK.shape[1]:
-        _lower(logits_NV, ids_NK, valid_NK, lowest)
-    highest_N = logits_NV.amax(-1)
-    torch.softmax(logits_NV, -1, dtype=wide, out=grad_NV)
-    log_tail_N = highest_N.to(wide) - grad_NV.amax(-1).log()
+        _lower(grad_NV, ids_NK, valid_NK, lowest)
+    # By hand: of torch.softmax the sum would have to be found again, by another pass, and from bfloat16 it makes a whole copy first.
+    highest_N = grad_NV.amax(-1)
+    sum_N = grad_NV.sub_(highest_N.unsqueeze(-1)).exp_().sum(-1)
+    log_tail_N = highest_N + sum_N.log()
     log_sum_N = torch.logaddexp(log_tail_N, picked_NK.logsumexp(-1)) if ids_NK.shape[1] else log_tail_N
     log_q_tail_N, log_q_NK = log_tail_N - log_sum_N, picked_NK - log_sum_N.unsqueeze(-1)
     r_N = (1.0 - p_NK.sum(-1)).clamp_min(0.0)
@@ -257,7 +288,7 @@ def _tail_bucket(
     r_N = torch.where((r_N < (1e-6 if p_NK.dtype == torch.float32 else 0.0)) | (highest_N == lowest), 0.0, r_N)
     inside = torch.where(valid_NK, torch.xlogy(p_NK, p_NK) - p_NK * log_q_NK, 0.0).sum(-1)
     outside = torch.where(r_N > 0, torch.xlogy(r_N, r_N) - r_N * log_q_tail_N, 0.0)
-    grad_NV.mul_(((kd_N + ce_N) * log_q_tail_N.exp() - kd_N * r_N).unsqueeze(-1))
+    grad_NV.mul_((((kd_N + ce_N) * log_q_tail_N.exp() - kd_N * r_N) / sum_N).unsqueeze(-1))
     add_NK = torch.where(valid_NK, (kd_N + ce_N).unsqueeze(-1) * log_q_NK.exp() - kd_N.unsqueeze(-1) * p_NK, 0.0)
     grad_NV.scatter_add_(-1, ids_NK, add_NK.to(wide))
     grad_NV.scatter_add_(-1, labels_N.unsqueeze(-1), -ce_N.unsqueeze(-1).to(wide))
@@ -267,7 +298,7 @@ def _tail_bucket(
 def _lower(logits_NV: torch.Tensor, ids_NK: torch.Tensor, valid_NK: torch.Tensor, lowest: float) -> None:
     """Set the valid ids' logits to the lowest number; not to -inf, so that a softmax is defined where K is the whole vocabulary.
 
-    Unused places may name an id that is used, so they stand for the row's first valid one. An index_put, as a CPU's scatter copies all of a bf16 tensor.
+    Unused places may name an id that is used, so they stand for the row's first valid one. An index_put, as a CPU's scatter_reduce copies the whole tensor.
     """
     first_N1 = ids_NK.gather(-1, valid_NK.int().argmax(-1, keepdim=True))
     values_N1 = logits_NV.gather(-1, first_N1).masked_fill_(valid_NK.any(-1, keepdim=True), lowest)

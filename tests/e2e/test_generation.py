@@ -10,7 +10,7 @@ import pytest
 
 from redistill.artifacts import read_records
 from redistill.records import Outcome, TrainingRow
-from tests.e2e.conftest import Command
+from tests.cycles import Command
 from tests.tiny_project import make_tiny_project, write_params
 
 FREE_TEXT: dict[str, Any] = {

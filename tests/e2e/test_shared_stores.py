@@ -75,12 +75,14 @@ def test_a_colleague_continues(
     dvc(theirs, "pull")
     # The third thing that a team shares: without the key the champion's bundle cannot be verified, and traffic goes to the teacher, as it should.
     key = project / ".redistill" / "keys" / "signing.pem"
-    asked.clear()
     again = redistill(theirs, "run", "--json", env={**env, "REDISTILL_SIGNING_KEY": str(key)})
     assert again.code == 0, again.stderr[-3000:]
     assert set(again.result["stages"].values()) == {"unchanged"}
     assert again.result["model_version"] == mine.result["model_version"], "the same weights keep their version on the server"
     assert again.result["verdict"] == mine.result["verdict"]
+    asked.clear()
+    quiet = redistill(theirs, "run", "--json", env={**env, "REDISTILL_SIGNING_KEY": str(key)})
+    assert (quiet.code, quiet.result["route"]) == (0, "student"), quiet.stderr[-3000:]
     fetched = [a.path for a in asked if a.method == "GET" and a.path.endswith(".safetensors")]
     searches = [json.loads(a.body) for a in asked if a.path.endswith("/runs/search")]
     history = httpx.get(f"{url}/api/2.0/mlflow/experiments/get-by-name", params={"experiment_name": "redistill/tiny/history"}).json()

@@ -42,7 +42,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         score__top_k=0,
         generate__max_tokens=8,
         finetune__common__tokens=6000,
-        benchmark__latency_requests=2,
+        benchmark__latency_requests=6,
         benchmark__fairness=None,
     )
     tokenizer = load_tokenizer(path / "teacher")

@@ -63,7 +63,7 @@ def test_student_teacher_and_linear_baseline_are_timed_on_the_same_requests(proj
         == found.teacher.architecture
     )
     for ratio in (found.request_ratio, found.batch_ratio):
-        assert ratio is not None and 0 < ratio.interval.low <= ratio.value <= ratio.interval.high < 1
+        assert ratio is not None and 0 < ratio.interval.low <= ratio.value <= ratio.interval.high and ratio.value < 1
 
 
 def test_a_version_of_the_same_architecture_shares_the_timing_and_another_one_is_timed_now(

@@ -98,7 +98,7 @@ def graded(rows: list[tuple[int, int]]) -> Measured:
         for i, (found, missed) in enumerate(rows)
     ]
     score = share(sum(o.exact for o in outcomes), len(rows))
-    return EvalReport("x", "d", "h", "t", len(rows), score, score, {}, {}, Cost(0.1, 0.3, 10.0, 100, 1, 1), 0, "hf"), outcomes
+    return EvalReport("x", "d", "h", "t", len(rows), score, score, {}, {}, Cost(100, 1, 1), 0, "hf"), outcomes
 
 
 @settings(deadline=None, max_examples=40)

@@ -115,9 +115,9 @@ def _all_gates(worse: int, params: PromoteParams) -> dict[str, Gate]:
     n = 60 if worse > 1 else 5
     wide = replace(params, gates=tuple(replace(g, min_rows=5) if g.name == "slices" else g for g in params.gates))
     student, other = labelled(n - min(worse, n), n, 200), labelled(n, n, 200)
-    flips = tuple(Flip(str(i), "name", ("x", "y"), ("card", "fee")) for i in range(worse))
+    flips = tuple(Flip(str(i), "name", ("x", "y"), ("card", "fee"), str(i)) for i in range(worse))
     pairs = 5 if worse == 1 else 50
-    told = [Fairness("pairs", pairs, share(len(f), pairs), {}, f) for f in (flips, ())]
+    told = [Fairness("pairs", pairs, share(len(f), pairs), {}, f, {str(i): 1 for i in range(pairs)}) for f in (flips, ())]
 
     def named(i: int) -> str:
         return "app" if i < n else "phone"
@@ -128,7 +128,7 @@ def _all_gates(worse: int, params: PromoteParams) -> dict[str, Gate]:
 
 def test_costs_that_are_counted_fail_and_costs_that_are_measured_without_an_interval_hold() -> None:
     params = PromoteParams(gates=("teacher", "smaller", "faster", "lighter"))  # type: ignore[arg-type]
-    gates = decide(Evidence(evidence(rows(220), parameters=135_000_000, p50=0.12), teacher()), params, LEVEL).gates[1:]
+    gates = decide(Evidence(evidence(rows(220), parameters=135_000_000), teacher()), params, LEVEL).gates[1:]
     assert {g.name: g.result for g in gates} == {"smaller": "fail", "faster": "hold", "lighter": "hold"}
 
 

@@ -185,6 +185,23 @@ def test_chunked_equals_unchunked(chunk: int) -> None:
     torch.testing.assert_close(head.grad, 3.0 * whole_head.grad, **FLOAT64)
 
 
+@pytest.mark.parametrize("block", [1, 2, 3, 5, 2048])
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_blocks_of_a_chunk_equal_the_whole_chunk(block: int, temperature: float, dtype: torch.dtype) -> None:
+    """Whether the gradient has memory of its own (bfloat16, or a second temperature) or takes the logits'."""
+
+    def of(block: int) -> list[torch.Tensor]:
+        hidden, head, targets = problem()
+        hidden, head = hidden.detach().to(dtype).requires_grad_(), head.detach().to(dtype).requires_grad_()
+        sums = distill_loss(hidden, head, targets, temperature, chunk=5, workspace=Workspace(), block=block)
+        sums.total.backward()
+        return [*sums, hidden.grad, head.grad]
+
+    for got, wanted in zip(of(block), of(5), strict=True):
+        torch.testing.assert_close(got, wanted, **(FLOAT64 if got.dtype == torch.float64 else {}))
+
+
 def test_empty_mask_is_a_zero_connected_to_the_graph() -> None:
     hidden, head, targets = problem()
     nothing = torch.zeros(N, dtype=torch.bool)
