@@ -19,7 +19,7 @@ from redistill.working_weights import WorkingWeights
 from tests.tiny import examples_of, weights
 
 RECIPE = Recipe(
-    steps=6, batch_size=2, gradient_accumulation=1, learning_rate=1e-2, warmup_share=0.2, weight_decay=0.01, seed=7, temperature=1.0,
+    steps=6, batch_size=2, gradient_accumulation=1, learning_rate=1e-2, warmup_share=0.2, weight_decay=0.01, seed=7,
     save_every_steps=100, freeze_embeddings=True, precision="bf16",
 )  # fmt: skip
 
