@@ -23,7 +23,7 @@ from redistill.examples import to_example
 from redistill.generation import end_ids
 from redistill.methods.choose import choose
 from redistill.precision import multiplies_bf16
-from redistill.prompting import encode
+from redistill.prompting import completion_text, encode
 from redistill.records import Message, Prompt, TeacherCompletion
 from redistill.rows import gold_rows, teacher_rows
 from redistill.soft_targets import from_listed
@@ -171,6 +171,15 @@ def test_a_row_ends_with_the_end_that_the_teacher_used(shipped: Path, second_end
     broken_off = [(p, replace(c, token_ids=c.token_ids[:-1])) for p, c in kept]
     for row in (*spelled, *teacher_rows(broken_off, DATA, tokenizer, True, end_ids_of(shipped)), *gold_rows(prompts(), DATA, tokenizer)):
         assert row.completion_ids[-1] == tokenizer.eos_token_id and row.completion_ids[-2] not in (tokenizer.eos_token_id, second_end)
+
+
+def test_a_teachers_end_ids_are_ordinary_tokens_of_another_tokenizer(shipped: Path) -> None:
+    """A text whose last token has the number of a teacher's end token is closed all the same."""
+    tokenizer = load_tokenizer(shipped)
+    [prompt, *_] = prompts()
+    last = encode(completion_text("fee", DATA), tokenizer)[-1]
+    [row] = teacher_rows([(prompt, TeacherCompletion(prompt.id, 0, "fee", None, (), "stop", "t"))], DATA, tokenizer, False, (last,))
+    assert row.completion_ids[-1] == tokenizer.eos_token_id != last
 
 
 def test_benchmark_and_timings_are_as_by_hand(shipped: Path, second_end: int, expected: list[tuple[list[int], float]]) -> None:
