@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -121,8 +122,6 @@ def _healthy(api: str) -> bool:
 
 
 def _answers(port: int) -> bool:
-    import socket
-
     with socket.socket() as probe:
         probe.settimeout(1.0)
         return probe.connect_ex((HOST, port)) == 0

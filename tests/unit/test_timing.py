@@ -104,7 +104,7 @@ def test_real_models_are_told_apart_and_write_the_same_number_of_tokens(tmp_path
     runs = {}
     for name, layers in (("teacher", 12), ("student", 1)):
         folder = make_tiny_model(tmp_path / name, layers=layers)
-        count, wrote[name] = generator(load_model(folder), load_tokenizer(folder), 8, exactly=True), []
+        count, wrote[name] = generator(load_model(folder), load_tokenizer(folder), 8), []
         runs[name] = lambda prompts, count=count, name=name: wrote[name].append(count(prompts))
     seconds, _ = in_turns(runs, [[f"message {i}\n=>"] for i in range(9)])
     assert wrote["student"] == wrote["teacher"] == [8] * 10
