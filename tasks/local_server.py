@@ -128,12 +128,13 @@ def _answers(port: int) -> bool:
 
 
 def main(arguments: list[str]) -> int:
-    if not arguments or arguments[0] not in ("start", "stop") or len(arguments) > 2:
-        print("usage: python -m tasks.local_server start [PORT] | stop", file=sys.stderr)
+    action, port = [*arguments, ""][0], [*arguments[1:], str(PORT)][0]
+    if action not in ("start", "stop") or len(arguments) > 2 or not (port.isdecimal() and 0 < int(port) < 65536):
+        print("error: usage: python -m tasks.local_server start [PORT] | stop, with a port from 1 to 65535", file=sys.stderr)
         return 2
     environment.silence()
     try:
-        print(stop() if arguments[0] == "stop" else start(int(arguments[1]) if len(arguments) > 1 else PORT))
+        print(stop() if action == "stop" else start(int(port)))
     except RedistillError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

@@ -281,8 +281,7 @@ def _accept(listener: socket.socket, selector: selectors.BaseSelector) -> set[_C
     pid = os.fork()
     if pid == 0:
         os.setpgid(0, 0)
-        selector.close()
-        listener.close()
+        _close_all(selector)
         link.close()
         _become(request, descriptors)
     # By both, as a shell does: whoever comes first, the group is there before a signal is sent to it.
@@ -294,6 +293,16 @@ def _accept(listener: socket.socket, selector: selectors.BaseSelector) -> set[_C
     selector.register(link, selectors.EVENT_READ, child)
     selector.register(child.handle, selectors.EVENT_READ, child)
     return {child}
+
+
+def _close_all(selector: selectors.BaseSelector) -> None:
+    """In a fork: the listener and the connections of all other callers, who would not hear of the server's end while a fork holds theirs."""
+    for key in list(selector.get_map().values()):
+        if isinstance(key.fileobj, int):
+            os.close(key.fileobj)
+        else:
+            key.fileobj.close()  # type: ignore[attr-defined]
+    selector.close()
 
 
 def _ended(child: _Child, selector: selectors.BaseSelector) -> None:

@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from redistill.environment import child_environment
+from tasks.local_server import main
 from tests.servers import free_port, until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,6 +69,13 @@ def test_a_port_that_is_taken_is_one_clear_line(tmp_path: Path) -> None:
         port = other.getsockname()[1]
         done = server(tmp_path, "start", str(port))
     assert done.returncode == 2 and done.stderr.startswith(f"error: port {port} of 127.0.0.1 is in use") and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [(), ("restart",), ("start", "http"), ("start", "70000"), ("start", "4200", "more")])
+def test_a_wrong_call_is_one_line(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(list(arguments)) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: usage: ") and told.count("\n") == 1
 
 
 @pytest.mark.parametrize("created", [0.0, 1e10])

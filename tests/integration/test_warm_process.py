@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from redistill.environment import child_environment
@@ -130,6 +131,33 @@ def test_the_end_of_the_cycle_ends_everything(project: Path) -> None:
     assert errors.startswith("error: the process that ran this stage ended")
     assert eventually(lambda: not alive(pid))
     assert not Path(environment[SOCKET]).parent.exists()
+
+
+def test_a_caller_hears_that_the_server_was_killed_though_another_fork_lives_on(project: Path) -> None:
+    """A fork that keeps the connections of others open would leave their callers waiting for as long as it lives."""
+    with Warm(("wave",)) as process:
+        environment = process.environment(child_environment())
+        asking, pids = [], []
+        for kind in ("hang", "deaf"):
+            command = [sys.executable, "-m", "tasks.stage", "probe", kind]
+            asking.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True))
+            assert asking[-1].stdout is not None
+            pids.append(int(asking[-1].stdout.readline().rsplit(" ", 1)[1].rstrip("}\n")))
+        try:
+            assert eventually(lambda: "SIGTERM" in ignored(pids[1]))
+            os.kill(psutil.Process(pids[0]).ppid(), signal.SIGKILL)
+            assert asking[0].wait(30) == 5 and alive(pids[1])
+        finally:
+            os.kill(pids[1], signal.SIGKILL)
+            for one in asking:
+                one.communicate(timeout=30)
+
+
+def ignored(pid: int) -> set[str]:
+    """The signals that a process ignores."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    mask = int(next(line.split()[1] for line in status.splitlines() if line.startswith("SigIgn:")), 16)
+    return {number.name for number in signal.Signals if mask >> (number - 1) & 1}
 
 
 @pytest.mark.parametrize("said", [b"", b"\n", b"\nno request\n"])
