@@ -24,7 +24,7 @@ def read(client: Any, params: Params) -> Hold | None:
 
 
 def count_night(client: Any, params: Params, version: str) -> int:
-    """Count tonight, once however often it is asked, and return the number of nights. One write: a crash leaves it counted or not."""
+    """Count tonight and return the number of nights; a second call in the same night adds nothing. It is one write, so a crash leaves no half of it."""
     with moves.alone():
         before = read(client, params)
         after = next_night(before, version, dt.datetime.now(dt.UTC))
@@ -34,7 +34,7 @@ def count_night(client: Any, params: Params, version: str) -> int:
 
 
 def clear(client: Any, params: Params) -> None:
-    """The champion holds: the next night on hold is the first one again."""
+    """Forget the count, since the champion holds."""
     with moves.alone():
         if lineage.TAG_HOLD in registered_model(client, params.data.name).tags:
             client.delete_registered_model_tag(params.data.name, lineage.TAG_HOLD)

@@ -1,4 +1,4 @@
-"""Prefect's server on this machine for ``make up`` and ``make down``: started in a session of its own, ended by identity.
+"""Prefect's server on this machine for ``make up`` and ``make down``: started in a session of its own, and ended by process id and start time.
 
 ``python -m tasks.local_server start`` returns once the server answers; ``stop`` ends exactly the process that ``start`` made.
 The server writes to a log file. Prefect's own ``--background`` leaves a pipe that nobody reads, and the server ends at its
@@ -34,7 +34,7 @@ RECORD = FOLDER / "process.json"
 
 @dataclass(frozen=True, slots=True)
 class ServerProcess:
-    """A server that ``start`` made: which process, and when it was born, since process ids are used again."""
+    """A server that ``start`` made. ``created`` is when its process started: a process id alone may belong to a later process."""
 
     pid: int
     created: float
@@ -95,7 +95,7 @@ def start(port: int = PORT) -> str:
 
 
 def stop() -> str:
-    """End the server that ``start`` made, and say so; nothing else is ended, whatever listens at the port."""
+    """End the server that ``start`` made, and no other process, and say so."""
     ours = _recorded()
     process = ours.running() if ours is not None else None
     RECORD.unlink(missing_ok=True)

@@ -284,7 +284,7 @@ def _accept(listener: socket.socket, selector: selectors.BaseSelector) -> set[_C
         _close_all(selector)
         link.close()
         _become(request, descriptors)
-    # By both, as a shell does: whoever comes first, the group is there before a signal is sent to it.
+    # Parent and fork both set the group, as a shell does, so it exists before the first signal is sent to it.
     with contextlib.suppress(OSError):
         os.setpgid(pid, pid)
     for descriptor in descriptors:

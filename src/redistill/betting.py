@@ -65,7 +65,7 @@ class PairedScores:
     def p_value(self, margin: float) -> float:
         """One-sided p-value of H0: the candidate loses ``margin`` or more on average; small means that such a loss is ruled out."""
         if self.difference <= -margin:
-            return 1.0  # early rows may have paid; all of them speak against it
+            return 1.0  # capital may have grown over the early rows, but the mean of all rows shows no evidence
         return math.exp(-max(0.0, _largest_log_capital(np.array(self.differences), -margin)))
 
     def interval(self, alpha: float) -> Interval:

@@ -186,7 +186,7 @@ def _pays(pays: dict[str, Any], month: dict[str, Any], requests: int) -> list[st
     low, high = (volume(count) for count in pays["requests_per_month_interval"])
     saving, interval = pays["saving_usd_per_month"], pays["saving_usd_per_month_interval"]
     return [
-        f"month     {month['changes']} whole for what changes, {month['quiet_nights']} nights without: {pays['month_usd']:.2f} USD",
+        f"month     whole cycles {month['changes']}, nights without a change {month['quiet_nights']}: {pays['month_usd']:.2f} USD",
         f"pays      from {volume(pays['requests_per_month'])} requests a month ({low} to {high}); at the {requests:,} of params.yaml "
         f"{saving:+,.2f} USD a month ({interval['low']:+,.2f} to {interval['high']:+,.2f}): {pays['verdict']}",
     ]

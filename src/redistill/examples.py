@@ -153,8 +153,8 @@ def collate(rows: Sequence[Mapping[str, Any]], pad_id: int, temperature: float) 
     """Right-padded batch. ``labels`` is what the Trainer counts: every supervised token once, shifted by us, not by it.
 
     Position t of ``labels`` and the target tensors belongs to the logits that predict token t + 1 (KD rule 1); weights
-    and soft targets are shifted together with it. ``top_p`` are probabilities at ``temperature``, which the batch carries. ``prompt_tokens`` is where each row's completion begins; ``states``, where the teacher was asked
-    beforehand, has a row for each token with ``kd``.
+    and soft targets are shifted together with it. ``top_p`` are probabilities at ``temperature``, which the batch
+    carries. ``prompt_tokens`` is where each row's completion begins; ``states``, where the teacher was asked beforehand, has a row for each token with ``kd``.
     """
     examples = [row["example"] for row in rows]
     length = max(len(e.input_ids_L) for e in examples)

@@ -19,8 +19,8 @@ import torch
 
 IGNORE = -100
 CHUNK_ELEMENTS = 1 << 24
-"""Tokens times vocabulary of one product with the head: 64 MB in float32. Smaller ones read the head too often. A CPU takes three times as many in bfloat16, where the
-head is arranged anew for every product; that is what both tensors of a chunk took before gradients were made in blocks."""
+"""Tokens times vocabulary of one product with the head: 64 MB in float32. Smaller products read the head too often. A CPU takes three times as many tokens in
+bfloat16: every product there packs the whole head again, and a chunk's logits then take as much memory as logits and float32 gradient together."""
 BLOCK_ELEMENTS = 1 << 19
 """Tokens times vocabulary of what a CPU turns from logits to gradient at once: 2 MB in float32, which stays in a core's cache from one pass to the next."""
 
@@ -151,7 +151,7 @@ def head_and_loss(
 
 
 def _chunk_elements(hidden_ND: torch.Tensor, block: int | None) -> int:
-    """More where a chunk is its logits in bfloat16 alone, with a float32 gradient of a block's width."""
+    """Three times as many where a chunk holds bfloat16 logits only, and the float32 gradient has the size of a block."""
     return CHUNK_ELEMENTS * 3 if block is not None and hidden_ND.dtype == torch.bfloat16 else CHUNK_ELEMENTS
 
 

@@ -91,8 +91,8 @@ class PromoteParams:
     them; see ``redistill.looks``. A live champion is tested again at the whole of it, since no promotion hangs on that; ``hold_nights``
     says how long it may stay on hold while it is shown to be worse than its teacher (``redistill.retest``). With ``approval: person`` a candidate
     that passes waits for one, with ``two_people`` for another than who started its cycle.
-    ``metric`` is what is compared row by row; left out, it is ``exact_match``, and ``chrf`` for free text. Below ``min_teacher`` of it [0.1 exact
-    match, 0.2 row F1, 0.3 chrF] a teacher is nothing to be compared with.
+    ``metric`` is what is compared row by row; left out, it is ``exact_match``, and ``chrf`` for free text. A teacher that scores less
+    than ``min_teacher`` [0.1 exact match, 0.2 row F1, 0.3 chrF] is too weak to compare with: its gates hold.
     """
 
     arm: str = "kd"

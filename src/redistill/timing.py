@@ -209,14 +209,14 @@ def architecture(checkpoint: Path) -> str:
 
 
 def timing_to_json(timing: Timing) -> dict[str, Any]:
-    """Samples, and the ratios with their intervals for who reads the file."""
+    """Samples, and beside them the ratios with their intervals, for readers of the file."""
     batches = timing.batch_ratio
     ratios = {"request": dataclasses.asdict(timing.request_ratio), "batch": None if batches is None else dataclasses.asdict(batches)}
     return {**dataclasses.asdict(timing), "ratio": ratios}
 
 
 def timing_from_json(tree: dict[str, Any]) -> Timing:
-    """A Timing from its JSON form; ratios are made anew from the samples."""
+    """A Timing from its JSON form; ratios are computed again from the samples."""
     from pydantic import TypeAdapter
 
     return TypeAdapter(Timing).validate_python({k: v for k, v in tree.items() if k != "ratio"})

@@ -133,6 +133,6 @@ def test_the_command_says_what_a_month_costs_and_with_what_certainty_it_pays(
         write_params(project, economics={"machine_usd_per_hour": 2.0, "requests_per_month": requests})
         cli_live.estimate()
         month, pays = capsys.readouterr().out.splitlines()[-2:]
-        assert month.startswith("month     1 whole for what changes, 29 nights without: ")
+        assert month.startswith("month     whole cycles 1, nights without a change 29: ")
         assert pays.endswith(f": {verdict}") and f"at the {requests:,} of params.yaml" in pays
         assert re.search(r"from [\d,]+ requests a month \([\d,]+ to [\d,]+\)", pays) and " USD a month (" in pays

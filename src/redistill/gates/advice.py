@@ -1,7 +1,6 @@
 """What a held gate asks for: how many more rows would settle it, or that no realistic number would.
 
-Advice that nobody can follow is none. Fifteen times what is there, or two thousand rows, is what a person can be asked to label; beyond that the
-sentence says why: the observed value is close to the limit, or the margin is too narrow for this data.
+A person can be asked to label fifteen times as many rows as there are, or two thousand. Where more are needed the sentence asks for none and says why: the observed value is close to the limit, or the margin is too narrow for this data.
 """
 
 from __future__ import annotations

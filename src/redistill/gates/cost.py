@@ -43,7 +43,7 @@ def ratio(evidence: Evidence, own: RatioGate) -> list[Gate]:
     shown = [int(v) if field == "parameters" else v * scale for v in (student, teacher)]
     limit = "" if own.below == 1.0 else f", a ratio of {value:.2f} (limit {own.below:g})"
     missed = "" if passed else f": {short}" if own.below == 1.0 else ": not below the limit"
-    # A count of parameters is what it is; a time or a peak that was measured without an interval has shown nothing against the student.
+    # A number of parameters is exact, so it may fail. A peak of memory is measured once, without an interval, so it can only hold.
     missing: GateResult = "fail" if field == "parameters" else "hold"
     return [Gate(own.name, "pass" if passed else missing, value, own.below, "ratio", said.format(*shown) + limit + missed)]
 

@@ -50,7 +50,7 @@ class Evidence:
     audit: Audit | None = None
     grammar: RecordGrammar | None = None
     unmeasured: dict[str, str] = field(default_factory=dict)
-    """Champion, reference or timing that should be there but could not be measured, and why: no reason to do without the comparison."""
+    """Champion, reference or timing that could not be measured, and why; their gates hold."""
     timing: Timing | None = None
     """The student's architecture beside the teacher."""
 

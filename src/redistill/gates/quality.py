@@ -78,7 +78,7 @@ def slices(evidence: Evidence, own: SlicesGate, params: PromoteParams, level: fl
         if (reason := reasons[name]) is not None:
             gates.append(not_judged(f"slice_{name}", c.paired.difference, own.margin, reason))
             continue
-        # The level at which this slice's own p-value says what Holm's says at the whole one, so that the interval decides as the test does.
+        # The level of this slice that is equivalent to Holm's adjusted p-value at the whole level, so that interval and test agree.
         share = p_value / adjusted if adjusted > 0 else 1.0 / len(compared)
         said = f"student against teacher in slice {name}"
         correction = f", Holm's correction over {len(compared)} slices" if len(compared) > 1 else ""
@@ -96,14 +96,14 @@ def insensitive(compared: Comparison, other: str, floor: float, where: str = "")
         )
     if compared.reference < floor:
         return (
-            f"the {other}'s {100 * compared.reference:.1f} % {metric}{where} is below the {100 * floor:g} % of promote.min_teacher, so not to be "
+            f"the {other}'s {100 * compared.reference:.1f} % {metric}{where} is below the {100 * floor:g} % of promote.min_teacher, so being no "
             f"worse than it shows nothing; use a better {other}, check its completions, or set another promote.metric or promote.min_teacher"
         )
     return None
 
 
 def not_judged(name: str, difference: float, margin: float, reason: str) -> Gate:
-    """The gate of a comparison that shows nothing, whatever its numbers: held, and counted as asked and not shown."""
+    """A hold for a comparison that can show nothing. Its p-value is 1, so it counts as a look that showed nothing."""
     return Gate(name, "hold", difference, -margin, "points", reason, p_value=1.0)
 
 
