@@ -41,7 +41,7 @@ class Pair:
 
 
 def read_pairs(path: str, root: Path = Path()) -> list[Pair]:
-    """Pairs from a JSONL file with ``id``, ``kind`` and ``texts`` (two) in each row, and ``message`` where the file names it.
+    """Pairs from a JSONL file with ``id``, ``kind`` and ``texts`` (two) in each row, and ``message`` in all rows or in none.
 
     Raises:
         DataError: a file or row that is not so; one line with file, line and what to do.
@@ -62,6 +62,12 @@ def read_pairs(path: str, root: Path = Path()) -> list[Pair]:
         pairs[row["id"]] = Pair(row["id"], row["kind"], (texts[0], texts[1]), row.get("message", ""))
     if not pairs:
         raise DataError(f"{path} holds no pairs; give it some, or take benchmark.fairness out of params.yaml")
+    unnamed = [pair.id for pair in pairs.values() if not pair.message]
+    if 0 < len(unnamed) < len(pairs):
+        raise DataError(
+            f"{path}: pair {unnamed[0]!r} has no message, but {len(pairs) - len(unnamed)} of the {len(pairs)} pairs have one; pairs of one message count "
+            "once, so name the message in all pairs or in none"
+        )
     return with_messages(list(pairs.values()))
 
 

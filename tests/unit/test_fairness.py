@@ -48,6 +48,7 @@ def test_pairs_are_read_and_become_two_prompts(tmp_path: Path) -> None:
         ({**ROW, "id": 7}, "line 2: id must be text, not 7"),
         ({**ROW, "message": " "}, "line 2: message must be text, not ' '"),
         (ROW, "line 2: id 'a' stands twice"),
+        ({**ROW, "id": "b", "message": "m"}, "pair 'a' has no message, but 1 of the 2 pairs have one; .* in all pairs or in none"),
         ([1], "line 2: .* is no object"),
     ],
 )
