@@ -56,8 +56,12 @@ def retest(champion: Measured, teacher: Measured, params: PromoteParams) -> Rete
 
 
 def compared(gate: Gate, at_half: Gate) -> Retest:
-    """What the gate's intervals show, at the whole of alpha and at half of it."""
-    assert gate.interval is not None and at_half.interval is not None, "the teacher's gate always has an interval"
+    """What the gate's intervals show, at the whole of alpha and at half of it.
+
+    Without an interval the comparison shows nothing, since the teacher itself cannot do the task (``promote.min_teacher``): that is a hold.
+    """
+    if gate.interval is None or at_half.interval is None:
+        return Retest(gate, inferior=False, worse=False)
     return Retest(gate, inferior=gate.interval.high < gate.limit, worse=at_half.interval.high < 0)
 
 

@@ -103,6 +103,13 @@ def test_a_loss_that_is_shown_takes_the_traffic_at_once(live: Registry) -> None:
     assert not tonight(live).trusted and answers() == "teacher"
 
 
+def test_a_teacher_that_cannot_do_the_task_takes_no_traffic(live: Registry) -> None:
+    """Right on 5 of 200 rows: below ``promote.min_teacher`` there is no interval."""
+    teacher_with(RIGHT, 5)
+    check = tonight(live)
+    assert (check.trusted, check.nights, answers()) == (True, 1, "student") and "promote.min_teacher" in check.sentence
+
+
 def test_a_night_that_holds_starts_the_count_anew(live: Registry) -> None:
     teacher_with(*WORSE)
     tonight(live)

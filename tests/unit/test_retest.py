@@ -45,6 +45,15 @@ def test_a_hold_that_shows_a_loss_ends_after_some_nights() -> None:
     assert found.after(1, PromoteParams(gates=("teacher",), hold_nights=1)) == "inferior"  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(("champion", "teacher"), [(0, 0), (300, 20), (0, 20)])
+def test_a_teacher_that_cannot_do_the_task_shows_nothing_about_the_champion(champion: int, teacher: int) -> None:
+    """Right on none of 500 rows, or on 4 % of them, where ``promote.min_teacher`` asks for 10 %: a hold, however long it lasts."""
+    first = [[i < right for i in range(500)] for right in (champion, teacher)]
+    found = retest(evidence(first[0], who="champion"), evidence(first[1], who="teacher"), PARAMS)
+    assert (found.gate.result, found.inferior, found.worse) == ("hold", False, False) and "shows nothing" in found.gate.sentence
+    assert [found.after(nights, PARAMS) for nights in (1, 3, 400)] == ["hold"] * 3
+
+
 def test_worse_is_shown_at_half_of_alpha() -> None:
     """Two tables, on either side of the end of the 95 % interval, that the 90 % interval would both call worse."""
     for only_champion, only_teacher, worse in ((40, 59, False), (40, 60, True)):
