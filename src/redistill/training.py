@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from redistill.adamw import CachedAdamW
 from redistill.artifacts import is_disk_error
 from redistill.config import LoraParams
 from redistill.errors import ConfigError, DataError
@@ -32,7 +31,6 @@ from redistill.precision import Precision, resolved, training_device
 from redistill.progress import continues
 from redistill.prompting import vocabulary_size
 from redistill.training_order import TrainingOrder
-from redistill.working_weights import WorkingWeights
 
 Watch = Callable[[Any, Any, int, int], None]
 """(model, tokenizer, step, of), after every optimiser step."""
@@ -76,11 +74,9 @@ class DistillTrainer(Trainer):
         self._tied: torch.nn.Embedding | None = None
         self._bare = model
         self._undo = _loss_in_forward(model, self._loss_of)
-        self._working: WorkingWeights | None = None
         super().__init__(*args, model=model, **kwargs)
-        if self._alone_on_cpu:
+        if self.args.use_cpu and self.accelerator.num_processes == 1:
             self._tied = _few_rows_of_tied_embeddings(model)
-            self._working = WorkingWeights(model.get_decoder()) if self.args.bf16 else None
         # Our labels are shifted by the collator already; the Trainer would leave out each row's first when it counts.
         self._loss_shifts_labels = False
         self._sums = np.zeros(4)
@@ -88,33 +84,6 @@ class DistillTrainer(Trainer):
         head = self._head(model)
         # A frozen head is the same at every step: one copy in the training precision instead of a cast per step.
         self._frozen_head = None if head.requires_grad else head.detach().to(torch.bfloat16 if self.args.bf16 else head.dtype)
-
-    @property
-    def _alone_on_cpu(self) -> bool:
-        """Whether gradients are this process's own from the backward pass to the update, and passes over memory are what a step waits for."""
-        return bool(self.args.use_cpu) and self.accelerator.num_processes == 1
-
-    def create_optimizer(self, model: Any = None) -> Any:
-        if self.optimizer is None and self._alone_on_cpu and self.args.optim == "adamw_torch_fused":
-            _, options = self.get_optimizer_cls_and_kwargs(self.args, self.model)
-            options.pop("fused", None)
-            self.optimizer_cls_and_kwargs = (CachedAdamW, {**options, "copies": self._working.pairs() if self._working else {}})
-        return super().create_optimizer(model)
-
-    def _clip_grad_norm(self, model: Any) -> Any:
-        optimizer = getattr(self.optimizer, "optimizer", self.optimizer)
-        return optimizer.clip_to(self.args.max_grad_norm) if isinstance(optimizer, CachedAdamW) else super()._clip_grad_norm(model)
-
-    def _load_from_checkpoint(self, *args: Any, **kwargs: Any) -> None:
-        super()._load_from_checkpoint(*args, **kwargs)
-        if self._working is not None:
-            self._working.refresh()
-
-    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        loss: torch.Tensor = super().training_step(*args, **kwargs)
-        if self._working is not None and self.args.gradient_accumulation_steps > 1:
-            self._working.accumulate()
-        return loss
 
     def give_back(self) -> None:
         """Leave the model as it was: without the loss in its forward."""
@@ -145,8 +114,9 @@ class DistillTrainer(Trainer):
         return model(distill={**inputs, "kd": inputs["kd"] * share, "ce": inputs["ce"] * share})
 
     def _loss_of(self, inputs: Any) -> torch.Tensor:
-        decoder = self._bare.get_decoder() if self._working is None else self._working.forward
-        hidden = decoder(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False).last_hidden_state
+        hidden = self._bare.get_decoder()(
+            input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False
+        ).last_hidden_state
         hidden = hidden.to(torch.bfloat16 if self.args.bf16 else hidden.dtype)
         head = self._head(self._bare) if self._frozen_head is None else self._frozen_head
         # The losses choose their own precision; autocast would round what they keep in float32.

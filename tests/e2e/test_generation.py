@@ -18,7 +18,7 @@ FREE_TEXT: dict[str, Any] = {
     "data__record": None,
     "generate__max_tokens": 40,
     "benchmark__max_tokens": 40,
-    "promote__gates": [*({"name": who, "margin": 0.3} for who in ("teacher", "champion")), "smaller"],
+    "promote__gates": [*({"name": who, "margin": 0.6} for who in ("teacher", "champion")), "smaller"],
     "promote__alpha_per_heldout": 0.2,
     "promote__looks_per_heldout": 2,
 }
