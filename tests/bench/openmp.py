@@ -17,6 +17,8 @@ from pathlib import Path
 
 from tests.bench.train_step import write_student
 
+BUSY = "import time\nend = time.monotonic() + 300\nwhile time.monotonic() < end:\n    pass"
+"""Ends by itself where the bench is killed."""
 SETTINGS: dict[str, dict[str, str]] = {
     "libgomp's default": {},
     "OMP_WAIT_POLICY=passive": {"OMP_WAIT_POLICY": "passive"},
@@ -48,7 +50,7 @@ def main() -> None:
         for _ in range(repeats):
             for name, setting in SETTINGS.items():
                 runs[name][0].append(step_s(setting, student))
-                busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+                busy = subprocess.Popen([sys.executable, "-c", BUSY])
                 try:
                     runs[name][1].append(step_s(setting, student))
                 finally:
