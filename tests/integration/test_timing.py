@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from redistill.artifacts import read_json
 from redistill.config import load_params
 from redistill.environment import child_environment
 from redistill.timing import BATCHES, architecture, timing_from_json
+from tests.forks import ForkServer
 from tests.tiny import make_tiny_model
 from tests.tiny_project import ROOT, make_tiny_project, write_params
 
@@ -21,31 +22,30 @@ DEEP_TEACHER = {"teacher__model": "deep", "tune_teacher__method": "off", "studen
 """Twelve layers, of which the student keeps one: told apart on whatever else this machine does."""
 
 
-LOCK = ("-c", "from redistill.cli import main; main()", "lock")
-
-
-def run(project: Path, *command: str, env: dict[str, str] | None = None) -> str:
-    done = subprocess.run(
-        [sys.executable, *command],
-        cwd=project,
-        env={**child_environment(), "PYTHONPATH": str(project), **(env or {})},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
+Run = Callable[..., str]
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(fork_server: ForkServer) -> Run:
+    """Run a stage, or `redistill lock`, in the project, and return what it printed."""
+
+    def forked(project: Path, module: str, *arguments: str, env: dict[str, str] | None = None) -> str:
+        done = fork_server.run(module, *arguments, cwd=project, env={**child_environment(), "PYTHONPATH": str(project), **(env or {})})
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout
+
+    return forked
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory, run: Run) -> Path:
     """Prepared, locked and timed, with nothing trained."""
     made = make_tiny_project(tmp_path_factory.mktemp("timing"), **DEEP_TEACHER)
     make_tiny_model(made / "deep", layers=12, seed=1)
     for name in ("prepare", "tune_teacher", "init_student"):
-        run(made, "-m", f"tasks.{name}")
-    run(made, *LOCK)
-    said = run(made, "-m", "tasks.timing")
+        run(made, f"tasks.{name}")
+    run(made, "redistill", "lock")
+    said = run(made, "tasks.timing")
     assert "[timing] a request takes the student 0." in said
     return made
 
@@ -100,16 +100,16 @@ def endpoint(tmp_path: Path) -> Iterator[tuple[str, Path]]:
         process.wait()
 
 
-def test_an_endpoint_is_timed_over_the_network_and_asked_no_batches(project: Path, endpoint: tuple[str, Path]) -> None:
+def test_an_endpoint_is_timed_over_the_network_and_asked_no_batches(project: Path, endpoint: tuple[str, Path], run: Run) -> None:
     url, record = endpoint
     write_params(project, teacher__model="served", teacher__backend="openai", tune_teacher__method="off", score__top_k=0, student__model="deep",
                  student__layers={"keep": 1}, finetune__arms={"kd": {"rows": "gold"}})  # fmt: skip
     env = {"REDISTILL_TEACHER_URL": url}
     try:
-        run(project, "-m", "tasks.tune_teacher")
-        run(project, *LOCK, env=env)
+        run(project, "tasks.tune_teacher")
+        run(project, "redistill", "lock", env=env)
         before = len(record.read_text(encoding="utf-8").splitlines())
-        run(project, "-m", "tasks.timing", env=env)
+        run(project, "tasks.timing", env=env)
     finally:
         write_params(project, **DEEP_TEACHER)
     asked = [line for line in record.read_text(encoding="utf-8").splitlines()[before:] if '"event": "asked"' in line]
