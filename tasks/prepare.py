@@ -40,5 +40,4 @@ def prepare(data: DataParams, intake: IntakeParams) -> None:
 
 
 if __name__ == "__main__":
-    # It needs none of the heavy libraries, and runs while the warm process imports them.
     run(prepare)

@@ -118,7 +118,9 @@ def redistill(prefect_home: Path, prefect_api: str, fork_server: ForkServer) -> 
         cold: bool = False,
         timeout_s: float = 600,
     ) -> Ran:
-        environment = {**user_environment(), "PREFECT_HOME": str(prefect_home), **({} if prefix else {"PREFECT_API_URL": prefect_api})}
+        # A command with a server of its own has a home of its own too: two servers would share one SQLite file.
+        own = {"PREFECT_HOME": str(prefect_home.with_name("prefect-home-alone"))}
+        environment = {**user_environment(), **(own if prefix else {"PREFECT_HOME": str(prefect_home), "PREFECT_API_URL": prefect_api})}
         environment |= env or {}
         if prefix or cold:
             command = [*prefix, str(Path(sys.executable).parent / "redistill"), "-C", str(project), *arguments]

@@ -41,8 +41,8 @@ DEFAULTS = {
     # glibc's heap in huge pages where the kernel offers them on request: faulting in small ones is a fifth of a training step.
     # Read when a process starts, so it serves what we start and not ourselves.
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
-    # OpenMP threads (PyTorch's runtime is libgomp) sleep while they wait for each other. Spinning, they take the time of whoever shares the machine, and a
-    # thread that lost its core keeps all others spinning: beside one busy process on two cores a training step took five times as long.
+    # OpenMP threads (PyTorch's runtime is libgomp) sleep while they wait for each other. Threads that spin take time from other processes, and if one of
+    # them loses its core, all others spin until it comes back. `python -m tests.bench.openmp` measures it.
     "GOMP_SPINCOUNT": "0",
 }
 """What a user may override: ``HF_HUB_OFFLINE=0`` lets hub ids be fetched."""

@@ -1,7 +1,7 @@
 """Which files of ours a module runs: its imports, and theirs, read from the source text.
 
-What was computed by code is stale when that code changes, so whoever remembers a result needs to know which files made it. The list is derived from the
-imports, at the top of a file or inside a function; nobody keeps it by hand. Files are parsed and never run.
+A stored result is stale when the code that computed it changes, so it is stored with a digest of that code. The list of files is derived from the imports,
+both at the top of a file and inside functions. Nobody keeps it by hand. Files are parsed and never run.
 """
 
 from __future__ import annotations

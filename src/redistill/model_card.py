@@ -122,7 +122,7 @@ def _fallback(report: dict[str, Any], student: dict[str, Any]) -> str:
 
 
 def _confidence(calibration: dict[str, Any]) -> list[str]:
-    """How far its confidence can be relied on, for whoever sets a threshold."""
+    """How far its confidence can be relied on, for a person who sets a threshold."""
     low, high = (100 * calibration["by_chance"][end] for end in ("low", "high"))
     verdict = "It is miscalibrated." if calibration["miscalibrated"] else "No miscalibration is shown."
     error = (

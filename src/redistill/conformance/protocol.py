@@ -52,7 +52,7 @@ class Implementation(ABC):
     """Whether its loss is divided by a global count that it is given; where not, a trainer averages the means of micro-batches."""
 
     text_loss = True
-    """Whether a text loss stands beside its divergence. Where none does, T² only rescales the whole loss."""
+    """Whether it adds a text loss to its divergence. Without one, T² only rescales the whole loss."""
 
     def divergence(self, teacher_NV: torch.Tensor, student_NV: torch.Tensor) -> torch.Tensor:
         """What it means to minimise, per token, by definition and in float64, from tempered logits: forward KL."""

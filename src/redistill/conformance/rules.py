@@ -79,7 +79,7 @@ def normalise_once(own: Implementation) -> Finding:
 def temperature_squared(own: Implementation) -> Finding:
     """3. T² multiplies value and gradient, so that a temperature does not change the divergence's weight against the text's loss."""
     if not own.text_loss:
-        raise NotApplicable("no text loss stands beside its divergence, so T² would only rescale the loss")
+        raise NotApplicable("it adds no text loss to its divergence, so T² would only rescale the loss")
     given, worst = problem(), 0.0
     base, one = measured(own, given), reference(own, given)
     for temperature in (2.0, 4.0):

@@ -1,6 +1,7 @@
 """Cheaper: as good as the teacher is not enough to replace it.
 
-Parameters and memory are the same at every measurement, so their ratio decides as it is. Times are not, so there the interval of the ratio decides.
+A number of parameters is exact, so its ratio decides. A time differs from measurement to measurement, so there the interval of the ratio decides. A peak of
+memory is measured once: it can pass or hold.
 """
 
 from __future__ import annotations
