@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from redistill.betting import PairedScores
 from redistill.gates.quality import judged_difference
 from redistill.looks import next_look, spendable
 from redistill.promote_params import PromoteParams
@@ -195,7 +196,48 @@ def retests() -> Table:
     return Table("A live champion on a new held-out set (margin 5 points, discordance 20 %)", head, rows)
 
 
-TABLES = (one_decision, a_hundred_nights, power_against_n, discoveries, retests)
+def graded() -> Table:
+    """Betting beside a t-test: students that lose exactly the margin, by being wholly wrong on one row in twenty, and equal ones."""
+    from scipy.stats import ttest_1samp
+
+    rng, margin, rows = np.random.default_rng(7), 0.05, []
+    for n in (100, 200, 300, 500):
+        at_margin = np.where(rng.random((STUDENTS, n)) < margin, -1.0, 0.0)
+        equal = rng.triangular(-0.5, 0.0, 0.5, (STUDENTS, n))
+        cells = []
+        for differences, levels in ((at_margin, (0.05,)), (equal, (0.05, 0.005))):
+            by_t = ttest_1samp(differences, -margin, axis=1, alternative="greater").pvalue
+            by_bets = np.array([PairedScores(tuple(row)).p_value(margin) for row in differences])
+            cells += [f"{100 * (p <= level).mean():.1f} %" for level in levels for p in (by_t, by_bets)]
+        rows.append([f"{n:,}", *cells])
+    head = [
+        "held-out rows",
+        "at the margin, t-test, 0.05",
+        "at the margin, betting, 0.05",
+        "equal, t-test, 0.05",
+        "equal, betting, 0.05",
+        "equal, t-test, 0.005",
+        "equal, betting, 0.005",
+    ]
+    return Table(
+        f"Graded scores: promoted of {STUDENTS:,} students (margin 5 points; equal ones differ by 20 points from row to row)", head, rows
+    )
+
+
+def failures() -> Table:
+    """Equal students at 50 rows that a gate calls a failure: by any observed loss of the margin, and by an interval wholly beyond it."""
+    rng, margin, level, rows = np.random.default_rng(8), 0.05, PARAMS.alpha_per_heldout, []
+    for discordance in (0.1, 0.2, 0.4):
+        drawn = rng.multinomial(50, [discordance / 2, discordance / 2, 1 - discordance], STUDENTS)
+        found = [PairedCounts(50, int(b), int(c)) for b, c, _ in drawn]
+        observed = sum(c.difference <= -margin for c in found)
+        shown = sum(judged_difference("", "", c, margin, level, score_test(c, margin), PARAMS.power).result == "fail" for c in found)
+        rows.append([f"{100 * discordance:g} %", f"{100 * observed / STUDENTS:.1f} %", f"{100 * shown / STUDENTS:.1f} %"])
+    head = ["discordance", "observed loss of the margin or more", "shown: `fail`"]
+    return Table(f"Equal students that look or are called inferior at 50 rows (margin 5 points, {STUDENTS:,} students)", head, rows)
+
+
+TABLES = (one_decision, a_hundred_nights, power_against_n, discoveries, retests, graded, failures)
 
 
 def all_gates() -> Table:
