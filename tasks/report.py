@@ -54,7 +54,7 @@ def write_report(
     student, teacher = (
         read_records(ARTIFACTS / "benchmark" / who / "outcomes.parquet", Outcome) for who in (params.promote.arm, "teacher")
     )
-    kept = retention(student, teacher, params.benchmark.bootstrap, params.benchmark.seed)
+    kept = retention(student, teacher, params.benchmark.bootstrap, params.benchmark.seed, free_text=params.data.grammar is None)
     tree = {
         "schema": 1,
         "cycle": cycle,

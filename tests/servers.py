@@ -74,3 +74,16 @@ def stop(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+@contextmanager
+def fault_teacher(record: Path, *options: str) -> Iterator[str]:
+    """The address of an OpenAI-compatible endpoint (``tests.integration.fault_teacher``) that appends what it is asked to ``record``."""
+    command = [sys.executable, "-m", "tests.integration.fault_teacher", "--port", "0", "--record", str(record), *options]
+    root = Path(__file__).resolve().parents[1]
+    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, start_new_session=True) as process:
+        try:
+            assert process.stdout is not None
+            yield f"http://127.0.0.1:{int(process.stdout.readline())}/v1"
+        finally:
+            stop(process)

@@ -63,7 +63,7 @@ def _results(report: dict[str, Any], student: dict[str, Any], teacher: dict[str,
     if (graded := student.get("chrf")) is not None:
         table.append(f"| chrF | {100 * graded:.1f} | {_percent(teacher.get('chrf'))} |")
     kept = report.get("retention") or {}
-    table += [f"| student ÷ teacher, {name} | {_score(kept.get(key))} | |" for name, key in rows]
+    table += [f"| student ÷ teacher, {name} | {_score(kept[key])} | |" for name, key in (*rows, ("chrF", "chrf")) if key in kept]
     table += [
         f"| F1 of {_text(name)} | {_score(score)} | {_score(teacher['fields'].get(name))} |" for name, score in student["fields"].items()
     ]

@@ -6,21 +6,24 @@ from collections.abc import Sequence
 
 from redistill.errors import DataError
 from redistill.records import Outcome, Score
+from redistill.row_scores import row_scores
 from redistill.statistics import bootstrap_retention, share
 
 
-def retention(student: Sequence[Outcome], teacher: Sequence[Outcome], resamples: int, seed: int) -> dict[str, Score | None]:
-    """Student ÷ teacher of exact match and of micro-F1, each with its paired interval; None where the teacher has nothing right.
+def retention(
+    student: Sequence[Outcome], teacher: Sequence[Outcome], resamples: int, seed: int, *, free_text: bool = False
+) -> dict[str, Score | None]:
+    """Student ÷ teacher of exact match and micro-F1, or of mean chrF for free text, each with its paired interval.
+
+    None where the teacher has nothing right.
 
     Raises:
         DataError: the two are not about the same rows.
     """
     pairs = _pairs(student, teacher)
     ours, theirs = [s for s, _ in pairs], [t for _, t in pairs]
-    return {
-        name: bootstrap_retention(counts(ours), counts(theirs), resamples, seed)
-        for name, counts in (("exact_match", _exact_counts), ("f1", _f1_counts))
-    }
+    metrics = {"chrf": _chrf_counts} if free_text else {"exact_match": _exact_counts, "f1": _f1_counts}
+    return {name: bootstrap_retention(counts(ours), counts(theirs), resamples, seed) for name, counts in metrics.items()}
 
 
 def agreement(student: Sequence[Outcome], teacher: Sequence[Outcome]) -> Score:
@@ -49,3 +52,7 @@ def _exact_counts(outcomes: Sequence[Outcome]) -> tuple[list[int], list[int]]:
 def _f1_counts(outcomes: Sequence[Outcome]) -> tuple[list[int], list[int]]:
     hits = [2 * o.true_positives for o in outcomes]
     return hits, [hit + o.false_positives + o.false_negatives for hit, o in zip(hits, outcomes, strict=True)]
+
+
+def _chrf_counts(outcomes: Sequence[Outcome]) -> tuple[list[float], list[int]]:
+    return row_scores(outcomes, "chrf"), [1] * len(outcomes)

@@ -58,6 +58,10 @@ def test_letters_of_several_lines_are_learnt_judged_and_promoted(project: Path, 
     tree = report(project)
     assert tree["decision"]["metric"] == "chrf" and "% chrF against the teacher's" in tree["decision"]["gates"][1]["sentence"]
     assert tree["arms"]["teacher"]["chrf"] > 0.5
+    arms = tree["arms"]
+    assert tree["retention"].keys() == {"chrf"} and tree["retention"]["chrf"]["value"] == pytest.approx(
+        arms["kd"]["chrf"] / arms["teacher"]["chrf"]
+    )
     assert "Difference of chrF, points" in (project / "artifacts/report/index.html").read_text(encoding="utf-8")
     assert done.result["verdict"] == "promote", done.result["reasons"]
     left = redistill(project, "heldout", "--json").result

@@ -12,6 +12,7 @@ import pytest
 
 from redistill.environment import child_environment
 from tests.cycles import LO_UP, LOOPBACK_ONLY, Command
+from tests.servers import fault_teacher
 from tests.tiny_project import ROOT, make_tiny_project
 
 ENDPOINT = {
@@ -29,27 +30,8 @@ ENDPOINT = {
 def endpoint(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     """A real HTTP endpoint that answers without log-probabilities and records what it was asked."""
     record = tmp_path / "asked.jsonl"
-    command = [
-        sys.executable,
-        "-m",
-        "tests.integration.fault_teacher",
-        "--port",
-        "0",
-        "--faults",
-        '["500", "429"]',
-        "--record",
-        str(record),
-        "--answer",
-        "fee",
-        "--no-logprobs",
-    ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
-    try:
-        assert process.stdout is not None
-        yield f"http://127.0.0.1:{int(process.stdout.readline())}/v1", record
-    finally:
-        process.terminate()
-        process.wait()
+    with fault_teacher(record, "--faults", '["500", "429"]', "--answer", "fee", "--no-logprobs") as url:
+        yield url, record
 
 
 def test_endpoint_without_logprobs(tmp_path: Path, redistill: Command, endpoint: tuple[str, Path]) -> None:

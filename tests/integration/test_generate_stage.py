@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +14,7 @@ from redistill.config import load_params
 from redistill.records import Prompt, TeacherCompletion
 from tasks.generate import generate
 from tasks.prepare import prepare
-from tests.servers import stop
+from tests.servers import fault_teacher
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,13 +23,10 @@ ROOT = Path(__file__).parents[2]
 def sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The record of an endpoint that answers, while it runs."""
     record = tmp_path / "sent.jsonl"
-    command = [sys.executable, "-m", "tests.integration.fault_teacher", "--port", "0", "--record", str(record)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, start_new_session=True) as process:
-        assert process.stdout is not None
-        monkeypatch.setenv("REDISTILL_TEACHER_URL", f"http://127.0.0.1:{int(process.stdout.readline())}/v1")
+    with fault_teacher(record) as url:
+        monkeypatch.setenv("REDISTILL_TEACHER_URL", url)
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
         yield record
-        stop(process)
 
 
 @pytest.fixture

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,8 +13,9 @@ from redistill.config import load_params
 from redistill.environment import child_environment
 from redistill.timing import BATCHES, architecture, timing_from_json
 from tests.forks import ForkServer
+from tests.servers import fault_teacher
 from tests.tiny import make_tiny_model
-from tests.tiny_project import ROOT, make_tiny_project, write_params
+from tests.tiny_project import make_tiny_project, write_params
 
 DEEP_TEACHER = {"teacher__model": "deep", "tune_teacher__method": "off", "student__layers": {"keep": 1}}
 """Twelve layers, of which the student keeps one: told apart on whatever else this machine does."""
@@ -90,14 +89,8 @@ def test_a_version_of_the_same_architecture_shares_the_timing_and_another_one_is
 @pytest.fixture
 def endpoint(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     record = tmp_path / "asked.jsonl"
-    command = [sys.executable, "-m", "tests.integration.fault_teacher", "--port", "0", "--record", str(record), "--answer", "fee"]
-    process = subprocess.Popen([*command, "--no-logprobs"], stdout=subprocess.PIPE, text=True, cwd=ROOT)
-    try:
-        assert process.stdout is not None
-        yield f"http://127.0.0.1:{int(process.stdout.readline())}/v1", record
-    finally:
-        process.terminate()
-        process.wait()
+    with fault_teacher(record, "--answer", "fee", "--no-logprobs") as url:
+        yield url, record
 
 
 def test_an_endpoint_is_timed_over_the_network_and_asked_no_batches(project: Path, endpoint: tuple[str, Path], run: Run) -> None:

@@ -12,6 +12,7 @@ from scipy.stats import binom
 from redistill.errors import DataError
 from redistill.records import Interval, Outcome
 from redistill.retention import agreement, retention
+from redistill.row_scores import row_scores
 from redistill.statistics import bootstrap_retention, share
 
 Counts = tuple[np.ndarray, np.ndarray]
@@ -33,6 +34,18 @@ def test_by_hand_in_whatever_order() -> None:
     assert kept["exact_match"].value == pytest.approx(2 / 3) and kept["f1"].value == pytest.approx(12 / 14)
     assert kept == retention(STUDENT[::-1], TEACHER, 200, 7)
     assert agreement(STUDENT, TEACHER) == share(3, 4)
+
+
+def test_free_text_is_kept_by_chrf() -> None:
+    """No letter is spelled as its reference, so exact match and F1 would say nothing; the ratio is that of the mean scores."""
+    targets = ["we saw your card", "we saw the fee", "please call us"]
+    teacher, student = (
+        [outcome(i, f"{target} {end}", 0, 1, 1, target) for i, target in enumerate(targets)] for end in ("now", "in some other way")
+    )
+    kept = retention(student, teacher, 200, 7, free_text=True)
+    ours, theirs = (np.mean(row_scores(outcomes, "chrf")) for outcomes in (student, teacher))
+    assert kept.keys() == {"chrf"} and kept["chrf"] is not None
+    assert kept["chrf"].value == pytest.approx(ours / theirs) and 0 < kept["chrf"].interval.low < kept["chrf"].value < 1
 
 
 def test_equal_models_keep_all_and_a_teacher_without_a_right_row_gives_no_ratio() -> None:
