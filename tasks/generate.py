@@ -54,7 +54,7 @@ def ask(
 ) -> tuple[list[TeacherAnswer], int]:
     """Answers in the order of the requests, and how many had to be asked for.
 
-    The engine is opened (by ``open_with``) only if one is missing, and closed at the end whatever happens.
+    The engine is opened (by ``open_with``) only if one is missing, and closed at the end, also after an error.
     """
     generated_by = None if lock.backend == "openai" else LOCAL
     keys = [request_key(lock.answers_from(r.slice), r, params, generated_by) for r in requests]

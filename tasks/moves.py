@@ -117,7 +117,7 @@ def move(client: Any, params: Params, kind: Kind, version: str, reason: str, bef
 def settle(client: Any, params: Params, champion: str | None, wanted: Route) -> tuple[Route, Route]:
     """Write the system's part of the route unless the champion has changed since ``champion`` was read; returns the routes before and after.
 
-    Where it has changed, the route of who changed it stands. An operator's pin is kept, whenever it was set.
+    If it has changed, the route that came with the change stays. An operator's pin is always kept.
     """
     with alone():
         _mend(client, params)
@@ -193,7 +193,7 @@ def _apply(client: Any, params: Params, wanted: Live) -> None:
 
 
 def _write(wanted: Route) -> Route:
-    """Write the system's part of a route. The operator's pin stays as it is now, whatever a plan remembers of it.
+    """Write the system's part of a route. The operator's pin stays as it is now, also where a stored plan has another one.
 
     Where mode and version are right already, the file stays as it is: its reason may be the operator's.
     """

@@ -88,7 +88,7 @@ def _measured(
         else:
             models["teacher"] = _local(lock.path, prompts, data, params)
         request_s, _ = in_turns({name: model.run for name, model in models.items()}, requests, lambda: progress(next(done)))
-        # An endpoint's price is by the token, whatever its pace, and each answer is paid for: it is asked no batches.
+        # An endpoint is priced by its tokens, not by its time, and each completion costs money: no batches are asked of it.
         batched = {name: model.run for name, model in models.items() if model.tokens is not None}
         batch_s, joules = in_turns(batched, batches, lambda: progress(next(done)))
     times = {name: model.times(request_s[name], batch_s.get(name, ()), joules.get(name)) for name, model in models.items()}

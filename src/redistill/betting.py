@@ -1,12 +1,12 @@
 """Is a loss of ``margin`` or more ruled out, when a row has a graded score instead of right or wrong?
 
 Row differences candidate − reference lie in [−1, 1], and nothing else is known of them. A t-test keeps its level only for many
-rows: where a student is rarely wrong by much, its true level at 0.05 is 0.06 to 0.13 (tests/unit/test_betting.py). Here the null hypothesis
-"the mean difference is ``null`` or less" is a casino: each row pays 1 + f · (difference − null) / (1 + null) on a stake, f of the capital. Under
-the null no strategy is expected to gain, so the chance that the capital ever reaches 1/alpha is at most alpha (Ville's inequality), for any
+rows: where a student is rarely wrong by much, it passes too many inferior ones (docs/gates.md, "Graded scores"). Here the test is a bet against the null
+hypothesis "the mean difference is ``null`` or less". Each row multiplies the capital by 1 + f · (difference − null) / (1 + null), where f is the share that
+is bet. Under the null no strategy is expected to gain, so the chance that the capital ever reaches 1/alpha is at most alpha (Ville's inequality), for any
 distribution and any number of rows.
 
-The capital is divided over a fixed grid of f, each at home at another spread of the differences. The grid depends on the number of rows only, so
+The capital is divided over a fixed grid of f. Each f is best for another spread of the differences. The grid depends on the number of rows only, so
 each row's payment rises with its difference: a better answer never takes evidence away.
 
 Source: Waudby-Smith & Ramdas 2024, Journal of the Royal Statistical Society B 86:1-27, sections 4 (capital process, intervals by inversion) and 5

@@ -428,7 +428,7 @@ class Params:
             # Frozen for everybody else: this is still its construction.
             object.__setattr__(self, "promote", dataclasses.replace(self.promote, metric=metric))  # type: ignore[type-var]
         elif self.promote.metric == "row_f1" and self.data.grammar is None:
-            return ["promote.metric: row_f1 counts the items of a record, which free text (data.task: generation) has not; use chrf"]
+            return ["promote.metric: row_f1 counts the items of a record, but free text (data.task: generation) has none; use chrf"]
         return []
 
 

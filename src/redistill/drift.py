@@ -60,7 +60,7 @@ def two_sample_auc(old: Sequence[str], new: Sequence[str], seed: int = 7, permut
 def distinct(texts: Sequence[str], near_duplicate: float) -> list[str]:
     """The first of each group of near-duplicates: what intake leaves of the pool, done to held-out texts, which may resemble each other as traffic does.
 
-    Without it a message that is sent again and again stands in the held-out set alone, and that alone looks like drift.
+    Intake removes repeated messages from the pool, but not from the held-out set. Without this function that difference looks like drift.
     """
     seen, kept = NearDuplicates(near_duplicate), []
     for text in texts:

@@ -48,8 +48,8 @@ def to_example(
     """Token ids and weights of one row.
 
     On completion tokens: where the teacher tells probabilities α is the KD term's weight and 1 − α the text's; gold rows, and teacher rows
-    without probabilities, have the hard loss alone. On prompt tokens ``supervise: all`` adds KD where the teacher tells probabilities: those there
-    come from the same forward pass and heal a cut. Their own text has ``prompt_weight`` in teacher rows, with or without probabilities, so that an
+    without probabilities, have the hard loss alone. On prompt tokens ``supervise: all`` adds KD where the teacher tells probabilities. They
+    come from the same forward pass, and help a student whose layers were cut to recover. The prompt's own text has ``prompt_weight`` in teacher rows, with or without probabilities, so that an
     arm without them can be supervised on the same tokens. ``in_memory`` says that a teacher in memory tells them for teacher rows, instead of
     a file.
 

@@ -1,7 +1,7 @@
 """How much memory a piece of work needs at its peak: the growth of this process's resident memory.
 
 ``getrusage`` cannot tell: its maximum belongs to the whole life of a process and survives ``exec``, so a child of a large process starts with
-its parent's maximum, and whatever it allocates below that reads as nothing. Linux lets a process set its own mark back.
+its parent's maximum, and allocations below that maximum are not seen. Linux lets a process reset its own maximum.
 
 Source: proc_pid_clear_refs(5), value 5; proc_pid_status(5), VmHWM.
 """

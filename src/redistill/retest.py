@@ -5,9 +5,9 @@ Each night it is compared with today's teacher on today's held-out rows. Three r
 - *holds*: a loss of the margin or more is ruled out.
 - *hold*: neither is shown. A new held-out set that is too small to confirm an equal champion is no evidence against it, so the champion keeps its traffic.
 - *inferior*: a loss of more than the margin is shown, or the champion has been on hold for ``promote.hold_nights`` nights and is shown to be worse than
-  the teacher, by whatever amount.
+  the teacher, by any amount.
 
-The second way needs its second condition. The same rows give the same result every night, so nights alone bring no evidence: they would
+Nights on hold are not enough by themselves. The same rows give the same result every night, so more nights bring no evidence: they would
 take the traffic of every equal champion whose held-out set is too small, only later. That a champion is worse is shown at half of
 ``promote.alpha_per_heldout``, so an equal one loses its traffic in at most about that share of held-out sets, however long each is used.
 

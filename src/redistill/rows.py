@@ -25,8 +25,8 @@ def teacher_rows(
     """Kept completions as training rows.
 
     With the teacher's own tokenizer the exact ids are taken, since probabilities belong to ids and not to text; such a row ends with the end token that
-    the teacher used, one of ``teacher_ends``. A student with another tokenizer spells the text anew and ends it with its own end token: there the
-    teacher's end ids are the ids of ordinary tokens.
+    the teacher used, one of ``teacher_ends``. For a student with another tokenizer the text is tokenized again and ends with that tokenizer's end token. There the
+    teacher's end ids are ids of ordinary tokens.
     """
     ends = (*(teacher_ends if same_tokenizer else ()), tokenizer.eos_token_id)
     return [_row(p, c.sample_index, c.text, c.token_ids if same_tokenizer else None, c.teacher, data, tokenizer, ends) for p, c in kept]

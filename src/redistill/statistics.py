@@ -295,7 +295,7 @@ def bootstrap_retention(
 def chance_range(drawn: Sequence[float]) -> Interval:
     """The 95 % range of a statistic that was drawn again under the null hypothesis.
 
-    By ranks: the observed one lies above it with a chance of 2.5 % at most, whatever the number of draws from 39 on. With fewer draws it is
+    By ranks: the observed one lies above it with a chance of at most 2.5 %, for 39 draws or more. With fewer draws it is
     the range of all of them.
 
     Source: Davison & Hinkley 1997, Bootstrap Methods and their Application, section 4.2 (Monte Carlo tests).

@@ -30,7 +30,7 @@ def request_key(teacher_digest: str, request: TeacherRequest, params: GeneratePa
     The prompt's id and slice are left out: they are ours, the teacher never sees them. ``generated_by`` names how local weights generate: answers that an
     older version made with inherited settings are asked for again.
     """
-    # One line was all that was ever asked for before a task could say more; its key stays, so that nothing is paid for twice.
+    # Before tasks had stop sequences, every request stopped at a newline. Its key stays as it was, so that stored completions stay valid.
     stop = {} if request.stop == ("\n",) else {"stop": list(request.stop)}
     return canonical_digest(
         {

@@ -1,7 +1,7 @@
 """A chat template that states today's date would be another prompt each day. Its date is fixed where a checkpoint is made.
 
-transformers gives templates a function ``strftime_now(format)`` (``render_jinja_template``). A macro of that name in front of a template takes its place, so
-whatever renders the saved template, here or behind a server, states the fixed date; and the digest of the template covers it.
+transformers gives templates a function ``strftime_now(format)`` (``render_jinja_template``). A macro of that name in front of a template replaces it. So
+everything that renders the saved template states the fixed date, also a server, and the digest of the template covers the date.
 """
 
 from __future__ import annotations

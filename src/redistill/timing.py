@@ -1,7 +1,7 @@
 """How long student and teacher take for the same requests: timed in one process and in turns, so that a busy machine slows both.
 
 Times from two processes cannot be compared: on a shared machine they differ by half, even for one model. So student and teacher answer each request
-right after one another, and the result is the ratio of their times with its interval. Weights matter for time only through how many tokens they make
+one right after the other, and the result is the ratio of their times with its interval. Weights matter for time only through how many tokens they make
 a model write, so each model writes a fixed number of tokens. What is timed is then an architecture, and all arms that have it share the result.
 
 Source: Conover 1999, Practical Nonparametric Statistics, 3rd ed., section 3.2 (interval of a median by order statistics).
@@ -161,7 +161,7 @@ def in_turns(
 ) -> tuple[dict[str, list[float]], dict[str, float | None]]:
     """Seconds of every request with each of the ``runs``, in the order of the requests, and the joules that each used over all of them.
 
-    The first place goes round, so that it favours none of them. Each runs the first request once before, untimed.
+    They take turns in going first, so that the order favours none of them. Each runs the first request once before, untimed.
     """
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     joules: dict[str, float | None] = dict.fromkeys(runs, 0.0)

@@ -18,7 +18,7 @@ NAME = "fairness"
 def fair(evidence: Evidence, own: FairnessGate, params: PromoteParams, level: float) -> list[Gate]:
     """One-sided paired score test that the student flips less than ``margin`` more of the counterfactual pairs than the teacher.
 
-    Pairs that come from one message may depend on each other, so a message counts as one row, whatever the number of its pairs.
+    Pairs that come from one message may depend on each other, so a message counts as one row, however many pairs it has.
 
     Raises:
         DataError: the two were asked different pairs.

@@ -1,7 +1,7 @@
 """Non-inferior: a loss of the margin or more is ruled out, overall and slice by slice.
 
-"Not significantly worse" is no gate: few rows make everybody pass it. Here few rows make nobody pass. Nor does a reference that can do nothing:
-not to be worse than it shows nothing (*assay sensitivity*), so such a comparison is held.
+"Not significantly worse" is no gate: few rows make everybody pass it. Here few rows make nobody pass. A reference that cannot do the task
+makes nobody pass either: to be no worse than it shows nothing (*assay sensitivity*), so the gate holds.
 
 Source: ICH E10 2000, Choice of Control Group, section 1.5 (assay sensitivity in non-inferiority trials).
 """
