@@ -20,8 +20,11 @@ def main(arguments: list[str]) -> int:
     if not arguments or not arguments[0].isidentifier():
         print("error: usage: python -m tasks.stage NAME [ARGUMENT ...], as in python -m tasks.stage finetune kd", file=sys.stderr)
         return 2
-    warm.die_with_parent()
     name, *rest = arguments
+    if not os.path.isfile(os.path.join(os.path.dirname(__file__), f"{name}.py")):
+        print(f"error: there is no stage {name}; dvc.yaml lists the stages", file=sys.stderr)
+        return 2
+    warm.die_with_parent()
     if name not in COLD and (code := warm.in_fork(f"tasks.{name}", rest)) is not None:
         return code
     os.environ.pop(warm.SOCKET, None)

@@ -174,3 +174,13 @@ def test_without_such_a_process_a_stage_starts_by_itself(project: Path, where: s
     done = stage(child_environment(), "say", **{SOCKET: where})
     assert done.returncode == 0, done.stderr
     assert '"held": false' in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"), [((), "error: usage: "), (("nosuch",), "error: there is no stage nosuch"), (("../x",), "error: usage: ")]
+)
+def test_a_stage_that_is_not_there_is_one_line(project: Path, arguments: tuple[str, ...], says: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tasks.stage", *arguments], env=child_environment(), capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1) and done.stderr.startswith(says)
