@@ -13,6 +13,7 @@ from tasks import bundle, champion, dvc_stage, judging, promoting, registry, rep
 from tasks.cycle_stages import BEFORE_LOCK, DATA, TEACHER, after_data, every_stage
 from tasks.edge import LOCK
 from tasks.history import History
+from tasks.side_by_side import run_side_by_side
 from tasks.telling import Telling
 from tasks.warm import Warm
 
@@ -36,10 +37,17 @@ def cycle(params: Params, reason: str, telling: Telling, warm: Warm) -> dict[str
     run_id = registry.open_run(params, name, reason, str(flow_run.id or ""))
     receipts: list[StageReceipt] = []
 
+    def run(stage: str) -> StageReceipt:
+        receipt: StageReceipt = dvc_stage.run_stage(stage, plan, warm, telling.say, telling.progress)
+        return receipt
+
+    def done(receipt: StageReceipt) -> None:
+        receipts.append(receipt)
+        telling.done(receipt)
+
     def stages(names: tuple[str, ...]) -> None:
         for stage in names:
-            receipts.append(dvc_stage.run_stage(stage, plan, warm, telling.say, telling.progress))
-            telling.done(receipts[-1])
+            done(run(stage))
 
     status, raw = "failed", ""
     try:
@@ -52,7 +60,8 @@ def cycle(params: Params, reason: str, telling: Telling, warm: Warm) -> dict[str
         live = champion.retest_champion(params, history)
         if live is not None and not live.trusted:
             route.distrust(params, live)
-        stages((*DATA, *after_data(params)))
+        stages(DATA)
+        run_side_by_side(after_data(params), run, done, telling.say, warm.stop)
         registry.log_training(params, run_id)
         version = registry.register(params, run_id, name, fingerprint)
         judgement = champion.decide_promotion(params)

@@ -38,7 +38,7 @@ from redistill.prompting import completion_text, encode, render, template_digest
 from redistill.records import ENDPOINT, Cost, Fairness, Outcome, Prompt, Score, canonical_digest
 from redistill.sources import file_locks
 from redistill.timing import architecture
-from tasks.edge import ARTIFACTS, STATE, run
+from tasks.edge import ARTIFACTS, STATE, run, use_threads
 
 HELDOUT = ARTIFACTS / "prompts" / "heldout.parquet"
 
@@ -75,6 +75,7 @@ def benchmark_checkpoint(who: str, checkpoint: Path, target: Path, data: DataPar
 
 
 def _measure(who: str, checkpoint: Path, digest: str, target: Path, data: DataParams, params: BenchmarkParams) -> None:
+    use_threads(params.threads)
     memory = _memory()
     tokenizer = checkpoints.load_tokenizer(checkpoint)
     model = checkpoints.load_model(checkpoint, dtype_name())

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 from redistill.config import Params
+from tasks.side_by_side import Wanted
 
 BEFORE_LOCK = ("prepare", "tune_teacher")
 TEACHER = ("init_student", "benchmark@teacher")
 DATA = ("generate", "validate", "score")
 
 
-def after_data(params: Params) -> tuple[str, ...]:
-    """Training and benchmarks of every arm that params declare, the sweep over depths that they list, and the student timed beside the teacher."""
+def after_data(params: Params) -> tuple[Wanted, ...]:
+    """Training and benchmarks of every arm that params declare, the sweep over depths that they list, and the student timed beside the teacher.
+
+    None needs another but an arm's benchmark its training, so they run side by side. Long ones come first. What is timed has the machine for itself, at last.
+    """
     arms = tuple(params.finetune.arms)
     baselines = ("base",) if params.data.task == "generation" else ("linear", "base")
+    common = params.finetune.common
+    trained = common.threads and common.threads * common.processes
     return (
-        *(f"finetune@{a}" for a in arms),
-        *(f"sweep@{p}" for p in params.sweep.layers),
-        "timing",
-        *(f"benchmark@{w}" for w in (*baselines, *arms)),
+        *(Wanted(f"finetune@{a}", trained) for a in arms),
+        *(Wanted(f"sweep@{p}", trained) for p in params.sweep.layers),
+        *(Wanted(f"benchmark@{w}", params.benchmark.threads, frozenset({f"finetune@{w}"})) for w in (*arms, *baselines)),
+        Wanted("timing", None, frozenset(f"finetune@{a}" for a in arms)),
     )
 
 
 def every_stage(params: Params) -> tuple[str, ...]:
-    return (*BEFORE_LOCK, *TEACHER, *DATA, *after_data(params))
+    return (*BEFORE_LOCK, *TEACHER, *DATA, *(wanted.stage for wanted in after_data(params)))

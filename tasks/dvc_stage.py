@@ -1,7 +1,7 @@
 """The only caller of DVC: one Prefect task runs one stage, in a process group of its own, with its log streamed.
 
-DVC decides whether a stage is already made. Its repository lock waits only seconds and has no wait flag, so every call
-goes through a file lock of ours; a second cycle waits there and says so.
+DVC decides whether a stage is already made. One cycle works at a time, under a file lock of ours; a second one waits there and says so. Within a
+cycle several stages may run at once: DVC lets go of its repository lock while a stage's command runs, and waits for it where it is told to.
 """
 
 from __future__ import annotations
@@ -160,13 +160,22 @@ def run_stage(stage: str, plan: Plan, warm: Warm, say: Callable[[str], None], pr
         if not _NOISE.match(line):
             say(line)
 
-    code, lines = warm.streamed("dvc", ["repro", "--single-item", stage], child_environment(), hear)
+    code, lines = warm.streamed("dvc", ["--wait-for-lock", "repro", "--single-item", stage], child_environment(), hear)
     if code:
         raise _failed(stage, code, lines, errors)
     if outcome != "unchanged":
         plan.changed.add(stage)
-    entry = yaml.safe_load(Path("dvc.lock").read_text())["stages"].get(stage, {})
+    with _repository_lock():
+        entry = yaml.safe_load(Path("dvc.lock").read_text())["stages"].get(stage, {})
     return StageReceipt(stage, outcome, _outs(entry), time.monotonic() - start, whole)  # type: ignore[arg-type]
+
+
+@contextlib.contextmanager
+def _repository_lock() -> Iterator[None]:
+    """DVC's own, an flock on this file: it writes dvc.lock in place, and another stage may end just now. Source: zc.lockfile, DVC 3.67 ``dvc.lock``."""
+    with open(".dvc/tmp/lock", "a+", encoding="utf-8") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
 
 
 def _failed(stage: str, code: int, lines: deque[str], errors: list[str]) -> RedistillError:

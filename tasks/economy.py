@@ -31,13 +31,13 @@ _CHARS_PER_TOKEN = 4.0
 
 
 def remember(receipts: Sequence[StageReceipt]) -> dict[str, float]:
-    """Seconds of each stage's last complete run: of this cycle where it ran from nothing, else as it was remembered.
+    """Machine seconds of each stage's last complete run: of this cycle where it ran from nothing, else as it was remembered.
 
     A run that used a checkpoint or stored completions is not the stage's time. A later run replaces an earlier one, also where it is shorter: settings
     and code change. A stage that has never run from nothing here is left out.
     """
     known: dict[str, float] = read_json(SECONDS) if SECONDS.is_file() else {}
-    known |= {r.stage: round(r.seconds, 2) for r in receipts if r.outcome == "ran" and r.whole}
+    known |= {r.stage: round(r.cost_s, 2) for r in receipts if r.outcome == "ran" and r.whole}
     write_json(SECONDS, known)
     return {r.stage: known[r.stage] for r in receipts if r.stage in known}
 
@@ -56,7 +56,7 @@ def economics(
     month = None if cycle_usd is None else _month(params, cycle_usd, past, changed)
     return {
         "cycle": {
-            "seconds_now": round(sum(r.seconds for r in receipts), 1),
+            "seconds_now": round(sum(r.cost_s for r in receipts), 1),
             "seconds_whole": None if unmeasured else round(whole.total_s, 1),
             "unmeasured": unmeasured,
             "usd_whole": cycle_usd,

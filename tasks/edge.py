@@ -95,6 +95,14 @@ def keep_freed_memory() -> None:
                 libc.mallopt(option, value)
 
 
+def use_threads(threads: int | None) -> None:
+    """Compute with so many CPU threads in this process; None leaves PyTorch's own choice."""
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+
+
 def work_directory(stage: str, *identity: object) -> Path:
     """Where a stage (``NAME`` or ``NAME-ARM``) works until it is done.
 

@@ -22,7 +22,7 @@ from redistill.prompting import tokenizer_digest, vocabulary_size
 from redistill.records import Prompt, TrainingRow
 from redistill.rows import gold_rows
 from redistill.soft_target_files import SoftTargetFiles
-from tasks.edge import ARTIFACTS, run, work_directory
+from tasks.edge import ARTIFACTS, run, use_threads, work_directory
 from tasks.locked import read_lock, refuse_unnamed
 
 _EXITED = re.compile(r"exitcode\s*:\s*(\d+)")
@@ -35,7 +35,7 @@ def finetune(arm: str, data: DataParams, method: MethodParams, common: FinetuneC
         DataError: no rows, or soft targets or a teacher in memory that do not belong to them.
     """
     if common.processes > 1 and "WORLD_SIZE" not in os.environ:
-        _in_processes(arm, common.processes)
+        _in_processes(arm, common.processes, common.threads or max(1, (os.cpu_count() or 1) // common.processes))
         return
     base = ARTIFACTS / "base"
     identity = [str(common), str(arm_params), str(data), str(method), *_digests(arm_params.learns_by(method), arm_params)]
@@ -64,6 +64,7 @@ def train_arm(
     from redistill.methods.choose import choose
     from redistill.training import Recipe, steps_for, train
 
+    use_threads(common.threads)
     tokenizer = checkpoints.load_tokenizer(base)
     learns_by = arm_params.learns_by(method)
     rows = rows_of(data, arm_params, tokenizer)
@@ -173,9 +174,8 @@ def _digests(method: MethodParams, arm: ArmParams) -> list[str]:
     return [tree_digest(ARTIFACTS / p) for p in paths]
 
 
-def _in_processes(arm: str, processes: int) -> None:
+def _in_processes(arm: str, processes: int, threads: int) -> None:
     """The same stage in several processes that share each batch; torchrun's rendezvous stays on this machine."""
-    threads = max(1, (os.cpu_count() or 1) // processes)
     warm = {"REDISTILL_WARM"}
     environment = {**{k: v for k, v in os.environ.items() if k not in warm}, "OMP_NUM_THREADS": str(threads)}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]

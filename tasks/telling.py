@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -22,8 +23,10 @@ class Telling:
     def __init__(self, total: int) -> None:
         self._total = total
         self._receipts: list[StageReceipt] = []
+        self._parts: dict[str, float] = {}
         self._artifact: Any = None
         self._updated = 0.0
+        self._lock = threading.Lock()
 
     def say(self, line: str) -> None:
         try:
@@ -32,13 +35,20 @@ class Telling:
             logging.getLogger("redistill").info(line)
 
     def progress(self, stage: str, done: int, total: int) -> None:
-        """Progress inside a stage, as its share of the whole cycle."""
-        now = time.monotonic()
-        if now - self._updated >= _EVERY_S:
-            self._updated = now
-            self._show(100.0 * (len(self._receipts) + done / max(1, total)) / self._total, f"{stage}: {done} of {total}")
+        """Progress inside a stage, as its share of the whole cycle; stages that run side by side say theirs from threads of their own."""
+        with self._lock:
+            self._parts[stage] = done / max(1, total)
+            now = time.monotonic()
+            if now - self._updated >= _EVERY_S:
+                self._updated = now
+                self._show(100.0 * (len(self._receipts) + sum(self._parts.values())) / self._total, f"{stage}: {done} of {total}")
 
     def done(self, receipt: StageReceipt) -> None:
+        with self._lock:
+            self._done(receipt)
+
+    def _done(self, receipt: StageReceipt) -> None:
+        self._parts.pop(receipt.stage, None)
         self._receipts.append(receipt)
         self.say(f"{receipt.stage}: {receipt.outcome} ({receipt.seconds:.1f} s)")
         if receipt.outcome != "unchanged" or len(self._receipts) == self._total:

@@ -28,7 +28,7 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn
 
 SOCKET = "REDISTILL_WARM"
@@ -63,11 +63,19 @@ class Warm:
         self._patience_s = patience_s
         self._folder: str | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
+        self._running = set[Callable[[], None]]()
+        self._stopped = False
 
     def environment(self, base: dict[str, str]) -> dict[str, str]:
         """The stage's environment, with the socket in it where there is one."""
         if not hasattr(os, "pidfd_open") or base.get(SOCKET):
             return base
+        with self._lock:
+            self._start(base)
+        return {**base, SOCKET: f"{self._folder}/s"}
+
+    def _start(self, base: dict[str, str]) -> None:
         if self._process is None:
             self._folder = tempfile.mkdtemp(prefix="redistill-")
             # A CUDA context does not survive a fork, and asking whether there is a GPU makes one, unless the driver's library is asked.
@@ -78,19 +86,37 @@ class Warm:
                 command, env=quiet, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             )
             _wait_for_socket(f"{self._folder}/s", self._process)
-        return {**base, SOCKET: f"{self._folder}/s"}
 
     def streamed(self, module: str, arguments: list[str], base: dict[str, str], hear: Callable[[str], None]) -> tuple[int, deque[str]]:
         """Run ``python -m MODULE`` as a fork where there is a server, else in a process of its own.
 
-        ``hear`` gets its lines as they come. Returns the exit code and the last lines; what was started ends with us.
+        ``hear`` gets its lines as they come. Returns the exit code and the last lines; what was started ends with us, or by ``stop`` from another thread.
         """
         environment = self.environment(base)
         if environment.get(SOCKET):
-            heard = _streamed_fork(environment, module, arguments, hear)
+            heard = _streamed_fork(environment, module, arguments, hear, self._stoppable)
             if heard is not None:
                 return heard
-        return streamed(["-m", module, *arguments], environment, hear)
+        return streamed(["-m", module, *arguments], environment, hear, self._stoppable)
+
+    def stop(self) -> None:
+        """End all that runs now, and what would start later; their callers get its exit code."""
+        with self._lock:
+            self._stopped = True
+            for end in self._running:
+                end()
+
+    @contextlib.contextmanager
+    def _stoppable(self, end: Callable[[], None]) -> Iterator[None]:
+        with self._lock:
+            self._running.add(end)
+            if self._stopped:
+                end()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._running.remove(end)
 
     def __enter__(self) -> Warm:
         return self
@@ -107,26 +133,44 @@ class Warm:
             shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def streamed(arguments: list[str], environment: dict[str, str], hear: Callable[[str], None]) -> tuple[int, deque[str]]:
+Stoppable = Callable[[Callable[[], None]], contextlib.AbstractContextManager[None]]
+"""Takes what ends a process, for as long as it runs."""
+
+
+def _by_itself(_: Callable[[], None]) -> contextlib.AbstractContextManager[None]:
+    return contextlib.nullcontext()
+
+
+def streamed(
+    arguments: list[str],
+    environment: dict[str, str],
+    hear: Callable[[str], None],
+    stoppable: Stoppable = _by_itself,
+) -> tuple[int, deque[str]]:
     """Run Python in a process group of its own; ``hear`` gets its lines as they come. Exit code and last lines; the group ends with us."""
     lines: deque[str] = deque(maxlen=_LAST_LINES)
     process = subprocess.Popen(
         [sys.executable, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, start_new_session=True
     )
-    try:
-        assert process.stdout is not None
-        for raw in process.stdout:
-            lines.append(raw.rstrip())
-            hear(lines[-1])
-        return process.wait(), lines
-    except BaseException:
+
+    def end() -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
+
+    try:
+        assert process.stdout is not None
+        with stoppable(end):
+            for raw in process.stdout:
+                lines.append(raw.rstrip())
+                hear(lines[-1])
+        return process.wait(), lines
+    except BaseException:
+        end()
         raise
 
 
 def _streamed_fork(
-    environment: dict[str, str], module: str, arguments: list[str], hear: Callable[[str], None]
+    environment: dict[str, str], module: str, arguments: list[str], hear: Callable[[str], None], stoppable: Stoppable
 ) -> tuple[int, deque[str]] | None:
     """As ``streamed``, in a fork; None where the server cannot be reached, and then nothing was run."""
     lines: deque[str] = deque(maxlen=_LAST_LINES)
@@ -139,7 +183,8 @@ def _streamed_fork(
             os.close(write)
         if link is None:
             return None
-        with link:
+        # Half a connection is enough of an end for the server, and the exit code still comes on the other half.
+        with link, stoppable(lambda: link.shutdown(socket.SHUT_WR)):
             for raw in stream:
                 lines.append(raw.rstrip())
                 hear(lines[-1])

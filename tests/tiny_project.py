@@ -79,12 +79,19 @@ def params(terms_sha256: str) -> dict[str, Any]:
         "student": {"model": "teacher", "init": "prune", "layers": {"keep": 2}},
         "finetune": {
             "method": "logit",
-            "common": {"tokens": 40000, "batch_size": 16, "learning_rate": 0.01, "supervise": "all", "save_every_steps": 40},
+            "common": {"tokens": 40000, "batch_size": 16, "learning_rate": 0.01, "supervise": "all", "save_every_steps": 40, "threads": 1},
             "arms": {"gold": {"rows": "gold"}, "sft": {"rows": "gold_and_teacher"}, "kd": {"rows": "gold_and_teacher", "alpha": 0.5}},
         },
         "sweep": {"layers": []},
         "tune": {"trials": 3, "space": {"alpha": [0.1, 1.0], "learning_rate": [0.001, 0.02], "layers": [1, 2]}},
-        "benchmark": {"batch_size": 16, "max_tokens": 16, "latency_requests": 8, "bootstrap": 50, "fairness": "fairness.jsonl"},
+        "benchmark": {
+            "batch_size": 16,
+            "threads": 1,
+            "max_tokens": 16,
+            "latency_requests": 8,
+            "bootstrap": 50,
+            "fairness": "fairness.jsonl",
+        },
         "promote": {"arm": "kd", "gates": ["audit", "teacher", "champion", "reference", "slices", "smaller", "faster"]},
     }
 

@@ -260,11 +260,13 @@ class StudentParams:
 class BenchmarkParams:
     """How models are measured.
 
+    ``threads``: CPU threads of one benchmark; as many benchmarks run at once as the cores suffice for. By default each has all of them.
     ``fairness`` names a file of counterfactual pairs; ``tasks`` are lm-eval benchmarks outside the task (names, or YAML files), each cut to its
     first ``task_rows``. ``latency_requests`` are timed with student and teacher in turns; fewer than six give no interval.
     """
 
     batch_size: Positive = 32
+    threads: Positive | None = None
     max_tokens: Positive = 48
     latency_requests: Annotated[int, Field(ge=6, strict=True)] = 24
     bootstrap: Positive = 1000

@@ -42,7 +42,7 @@ DEFAULTS = {
     # Read when a process starts, so it serves what we start and not ourselves.
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
     # OpenMP threads (PyTorch's runtime is libgomp) sleep while they wait for each other. Threads that spin take time from other processes, and if one of
-    # them loses its core, all others spin until it comes back. `python -m tests.bench.openmp` measures it.
+    # them loses its core, all others spin until it comes back. `python -m tests.bench.threads` measures it.
     "GOMP_SPINCOUNT": "0",
 }
 """What a user may override: ``HF_HUB_OFFLINE=0`` lets hub ids be fetched."""

@@ -19,7 +19,10 @@ class LoraParams:
 
 @frozen
 class FinetuneCommonParams:
-    """What all arms share, so that a difference between them is the arm's. ``tokens`` is what each arm is fed."""
+    """What all arms share, so that a difference between them is the arm's. ``tokens`` is what each arm is fed.
+
+    ``threads``: CPU threads of each process; as many arms are trained at once as the cores suffice for. By default an arm has all of them.
+    """
 
     weights: Literal["full", "lora"] = "full"
     tokens: Positive
@@ -34,6 +37,7 @@ class FinetuneCommonParams:
     save_every_steps: Positive = 50
     precision: Precision = "auto"
     processes: Positive = 1
+    threads: Positive | None = None
     lora: LoraParams = Field(default_factory=LoraParams)
 
     @model_validator(mode="after")

@@ -1,48 +1,62 @@
-"""Other recipes for one arm against today's, on *dev*, over seeds: quality, time, and whether the loss jumped.
+"""Recipes and arms against each other on *dev*, over seeds: quality, time, and whether the loss jumped.
 
-``python -m tests.bench.recipes "batch_size=16 learning_rate=0.002" "learning_rate=0.0005"``: changes of ``finetune.common``, each a recipe; today's is the
-first. Trains from what the last cycle prepared; held-out rows are not touched. Each run is appended to ``--out``, so a bench that was stopped goes on there.
+``python -m tests.bench.recipes "arm=kd" "arm=kd batch_size=8" "arm=sft" "arm=sft prompt_weight=1"``: each argument is a recipe, an arm of ``params.yaml`` and
+changes of that arm or of ``finetune.common``. The others are compared with the first. Trains from what the last cycle prepared; held-out rows are not
+touched. Each run is appended to ``--out``, so a bench that was stopped goes on there.
 
 The interval of a difference resamples rows and seeds, both paired. A loss that jumps: the mean over ten steps, largest rise over the lowest before it.
+``--together`` runs so many at once, each with its share of the cores: less time for all of them, more for each.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import tempfile
 import time
-from dataclasses import replace
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import fields, replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from redistill.config import load_params
+from redistill.config import FinetuneCommonParams, Params, load_params
 from redistill.dev_score import dev_score, f1
 from redistill.progress import Progress
 from tasks import trial
 from tasks.edge import ARTIFACTS, STATE, keep_freed_memory
 from tasks.finetune import train_arm
 
-TODAY = "today's"
+LINEAR = "linear"
+"""A linear classifier on the gold rows, as a recipe: what the same labels give without any language model. It has no seed."""
 
 
-def changes(text: str) -> dict[str, Any]:
-    """``batch_size=16 learning_rate=0.002`` as a dictionary."""
-    return {key: json.loads(value) for key, value in (part.split("=", 1) for part in text.split())}
+def parsed(recipe: str, params: Params) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """``arm=kd batch_size=8 alpha=1`` as the arm's name, changes of ``finetune.common``, and changes of the arm."""
+    given = dict(part.split("=", 1) for part in recipe.split())
+    arm = given.pop("arm", params.promote.arm)
+    values = {key: json.loads(value) for key, value in given.items()}
+    shared = {f.name for f in fields(FinetuneCommonParams)}
+    return arm, {k: v for k, v in values.items() if k in shared}, {k: v for k, v in values.items() if k not in shared}
 
 
-def run(arm: str, recipe: str, seed: int) -> dict[str, Any]:
+def run(recipe: str, seed: int) -> dict[str, Any]:
     """Train once and score on dev."""
+    keep_freed_memory()
     params = load_params()
-    common = replace(params.finetune.common, **changes("" if recipe == TODAY else recipe), seed=seed, save_every_steps=10**9)
+    if recipe == LINEAR:
+        return linear(params, seed)
+    arm, shared, own = parsed(recipe, params)
+    common = replace(params.finetune.common, **shared, seed=seed, save_every_steps=10**9)
     begun, cpu = time.perf_counter(), time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         model, tokenizer, _ = train_arm(
-            arm, ARTIFACTS / "base", work, params.data, params.finetune.method, common, params.finetune.arms[arm]
+            arm, ARTIFACTS / "base", work, params.data, params.finetune.method, common, replace(params.finetune.arms[arm], **own)
         )
         seconds, cpu_s = time.perf_counter() - begun, time.process_time() - cpu
         logs = [json.loads(line) for line in (work / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -57,6 +71,23 @@ def run(arm: str, recipe: str, seed: int) -> dict[str, Any]:
         "cpu_s": cpu_s,
         "jump": rise(loss),
     }
+
+
+def linear(params: Params, seed: int) -> dict[str, Any]:
+    from redistill.artifacts import read_records
+    from redistill.evaluation import items_of
+    from redistill.linear import fit
+    from redistill.records import Prompt
+
+    begun, dev, grammar = time.perf_counter(), trial.dev_rows(), params.data.grammar
+    lines = fit(read_records(ARTIFACTS / "prompts" / "train.parquet", Prompt), grammar, params.benchmark.seed)([p.text for p in dev])
+    counts = []
+    for prompt, line in zip(dev, lines, strict=True):
+        wanted, found = items_of(grammar, prompt.label or "") or frozenset(), items_of(grammar, line) or frozenset()
+        counts.append([len(wanted & found), len(found - wanted), len(wanted - found)])
+    exact = statistics.mean(p.label == line for p, line in zip(dev, lines, strict=True))
+    seconds = time.perf_counter() - begun
+    return {"recipe": LINEAR, "seed": seed, "counts": counts, "exact": exact, "seconds": seconds, "cpu_s": seconds, "jump": 0.0}
 
 
 def rise(loss: list[float]) -> float:
@@ -78,17 +109,17 @@ def difference(ours: np.ndarray, theirs: np.ndarray, resamples: int = 2000) -> t
     return of(seeds, rows), float(low), float(high)
 
 
-def table(runs: list[dict[str, Any]], recipes: list[str], seeds: int) -> None:
+def table(runs: list[dict[str, Any]], recipes: list[str], seeds: list[int]) -> None:
     print(
-        "| recipe | F1 | of each seed | exact match | seconds | CPU s | loss jump | F1 against today's |\n|---|---|---|---|---|---|---|---|"
+        "| recipe | F1 | of each seed | exact match | seconds | CPU s | loss jump | F1 against the first |\n|---|---|---|---|---|---|---|---|"
     )
     by = {(r["recipe"], r["seed"]): r for r in runs}
-    counts = {name: np.array([by[name, s]["counts"] for s in range(seeds)]) for name in recipes}
+    counts = {name: np.array([by[name, s]["counts"] for s in seeds]) for name in recipes}
     for name in recipes:
-        rows = [by[name, s] for s in range(seeds)]
+        rows = [by[name, s] for s in seeds]
         scores = [f1(c) for c in counts[name]]
         mean = {key: statistics.mean(r[key] for r in rows) for key in ("exact", "seconds", "cpu_s")}
-        gap = "" if name == TODAY else "{:+.3f} ({:+.3f} to {:+.3f})".format(*difference(counts[name], counts[TODAY]))
+        gap = "" if name == recipes[0] else "{:+.3f} ({:+.3f} to {:+.3f})".format(*difference(counts[name], counts[recipes[0]]))
         each = ", ".join(f"{s:.3f}" for s in scores)
         jump = max(r["jump"] for r in rows)
         print(
@@ -98,26 +129,26 @@ def table(runs: list[dict[str, Any]], recipes: list[str], seeds: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("recipes", nargs="*")
-    parser.add_argument("--arm", default="kd")
+    parser.add_argument("recipes", nargs="+")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--together", type=int, default=1)
     parser.add_argument("--out", type=Path, default=STATE / "recipes.jsonl")
     given = parser.parse_args()
-    keep_freed_memory()
-    recipes = [TODAY, *given.recipes]
     given.out.parent.mkdir(parents=True, exist_ok=True)
     runs = [json.loads(line) for line in given.out.read_text(encoding="utf-8").splitlines()] if given.out.is_file() else []
-    runs = [r for r in runs if r["arm"] == given.arm]
-    progress = Progress("recipes", len(recipes) * given.seeds, "runs")
+    done = {(r["recipe"], r["seed"]) for r in runs}
     # Seed by seed, so that a bench that is stopped early has compared all recipes.
-    for seed in range(given.seeds):
-        for recipe in recipes:
-            if not any(r["recipe"] == recipe and r["seed"] == seed for r in runs):
-                runs.append({"arm": given.arm, **run(given.arm, recipe, seed)})
-                with given.out.open("a", encoding="utf-8") as handle:
-                    handle.write(json.dumps(runs[-1]) + "\n")
-            progress(seed * len(recipes) + recipes.index(recipe) + 1)
-    table(runs, recipes, given.seeds)
+    wanted = [(recipe, seed) for seed in range(given.seeds) for recipe in given.recipes if (recipe, seed) not in done]
+    progress = Progress("recipes", len(wanted), "runs")
+    # Read by each process when it loads PyTorch.
+    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // given.together))
+    with ProcessPoolExecutor(given.together, get_context("spawn"), max_tasks_per_child=1) as pool:
+        for count, found in enumerate(as_completed(pool.submit(run, *one) for one in wanted), 1):
+            runs.append(found.result())
+            with given.out.open("a", encoding="utf-8") as handle:
+                handle.write(json.dumps(runs[-1]) + "\n")
+            progress(count)
+    table(runs, given.recipes, list(range(given.seeds)))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -93,8 +94,8 @@ def write_student(folder: Path) -> None:
     checkpoints.save_checkpoint(model, checkpoints.load_tokenizer(path), folder)
 
 
-def measure(case: str, shape: str, base: Path) -> dict[str, float]:
-    """Supervised tokens a second over all steps but two that warm up, and the peak."""
+def measure(case: str, shape: str, base: Path, heard: Callable[[float], None] = lambda at: None) -> dict[str, float]:
+    """Supervised tokens a second over all steps but two that warm up, and the peak. ``heard`` is told the time of each of our steps."""
     import torch
     from transformers import TrainerCallback
 
@@ -113,6 +114,10 @@ def measure(case: str, shape: str, base: Path) -> dict[str, float]:
     rows = examples_of(shape, batch * steps // passes, case == "ours logit")
     stamps: list[float] = []
     asking_s = 0.0
+
+    def stamp(*_: Any) -> None:
+        stamps.append(time.perf_counter())
+        heard(time.monotonic())
 
     class Stamp(TrainerCallback):  # type: ignore[misc]
         def on_step_end(self, *_: Any, **__: Any) -> None:
@@ -148,7 +153,7 @@ def measure(case: str, shape: str, base: Path) -> dict[str, float]:
             begun = time.perf_counter()
             prepared = method.prepare([in_memory(r) for r in rows] if online else rows, passes)
             asking_s = time.perf_counter() - begun
-            train(model, tokenizer, prepared, recipe, Path(work), method=method, watch=lambda *_: stamps.append(time.perf_counter()))
+            train(model, tokenizer, prepared, recipe, Path(work), method=method, watch=stamp)
     # Every pass sees every row, so a step has their mean, however an implementation puts them together.
     seconds = (stamps[-1] - stamps[1]) / (steps - 2) + asking_s / steps
     supervised = int(sum((r.kd_weight_L > 0).sum() for r in rows)) / len(rows) * batch

@@ -9,7 +9,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import Queue
 
 import psutil
 import pytest
@@ -151,6 +153,26 @@ def test_a_caller_hears_that_the_server_was_killed_though_another_fork_lives_on(
             os.kill(pids[1], signal.SIGKILL)
             for one in asking:
                 one.communicate(timeout=30)
+
+
+@pytest.mark.parametrize("warm", [True, False])
+def test_another_thread_can_end_all_that_runs(project: Path, warm: bool) -> None:
+    """Two stages run side by side, the flow's own thread is interrupted: both end, and what starts after that ends at once."""
+    with Warm(("wave",)) as process:
+        base = child_environment() if warm else {**child_environment(), SOCKET: "/nonexistent"}
+        pids: Queue[int] = Queue()
+
+        def hear(line: str) -> None:
+            if "pid" in line:
+                pids.put(int(line.rsplit(" ", 1)[1].rstrip("}\n")))
+
+        with ThreadPoolExecutor(2) as pool:
+            asked = [pool.submit(process.streamed, "tasks.probe", ["hang"], base, hear) for _ in range(2)]
+            running = [pids.get(timeout=30) for _ in asked]
+            process.stop()
+            assert all(future.result(30)[0] != 0 for future in asked)
+        assert eventually(lambda: not any(alive(pid) for pid in running))
+        assert process.streamed("tasks.probe", ["hang"], base, hear)[0] != 0
 
 
 def ignored(pid: int) -> set[str]:

@@ -1,0 +1,88 @@
+"""Stages that do not need each other run at the same time, as far as the cores go.
+
+A small model's training leaves most of a second core idle: two runs of one thread each take less time than two runs of two threads, one after the other
+(docs/benchmarks.md). How many threads a stage has is a parameter of it, not of the schedule: results round with the number of threads.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import os
+import time
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+
+from redistill.records import StageReceipt
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A stage, how many threads it has (None: every core), and the stages that must be done before it."""
+
+    stage: str
+    threads: int | None = None
+    after: frozenset[str] = frozenset()
+
+
+def run_side_by_side(
+    stages: Sequence[Wanted],
+    run: Callable[[str], StageReceipt],
+    done: Callable[[StageReceipt], None],
+    say: Callable[[str], None],
+    stop: Callable[[], None],
+    cores: int | None = None,
+) -> None:
+    """Run each stage once; of those that may start, the first in the list that the free cores suffice for goes first.
+
+    ``done`` gets the receipts as stages end, with each one's part of the machine's time. Where a stage fails, those beside it go on to their end, no other
+    starts, and its error is raised. ``stop`` is called where this thread is interrupted; it must end what runs.
+    """
+    cores = cores or os.cpu_count() or 1
+    waiting, failed = list(stages), list[Exception]()
+    running: dict[Future[StageReceipt], Wanted] = {}
+    machine_s: dict[str, float] = {}
+    with ThreadPoolExecutor(max_workers=len(stages) or 1) as pool:
+        try:
+            while waiting or running:
+                for wanted in _startable(waiting, running.values(), cores):
+                    waiting.remove(wanted)
+                    # The flow's context is a thread's own: without it a task would not know its run.
+                    running[pool.submit(contextvars.copy_context().run, run, wanted.stage)] = wanted
+                begun = time.monotonic()
+                ended, _ = wait(running, return_when=FIRST_COMPLETED)
+                passed, threads = time.monotonic() - begun, sum(_threads(w, cores) for w in running.values())
+                for wanted in running.values():
+                    machine_s[wanted.stage] = machine_s.get(wanted.stage, 0.0) + passed * _threads(wanted, cores) / threads
+                for future in ended:
+                    wanted = running.pop(future)
+                    try:
+                        receipt = future.result()
+                    except Exception as error:
+                        failed.append(error)
+                        waiting.clear()
+                        if running:
+                            say(f"{wanted.stage} failed; waiting for {' and '.join(w.stage for w in running.values())} to end")
+                        continue
+                    done(replace(receipt, machine_s=machine_s[wanted.stage]))
+        except BaseException:
+            stop()
+            raise
+    if failed:
+        raise failed[0]
+
+
+def _threads(wanted: Wanted, cores: int) -> int:
+    return min(cores, wanted.threads or cores)
+
+
+def _startable(waiting: Sequence[Wanted], running: Collection[Wanted], cores: int) -> list[Wanted]:
+    """What may start now, in order, within the cores that are free. What needs a stage that is not in this run has it already."""
+    free = cores - sum(_threads(w, cores) for w in running)
+    pending = {w.stage for w in waiting} | {w.stage for w in running}
+    found = []
+    for wanted in waiting:
+        if not wanted.after & pending and _threads(wanted, cores) <= free:
+            found.append(wanted)
+            free -= _threads(wanted, cores)
+    return found
