@@ -22,6 +22,7 @@ from tasks.teacher import open_teacher
 
 CAPTURED_BITS = 16
 """What an engine said is kept as it said it; ``score`` decides what of it training reads."""
+_STORED_AT_ONCE = 16
 
 
 def generate(data: DataParams, teacher: TeacherParams, generate: GenerateParams) -> None:
@@ -89,22 +90,20 @@ def _ask_missing(
     done = total - len(missing)
     # Prompts of similar length in one batch waste the least padding, longest first so that memory peaks early.
     ordered = sorted(missing, key=lambda pair: -len(pair[1].prompt))
-    for start in range(0, len(ordered), params.batch_rows):
-        batch = ordered[start : start + params.batch_rows]
-        key_of = {(r.prompt_id, r.sample_index): k for k, r in batch}
-        waiting: list[tuple[str, TeacherAnswer]] = []
-        try:
-            for answer in engine.complete([r for _, r in batch], params):
-                key = key_of[answer.request.prompt_id, answer.request.sample_index]
-                waiting.append((key, answer))
-                found[key] = answer
-                done += 1
-                progress(done)
-                if len(waiting) >= 16:
-                    store.put(waiting)
-                    waiting = []
-        finally:
-            store.put(waiting)
+    key_of = {(r.prompt_id, r.sample_index): k for k, r in ordered}
+    waiting: list[tuple[str, TeacherAnswer]] = []
+    try:
+        for answer in engine.complete([r for _, r in ordered], params):
+            key = key_of[answer.request.prompt_id, answer.request.sample_index]
+            waiting.append((key, answer))
+            found[key] = answer
+            done += 1
+            progress(done)
+            if len(waiting) >= _STORED_AT_ONCE:
+                store.put(waiting)
+                waiting = []
+    finally:
+        store.put(waiting)
 
 
 def write(answers: Sequence[TeacherAnswer], asked: int, lock: LockedTeacher, params: GenerateParams) -> None:

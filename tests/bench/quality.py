@@ -22,7 +22,7 @@ from redistill import checkpoints
 from redistill.config import MethodParams, load_params
 from redistill.precision import dtype_name, resolved
 from tasks import trial
-from tasks.edge import ARTIFACTS, keep_freed_memory
+from tasks.edge import ARTIFACTS, keep_freed_memory, use_threads
 from tasks.finetune import rows_of, train_arm
 
 CASES = ("trl gkd", "ours logit", "ours online")
@@ -37,6 +37,7 @@ def measure(case: str, tokens: int) -> dict[str, float]:
 
     keep_freed_memory()
     params = load_params()
+    use_threads(params.finetune.common.threads)
     name, base = params.promote.arm, ARTIFACTS / "base"
     arm, common = params.finetune.arms[name], replace(params.finetune.common, tokens=tokens, save_every_steps=10**9)
     with tempfile.TemporaryDirectory() as folder:

@@ -5,7 +5,7 @@ changes of that arm or of ``finetune.common``. The others are compared with the 
 touched. Each run is appended to ``--out``, so a bench that was stopped goes on there.
 
 The interval of a difference resamples rows and seeds, both paired. A loss that jumps: the mean over ten steps, largest rise over the lowest before it.
-``--together`` runs so many at once, each with its share of the cores: less time for all of them, more for each.
+``--together`` runs so many at once, each with its share of the cores: less time for all of them, more for each. By default as a cycle does.
 """
 
 from __future__ import annotations
@@ -131,7 +131,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipes", nargs="+")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--together", type=int, default=1)
+    cores, threads = os.cpu_count() or 1, load_params().finetune.common.threads
+    parser.add_argument("--together", type=int, default=max(1, cores // (threads or cores)))
     parser.add_argument("--out", type=Path, default=STATE / "recipes.jsonl")
     given = parser.parse_args()
     given.out.parent.mkdir(parents=True, exist_ok=True)
@@ -141,7 +142,7 @@ def main() -> None:
     wanted = [(recipe, seed) for seed in range(given.seeds) for recipe in given.recipes if (recipe, seed) not in done]
     progress = Progress("recipes", len(wanted), "runs")
     # Read by each process when it loads PyTorch.
-    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // given.together))
+    os.environ["OMP_NUM_THREADS"] = str(max(1, cores // given.together))
     with ProcessPoolExecutor(given.together, get_context("spawn"), max_tasks_per_child=1) as pool:
         for count, found in enumerate(as_completed(pool.submit(run, *one) for one in wanted), 1):
             runs.append(found.result())

