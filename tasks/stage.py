@@ -12,8 +12,18 @@ import sys
 
 from tasks import warm
 
-COLD = ("generate",)
-"""Stages whose engine starts processes of its own, so that it must start in a fresh process."""
+
+def needs_fresh_process(name: str) -> bool:
+    """Whether this stage would start vLLM: it starts processes of its own, and must not be a fork. Params that cannot be read are the stage's to report."""
+    if name != "generate":
+        return False
+    import yaml
+
+    try:
+        with open("params.yaml", encoding="utf-8") as handle:
+            return bool(yaml.safe_load(handle)["teacher"].get("backend", "vllm") == "vllm")
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError):
+        return True
 
 
 def main(arguments: list[str]) -> int:
@@ -25,7 +35,7 @@ def main(arguments: list[str]) -> int:
         print(f"error: there is no stage {name}; dvc.yaml lists the stages", file=sys.stderr)
         return 2
     warm.die_with_parent()
-    if name not in COLD and (code := warm.in_fork(f"tasks.{name}", rest)) is not None:
+    if not needs_fresh_process(name) and (code := warm.in_fork(f"tasks.{name}", rest)) is not None:
         return code
     os.environ.pop(warm.SOCKET, None)
     sys.argv = [f"tasks.{name}", *rest]
