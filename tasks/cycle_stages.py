@@ -13,7 +13,8 @@ DATA = ("generate", "validate", "score")
 def after_data(params: Params) -> tuple[Wanted, ...]:
     """Training and benchmarks of every arm that params declare, the sweep over depths that they list, and the student timed beside the teacher.
 
-    None needs another but an arm's benchmark its training, so they run side by side. Long ones come first. What is timed has the machine for itself, at last.
+    An arm's benchmark needs its training, and nothing else here needs another, so they run side by side, long ones first. ``timing`` comes last and has the
+    machine for itself.
     """
     arms = tuple(params.finetune.arms)
     baselines = ("base",) if params.data.task == "generation" else ("linear", "base")
@@ -21,7 +22,7 @@ def after_data(params: Params) -> tuple[Wanted, ...]:
     trained = common.threads and common.threads * common.processes
     return (
         *(Wanted(f"finetune@{a}", trained) for a in arms),
-        *(Wanted(f"sweep@{p}", trained) for p in params.sweep.layers),
+        *(Wanted(f"sweep@{p}", common.threads) for p in params.sweep.layers),
         *(Wanted(f"benchmark@{w}", params.benchmark.threads, frozenset({f"finetune@{w}"})) for w in (*arms, *baselines)),
         Wanted("timing", None, frozenset(f"finetune@{a}" for a in arms)),
     )

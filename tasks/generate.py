@@ -88,7 +88,7 @@ def _ask_missing(
     total: int,
 ) -> None:
     done = total - len(missing)
-    # Prompts of similar length in one batch waste the least padding, longest first so that memory peaks early.
+    # Longest first, so that memory peaks early.
     ordered = sorted(missing, key=lambda pair: -len(pair[1].prompt))
     key_of = {(r.prompt_id, r.sample_index): k for k, r in ordered}
     waiting: list[tuple[str, TeacherAnswer]] = []

@@ -136,6 +136,7 @@ def close_run(params: Params, mlflow_run_id: str, receipts: Sequence[StageReceip
     client = connect(params)
     for receipt in receipts:
         client.log_metric(mlflow_run_id, f"stage_seconds/{receipt.stage.replace('@', '/')}", receipt.seconds)
+        client.log_metric(mlflow_run_id, f"machine_seconds/{receipt.stage.replace('@', '/')}", receipt.cost_s)
     client.set_tag(mlflow_run_id, lineage.TAG_STAGES_RAN, str(sum(r.outcome == "ran" for r in receipts)))
     client.set_tag(mlflow_run_id, lineage.TAG_TEACHER_RAW, raw_teacher)
     client.set_tag(mlflow_run_id, lineage.TAG_STATUS, status)

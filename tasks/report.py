@@ -76,7 +76,9 @@ def write_report(
         "examples": _examples(student, teacher),
         "training": _curves(),
         "sweep": [read_json(ARTIFACTS / "sweep" / f"{point}.json") for point in params.sweep.layers],
-        "stages": [{"stage": r.stage, "outcome": r.outcome, "seconds": round(r.seconds, 1)} for r in receipts],
+        "stages": [
+            {"stage": r.stage, "outcome": r.outcome, "seconds": round(r.seconds, 1), "machine_s": round(r.cost_s, 1)} for r in receipts
+        ],
         "lineage": _lineage(),
     }
     tree = dict(json.loads(json.dumps(tree, default=str)))

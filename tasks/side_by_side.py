@@ -38,38 +38,46 @@ def run_side_by_side(
     ``done`` gets the receipts as stages end, with each one's part of the machine's time. Where a stage fails, those beside it go on to their end, no other
     starts, and its error is raised. ``stop`` is called where this thread is interrupted; it must end what runs.
     """
-    cores = cores or os.cpu_count() or 1
+    cores = cores or usable_cores()
     waiting, failed = list(stages), list[Exception]()
     running: dict[Future[StageReceipt], Wanted] = {}
     machine_s: dict[str, float] = {}
+
+    def give_up(stage: str, error: Exception) -> None:
+        failed.append(error)
+        waiting.clear()
+        if running:
+            say(f"{stage} failed ({error}); waiting for {' and '.join(w.stage for w in running.values())} to end")
+
     with ThreadPoolExecutor(max_workers=len(stages) or 1) as pool:
         try:
+            at = time.monotonic()
             while waiting or running:
                 for wanted in _startable(waiting, running.values(), cores):
                     waiting.remove(wanted)
                     # The flow's context is a thread's own: without it a task would not know its run.
                     running[pool.submit(contextvars.copy_context().run, run, wanted.stage)] = wanted
-                begun = time.monotonic()
                 ended, _ = wait(running, return_when=FIRST_COMPLETED)
-                passed, threads = time.monotonic() - begun, sum(_threads(w, cores) for w in running.values())
+                before, at = at, time.monotonic()
+                passed, threads = at - before, sum(_threads(w, cores) for w in running.values())
                 for wanted in running.values():
                     machine_s[wanted.stage] = machine_s.get(wanted.stage, 0.0) + passed * _threads(wanted, cores) / threads
                 for future in ended:
                     wanted = running.pop(future)
                     try:
-                        receipt = future.result()
+                        done(replace(future.result(), machine_s=machine_s[wanted.stage]))
                     except Exception as error:
-                        failed.append(error)
-                        waiting.clear()
-                        if running:
-                            say(f"{wanted.stage} failed; waiting for {' and '.join(w.stage for w in running.values())} to end")
-                        continue
-                    done(replace(receipt, machine_s=machine_s[wanted.stage]))
+                        give_up(wanted.stage, error)
         except BaseException:
             stop()
             raise
     if failed:
         raise failed[0]
+
+
+def usable_cores() -> int:
+    """The cores that this process may run on, which a container may have fewer of than the machine."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _threads(wanted: Wanted, cores: int) -> int:

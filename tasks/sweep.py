@@ -10,7 +10,7 @@ from redistill.artifacts import write_json
 from redistill.config import ArmParams, DataParams, FinetuneCommonParams, GenerateParams, MethodParams, StudentParams, TeacherParams
 from redistill.errors import ConfigError
 from tasks import trial
-from tasks.edge import ARTIFACTS, run
+from tasks.edge import ARTIFACTS, run, use_threads
 from tasks.locked import TEACHER
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def sweep(
     """Write ``artifacts/sweep/POINT.json``: the arm trained at this depth, or the ``teacher`` as it is, scored on the dev split."""
     from redistill.dev_score import dev_score
 
+    use_threads(common.threads)
     start, rows = time.monotonic(), trial.dev_rows()
     facts: dict[str, object] = {"point": point, "arm": arm, "rows": len(rows)}
     if point == "teacher":

@@ -41,7 +41,7 @@ class Telling:
             now = time.monotonic()
             if now - self._updated >= _EVERY_S:
                 self._updated = now
-                self._show(100.0 * (len(self._receipts) + sum(self._parts.values())) / self._total, f"{stage}: {done} of {total}")
+                self._show(self._percent(), f"{stage}: {done} of {total}")
 
     def done(self, receipt: StageReceipt) -> None:
         with self._lock:
@@ -52,7 +52,10 @@ class Telling:
         self._receipts.append(receipt)
         self.say(f"{receipt.stage}: {receipt.outcome} ({receipt.seconds:.1f} s)")
         if receipt.outcome != "unchanged" or len(self._receipts) == self._total:
-            self._show(100.0 * len(self._receipts) / self._total, f"{receipt.stage}: {receipt.outcome}")
+            self._show(self._percent(), f"{receipt.stage}: {receipt.outcome}")
+
+    def _percent(self) -> float:
+        return 100.0 * (len(self._receipts) + sum(self._parts.values())) / self._total
 
     def _show(self, percent: float, text: str) -> None:
         if self._artifact is None:

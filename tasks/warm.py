@@ -29,6 +29,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from queue import SimpleQueue
 from typing import Any, NoReturn
 
 SOCKET = "REDISTILL_WARM"
@@ -82,9 +83,7 @@ class Warm:
             # Source: PyTorch, CUDA environment variables.
             quiet = {**base, "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
             command = [sys.executable, "-m", "tasks.warm", f"{self._folder}/s", str(self._patience_s), *self._preload]
-            self._process = subprocess.Popen(
-                command, env=quiet, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-            )
+            self._process = _started_by_a_thread_that_stays(command, quiet)
             _wait_for_socket(f"{self._folder}/s", self._process)
 
     def streamed(self, module: str, arguments: list[str], base: dict[str, str], hear: Callable[[str], None]) -> tuple[int, deque[str]]:
@@ -141,6 +140,28 @@ def _by_itself(_: Callable[[], None]) -> contextlib.AbstractContextManager[None]
     return contextlib.nullcontext()
 
 
+def _started_by_a_thread_that_stays(command: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    """The server ends with its parent, and to the kernel that is the thread which started it: a thread of a pool may end long before the cycle."""
+    started: SimpleQueue[subprocess.Popen[bytes] | OSError] = SimpleQueue()
+
+    def hold() -> None:
+        try:
+            process = subprocess.Popen(
+                command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+        except OSError as error:
+            started.put(error)
+            return
+        started.put(process)
+        process.wait()
+
+    threading.Thread(target=hold, name="redistill-fork-server", daemon=True).start()
+    found = started.get()
+    if isinstance(found, OSError):
+        raise found
+    return found
+
+
 def streamed(
     arguments: list[str],
     environment: dict[str, str],
@@ -153,9 +174,19 @@ def streamed(
         [sys.executable, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, start_new_session=True
     )
 
+    over = threading.Event()
+
+    def send(number: signal.Signals) -> None:
+        # Once it is over its number may be another process's.
+        if not over.is_set():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, number)
+
     def end() -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
+        send(signal.SIGTERM)
+        killing = threading.Timer(_PATIENCE_S, send, [signal.SIGKILL])
+        killing.daemon = True
+        killing.start()
 
     try:
         assert process.stdout is not None
@@ -163,6 +194,7 @@ def streamed(
             for raw in process.stdout:
                 lines.append(raw.rstrip())
                 hear(lines[-1])
+        over.set()
         return process.wait(), lines
     except BaseException:
         end()

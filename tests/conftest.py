@@ -181,6 +181,10 @@ def _local_server(folder: Path, *arguments: str, home: Path | None = None) -> No
     assert done.returncode == 0, done.stderr
 
 
+def pytest_unconfigure() -> None:
+    gc.unfreeze()
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """The process that started the workers, or the only one, ends the servers that they shared."""
     if "PYTEST_XDIST_WORKER" in os.environ:

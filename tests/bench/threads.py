@@ -1,7 +1,8 @@
 """What OpenMP's threads cost a training step: how they wait, how many there are, and one busy process beside them.
 
 ``python -m tests.bench.threads``: the ``logit`` step of ``tests.bench.train_step`` at the example's shape. Each setting is a process (or two) that trains without
-end; all are stopped but one, for some seconds in turn, so that a machine that changes its pace changes it for all. The median over its turns, and the least and the most. PyTorch's
+end; all settings but one are stopped, for some seconds in turn, so that a machine that changes its pace changes it for all. Each cell is the median over the turns, with the least and the
+most. PyTorch's
 OpenMP runtime on Linux is libgomp, which reads its settings when it is loaded. Wants the machine for itself, and 2 GB of memory a setting.
 """
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -18,6 +22,45 @@ stages:
     cmd: python -c "from redistill.progress import continues; continues('resumed', 'from step 40'); open('resumed', 'w').write('1')"
     outs: [resumed]
 """
+
+WAITING = """
+stages:
+  waiting:
+    cmd: >-
+      python -c "import os, time;
+      print('[waiting] 0/1 rows', flush=True);
+      [time.sleep(0.05) for _ in iter(lambda: os.path.exists('go'), True)];
+      open('waiting', 'w').write('1'); print('[waiting] 1/1 rows', flush=True)"
+    outs: [waiting]
+"""
+
+
+def test_a_stage_that_ends_while_another_holds_the_repository_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DVC gives up its own lock while a command runs. Unless it is told to wait, it takes three seconds to give up for good, and the work is lost."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dvc.yaml").write_text(WAITING, encoding="utf-8")
+    dvc_stage.initialise()
+    plan, said = dvc_stage.Plan(), list[str]()
+    with Warm(()) as warm, ThreadPoolExecutor(1) as pool:
+        running = pool.submit(dvc_stage.run_stage.fn, "waiting", plan, warm, said.append, lambda *_: None)
+        # As long as another stage's outputs are hashed and copied.
+        with open(tmp_path / ".dvc/tmp/lock", "a+", encoding="utf-8") as held:
+            wait_for(lambda: "[waiting] 0/1 rows" in said)
+            fcntl.flock(held, fcntl.LOCK_EX)
+            (tmp_path / "go").touch()
+            wait_for(lambda: "[waiting] 1/1 rows" in said)
+            begun = time.monotonic()
+            wait_for(lambda: time.monotonic() - begun > 4.0 or running.done())
+            assert not running.done()
+        receipt = running.result(60)
+    assert (receipt.outcome, set(receipt.outs)) == ("ran", {"waiting"})
+
+
+def wait_for(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_a_stage_that_continues_an_earlier_run_is_not_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import Queue
+from threading import Thread
 
 import psutil
 import pytest
@@ -155,10 +157,12 @@ def test_a_caller_hears_that_the_server_was_killed_though_another_fork_lives_on(
                 one.communicate(timeout=30)
 
 
+@pytest.mark.parametrize("kind", ["hang", "deaf"])
 @pytest.mark.parametrize("warm", [True, False])
-def test_another_thread_can_end_all_that_runs(project: Path, warm: bool) -> None:
-    """Two stages run side by side, the flow's own thread is interrupted: both end, and what starts after that ends at once."""
-    with Warm(("wave",)) as process:
+def test_another_thread_can_end_all_that_runs(project: Path, warm: bool, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two stages run side by side, the flow's own thread is interrupted: both end, also if they ignore SIGTERM, and what starts after that ends at once."""
+    monkeypatch.setattr("tasks.warm._PATIENCE_S", 2.0)
+    with Warm(("wave",), patience_s=2.0) as process:
         base = child_environment() if warm else {**child_environment(), SOCKET: "/nonexistent"}
         pids: Queue[int] = Queue()
 
@@ -167,12 +171,22 @@ def test_another_thread_can_end_all_that_runs(project: Path, warm: bool) -> None
                 pids.put(int(line.rsplit(" ", 1)[1].rstrip("}\n")))
 
         with ThreadPoolExecutor(2) as pool:
-            asked = [pool.submit(process.streamed, "tasks.probe", ["hang"], base, hear) for _ in range(2)]
+            asked = [pool.submit(process.streamed, "tasks.probe", [kind], base, hear) for _ in range(2)]
             running = [pids.get(timeout=30) for _ in asked]
             process.stop()
             assert all(future.result(30)[0] != 0 for future in asked)
         assert eventually(lambda: not any(alive(pid) for pid in running))
         assert process.streamed("tasks.probe", ["hang"], base, hear)[0] != 0
+
+
+def test_the_server_outlives_the_thread_that_first_asked_for_it(project: Path) -> None:
+    """To the kernel a thread is the parent: the server would end with a thread of a pool, in the middle of a cycle."""
+    with Warm(("wave",)) as process:
+        asking = Thread(target=process.environment, args=[child_environment()])
+        asking.start()
+        asking.join(30)
+        done = stage(process.environment(child_environment()), "say")
+        assert done.returncode == 0 and json.loads(done.stdout)["held"]
 
 
 def ignored(pid: int) -> set[str]:

@@ -88,7 +88,7 @@ def sample_tree() -> dict[str, Any]:
                 ("teacher", 30, 134_515_008, 0.902, 31.0), ("12", 12, 70_792_704, 0.861, 212.4), ("6", 6, 49_553_856, 0.742, 150.1),
                 ("3", 3, 38_934_432, 0.513, 118.6))
         ],
-        "stages": [{"stage": s, "outcome": o, "seconds": t} for s, o, t in (
+        "stages": [{"stage": s, "outcome": o, "seconds": t, "machine_s": t} for s, o, t in (
             ("prepare", "unchanged", 0.0), ("tune_teacher", "restored", 4.2), ("init_student", "unchanged", 0.0), ("generate", "ran", 912.4),
             ("validate", "ran", 31.8), ("score", "ran", 402.9), ("finetune@kd", "ran", 1310.6), ("benchmark@kd", "ran", 214.3))],
         "lineage": _lineage(),

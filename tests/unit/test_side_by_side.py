@@ -123,7 +123,7 @@ def test_beside_a_failure_the_others_end_and_nothing_new_starts() -> None:
     stages.ends["b"].set()
     assert isinstance(error := working.ended(), StageError)
     assert str(error) == "stage a failed: no rows"
-    assert stages.said == ["a failed; waiting for b to end"]
+    assert stages.said == ["a failed (stage a failed: no rows); waiting for b to end"]
     assert [r.stage for r in stages.receipts] == ["b"], "what was done is kept"
     assert "c" not in stages.order
 

@@ -54,6 +54,8 @@ def test_the_last_complete_run_is_what_a_stage_takes(project: Path) -> None:
     assert found["measured"] == ["generate"] and found["seconds"]["generate"] == 7.0
     write_json(economy.SECONDS, {**read_json(economy.SECONDS), "score": 3.0})
     assert economy.remember(receipts) == {"generate": 7.0, "score": 3.0}, "what did nothing tonight still costs when it runs"
+    beside = StageReceipt("validate", "ran", {}, 5.0, machine_s=2.5)
+    assert economy.remember([beside]) == {"validate": 2.5}, "its part of the machine's time, where another ran beside it"
     assert economy.remember([StageReceipt("score", "ran", {}, 2.0)]) == {"score": 2.0}, "after a speed-up, or with a smaller setting"
     assert economy.remember([StageReceipt("score", "ran", {}, 0.5, whole=False)]) == {"score": 2.0}, "it used what an earlier run had left"
     assert economy.remember([StageReceipt("finetune@kd", "ran", {}, 4.0, whole=False)]) == {}, (

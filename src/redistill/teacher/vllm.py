@@ -76,9 +76,9 @@ class VllmTeacher:
                 engine.abort_request(list(asked))
 
     def _prompt(self, request: TeacherRequest) -> Any:
-        from vllm.inputs import TokensPrompt
+        from vllm.inputs import tokens_input
 
-        return TokensPrompt(prompt_token_ids=encode(request.prompt, self._tokenizer))
+        return tokens_input(encode(request.prompt, self._tokenizer))
 
     def _sampling(self, request: TeacherRequest, params: GenerateParams) -> Any:
         from vllm import SamplingParams
