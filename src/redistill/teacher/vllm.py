@@ -94,7 +94,8 @@ class VllmTeacher:
             frequency_penalty=0.0,
             max_tokens=params.max_tokens,
             seed=params.seed + request.sample_index,
-            logprobs=max(params.top_k, 1),
+            # The chosen token is always told; with 0 the engine need not look for the likeliest.
+            logprobs=params.top_k,
             flat_logprobs=True,
             detokenize=False,
             stop_token_ids=[*self._ends, *self._stopping(request.stop)],
