@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import statistics
+import sys
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -23,10 +24,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
-from redistill.config import FinetuneCommonParams, Params, load_params
+from redistill.artifacts import tree_digest
+from redistill.config import ArmParams, FinetuneCommonParams, Params, load_params
 from redistill.dev_score import dev_score, f1
 from redistill.progress import Progress
+from redistill.records import canonical_digest
 from tasks import trial
 from tasks.edge import ARTIFACTS, STATE, keep_freed_memory
 from tasks.finetune import train_arm
@@ -39,19 +43,29 @@ def parsed(recipe: str, params: Params) -> tuple[str, dict[str, Any], dict[str, 
     """``arm=kd batch_size=8 alpha=1`` as the arm's name, changes of ``finetune.common``, and changes of the arm."""
     given = dict(part.split("=", 1) for part in recipe.split())
     arm = given.pop("arm", params.promote.arm)
-    values = {key: json.loads(value) for key, value in given.items()}
-    shared = {f.name for f in fields(FinetuneCommonParams)}
+    values = {key: yaml.safe_load(value) for key, value in given.items()}
+    shared, own = ({f.name for f in fields(kind)} for kind in (FinetuneCommonParams, ArmParams))
+    if arm not in params.finetune.arms or (unknown := sorted(set(values) - shared - own)):
+        sys.exit(
+            f"error: {recipe!r}: " + (f"no such setting: {', '.join(unknown)}" if arm in params.finetune.arms else f"no such arm: {arm}")
+        )
     return arm, {k: v for k, v in values.items() if k in shared}, {k: v for k, v in values.items() if k not in shared}
 
 
-def run(recipe: str, seed: int) -> dict[str, Any]:
-    """Train once and score on dev."""
+def made_from(params: Params) -> str:
+    """Digest of all that runs are made from besides recipe and seed: runs of another teacher or other data are not compared with these."""
+    paths = [ARTIFACTS / name for name in ("base", "prompts", "validated", "soft_targets")]
+    return canonical_digest([str(params.data), str(params.finetune), *(tree_digest(p) for p in paths if p.exists())])[:16]
+
+
+def run(recipe: str, seed: int, threads: int) -> dict[str, Any]:
+    """Train once with so many threads and score on dev."""
     keep_freed_memory()
     params = load_params()
     if recipe == LINEAR:
         return linear(params, seed)
     arm, shared, own = parsed(recipe, params)
-    common = replace(params.finetune.common, **shared, seed=seed, save_every_steps=10**9)
+    common = replace(params.finetune.common, **{"threads": threads, **shared}, seed=seed, save_every_steps=10**9)
     begun, cpu = time.perf_counter(), time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
@@ -136,19 +150,27 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=STATE / "recipes.jsonl")
     given = parser.parse_args()
     given.out.parent.mkdir(parents=True, exist_ok=True)
-    runs = [json.loads(line) for line in given.out.read_text(encoding="utf-8").splitlines()] if given.out.is_file() else []
+    params = load_params()
+    for recipe in given.recipes:
+        parsed("" if recipe == LINEAR else recipe, params)
+    source = made_from(params)
+    lines = given.out.read_text(encoding="utf-8").splitlines() if given.out.is_file() else []
+    runs = [found for line in lines if (found := json.loads(line)).get("made_from") == source]
     done = {(r["recipe"], r["seed"]) for r in runs}
     # Seed by seed, so that a bench that is stopped early has compared all recipes.
     wanted = [(recipe, seed) for seed in range(given.seeds) for recipe in given.recipes if (recipe, seed) not in done]
     progress = Progress("recipes", len(wanted), "runs")
-    # Read by each process when it loads PyTorch.
-    os.environ["OMP_NUM_THREADS"] = str(max(1, cores // given.together))
+    share = max(1, cores // given.together)
     with ProcessPoolExecutor(given.together, get_context("spawn"), max_tasks_per_child=1) as pool:
-        for count, found in enumerate(as_completed(pool.submit(run, *one) for one in wanted), 1):
-            runs.append(found.result())
-            with given.out.open("a", encoding="utf-8") as handle:
-                handle.write(json.dumps(runs[-1]) + "\n")
-            progress(count)
+        try:
+            for count, found in enumerate(as_completed([pool.submit(run, *one, share) for one in wanted]), 1):
+                runs.append({**found.result(), "made_from": source})
+                with given.out.open("a", encoding="utf-8") as handle:
+                    handle.write(json.dumps(runs[-1]) + "\n")
+                progress(count)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
     table(runs, given.recipes, list(range(given.seeds)))
 
 
