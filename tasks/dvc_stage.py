@@ -1,7 +1,7 @@
 """The only caller of DVC: one Prefect task runs one stage, in a process group of its own, with its log streamed.
 
 DVC decides whether a stage is already made. One cycle works at a time, under a file lock of ours; a second one waits there and says so. Within a
-cycle several stages may run at once: DVC lets go of its repository lock while a stage's command runs, and waits for it where it is told to.
+cycle several stages may run at once: DVC releases its repository lock while a stage's command runs, and ``--wait-for-lock`` makes it wait until it has the lock again.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ def run_stage(stage: str, plan: Plan, warm: Warm, say: Callable[[str], None], pr
 
 @contextlib.contextmanager
 def _repository_lock() -> Iterator[None]:
-    """DVC's own, an flock on this file: it writes dvc.lock in place, and another stage may end just now. Source: zc.lockfile, DVC 3.67 ``dvc.lock``."""
+    """DVC's own lock, an flock on this file. DVC writes dvc.lock in place, so without the lock we could read half of what it writes for another stage. Source: zc.lockfile, DVC 3.67 ``dvc.lock``."""
     with open(".dvc/tmp/lock", "a+", encoding="utf-8") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield

@@ -96,11 +96,16 @@ def keep_freed_memory() -> None:
 
 
 def use_threads(threads: int | None) -> None:
-    """Compute with so many CPU threads in this process; None leaves PyTorch's own choice."""
+    """Use this many CPU threads in this process; None keeps PyTorch's default."""
     if threads is not None:
         import torch
 
         torch.set_num_threads(threads)
+
+
+def usable_cores() -> int:
+    """The cores that this process may run on. In a container or under ``taskset`` they can be fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def work_directory(stage: str, *identity: object) -> Path:

@@ -22,7 +22,7 @@ from redistill.prompting import tokenizer_digest, vocabulary_size
 from redistill.records import Prompt, TrainingRow
 from redistill.rows import gold_rows
 from redistill.soft_target_files import SoftTargetFiles
-from tasks.edge import ARTIFACTS, run, use_threads, work_directory
+from tasks.edge import ARTIFACTS, run, usable_cores, use_threads, work_directory
 from tasks.locked import read_lock, refuse_unnamed
 
 _EXITED = re.compile(r"exitcode\s*:\s*(\d+)")
@@ -35,7 +35,7 @@ def finetune(arm: str, data: DataParams, method: MethodParams, common: FinetuneC
         DataError: no rows, or soft targets or a teacher in memory that do not belong to them.
     """
     if common.processes > 1 and "WORLD_SIZE" not in os.environ:
-        _in_processes(arm, common.processes, common.threads or max(1, (os.cpu_count() or 1) // common.processes))
+        _in_processes(arm, common.processes, common.threads or max(1, usable_cores() // common.processes))
         return
     base = ARTIFACTS / "base"
     identity = [str(common), str(arm_params), str(data), str(method), *_digests(arm_params.learns_by(method), arm_params)]

@@ -1,19 +1,19 @@
 """Stages that do not need each other run at the same time, as far as the cores go.
 
 A small model's training leaves most of a second core idle: two runs of one thread each take less time than two runs of two threads, one after the other
-(docs/benchmarks.md). How many threads a stage has is a parameter of it, not of the schedule: results round with the number of threads.
+(docs/benchmarks.md). The number of threads is a parameter of the stage, not of the schedule, because it changes how results round.
 """
 
 from __future__ import annotations
 
 import contextvars
-import os
 import time
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 
 from redistill.records import StageReceipt
+from tasks.edge import usable_cores
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,21 +33,21 @@ def run_side_by_side(
     stop: Callable[[], None],
     cores: int | None = None,
 ) -> None:
-    """Run each stage once; of those that may start, the first in the list that the free cores suffice for goes first.
+    """Run each stage once, as soon as the stages that it needs are done and enough cores are free; earlier ones in the list first.
 
-    ``done`` gets the receipts as stages end, with each one's part of the machine's time. Where a stage fails, those beside it go on to their end, no other
-    starts, and its error is raised. ``stop`` is called where this thread is interrupted; it must end what runs.
+    ``done`` gets the receipts as stages end, with each one's part of the machine's time. If a stage fails, the stages that run beside it go on to their end, no other
+    starts, and its error is raised. If this thread is interrupted, ``stop`` is called, which must end everything that runs.
     """
     cores = cores or usable_cores()
     waiting, failed = list(stages), list[Exception]()
     running: dict[Future[StageReceipt], Wanted] = {}
     machine_s: dict[str, float] = {}
 
-    def give_up(stage: str, error: Exception) -> None:
+    def give_up(error: Exception) -> None:
         failed.append(error)
         waiting.clear()
         if running:
-            say(f"{stage} failed ({error}); waiting for {' and '.join(w.stage for w in running.values())} to end")
+            say(f"{error}; waiting for {' and '.join(w.stage for w in running.values())} to end")
 
     with ThreadPoolExecutor(max_workers=len(stages) or 1) as pool:
         try:
@@ -55,7 +55,7 @@ def run_side_by_side(
             while waiting or running:
                 for wanted in _startable(waiting, running.values(), cores):
                     waiting.remove(wanted)
-                    # The flow's context is a thread's own: without it a task would not know its run.
+                    # Each thread has its own context variables. Without a copy of ours, a Prefect task would not know its flow run.
                     running[pool.submit(contextvars.copy_context().run, run, wanted.stage)] = wanted
                 ended, _ = wait(running, return_when=FIRST_COMPLETED)
                 before, at = at, time.monotonic()
@@ -67,7 +67,7 @@ def run_side_by_side(
                     try:
                         done(replace(future.result(), machine_s=machine_s[wanted.stage]))
                     except Exception as error:
-                        give_up(wanted.stage, error)
+                        give_up(error)
         except BaseException:
             stop()
             raise
@@ -75,17 +75,12 @@ def run_side_by_side(
         raise failed[0]
 
 
-def usable_cores() -> int:
-    """The cores that this process may run on, which a container may have fewer of than the machine."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _threads(wanted: Wanted, cores: int) -> int:
     return min(cores, wanted.threads or cores)
 
 
 def _startable(waiting: Sequence[Wanted], running: Collection[Wanted], cores: int) -> list[Wanted]:
-    """What may start now, in order, within the cores that are free. What needs a stage that is not in this run has it already."""
+    """What may start now, in order, within the cores that are free. A stage that is not in this run counts as done."""
     free = cores - sum(_threads(w, cores) for w in running)
     pending = {w.stage for w in waiting} | {w.stage for w in running}
     found = []

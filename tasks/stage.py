@@ -14,7 +14,10 @@ from tasks import warm
 
 
 def needs_fresh_process(name: str) -> bool:
-    """Whether this stage would start vLLM: it starts processes of its own, and must not be a fork. Params that cannot be read are the stage's to report."""
+    """Whether this stage will start vLLM, which starts processes of its own and so must not run in a fork.
+
+    Also true if the params cannot be read: the stage then reports what is wrong with them.
+    """
     if name != "generate":
         return False
     import yaml

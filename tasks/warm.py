@@ -83,23 +83,23 @@ class Warm:
             # Source: PyTorch, CUDA environment variables.
             quiet = {**base, "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
             command = [sys.executable, "-m", "tasks.warm", f"{self._folder}/s", str(self._patience_s), *self._preload]
-            self._process = _started_by_a_thread_that_stays(command, quiet)
+            self._process = _started_by_a_lasting_thread(command, quiet)
             _wait_for_socket(f"{self._folder}/s", self._process)
 
     def streamed(self, module: str, arguments: list[str], base: dict[str, str], hear: Callable[[str], None]) -> tuple[int, deque[str]]:
         """Run ``python -m MODULE`` as a fork where there is a server, else in a process of its own.
 
-        ``hear`` gets its lines as they come. Returns the exit code and the last lines; what was started ends with us, or by ``stop`` from another thread.
+        ``hear`` gets its lines as they come. Returns the exit code and the last lines. What was started ends when we end, or when another thread calls ``stop``.
         """
         environment = self.environment(base)
         if environment.get(SOCKET):
             heard = _streamed_fork(environment, module, arguments, hear, self._stoppable)
             if heard is not None:
                 return heard
-        return streamed(["-m", module, *arguments], environment, hear, self._stoppable)
+        return streamed(["-m", module, *arguments], environment, hear, self._stoppable, self._patience_s)
 
     def stop(self) -> None:
-        """End all that runs now, and what would start later; their callers get its exit code."""
+        """End everything that runs now, and whatever is started later. Each caller gets the exit code of its own process."""
         with self._lock:
             self._stopped = True
             for end in self._running:
@@ -133,15 +133,18 @@ class Warm:
 
 
 Stoppable = Callable[[Callable[[], None]], contextlib.AbstractContextManager[None]]
-"""Takes what ends a process, for as long as it runs."""
+"""A context manager that is given the function which ends a process, and holds it while that process runs."""
 
 
-def _by_itself(_: Callable[[], None]) -> contextlib.AbstractContextManager[None]:
+def _not_stoppable(_: Callable[[], None]) -> contextlib.AbstractContextManager[None]:
     return contextlib.nullcontext()
 
 
-def _started_by_a_thread_that_stays(command: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    """The server ends with its parent, and to the kernel that is the thread which started it: a thread of a pool may end long before the cycle."""
+def _started_by_a_lasting_thread(command: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    """Start the server from a thread that lives as long as the server.
+
+    The kernel ends the server when the *thread* that started it ends (``PR_SET_PDEATHSIG``), and a thread of a pool may end long before the cycle.
+    """
     started: SimpleQueue[subprocess.Popen[bytes] | OSError] = SimpleQueue()
 
     def hold() -> None:
@@ -166,9 +169,13 @@ def streamed(
     arguments: list[str],
     environment: dict[str, str],
     hear: Callable[[str], None],
-    stoppable: Stoppable = _by_itself,
+    stoppable: Stoppable = _not_stoppable,
+    patience_s: float = _PATIENCE_S,
 ) -> tuple[int, deque[str]]:
-    """Run Python in a process group of its own; ``hear`` gets its lines as they come. Exit code and last lines; the group ends with us."""
+    """Run Python in a process group of its own; ``hear`` gets its lines as they come. Exit code and last lines; the group ends with us.
+
+    What is still alive ``patience_s`` after it was asked to end is killed.
+    """
     lines: deque[str] = deque(maxlen=_LAST_LINES)
     process = subprocess.Popen(
         [sys.executable, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, start_new_session=True
@@ -177,14 +184,14 @@ def streamed(
     over = threading.Event()
 
     def send(number: signal.Signals) -> None:
-        # Once it is over its number may be another process's.
+        # After the process has ended, its id may belong to another one.
         if not over.is_set():
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, number)
 
     def end() -> None:
         send(signal.SIGTERM)
-        killing = threading.Timer(_PATIENCE_S, send, [signal.SIGKILL])
+        killing = threading.Timer(patience_s, send, [signal.SIGKILL])
         killing.daemon = True
         killing.start()
 
@@ -215,13 +222,19 @@ def _streamed_fork(
             os.close(write)
         if link is None:
             return None
-        # Half a connection is enough of an end for the server, and the exit code still comes on the other half.
-        with link, stoppable(lambda: link.shutdown(socket.SHUT_WR)):
+        # The server ends the fork when we stop sending. Its exit code still comes back on the same connection.
+        with link, stoppable(lambda: _stop_sending(link)):
             for raw in stream:
                 lines.append(raw.rstrip())
                 hear(lines[-1])
             code = exit_code(link)
     return 5 if code is None else code, lines
+
+
+def _stop_sending(link: socket.socket) -> None:
+    # Where the server has just ended by itself there is nobody left to tell.
+    with contextlib.suppress(OSError):
+        link.shutdown(socket.SHUT_WR)
 
 
 def request(

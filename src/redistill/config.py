@@ -260,7 +260,7 @@ class StudentParams:
 class BenchmarkParams:
     """How models are measured.
 
-    ``threads``: CPU threads of one benchmark; as many benchmarks run at once as the cores suffice for. By default each has all of them.
+    ``threads``: CPU threads of one benchmark; as many benchmarks run at once as fit on the cores. By default each has all of them.
     ``fairness`` names a file of counterfactual pairs; ``tasks`` are lm-eval benchmarks outside the task (names, or YAML files), each cut to its
     first ``task_rows``. ``latency_requests`` are timed with student and teacher in turns; fewer than six give no interval.
     """

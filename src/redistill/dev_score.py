@@ -85,6 +85,11 @@ def dev_score(model: Any, tokenizer: Any, prompts: Sequence[Prompt], data: DataP
         lines = _complete(model, tokenizer, [render(p, data, tokenizer) for p in labelled], data.stops, max_tokens, batch)
     finally:
         model.train(training)
+    return score_of(labelled, lines, data)
+
+
+def score_of(labelled: Sequence[Prompt], lines: Sequence[str], data: DataParams) -> DevScore:
+    """The score of completions that are there already, one for each labelled prompt."""
     rows, exact = [], []
     for prompt, line in zip(labelled, lines, strict=True):
         wanted, found = items_of(data.grammar, prompt.label or "") or frozenset(), items_of(data.grammar, line) or frozenset()

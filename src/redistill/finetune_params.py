@@ -21,7 +21,7 @@ class LoraParams:
 class FinetuneCommonParams:
     """What all arms share, so that a difference between them is the arm's. ``tokens`` is what each arm is fed.
 
-    ``threads``: CPU threads of each process; as many arms are trained at once as the cores suffice for. By default an arm has all of them.
+    ``threads``: CPU threads of each process; as many arms are trained at once as fit on the cores. By default an arm has all of them.
     """
 
     weights: Literal["full", "lora"] = "full"

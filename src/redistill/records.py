@@ -402,7 +402,7 @@ class Route:
 @dataclass(frozen=True, slots=True)
 class StageReceipt:
     """What became of one stage in a cycle. ``whole`` is False where it ran, but used what an earlier run had left (a checkpoint, stored
-    completions): its seconds are then not those of the stage. ``machine_s`` is its part of the machine's time, where other stages ran beside it.
+    completions): its seconds are then not those of the stage. ``machine_s`` is its share of the elapsed time, if other stages ran beside it.
     """
 
     stage: str
@@ -414,5 +414,5 @@ class StageReceipt:
 
     @property
     def cost_s(self) -> float:
-        """What it is charged with: over all stages of a cycle, the time that the machine was busy."""
+        """Seconds to charge for it. Over all stages of a cycle they add up to the time for which the machine was busy."""
         return self.seconds if self.machine_s is None else self.machine_s

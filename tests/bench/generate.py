@@ -1,7 +1,7 @@
 """Generation through the stage against bare ``LLM.generate`` on the same prompts, in one process.
 
-``python -m tests.bench.generate [--json] [--rows N] [--repeats N]``. All use one engine, in turns. Against bare ``generate`` that is asked
-for the chosen token's probability too, which ``validate`` needs, the ratio is what our rendering, store and bookkeeping cost; against one that is not, also what vLLM needs for it. Needs a teacher: run a cycle first. Target: at least 0.97 of the bare tokens/s.
+``python -m tests.bench.generate [--json] [--rows N] [--repeats N]``. All use one engine, in turns. Bare ``generate`` runs
+twice: with the chosen token's probability, which ``validate`` needs, and without it. The ratio to the first is what our rendering, store and bookkeeping cost. Needs a teacher: run a cycle first. Target: at least 0.97 of the bare tokens/s.
 """
 
 from __future__ import annotations

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import sys
 import tempfile
@@ -28,11 +27,11 @@ import yaml
 
 from redistill.artifacts import tree_digest
 from redistill.config import ArmParams, FinetuneCommonParams, Params, load_params
-from redistill.dev_score import dev_score, f1
+from redistill.dev_score import dev_score, f1, score_of
 from redistill.progress import Progress
 from redistill.records import canonical_digest
 from tasks import trial
-from tasks.edge import ARTIFACTS, STATE, keep_freed_memory
+from tasks.edge import ARTIFACTS, STATE, keep_freed_memory, usable_cores
 from tasks.finetune import train_arm
 
 LINEAR = "linear"
@@ -41,14 +40,14 @@ LINEAR = "linear"
 
 def parsed(recipe: str, params: Params) -> tuple[str, dict[str, Any], dict[str, Any]]:
     """``arm=kd batch_size=8 alpha=1`` as the arm's name, changes of ``finetune.common``, and changes of the arm."""
-    given = dict(part.split("=", 1) for part in recipe.split())
+    given = dict(part.partition("=")[::2] for part in recipe.split())
     arm = given.pop("arm", params.promote.arm)
     values = {key: yaml.safe_load(value) for key, value in given.items()}
     shared, own = ({f.name for f in fields(kind)} for kind in (FinetuneCommonParams, ArmParams))
-    if arm not in params.finetune.arms or (unknown := sorted(set(values) - shared - own)):
-        sys.exit(
-            f"error: {recipe!r}: " + (f"no such setting: {', '.join(unknown)}" if arm in params.finetune.arms else f"no such arm: {arm}")
-        )
+    if arm not in params.finetune.arms:
+        sys.exit(f"error: {recipe!r}: there is no arm {arm}; the arms are {', '.join(params.finetune.arms)}")
+    if unknown := sorted(set(values) - shared - own):
+        sys.exit(f"error: {recipe!r}: neither an arm nor finetune.common has {', '.join(unknown)}")
     return arm, {k: v for k, v in values.items() if k in shared}, {k: v for k, v in values.items() if k not in shared}
 
 
@@ -89,19 +88,15 @@ def run(recipe: str, seed: int, threads: int) -> dict[str, Any]:
 
 def linear(params: Params, seed: int) -> dict[str, Any]:
     from redistill.artifacts import read_records
-    from redistill.evaluation import items_of
     from redistill.linear import fit
     from redistill.records import Prompt
 
-    begun, dev, grammar = time.perf_counter(), trial.dev_rows(), params.data.grammar
-    lines = fit(read_records(ARTIFACTS / "prompts" / "train.parquet", Prompt), grammar, params.benchmark.seed)([p.text for p in dev])
-    counts = []
-    for prompt, line in zip(dev, lines, strict=True):
-        wanted, found = items_of(grammar, prompt.label or "") or frozenset(), items_of(grammar, line) or frozenset()
-        counts.append([len(wanted & found), len(found - wanted), len(wanted - found)])
-    exact = statistics.mean(p.label == line for p, line in zip(dev, lines, strict=True))
+    begun, dev = time.perf_counter(), trial.dev_rows()
+    predict = fit(read_records(ARTIFACTS / "prompts" / "train.parquet", Prompt), params.data.grammar, params.benchmark.seed)
+    found = score_of(dev, predict([p.text for p in dev]), params.data)
     seconds = time.perf_counter() - begun
-    return {"recipe": LINEAR, "seed": seed, "counts": counts, "exact": exact, "seconds": seconds, "cpu_s": seconds, "jump": 0.0}
+    told = {"counts": found.counts_N3.tolist(), "exact": found.exact_match, "seconds": seconds, "cpu_s": seconds, "jump": 0.0}
+    return {"recipe": LINEAR, "seed": seed, **told}
 
 
 def rise(loss: list[float]) -> float:
@@ -145,7 +140,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipes", nargs="+")
     parser.add_argument("--seeds", type=int, default=5)
-    cores, threads = os.cpu_count() or 1, load_params().finetune.common.threads
+    cores, threads = usable_cores(), load_params().finetune.common.threads
     parser.add_argument("--together", type=int, default=max(1, cores // (threads or cores)))
     parser.add_argument("--out", type=Path, default=STATE / "recipes.jsonl")
     given = parser.parse_args()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import ctypes
 import dataclasses
 import os
 import signal
@@ -34,6 +35,12 @@ SETTINGS: dict[str, list[dict[str, str]]] = {
     "two runs, one thread each": [SLEEP | {"OMP_NUM_THREADS": "1"}] * 2,
 }
 _START_S = 120.0
+QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+
+
+def _killed_with_us() -> None:
+    """Runs in a child before its program: the kernel kills it, also a stopped one, when the bench ends in any way (``PR_SET_PDEATHSIG``)."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 class Run:
@@ -45,7 +52,7 @@ class Run:
         self._log = log
         log.touch()
         command = [sys.executable, "-m", "tests.bench.threads", "--train", str(log), "--student", str(student)]
-        self._process = subprocess.Popen(command, env={**own, **kept, **setting}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self._process = subprocess.Popen(command, env={**own, **kept, **setting}, preexec_fn=_killed_with_us, **QUIET)
         deadline = time.monotonic() + _START_S
         while len(self.stamps()) < 4:
             if self._process.poll() is not None or time.monotonic() > deadline:
@@ -87,7 +94,7 @@ def turn(runs: list[Run], seconds: float) -> float:
 @contextlib.contextmanager
 def busy(wanted: bool) -> Iterator[None]:
     """One process that never sleeps, where wanted."""
-    process = subprocess.Popen([sys.executable, "-c", "while True: pass"]) if wanted else None
+    process = subprocess.Popen([sys.executable, "-c", "while True: pass"], preexec_fn=_killed_with_us) if wanted else None
     try:
         yield
     finally:

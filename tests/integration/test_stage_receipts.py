@@ -36,7 +36,7 @@ stages:
 
 
 def test_a_stage_that_ends_while_another_holds_the_repository_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """DVC gives up its own lock while a command runs. Unless it is told to wait, it takes three seconds to give up for good, and the work is lost."""
+    """DVC releases its lock while a command runs. Without ``--wait-for-lock`` it waits three seconds to get it back, then fails, and the work is lost."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "dvc.yaml").write_text(WAITING, encoding="utf-8")
     dvc_stage.initialise()

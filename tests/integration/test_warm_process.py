@@ -159,9 +159,8 @@ def test_a_caller_hears_that_the_server_was_killed_though_another_fork_lives_on(
 
 @pytest.mark.parametrize("kind", ["hang", "deaf"])
 @pytest.mark.parametrize("warm", [True, False])
-def test_another_thread_can_end_all_that_runs(project: Path, warm: bool, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_thread_can_end_all_that_runs(project: Path, warm: bool, kind: str) -> None:
     """Two stages run side by side, the flow's own thread is interrupted: both end, also if they ignore SIGTERM, and what starts after that ends at once."""
-    monkeypatch.setattr("tasks.warm._PATIENCE_S", 2.0)
     with Warm(("wave",), patience_s=2.0) as process:
         base = child_environment() if warm else {**child_environment(), SOCKET: "/nonexistent"}
         pids: Queue[int] = Queue()
@@ -180,7 +179,7 @@ def test_another_thread_can_end_all_that_runs(project: Path, warm: bool, kind: s
 
 
 def test_the_server_outlives_the_thread_that_first_asked_for_it(project: Path) -> None:
-    """To the kernel a thread is the parent: the server would end with a thread of a pool, in the middle of a cycle."""
+    """The kernel ends a process when the thread that started it ends, and a thread of a pool ends before the cycle does."""
     with Warm(("wave",)) as process:
         asking = Thread(target=process.environment, args=[child_environment()])
         asking.start()

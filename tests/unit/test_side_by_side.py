@@ -65,7 +65,7 @@ class Background(threading.Thread):
         return self.error
 
 
-def test_as_many_run_at_once_as_the_cores_suffice_for_and_a_stage_waits_for_what_it_needs() -> None:
+def test_as_many_run_at_once_as_fit_on_the_cores_and_a_stage_waits_for_what_it_needs() -> None:
     stages = Stages(("a", "b", "c"))
     wanted = [Wanted("a", 1), Wanted("b", 1), Wanted("c", 1), Wanted("on a", 1, frozenset({"a"})), Wanted("whole machine")]
     working = stages.start(wanted, cores=2)
@@ -123,7 +123,7 @@ def test_beside_a_failure_the_others_end_and_nothing_new_starts() -> None:
     stages.ends["b"].set()
     assert isinstance(error := working.ended(), StageError)
     assert str(error) == "stage a failed: no rows"
-    assert stages.said == ["a failed (stage a failed: no rows); waiting for b to end"]
+    assert stages.said == ["stage a failed: no rows; waiting for b to end"]
     assert [r.stage for r in stages.receipts] == ["b"], "what was done is kept"
     assert "c" not in stages.order
 

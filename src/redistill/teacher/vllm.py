@@ -58,7 +58,7 @@ class VllmTeacher:
         return TeacherCapabilities("score_given_ids", 0, tokenizer_digest(self._tokenizer))
 
     def complete(self, requests: Sequence[TeacherRequest], params: GenerateParams) -> Iterator[TeacherAnswer]:
-        """Yield each answer as it ends. A request takes the place of one that has ended, so that the engine works on full batches to the last one."""
+        """Yield each answer as soon as it is complete. The next request then takes its place, so that the engine always has a full batch."""
         engine, to_come, asked = self._llm.llm_engine, iter(requests), dict[str, TeacherRequest]()
         try:
             while True:
@@ -94,7 +94,7 @@ class VllmTeacher:
             frequency_penalty=0.0,
             max_tokens=params.max_tokens,
             seed=params.seed + request.sample_index,
-            # The chosen token is always told; with 0 the engine need not look for the likeliest.
+            # vLLM always gives the logprob of the chosen token; this is how many others it lists beside it.
             logprobs=params.top_k,
             flat_logprobs=True,
             detokenize=False,
