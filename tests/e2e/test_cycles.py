@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from redistill.artifacts import read_records, write_records
@@ -161,6 +162,25 @@ def test_a_method_whose_needs_are_unmet_is_refused_before_training(copy: Path, f
     code, line = said("tasks.score")
     assert code == 3 and "000000000000 wrote the kept rows" in line, line
     write_records(copy / "artifacts/validated/kept.parquet", TrainingRow, rows)
+
+
+def test_a_terminated_cycle_ends_both_arms_that_it_trains(copy: Path, prefect_home: Path, prefect_api: str) -> None:
+    """As the Prefect UI cancels a run: SIGTERM to the flow's process, while two stages run side by side."""
+    write_params(copy, finetune__common__tokens=400_000)
+    env = {**user_environment(), "PREFECT_HOME": str(prefect_home), "PREFECT_API_URL": prefect_api}
+    command = [str(Path(sys.executable).parent / "redistill"), "-C", str(copy), "run"]
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as cycle:
+        assert cycle.stdout is not None
+        training: set[str] = set()
+        for line in cycle.stdout:
+            training |= {arm for arm in ("gold", "sft") if f"[finetune@{arm}]" in line}
+            if len(training) == 2:
+                break
+        started = psutil.Process(cycle.pid).children(recursive=True)
+        cycle.terminate()
+        rest = cycle.communicate(timeout=60)[0]
+    assert cycle.returncode == 143, rest[-2000:]
+    assert not psutil.wait_procs(started, timeout=30)[1], "nothing that the cycle started is left"
 
 
 def test_a_search_that_was_killed_goes_on(copy: Path, redistill: Command, prefect_home: Path, prefect_api: str) -> None:
