@@ -15,6 +15,8 @@ from redistill.template_date import fix_date
 from tasks.edge import ARTIFACTS, run, work_directory
 from tasks.locked import SOURCES, template_date
 
+TRAIN = ARTIFACTS / "prompts" / "train.parquet"
+
 
 def tune_teacher(data: DataParams, teacher: TeacherParams, tune_teacher: TuneTeacherParams) -> None:
     """Write the teacher's checkpoint: tuned and merged, or as it is; an endpoint leaves an empty directory.
@@ -41,13 +43,23 @@ def tune_teacher(data: DataParams, teacher: TeacherParams, tune_teacher: TuneTea
 
 
 def _tune(raw: Path, tokenizer: Any, target: Path, data: DataParams, params: TuneTeacherParams) -> None:
+    # The template as it renders: another date is another text of every row.
+    identity = canonical_digest([str(params), str(data), tokenizer.chat_template])
+    work = work_directory("tune_teacher", file_digest(TRAIN), identity, checkpoints.model_digest(raw))
+    model = train_teacher(raw, tokenizer, data, params, work, "tune_teacher")
+    with replacing_directory(target) as folder:
+        checkpoints.save_checkpoint(model, tokenizer, folder)
+        shutil.copy(work / "metrics.jsonl", folder / "metrics.jsonl")
+    shutil.rmtree(work, ignore_errors=True)
+
+
+def train_teacher(raw: Path, tokenizer: Any, data: DataParams, params: TuneTeacherParams, work: Path, progress: str = "") -> Any:
+    """The teacher after its training on the labelled rows, LoRA merged. Continues from what an earlier run left in ``work``."""
     from redistill.examples import Examples
     from redistill.rows import gold_rows
     from redistill.training import Recipe, train
 
-    file = ARTIFACTS / "prompts" / "train.parquet"
-    prompts = read_records(file, Prompt)
-    examples = Examples(gold_rows(prompts, data, tokenizer), tokenizer, {}, 0.0, "completion")
+    examples = Examples(gold_rows(read_records(TRAIN, Prompt), data, tokenizer), tokenizer, {}, 0.0, "completion")
     steps = max(1, round(params.epochs * len(examples) / params.batch_size))
     recipe = Recipe(
         steps=steps,
@@ -61,14 +73,7 @@ def _tune(raw: Path, tokenizer: Any, target: Path, data: DataParams, params: Tun
         lora=params.lora if params.method == "lora" else None,
         freeze_embeddings=params.freeze_embeddings,
     )
-    # The template as it renders: another date is another text of every row.
-    identity = canonical_digest([str(params), str(data), tokenizer.chat_template])
-    work = work_directory("tune_teacher", file_digest(file), identity, checkpoints.model_digest(raw))
-    model = train(checkpoints.load_model(raw), tokenizer, examples, recipe, work, Progress("tune_teacher", steps, "steps"))
-    with replacing_directory(target) as folder:
-        checkpoints.save_checkpoint(model, tokenizer, folder)
-        shutil.copy(work / "metrics.jsonl", folder / "metrics.jsonl")
-    shutil.rmtree(work, ignore_errors=True)
+    return train(checkpoints.load_model(raw), tokenizer, examples, recipe, work, Progress(progress, steps, "steps") if progress else None)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 ``python -m tests.bench.recipes "arm=kd" "arm=kd batch_size=8" "arm=sft" "arm=sft prompt_weight=1"``: each argument is a recipe, an arm of ``params.yaml`` and
 changes of that arm or of ``finetune.common``. The others are compared with the first. Trains from what the last cycle prepared; held-out rows are not
-touched. Each run is appended to ``--out``, so a bench that was stopped goes on there.
+touched. ``arm=teacher`` is the teacher's own tuning, with changes of ``tune_teacher``. Each run is appended to ``--out``, so a bench that was stopped goes on there.
 
 The interval of a difference resamples rows and seeds, both paired. A loss that jumps: the mean over ten steps, largest rise over the lowest before it.
 ``--together`` runs so many at once, each with its share of the cores: less time for all of them, more for each. By default as a cycle does.
@@ -25,17 +25,21 @@ from typing import Any
 import numpy as np
 import yaml
 
+from redistill import checkpoints
 from redistill.artifacts import tree_digest
 from redistill.config import ArmParams, FinetuneCommonParams, Params, load_params
 from redistill.dev_score import dev_score, f1, score_of
 from redistill.progress import Progress
 from redistill.records import canonical_digest
 from tasks import trial
-from tasks.edge import ARTIFACTS, STATE, keep_freed_memory, usable_cores
+from tasks.edge import ARTIFACTS, STATE, keep_freed_memory, usable_cores, use_threads
 from tasks.finetune import train_arm
+from tasks.tune_teacher import train_teacher
 
 LINEAR = "linear"
 """A linear classifier on the gold rows, as a recipe: what the same labels give without any language model. It has no seed."""
+
+TEACHER = "teacher"
 
 
 def parsed(recipe: str, params: Params) -> tuple[str, dict[str, Any], dict[str, Any]]:
@@ -43,6 +47,9 @@ def parsed(recipe: str, params: Params) -> tuple[str, dict[str, Any], dict[str, 
     given = dict(part.partition("=")[::2] for part in recipe.split())
     arm = given.pop("arm", params.promote.arm)
     values = {key: yaml.safe_load(value) for key, value in given.items()}
+    if arm == TEACHER:
+        replace(params.tune_teacher, **values)
+        return arm, values, {}
     shared, own = ({f.name for f in fields(kind)} for kind in (FinetuneCommonParams, ArmParams))
     if arm not in params.finetune.arms:
         sys.exit(f"error: {recipe!r}: there is no arm {arm}; the arms are {', '.join(params.finetune.arms)}")
@@ -64,6 +71,8 @@ def run(recipe: str, seed: int, threads: int) -> dict[str, Any]:
     if recipe == LINEAR:
         return linear(params, seed)
     arm, shared, own = parsed(recipe, params)
+    if arm == TEACHER:
+        return teacher(recipe, params, shared, seed, threads)
     common = replace(params.finetune.common, **{"threads": threads, **shared}, seed=seed, save_every_steps=10**9)
     begun, cpu = time.perf_counter(), time.process_time()
     with tempfile.TemporaryDirectory() as folder:
@@ -73,17 +82,28 @@ def run(recipe: str, seed: int, threads: int) -> dict[str, Any]:
         )
         seconds, cpu_s = time.perf_counter() - begun, time.process_time() - cpu
         logs = [json.loads(line) for line in (work / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    return measured(recipe, seed, model, tokenizer, params, logs, seconds, cpu_s)
+
+
+def teacher(recipe: str, params: Params, changed: dict[str, Any], seed: int, threads: int) -> dict[str, Any]:
+    use_threads(threads)
+    raw = checkpoints.resolve(params.teacher.model, params.teacher.revision)
+    tokenizer = checkpoints.load_tokenizer(raw)
+    begun, cpu = time.perf_counter(), time.process_time()
+    with tempfile.TemporaryDirectory() as work:
+        model = train_teacher(raw, tokenizer, params.data, replace(params.tune_teacher, **changed, seed=seed), Path(work))
+        seconds, cpu_s = time.perf_counter() - begun, time.process_time() - cpu
+        logs = [json.loads(line) for line in (Path(work) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    return measured(recipe, seed, model, tokenizer, params, logs, seconds, cpu_s)
+
+
+def measured(
+    recipe: str, seed: int, model: Any, tokenizer: Any, params: Params, logs: list[dict[str, Any]], seconds: float, cpu_s: float
+) -> dict[str, Any]:
     found = dev_score(model, tokenizer, trial.dev_rows(), params.data, params.generate.max_tokens)
     loss = [entry["loss"] for entry in logs if "loss" in entry]
-    return {
-        "recipe": recipe,
-        "seed": seed,
-        "counts": found.counts_N3.tolist(),
-        "exact": found.exact_match,
-        "seconds": seconds,
-        "cpu_s": cpu_s,
-        "jump": rise(loss),
-    }
+    scores = {"counts": found.counts_N3.tolist(), "exact": found.exact_match, "jump": rise(loss)}
+    return {"recipe": recipe, "seed": seed, **scores, "seconds": seconds, "cpu_s": cpu_s}
 
 
 def linear(params: Params, seed: int) -> dict[str, Any]:
