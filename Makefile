@@ -68,11 +68,11 @@ lock: $(BIN)/uv  ## Compile the locks with hashes from pyproject.toml
 	$(COMPILE) $(EXTRAS) --extra vllm -o requirements/cuda.txt
 
 up: setup  ## Prefect's server and UI on this machine, serving the nightly cycle and the teacher watcher until stopped
-	$(BIN)/python -m tasks.local_server start $(PREFECT_PORT)
+	$(BIN)/python -m tasks.operations.local_server start $(PREFECT_PORT)
 	PREFECT_API_URL=http://127.0.0.1:$(PREFECT_PORT)/api $(BIN)/redistill watch
 
 down: setup  ## End the server that `make up` started
-	$(BIN)/python -m tasks.local_server stop
+	$(BIN)/python -m tasks.operations.local_server stop
 
 bench: setup  ## The engine's benches, their tables into docs/benchmarks.md (an hour, and the demo first; wants the machine for itself)
 	@test -d artifacts/soft_targets || $(MAKE) --no-print-directory demo

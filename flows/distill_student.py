@@ -7,15 +7,19 @@ from typing import Any
 from prefect import flow
 from prefect.runtime import flow_run
 
-from redistill.config import Params, load_params
-from redistill.records import StageReceipt
-from tasks import bundle, champion, dvc_stage, judging, promoting, registry, report, route, teacher_lock
-from tasks.cycle_stages import BEFORE_LOCK, DATA, TEACHER, after_data, every_stage
-from tasks.edge import LOCK
-from tasks.history import History
-from tasks.side_by_side import run_side_by_side
-from tasks.telling import Telling
-from tasks.warm import Warm
+from redistill.operations.types import StageReceipt
+from redistill.params import Params, load_params
+from tasks.locking import teacher_lock
+from tasks.paths import LOCK
+from tasks.promotion import approve, judge, retest_champion, route
+from tasks.registry import evidence_bundle, runs_and_versions
+from tasks.registry.history import History
+from tasks.reporting import report
+from tasks.reporting.cycle_progress import Telling
+from tasks.running import dvc_stage
+from tasks.running.cycle_stages import BEFORE_LOCK, DATA, TEACHER, after_data, every_stage
+from tasks.running.fork_server import Warm
+from tasks.running.side_by_side import run_side_by_side
 
 
 @flow(name="distill-student", log_prints=True)
@@ -34,7 +38,7 @@ def cycle(params: Params, reason: str, telling: Telling, warm: Warm) -> dict[str
     teacher_lock.lock_sources(params)
     dvc_stage.initialise()
     plan, history = dvc_stage.Plan(), History()
-    run_id = registry.open_run(params, name, reason, str(flow_run.id or ""))
+    run_id = runs_and_versions.open_run(params, name, reason, str(flow_run.id or ""))
     receipts: list[StageReceipt] = []
 
     def run(stage: str) -> StageReceipt:
@@ -57,30 +61,30 @@ def cycle(params: Params, reason: str, telling: Telling, warm: Warm) -> dict[str
             plan.touched(str(LOCK))
         raw = teacher_lock.raw_fingerprint(params.teacher)
         stages(TEACHER)
-        live = champion.retest_champion(params, history)
+        live = retest_champion.retest_champion(params, history)
         if live is not None and not live.trusted:
             route.distrust(params, live)
         stages(DATA)
         run_side_by_side(after_data(params), run, done, telling.say, warm.stop)
-        registry.log_training(params, run_id)
-        version = registry.register(params, run_id, name, fingerprint)
-        judgement = champion.decide_promotion(params)
+        runs_and_versions.log_training(params, run_id)
+        version = runs_and_versions.register(params, run_id, name, fingerprint)
+        judgement = retest_champion.decide_promotion(params)
         decision = judgement.decision
         passed = decision.verdict == "promote"
-        barred = promoting.barred(params, version, passed, history)
+        barred = approve.barred(params, version, passed, history)
         planned = route.planned(decision, version, live, barred)
-        judged = judging.summary(judgement)
+        judged = judge.summary(judgement)
         report.write_report(params, name, version, decision, planned, receipts, judged, history)
-        if not bundle.answers(params, version, judged):
-            bundle.attach(params, run_id, version, judged)
+        if not evidence_bundle.answers(params, version, judged):
+            evidence_bundle.attach(params, run_id, version, judged)
         if passed and barred is None:
-            final = promoting.promote_task(params, version, f"passed all {len(decision.gates)} gates").route
+            final = approve.promote_task(params, version, f"passed all {len(decision.gates)} gates").route
         else:
             final = route.set_route(params, planned, live)
-            promoting.hold(params, version, barred or decision.reasons[0], final)
+            approve.hold(params, version, barred or decision.reasons[0], final)
         status = "completed"
     finally:
-        registry.close_run(params, run_id, receipts, raw, status)
+        runs_and_versions.close_run(params, run_id, receipts, raw, status)
     outcome = {
         "cycle": name,
         "stages": {r.stage: r.outcome for r in receipts},

@@ -7,8 +7,8 @@ from typing import Any, Literal
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
-from redistill.config import load_params
-from tasks import promoting
+from redistill.params import load_params
+from tasks.promotion import approve
 
 
 @flow(name="promote-student", log_prints=True)
@@ -24,9 +24,9 @@ def promote_student(
     """
     params = load_params()
     if answer == "reject":
-        outcome: dict[str, Any] = {"answer": answer, "version": promoting.reject(params, version, reason)}
+        outcome: dict[str, Any] = {"answer": answer, "version": approve.reject(params, version, reason)}
     else:
-        act = promoting.approve if answer == "approve" else promoting.rollback
+        act = approve.approve if answer == "approve" else approve.rollback
         live = act(params, version, reason)
         outcome = {"answer": answer, "champion": live.champion, "previous": live.previous, "route": live.route.answers}
     lines = "\n".join(f"- {key}: {value}" for key, value in outcome.items())

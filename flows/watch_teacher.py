@@ -10,9 +10,10 @@ from prefect.events import emit_event
 
 from flows.distill_student import distill_student
 from flows.promote_student import promote_student
-from redistill import lineage
-from redistill.config import load_params
-from tasks import registry, teacher_lock
+from redistill.params import load_params
+from redistill.provenance import mlflow_names
+from tasks.locking import teacher_lock
+from tasks.registry import runs_and_versions
 
 CHANGED = "redistill.teacher.version.changed"
 
@@ -22,8 +23,8 @@ def watch_teacher() -> dict[str, Any]:
     """Fingerprint the teacher, compare with the last completed cycle, and start a cycle where it changed."""
     params = load_params()
     now = teacher_lock.raw_fingerprint(params.teacher)
-    last = registry.last_completed(params)
-    before = last.get(lineage.TAG_TEACHER_RAW) if last else None
+    last = runs_and_versions.last_completed(params)
+    before = last.get(mlflow_names.TAG_TEACHER_RAW) if last else None
     if now == before:
         print(f"teacher {now[:16]} is the one of the last completed cycle")
         return {"changed": False, "fingerprint": now, "before": before}

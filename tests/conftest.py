@@ -105,8 +105,8 @@ def prefect_api(prefect_server: Path) -> str:
 @pytest.fixture(scope="session")
 def fork_server(prefect_home: Path, prefect_api: str) -> Iterator[ForkServer]:
     """This worker's processes with the heavy libraries, of which commands and stages are forks."""
-    from redistill.environment import child_environment
-    from tasks.warm import SOCKET, Warm
+    from redistill.runtime.environment import child_environment
+    from tasks.running.fork_server import SOCKET, Warm
     from tests.forks import PRELOAD, ForkServer
 
     with Warm(PRELOAD) as commands, Warm() as stages:
@@ -172,11 +172,11 @@ SERVER = "prefect-server"
 
 
 def _local_server(folder: Path, *arguments: str, home: Path | None = None) -> None:
-    from redistill.environment import child_environment
+    from redistill.runtime.environment import child_environment
 
     environment = {k: v for k, v in child_environment().items() if not k.startswith("PREFECT_API")}
     environment |= {"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])} | ({"PREFECT_HOME": str(home)} if home else {})
-    command = [sys.executable, "-m", "tasks.local_server", *arguments]
+    command = [sys.executable, "-m", "tasks.operations.local_server", *arguments]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from redistill.losses import TokenTargets
+from redistill.distillation.losses.types import TokenTargets
 
 torch.set_num_threads(1)  # with matrices this small, two threads only wait for each other
 

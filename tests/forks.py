@@ -10,7 +10,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks import warm
+from tasks.running import fork_server
 
 PRELOAD = (
     "prefect.main",
@@ -55,15 +55,15 @@ class ForkServer:
         self, module: str, *arguments: str, cwd: Path | None = None, env: dict[str, str] | None = None, timeout_s: float = 600.0
     ) -> Done:
         """``python -m MODULE ARGUMENT ...`` to its end, with what it wrote; the stages of a command are forks too."""
-        environment = {**(dict(os.environ) if env is None else env), warm.SOCKET: self.stages}
+        environment = {**(dict(os.environ) if env is None else env), fork_server.SOCKET: self.stages}
         path = self.commands if module == "redistill" else self.stages
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, open(os.devnull, "rb") as nothing:
             streams = [nothing.fileno(), out.fileno(), err.fileno()]
-            link = warm.request(path, module, list(arguments), environment, streams, str(cwd or Path.cwd()))
+            link = fork_server.request(path, module, list(arguments), environment, streams, str(cwd or Path.cwd()))
             assert link is not None, "the fork server has ended"
             with link:
                 link.settimeout(timeout_s)
-                code = warm.exit_code(link)
+                code = fork_server.exit_code(link)
             out.seek(0)
             err.seek(0)
             said, complained = out.read().decode(errors="replace"), err.read().decode(errors="replace")

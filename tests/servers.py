@@ -14,7 +14,7 @@ from pathlib import Path
 
 import httpx
 
-from redistill.environment import child_environment
+from redistill.runtime.environment import child_environment
 
 
 def free_port() -> int:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-    from redistill.examples import Example
-    from redistill.records import SoftTargets, TrainingRow
+    from redistill.distillation.training.examples import Example
+    from redistill.distillation.types import SoftTargets, TrainingRow
 
 BANK = Path(__file__).parents[1] / "data" / "bank_triage" / "labelled.jsonl"
 CHATML = (
@@ -83,8 +83,8 @@ def _tokenizer(vocabulary: int) -> Any:
 
 def training_rows(tokenizer: Any, count: int = 8) -> list[TrainingRow]:
     """Rows of the bank example as a student would see them: message, arrow, line."""
-    from redistill.prompting import encode
-    from redistill.records import TrainingRow
+    from redistill.distillation.types import TrainingRow
+    from redistill.models.tokenizers import encode
 
     rows = []
     for number, sentence in enumerate(sentences(count)):
@@ -104,7 +104,7 @@ def soft_of(model: Any, row: TrainingRow, tokenizer: Any, first: int = 1, k: int
     """Soft targets as ``model`` would give them, for every token from ``first``."""
     import torch
 
-    from redistill.soft_targets import from_logits
+    from redistill.distillation.soft_targets.from_teacher import from_logits
 
     ids = sequence(row, tokenizer)
     with torch.no_grad():
@@ -114,7 +114,7 @@ def soft_of(model: Any, row: TrainingRow, tokenizer: Any, first: int = 1, k: int
 
 def examples_of(model: Any, tokenizer: Any, count: int = 8, alpha: float = 0.5, supervise: str = "completion") -> list[Example]:
     """Rows as training sees them; every other one has soft targets, as gold rows have none."""
-    from redistill.examples import to_example
+    from redistill.distillation.training.examples import to_example
 
     rows = training_rows(tokenizer, count)
     return [to_example(r, tokenizer, soft_of(model, r, tokenizer) if i % 2 else None, alpha, supervise) for i, r in enumerate(rows)]

@@ -8,11 +8,13 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
-from redistill.checkpoints import load_model, load_tokenizer
-from redistill.config import LoraParams, MethodParams
-from redistill.examples import Examples
-from redistill.methods.choose import choose
-from redistill.training import Recipe, train
+from redistill.distillation.methods.build import choose
+from redistill.distillation.params import LoraParams, MethodParams
+from redistill.distillation.training.examples import Examples
+from redistill.distillation.training.loop import train
+from redistill.distillation.training.recipe import Recipe
+from redistill.models.checkpoints import load_model
+from redistill.models.tokenizers import load_tokenizer
 from tests.tiny import soft_of, training_rows
 
 

@@ -1,5 +1,5 @@
 """``python -m redistill``: the command line."""
 
-from redistill.cli import main
+from redistill.cli.app import main
 
 main()

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from redistill.artifacts import replacing
+from redistill.io.atomic import replacing
 
 PAGE = Path("docs/benchmarks.md")
 BENCHES = ("conformance", "loss_memory", "soft_targets", "train_step", "quality")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
-from redistill.conformance.known import conformance
+from redistill.conformance.implementations import conformance
 from redistill.conformance.protocol import Finding
 
 

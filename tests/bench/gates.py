@@ -14,13 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from redistill.betting import PairedScores
-from redistill.gates.quality import judged_difference
-from redistill.looks import next_look, spendable
-from redistill.promote_params import PromoteParams
-from redistill.records import Look
-from redistill.retest import Retest, compared
-from redistill.statistics import PairedCounts, power, score_test
+from redistill.promotion.alpha_spending import next_look, spendable
+from redistill.promotion.gates.non_inferiority import judged_difference
+from redistill.promotion.params import PromoteParams
+from redistill.promotion.retest import Retest, compared
+from redistill.promotion.types import Look
+from redistill.statistics.betting import PairedScores
+from redistill.statistics.paired_counts import PairedCounts, power, score_test
 from tests.bench import whole_decision
 
 DOC = Path(__file__).resolve().parents[2] / "docs" / "gates.md"

@@ -15,15 +15,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from redistill.artifacts import read_records
-from redistill.config import load_params
-from redistill.prompting import encode, render
-from redistill.records import Prompt
-from redistill.store import CompletionStore
-from redistill.teacher.protocol import TeacherRequest
+from redistill.data.templates import render
+from redistill.data.types import Prompt
+from redistill.io.parquet import read_records
+from redistill.models.tokenizers import encode
+from redistill.params import load_params
+from redistill.teacher.completion_store import CompletionStore
+from redistill.teacher.types import TeacherRequest
 from redistill.teacher.vllm import VllmTeacher
-from tasks import generate as stage
-from tasks.locked import read_lock
+from tasks.locking.locked_teacher import read_lock
+from tasks.stages import generate as stage
 
 
 def main() -> None:

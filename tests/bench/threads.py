@@ -22,7 +22,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from redistill.environment import DEFAULTS
+from redistill.runtime.environment import DEFAULTS
 from tests.bench import train_step
 
 SLEEP = {"GOMP_SPINCOUNT": "0"}

@@ -24,8 +24,9 @@ from typing import Any
 
 import numpy as np
 
-from redistill.memory import PeakMemory
-from redistill.precision import dtype_name, resolved
+from redistill.models.tokenizers import load_tokenizer
+from redistill.runtime.memory import PeakMemory
+from redistill.runtime.precision import dtype_name, resolved
 from tests.bench.loss_memory import peak_mb
 from tests.bench.trl_gkd import train_trl
 
@@ -68,8 +69,8 @@ CHECKPOINTED = "trl gkd, checkpointed"
 
 def examples_of(shape: str, count: int, soft: bool) -> list[Any]:
     """Rows of random tokens; soft targets with as many ids as the score stage keeps."""
-    from redistill.examples import Example
-    from redistill.records import SoftTargets
+    from redistill.distillation.training.examples import Example
+    from redistill.distillation.types import SoftTargets
 
     draw, found = np.random.default_rng(0), []
     for i, length in enumerate(SHAPES[shape].lengths(count)):
@@ -86,29 +87,29 @@ def examples_of(shape: str, count: int, soft: bool) -> list[Any]:
 
 def write_student(folder: Path) -> None:
     """The untrained student as the init stage writes it: what is timed starts from a file, with nothing of its parent in memory."""
-    from redistill import checkpoints, student
-    from redistill.config import PruneParams, StudentParams
+    from redistill.models import checkpoints, pruning, weights_source
+    from redistill.models.params import PruneParams, StudentParams
 
-    path = checkpoints.resolve(TEACHER)
-    model = student.born(checkpoints.load_model(path), StudentParams(model="teacher", layers=PruneParams(listed=LAYERS)))
-    checkpoints.save_checkpoint(model, checkpoints.load_tokenizer(path), folder)
+    path = weights_source.resolve(TEACHER)
+    model = pruning.build_student(checkpoints.load_model(path), StudentParams(model="teacher", layers=PruneParams(listed=LAYERS)))
+    checkpoints.save_checkpoint(model, load_tokenizer(path), folder)
 
 
 def measure(case: str, shape: str, base: Path, heard: Callable[[float], None] = lambda at: None) -> dict[str, float]:
     """Supervised tokens a second over all steps but two that warm up, and the peak. ``heard`` is told the time of each of our steps."""
+    import redistill.training  # noqa: F401 - what is imported is not what is measured
     import torch
     from transformers import TrainerCallback
 
-    import redistill.training  # noqa: F401 - what is imported is not what is measured
-    from redistill import checkpoints
-    from tasks.edge import keep_freed_memory
+    from redistill.models import checkpoints, weights_source
+    from redistill.runtime.cpu import keep_freed_memory
 
     if case.startswith("trl"):
         import trl.experimental.gkd  # noqa: F401
     keep_freed_memory()
     batch, steps, passes, frozen = SHAPES[shape].rows, SHAPES[shape].steps, SHAPES[shape].passes, SHAPES[shape].freeze_embeddings
-    path = checkpoints.resolve(TEACHER)
-    tokenizer = checkpoints.load_tokenizer(path)
+    path = weights_source.resolve(TEACHER)
+    tokenizer = load_tokenizer(path)
     memory = PeakMemory()
     model = checkpoints.load_model(base)
     rows = examples_of(shape, batch * steps // passes, case == "ours logit")
@@ -140,10 +141,11 @@ def measure(case: str, shape: str, base: Path, heard: Callable[[float], None] = 
                 checkpointing=case == CHECKPOINTED,
             )
         else:
-            from redistill.config import MethodParams
-            from redistill.methods.choose import choose
-            from redistill.prompting import vocabulary_size
-            from redistill.training import Recipe, train
+            from redistill.distillation.methods.build import choose
+            from redistill.distillation.params import MethodParams
+            from redistill.distillation.training.loop import train
+            from redistill.distillation.training.recipe import Recipe
+            from redistill.models.tokenizers import vocabulary_size
 
             name = case.removeprefix("ours ")
             online, width = name == "online", vocabulary_size(tokenizer)
@@ -166,7 +168,7 @@ def measure(case: str, shape: str, base: Path, heard: Callable[[float], None] = 
 
 
 def in_memory(example: Any) -> Any:
-    from redistill.examples import Example
+    from redistill.distillation.training.examples import Example
 
     return Example(example.input_ids_L, example.ce_weight_L, example.kd_weight_L, None, example.prompt_tokens)
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from redistill.examples import Example
-from redistill.precision import resolved
+from redistill.distillation.training.examples import Example
+from redistill.runtime.precision import resolved
 
 
 def train_trl(

@@ -1,6 +1,6 @@
 """How often all gates of the bank example together promote a student that is truly equal to its teacher, or truly worse.
 
-Through ``redistill.promotion.decide`` itself, with the gates of ``params.yaml``, on the slices and labels of the example's own held-out rows. Only
+Through ``redistill.promotion.decide.decide`` itself, with the gates of ``params.yaml``, on the slices and labels of the example's own held-out rows. Only
 who is right on which row, and which counterfactual pair flips, is drawn.
 """
 
@@ -14,13 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
-from redistill.config import Params, load_params
-from redistill.fairness import read_pairs
-from redistill.gates.evidence import Evidence, Measured
-from redistill.promotion import decide
-from redistill.records import Audit, Cost, EvalReport, Fairness, Flip, Outcome, PromotionDecision
-from redistill.statistics import share
-from redistill.timing import Times, Timing
+from redistill.evaluation.probes.counterfactual import read_pairs
+from redistill.evaluation.timing import Times, Timing
+from redistill.evaluation.types import Cost, EvalReport, Fairness, Flip, Outcome
+from redistill.params import Params, load_params
+from redistill.promotion.decide import decide
+from redistill.promotion.evidence import Evidence, Measured
+from redistill.promotion.types import Audit, PromotionDecision
+from redistill.statistics.shares import share
 
 ROOT = Path(__file__).resolve().parents[2]
 EXACT, DISCORDANCE, RECALL, FLIPS = 0.46, 0.19, 0.84, 0.24

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from redistill.report import render
+from redistill.report.page import render
 from tests.unit.sample_report import sample_tree
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -6,17 +6,17 @@ import re
 import sys
 from pathlib import Path
 
-from redistill.imports import closure
+from redistill.provenance.imports import closure
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = {"redistill": ROOT / "src" / "redistill", "tasks": ROOT / "tasks"}
 _CODE = re.compile(r"(?P<indent> *)# code\n(?P<lines>(?: *- (?:src|tasks)/\S+\n)*)")
-_STAGE = re.compile(r"cmd: python -m tasks\.stage (\w+)")
+_STAGE = re.compile(r"cmd: python -m tasks\.running\.run_stage (\w+)")
 
 
 def expected(stage: str) -> list[str]:
     """Files of the modules that ``tasks.STAGE`` imports, directly or not, lazily or not, and its own."""
-    files = closure(f"tasks.{stage}", PACKAGES).values()
+    files = closure(f"tasks.stages.{stage}", PACKAGES).values()
     return sorted(str(file.relative_to(ROOT)) for file in files if file.name != "__init__.py")
 
 

@@ -7,8 +7,8 @@ import re
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from redistill.fairness import read_pairs
-from redistill.filters.near_duplicate import shingles
+from redistill.evaluation.probes.counterfactual import read_pairs
+from redistill.validation.filters.near_duplicate import shingles
 
 DATA = Path(__file__).parents[2] / "data" / "bank_triage"
 FILES = ("labelled", "unlabelled", "heldout")

@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from redistill.config import SweepParams, load_params
-from tasks.cycle_stages import after_data, every_stage
-from tasks.edge import SECTIONS, slices_of
+from redistill.params import load_params
+from redistill.tuning.params import SweepParams
+from tasks.running.cycle_stages import after_data, every_stage
+from tasks.running.stage_command import sections_of
 from tests.contract.code_deps import ROOT, rewritten
 
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
@@ -31,17 +32,17 @@ def test_code_deps_of_every_stage_are_its_imports() -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_params_of_a_stage_are_the_slices_its_function_takes(stage: str) -> None:
-    function = getattr(importlib.import_module(f"tasks.{stage}"), stage)
+    function = getattr(importlib.import_module(f"tasks.stages.{stage}"), stage)
     arm = "${promote.arm}" if stage == "sweep" else "${key}"
-    taken = {key.replace("{arm}", arm) for key in slices_of(function).values()}
+    taken = {kind.SECTION.replace("{arm}", arm) for kind in sections_of(function).values()}
     listed = {p for p in STAGES[stage]["params"] if isinstance(p, str)}
     assert listed == taken
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_stage_functions_take_slices_and_names_only(stage: str) -> None:
-    function = getattr(importlib.import_module(f"tasks.{stage}"), stage)
-    names = set(inspect.signature(function).parameters) - set(slices_of(function))
+    function = getattr(importlib.import_module(f"tasks.stages.{stage}"), stage)
+    names = set(inspect.signature(function).parameters) - set(sections_of(function))
     assert names <= {"arm", "who", "point"}
 
 
@@ -79,11 +80,6 @@ def test_the_flow_runs_every_stage_after_what_it_is_made_from() -> None:
         made[stage] = {filled(next(iter(o)) if isinstance(o, dict) else o) for o in STAGES[name]["outs"]}
 
 
-def test_every_section_type_is_found_by_stages() -> None:
-    used = {key for stage in STAGES for key in slices_of(getattr(importlib.import_module(f"tasks.{stage}"), stage)).values()}
-    assert used == set(SECTIONS.values())
-
-
 def test_flow_files_do_not_shadow_importable_modules() -> None:
     for file in (ROOT / "flows").glob("*.py"):
         code = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({file.stem!r}) is not None)"
@@ -104,12 +100,13 @@ def test_layers() -> None:
 
 def test_every_stage_is_kept_from_knowing_prefect() -> None:
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
-    [listed] = [contract["source_modules"] for contract in contracts if contract["name"].startswith("stages know neither")]
-    assert set(listed) == {f"tasks.{stage}" for stage in STAGES}
+    [kept] = [contract["source_modules"] for contract in contracts if contract["name"].startswith("stages know neither")]
+    assert kept == ["tasks.stages"]
+    assert {file.stem for file in (ROOT / "tasks" / "stages").glob("*.py")} == {*STAGES, "__init__"}
 
 
 def test_help_imports_nothing_heavy() -> None:
-    code = "import sys, redistill.cli; print([m for m in ('torch','transformers','prefect','mlflow','dvc','vllm','lm_eval','pandas','numpy') if m in sys.modules])"
+    code = "import sys, redistill.cli.app; print([m for m in ('torch','transformers','prefect','mlflow','dvc','vllm','lm_eval','pandas','numpy') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
 
 
@@ -132,7 +129,7 @@ def test_readme_commands_exist() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
     assert set(re.findall(r"^make ([a-z-]+)", readme, re.M)) <= targets
-    from redistill.cli import app
+    from redistill.cli.app import app
 
     known = {c.name or c.callback.__name__ for c in app.registered_commands if c.callback} | {g.name for g in app.registered_groups}
     shell = "".join(re.findall(r"```sh\n(.*?)```", readme, re.S))

@@ -16,9 +16,9 @@ from typing import Any
 import psutil
 import pytest
 
-from redistill.artifacts import read_records, write_records
-from redistill.environment import child_environment
-from redistill.records import TrainingRow
+from redistill.distillation.types import TrainingRow
+from redistill.io.parquet import read_records, write_records
+from redistill.runtime.environment import child_environment
 from tests.cycles import Command, FirstCycle, user_environment
 from tests.forks import ForkServer
 from tests.tiny import make_tiny_model
@@ -104,8 +104,8 @@ def test_second_cycle_changes_nothing(
     assert set(done.result["stages"].values()) == {"unchanged"}
     assert done.result["model_version"] == "1"
     assert done.result["verdict"] == first["verdict"]
-    from redistill.config import load_params
-    from tasks.registry import recent_cycles
+    from redistill.params import load_params
+    from tasks.registry.runs_and_versions import recent_cycles
 
     monkeypatch.chdir(tiny_project)
     past = recent_cycles(load_params())
@@ -121,16 +121,17 @@ def copy(first: dict[str, Any], tiny_project: Path, tmp_path_factory: pytest.Tem
 @pytest.mark.parametrize(("name", "processes"), [("logit", 1), ("sequence", 1), ("online", 2), ("on_policy", 1)])
 def test_every_method_trains_a_student_that_beats_the_untrained(copy: Path, fork_server: ForkServer, name: str, processes: int) -> None:
     """The stage itself, with its own files and teacher; online in two processes. Scored on dev, where the untrained one gets nothing right."""
-    from redistill.checkpoints import load_model, load_tokenizer
-    from redistill.config import load_params
-    from redistill.dev_score import dev_score
-    from redistill.records import Prompt
+    from redistill.data.types import Prompt
+    from redistill.evaluation.dev_score import dev_score
+    from redistill.models.checkpoints import load_model
+    from redistill.models.tokenizers import load_tokenizer
+    from redistill.params import load_params
 
     alpha = 0.0 if name == "sequence" else 0.5
     method = {"name": name, "on_policy_fraction": 0.2, "max_tokens": 8}
     prompts = {"finetune__arms__kd__prompt_weight": 0.5} if name == "sequence" else {}
     write_params(copy, finetune__method=method, finetune__arms__kd__alpha=alpha, finetune__common__processes=processes, **prompts)
-    done = fork_server.run("tasks.finetune", "kd", cwd=copy, env={**child_environment(), "PYTHONPATH": str(copy)})
+    done = fork_server.run("tasks.stages.finetune", "kd", cwd=copy, env={**child_environment(), "PYTHONPATH": str(copy)})
     assert done.returncode == 0, done.stderr[-3000:]
     kd, sft = (json.loads((copy / f"artifacts/students/{arm}.json").read_text()) for arm in ("kd", "sft"))
     assert kd["method"] == name and kd["tokens_a_row"] == sft["tokens_a_row"]
@@ -149,17 +150,17 @@ def test_a_method_whose_needs_are_unmet_is_refused_before_training(copy: Path, f
         return done.returncode, done.stderr.strip().splitlines()[-1]
 
     write_params(copy, score__top_k=10_000)
-    code, line = said("tasks.score")
+    code, line = said("tasks.stages.score")
     assert code == 2 and "the teacher's vocabulary has 400 tokens; lower score.top_k" in line, line
     write_params(copy, finetune__method="online")
     rows = read_records(copy / "artifacts/validated/kept.parquet", TrainingRow)
     write_records(copy / "artifacts/validated/kept.parquet", TrainingRow, [dataclasses.replace(r, teacher="0" * 64) for r in rows])
-    code, line = said("tasks.finetune", "kd")
+    code, line = said("tasks.stages.finetune", "kd")
     assert code == 3 and "teacher 000000000000 completed" in line and "kept rows, but the lock lets" in line, line
     write_params(copy)
-    code, line = said("tasks.finetune", "kd")
+    code, line = said("tasks.stages.finetune", "kd")
     assert code == 3 and "teacher 000000000000 completed" in line and "kept rows, but the lock lets" in line, line
-    code, line = said("tasks.score")
+    code, line = said("tasks.stages.score")
     assert code == 3 and "000000000000 wrote the kept rows" in line, line
     write_records(copy / "artifacts/validated/kept.parquet", TrainingRow, rows)
 

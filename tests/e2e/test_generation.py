@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from redistill.artifacts import read_records
-from redistill.records import Outcome, TrainingRow
+from redistill.distillation.types import TrainingRow
+from redistill.evaluation.types import Outcome
+from redistill.io.parquet import read_records
 from tests.cycles import Command
 from tests.tiny_project import make_tiny_project, write_params
 

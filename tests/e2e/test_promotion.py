@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from redistill.routing import evaluate
+from redistill.serving.route_flag import evaluate
 from tests.cycles import Command, FirstCycle, Ran
 from tests.tiny_project import write_params
 

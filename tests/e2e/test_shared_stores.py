@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from redistill.environment import child_environment
+from redistill.runtime.environment import child_environment
 from tests.cycles import Command, FirstCycle
 from tests.e2e.test_promotion import LENIENT
 from tests.recording_proxy import Asked, recording_proxy

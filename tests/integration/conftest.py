@@ -29,14 +29,20 @@ class Registry:
 
     def version(self, right: int, seed: int, *, cycle: str = "cycle", started_by: str = "nightly", hidden: int = 32) -> str:
         """Register, judge and sign a student with ``right`` of 200 rows right, as a cycle does at its end; teacher: 120."""
-        from redistill import lineage
-        from redistill.artifacts import file_digest, write_json, write_records
-        from redistill.evaluation import report_to_json
-        from redistill.records import Cost, EvalReport, Outcome, Prompt, TeacherFingerprint, TrainingRow
-        from redistill.statistics import share
-        from redistill.timing import architecture
-        from tasks import bundle, judging, registry
-        from tasks.benchmark import HELDOUT, memo_directory
+        from redistill.data.types import Prompt
+        from redistill.distillation.types import TrainingRow
+        from redistill.evaluation.summary import report_to_json
+        from redistill.evaluation.timing import architecture
+        from redistill.evaluation.types import Cost, EvalReport, Outcome
+        from redistill.io.digests import file_digest
+        from redistill.io.json import write_json
+        from redistill.io.parquet import write_records
+        from redistill.provenance import mlflow_names
+        from redistill.statistics.shares import share
+        from redistill.teacher.types import TeacherFingerprint
+        from tasks.promotion import judge
+        from tasks.registry import evidence_bundle, runs_and_versions
+        from tasks.stages.benchmark import HELDOUT, memo_directory
 
         shutil.rmtree("artifacts/students/kd", ignore_errors=True)
         shutil.copytree(self.weights(seed, hidden), "artifacts/students/kd")
@@ -63,7 +69,7 @@ class Registry:
             ]
             score = share(hits, N)
             cost = Cost(size, size, size)
-            digest = registry.tree_digest("artifacts/students/kd") if who == "kd" else "teacher"
+            digest = runs_and_versions.tree_digest("artifacts/students/kd") if who == "kd" else "teacher"
             built = architecture(Path("artifacts/students/kd")) if who == "kd" else ""
             report = EvalReport(who, digest, file_digest(HELDOUT), "template", N, score, score, {}, {}, cost, 0, "hf", architecture=built)
             write_json(Path(f"artifacts/benchmark/{who}/report.json"), report_to_json(report))
@@ -73,23 +79,23 @@ class Registry:
                 shutil.copytree(Path("artifacts/benchmark/kd"), memo, dirs_exist_ok=True)
         self._timed()
         Path("dvc.lock").touch()
-        experiment = self.client.get_experiment_by_name(lineage.experiment(self.params.data.name))
-        run_id = self.client.create_run(experiment.experiment_id, tags={lineage.TAG_STARTED_BY: started_by}).info.run_id
-        version = registry.register.fn(self.params, run_id, cycle, TeacherFingerprint("t", "teacher", {}))
-        judgement = judging.judge(self.client, self.params, judging.evidence_of_arm(self.client, self.params))
-        told = judging.summary(judgement)
+        experiment = self.client.get_experiment_by_name(mlflow_names.experiment(self.params.data.name))
+        run_id = self.client.create_run(experiment.experiment_id, tags={mlflow_names.TAG_STARTED_BY: started_by}).info.run_id
+        version = runs_and_versions.register.fn(self.params, run_id, cycle, TeacherFingerprint("t", "teacher", {}))
+        judgement = judge.judge(self.client, self.params, judge.evidence_of_arm(self.client, self.params))
+        told = judge.summary(judgement)
         write_json(Path("artifacts/report/report.json"), {"decision": told["decision"]})
-        if not bundle.answers(self.params, version, told):
-            bundle.attach.fn(self.params, run_id, version, told)
+        if not evidence_bundle.answers(self.params, version, told):
+            evidence_bundle.attach.fn(self.params, run_id, version, told)
         self.client.set_terminated(run_id, "FINISHED")
         return str(version)
 
     def _timed(self) -> None:
         """The architecture of the student beside that of a teacher, as the stage leaves it."""
-        from redistill.artifacts import write_json
-        from redistill.timing import Times, Timing, architecture, timing_to_json
-        from tasks.edge import LOCK
-        from tasks.timing import TIMING
+        from redistill.evaluation.timing import Times, Timing, architecture, timing_to_json
+        from redistill.io.json import write_json
+        from tasks.paths import LOCK
+        from tasks.stages.timing import TIMING
 
         write_json(LOCK, {"source": {"backend": "openai"}, "current": {"digest": "teacher"}})
         student = Times(architecture(Path("artifacts/students/kd")), 9, (0.01,) * 8, (0.1,) * 9)
@@ -120,9 +126,9 @@ def make_registry(
     """Makes a registered model of its own; ``promote`` changes that section of the params."""
     import yaml
 
-    from redistill import environment
-    from redistill.config import load_params
-    from tasks import registry
+    from redistill.params import load_params
+    from redistill.runtime import environment
+    from tasks.registry import runs_and_versions
 
     for name in [v for v in os.environ if v.startswith(("MLFLOW_", "REDISTILL_"))]:
         monkeypatch.delenv(name)
@@ -137,6 +143,6 @@ def make_registry(
         Path("params.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
         (registry_home / "artifacts/route/flags.json").unlink(missing_ok=True)
         found = load_params()
-        return Registry(found, registry.connect(found), tiny_weights)
+        return Registry(found, runs_and_versions.connect(found), tiny_weights)
 
     return make

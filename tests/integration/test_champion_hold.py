@@ -14,16 +14,18 @@ from pathlib import Path
 
 import pytest
 
-from redistill import lineage
-from redistill.artifacts import read_json, write_json, write_records
-from redistill.evaluation import report_from_json, report_to_json
-from redistill.records import Outcome
-from redistill.routing import read_route
-from redistill.statistics import share
-from tasks import hold, moves, promoting
-from tasks.champion import ChampionCheck, retest_champion
-from tasks.history import History
-from tasks.route import distrust
+from redistill.evaluation.summary import report_from_json, report_to_json
+from redistill.evaluation.types import Outcome
+from redistill.io.json import read_json, write_json
+from redistill.io.parquet import write_records
+from redistill.provenance import mlflow_names
+from redistill.serving.route_flag import read_route
+from redistill.statistics.shares import share
+from tasks.promotion import approve
+from tasks.promotion.retest_champion import ChampionCheck, retest_champion
+from tasks.promotion.route import distrust
+from tasks.registry import hold_counter, transitions
+from tasks.registry.history import History
 from tests.integration.conftest import N, Registry
 
 Make = Callable[..., Registry]
@@ -35,7 +37,7 @@ RIGHT = 122
 @pytest.fixture
 def live(make_registry: Make) -> Registry:
     registry = make_registry()
-    promoting.promote(registry.params, registry.version(RIGHT, seed=1), "first")
+    approve.promote(registry.params, registry.version(RIGHT, seed=1), "first")
     return registry
 
 
@@ -64,13 +66,13 @@ def tonight(registry: Registry) -> ChampionCheck:
 
 
 def a_day_passes(registry: Registry) -> None:
-    tag = json.loads(registry.client.get_registered_model(registry.params.data.name).tags[lineage.TAG_HOLD])
+    tag = json.loads(registry.client.get_registered_model(registry.params.data.name).tags[mlflow_names.TAG_HOLD])
     tag["at"] = (dt.datetime.fromisoformat(tag["at"]) - dt.timedelta(days=1)).isoformat()
-    registry.client.set_registered_model_tag(registry.params.data.name, lineage.TAG_HOLD, json.dumps(tag))
+    registry.client.set_registered_model_tag(registry.params.data.name, mlflow_names.TAG_HOLD, json.dumps(tag))
 
 
 def answers() -> str:
-    return read_route(moves.FLAGS).answers
+    return read_route(transitions.FLAGS).answers
 
 
 def test_a_champion_that_cannot_be_confirmed_keeps_its_traffic(live: Registry) -> None:
@@ -91,11 +93,11 @@ def test_one_that_is_shown_to_be_worse_loses_it_after_three_nights_and_gets_it_b
         a_day_passes(live)
     teacher_with(*UNDECIDED)
     assert not tonight(live).trusted and answers() == "teacher", "neither shown: what was lost stays lost"
-    events = [e for e in moves.history(live.client, live.params) if e.kind == "distrust"]
+    events = [e for e in transitions.history(live.client, live.params) if e.kind == "distrust"]
     assert len(events) == 1 and "(shown to be worse than the teacher; night 3 on hold)" in events[0].reason
     teacher_with(1, 0)
     check = tonight(live)
-    assert check.trusted and check.nights == 0 and hold.read(live.client, live.params) is None
+    assert check.trusted and check.nights == 0 and hold_counter.read(live.client, live.params) is None
 
 
 def test_a_loss_that_is_shown_takes_the_traffic_at_once(live: Registry) -> None:
@@ -126,15 +128,15 @@ def test_another_champion_has_a_count_of_its_own(live: Registry) -> None:
     a_day_passes(live)
     assert tonight(live).nights == 2
     teacher_with(1, 0)
-    promoting.promote(live.params, live.version(124, seed=2), "second")
+    approve.promote(live.params, live.version(124, seed=2), "second")
     teacher_with(*UNDECIDED)
     assert tonight(live).nights == 1
 
 
 CRASH = """
 import os, signal, sys
-from redistill.config import load_params
-from tasks import hold, registry
+from redistill.params import load_params
+from tasks.registry import hold_counter as hold, runs_and_versions as registry
 params = load_params()
 client = registry.connect(params)
 class Dying:
@@ -163,7 +165,7 @@ def test_the_count_survives_a_crash_at_its_write(live: Registry, when: str) -> N
 
 
 def test_an_unreadable_count_starts_anew(live: Registry) -> None:
-    live.client.set_registered_model_tag(live.params.data.name, lineage.TAG_HOLD, '{"nights": ')
-    assert hold.read(live.client, live.params) is None
+    live.client.set_registered_model_tag(live.params.data.name, mlflow_names.TAG_HOLD, '{"nights": ')
+    assert hold_counter.read(live.client, live.params) is None
     teacher_with(*WORSE)
     assert tonight(live).nights == 1

@@ -10,19 +10,23 @@ from pathlib import Path
 
 import pytest
 
-from redistill.artifacts import read_json, read_records
-from redistill.checkpoints import end_ids_of, load_tokenizer
-from redistill.config import load_params
-from redistill.records import Outcome, TeacherCompletion, TrainingRow
-from tasks.benchmark import benchmark
-from tasks.finetune import finetune
-from tasks.generate import generate
-from tasks.init_student import init_student
-from tasks.prepare import prepare
-from tasks.score import score
-from tasks.teacher_lock import lock_sources, lock_teacher
-from tasks.tune_teacher import tune_teacher
-from tasks.validate import validate
+from redistill.distillation.types import TrainingRow
+from redistill.evaluation.types import Outcome
+from redistill.io.json import read_json
+from redistill.io.parquet import read_records
+from redistill.models.checkpoints import end_ids_of
+from redistill.models.tokenizers import load_tokenizer
+from redistill.params import load_params
+from redistill.teacher.types import TeacherCompletion
+from tasks.locking.teacher_lock import lock_sources, lock_teacher
+from tasks.stages.benchmark import benchmark
+from tasks.stages.finetune import finetune
+from tasks.stages.generate import generate
+from tasks.stages.init_student import init_student
+from tasks.stages.prepare import prepare
+from tasks.stages.score import score
+from tasks.stages.tune_teacher import tune_teacher
+from tasks.stages.validate import validate
 from tests.tiny import CHATML
 from tests.tiny_project import make_tiny_project
 

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from redistill.artifacts import read_json, read_records, write_json
-from redistill.config import load_params
-from redistill.records import Prompt, TeacherCompletion
-from tasks.generate import generate
-from tasks.prepare import prepare
+from redistill.data.types import Prompt
+from redistill.io.json import read_json, write_json
+from redistill.io.parquet import read_records
+from redistill.params import load_params
+from redistill.teacher.types import TeacherCompletion
+from tasks.stages.generate import generate
+from tasks.stages.prepare import prepare
 from tests.servers import fault_teacher
 
 ROOT = Path(__file__).parents[2]

@@ -19,11 +19,11 @@ from typing import Any
 import pytest
 import yaml
 
-from redistill.artifacts import tree_digest
-from redistill.environment import child_environment
-from redistill.progress import CONTINUES
-from redistill.timing import architecture
-from redistill.training import newest_checkpoint
+from redistill.distillation.training.loop import newest_checkpoint
+from redistill.evaluation.timing import architecture
+from redistill.io.digests import tree_digest
+from redistill.runtime.environment import child_environment
+from redistill.runtime.progress import CONTINUES
 from tests.cycles import FirstCycle
 from tests.forks import Done, ForkServer
 from tests.tiny_project import write_params
@@ -46,7 +46,7 @@ def stage(project: Path, fork_server: ForkServer) -> Callable[..., Done]:
     """Run a stage to its end, in a fork; what is to be killed is a process of its own."""
 
     def run(name: str, *arguments: str) -> Done:
-        return fork_server.run(f"tasks.{name}", *arguments, cwd=project, env=environment(project))
+        return fork_server.run(f"tasks.stages.{name}", *arguments, cwd=project, env=environment(project))
 
     return run
 
@@ -66,7 +66,7 @@ def environment(path: Path) -> dict[str, str]:
 
 
 def stage_of(path: Path, *command: str) -> subprocess.Popen[str]:
-    line = [sys.executable, "-m", f"tasks.{command[0]}", *command[1:]]
+    line = [sys.executable, "-m", f"tasks.stages.{command[0]}", *command[1:]]
     return subprocess.Popen(
         line, cwd=path, env=environment(path), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )

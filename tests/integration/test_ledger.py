@@ -7,21 +7,24 @@ from dataclasses import replace
 
 import pytest
 
-from redistill import lineage
 from redistill.errors import RegistryError
-from tasks import judging, ledger, moves, promoting
+from redistill.provenance import mlflow_names
+from tasks.promotion import approve
+from tasks.promotion.judge import Judgement, evidence_of_arm
+from tasks.promotion.judge import judge as judged
+from tasks.registry import look_ledger, transitions
 from tests.integration.conftest import Registry
 
 Make = Callable[..., Registry]
 
 
-def judge(registry: Registry) -> judging.Judgement:
-    return judging.judge(registry.client, registry.params, judging.evidence_of_arm(registry.client, registry.params))
+def judge(registry: Registry) -> Judgement:
+    return judged(registry.client, registry.params, evidence_of_arm(registry.client, registry.params))
 
 
 def looks(registry: Registry) -> int:
     judgement = judge(registry)
-    return len(ledger.read(registry.client, registry.params, judgement.evidence.rows))
+    return len(look_ledger.read(registry.client, registry.params, judgement.evidence.rows))
 
 
 def test_a_question_is_asked_once_and_a_used_up_set_no_more(make_registry: Make) -> None:
@@ -43,7 +46,7 @@ def test_a_question_is_asked_once_and_a_used_up_set_no_more(make_registry: Make)
 
 def test_a_champion_is_judged_again_without_a_look(make_registry: Make) -> None:
     registry = make_registry(looks_per_heldout=3)
-    promoting.promote(registry.params, registry.version(122, seed=1), "passed")
+    approve.promote(registry.params, registry.version(122, seed=1), "passed")
     again = judge(registry)
     assert again.evidence.is_champion and again.decision.verdict == "promote" and looks(registry) == 1
     assert again.decision.level == registry.params.promote.alpha_per_heldout
@@ -53,7 +56,7 @@ def test_a_forgotten_look_stops_every_decision(make_registry: Make) -> None:
     registry = make_registry()
     for seed in (1, 2, 3):
         registry.version(60, seed=seed)
-    experiment = registry.client.get_experiment_by_name(lineage.looks_experiment(registry.params.data.name))
+    experiment = registry.client.get_experiment_by_name(mlflow_names.looks_experiment(registry.params.data.name))
     runs = registry.client.search_runs([experiment.experiment_id], order_by=["attributes.start_time ASC"])
     registry.client.delete_run(runs[1].info.run_id)
     with pytest.raises(RegistryError, match="was altered"):
@@ -72,4 +75,4 @@ def test_the_level_of_a_question_stays_when_the_plan_changes(make_registry: Make
     registry.params = replace(registry.params, promote=replace(registry.params.promote, looks_per_heldout=1))
     after = judge(registry)
     assert after.repeated and after.decision.level == before == pytest.approx(0.01)
-    assert moves.live(registry.client, registry.params).champion is None
+    assert transitions.live(registry.client, registry.params).champion is None

@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from redistill.environment import child_environment
-from tasks.local_server import main
+from redistill.runtime.environment import child_environment
+from tasks.operations.local_server import main
 from tests.servers import free_port, until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,7 +30,12 @@ def server(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     }
     environment["PREFECT_SERVER_LOGGING_LEVEL"] = "DEBUG"
     return subprocess.run(
-        [sys.executable, "-m", "tasks.local_server", *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "tasks.operations.local_server", *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 

@@ -18,11 +18,12 @@ from typing import Any
 import pytest
 from mlflow.exceptions import MlflowException
 
-from redistill import lineage
 from redistill.errors import ConfigError, RegistryError
-from redistill.routing import read_route, with_mode, with_pin, write_route
-from tasks import bundle, moves, promoting
-from tasks.history import History
+from redistill.provenance import mlflow_names
+from redistill.serving.route_flag import read_route, with_mode, with_pin, write_route
+from tasks.promotion import approve
+from tasks.registry import evidence_bundle, transitions
+from tasks.registry.history import History
 from tests.integration.conftest import Registry
 
 Make = Callable[..., Registry]
@@ -30,35 +31,35 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def standing(registry: Registry) -> tuple[str | None, str | None, str | None, str, str | None]:
-    live = moves.live(registry.client, registry.params)
+    live = transitions.live(registry.client, registry.params)
     return live.champion, live.previous, live.reference, live.route.answers, live.route.model_version
 
 
 def kinds(registry: Registry) -> list[tuple[str, str | None]]:
-    return [(e.kind, e.version) for e in moves.history(registry.client, registry.params)]
+    return [(e.kind, e.version) for e in transitions.history(registry.client, registry.params)]
 
 
 def outside(registry: Registry) -> str | None:
-    return moves.moved_outside(registry.client, registry.params, moves.history(registry.client, registry.params))
+    return transitions.moved_outside(registry.client, registry.params, transitions.history(registry.client, registry.params))
 
 
 def test_promotion_rollback_and_history(make_registry: Make) -> None:
     registry = make_registry()
     params = registry.params
     one = registry.version(122, seed=1)
-    promoting.promote(params, one, "passed")
+    approve.promote(params, one, "passed")
     assert standing(registry) == ("1", None, "1", "student", "1")
     two = registry.version(124, seed=2)
-    promoting.approve(params, "challenger", "looks better")
+    approve.approve(params, "challenger", "looks better")
     assert standing(registry) == ("2", "1", "1", "student", "2")
-    promoting.promote(params, two, "again")
+    approve.promote(params, two, "again")
     assert len(kinds(registry)) == 2, "a second call changes nothing"
-    promoting.rollback(params, None, "complaints from the branch")
+    approve.rollback(params, None, "complaints from the branch")
     assert standing(registry) == ("1", "2", "1", "student", "1")
-    promoting.rollback(params, "previous", "they were about something else")
-    promoting.set_reference(params, "2", "new baseline")
+    approve.rollback(params, "previous", "they were about something else")
+    approve.set_reference(params, "2", "new baseline")
     assert standing(registry) == ("2", "1", "2", "student", "2")
-    promoting.reject(params, "1", "no need")
+    approve.reject(params, "1", "no need")
     assert kinds(registry) == [
         ("promote", "1"),
         ("promote", "2"),
@@ -67,17 +68,17 @@ def test_promotion_rollback_and_history(make_registry: Make) -> None:
         ("reference", "2"),
         ("reject", "1"),
     ]
-    last = moves.history(registry.client, params)[2]
-    assert last.reason == "complaints from the branch" and last.by == moves.who() and last.champion == "1"
+    last = transitions.history(registry.client, params)[2]
+    assert last.reason == "complaints from the branch" and last.by == transitions.who() and last.champion == "1"
     assert outside(registry) is None
 
 
 def test_an_operators_pin_survives_a_promotion(make_registry: Make) -> None:
     registry = make_registry()
     version = registry.version(122, seed=1)
-    write_route(moves.FLAGS, with_pin(read_route(moves.FLAGS), "teacher", "incident"))
-    promoting.promote(registry.params, version, "passed")
-    route = read_route(moves.FLAGS)
+    write_route(transitions.FLAGS, with_pin(read_route(transitions.FLAGS), "teacher", "incident"))
+    approve.promote(registry.params, version, "passed")
+    route = read_route(transitions.FLAGS)
     assert (route.pin, route.answers, route.mode, route.model_version) == ("teacher", "teacher", "student", "1")
 
 
@@ -88,33 +89,33 @@ def test_what_may_not_be_promoted(make_registry: Make, monkeypatch: pytest.Monke
     weak = registry.version(60, seed=1)
     monkeypatch.setenv("REDISTILL_USER", "grace")
     with pytest.raises(RegistryError, match="version 1 was held, not promoted"):
-        promoting.approve(params, weak, "please")
+        approve.approve(params, weak, "please")
     monkeypatch.setenv("REDISTILL_USER", "ada")
     good = registry.version(122, seed=2, started_by="ada")
     with pytest.raises(ConfigError, match="ada started the cycle of version 2 and cannot approve it too"):
-        promoting.approve(params, good, "mine")
+        approve.approve(params, good, "mine")
     with pytest.raises(ConfigError, match="with a reason"):
-        promoting.approve(params, good, "  ")
+        approve.approve(params, good, "  ")
     with pytest.raises(RegistryError, match=r"9: no such version or alias .* versions: 2, 1"):
-        promoting.approve(params, "9", "x")
+        approve.approve(params, "9", "x")
     with pytest.raises(RegistryError, match="no previous champion"):
-        promoting.rollback(params, None, "x")
+        approve.rollback(params, None, "x")
     assert standing(registry)[0] is None and kinds(registry) == []
     monkeypatch.setenv("REDISTILL_USER", "grace")
-    promoting.approve(params, f"{params.data.name}/{good}", "checked the report")
-    assert standing(registry)[0] == "2" and moves.history(registry.client, params)[-1].by == "grace"
+    approve.approve(params, f"{params.data.name}/{good}", "checked the report")
+    assert standing(registry)[0] == "2" and transitions.history(registry.client, params)[-1].by == "grace"
 
 
-def second_promotion(registry: Registry) -> tuple[str, moves.Live, moves.Live]:
+def second_promotion(registry: Registry) -> tuple[str, transitions.Live, transitions.Live]:
     """Version 1 is live; version 2, and the states before and after its promotion."""
-    promoting.promote(registry.params, registry.version(122, seed=1), "first")
+    approve.promote(registry.params, registry.version(122, seed=1), "first")
     two = registry.version(124, seed=2)
-    before = moves.live(registry.client, registry.params)
+    before = transitions.live(registry.client, registry.params)
     return two, before, replace(before, champion=two, previous="1", route=with_mode(before.route, "student", two, "second"))
 
 
 def _evidence(registry: Registry, version: str) -> Path:
-    run_id = registry.client.get_model_version(registry.params.data.name, version).tags[lineage.TAG_MLFLOW_RUN]
+    run_id = registry.client.get_model_version(registry.params.data.name, version).tags[mlflow_names.TAG_MLFLOW_RUN]
     return Path(registry.client.get_run(run_id).info.artifact_uri.removeprefix("file://"))
 
 
@@ -140,9 +141,9 @@ def test_a_touched_bundle_is_never_promoted(make_registry: Make, damage: Callabl
     run = _evidence(registry, version)
     damage(run)
     if (run / "evidence").is_dir():
-        digest = bundle.tree_digest(run / "evidence")
-        registry.client.set_model_version_tag(registry.params.data.name, version, lineage.TAG_EVIDENCE, digest)
-    for act in (promoting.promote, promoting.approve):
+        digest = evidence_bundle.tree_digest(run / "evidence")
+        registry.client.set_model_version_tag(registry.params.data.name, version, mlflow_names.TAG_EVIDENCE, digest)
+    for act in (approve.promote, approve.approve):
         with pytest.raises(RegistryError, match=says):
             act(registry.params, version, "x")
     assert standing(registry)[0] is None and kinds(registry) == []
@@ -150,8 +151,8 @@ def test_a_touched_bundle_is_never_promoted(make_registry: Make, damage: Callabl
 
 def test_a_live_version_whose_bundle_is_touched_holds_no_longer(make_registry: Make) -> None:
     registry = make_registry()
-    promoting.promote(registry.params, registry.version(122, seed=1), "passed")
-    from tasks.champion import retest_champion
+    approve.promote(registry.params, registry.version(122, seed=1), "passed")
+    from tasks.promotion.retest_champion import retest_champion
 
     assert retest_champion.fn(registry.params, History()).trusted  # type: ignore[union-attr]
     (_evidence(registry, "1") / "evidence" / "extra.json").write_text("{}", encoding="utf-8")
@@ -162,9 +163,9 @@ def test_a_live_version_whose_bundle_is_touched_holds_no_longer(make_registry: M
 def test_only_who_was_champion_can_come_back(make_registry: Make) -> None:
     registry = make_registry()
     params = registry.params
-    promoting.promote(params, registry.version(122, seed=1), "passed")
+    approve.promote(params, registry.version(122, seed=1), "passed")
     held = registry.version(60, seed=2)
-    for act in (promoting.rollback, promoting.set_reference):
+    for act in (approve.rollback, approve.set_reference):
         with pytest.raises(RegistryError, match="version 2 was never champion"):
             act(params, held, "x")
     assert standing(registry)[0] == "1"
@@ -173,32 +174,32 @@ def test_only_who_was_champion_can_come_back(make_registry: Make) -> None:
 def test_what_a_person_took_back_does_not_return_by_night(make_registry: Make) -> None:
     registry = make_registry()
     params = registry.params
-    promoting.promote(params, registry.version(122, seed=1), "first")
-    promoting.promote(params, registry.version(124, seed=2), "second")
-    assert promoting.barred(params, "2", True, History()) is None
-    promoting.rollback(params, None, "complaints")
-    assert "version 2 was rolled back by" in str(promoting.barred(params, "2", True, History()))
-    assert promoting.barred(params, "1", True, History()) is None
-    promoting.promote(params, "2", "they were about something else")
-    assert promoting.barred(params, "2", True, History()) is None
+    approve.promote(params, registry.version(122, seed=1), "first")
+    approve.promote(params, registry.version(124, seed=2), "second")
+    assert approve.barred(params, "2", True, History()) is None
+    approve.rollback(params, None, "complaints")
+    assert "version 2 was rolled back by" in str(approve.barred(params, "2", True, History()))
+    assert approve.barred(params, "1", True, History()) is None
+    approve.promote(params, "2", "they were about something else")
+    assert approve.barred(params, "2", True, History()) is None
     three = registry.version(123, seed=3)
-    promoting.reject(params, three, "not now")
-    assert "version 3 was rejected by" in str(promoting.barred(params, three, True, History()))
-    assert promoting.barred(params, three, False, History()) is None
+    approve.reject(params, three, "not now")
+    assert "version 3 was rejected by" in str(approve.barred(params, three, True, History()))
+    assert approve.barred(params, three, False, History()) is None
 
 
 def test_gate_leaves_the_training_bundle_where_it_is(make_registry: Make) -> None:
     registry = make_registry()
     params = registry.params
-    promoting.promote(params, registry.version(122, seed=1), "first")
-    promoting.promote(params, registry.version(124, seed=2), "second")
-    before = bundle.verified(registry.client, params, "1")
-    from tasks.gate import gate
+    approve.promote(params, registry.version(122, seed=1), "first")
+    approve.promote(params, registry.version(124, seed=2), "second")
+    before = evidence_bundle.verified(registry.client, params, "1")
+    from tasks.promotion.judge_version import gate
 
     version, judgement = gate(params, "previous")
     assert version == "1" and not judgement.repeated, "another champion is another question"
-    assert bundle.verified(registry.client, params, "1") == before and (before / "report").is_dir()
-    newest = bundle.verified(registry.client, params, "1", newest=True)
+    assert evidence_bundle.verified(registry.client, params, "1") == before and (before / "report").is_dir()
+    newest = evidence_bundle.verified(registry.client, params, "1", newest=True)
     assert newest != before and not (newest / "report").is_dir()
 
 
@@ -206,11 +207,17 @@ def test_a_pin_set_during_a_crash_stays(make_registry: Make) -> None:
     registry = make_registry()
     params = registry.params
     _, before, after = second_promotion(registry)
-    plan = {"id": "x", "host": moves._here(), "at": dt.datetime.now(dt.UTC).isoformat(), "before": asdict(before), "after": asdict(after)}
-    registry.client.set_registered_model_tag(params.data.name, lineage.TAG_MOVE, json.dumps(plan))
-    write_route(moves.FLAGS, with_pin(read_route(moves.FLAGS), "teacher", "incident"))
-    assert moves.mend(registry.client, params) is not None
-    assert (read_route(moves.FLAGS).pin, read_route(moves.FLAGS).answers) == ("teacher", "teacher")
+    plan = {
+        "id": "x",
+        "host": transitions._here(),
+        "at": dt.datetime.now(dt.UTC).isoformat(),
+        "before": asdict(before),
+        "after": asdict(after),
+    }
+    registry.client.set_registered_model_tag(params.data.name, mlflow_names.TAG_MOVE, json.dumps(plan))
+    write_route(transitions.FLAGS, with_pin(read_route(transitions.FLAGS), "teacher", "incident"))
+    assert transitions.mend(registry.client, params) is not None
+    assert (read_route(transitions.FLAGS).pin, read_route(transitions.FLAGS).answers) == ("teacher", "teacher")
 
 
 def test_a_person_cannot_approve_what_was_judged_with_another_teacher(make_registry: Make) -> None:
@@ -219,23 +226,23 @@ def test_a_person_cannot_approve_what_was_judged_with_another_teacher(make_regis
     file = Path("artifacts/benchmark/teacher/report.json")
     file.write_text(file.read_text(encoding="utf-8").replace('"model_digest": "teacher"', '"model_digest": "teacher-2"'), encoding="utf-8")
     with pytest.raises(RegistryError, match=r"version 1 was judged with another teacher .* redistill gate 1"):
-        promoting.approve(registry.params, version, "looks fine")
+        approve.approve(registry.params, version, "looks fine")
     assert standing(registry)[0] is None
 
 
 def test_a_cycle_does_not_undo_what_a_person_moved_meanwhile(make_registry: Make) -> None:
     registry = make_registry()
     params = registry.params
-    promoting.promote(params, registry.version(122, seed=1), "first")
-    found = moves.live(registry.client, params)
-    promoting.promote(params, registry.version(124, seed=2), "by a person, while the cycle trained")
+    approve.promote(params, registry.version(122, seed=1), "first")
+    found = transitions.live(registry.client, params)
+    approve.promote(params, registry.version(124, seed=2), "by a person, while the cycle trained")
     planned = with_mode(found.route, "student", "1", "champion version 1 holds; the challenger did not pass")
-    assert moves.settle(registry.client, params, "1", planned)[1].model_version == "2"
+    assert transitions.settle(registry.client, params, "1", planned)[1].model_version == "2"
     assert standing(registry) == ("2", "1", "1", "student", "2")
-    pinned = with_pin(read_route(moves.FLAGS), "teacher", "incident")
-    write_route(moves.FLAGS, pinned)
-    _, told = moves.settle(registry.client, params, "2", with_mode(found.route, "teacher", None, "no longer holds"))
-    assert (told.pin, told.mode, read_route(moves.FLAGS)) == ("teacher", "teacher", told)
+    pinned = with_pin(read_route(transitions.FLAGS), "teacher", "incident")
+    write_route(transitions.FLAGS, pinned)
+    _, told = transitions.settle(registry.client, params, "2", with_mode(found.route, "teacher", None, "no longer holds"))
+    assert (told.pin, told.mode, read_route(transitions.FLAGS)) == ("teacher", "teacher", told)
 
 
 def test_swapped_weights_are_never_promoted(make_registry: Make) -> None:
@@ -248,7 +255,7 @@ def test_swapped_weights_are_never_promoted(make_registry: Make) -> None:
     weights = next(folder.rglob("model.safetensors"))
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x00")
     with pytest.raises(RegistryError, match="its weights do not have the registered digest"):
-        promoting.promote(registry.params, version, "x")
+        approve.promote(registry.params, version, "x")
 
 
 class Failing:
@@ -280,17 +287,17 @@ def test_a_registry_that_fails_leaves_nothing_half_promoted(make_registry: Make,
     two, before, after = second_promotion(registry)
     failed = None
     try:
-        moves.move(Failing(registry.client, step, forever), params, "promote", two, "second", before, after)
+        transitions.move(Failing(registry.client, step, forever), params, "promote", two, "second", before, after)
     except (RegistryError, MlflowException) as error:
         failed = error
     if failed is not None:
-        moves.mend(registry.client, params)
-    now = moves.live(registry.client, params)
+        transitions.mend(registry.client, params)
+    now = transitions.live(registry.client, params)
     assert now in (before, after), f"half-promoted after {failed}"
     committed = ("promote", two) in kinds(registry)
     assert (now == after) == committed
     if not committed:
-        moves.move(registry.client, params, "promote", two, "second", before, after)
+        transitions.move(registry.client, params, "promote", two, "second", before, after)
     assert standing(registry) == (two, "1", "1", "student", two)
     assert kinds(registry).count(("promote", two)) == 1
 
@@ -298,9 +305,9 @@ def test_a_registry_that_fails_leaves_nothing_half_promoted(make_registry: Make,
 CRASH = """
 import os, signal, sys
 from dataclasses import asdict, replace
-from redistill.config import load_params
-from redistill.routing import with_mode
-from tasks import moves, registry
+from redistill.params import load_params
+from redistill.serving.route_flag import with_mode
+from tasks.registry import runs_and_versions as registry, transitions as moves
 params = load_params()
 client = registry.connect(params)
 step, writes = int(sys.argv[1]), 0
@@ -326,36 +333,36 @@ moves.move(Dying(), params, "promote", "2", "second", before, after)
 def test_a_killed_promotion_is_mended_by_the_next_command(make_registry: Make, step: int) -> None:
     registry = make_registry()
     params = registry.params
-    promoting.promote(params, registry.version(122, seed=1), "first")
+    approve.promote(params, registry.version(122, seed=1), "first")
     two = registry.version(124, seed=2)
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", CRASH, str(step)], env=env, capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
-    assert lineage.TAG_MOVE in registry.client.get_registered_model(params.data.name).tags
+    assert mlflow_names.TAG_MOVE in registry.client.get_registered_model(params.data.name).tags
     committed = ("promote", two) in kinds(registry)
-    promoting.reject(params, "1", "any command at all")
+    approve.reject(params, "1", "any command at all")
     assert standing(registry) == ((two, "1", "1", "student", two) if committed else ("1", None, "1", "student", "1"))
-    assert lineage.TAG_MOVE not in registry.client.get_registered_model(params.data.name).tags
-    promoting.promote(params, two, "again")
+    assert mlflow_names.TAG_MOVE not in registry.client.get_registered_model(params.data.name).tags
+    approve.promote(params, two, "again")
     assert standing(registry) == (two, "1", "1", "student", two)
 
 
 def test_two_promotions_at_once(make_registry: Make) -> None:
     registry = make_registry()
     params = registry.params
-    promoting.promote(params, registry.version(122, seed=1), "first")
+    approve.promote(params, registry.version(122, seed=1), "first")
     versions = [registry.version(123, seed=2), registry.version(124, seed=3)]
 
     def ask(version: str) -> str | None:
         try:
-            promoting.promote(params, version, f"rival {version}")
+            approve.promote(params, version, f"rival {version}")
         except RegistryError as error:
             return str(error)
         return None
 
     with ThreadPoolExecutor(2) as pool:
         said = list(pool.map(ask, versions))
-    events = [e for e in moves.history(registry.client, params) if e.reason.startswith("rival")]
+    events = [e for e in transitions.history(registry.client, params) if e.reason.startswith("rival")]
     assert len(events) == said.count(None) >= 1
     assert all("somebody was faster" in s or "set by somebody else" in s for s in said if s)
     last = events[-1]
@@ -366,34 +373,34 @@ def test_a_move_under_way_elsewhere_is_left_alone_until_it_is_old(make_registry:
     registry = make_registry()
     params = registry.params
     version = registry.version(122, seed=1)
-    live = moves.live(registry.client, params)
+    live = transitions.live(registry.client, params)
     plan = {"id": "x", "host": "elsewhere", "at": dt.datetime.now(dt.UTC).isoformat(), "before": asdict(live), "after": asdict(live)}
-    registry.client.set_registered_model_tag(params.data.name, lineage.TAG_MOVE, json.dumps(plan))
+    registry.client.set_registered_model_tag(params.data.name, mlflow_names.TAG_MOVE, json.dumps(plan))
     with pytest.raises(RegistryError, match="under way on elsewhere"):
-        promoting.promote(params, version, "x")
+        approve.promote(params, version, "x")
     plan["at"] = "2026-01-01T00:00:00+00:00"
-    registry.client.set_registered_model_tag(params.data.name, lineage.TAG_MOVE, json.dumps(plan))
-    promoting.promote(params, version, "x")
+    registry.client.set_registered_model_tag(params.data.name, mlflow_names.TAG_MOVE, json.dumps(plan))
+    approve.promote(params, version, "x")
     assert standing(registry)[0] == version
 
 
 def test_a_hand_from_outside_is_noticed(make_registry: Make) -> None:
     registry = make_registry()
     params = registry.params
-    promoting.promote(params, registry.version(122, seed=1), "first")
+    approve.promote(params, registry.version(122, seed=1), "first")
     registry.version(60, seed=2)
-    registry.client.set_registered_model_alias(params.data.name, lineage.CHAMPION, "2")
+    registry.client.set_registered_model_alias(params.data.name, mlflow_names.CHAMPION, "2")
     said = outside(registry)
     assert said is not None and "champion is at version 2, but redistill last set it to 1" in said
-    from tasks.champion import retest_champion
+    from tasks.promotion.retest_champion import retest_champion
 
     check = retest_champion.fn(params, History())
     assert check is not None and not check.trusted and check.sentence == said
-    assert promoting.barred(params, "2", True, History()) == said, "a cycle does not make what was done outside its own"
-    promoting.rollback(params, "1", "somebody moved it")
+    assert approve.barred(params, "2", True, History()) == said, "a cycle does not make what was done outside its own"
+    approve.rollback(params, "1", "somebody moved it")
     assert outside(registry) is None
-    registry.client.delete_registered_model_alias(params.data.name, lineage.REFERENCE)
-    assert "alias reference is at version none" in str(promoting.barred(params, "2", True, History()))
+    registry.client.delete_registered_model_alias(params.data.name, mlflow_names.REFERENCE)
+    assert "alias reference is at version none" in str(approve.barred(params, "2", True, History()))
     again = retest_champion.fn(params, History())
     assert again is not None and again.trusted, "the reference decides who comes next, not who answers"
 
@@ -401,14 +408,14 @@ def test_a_hand_from_outside_is_noticed(make_registry: Make) -> None:
 def test_a_deleted_champion_holds_no_longer(make_registry: Make) -> None:
     registry = make_registry()
     params = registry.params
-    promoting.promote(params, registry.version(122, seed=1), "first")
+    approve.promote(params, registry.version(122, seed=1), "first")
     registry.client.delete_model_version(params.data.name, "1")
-    from tasks.champion import retest_champion
+    from tasks.promotion.retest_champion import retest_champion
 
     check = retest_champion.fn(params, History())
     assert check is not None and not check.trusted and check.found is None
-    from tasks.route import distrust
+    from tasks.promotion.route import distrust
 
-    assert distrust.fn(params, check).answers == "teacher" == read_route(moves.FLAGS).answers
+    assert distrust.fn(params, check).answers == "teacher" == read_route(transitions.FLAGS).answers
     assert kinds(registry)[-1][0] == "distrust"
     assert registry.version(122, seed=5), "the next cycle goes on"

@@ -19,11 +19,11 @@ from typing import Any
 import httpx
 import pytest
 
-from redistill.config import GenerateParams, TeacherParams
+from redistill.data.types import Message
 from redistill.errors import ConfigError, TeacherError
-from redistill.records import Message, TeacherCapabilities
 from redistill.teacher.openai import OpenAITeacher, from_environment
-from redistill.teacher.protocol import TeacherAnswer, TeacherRequest
+from redistill.teacher.params import GenerateParams, TeacherParams
+from redistill.teacher.types import TeacherAnswer, TeacherCapabilities, TeacherRequest
 
 ROOT = Path(__file__).parents[2]
 KEY = "sk-SECRET-0123456789"

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from redistill import lineage
-from tasks import champion, moves, promoting
-from tasks.history import History
+from redistill.provenance import mlflow_names
+from tasks.promotion import approve, retest_champion
+from tasks.registry import transitions
+from tasks.registry.history import History
 from tests.integration.conftest import Registry
 from tests.recording_proxy import Asked, recording_proxy
 from tests.servers import mlflow_server
@@ -35,7 +36,7 @@ def fetched(asked: list[Asked]) -> Counter[str]:
 
 def history_reads(registry: Registry, asked: list[Asked]) -> list[str]:
     """The filter of every search in the history; an empty one reads all of it."""
-    experiment = registry.client.get_experiment_by_name(lineage.history_experiment(registry.params.data.name))
+    experiment = registry.client.get_experiment_by_name(mlflow_names.history_experiment(registry.params.data.name))
     searches = [json.loads(a.body) for a in asked if a.path.endswith("/runs/search")]
     return [search.get("filter", "") for search in searches if search["experiment_ids"] == [experiment.experiment_id]]
 
@@ -44,16 +45,16 @@ def night(registry: Registry, version: str, asked: list[Asked]) -> str | None:
     """The registry's part of a cycle whose candidate is ``version``, in the order of the cycle; counting starts here."""
     asked.clear()
     history = History()
-    live = champion.retest_champion.fn(registry.params, history)
+    live = retest_champion.retest_champion.fn(registry.params, history)
     assert live is not None and live.trusted
-    judgement = champion.decide_promotion.fn(registry.params)
+    judgement = retest_champion.decide_promotion.fn(registry.params)
     passed = judgement.decision.verdict == "promote"
-    barred = promoting.barred(registry.params, version, passed, history)
+    barred = approve.barred(registry.params, version, passed, history)
     if passed and barred is None:
-        promoting.promote_task.fn(registry.params, version, "passed")
+        approve.promote_task.fn(registry.params, version, "passed")
     else:
-        promoting.hold.fn(
-            registry.params, version, barred or judgement.decision.reasons[0], moves.live(registry.client, registry.params).route
+        approve.hold.fn(
+            registry.params, version, barred or judgement.decision.reasons[0], transitions.live(registry.client, registry.params).route
         )
     return barred
 
@@ -63,21 +64,21 @@ def test_a_night_without_news_fetches_the_champion_once_and_reads_the_history_on
 ) -> None:
     """The candidate is what is live already; the reference is an older version, which is not on disk any more."""
     asked = server[1]
-    promoting.promote(registry.params, registry.version(122, seed=1), "first")
+    approve.promote(registry.params, registry.version(122, seed=1), "first")
     two = registry.version(124, seed=2)
-    promoting.promote(registry.params, two, "second")
+    approve.promote(registry.params, two, "second")
     assert night(registry, two, asked) is None
-    assert moves.live(registry.client, registry.params).champion == two
+    assert transitions.live(registry.client, registry.params).champion == two
     assert list(fetched(asked).values()) == [1], "the champion's weights, to verify what others will load"
     assert history_reads(registry, asked).count("") == 1
 
 
 def test_a_night_with_a_rejected_candidate_fetches_each_version_once(registry: Registry, server: tuple[str, list[Asked]]) -> None:
     asked = server[1]
-    promoting.promote(registry.params, registry.version(122, seed=1), "first")
-    promoting.promote(registry.params, registry.version(124, seed=2), "second")
+    approve.promote(registry.params, registry.version(122, seed=1), "first")
+    approve.promote(registry.params, registry.version(124, seed=2), "second")
     three = registry.version(123, seed=3)
-    promoting.reject(registry.params, three, "not now")
+    approve.reject(registry.params, three, "not now")
     assert "was rejected" in str(night(registry, three, asked))
     assert set(fetched(asked).values()) == {1}
     assert history_reads(registry, asked).count("") == 1
@@ -85,13 +86,13 @@ def test_a_night_with_a_rejected_candidate_fetches_each_version_once(registry: R
 
 def test_what_a_person_says_during_the_night_is_heard(registry: Registry, server: tuple[str, list[Asked]]) -> None:
     """The history that is read once is asked for news at the end, hours later."""
-    promoting.promote(registry.params, registry.version(122, seed=1), "first")
+    approve.promote(registry.params, registry.version(122, seed=1), "first")
     two = registry.version(124, seed=2)
     history = History()
-    champion.retest_champion.fn(registry.params, history)
+    retest_champion.retest_champion.fn(registry.params, history)
     server[1].clear()
-    promoting.reject(registry.params, two, "I have read its report")
-    assert "was rejected" in str(promoting.barred(registry.params, two, True, history))
+    approve.reject(registry.params, two, "I have read its report")
+    assert "was rejected" in str(approve.barred(registry.params, two, True, history))
     reads = history_reads(registry, server[1])
     assert len(reads) == 1 and reads[0].startswith("attributes.start_time >= ")
     assert [e.kind for e in history.events(registry.client, registry.params)] == ["promote", "reject"]

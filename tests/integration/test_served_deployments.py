@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from redistill.environment import child_environment
+from redistill.runtime.environment import child_environment
 from tests.servers import stop, until
 from tests.tiny_project import make_tiny_project
 

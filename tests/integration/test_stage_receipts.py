@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks import dvc_stage
-from tasks.warm import Warm
+from tasks.running import dvc_stage
+from tasks.running.fork_server import Warm
 
 PIPELINE = """
 stages:
@@ -19,7 +19,7 @@ stages:
     cmd: python -c "open('whole', 'w').write('1'); print('[whole] 1/1 rows')"
     outs: [whole]
   resumed:
-    cmd: python -c "from redistill.progress import continues; continues('resumed', 'from step 40'); open('resumed', 'w').write('1')"
+    cmd: python -c "from redistill.runtime.progress import continues; continues('resumed', 'from step 40'); open('resumed', 'w').write('1')"
     outs: [resumed]
 """
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from redistill.artifacts import read_json
-from redistill.config import load_params
-from redistill.environment import child_environment
-from redistill.timing import BATCHES, architecture, timing_from_json
+from redistill.evaluation.timing import BATCHES, architecture, timing_from_json
+from redistill.io.json import read_json
+from redistill.params import load_params
+from redistill.runtime.environment import child_environment
 from tests.forks import ForkServer
 from tests.servers import fault_teacher
 from tests.tiny import make_tiny_model
@@ -42,9 +42,9 @@ def project(tmp_path_factory: pytest.TempPathFactory, run: Run) -> Path:
     made = make_tiny_project(tmp_path_factory.mktemp("timing"), **DEEP_TEACHER)
     make_tiny_model(made / "deep", layers=12, seed=1)
     for name in ("prepare", "tune_teacher", "init_student"):
-        run(made, f"tasks.{name}")
+        run(made, f"tasks.stages.{name}")
     run(made, "redistill", "lock")
-    said = run(made, "tasks.timing")
+    said = run(made, "tasks.stages.timing")
     assert "[timing] a request takes the student 0." in said
     return made
 
@@ -68,7 +68,7 @@ def test_student_teacher_and_linear_baseline_are_timed_on_the_same_requests(proj
 def test_a_version_of_the_same_architecture_shares_the_timing_and_another_one_is_timed_now(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tasks.version_timing import timing_of
+    from tasks.promotion.version_timing import timing_of
 
     monkeypatch.chdir(project)
     monkeypatch.setenv("PYTHONPATH", str(project))
@@ -99,10 +99,10 @@ def test_an_endpoint_is_timed_over_the_network_and_asked_no_batches(project: Pat
                  student__layers={"keep": 1}, finetune__arms={"kd": {"rows": "gold"}})  # fmt: skip
     env = {"REDISTILL_TEACHER_URL": url}
     try:
-        run(project, "tasks.tune_teacher")
+        run(project, "tasks.stages.tune_teacher")
         run(project, "redistill", "lock", env=env)
         before = len(record.read_text(encoding="utf-8").splitlines())
-        run(project, "tasks.timing", env=env)
+        run(project, "tasks.stages.timing", env=env)
     finally:
         write_params(project, **DEEP_TEACHER)
     asked = [line for line in record.read_text(encoding="utf-8").splitlines()[before:] if '"event": "asked"' in line]

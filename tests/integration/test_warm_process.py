@@ -18,15 +18,15 @@ from threading import Thread
 import psutil
 import pytest
 
-from redistill.environment import child_environment
-from tasks.warm import SOCKET, Warm
+from redistill.runtime.environment import child_environment
+from tasks.running.fork_server import SOCKET, Warm
 from tests.tiny_project import make_tiny_project
 
 PROBE = """
 import json, os, signal, sys, time
 held = "wave" in sys.modules
 from redistill.errors import DataError
-from tasks.edge import run
+from tasks.running.stage_command import run
 
 def probe(kind: str) -> None:
     print(json.dumps({"held": held, "folder": os.getcwd(), "colour": os.environ.get("COLOUR"), "pid": os.getpid()}), flush=True)
@@ -49,7 +49,7 @@ if __name__ == "__main__":
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     make_tiny_project(tmp_path)
-    (tmp_path / "tasks" / "probe.py").write_text(PROBE, encoding="utf-8")
+    (tmp_path / "tasks" / "stages" / "probe.py").write_text(PROBE, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -62,7 +62,7 @@ def warm(project: Path) -> Iterator[dict[str, str]]:
 
 
 def stage(environment: dict[str, str], *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "tasks.stage", "probe", *arguments]
+    command = [sys.executable, "-m", "tasks.running.run_stage", "probe", *arguments]
     return subprocess.run(command, env={**environment, **more}, capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -93,7 +93,7 @@ def test_a_fork_has_the_libraries_and_the_stage_its_own_environment(project: Pat
 def test_code_that_changed_in_between_is_the_code_that_runs(project: Path, warm: dict[str, str]) -> None:
     """DVC hashes files when a stage starts; a fork must not run what the warm process saw before."""
     assert stage(warm, "say").returncode == 0
-    file = project / "tasks" / "probe.py"
+    file = project / "tasks" / "stages" / "probe.py"
     file.write_text(PROBE.replace("def probe(kind: str) -> None:", "def probe(kind: str) -> None:\n    print('new')"), encoding="utf-8")
     assert "new" in stage(warm, "say").stdout
 
@@ -108,7 +108,7 @@ def test_exit_codes_come_through(warm: dict[str, str], kind: str, code: int, say
 @pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGKILL])
 @pytest.mark.parametrize("kind", ["hang", "deaf"])
 def test_a_stage_ends_with_who_asked(warm: dict[str, str], kind: str, signal_number: int) -> None:
-    command = [sys.executable, "-m", "tasks.stage", "probe", kind]
+    command = [sys.executable, "-m", "tasks.running.run_stage", "probe", kind]
     with subprocess.Popen(command, env=warm, stdout=subprocess.PIPE, text=True) as asking:
         assert asking.stdout is not None
         pid = int(asking.stdout.readline().rsplit(" ", 1)[1].rstrip("}\n"))
@@ -122,7 +122,7 @@ def test_the_end_of_the_cycle_ends_everything(project: Path) -> None:
     with Warm(("wave",)) as process:
         environment = process.environment(child_environment())
         asking = subprocess.Popen(
-            [sys.executable, "-m", "tasks.stage", "probe", "hang"],
+            [sys.executable, "-m", "tasks.running.run_stage", "probe", "hang"],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -143,7 +143,7 @@ def test_a_caller_hears_that_the_server_was_killed_though_another_fork_lives_on(
         environment = process.environment(child_environment())
         asking, pids = [], []
         for kind in ("hang", "deaf"):
-            command = [sys.executable, "-m", "tasks.stage", "probe", kind]
+            command = [sys.executable, "-m", "tasks.running.run_stage", "probe", kind]
             asking.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True))
             assert asking[-1].stdout is not None
             pids.append(int(asking[-1].stdout.readline().rsplit(" ", 1)[1].rstrip("}\n")))
@@ -170,12 +170,12 @@ def test_another_thread_can_end_all_that_runs(project: Path, warm: bool, kind: s
                 pids.put(int(line.rsplit(" ", 1)[1].rstrip("}\n")))
 
         with ThreadPoolExecutor(2) as pool:
-            asked = [pool.submit(process.streamed, "tasks.probe", [kind], base, hear) for _ in range(2)]
+            asked = [pool.submit(process.streamed, "tasks.stages.probe", [kind], base, hear) for _ in range(2)]
             running = [pids.get(timeout=30) for _ in asked]
             process.stop()
             assert all(future.result(30)[0] != 0 for future in asked)
         assert eventually(lambda: not any(alive(pid) for pid in running))
-        assert process.streamed("tasks.probe", ["hang"], base, hear)[0] != 0
+        assert process.streamed("tasks.stages.probe", ["hang"], base, hear)[0] != 0
 
 
 def test_the_server_outlives_the_thread_that_first_asked_for_it(project: Path) -> None:
@@ -216,6 +216,6 @@ def test_without_such_a_process_a_stage_starts_by_itself(project: Path, where: s
 )
 def test_a_stage_that_is_not_there_is_one_line(project: Path, arguments: tuple[str, ...], says: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "tasks.stage", *arguments], env=child_environment(), capture_output=True, text=True, check=False
+        [sys.executable, "-m", "tasks.running.run_stage", *arguments], env=child_environment(), capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1) and done.stderr.startswith(says)

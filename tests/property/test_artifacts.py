@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import math
 import tempfile
@@ -15,15 +16,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redistill import records
-from redistill.artifacts import read_json, read_records, write_json, write_records
-from redistill.records import SoftTargets, canonical_digest
+from redistill.data.types import Message, Prompt
+from redistill.distillation.types import SoftTargets, TrainingRow
+from redistill.evaluation.types import Outcome
+from redistill.io.digests import canonical_digest
+from redistill.io.json import read_json, write_json
+from redistill.io.parquet import read_records, write_records
+from redistill.teacher.types import TeacherAnswer, TeacherCompletion, TeacherRequest
+from redistill.validation.types import DroppedRow
 
-BULK = (records.Prompt, records.TeacherCompletion, records.DroppedRow, records.TrainingRow, records.Outcome)
+RECORDS = [
+    importlib.import_module(f"redistill.{room}.types")
+    for room in ("data", "teacher", "validation", "statistics", "evaluation", "promotion", "serving", "operations")
+]
+BULK = (Prompt, TeacherCompletion, DroppedRow, TrainingRow, Outcome)
 SMALL = tuple(
     kind
-    for kind in vars(records).values()
-    if dataclasses.is_dataclass(kind) and kind not in (*BULK, SoftTargets, records.Message)
+    for kind in (kind for module in RECORDS for kind in vars(module).values() if getattr(kind, "__module__", "") == module.__name__)
+    if dataclasses.is_dataclass(kind) and kind not in (*BULK, SoftTargets, Message, TeacherRequest, TeacherAnswer)
 )  # fmt: skip
 
 

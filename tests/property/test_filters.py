@@ -8,13 +8,13 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redistill.config import IntakeParams
-from redistill.filters import personal_data, profanity, repetition, secrets
-from redistill.filters.intake import judge, redacted
-from redistill.filters.near_duplicate import NearDuplicates, canonical, jaccard, shingles
-from redistill.filters.quoting import QuoteIndex
-from redistill.records import SPLITS, Message, Prompt
-from redistill.sources import split_of
+from redistill.data.sources import split_of
+from redistill.data.types import SPLITS, Message, Prompt
+from redistill.validation.filters import personal_data, profanity, repetition, secrets
+from redistill.validation.filters.near_duplicate import NearDuplicates, canonical, jaccard, shingles
+from redistill.validation.filters.quoting import QuoteIndex
+from redistill.validation.intake import judge, redacted
+from redistill.validation.params import IntakeParams
 
 PIECES = (
     "4111 1111 1111 1111", "3782822463 10005", "me@example.org", "a.b [at] c [dot] de", "GB82 WEST 1234 5698 7654 32", "+44 7700 900123",

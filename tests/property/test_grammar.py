@@ -6,8 +6,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from redistill.data.record_grammar import Record, RecordGrammar
 from redistill.errors import DataError
-from redistill.grammar import Record, RecordGrammar
 
 NAMES = st.text("abcdefghij_é0", min_size=1, max_size=4)
 # What an entity may be: text copied from one line, without the separator, stripped as any field is.

@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from redistill.looks import next_look, spendable
-from redistill.promote_params import PromoteParams
-from redistill.records import Look
+from redistill.promotion.alpha_spending import next_look, spendable
+from redistill.promotion.params import PromoteParams
+from redistill.promotion.types import Look
 
 
 def walked(params: PromoteParams, truly_good: list[bool], p_values: list[float]) -> tuple[list[Look], bool]:

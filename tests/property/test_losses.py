@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from redistill.losses import TokenTargets, distill_loss, temper
-from redistill.soft_targets import from_listed, from_logits
+from redistill.distillation.losses.fused_head import distill_loss
+from redistill.distillation.losses.tail_bucket import temper
+from redistill.distillation.losses.types import TokenTargets
+from redistill.distillation.soft_targets.from_teacher import from_listed, from_logits
 from tests.dense import dense
 
 LOGITS = st.floats(-12, 12)

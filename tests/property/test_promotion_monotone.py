@@ -5,12 +5,14 @@ from __future__ import annotations
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from redistill.config import PromoteParams
-from redistill.gates.evidence import Evidence, Measured
-from redistill.promotion import decide
-from redistill.records import Cost, EvalReport, Outcome, PromotionDecision
-from redistill.statistics import PairedCounts, difference_interval, score_test, share
-from redistill.timing import Times, Timing
+from redistill.evaluation.timing import Times, Timing
+from redistill.evaluation.types import Cost, EvalReport, Outcome
+from redistill.promotion.decide import decide
+from redistill.promotion.evidence import Evidence, Measured
+from redistill.promotion.params import PromoteParams
+from redistill.promotion.types import PromotionDecision
+from redistill.statistics.paired_counts import PairedCounts, difference_interval, score_test
+from redistill.statistics.shares import share
 
 PARAMS = st.builds(
     lambda margin, alpha: PromoteParams(

@@ -10,9 +10,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redistill.records import SoftTargets
-from redistill.soft_target_codes import decode, encode, pack_ids, unpack_ids
-from redistill.soft_target_files import SoftTargetFiles, write_soft_targets
+from redistill.distillation.soft_targets.coding import decode, encode, pack_ids, unpack_ids
+from redistill.distillation.soft_targets.shards import SoftTargetFiles, write_soft_targets
+from redistill.distillation.types import SoftTargets
 
 V = 300
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redistill.config import GenerateParams
-from redistill.records import Message
-from redistill.store import request_key
-from redistill.teacher.protocol import TeacherRequest
+from redistill.data.types import Message
+from redistill.teacher.completion_store import request_key
+from redistill.teacher.params import GenerateParams
+from redistill.teacher.types import TeacherRequest
 
 # Few and similar values, so that equal requests, and requests that differ in one place only, come up often.
 words = st.sampled_from(["", "a", "b", "ab", "a\nb", '"', '","', "é", "e\u0301", "user", "1"])

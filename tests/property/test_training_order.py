@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redistill.training_order import TrainingOrder, epoch_order
+from redistill.distillation.training.sampler import TrainingOrder, epoch_order
 
 lengths = st.lists(st.integers(1, 90), min_size=1, max_size=150)
 

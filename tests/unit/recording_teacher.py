@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from redistill.config import GenerateParams
-from redistill.records import TeacherCapabilities
-from redistill.teacher.protocol import TeacherAnswer, TeacherRequest
+from redistill.teacher.params import GenerateParams
+from redistill.teacher.types import TeacherAnswer, TeacherCapabilities, TeacherRequest
 
 
 @dataclass

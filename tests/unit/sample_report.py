@@ -1,4 +1,4 @@
-"""A report tree as ``tasks.report.write_report`` builds it: a held student of the bank example, with realistic numbers."""
+"""A report tree as ``tasks.reporting.report.write_report`` builds it: a held student of the bank example, with realistic numbers."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ from typing import Any
 
 import numpy as np
 
-from redistill.calibration import calibration
-from redistill.config import EconomicsParams, PromoteParams
-from redistill.economics import CycleCost, Month, break_even, student_price
-from redistill.evaluation import report_to_json
-from redistill.gates.evidence import Evidence, Measured
-from redistill.promotion import decide
-from redistill.records import Audit, Calibration, Cost, EvalReport, Fairness, Flip, Gate, Interval, Outcome, Score
-from redistill.retention import agreement, retention
-from redistill.statistics import share
-from redistill.timing import Estimate, Times, Timing, timing_to_json
+from redistill.evaluation.probes.calibration import calibration
+from redistill.evaluation.retention import agreement, retention
+from redistill.evaluation.summary import report_to_json
+from redistill.evaluation.timing import Estimate, Times, Timing, timing_to_json
+from redistill.evaluation.types import Calibration, Cost, EvalReport, Fairness, Flip, Outcome
+from redistill.promotion.decide import decide
+from redistill.promotion.evidence import Evidence, Measured
+from redistill.promotion.params import PromoteParams
+from redistill.promotion.types import Audit, Gate
+from redistill.report.economics import CycleCost, Month, break_even, student_price
+from redistill.report.params import EconomicsParams
+from redistill.statistics.shares import share
+from redistill.statistics.types import Interval, Score
 
 _PAIR = (("kd", 0.679, 22), ("teacher", 0.716, 0))
 """Student and teacher: name, exact match, and the first row that is right."""

@@ -11,27 +11,24 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from redistill.artifacts import (
-    file_digest,
-    read_json,
-    read_records,
-    replacing,
-    replacing_directory,
-    tree_digest,
-    write_json,
-    write_records,
-)
+from redistill.data.types import Message, Prompt
+from redistill.distillation.types import TrainingRow
 from redistill.errors import DataError
-from redistill.records import SCHEMA_VERSION, DroppedRow, Message, Prompt, TrainingRow
+from redistill.io.atomic import replacing, replacing_directory
+from redistill.io.digests import file_digest, tree_digest
+from redistill.io.json import read_json, write_json
+from redistill.io.parquet import SCHEMA_VERSION, read_records, write_records
+from redistill.validation.types import DroppedRow
 
 ROW = TrainingRow("a" * 64, 0, "fee?\n=>", " fee", (1, 2, 3), "gold")
 FULL_DISK = """
     import resource, sys
     import numpy as np
-    from redistill.artifacts import write_json, write_records
+    from redistill.io.json import write_json
+    from redistill.io.parquet import write_records
     from redistill.errors import DataError
-    from redistill.records import SoftTargets, TrainingRow
-    from redistill.soft_target_files import write_soft_targets
+    from redistill.distillation.types import SoftTargets, TrainingRow
+    from redistill.distillation.soft_targets.shards import write_soft_targets
 
     folder = sys.argv[1]
     noise = np.random.default_rng(0)

@@ -1,9 +1,10 @@
-"""``redistill.audit``: what trained the student."""
+"""``redistill.promotion.training_audit``: what trained the student."""
 
 from __future__ import annotations
 
-from redistill.audit import audit
-from redistill.records import Audit, Message, Prompt
+from redistill.data.types import Message, Prompt
+from redistill.promotion.training_audit import audit
+from redistill.promotion.types import Audit
 
 
 def prompt(text: str, planted: str | None = None) -> Prompt:

@@ -1,4 +1,4 @@
-"""``redistill.betting``: the level by enumeration and simulation, where a t-test does not keep it; intervals, power, and rows that it asks for."""
+"""``redistill.statistics.betting``: the level by enumeration and simulation, where a t-test does not keep it; intervals, power, and rows that it asks for."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom, ttest_1samp
 
-from redistill.betting import PairedScores, paired_scores
 from redistill.errors import DataError
+from redistill.statistics.betting import PairedScores, paired_scores
 
 MARGIN = 0.05
 Draw = Callable[[np.random.Generator, int], np.ndarray]

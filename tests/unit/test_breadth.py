@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from redistill import checkpoints
-from redistill.breadth import GENERAL, measure_breadth
-from redistill.breadth_probe import QUESTIONS
-from redistill.config import BenchmarkParams
 from redistill.errors import ConfigError, DataError
+from redistill.evaluation.params import BenchmarkParams
+from redistill.evaluation.probes.general_ability import GENERAL, measure_breadth
+from redistill.evaluation.probes.general_questions import QUESTIONS
+from redistill.models import checkpoints
+from redistill.models.tokenizers import load_tokenizer
 from tests.tiny import make_tiny_model
 
 PARAMS = BenchmarkParams(batch_size=4, max_tokens=8)
@@ -33,7 +34,7 @@ metric_list:
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[object, object]:
     path = make_tiny_model(tmp_path_factory.mktemp("model") / "tiny", seed=3)
-    tokenizer = checkpoints.load_tokenizer(path)
+    tokenizer = load_tokenizer(path)
     return checkpoints.load_model(path, "float32"), tokenizer
 
 

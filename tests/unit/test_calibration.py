@@ -1,4 +1,4 @@
-"""``redistill.calibration``: by hand, at its extremes, and by simulation on models that are calibrated by construction."""
+"""``redistill.evaluation.probes.calibration``: by hand, at its extremes, and by simulation on models that are calibrated by construction."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from redistill.calibration import Surest, calibration, surest_right
 from redistill.errors import DataError
-from redistill.records import Bin, Interval
+from redistill.evaluation.probes.calibration import Surest, calibration, surest_right
+from redistill.evaluation.types import Bin
+from redistill.statistics.types import Interval
 
 DRAWS = 400
 

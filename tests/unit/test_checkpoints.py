@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from redistill.checkpoints import checked_directory, fingerprint, load_model, load_tokenizer, model_digest, resolve, save_checkpoint
 from redistill.errors import ConfigError, DataError
+from redistill.models.checkpoints import load_model, model_digest, save_checkpoint
+from redistill.models.tokenizers import load_tokenizer
+from redistill.models.weights_source import checked_directory, resolve
+from redistill.teacher.fingerprint import fingerprint
 from tests.tiny import make_tiny_model, weights
 
 

@@ -44,11 +44,11 @@ def test_help_names_commands_and_exit_codes_without_a_project(tmp_path: Path) ->
 
 
 def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
-    code = "import sys; from redistill.cli import app; app(['--help'], standalone_mode=False); print(*sys.modules)"
+    code = "import sys; from redistill.cli.app import app; app(['--help'], standalone_mode=False); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
     loaded = set(done.stdout.splitlines()[-1].split())
     heavy = {"torch", "transformers", "prefect", "mlflow", "dvc", "pandas", "lm_eval", "great_expectations", "sklearn", "pyarrow"}
-    assert "redistill.cli" in loaded and not loaded & heavy
+    assert "redistill.cli.app" in loaded and not loaded & heavy
 
 
 def test_an_unknown_directory(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from redistill.errors import DataError
-from redistill.statistics import PairedCounts, clustered_counts, clustered_share, score_test, share
+from redistill.statistics.paired_counts import PairedCounts, clustered_counts, score_test
+from redistill.statistics.shares import clustered_share, share
 
 MARGIN, LEVEL, DRAWS = 0.1, 0.05, 10_000
 BOUND = LEVEL + 3 * math.sqrt(LEVEL * (1 - LEVEL) / DRAWS)

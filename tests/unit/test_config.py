@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
-from redistill.config import DEFAULT_SPLITS, Params, load_params, parse_params
+from redistill.data.params import DEFAULT_SPLITS
+from redistill.data.record_grammar import RecordGrammar
 from redistill.errors import ConfigError
-from redistill.grammar import RecordGrammar
+from redistill.params import Params, load_params, parse_params
 
 REVIEW = {
     "name": "teacher", "covers": "teacher", "licence": "Apache-2.0", "terms_sha256": "0" * 64, "terms": "LICENSE", "reviewer": "R. Viewer",

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from redistill.conformance.known import DENSE, conformance
-from redistill.conformance.ours import Dense, Sparse
+from redistill.conformance.implementations import DENSE, conformance
 from redistill.conformance.peers import KlDiv
 from redistill.conformance.protocol import Implementation, Problem
+from redistill.conformance.redistill_losses import Dense, Sparse
 from redistill.conformance.rules import RULES, tried
 from tests.unit.test_cli import one_line, redistill
 

@@ -9,8 +9,10 @@ import pytest
 import torch
 from torch.nn import functional
 
-from redistill.dense_losses import Divergence, TeacherStates, dense_loss
-from redistill.losses import TokenTargets, Workspace, distill_loss
+from redistill.distillation.losses.divergences import Divergence, TeacherStates, dense_loss
+from redistill.distillation.losses.fused_head import distill_loss
+from redistill.distillation.losses.types import TokenTargets
+from redistill.distillation.losses.workspace import Workspace
 
 N, D, E, V = 13, 6, 5, 29
 KINDS: tuple[Divergence, ...] = ("forward_kl", "reverse_kl", "jsd", "skew_kl", "skew_reverse_kl")

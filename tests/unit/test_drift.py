@@ -1,4 +1,4 @@
-"""``redistill.drift``: the false alarms that it promises, by simulation on real messages, and the drifts that it must see."""
+"""``redistill.serving.drift``: the false alarms that it promises, by simulation on real messages, and the drifts that it must see."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 from scipy.stats import binom
 from sklearn.metrics import roc_auc_score
 
-from redistill.config import IntakeParams
-from redistill.drift import _cross_fit, _similarity, distinct, two_sample_auc
-from redistill.filters.intake import judge
-from redistill.records import Message, Prompt
+from redistill.data.types import Message, Prompt
+from redistill.serving.drift import _cross_fit, _similarity, distinct, two_sample_auc
+from redistill.validation.intake import judge
+from redistill.validation.params import IntakeParams
 
 BANK = Path(__file__).parents[2] / "data" / "bank_triage"
 DRAWS = 160

@@ -1,4 +1,4 @@
-"""``redistill.dvc_lock``: DVC's digests as DVC itself computes them, and what was made from what."""
+"""``redistill.provenance.dvc_lock``: DVC's digests as DVC itself computes them, and what was made from what."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from redistill import dvc_lock
-from redistill.environment import child_environment
 from redistill.errors import DataError
+from redistill.provenance import dvc_lock
+from redistill.runtime.environment import child_environment
 
 
 @pytest.fixture(scope="module")

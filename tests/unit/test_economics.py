@@ -1,4 +1,4 @@
-"""``redistill.economics``: by hand, and what must hold whatever the prices."""
+"""``redistill.report.economics``: by hand, and what must hold whatever the prices."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redistill.config import EconomicsParams, TeacherParams
-from redistill.economics import BreakEven, CycleCost, Month, Price, break_even, student_price, teacher_price
-from redistill.records import Cost, Interval
-from redistill.timing import Estimate
+from redistill.evaluation.timing import Estimate
+from redistill.evaluation.types import Cost
+from redistill.report.economics import BreakEven, CycleCost, Month, Price, break_even, student_price, teacher_price
+from redistill.report.params import EconomicsParams
+from redistill.statistics.types import Interval
+from redistill.teacher.params import TeacherParams
 
 PARAMS = EconomicsParams(machine_usd_per_hour=3.6, requests_per_month=100_000)
 COST = Cost(10, 10, 10, tokens_per_request=20.0, prompt_tokens_per_request=50.0)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from redistill.environment import child_environment
+from redistill.runtime.environment import child_environment
 
 
 @pytest.mark.parametrize(("user", "spins"), [(None, "0"), ("500", "500")])

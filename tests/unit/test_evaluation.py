@@ -11,24 +11,19 @@ from typing import Any
 
 import pytest
 
-from redistill.config import BenchmarkParams, DataParams, RecordParams, SourceParams
+from redistill.data.params import DataParams, RecordParams, SourceParams
+from redistill.data.record_grammar import RecordGrammar
+from redistill.data.templates import render
+from redistill.data.types import Message, Prompt
 from redistill.errors import DataError
-from redistill.evaluation import (
-    completion_model,
-    disk_bytes,
-    generator,
-    items_of,
-    outcome_of,
-    report_from_json,
-    report_to_json,
-    run_benchmark,
-    summarise,
-    weights_model,
-)
-from redistill.grammar import RecordGrammar
-from redistill.prompting import encode, render
-from redistill.records import Cost, Message, Outcome, Prompt
-from redistill.statistics import share
+from redistill.evaluation.cost import disk_bytes, generator
+from redistill.evaluation.lm_eval import completion_model, run_benchmark, weights_model
+from redistill.evaluation.outcomes import items_of, outcome_of
+from redistill.evaluation.params import BenchmarkParams
+from redistill.evaluation.summary import report_from_json, report_to_json, summarise
+from redistill.evaluation.types import Cost, Outcome
+from redistill.models.tokenizers import encode
+from redistill.statistics.shares import share
 
 GRAMMAR = RecordGrammar(("card", "fee"), ("urgent",), ("amount",), several=True)
 DATA = DataParams(
@@ -134,7 +129,8 @@ def test_summary_at_the_ends() -> None:
 @pytest.fixture(scope="module")
 def benchmarked(tiny_model_dir: Path) -> dict[str, Any]:
     """Two models that only complete, and real weights, each asked the same six rows by lm-eval."""
-    from redistill.checkpoints import load_model, load_tokenizer
+    from redistill.models.checkpoints import load_model
+    from redistill.models.tokenizers import load_tokenizer
 
     asked: list[list[str]] = []
 
@@ -197,7 +193,7 @@ def test_the_generator_writes_exactly_as_many_tokens_as_it_is_told_for_timing(
     benchmarked: dict[str, Any], tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where the model would have ended before."""
-    from redistill.checkpoints import load_tokenizer
+    from redistill.models.tokenizers import load_tokenizer
 
     model, rendered, tokenizer = benchmarked["model"], benchmarked["rendered"], load_tokenizer(tiny_model_dir)
     first = greedy(model, tokenizer, rendered[0])[0]

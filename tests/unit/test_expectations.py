@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from redistill.artifacts import write_json
-from redistill.config import ValidateParams
 from redistill.errors import DataError
-from redistill.expectations import DerivedRow, check_batch
+from redistill.io.json import write_json
+from redistill.validation.expectations import DerivedRow, check_batch
+from redistill.validation.params import ValidateParams
 
 PARAMS = ValidateParams(min_rows=5, min_kept_share=0.5)
 RULES = {

@@ -9,15 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from redistill.config import PromoteParams, parse_params
+from redistill.data.record_grammar import RecordGrammar
 from redistill.errors import ConfigError, DataError
-from redistill.fairness import Pair, fairness_of, read_pairs, with_messages
-from redistill.gates.evidence import Evidence
-from redistill.grammar import RecordGrammar
-from redistill.patch import patch
-from redistill.promotion import decide, shown
-from redistill.records import Fairness, Flip
-from redistill.statistics import PairedCounts, score_test, share
+from redistill.evaluation.probes.counterfactual import Pair, fairness_of, read_pairs, with_messages
+from redistill.evaluation.types import Fairness, Flip
+from redistill.params import parse_params
+from redistill.promotion.decide import decide, shown
+from redistill.promotion.evidence import Evidence
+from redistill.promotion.hold_plan import patch
+from redistill.promotion.params import PromoteParams
+from redistill.statistics.paired_counts import PairedCounts, score_test
+from redistill.statistics.shares import share
 from tests.tiny_project import params
 from tests.unit.test_promotion import evidence, rows
 

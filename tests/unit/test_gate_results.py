@@ -12,14 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from redistill.betting import PairedScores
-from redistill.config import PromoteParams
-from redistill.gates.advice import more_rows, most_rows
-from redistill.gates.evidence import Evidence, Paired
-from redistill.gates.quality import judged_difference, verdict
-from redistill.promotion import decide
-from redistill.records import Fairness, Flip, Gate, GateResult, Interval
-from redistill.statistics import PairedCounts, share
+from redistill.evaluation.types import Fairness, Flip
+from redistill.promotion.decide import decide
+from redistill.promotion.evidence import Evidence, Paired
+from redistill.promotion.gates.advice import more_rows, most_rows
+from redistill.promotion.gates.non_inferiority import judged_difference, verdict
+from redistill.promotion.params import PromoteParams
+from redistill.promotion.types import Gate, GateResult
+from redistill.statistics.betting import PairedScores
+from redistill.statistics.paired_counts import PairedCounts
+from redistill.statistics.shares import share
+from redistill.statistics.types import Interval
 from tests.unit.test_promotion import GRAMMAR, LEVEL, evidence, labelled, rows, sliced, teacher
 
 

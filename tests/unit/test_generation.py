@@ -14,21 +14,26 @@ import torch
 from pydantic import TypeAdapter
 from transformers import AutoModelForCausalLM
 
-from redistill import student
-from redistill.checkpoints import end_ids_of, left_padded, load_model, load_tokenizer, save_checkpoint
-from redistill.config import BenchmarkParams, DataParams, GenerateParams, MethodParams, StudentParams
-from redistill.dev_score import _complete
-from redistill.evaluation import run_benchmark, weights_model
-from redistill.examples import to_example
-from redistill.generation import end_ids
-from redistill.methods.choose import choose
-from redistill.precision import multiplies_bf16
-from redistill.prompting import completion_text, encode
-from redistill.records import Message, Prompt, TeacherCompletion
-from redistill.rows import gold_rows, teacher_rows
-from redistill.soft_targets import from_listed
-from redistill.teacher.protocol import TeacherRequest
+from redistill.data.params import DataParams
+from redistill.data.templates import completion_text
+from redistill.data.types import Message, Prompt
+from redistill.distillation.methods.build import choose
+from redistill.distillation.params import MethodParams
+from redistill.distillation.soft_targets.from_teacher import from_listed
+from redistill.distillation.training.examples import to_example
+from redistill.distillation.training.rows import gold_rows, teacher_rows
+from redistill.evaluation.dev_score import _complete
+from redistill.evaluation.lm_eval import run_benchmark, weights_model
+from redistill.evaluation.params import BenchmarkParams
+from redistill.models import pruning
+from redistill.models.checkpoints import end_ids_of, load_model, save_checkpoint
+from redistill.models.generation import end_ids, left_padded
+from redistill.models.params import StudentParams
+from redistill.models.tokenizers import encode, load_tokenizer
+from redistill.runtime.precision import multiplies_bf16
+from redistill.teacher.params import GenerateParams
 from redistill.teacher.transformers import TransformersTeacher
+from redistill.teacher.types import TeacherCompletion, TeacherRequest
 from tests.tiny import BANK, make_tiny_model
 
 MAX_TOKENS = 12
@@ -110,7 +115,7 @@ def test_all_ends_are_found_and_a_saved_model_is_neutral(shipped: Path, plain: P
     assert end_ids_of(plain) == (tokenizer.eos_token_id,)
     assert list(end_ids_of(shipped)) == end_ids(model) == [tokenizer.eos_token_id, second_end]
     small = StudentParams(model="teacher", init="config", config_overrides={"num_hidden_layers": 2})
-    assert end_ids(student.born(load_model(shipped), small)) == end_ids(model), "also a student that is born from a configuration"
+    assert end_ids(pruning.build_student(load_model(shipped), small)) == end_ids(model), "also a student that is born from a configuration"
     save_checkpoint(model, tokenizer, tmp_path / "saved")
     tree = json.loads((tmp_path / "saved" / "generation_config.json").read_text(encoding="utf-8"))
     assert not set(SHIPPED) & set(tree) and tree["eos_token_id"] == [tokenizer.eos_token_id, second_end], tree

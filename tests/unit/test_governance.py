@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from redistill.artifacts import file_digest
-from redistill.config import GovernanceParams, LicenceReview, load_params
 from redistill.errors import ConfigError
-from redistill.governance import COVERED, review
+from redistill.io.digests import file_digest
+from redistill.params import load_params
+from redistill.validation.licences import COVERED, review
+from redistill.validation.params import GovernanceParams, LicenceReview
 
 TODAY = dt.date(2026, 11, 22)
 DAY = dt.timedelta(days=1)

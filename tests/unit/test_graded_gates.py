@@ -8,16 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from redistill.config import parse_params
+from redistill.data.record_grammar import RecordGrammar
+from redistill.data.types import Message, Prompt
 from redistill.errors import ConfigError
-from redistill.evaluation import items_of, outcome_of
-from redistill.gates.evidence import Evidence, Measured
-from redistill.grammar import RecordGrammar
-from redistill.promote_params import PromoteParams
-from redistill.promotion import decide, holds, shown
-from redistill.records import Cost, EvalReport, Message, Outcome, Prompt
-from redistill.row_scores import row_scores
-from redistill.statistics import share
+from redistill.evaluation.outcomes import items_of, outcome_of
+from redistill.evaluation.row_scores import row_scores
+from redistill.evaluation.types import Cost, EvalReport, Outcome
+from redistill.params import parse_params
+from redistill.promotion.decide import decide, holds, shown
+from redistill.promotion.evidence import Evidence, Measured
+from redistill.promotion.params import PromoteParams
+from redistill.statistics.shares import share
 from tests.tiny_project import params
 
 CHRF = PromoteParams(gates=("teacher", "champion", "reference"), metric="chrf")  # type: ignore[arg-type]

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
+from redistill.data.record_grammar import Record, RecordGrammar
 from redistill.errors import DataError
-from redistill.grammar import Record, RecordGrammar
 from tests.tiny import BANK
 
 GRAMMAR = RecordGrammar(("card_lost", "fee", "fraud"), ("urgent", "complaint"), ("amount", "last4"), several=True)

@@ -1,4 +1,4 @@
-"""``redistill.imports``: which files a module runs, read from the text; a second implementation (grimp) must agree."""
+"""``redistill.provenance.imports``: which files a module runs, read from the text; a second implementation (grimp) must agree."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import grimp
 import pytest
 
-from redistill.imports import closure, code_digest, folders
+from redistill.provenance.imports import closure, code_digest, folders
 from tests.contract.code_deps import ROOT
 
 FILES = {
@@ -53,21 +53,21 @@ def test_the_digest_changes_with_what_is_imported_and_with_nothing_else(package:
 def test_another_implementation_finds_the_same_files() -> None:
     graph = grimp.build_graph("redistill", "tasks", cache_dir=None)
     for stage in ("benchmark", "finetune", "sweep", "prepare"):
-        wanted = {m for m in graph.find_upstream_modules(f"tasks.{stage}") if not graph.find_children(m)} | {f"tasks.{stage}"}
-        found = closure(f"tasks.{stage}", folders("redistill", "tasks"))
+        wanted = {m for m in graph.find_upstream_modules(f"tasks.stages.{stage}") if not graph.find_children(m)} | {f"tasks.stages.{stage}"}
+        found = closure(f"tasks.stages.{stage}", folders("redistill", "tasks"))
         assert {name for name, file in found.items() if file.name != "__init__.py"} == wanted
 
 
 @pytest.mark.parametrize(
     ("file", "matters"),
     [
-        ("tasks/benchmark.py", True),
-        ("tasks/edge.py", True),
-        ("redistill/precision.py", True),
-        ("redistill/evaluation.py", True),
+        ("tasks/stages/benchmark.py", True),
+        ("tasks/running/stage_command.py", True),
+        ("redistill/runtime/precision.py", True),
+        ("redistill/evaluation/lm_eval.py", True),
         ("redistill/teacher/openai.py", True),
-        ("tasks/prepare.py", False),
-        ("redistill/filters/language.py", False),
+        ("tasks/stages/prepare.py", False),
+        ("redistill/validation/filters/language.py", False),
     ],
 )
 def test_what_a_benchmark_remembers_is_bound_to_the_code_that_measured(tmp_path: Path, file: str, matters: bool) -> None:
@@ -75,7 +75,7 @@ def test_what_a_benchmark_remembers_is_bound_to_the_code_that_measured(tmp_path:
     for name, source in (("redistill", ROOT / "src" / "redistill"), ("tasks", ROOT / "tasks")):
         shutil.copytree(source, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     packages = {name: tmp_path / name for name in ("redistill", "tasks")}
-    before = code_digest("tasks.benchmark", packages)
+    before = code_digest("tasks.stages.benchmark", packages)
     with open(tmp_path / file, "a", encoding="utf-8") as handle:
         handle.write("CHANGED = True\n")
-    assert (code_digest("tasks.benchmark", packages) != before) == matters
+    assert (code_digest("tasks.stages.benchmark", packages) != before) == matters

@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from redistill.checkpoints import load_model
-from redistill.config import DataParams, SourceParams, StudentParams, TeacherParams
+from redistill.data.params import DataParams, SourceParams
 from redistill.errors import ConfigError, DataError
-from redistill.layer_search import completion_nll, greedy_cuts
-from redistill.student import prune
-from tasks.search_layers import search_layers
+from redistill.models.checkpoints import load_model
+from redistill.models.params import StudentParams
+from redistill.models.pruning import prune
+from redistill.teacher.params import TeacherParams
+from redistill.tuning.layer_search import completion_nll, greedy_cuts
+from tasks.tuning.layer_search import search_layers
 from tests.tiny import make_tiny_model
 
 DATA = DataParams(name="tiny", source=(SourceParams(path="rows.jsonl", splits={"pool": 1.0}),), task="generation")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from redistill.data.record_grammar import RecordGrammar
+from redistill.data.types import Message, Prompt
 from redistill.errors import DataError
-from redistill.grammar import RecordGrammar
-from redistill.linear import fit
-from redistill.records import Message, Prompt
+from redistill.evaluation.probes.linear_baseline import fit
 from tests.tiny import sentences
 
 SINGLE = RecordGrammar(("card", "fee", "other"))

@@ -1,4 +1,4 @@
-"""``redistill.looks``: what each look may spend, what it hands on, and a chain that nobody can change unseen."""
+"""``redistill.promotion.alpha_spending``: what each look may spend, what it hands on, and a chain that nobody can change unseen."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from redistill.errors import RegistryError
-from redistill.looks import checked, entry_digest, found, next_look, spendable
-from redistill.promote_params import PromoteParams
-from redistill.records import Look
+from redistill.promotion.alpha_spending import checked, entry_digest, found, next_look, spendable
+from redistill.promotion.params import PromoteParams
+from redistill.promotion.types import Look
 
 PARAMS = PromoteParams(alpha_per_heldout=0.05, looks_per_heldout=10)
 

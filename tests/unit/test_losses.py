@@ -7,7 +7,10 @@ import math
 import pytest
 import torch
 
-from redistill.losses import TokenTargets, Workspace, distill_loss, temper
+from redistill.distillation.losses.fused_head import distill_loss
+from redistill.distillation.losses.tail_bucket import temper
+from redistill.distillation.losses.types import TokenTargets
+from redistill.distillation.losses.workspace import Workspace
 from tests.dense import dense
 
 FLOAT32 = {"rtol": 1e-5, "atol": 1e-6}

@@ -1,4 +1,4 @@
-"""``redistill.memory``: what a child of a large process allocates is its own, however large its parent was."""
+"""``redistill.runtime.memory``: what a child of a large process allocates is its own, however large its parent was."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import sys
 
 import pytest
 
-from redistill.memory import PeakMemory
+from redistill.runtime.memory import PeakMemory
 
 MB = 10**6
 ALLOCATES = """
 import sys
-from redistill.memory import PeakMemory
+from redistill.runtime.memory import PeakMemory
 peak = PeakMemory()
 held = bytearray(b"x" * 300_000_000)
 print(peak.grown_bytes())

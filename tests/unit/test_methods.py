@@ -10,19 +10,21 @@ import numpy as np
 import pytest
 import torch
 
-from redistill.checkpoints import load_model, load_tokenizer
-from redistill.config import MethodParams
-from redistill.dense_losses import Divergence
+from redistill.distillation.losses.divergences import Divergence
+from redistill.distillation.losses.types import IGNORE
+from redistill.distillation.methods.build import choose
+from redistill.distillation.methods.logit import Logit
+from redistill.distillation.methods.on_policy import OnPolicy
+from redistill.distillation.methods.online import Online
+from redistill.distillation.methods.teacher_states import ask_once
+from redistill.distillation.params import MethodParams
+from redistill.distillation.training.examples import Examples, collate, to_example
+from redistill.distillation.training.loop import train
+from redistill.distillation.training.recipe import Recipe
 from redistill.errors import DataError
-from redistill.examples import Examples, collate, to_example
-from redistill.heads import refuse_odd_heads
-from redistill.losses import IGNORE
-from redistill.methods.asked_once import ask_once
-from redistill.methods.choose import choose
-from redistill.methods.logit import Logit
-from redistill.methods.on_policy import OnPolicy
-from redistill.methods.online import Online
-from redistill.training import Recipe, train
+from redistill.models.checkpoints import load_model
+from redistill.models.lm_head import check_supported_head
+from redistill.models.tokenizers import load_tokenizer
 from tests.tiny import make_tiny_model, soft_of, training_rows
 
 RECIPE = Recipe(40, 8, 1, 1e-2, 0.1, 0.0, 7, 10**6)
@@ -307,7 +309,7 @@ def test_broken_weights_are_refused_and_not_called_an_odd_head(tmp_path: Path, b
     with torch.no_grad():
         model.get_output_embeddings().weight[70, 0] = broken
     with pytest.raises(DataError, match="has NaN or infinite weights"):
-        refuse_odd_heads(model)
+        check_supported_head(model)
 
 
 @pytest.mark.parametrize("odd", ["cohere", "gemma2", "granite", "bias"])
@@ -333,11 +335,11 @@ def test_models_whose_logits_are_more_than_a_head_are_refused(odd: str) -> None:
         "granite": lambda: GraniteForCausalLM(GraniteConfig(**small, logits_scaling=8.0)),
         "bias": lambda: LlamaForCausalLM(LlamaConfig(**small)),
     }[odd]()
-    refuse_odd_heads(LlamaForCausalLM(LlamaConfig(**small)))
+    check_supported_head(LlamaForCausalLM(LlamaConfig(**small)))
     if odd == "bias":
         model.lm_head.bias = torch.nn.Parameter(torch.zeros(64))
     with pytest.raises(DataError, match="bias on its output head" if odd == "bias" else "scales or caps its logits"):
-        refuse_odd_heads(model)
+        check_supported_head(model)
 
 
 def test_a_batch_without_targets_is_a_zero_on_the_graph(teacher, student, tokenizer) -> None:

@@ -1,10 +1,10 @@
-"""``redistill.model_card``: everything that a reader of the registry must know, and nothing that breaks out of it."""
+"""``redistill.report.model_card``: everything that a reader of the registry must know, and nothing that breaks out of it."""
 
 from __future__ import annotations
 
 import yaml
 
-from redistill.model_card import model_card
+from redistill.report.model_card import model_card
 from tests.unit.sample_report import sample_tree
 
 

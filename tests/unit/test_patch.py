@@ -1,14 +1,14 @@
-"""``redistill.patch``: what a hold asks of the next cycle."""
+"""``redistill.promotion.hold_plan``: what a hold asks of the next cycle."""
 
 from __future__ import annotations
 
-from redistill.config import PromoteParams
-from redistill.gates.evidence import Evidence, Measured
-from redistill.grammar import RecordGrammar
-from redistill.patch import patch
-from redistill.promotion import decide
-from redistill.records import Cost, EvalReport, Outcome
-from redistill.statistics import share
+from redistill.data.record_grammar import RecordGrammar
+from redistill.evaluation.types import Cost, EvalReport, Outcome
+from redistill.promotion.decide import decide
+from redistill.promotion.evidence import Evidence, Measured
+from redistill.promotion.hold_plan import patch
+from redistill.promotion.params import PromoteParams
+from redistill.statistics.shares import share
 
 GRAMMAR = RecordGrammar(("fee", "fraud", "pin"), (), (), True)
 PARAMS = PromoteParams(gates=("teacher",))  # type: ignore[arg-type]

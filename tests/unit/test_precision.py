@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ASK = "from redistill.precision import dtype_name, resolved; print(resolved(), dtype_name(), resolved('bf16'), dtype_name('fp32'))"
+ASK = "from redistill.runtime.precision import dtype_name, resolved; print(resolved(), dtype_name(), resolved('bf16'), dtype_name('fp32'))"
 
 
 def answered(isa: str | None) -> list[str]:

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from redistill.progress import LINE, Progress
+from redistill.runtime.progress import LINE, Progress
 
 Captured = pytest.CaptureFixture[str]
 

@@ -1,4 +1,4 @@
-"""``redistill.promotion``: every gate, every sentence, every refusal."""
+"""``redistill.promotion.decide``: every gate, every sentence, every refusal."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from dataclasses import replace
 
 import pytest
 
-from redistill.config import PromoteParams
+from redistill.data.record_grammar import RecordGrammar
 from redistill.errors import DataError
-from redistill.gates.evidence import Evidence, Measured
-from redistill.grammar import RecordGrammar
-from redistill.promotion import decide, holds, shown
-from redistill.records import Audit, Cost, EvalReport, Gate, Outcome, PromotionDecision
-from redistill.statistics import PairedCounts, difference_interval, rows_needed, score_test, share
-from redistill.timing import Times, Timing
+from redistill.evaluation.timing import Times, Timing
+from redistill.evaluation.types import Cost, EvalReport, Outcome
+from redistill.promotion.decide import decide, holds, shown
+from redistill.promotion.evidence import Evidence, Measured
+from redistill.promotion.params import PromoteParams
+from redistill.promotion.types import Audit, Gate, PromotionDecision
+from redistill.statistics.paired_counts import PairedCounts, difference_interval, rows_needed, score_test
+from redistill.statistics.shares import share
 
 PARAMS = PromoteParams(gates=("teacher", "champion", "reference", "smaller", "faster"))  # type: ignore[arg-type]
 LEVEL = 0.05

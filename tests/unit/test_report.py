@@ -1,4 +1,4 @@
-"""``redistill.report``: everything is on the page, nothing breaks out of it, and what is missing is no reason to fail."""
+"""``redistill.report.page``: everything is on the page, nothing breaks out of it, and what is missing is no reason to fail."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from redistill.report import differing, duration, gate, limits, moment, number, percent, render, varied
-from redistill.report_plots import WIDTH, Axis, spread
+from redistill.report.page import differing, duration, gate, limits, moment, number, percent, render, varied
+from redistill.report.plots import WIDTH, Axis, spread
 from tests.unit.sample_report import FIELDS, SLICES, sample_tree
 
 _VOID = {"meta", "link", "br", "img", "line", "circle", "path", "polyline", "hr"}

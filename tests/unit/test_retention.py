@@ -1,4 +1,4 @@
-"""``redistill.retention``: student ÷ teacher by hand, and its paired interval by simulation."""
+"""``redistill.evaluation.retention``: student ÷ teacher by hand, and its paired interval by simulation."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import pytest
 from scipy.stats import binom
 
 from redistill.errors import DataError
-from redistill.records import Interval, Outcome
-from redistill.retention import agreement, retention
-from redistill.row_scores import row_scores
-from redistill.statistics import bootstrap_retention, share
+from redistill.evaluation.retention import agreement, retention
+from redistill.evaluation.row_scores import row_scores
+from redistill.evaluation.types import Outcome
+from redistill.statistics.bootstrap import bootstrap_retention
+from redistill.statistics.shares import share
+from redistill.statistics.types import Interval
 
 Counts = tuple[np.ndarray, np.ndarray]
 DRAWS = 400

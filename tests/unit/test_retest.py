@@ -9,9 +9,9 @@ from functools import cache
 import numpy as np
 import pytest
 
-from redistill.promote_params import PromoteParams
-from redistill.retest import Hold, Retest, next_night, retest
-from redistill.statistics import PairedCounts, difference_interval
+from redistill.promotion.params import PromoteParams
+from redistill.promotion.retest import Hold, Retest, next_night, retest
+from redistill.statistics.paired_counts import PairedCounts, difference_interval
 from tests.bench.gates import compared_counts, counts
 from tests.unit.test_promotion import evidence
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from redistill.errors import ConfigError
-from redistill.records import Route
-from redistill.routing import FLAG, SAFE, evaluate, flag_file, read_route, with_mode, with_pin, write_route
+from redistill.serving.route_flag import FLAG, SAFE, evaluate, flag_file, read_route, with_mode, with_pin, write_route
+from redistill.serving.types import Route
 
 STUDENT = Route("none", "student", "7", "version 7 was promoted", "2026-11-22T02:00:00+00:00")
 GOOD = json.dumps(flag_file(STUDENT))

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 
 from redistill.errors import StageError
-from redistill.records import StageReceipt
-from tasks.side_by_side import Wanted, run_side_by_side
+from redistill.operations.types import StageReceipt
+from tasks.running.side_by_side import Wanted, run_side_by_side
 
 WAIT_S = 20.0
 

@@ -1,4 +1,4 @@
-"""``redistill.signing``: real keys, real signatures; every way in which a bundle may have been touched."""
+"""``redistill.provenance.signing``: real keys, real signatures; every way in which a bundle may have been touched."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from redistill import signing
 from redistill.errors import ConfigError, RegistryError
+from redistill.provenance import signing
 
 
 @pytest.fixture(autouse=True)

@@ -8,10 +8,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from redistill.distillation.soft_targets.coding import Codes, decode, encode
+from redistill.distillation.soft_targets.shards import SoftTargetFiles, write_soft_targets
+from redistill.distillation.types import SoftTargets
 from redistill.errors import DataError
-from redistill.records import SCHEMA_VERSION, SoftTargets
-from redistill.soft_target_codes import Codes, decode, encode
-from redistill.soft_target_files import SoftTargetFiles, write_soft_targets
+from redistill.io.parquet import SCHEMA_VERSION
 
 
 def soft(key: str, log_z: dict[float, np.ndarray] | None = None, teacher: str = "t" * 64) -> SoftTargets:

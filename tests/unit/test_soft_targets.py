@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from redistill.distillation.soft_targets.from_teacher import bind, from_listed, from_logits
 from redistill.errors import DataError
-from redistill.soft_targets import bind, from_listed, from_logits
 
 KEY = ("0123456789abcdef", 0)
 LN = math.log

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from redistill.config import ColumnParams, DataParams, RecordParams, SourceParams
+from redistill.data.params import ColumnParams, DataParams, RecordParams, SourceParams
+from redistill.data.sources import load, source_lock, split_of
+from redistill.data.types import SPLITS, Message, prompt_id
 from redistill.errors import DataError
-from redistill.records import SPLITS, Message, prompt_id
-from redistill.sources import load, source_lock, split_of
 
 RECORD = RecordParams(labels=("fee", "pin"), flags=("urgent",), entities=("amount",))
 TRAIN = {"train": 1.0}

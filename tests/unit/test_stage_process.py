@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.stage import needs_fresh_process
+from tasks.running.run_stage import needs_fresh_process
 
 
 @pytest.mark.parametrize(

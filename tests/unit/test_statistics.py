@@ -1,4 +1,4 @@
-"""``redistill.statistics`` against published intervals, brute-force likelihoods, exact enumeration and simulation."""
+"""``redistill.statistics.paired_counts`` against published intervals, brute-force likelihoods, exact enumeration and simulation."""
 
 from __future__ import annotations
 
@@ -10,23 +10,18 @@ from scipy import optimize
 from scipy.stats import binomtest, norm
 
 from redistill.errors import ConfigError, DataError
-from redistill.records import Interval
-from redistill.statistics import (
+from redistill.statistics.bootstrap import bootstrap_f1, bootstrap_retention
+from redistill.statistics.paired_counts import (
     PairedCounts,
-    bootstrap_f1,
-    bootstrap_retention,
     difference_interval,
-    holm,
     minimum_detectable_effect,
     paired_counts,
     power,
     rows_needed,
     score_test,
-    share,
-    share_interval,
-    share_rows_needed,
-    share_test,
 )
+from redistill.statistics.shares import holm, share, share_interval, share_rows_needed, share_test
+from redistill.statistics.types import Interval
 
 TABLES = [(44, 0, 1), (32, 9, 3), (21, 1, 7), (200, 12, 20), (300, 40, 41), (50, 0, 0), (10, 10, 0), (10, 0, 10), (10, 5, 5), (2, 1, 0)]
 PUBLISHED = [

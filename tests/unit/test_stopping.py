@@ -10,18 +10,22 @@ from typing import Any
 import pytest
 import torch
 
-from redistill.config import BenchmarkParams, DataParams, GenerateParams, RecordParams, SourceParams, parse_params
-from redistill.dev_score import _complete, dev_score
+from redistill.data.params import DataParams, RecordParams, SourceParams
+from redistill.data.record_grammar import RecordGrammar
+from redistill.data.sources import load
+from redistill.data.stopping import cut, tokens_before_stop, tokens_until_stop
+from redistill.data.templates import render
+from redistill.data.types import Message, Prompt
 from redistill.errors import ConfigError, DataError
-from redistill.evaluation import completion_model, respond, run_benchmark, weights_model
-from redistill.grammar import RecordGrammar
-from redistill.prompting import encode, render
-from redistill.records import Message, Prompt
-from redistill.sources import load
-from redistill.stopping import cut, tokens_before_stop, tokens_until_stop
-from redistill.store import request_key
-from redistill.teacher.protocol import TeacherAnswer, TeacherRequest
+from redistill.evaluation.dev_score import _complete, dev_score
+from redistill.evaluation.lm_eval import completion_model, respond, run_benchmark, weights_model
+from redistill.evaluation.params import BenchmarkParams
+from redistill.models.tokenizers import encode
+from redistill.params import parse_params
+from redistill.teacher.completion_store import request_key
+from redistill.teacher.params import GenerateParams
 from redistill.teacher.transformers import TransformersTeacher
+from redistill.teacher.types import TeacherAnswer, TeacherRequest
 from tests.tiny_project import params
 
 SOURCE = (SourceParams(path="rows.jsonl", splits={"heldout": 1.0}),)
@@ -76,7 +80,8 @@ def test_a_letter_of_three_lines_can_match_and_a_record_ends_with_its_line() -> 
 
 @pytest.fixture(scope="module")
 def tiny(tiny_model_dir: Path) -> Any:
-    from redistill.checkpoints import load_model, load_tokenizer
+    from redistill.models.checkpoints import load_model
+    from redistill.models.tokenizers import load_tokenizer
 
     tokenizer, model = load_tokenizer(tiny_model_dir), load_model(tiny_model_dir)
     tokenizer.padding_side = "left"

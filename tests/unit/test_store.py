@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from redistill.data.types import Message
 from redistill.errors import DataError
-from redistill.records import Message
-from redistill.store import CompletionStore
-from redistill.teacher.protocol import TeacherAnswer, TeacherRequest
+from redistill.teacher.completion_store import CompletionStore
+from redistill.teacher.types import TeacherAnswer, TeacherRequest
 
 BATCH = 40
 WRITER = """
     import sys
-    from redistill.store import CompletionStore
+    from redistill.teacher.completion_store import CompletionStore
     from tests.unit.test_store import BATCH, noise, keyed
 
     store = CompletionStore(sys.argv[1])
@@ -31,7 +31,7 @@ WRITER = """
 FULL_DISK = """
     import resource, sys
     from redistill.errors import DataError
-    from redistill.store import CompletionStore
+    from redistill.teacher.completion_store import CompletionStore
     from tests.unit.test_store import ask, keyed, noise
 
     store = CompletionStore(sys.argv[1])

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from redistill.checkpoints import load_model, load_tokenizer, save_checkpoint
-from redistill.config import PruneParams, StudentParams
 from redistill.errors import ConfigError
-from redistill.student import born, chosen_layers, prune, smaller
+from redistill.models.checkpoints import load_model, save_checkpoint
+from redistill.models.params import PruneParams, StudentParams
+from redistill.models.pruning import build_student, chosen_layers, prune, smaller
+from redistill.models.tokenizers import load_tokenizer
 
 
 @pytest.fixture
@@ -119,11 +120,11 @@ def test_layer_types_follow_their_layers() -> None:
 
 
 def test_every_way_to_be_born(tiny_model_dir: Path) -> None:
-    copied = born(load_model(tiny_model_dir), StudentParams(model="m", init="copy"))
+    copied = build_student(load_model(tiny_model_dir), StudentParams(model="m", init="copy"))
     assert torch.equal(logits_of(copied), logits_of(load_model(tiny_model_dir)))
-    pruned = born(load_model(tiny_model_dir), StudentParams(model="m", layers=PruneParams(keep=3)))
+    pruned = build_student(load_model(tiny_model_dir), StudentParams(model="m", layers=PruneParams(keep=3)))
     assert len(pruned.model.layers) == 3 and torch.equal(logits_of(pruned), logits_of(prune(load_model(tiny_model_dir), [0, 2, 3])))
-    small = born(load_model(tiny_model_dir), StudentParams(model="m", init="config", config_overrides={"num_hidden_layers": 2}))
+    small = build_student(load_model(tiny_model_dir), StudentParams(model="m", init="config", config_overrides={"num_hidden_layers": 2}))
     assert len(small.model.layers) == 2
 
 

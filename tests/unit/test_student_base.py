@@ -6,14 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from redistill.artifacts import read_json
-from redistill.checkpoints import load_model, resolve, source_digest
-from redistill.config import StudentParams, TeacherParams, load_params
-from redistill.student import base_of
-from tasks.init_student import init_student
-from tasks.locked import SOURCES
-from tasks.student_base import write_base
-from tasks.teacher_lock import lock_sources
+from redistill.distillation.student_base import base_of
+from redistill.io.json import read_json
+from redistill.models.checkpoints import load_model
+from redistill.models.params import StudentParams
+from redistill.models.weights_source import resolve, source_digest
+from redistill.params import load_params
+from redistill.teacher.params import TeacherParams
+from tasks.locking.locked_teacher import SOURCES
+from tasks.locking.teacher_lock import lock_sources
+from tasks.stages.init_student import init_student
+from tasks.training.student_base import write_base
 from tests.tiny import make_tiny_model
 from tests.tiny_project import make_tiny_project
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from redistill.config import BenchmarkParams, DataParams, SourceParams
-from tasks.benchmark import memo_directory
+from redistill.data.params import DataParams, SourceParams
+from redistill.evaluation.params import BenchmarkParams
+from tasks.stages.benchmark import memo_directory
 from tests.contract.code_deps import ROOT
 
 DATA = DataParams(name="tiny", source=(SourceParams(path="rows.jsonl", splits={"pool": 1.0}),), task="generation")
@@ -42,8 +43,10 @@ def test_memory_is_bound_to_model_rows_template_and_measurement(heldout: Path) -
 
 EDITS = """
 import json, sys
-from redistill.config import BenchmarkParams, DataParams, SourceParams
-from tasks import benchmark, edge
+from redistill.data.params import DataParams, SourceParams
+from redistill.evaluation.params import BenchmarkParams
+from tasks.running.work_directory import work_directory
+from tasks.stages import benchmark
 data = DataParams(name="tiny", source=(SourceParams(path="rows.jsonl", splits={"pool": 1.0}),), task="generation")
 places = []
 for file in ["", *sys.argv[1:]]:
@@ -51,7 +54,7 @@ for file in ["", *sys.argv[1:]]:
         with open(file, "a", encoding="utf-8") as handle:
             handle.write("CHANGED = True\\n")
     memo = benchmark.memo_directory("model", data, BenchmarkParams())
-    places.append({"benchmark": str(memo), "finetune": str(edge.work_directory("finetune-kd", "rows"))})
+    places.append({"benchmark": str(memo), "finetune": str(work_directory("finetune-kd", "rows"))})
 print(json.dumps([benchmark.__file__, places]))
 """
 
@@ -62,11 +65,15 @@ def test_edited_code_finds_neither_old_results_nor_old_checkpoints(tmp_path: Pat
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     (tmp_path / "artifacts/prompts").mkdir(parents=True)
     (tmp_path / "artifacts/prompts/heldout.parquet").write_bytes(b"rows")
-    edits = {"tasks/benchmark.py": {"benchmark"}, "src/redistill/training.py": {"finetune"}, "tasks/edge.py": {"benchmark", "finetune"}}
+    edits = {
+        "tasks/stages/benchmark.py": {"benchmark"},
+        "src/redistill/distillation/training/loop.py": {"finetune"},
+        "tasks/running/stage_command.py": {"benchmark", "finetune"},
+    }
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(tmp_path / "src")])}
     command = [sys.executable, "-c", EDITS, *edits]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     file, places = json.loads(done.stdout)
-    assert Path(file) == tmp_path / "tasks/benchmark.py"
+    assert Path(file) == tmp_path / "tasks/stages/benchmark.py"
     for (edited, stale), before, after in zip(edits.items(), places, places[1:]):
         assert {name for name in before if before[name] != after[name]} == stale, edited

@@ -7,16 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from redistill import cli_live
-from redistill.artifacts import read_json, write_json, write_records
-from redistill.config import Params, load_params
-from redistill.evaluation import report_to_json
-from redistill.records import Cost, EvalReport, StageReceipt, TeacherCompletion
-from redistill.statistics import share
-from redistill.timing import Times, Timing, timing_to_json
-from tasks import economy
-from tasks.cycle_stages import every_stage
-from tasks.registry import PastCycle
+from redistill.cli import promotion
+from redistill.evaluation.summary import report_to_json
+from redistill.evaluation.timing import Times, Timing, timing_to_json
+from redistill.evaluation.types import Cost, EvalReport
+from redistill.io.json import read_json, write_json
+from redistill.io.parquet import write_records
+from redistill.operations.types import StageReceipt
+from redistill.params import Params, load_params
+from redistill.statistics.shares import share
+from redistill.teacher.types import TeacherCompletion
+from tasks.registry.runs_and_versions import PastCycle
+from tasks.reporting import economics
+from tasks.running.cycle_stages import every_stage
 from tests.tiny_project import make_tiny_project, write_params
 
 
@@ -28,7 +31,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_first_cycle_is_estimated_from_its_sources(project: Path) -> None:
-    found = economy.estimate(load_params())
+    found = economics.estimate(load_params())
     assert found["rows_to_ask"] > 100 and found["teacher_completion_tokens"] == 16 * found["rows_to_ask"]
     assert found["hours"] == pytest.approx(sum(found["seconds"].values()) / 3600, abs=1e-3) and found["measured"] == []
     assert found["usd"] == pytest.approx(2.0 * sum(found["seconds"].values()) / 3600, rel=1e-3)
@@ -39,34 +42,36 @@ def test_a_first_cycle_is_estimated_from_its_sources(project: Path) -> None:
 def test_every_stage_of_the_cycle_is_counted_and_no_other(project: Path) -> None:
     """``linear`` was counted for generation, which has none; the sweep over depths was not counted."""
     write_params(project, sweep__layers=["teacher", 1])
-    stages = set(economy.estimate(load_params())["seconds"])
+    stages = set(economics.estimate(load_params())["seconds"])
     assert stages == set(every_stage(load_params())) >= {"sweep@teacher", "sweep@1", "benchmark@linear", "timing"}
     write_params(project, data__task="generation", data__record=None, promote__gates=["teacher"])
-    stages = set(economy.estimate(load_params())["seconds"])
+    stages = set(economics.estimate(load_params())["seconds"])
     assert stages == set(every_stage(load_params())) and "benchmark@linear" not in stages
 
 
 def test_the_last_complete_run_is_what_a_stage_takes(project: Path) -> None:
     generate = StageReceipt("generate", "ran", {}, 7.0)
     receipts = [generate, StageReceipt("score", "unchanged", {}, 0.1)]
-    assert economy.remember(receipts) == {"generate": 7.0}
-    found = economy.estimate(load_params())
+    assert economics.remember(receipts) == {"generate": 7.0}
+    found = economics.estimate(load_params())
     assert found["measured"] == ["generate"] and found["seconds"]["generate"] == 7.0
-    write_json(economy.SECONDS, {**read_json(economy.SECONDS), "score": 3.0})
-    assert economy.remember(receipts) == {"generate": 7.0, "score": 3.0}, "what did nothing tonight still costs when it runs"
+    write_json(economics.SECONDS, {**read_json(economics.SECONDS), "score": 3.0})
+    assert economics.remember(receipts) == {"generate": 7.0, "score": 3.0}, "what did nothing tonight still costs when it runs"
     beside = StageReceipt("validate", "ran", {}, 5.0, machine_s=2.5)
-    assert economy.remember([beside]) == {"validate": 2.5}, "its part of the machine's time, where another ran beside it"
-    assert economy.remember([StageReceipt("score", "ran", {}, 2.0)]) == {"score": 2.0}, "after a speed-up, or with a smaller setting"
-    assert economy.remember([StageReceipt("score", "ran", {}, 0.5, whole=False)]) == {"score": 2.0}, "it used what an earlier run had left"
-    assert economy.remember([StageReceipt("finetune@kd", "ran", {}, 4.0, whole=False)]) == {}, (
+    assert economics.remember([beside]) == {"validate": 2.5}, "its part of the machine's time, where another ran beside it"
+    assert economics.remember([StageReceipt("score", "ran", {}, 2.0)]) == {"score": 2.0}, "after a speed-up, or with a smaller setting"
+    assert economics.remember([StageReceipt("score", "ran", {}, 0.5, whole=False)]) == {"score": 2.0}, (
+        "it used what an earlier run had left"
+    )
+    assert economics.remember([StageReceipt("finetune@kd", "ran", {}, 4.0, whole=False)]) == {}, (
         "a first run that was resumed says too little"
     )
-    assert economy.remember([StageReceipt("generate", "restored", {}, 0.2)]) == {"generate": 7.0}
+    assert economics.remember([StageReceipt("generate", "restored", {}, 0.2)]) == {"generate": 7.0}
 
 
 def test_without_a_price_no_money_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(make_tiny_project(tmp_path / "p"))
-    found = economy.estimate(load_params())
+    found = economics.estimate(load_params())
     assert found["usd"] is None and "machine_usd_per_hour is not set" in found["why_no_break_even"]
 
 
@@ -81,15 +86,15 @@ def benchmarked(project: Path) -> Params:
     Path("artifacts/completions").mkdir(parents=True)
     write_records(Path("artifacts/completions/completions.parquet"), TeacherCompletion, [completion])
     times = {"student": Times("", 10, (0.05,) * 8, (1.0,) * 9), "teacher": Times("t", 10, (0.2,) * 8, (3.8, 4.0, 4.2) * 3)}
-    write_json(economy.TIMING, timing_to_json(Timing("hf", **times)))
+    write_json(economics.TIMING, timing_to_json(Timing("hf", **times)))
     return load_params()
 
 
 def of_report(params: Params, receipts: list[StageReceipt], past: list[PastCycle]) -> dict[str, object]:
-    from redistill.timing import timing_from_json
+    from redistill.evaluation.timing import timing_from_json
 
-    reports = {who: report for who in ("teacher", "kd") if (report := economy._report(who)) is not None}
-    return economy.economics(params, receipts, reports, timing_from_json(read_json(economy.TIMING)), past)
+    reports = {who: report for who in ("teacher", "kd") if (report := economics._report(who)) is not None}
+    return economics.economics(params, receipts, reports, timing_from_json(read_json(economics.TIMING)), past)
 
 
 def test_a_month_has_whole_cycles_for_changes_and_quiet_nights_at_their_cost(benchmarked: Params) -> None:
@@ -108,7 +113,7 @@ def test_a_month_has_whole_cycles_for_changes_and_quiet_nights_at_their_cost(ben
     assert low < pays["saving_usd_per_month"] < high, "the ratio of a full batch lies between 1/4.2 and 1/3.8"
     fewest, most = pays["requests_per_month_interval"]
     assert fewest < pays["requests_per_month"] < most
-    estimated = economy.estimate(benchmarked)
+    estimated = economics.estimate(benchmarked)
     assert estimated["month"]["changes"] == 1 and estimated["break_even"]["verdict"] in ("worth it", "not worth it", "unclear")
 
 
@@ -130,10 +135,10 @@ def test_a_cycle_whose_stages_were_never_seen_whole_has_no_cost_and_says_which(b
 def test_the_command_says_what_a_month_costs_and_with_what_certainty_it_pays(
     project: Path, benchmarked: Params, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_json(economy.SECONDS, dict.fromkeys(every_stage(benchmarked), 100.0))
+    write_json(economics.SECONDS, dict.fromkeys(every_stage(benchmarked), 100.0))
     for requests, verdict in ((1000, "not worth it"), (100_000_000, "worth it")):
         write_params(project, economics={"machine_usd_per_hour": 2.0, "requests_per_month": requests})
-        cli_live.estimate()
+        promotion.estimate()
         month, pays = capsys.readouterr().out.splitlines()[-2:]
         assert month.startswith("month     whole cycles 1, nights without a change 29: ")
         assert pays.endswith(f": {verdict}") and f"at the {requests:,} of params.yaml" in pays

@@ -7,15 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from redistill.artifacts import read_records
-from redistill.config import DataParams, GenerateParams, SourceParams, TeacherParams
+from redistill.data.params import DataParams, SourceParams
+from redistill.data.types import Message, Prompt
+from redistill.distillation.training.rows import gold_rows, teacher_rows
 from redistill.errors import TeacherError
-from redistill.records import Message, Prompt, TeacherCapabilities, TeacherCompletion, TeacherFingerprint
-from redistill.rows import gold_rows, teacher_rows
-from redistill.store import CompletionStore
-from redistill.teacher.protocol import TeacherAnswer, TeacherRequest
-from tasks.generate import ask, write
-from tasks.locked import LockedTeacher
+from redistill.io.parquet import read_records
+from redistill.teacher.completion_store import CompletionStore
+from redistill.teacher.params import GenerateParams, TeacherParams
+from redistill.teacher.types import TeacherAnswer, TeacherCapabilities, TeacherCompletion, TeacherFingerprint, TeacherRequest
+from tasks.locking.locked_teacher import LockedTeacher
+from tasks.stages.generate import ask, write
 from tests.unit.recording_teacher import RecordingTeacher
 
 TEACHER = TeacherParams(model="m", backend="openai")

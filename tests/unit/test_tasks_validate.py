@@ -8,11 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from redistill.artifacts import read_json, read_records, write_json, write_records
-from redistill.config import DataParams, GenerateParams, IntakeParams, RecordParams, SourceParams, ValidateParams
+from redistill.data.params import DataParams, RecordParams, SourceParams
+from redistill.data.types import Message, Prompt
+from redistill.distillation.types import TrainingRow
 from redistill.errors import DataError
-from redistill.records import DroppedRow, Message, Prompt, TeacherCompletion, TrainingRow
-from tasks.validate import validate
+from redistill.io.json import read_json, write_json
+from redistill.io.parquet import read_records, write_records
+from redistill.teacher.params import GenerateParams
+from redistill.teacher.types import TeacherCompletion
+from redistill.validation.params import IntakeParams, ValidateParams
+from redistill.validation.types import DroppedRow
+from tasks.stages.validate import validate
 
 DATA = DataParams(
     name="tiny",

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from redistill.checkpoints import tokenizer_digest_of
-from redistill.config import load_params
 from redistill.errors import ConfigError
-from redistill.records import TeacherCapabilities
-from tasks.teacher_lock import _check_arms
+from redistill.models.tokenizers import tokenizer_digest_of
+from redistill.params import load_params
+from redistill.teacher.types import TeacherCapabilities
+from tasks.locking.teacher_lock import _check_arms
 from tests.tiny import make_tiny_model
 from tests.tiny_project import make_tiny_project
 

@@ -8,16 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from redistill.checkpoints import fingerprint, load_tokenizer
-from redistill.config import load_params
+from redistill.data.templates import render, template_digest
+from redistill.data.types import Message, Prompt
 from redistill.errors import ConfigError
-from redistill.prompting import render, template_digest
-from redistill.records import Message, Prompt
-from redistill.template_date import fix_date, states_the_date, with_date
-from tasks.init_student import init_student
-from tasks.locked import template_date
-from tasks.teacher_lock import lock_sources
-from tasks.tune_teacher import tune_teacher
+from redistill.models.template_date import fix_date, states_the_date, with_date
+from redistill.models.tokenizers import load_tokenizer
+from redistill.params import load_params
+from redistill.teacher.fingerprint import fingerprint
+from tasks.locking.locked_teacher import template_date
+from tasks.locking.teacher_lock import lock_sources
+from tasks.stages.init_student import init_student
+from tasks.stages.tune_teacher import tune_teacher
 from tests.tiny import CHATML, make_tiny_model
 from tests.tiny_project import make_tiny_project
 

@@ -1,4 +1,4 @@
-"""``redistill.timing``: the interval keeps its level whatever the noise, and what two processes measured is not compared."""
+"""``redistill.evaluation.timing``: the interval keeps its level whatever the noise, and what two processes measured is not compared."""
 
 from __future__ import annotations
 
@@ -11,15 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from redistill.checkpoints import load_model, load_tokenizer, save_checkpoint
 from redistill.errors import DataError
-from redistill.evaluation import generator
-from redistill.timing import (
+from redistill.evaluation.cost import generator
+from redistill.evaluation.timing import (
     BATCH_ROWS,
     Times,
     Timing,
     architecture,
-    energy_joules,
     evenly_spaced,
     in_turns,
     median_of,
@@ -27,6 +25,9 @@ from redistill.timing import (
     timing_from_json,
     timing_to_json,
 )
+from redistill.models.checkpoints import load_model, save_checkpoint
+from redistill.models.tokenizers import load_tokenizer
+from redistill.runtime.energy import energy_joules
 from tests.tiny import make_tiny_model
 
 DRAWS = 2000

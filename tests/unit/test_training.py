@@ -10,13 +10,14 @@ import pytest
 import torch
 from transformers import TrainingArguments
 
-from redistill.checkpoints import load_model, load_tokenizer
+from redistill.distillation.losses.types import IGNORE, TokenTargets
+from redistill.distillation.methods.logit import Logit
+from redistill.distillation.training.examples import Example, ExampleData, Examples, collate, to_example
+from redistill.distillation.training.trainer import DistillTrainer
+from redistill.distillation.types import SoftTargets
 from redistill.errors import DataError
-from redistill.examples import Example, ExampleData, Examples, collate, to_example
-from redistill.losses import IGNORE, TokenTargets
-from redistill.methods.logit import Logit
-from redistill.records import SoftTargets
-from redistill.training import DistillTrainer
+from redistill.models.checkpoints import load_model
+from redistill.models.tokenizers import load_tokenizer
 from tests.dense import dense
 from tests.tiny import examples_of, sequence, soft_of, training_rows, weights
 

@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 import torch
 
-from redistill.checkpoints import load_model, load_tokenizer
-from redistill.config import LoraParams
+from redistill.distillation.params import LoraParams
+from redistill.distillation.training.examples import Example, to_example
+from redistill.distillation.training.loop import newest_checkpoint, train
+from redistill.distillation.training.recipe import Recipe, steps_for
 from redistill.errors import DataError
-from redistill.examples import Example, to_example
-from redistill.training import Recipe, newest_checkpoint, steps_for, train
+from redistill.models.checkpoints import load_model
+from redistill.models.tokenizers import load_tokenizer
 from tests.tiny import examples_of, soft_of, training_rows, weights
 
 RECIPE = Recipe(

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
-from redistill import tuning
-from redistill.config import parse_params
+from redistill.params import parse_params
+from redistill.tuning import study as tuning
 from tests.unit.test_config import KD, changed
 
 SPACE = {"alpha": [0.1, 1.0], "learning_rate": [1e-4, 1e-2], "layers": [4, 8]}

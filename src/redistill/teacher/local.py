@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from redistill.stopping import cut, tokens_before_stop, tokens_until_stop
-from redistill.teacher.protocol import TeacherAnswer
+from redistill.data.stopping import cut, tokens_before_stop, tokens_until_stop
+from redistill.teacher.types import TeacherAnswer
 
 
 def ended_at_stop(answer: TeacherAnswer, chosen: Sequence[float], tokenizer: Any) -> TeacherAnswer:

@@ -24,11 +24,11 @@ from typing import Any
 import httpx
 from pydantic import SecretStr, TypeAdapter
 
-from redistill.config import GenerateParams, TeacherParams
+from redistill.data.stopping import cut
+from redistill.data.types import Message
 from redistill.errors import ConfigError, TeacherError
-from redistill.records import Message, TeacherCapabilities
-from redistill.stopping import cut
-from redistill.teacher.protocol import TeacherAnswer, TeacherRequest
+from redistill.teacher.params import GenerateParams, TeacherParams
+from redistill.teacher.types import TeacherAnswer, TeacherCapabilities, TeacherRequest
 
 URL_VARIABLE, KEY_VARIABLE = "REDISTILL_TEACHER_URL", "REDISTILL_TEACHER_API_KEY"
 _BACKOFF_S, _LONGEST_WAIT_S, _CONNECT_S = 0.5, 60.0, 10.0

@@ -8,15 +8,14 @@ from typing import Any
 
 import torch
 
-from redistill.checkpoints import left_padded, load_model, load_tokenizer
-from redistill.config import GenerateParams
-from redistill.generation import end_ids, up_to_end, without_end
-from redistill.precision import dtype_name
-from redistill.prompting import tokenizer_digest
-from redistill.records import TeacherCapabilities
-from redistill.stopping_criteria import stopping_criteria
+from redistill.models.checkpoints import load_model
+from redistill.models.generation import end_ids, left_padded, up_to_end, without_end
+from redistill.models.stopping_criteria import stopping_criteria
+from redistill.models.tokenizers import load_tokenizer, tokenizer_digest
+from redistill.runtime.precision import dtype_name
 from redistill.teacher.local import ended_at_stop
-from redistill.teacher.protocol import TeacherAnswer, TeacherRequest
+from redistill.teacher.params import GenerateParams
+from redistill.teacher.types import TeacherAnswer, TeacherCapabilities, TeacherRequest
 
 _BATCH = 32
 

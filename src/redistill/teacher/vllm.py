@@ -14,14 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from redistill.checkpoints import end_ids_of, load_tokenizer
-from redistill.config import GenerateParams
-from redistill.generation import without_end
-from redistill.precision import dtype_name, training_device
-from redistill.prompting import encode, tokenizer_digest, vocabulary_size
-from redistill.records import TeacherCapabilities
+from redistill.models.checkpoints import end_ids_of
+from redistill.models.generation import without_end
+from redistill.models.tokenizers import encode, load_tokenizer, tokenizer_digest, vocabulary_size
+from redistill.runtime.precision import dtype_name, training_device
 from redistill.teacher.local import ended_at_stop
-from redistill.teacher.protocol import TeacherAnswer, TeacherRequest
+from redistill.teacher.params import GenerateParams
+from redistill.teacher.types import TeacherAnswer, TeacherCapabilities, TeacherRequest
 
 _KV_BYTES = 512 << 20
 

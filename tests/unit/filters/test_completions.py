@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 
-from redistill.config import GenerateParams, IntakeParams, ValidateParams
-from redistill.filters.completions import CompletionJudge
-from redistill.grammar import RecordGrammar
-from redistill.records import Drop, Keep, Message, Prompt, TeacherCompletion
+from redistill.data.record_grammar import RecordGrammar
+from redistill.data.types import Message, Prompt
+from redistill.teacher.params import GenerateParams
+from redistill.teacher.types import TeacherCompletion
+from redistill.validation.completions import CompletionJudge
+from redistill.validation.params import IntakeParams, ValidateParams
+from redistill.validation.types import Drop, Keep
 
 GRAMMAR = RecordGrammar(("card_lost", "fee", "fraud"), ("urgent",), ("amount", "merchant"), several=True)
 TEXT = "Oakmart took £42.50 twice and I lost my card, please hurry"

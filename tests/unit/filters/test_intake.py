@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from redistill.config import DataParams, IntakeParams, RecordParams, SourceParams
-from redistill.filters.intake import judge, redacted
-from redistill.filters.near_duplicate import jaccard, shingles
-from redistill.records import DroppedRow, Message, Prompt
-from redistill.sources import load
+from redistill.data.params import DataParams, RecordParams, SourceParams
+from redistill.data.sources import load
+from redistill.data.types import Message, Prompt
+from redistill.validation.filters.near_duplicate import jaccard, shingles
+from redistill.validation.intake import judge, redacted
+from redistill.validation.params import IntakeParams
+from redistill.validation.types import DroppedRow
 
 ROOT = Path(__file__).parents[3]
 BANK = DataParams(

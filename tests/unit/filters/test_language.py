@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from redistill.config import IntakeParams
-from redistill.filters.language import detect, judge
-from redistill.records import Drop, Keep
+from redistill.validation.filters.language import detect, judge
+from redistill.validation.params import IntakeParams
+from redistill.validation.types import Drop, Keep
 
 PARAMS = IntakeParams()
 

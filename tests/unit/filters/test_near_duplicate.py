@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from redistill.filters.near_duplicate import NearDuplicates, canonical, jaccard, shingles
+from redistill.validation.filters.near_duplicate import NearDuplicates, canonical, jaccard, shingles
 
 BANK = Path(__file__).parents[3] / "data" / "bank_triage"
 TEXT = "can u change my email on here, uni one expires friday"
@@ -68,7 +68,7 @@ def test_no_pair_of_the_example_is_missed(threshold: float) -> None:
 
 def test_equal_under_every_hash_seed() -> None:
     code = (
-        "from redistill.filters.near_duplicate import NearDuplicates as N\n"
+        "from redistill.validation.filters.near_duplicate import NearDuplicates as N\n"
         "n = N(0.3)\n"
         "for i in range(40): n.add(f'k{i}', f'please stop the standing order number {i % 7} to the club {i % 5}')\n"
         "print([n.match(f'please stop my standing order number {i} to the club') for i in range(7)])"

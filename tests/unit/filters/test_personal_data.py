@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from redistill.filters.personal_data import CARD, EMAIL, IBAN, PHONE, find, judge, redact
-from redistill.records import Drop, Keep
+from redistill.validation.filters.personal_data import CARD, EMAIL, IBAN, PHONE, find, judge, redact
+from redistill.validation.types import Drop, Keep
 
 
 @pytest.mark.parametrize(

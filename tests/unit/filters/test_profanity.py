@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from redistill.filters.profanity import find, judge, mask
-from redistill.records import Drop, Keep
+from redistill.validation.filters.profanity import find, judge, mask
+from redistill.validation.types import Drop, Keep
 
 
 @pytest.mark.parametrize(

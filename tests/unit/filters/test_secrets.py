@@ -4,9 +4,9 @@ import base64
 
 import pytest
 
-from redistill.filters.personal_data import redact
-from redistill.filters.secrets import find, judge
-from redistill.records import Drop, Keep
+from redistill.validation.filters.personal_data import redact
+from redistill.validation.filters.secrets import find, judge
+from redistill.validation.types import Drop, Keep
 
 # Put together here, so that no scanner takes this file for a leak.
 GITHUB = "ghp_" + "a1B2" * 9

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from redistill.config import IntakeParams
-from redistill.filters import length, refusal, repetition
-from redistill.filters.quoting import QuoteIndex
-from redistill.records import Drop, Keep
+from redistill.validation.filters import length, refusal, repetition
+from redistill.validation.filters.quoting import QuoteIndex
+from redistill.validation.params import IntakeParams
+from redistill.validation.types import Drop, Keep
 
 
 @pytest.mark.parametrize(

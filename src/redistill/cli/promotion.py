@@ -1,0 +1,211 @@
+"""Commands about what is live and why, from the gates that let it through to the digest of every input."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from redistill.cli.project import Json, application, show
+from redistill.errors import RegistryError
+
+Version = Annotated[str, typer.Argument(help="A version's number, an alias (champion, challenger, previous, reference), or NAME/VERSION.")]
+Why = Annotated[str, typer.Option("--reason", help="Why; it is recorded, with who and when.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the app."""
+    for command in (gate, promote, reject, rollback, reference, history, heldout, lineage, reproduce, estimate):
+        app.command()(command)
+
+
+def gate(version: Version, as_json: Json = False) -> None:
+    """Judge a registered version by every gate of promote.gates, also one that redistill did not train.
+
+    This asks the held-out set, so it counts as a look; asking the same again costs nothing. See [bold]redistill heldout[/bold].
+    """
+    number, judgement = application("tasks.promotion.judge_version").gate(_params(), version)
+    decision = judgement.decision
+    found = {"version": number, "verdict": decision.verdict, "gates": [dataclasses.asdict(g) for g in decision.gates]}
+    lines = [f"version {number}: {decision.verdict}", *(f"  {g.result:<4}  {g.name}: {g.sentence}" for g in decision.gates)]
+    show({**found, "reasons": list(decision.reasons)}, as_json, lines)
+
+
+def promote(version: Version, reason: Why = "", as_json: Json = False) -> None:
+    """Approve a challenger: make it the champion, keep the old one as previous, and send traffic to it.
+
+    Its gates must have passed, and its signed evidence must verify. Where promote.two_people is set, another person than who started its
+    cycle must ask.
+    """
+    _told(application("tasks.promotion.approve").approve(_params(), version, reason), as_json)
+
+
+def reject(version: Version, reason: Why = "", as_json: Json = False) -> None:
+    """Say no to a challenger. Nothing moves; the no is recorded."""
+    number = application("tasks.promotion.approve").reject(_params(), version, reason)
+    show({"rejected": number}, as_json, [f"version {number} was rejected; nothing else has changed"])
+
+
+def rollback(
+    to: Annotated[str | None, typer.Option("--to", help="The version to go back to; without it, the previous champion.")] = None,
+    reason: Why = "",
+    as_json: Json = False,
+) -> None:
+    """Go back to the previous champion, or to any that was champion before and whose evidence verifies; champion and route move together."""
+    _told(application("tasks.promotion.approve").rollback(_params(), to, reason), as_json)
+
+
+def reference(version: Version, reason: Why = "", as_json: Json = False) -> None:
+    """Freeze a version as the one that no later student may fall behind by small steps. The first champion is it until then."""
+    _told(application("tasks.promotion.approve").set_reference(_params(), version, reason), as_json)
+
+
+def history(as_json: Json = False) -> None:
+    """Every promotion, hold, rejection and rollback: when, by whom, and why."""
+    params = _params()
+    registry, moves = application("tasks.registry.runs_and_versions"), application("tasks.registry.transitions")
+    client = registry.connect(params)
+    mended = moves.mend(client, params)
+    events = moves.history(client, params)
+    outside = moves.moved_outside(client, params, events)
+    lines = [f"{e.at[:19]}  {e.kind:<9} {e.version or '-':>4}  {e.by}: {e.reason}" for e in events] or ["nothing has happened yet"]
+    lines += [f"warning: {said}" for said in (mended, outside) if said]
+    show({"events": [dataclasses.asdict(e) for e in events], "mended": mended, "moved_outside": outside}, as_json, lines)
+
+
+def heldout(as_json: Json = False) -> None:
+    """How much the held-out set can still tell: size, power, looks spent, age, and drift against recent prompts."""
+    found = application("tasks.promotion.heldout_status").heldout(_params())
+    smallest = found["smallest_loss_ruled_out"]
+    slices = ", ".join(f"{name} {n}" for name, n in found["slices"].items())
+    lines = [
+        f"held-out   {found['rows']} rows ({slices}), digest {found['heldout'][:16]}",
+        f"since      {found['since'] or 'unknown'}",
+        f"looks      {found['looks']} of {found['looks_planned']}; alpha spent {found['alpha_spent']:g} of {found['alpha']:g}, next level {found['next_level']:.2g}",
+        *(f"           {e['number']:>3}  {e['at']}  {e['by']}: {e['verdict']} at level {e['level']:.2g}" for e in found["entries"]),
+    ]
+    if smallest is None:
+        lines.append("power      none: this held-out set is used up; label new prompts and put them in its place")
+    else:
+        lines.append(
+            f"power      an equal student passes a margin of {100 * found['margin']:g} points with {100 * found['power_of_an_equal_student']:.0f} % "
+            f"({found['discordance_is']} discordance {found['discordance']:.2f}); smallest loss that can be ruled out: {100 * smallest:.1f} points"
+        )
+    if found["drift_auc"] is None:
+        lines.append("drift      too few rows to tell")
+    else:
+        low, high = found["drift_by_chance"]
+        verdict = "drift is shown" if found["drift_shown"] else "no drift is shown"
+        lines.append(
+            f"drift      {verdict}: AUC {found['drift_auc']:.2f} for telling pool prompts from held-out ones; without drift {low:.2f} to {high:.2f} (95 %)"
+        )
+    show(found, as_json, lines)
+
+
+def lineage(version: Version, as_json: Json = False) -> None:
+    """Print the chain from a version to the digest of every input, each checked against what is on disk.
+
+    A link that was tampered with or is missing is named, and the exit code is 6.
+    """
+    number, links = application("tasks.reporting.verify_lineage").chain(_params(), version)
+    broken = [link for link in links if link.state != "ok"]
+    lines, part = [], ""
+    for link in links:
+        if link.part != part:
+            part = link.part
+            lines.append(part)
+        note = f"  ({link.note})" if link.note else ""
+        lines.append(f"  {link.state:<8}{link.digest[:16]:<18}{link.what}{note}")
+    lines.append(f"version {number}: {len(links)} links, {'all verified' if not broken else f'{len(broken)} broken'}")
+    show({"version": number, "links": [dataclasses.asdict(link) for link in links], "broken": len(broken)}, as_json, lines)
+    if broken:
+        first = broken[0]
+        raise RegistryError(
+            f"the chain of version {number} is broken at {first.part}: {first.what} is {first.state}{f' ({first.note})' if first.note else ''}"
+        )
+
+
+def reproduce(
+    version: Version,
+    allow: Annotated[
+        float, typer.Option("--allow", help="Share of rows whose response may differ: other machines round otherwise.", min=0, max=1)
+    ] = 0.0,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the clean checkout in .redistill/reproduce/.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Build a version again from its signed bundle, in a clean checkout, and compare row by row with what was signed.
+
+    Takes as long as the stages that it was made from; nothing comes from a cache. Exit code 6 where more rows differ than --allow.
+    """
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    found = application("tasks.reporting.reproduce").reproduce(_params(), version, say, keep=keep)
+    differ = found["rows"] - found["same_response"]
+    lines = [
+        f"version {found['version']} built again from commit {found['commit'][:12]} in {found['seconds']:.0f} s",
+        f"weights   {'identical' if found['weights_identical'] else 'differ'}",
+        f"responses {found['same_response']} of {found['rows']} identical; {found['only_signed_right']} rows right only as signed, "
+        f"{found['only_rebuilt_right']} only as rebuilt",
+    ]
+    show({**found, "reproduced": differ <= allow * found["rows"]}, as_json, lines)
+    if differ > allow * found["rows"]:
+        raise RegistryError(
+            f"{differ} of {found['rows']} responses differ, more than --allow {allow:g}: version {found['version']} was not reproduced"
+        )
+
+
+def estimate(as_json: Json = False) -> None:
+    """What a cycle from nothing will take, before it runs: teacher tokens, hours, money, disk, and the volume that pays for it."""
+    found = application("tasks.reporting.economics").estimate(_params())
+    pays, disk, usd = found["break_even"], found["disk_bytes"], found["usd"]
+    measured, stages = len(found["measured"]), len(found["seconds"])
+    basis = "as measured here" if measured == stages else f"{measured} of {stages} stages as measured here, the others by assumed rates"
+    lines = [
+        f"teacher   {found['rows_to_ask']:,} completions: about {found['teacher_prompt_tokens']:,} prompt and {found['teacher_completion_tokens']:,} completion tokens",
+        f"time      {found['hours']:.2f} hours ({basis})",
+        "money     " + ("unknown: set economics.machine_usd_per_hour" if usd is None else f"{usd:.2f} USD a cycle"),
+        "disk      " + ("unknown" if disk is None else f"{disk / 1e9:.1f} GB"),
+    ]
+    if pays is None:
+        lines.append(f"pays      unknown: {found['why_no_break_even']}")
+    else:
+        lines += _pays(pays, found["month"], _params().economics.requests_per_month)
+    show(found, as_json, lines)
+
+
+def _pays(pays: dict[str, Any], month: dict[str, Any], requests: int) -> list[str]:
+    """What a month costs, and from what volume a student pays, with the intervals that follow from the time ratio."""
+
+    def volume(count: int | None) -> str:
+        return "never" if count is None else f"{count:,}"
+
+    low, high = (volume(count) for count in pays["requests_per_month_interval"])
+    saving, interval = pays["saving_usd_per_month"], pays["saving_usd_per_month_interval"]
+    return [
+        f"month     whole cycles {month['changes']}, nights without a change {month['quiet_nights']}: {pays['month_usd']:.2f} USD",
+        f"pays      from {volume(pays['requests_per_month'])} requests a month ({low} to {high}); at the {requests:,} of params.yaml "
+        f"{saving:+,.2f} USD a month ({interval['low']:+,.2f} to {interval['high']:+,.2f}): {pays['verdict']}",
+    ]
+
+
+def _told(live: Any, as_json: bool) -> None:
+    found = {
+        "champion": live.champion,
+        "previous": live.previous,
+        "reference": live.reference,
+        "route": live.route.answers,
+        "pin": live.route.pin,
+    }
+    lines = [f"champion {found['champion'] or '-'}, previous {found['previous'] or '-'}, reference {found['reference'] or '-'}"]
+    lines.append(f"route:   {found['route']}" + ("" if live.route.pin == "none" else f" (pinned: {live.route.pin})"))
+    show(found, as_json, lines)
+
+
+def _params() -> Any:
+    from redistill.params import load_params
+
+    return load_params()

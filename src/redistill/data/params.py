@@ -1,0 +1,102 @@
+"""Sections ``data`` of params.yaml: sources, splits, task and template."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from redistill.config.base import Positive, Share, frozen, section
+from redistill.data.record_grammar import RecordGrammar
+from redistill.data.types import SPLITS
+
+
+@frozen
+class SourceParams:
+    """One file or hub data set, and the splits that its rows are hashed into."""
+
+    path: str
+    splits: dict[str, Share]
+
+    @model_validator(mode="after")
+    def _splits_known(self) -> SourceParams:
+        unknown = sorted(set(self.splits) - set(SPLITS))
+        if unknown:
+            raise ValueError(f"unknown split {', '.join(unknown)}; the splits are {', '.join(SPLITS)}")
+        total = sum(self.splits.values())
+        if not 0 < total <= 1 + 1e-9:
+            raise ValueError(f"shares of {self.path} sum to {total:g}; they must lie in (0, 1]")
+        return self
+
+
+@frozen
+class ColumnParams:
+    text: str = "text"
+    label: str = "label"
+    id: str = "id"
+    slice: str = "slice"
+
+
+@frozen
+class RecordParams:
+    """The grammar of the student's line; see ``redistill.data.record_grammar``."""
+
+    labels: tuple[str, ...]
+    flags: tuple[str, ...] = ()
+    entities: tuple[str, ...] = ()
+    several: bool = False
+
+    @model_validator(mode="after")
+    def _spellable(self) -> RecordParams:
+        names = [*self.labels, *self.flags, *self.entities]
+        odd = [n for n in names if not n.strip() or n != n.strip() or set(n) & set("+;=\n")]
+        if odd:
+            raise ValueError(f"{odd[0]!r} cannot be spelled in a record: names hold no '+', ';', '=' or line break")
+        twice = sorted({n for n in names if names.count(n) > 1})
+        if twice:
+            raise ValueError(f"{twice[0]!r} stands twice among labels, flags and entities; each name once")
+        return self
+
+
+DEFAULT_SPLITS = {"train": 0.2, "dev": 0.1, "pool": 0.4, "calibration": 0.1, "heldout": 0.2}
+
+
+def _as_sources(given: object) -> object:
+    """One path alone is a source with the default splits."""
+    return [{"path": given, "splits": DEFAULT_SPLITS}] if isinstance(given, str) else given
+
+
+@section("data")
+class DataParams:
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+    source: Annotated[tuple[SourceParams, ...], BeforeValidator(_as_sources), Field(min_length=1)]
+    task: Literal["classification", "record", "generation"]
+    record: RecordParams | None = None
+    columns: ColumnParams = Field(default_factory=ColumnParams)
+    format: Literal["plain", "chat"] = "plain"
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    prompt_template: str = "{text}\n=>"
+    max_rows: Positive | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> DataParams:
+        if self.task != "generation" and (self.record is None or not self.record.labels):
+            raise ValueError(f"task: {self.task} needs record.labels, the labels that a completion may hold")
+        if "{text}" not in self.prompt_template:
+            raise ValueError("prompt_template must contain {text}, the place of the message")
+        if self.stop and self.task != "generation":
+            raise ValueError(f"stop is for task: generation; a completion of task: {self.task} is one line, and ends with it")
+        return self
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """Where a completion ends besides the model's own end token: a record with its line, free text where ``stop`` says."""
+        return self.stop if self.task == "generation" else ("\n",)
+
+    @property
+    def grammar(self) -> RecordGrammar | None:
+        """What a completion may hold; None where it is free text."""
+        if self.record is None or self.task == "generation":
+            return None
+        r = self.record
+        return RecordGrammar(r.labels, r.flags, r.entities, r.several)

@@ -1,0 +1,87 @@
+"""What a teacher in memory says about every row, asked once: its last hidden states, from which its head makes the whole distribution again.
+
+A frozen teacher says the same at every pass over the data. Hidden states are the smallest exact form of that: D numbers a token instead of V.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from redistill.distillation.training.examples import Example
+from redistill.errors import DataError
+
+
+class Told(Sequence[Example]):
+    """Examples that carry the teacher's states of the tokens with a KD term. ``lengths`` are their tokens."""
+
+    def __init__(self, examples: Sequence[Example], states: Sequence[torch.Tensor], lengths: np.ndarray) -> None:
+        self._examples, self._states, self.lengths = examples, states, lengths
+
+    def __len__(self) -> int:
+        return len(self._examples)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        return replace(self._examples[index], states_ND=self._states[index])
+
+
+def ask_once(
+    decoder: Any,
+    head_WE: torch.Tensor,
+    examples: Sequence[Example],
+    limit_bytes: int,
+    progress: Callable[[int], None] | None = None,
+    batch_tokens: int = 4096,
+) -> Told | None:
+    """The examples with the states that ``decoder`` has in front of its head, or None where these would take more than ``limit_bytes``.
+
+    ``batch_tokens`` are asked at a time, padding included. Which rows are asked together follows from the rows alone, so a resumed run and another process hold the same numbers.
+
+    Raises:
+        DataError: states that are NaN or infinite.
+    """
+    row_bytes = head_WE.shape[1] * head_WE.element_size()
+    ids, told, held = [], [], 0
+    for example in examples:
+        told.append(np.flatnonzero(example.kd_weight_L > 0) - 1)
+        ids.append(example.input_ids_L)
+        held += len(told[-1]) * row_bytes
+        if held > limit_bytes:
+            return None
+    lengths = np.asarray([len(row) for row in ids], np.int64)
+    states = [head_WE.new_zeros((0, head_WE.shape[1]), device="cpu")] * len(ids)
+    asked = np.asarray([i for i, places in enumerate(told) if len(places)], np.int64)
+    done = 0
+    for batch in _batches(asked, lengths, batch_tokens):
+        rows = torch.nn.utils.rnn.pad_sequence([torch.from_numpy(ids[i]) for i in batch], batch_first=True)
+        mask = torch.arange(rows.shape[1]) < torch.from_numpy(lengths[batch]).unsqueeze(-1)
+        # inference_mode would forbid what autograd later saves of these (KD rule 11).
+        with torch.no_grad():
+            given = {"input_ids": rows.to(head_WE.device), "attention_mask": mask.long().to(head_WE.device)}
+            found = decoder(**given, use_cache=False).last_hidden_state
+        for i, row in zip(batch, found, strict=True):
+            states[i] = row[torch.from_numpy(told[i]).to(row.device)].cpu()
+            if not torch.isfinite(states[i]).all():
+                raise DataError(f"the teacher gave NaN or infinite states on a row of {lengths[i]} tokens; check its weights and dtype")
+        done += len(batch)
+        if progress is not None:
+            progress(done)
+    return Told(examples, states, lengths)
+
+
+def _batches(asked: np.ndarray, lengths: np.ndarray, tokens: int) -> Iterator[list[int]]:
+    """Rows in order of length, so many that they fill a batch."""
+    batch: list[int] = []
+    for i in asked[np.argsort(lengths[asked], kind="stable")].tolist():
+        if batch and (len(batch) + 1) * lengths[i] > tokens:
+            yield batch
+            batch = []
+        batch.append(i)
+    if batch:
+        yield batch

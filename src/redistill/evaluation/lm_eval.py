@@ -1,0 +1,149 @@
+"""One generated lm-eval benchmark, one backend and template for every model compared.
+
+lm-eval asks (``generate_until``, greedy, the template that serves) and keeps every sample with its document and prompt
+hash; what is counted on a sample is ours (``redistill.evaluation.lm_eval.outcomes``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from redistill.data.params import DataParams
+from redistill.data.stopping import cut, tokens_until_stop
+from redistill.data.types import Prompt
+from redistill.errors import DataError
+from redistill.evaluation.outcomes import outcome_of
+from redistill.evaluation.params import BenchmarkParams
+from redistill.evaluation.types import Outcome
+from redistill.models.generation import end_ids, is_end, up_to_end
+
+TASK = "redistill_heldout"
+
+
+def run_benchmark(
+    model: Any, prompts: Sequence[Prompt], rendered: Sequence[str], data: DataParams, params: BenchmarkParams
+) -> list[Outcome]:
+    """Ask an lm-eval model every held-out prompt and return one outcome a row, in the order of ``prompts``."""
+    rows = [{"prompt_id": p.id, "prompt": r, "target": p.label} for p, r in zip(prompts, rendered, strict=True)]
+    by_id = {p.id: p for p in prompts}
+    samples = samples_of(model, _generation(TASK, rows, data.stops, params), params)
+    if len(samples) != len(prompts):
+        raise DataError(f"lm-eval returned {len(samples)} samples for {len(prompts)} held-out rows")
+    sure = getattr(model, "confidence_of", lambda _: None)
+    return [outcome_of(s, by_id[s["doc"]["prompt_id"]], data.grammar, sure(s["doc"]["prompt"])) for s in samples]
+
+
+def respond(model: Any, rendered: Sequence[str], stops: Sequence[str], params: BenchmarkParams) -> list[str]:
+    """Greedy responses to prompts that have no target, asked just as the held-out ones are."""
+    rows = [{"prompt": r, "target": ""} for r in rendered]
+    task = _generation(f"{TASK}_pairs", rows, stops, params)
+    return [str(s["filtered_resps"][0]).strip() for s in samples_of(model, task, params)]
+
+
+def _generation(task: str, rows: list[dict[str, Any]], stops: Sequence[str], params: BenchmarkParams) -> dict[str, Any]:
+    import datasets
+
+    return {
+        "task": task,
+        "custom_dataset": lambda **_: {"test": datasets.Dataset.from_list(rows)},
+        "test_split": "test",
+        "output_type": "generate_until",
+        "doc_to_text": "{{prompt}}",
+        "doc_to_target": "{{target}}",
+        "generation_kwargs": {"until": list(stops), "do_sample": False, "max_gen_toks": params.max_tokens},
+        "metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
+    }
+
+
+def samples_of(
+    model: Any, task: Any, params: BenchmarkParams, *, manager: Any = None, fewshot: int | None = 0, limit: int | None = None
+) -> list[dict[str, Any]]:
+    """Run one lm-eval task (a configuration, or a name that ``manager`` knows) and return its samples in order of document.
+
+    ``fewshot`` None is the task's own number of examples; ``limit`` cuts it to its first rows.
+    """
+    import lm_eval
+    from lm_eval import evaluator
+
+    # After each evaluation it describes the machine by means of `pip list`: one and a half seconds, for a record that nobody here reads.
+    evaluator.add_env_info = lambda storage: None
+
+    results = lm_eval.simple_evaluate(
+        model=model,
+        tasks=[task],
+        num_fewshot=fewshot,
+        limit=limit,
+        bootstrap_iters=0,
+        log_samples=True,
+        random_seed=params.seed,
+        numpy_random_seed=params.seed,
+        torch_random_seed=params.seed,
+        fewshot_random_seed=params.seed,
+        task_manager=manager or lm_eval.tasks.TaskManager(include_defaults=False),
+    )
+    return [s for name in sorted(results["samples"]) for s in sorted(results["samples"][name], key=lambda s: s["doc_id"])]
+
+
+def completion_model(complete: Callable[[Sequence[str]], Sequence[str]]) -> Any:
+    """An lm-eval model around any function from prompts to completions (linear baseline, endpoint)."""
+    from lm_eval.api.model import LM
+
+    class CompletionModel(LM):  # type: ignore[misc]
+        def generate_until(self, requests: Any, disable_tqdm: bool = False) -> list[str]:
+            lines = complete([r.args[0] for r in requests])
+            # An endpoint may have no stop sequences; what it is asked for ends there all the same.
+            return [cut(line.strip(), r.args[1]["until"]) for line, r in zip(lines, requests, strict=True)]
+
+        def loglikelihood(self, requests: Any, disable_tqdm: bool = False) -> Any:
+            raise DataError("this model only completes; it has no log-likelihoods")
+
+        def loglikelihood_rolling(self, requests: Any, disable_tqdm: bool = False) -> Any:
+            return self.loglikelihood(requests)
+
+    return CompletionModel()
+
+
+def weights_model(model: Any, tokenizer: Any, params: BenchmarkParams, *, batch_size: int | None = None) -> Any:
+    """lm-eval's transformers backend around loaded weights; nothing is added to the prompt's tokens.
+
+    It also keeps how sure the model was of each response: the probability of the whole of it, at no further forward pass.
+    """
+    import torch
+    from lm_eval.models.huggingface import HFLM
+
+    class ConfidentModel(HFLM):  # type: ignore[misc]
+        def __init__(self, **kwargs: Any) -> None:
+            super().__init__(**kwargs)
+            self._sure: dict[tuple[int, ...], float] = {}
+
+        def _model_generate(self, context: Any, max_length: int, stop: list[str], **kwargs: Any) -> Any:
+            chosen_TB: list[torch.Tensor] = []
+
+            def listen(_: Any, scores_BV: torch.Tensor) -> torch.Tensor:
+                # Greedy: the token to come is the likeliest one.
+                wide = scores_BV.float()
+                chosen_TB.append(wide.amax(-1) - wide.logsumexp(-1))
+                return scores_BV
+
+            out = super()._model_generate(context, max_length, stop, logits_processor=[listen], **kwargs)
+            made_BT = out[:, context.shape[1] :]
+            counts = up_to_end(made_BT, ends)
+            # Likewise up to and with a stop sequence: a batch goes on until all of its rows have ended.
+            texts = [s for s in stop if s != self.tok_decode(self.eot_token_id, skip_special_tokens=False)]
+            for row, made in zip(counts, made_BT.tolist(), strict=True):
+                if (until := tokens_until_stop(made, self.tokenizer, texts)) is not None:
+                    row[until:] = False
+            sums = (torch.stack(chosen_TB, dim=1)[:, : made_BT.shape[1]] * counts).sum(-1).exp()
+            mask = kwargs["attention_mask"].bool()
+            for row, given, sure in zip(context, mask, sums.tolist(), strict=True):
+                self._sure[tuple(row[given].tolist())] = min(1.0, sure)
+            # An end token that the tokenizer does not call special would be decoded as text.
+            made_BT[is_end(made_BT, ends) | ~counts] = self.eot_token_id
+            return out
+
+        def confidence_of(self, prompt: str) -> float | None:
+            return self._sure.get(tuple(self.tok_encode(prompt)))
+
+    batch_size, ends = batch_size or params.batch_size, end_ids(model)
+    return ConfidentModel(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, device="cpu", add_bos_token=False)

@@ -1,0 +1,44 @@
+"""One model on one held-out row: what is counted on its response."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from redistill.data.record_grammar import RecordGrammar
+from redistill.data.types import Prompt
+from redistill.errors import DataError
+from redistill.evaluation.types import Outcome
+
+Items = frozenset[tuple[str, str]]
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def items_of(grammar: RecordGrammar | None, line: str) -> Items | None:
+    """The (field, value) pairs of a completion; None where it breaks the grammar. Free text is one item."""
+    if grammar is None:
+        return frozenset({("text", line.strip())})
+    try:
+        return grammar.parse(line).items()
+    except DataError:
+        return None
+
+
+def outcome_of(sample: dict[str, Any], prompt: Prompt, grammar: RecordGrammar | None, confidence: float | None = None) -> Outcome:
+    response = str(sample["filtered_resps"][0]).strip()
+    target = prompt.label or ""
+    wanted = items_of(grammar, target) or frozenset()
+    given = items_of(grammar, response) or frozenset()
+    return Outcome(
+        prompt_id=prompt.id,
+        doc_hash=sample["doc_hash"],
+        prompt_hash=sample["prompt_hash"],
+        slice=prompt.slice,
+        target=target,
+        response=response,
+        exact=response == target,
+        true_positives=len(wanted & given),
+        false_positives=len(given - wanted),
+        false_negatives=len(wanted - given),
+        confidence=confidence,
+    )

@@ -1,0 +1,70 @@
+"""Files and directories that are written whole or not at all.
+
+Every write goes to a temporary name beside its place, is flushed to the disk, and is renamed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from redistill.errors import DataError
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Gives a temporary path; on success flushes it and renames it over ``path``, otherwise removes it.
+
+    Raises:
+        DataError: the disk is full or refuses; the old file, if there was one, still stands.
+    """
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with open(temporary, "rb+") as handle:
+            os.fsync(handle.fileno())
+        os.replace(temporary, target)
+        directory = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except OSError as error:
+        raise DataError(
+            f"could not write {target}: {error.strerror or error}; free some space or mend its rights, then run again"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def is_disk_error(error: Exception) -> bool:
+    """True for a failed write: safetensors and torch tell of a full disk with errors of their own, which are no OSError."""
+    return isinstance(error, OSError) or type(error).__name__ == "SafetensorError" or "PytorchStreamWriter" in str(error)
+
+
+@contextlib.contextmanager
+def replacing_directory(path: str | os.PathLike[str], work: Path | None = None) -> Iterator[Path]:
+    """Like ``replacing`` for a whole directory. ``work``, when given, survives a crash so that a resume finds it."""
+    target = Path(path)
+    temporary = work or target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        temporary.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        if target.exists():
+            shutil.rmtree(target)
+        os.replace(temporary, target)
+    except Exception as error:
+        if not is_disk_error(error):
+            raise
+        raise DataError(
+            f"could not write {target}: {getattr(error, 'strerror', None) or error}; free some space or mend its rights, then run again"
+        ) from error
+    finally:
+        if work is None:
+            shutil.rmtree(temporary, ignore_errors=True)

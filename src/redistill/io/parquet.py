@@ -1,0 +1,113 @@
+"""Records as Parquet: the schema of a record is read from its annotations.
+
+A reader that meets another schema version, or a file that is not Parquet, says so instead of guessing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import types
+import typing
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, Union
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from redistill.errors import DataError
+from redistill.io.atomic import replacing
+
+SCHEMA_VERSION = 3
+"""Raised when a file written by an older redistill can no longer be read; every stage depends on it."""
+
+_PLAIN: dict[Any, pa.DataType] = {str: pa.string(), int: pa.int32(), float: pa.float64(), bool: pa.bool_()}
+
+
+def write_records(path: str | os.PathLike[str], kind: type, rows: Iterable[Any]) -> None:
+    """Write one kind of record as Parquet; an empty list keeps its schema."""
+    schema = schema_of(kind).with_metadata({"redistill.schema": str(SCHEMA_VERSION), "redistill.record": kind.__name__})
+    table = pa.Table.from_pylist([dataclasses.asdict(row) for row in rows], schema=schema)
+    with replacing(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def read_records(path: str | os.PathLike[str], kind: type) -> list[Any]:
+    """Read what ``write_records`` wrote.
+
+    Raises:
+        DataError: missing, not Parquet, another record, or another schema version.
+    """
+    as_record = _from_parquet(kind)
+    return [as_record(row) for row in _read_table(path, kind.__name__).to_pylist()]
+
+
+@functools.cache
+def schema_of(kind: type) -> pa.Schema:
+    """Text, whole numbers of 32 bits, floats of 64, booleans; tuples are lists, and records within records are structs. Every field may be null in the file."""
+    return pa.schema(_fields(kind))
+
+
+def _fields(kind: type) -> list[tuple[str, pa.DataType]]:
+    hints = typing.get_type_hints(kind)
+    return [(f.name, _type_of(hints[f.name])) for f in dataclasses.fields(kind)]
+
+
+def _type_of(hint: Any) -> pa.DataType:
+    hint = _without_none(hint)
+    if hint in _PLAIN:
+        return _PLAIN[hint]
+    if typing.get_origin(hint) is Literal:
+        return _PLAIN[type(typing.get_args(hint)[0])]
+    if typing.get_origin(hint) is tuple:
+        return pa.list_(_type_of(typing.get_args(hint)[0]))
+    if dataclasses.is_dataclass(hint):
+        return pa.struct(_fields(typing.cast(type, hint)))
+    raise TypeError(f"{hint} has no Parquet type")
+
+
+@functools.cache
+def _from_parquet(hint: Any) -> Callable[[Any], Any]:
+    """What turns a value of the file, made of lists and mappings, back into what the annotation says."""
+    hint = _without_none(hint)
+    if typing.get_origin(hint) is tuple:
+        inner = _from_parquet(typing.get_args(hint)[0])
+        return lambda values: tuple(map(inner, values))
+    if not dataclasses.is_dataclass(hint):
+        return lambda value: value
+    kind, hints = typing.cast(type, hint), typing.get_type_hints(hint)
+    nested = {f.name: _from_parquet(hints[f.name]) for f in dataclasses.fields(kind) if _is_nested(hints[f.name])}
+
+    def record(row: dict[str, Any]) -> Any:
+        for name, convert in nested.items():
+            if row.get(name) is not None:
+                row[name] = convert(row[name])
+        return kind(**row)
+
+    return record
+
+
+def _is_nested(hint: Any) -> bool:
+    return typing.get_origin(_without_none(hint)) is tuple or dataclasses.is_dataclass(_without_none(hint))
+
+
+def _without_none(hint: Any) -> Any:
+    if typing.get_origin(hint) in (Union, types.UnionType):
+        return next(h for h in typing.get_args(hint) if h is not type(None))
+    return hint
+
+
+def _read_table(path: str | os.PathLike[str], record: str) -> pa.Table:
+    try:
+        table = pq.read_table(path)
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing; the stage that writes it has not run") from None
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{path} is not a Parquet file ({str(error).splitlines()[0]}); remove it and run again") from None
+    metadata = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
+    if metadata.get("redistill.record") != record:
+        raise DataError(f"{path} holds {metadata.get('redistill.record', 'no redistill record')}, expected {record}")
+    if metadata.get("redistill.schema") != str(SCHEMA_VERSION):
+        raise DataError(f"{path} has schema {metadata.get('redistill.schema')}, this redistill reads {SCHEMA_VERSION}; run its stage again")
+    return table

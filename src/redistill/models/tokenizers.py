@@ -1,0 +1,66 @@
+"""Token ids of a text, and digests that tell whether two tokenizers are the same."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+from redistill.io.digests import canonical_digest
+from redistill.io.json import read_json
+
+
+def load_tokenizer(path: str | os.PathLike[str]) -> Any:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(str(path))
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def encode(text: str, tokenizer: Any) -> list[int]:
+    """Token ids without anything added: the template is the whole truth."""
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def tokenizer_digest(tokenizer: Any) -> str:
+    """Digest of the id → token map; two tokenizers with the same digest may share soft targets."""
+    return vocabulary_digest(tokenizer.get_vocab())
+
+
+def vocabulary_size(tokenizer: Any) -> int:
+    """One more than the largest id: how many rows of a head have a token, however far it was padded."""
+    largest: int = max(tokenizer.get_vocab().values())
+    return 1 + largest
+
+
+def vocabulary_digest(ids: dict[str, int]) -> str:
+    digest = hashlib.sha256()
+    for index, token in sorted((i, t) for t, i in ids.items()):
+        digest.update(f"{index}\t{token}\n".encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
+
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
+
+
+def tokenizer_digest_of(path: str | os.PathLike[str]) -> str:
+    """The digest of a directory's id → token map, read without transformers where its file allows."""
+    file = Path(path) / "tokenizer.json"
+    if not file.is_file():
+        return tokenizer_digest(load_tokenizer(path))
+    from tokenizers import Tokenizer
+
+    return vocabulary_digest(Tokenizer.from_file(str(file)).get_vocab(with_added_tokens=True))
+
+
+def tokenizer_files_digest(root: Path) -> str:
+    """How text is cut as well as what ids mean: merges, normaliser and pre-tokeniser change answers too."""
+    file = root / "tokenizer.json"
+    if not file.is_file():
+        return tokenizer_digest_of(root)
+    tree = read_json(file)
+    # Padding and truncation are the caller's and are rewritten at every save.
+    return canonical_digest({k: v for k, v in tree.items() if k not in ("padding", "truncation")})

@@ -1,0 +1,27 @@
+"""What became of one stage in a cycle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+StageOutcome = Literal["ran", "restored", "unchanged"]
+
+
+@dataclass(frozen=True, slots=True)
+class StageReceipt:
+    """What became of one stage in a cycle. ``whole`` is False where it ran, but used what an earlier run had left (a checkpoint, stored
+    completions): its seconds are then not those of the stage. ``machine_s`` is its share of the elapsed time, if other stages ran beside it.
+    """
+
+    stage: str
+    outcome: StageOutcome
+    outs: dict[str, str]
+    seconds: float
+    whole: bool = True
+    machine_s: float | None = None
+
+    @property
+    def cost_s(self) -> float:
+        """Seconds to charge for it. Over all stages of a cycle they add up to the time for which the machine was busy."""
+        return self.seconds if self.machine_s is None else self.machine_s

@@ -1,0 +1,95 @@
+"""May the student replace what is live?
+
+Every gate that ``promote.gates`` lists is asked, in that order, and all must pass; each at the level that the ledger of looks allows. Since
+all must pass, the chance of a wrong promotion is no more than that of the level itself (an intersection-union test). A student that
+only lacks evidence is told how many more rows would bring it, and a linear model that would do is named.
+
+Source: Berger 1982, Technometrics 24:295-300 (intersection-union); Tango 1998 (``statistics.score_test``); Waudby-Smith & Ramdas 2024
+(``redistill.statistics.betting``).
+"""
+
+from __future__ import annotations
+
+from redistill.promotion.evidence import Evidence, Measured, pair
+from redistill.promotion.gates.cost import ratio
+from redistill.promotion.gates.critical_labels import critical
+from redistill.promotion.gates.fairness import fair
+from redistill.promotion.gates.non_inferiority import against, non_inferior, slices
+from redistill.promotion.gates.training_audit import audited
+from redistill.promotion.params import CriticalLabelsGate, FairnessGate, GateParams, NonInferiorGate, PromoteParams, RatioGate, SlicesGate
+from redistill.promotion.types import Gate, PromotionDecision
+
+
+def decide(evidence: Evidence, params: PromoteParams, level: float, looks: Gate | None = None) -> PromotionDecision:
+    """Judge a candidate by every gate; it is promoted only if it passes all, and held otherwise.
+
+    A gate exists only where there is something to compare with. ``reasons`` are the sentences of the gates that did not pass, or of all
+    when promoted. At level 0 the held-out set is used up: nothing statistical is asked of it, and ``looks`` says so.
+
+    Raises:
+        DataError: reports or outcomes are not about the same rows, prompts, template or backend, or hold a NaN.
+    """
+    paired = pair("student", evidence.student, "teacher", evidence.teacher, params.scored_by).paired
+    gates, notes = ([] if looks is None else [looks]), []
+    for own in params.gates:
+        judged, said = _judge(own, evidence, params, level)
+        gates += judged
+        notes += said
+    suffices = _linear_gate(evidence, params) if level > 0 else None
+    open_gates = [gate for gate in gates if not gate.passed]
+    reasons = [gate.sentence for gate in open_gates or gates] + notes
+    if suffices is not None and suffices.passed:
+        reasons.append(f"a linear model suffices: {suffices.sentence}")
+    return PromotionDecision(
+        verdict="hold" if open_gates else "promote",
+        reasons=tuple(reasons),
+        gates=tuple(gates),
+        more_rows=max((gate.more_rows for gate in gates), default=0),
+        linear_suffices=suffices is not None and suffices.passed,
+        level=level,
+        smallest_loss=paired.smallest_loss(level, params.power) if level > 0 else 1.0,
+        metric=params.scored_by,
+    )
+
+
+def shown(decision: PromotionDecision) -> bool:
+    """Whether everything that was asked of the held-out set was answered by a pass."""
+    asked = [gate.passed for gate in decision.gates if gate.p_value is not None]
+    return bool(asked) and all(asked)
+
+
+def holds(champion: Measured, teacher: Measured, params: PromoteParams) -> Gate:
+    """Re-test a live champion against the teacher as it is today, by the gate that once let it pass.
+
+    At the whole of alpha, which no look exceeds: what was promoted on these very rows still holds on them. A new teacher version may
+    have overtaken it. ``redistill.promotion.retest`` says what follows where the gate does not pass.
+
+    Raises:
+        DataError: as ``decide``.
+    """
+    return non_inferior("champion", champion, "teacher", teacher, params.teacher_gate.margin, params.alpha_per_heldout, params)
+
+
+def _judge(own: GateParams, evidence: Evidence, params: PromoteParams, level: float) -> tuple[list[Gate], list[str]]:
+    if isinstance(own, RatioGate):
+        return ratio(evidence, own), []
+    if isinstance(own, NonInferiorGate):
+        return (against(evidence, own, params, level) if level > 0 else []), []
+    if isinstance(own, SlicesGate):
+        return slices(evidence, own, params, level) if level > 0 else ([], [])
+    if isinstance(own, CriticalLabelsGate):
+        return (critical(evidence, own, params, level) if level > 0 else []), []
+    if isinstance(own, FairnessGate):
+        return (fair(evidence, own, params, level) if level > 0 else []), []
+    return audited(evidence), []
+
+
+def _linear_gate(evidence: Evidence, params: PromoteParams) -> Gate | None:
+    """The teacher's gate for the linear arm; it has no inference backend, so that is the one thing not compared.
+
+    At the whole of alpha: it is advice, and promotes nobody.
+    """
+    if evidence.linear is None:
+        return None
+    margin, level = params.teacher_gate.margin, params.alpha_per_heldout
+    return non_inferior("linear model", evidence.linear, "teacher", evidence.teacher, margin, level, params, same_backend=False)

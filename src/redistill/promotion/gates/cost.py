@@ -1,0 +1,83 @@
+"""Cheaper: as good as the teacher is not enough to replace it.
+
+A number of parameters is exact, so its ratio decides. A time differs from measurement to measurement, so there the interval of the ratio decides. A peak of
+memory is measured once: it can pass or hold.
+"""
+
+from __future__ import annotations
+
+import math
+from statistics import median
+
+from redistill.errors import DataError
+from redistill.evaluation.timing import CONFIDENCE
+from redistill.evaluation.types import Cost
+from redistill.promotion.evidence import Evidence
+from redistill.promotion.params import RatioGate
+from redistill.promotion.types import Gate, GateResult
+from redistill.teacher.types import ENDPOINT
+
+_MEASURES = {
+    "smaller": ("parameters", "student has {:,} parameters, the teacher {:,}", 1.0, "not fewer"),
+    "lighter": ("peak_memory_bytes", "student needs {:.0f} MB of memory at its peak, the teacher {:.0f} MB", 1e-6, "not less"),
+}
+
+
+def ratio(evidence: Evidence, own: RatioGate) -> list[Gate]:
+    """Student ÷ teacher of one cost; no gate where the teacher, behind an endpoint, does not tell its own.
+
+    Raises:
+        DataError: the student's own cost was not measured.
+    """
+    if own.name == "faster":
+        return [_faster(evidence, own)]
+    field, said, scale, short = _MEASURES[own.name]
+    student, teacher = (_cost(m[0].cost, field) for m in (evidence.student, evidence.teacher))
+    if own.name == "lighter" and evidence.teacher[0].backend == ENDPOINT:
+        return []  # that would be the memory of the client
+    if own.name == "lighter" and (student is None or teacher is None):
+        return [Gate("lighter", "hold", None, own.below, "ratio", "this system does not tell how much memory a process needs at its peak")]
+    if student is None:
+        raise DataError(f"the student's report has no number of {field}; benchmark it from its weights, not through an endpoint")
+    if teacher is None:
+        return []  # an endpoint does not tell its parameters
+    value = student / teacher if teacher else math.inf
+    passed = value < own.below
+    shown = [int(v) if field == "parameters" else v * scale for v in (student, teacher)]
+    limit = "" if own.below == 1.0 else f", a ratio of {value:.2f} (limit {own.below:g})"
+    missed = "" if passed else f": {short}" if own.below == 1.0 else ": not below the limit"
+    # A number of parameters is exact, so it may fail. A peak of memory is measured once, without an interval, so it can only hold.
+    missing: GateResult = "fail" if field == "parameters" else "hold"
+    return [Gate(own.name, "pass" if passed else missing, value, own.below, "ratio", said.format(*shown) + limit + missed)]
+
+
+def _faster(evidence: Evidence, own: RatioGate) -> Gate:
+    """Pass where the whole interval of the time ratio lies below the limit, fail where it lies wholly above, else hold.
+
+    Raises:
+        DataError: what was timed is not what the student is.
+    """
+    timing = evidence.timing
+    if timing is None:
+        why = evidence.unmeasured.get("timing", "no timing is here")
+        return Gate("faster", "hold", None, own.below, "ratio", f"student and teacher were not timed side by side: {why}")
+    if timing.student.architecture != evidence.student[0].architecture:
+        raise DataError("the timing is of another architecture than the student's; run the stage timing again, then judge again")
+    found = timing.request_ratio
+    low, high = found.interval.low, found.interval.high
+    result, said = (
+        ("pass", "") if high < own.below else ("fail", ": not faster") if low >= own.below else ("hold", ": neither shown nor ruled out")
+    )
+    if result == "hold":
+        said += "; more requests (benchmark.latency_requests) or a less busy machine make the interval narrower"
+    own_ms, their_ms = (1e3 * median(times.request_s) for times in (timing.student, timing.teacher))
+    sentence = (
+        f"student takes {found.value:.2f} times as long as the teacher for a request ({100 * CONFIDENCE:g} % interval {low:.2f} to {high:.2f}, "
+        f"{len(timing.student.request_s)} requests to both in turns; {own_ms:.1f} and {their_ms:.1f} ms at the median), limit {own.below:g}{said}"
+    )
+    return Gate("faster", result, found.value, own.below, "ratio", sentence, found.interval, CONFIDENCE)  # type: ignore[arg-type]
+
+
+def _cost(cost: Cost, field: str) -> float | None:
+    value = getattr(cost, field)
+    return None if value is None else float(value)

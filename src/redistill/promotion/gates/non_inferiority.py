@@ -1,0 +1,189 @@
+"""Non-inferior: a loss of the margin or more is ruled out, overall and slice by slice.
+
+"Not significantly worse" is no gate: few rows make everybody pass it. Here few rows make nobody pass. A reference that cannot do the task
+makes nobody pass either: to be no worse than it shows nothing (*assay sensitivity*), so the gate holds.
+
+Source: ICH E10 2000, Choice of Control Group, section 1.5 (assay sensitivity in non-inferiority trials).
+"""
+
+from __future__ import annotations
+
+from redistill.evaluation.row_scores import NAMES
+from redistill.promotion.evidence import Comparison, Evidence, Measured, Paired, pair
+from redistill.promotion.gates.advice import more_rows, most_rows
+from redistill.promotion.params import NonInferiorGate, PromoteParams, SlicesGate
+from redistill.promotion.types import Gate, GateResult
+from redistill.statistics.shares import holm
+from redistill.statistics.types import Interval
+
+
+def against(evidence: Evidence, own: NonInferiorGate, params: PromoteParams, level: float) -> list[Gate]:
+    """The gate against teacher, champion or reference; none where there is no such model, held where it could not be measured."""
+    if own.name in evidence.unmeasured:
+        sentence = f"the {own.name} could not be compared with: {evidence.unmeasured[own.name]}"
+        return [Gate(f"non_inferior_to_{own.name}", "hold", None, -own.margin, "points", sentence)]
+    reference: Measured | None = getattr(evidence, own.name)
+    if reference is None:
+        return []
+    return [non_inferior("student", evidence.student, own.name, reference, own.margin, level, params)]
+
+
+def non_inferior(
+    subject: str,
+    own: Measured,
+    other: str,
+    reference: Measured,
+    margin: float,
+    level: float,
+    params: PromoteParams,
+    *,
+    same_backend: bool = True,
+) -> Gate:
+    """One-sided paired test of a loss of ``margin`` or more at ``level``, by the metric of ``params``.
+
+    Raises:
+        DataError: the two were not measured on the same rows and prompts.
+    """
+    compared = pair(subject, own, other, reference, params.scored_by, same_backend=same_backend)
+    name, floor = f"non_inferior_to_{other}", params.floor if other == "teacher" else 0.0
+    if (reason := insensitive(compared, other, floor)) is not None:
+        return not_judged(name, compared.paired.difference, margin, reason)
+    metric = NAMES[compared.metric]
+    said = f"{subject} {100 * compared.candidate:.1f} % {metric} against the {other}'s {100 * compared.reference:.1f} %"
+    return judged_difference(name, said, compared.paired, margin, level, compared.paired.p_value(margin), params.power)
+
+
+def slices(evidence: Evidence, own: SlicesGate, params: PromoteParams, level: float) -> tuple[list[Gate], list[str]]:
+    """A gate for every slice that has rows enough, and a note on every one that has not.
+
+    The claim is made for each slice by itself, so the p-values are Holm's.
+    """
+    sizes: dict[str, int] = {}
+    for outcome in evidence.student[1]:
+        sizes[outcome.slice] = sizes.get(outcome.slice, 0) + 1
+    named = {name: n for name, n in sorted(sizes.items()) if len(sizes) > 1}
+    notes = [
+        f"slice {name} has {n} held-out rows, fewer than {own.min_rows}: it was not judged by itself"
+        for name, n in named.items()
+        if n < own.min_rows
+    ]
+    compared = {
+        name: pair("student", evidence.student, "teacher", evidence.teacher, params.scored_by, within=name)
+        for name, n in named.items()
+        if n >= own.min_rows
+    }
+    reasons = {name: insensitive(c, "teacher", params.floor, f" in slice {name}") for name, c in compared.items()}
+    p_values = [1.0 if reasons[name] is not None else c.paired.p_value(own.margin) for name, c in compared.items()]
+    gates = []
+    for (name, c), p_value, adjusted in zip(compared.items(), p_values, holm(p_values), strict=True):
+        if (reason := reasons[name]) is not None:
+            gates.append(not_judged(f"slice_{name}", c.paired.difference, own.margin, reason))
+            continue
+        # The level of this slice that is equivalent to Holm's adjusted p-value at the whole level, so that interval and test agree.
+        share = p_value / adjusted if adjusted > 0 else 1.0 / len(compared)
+        said = f"student against teacher in slice {name}"
+        correction = f", Holm's correction over {len(compared)} slices" if len(compared) > 1 else ""
+        gates.append(judged_difference(f"slice_{name}", said, c.paired, own.margin, level * share, p_value, params.power, correction))
+    return gates, notes
+
+
+def insensitive(compared: Comparison, other: str, floor: float, where: str = "") -> str | None:
+    """Why "not worse than ``other``" would show nothing here; None where it shows something."""
+    metric = NAMES[compared.metric]
+    if not compared.any_right:
+        return (
+            f"neither model is right on any held-out row{where} ({metric} 0.0 % for both), so a comparison shows nothing; "
+            f"check labels, prompt template, data.stop and benchmark.max_tokens against the {other}'s completions"
+        )
+    if compared.reference < floor:
+        return (
+            f"the {other}'s {100 * compared.reference:.1f} % {metric}{where} is below the {100 * floor:g} % of promote.min_teacher, so being no "
+            f"worse than it shows nothing; use a better {other}, check its completions, or set another promote.metric or promote.min_teacher"
+        )
+    return None
+
+
+def not_judged(name: str, difference: float, margin: float, reason: str) -> Gate:
+    """A hold for a comparison that can show nothing. Its p-value is 1, so it counts as a look that showed nothing."""
+    return Gate(name, "hold", difference, -margin, "points", reason, p_value=1.0)
+
+
+def verdict(passed: bool, interval: Interval | None, limit: float, *, above: bool = True) -> GateResult:
+    """Pass where the test shows it; fail where the whole interval lies on the wrong side of the limit; hold in between.
+
+    ``above`` says which side is right. A difference that merely looks bad is no evidence against a student: equal ones look like that too.
+    """
+    if passed:
+        return "pass"
+    if interval is None:
+        return "hold"
+    return "fail" if (interval.high < limit if above else interval.low > limit) else "hold"
+
+
+def judged_difference(
+    name: str,
+    said: str,
+    counts: Paired,
+    margin: float,
+    level: float,
+    p_value: float,
+    power: float,
+    correction: str = "",
+    rows: str = "held-out rows",
+) -> Gate:
+    """The gate of a paired difference: pass where the test rules a loss of ``margin`` out, fail where one is shown, hold otherwise.
+
+    A hold says how many more ``rows`` would settle it, where any realistic number would.
+    """
+    interval = counts.interval(2 * level)
+    result = verdict(p_value <= level, interval, -margin)
+    sentence = (
+        f"{said}: difference {100 * counts.difference:z.1f} points ({coverage(level)} interval {spread(interval)}), "
+        f"one-sided p {shown(p_value, level)} for a loss of {100 * margin:g} points or more, level {level:.2g}{correction}"
+    )
+    missing = 0
+    if result == "fail":
+        sentence += "; a loss as large as the margin is shown, so more rows are not expected to help"
+    elif result == "hold":
+        end, missing = _wanted(counts, margin, level, power, rows)
+        sentence += end
+    return Gate(
+        name=name,
+        result=result,
+        value=counts.difference,
+        limit=-margin,
+        unit="points",
+        sentence=sentence,
+        interval=interval,
+        confidence=1 - 2 * level,
+        p_value=p_value,
+        more_rows=missing,
+    )
+
+
+def _wanted(counts: Paired, margin: float, level: float, power: float, rows: str) -> tuple[str, int]:
+    needed = counts.rows_needed(margin, level, power, most_rows(counts.n))
+    if needed == 0:
+        return (
+            "; the observed loss is as large as the margin, so more rows are not expected to help, but such a loss is not shown either",
+            0,
+        )
+    narrow = f"a margin of {100 * margin:g} points is too narrow for them" if counts.difference > -margin / 2 else None
+    named = f"{rows} (now {counts.n:,})"
+    return more_rows(needed, counts.n, named, power, "the difference as observed", "the observed difference is close to the limit", narrow)
+
+
+def coverage(level: float) -> str:
+    """The two-sided coverage of the interval that decides at a one-sided level, in percent."""
+    return f"{100 * (1 - 2 * level):.4g} %"
+
+
+def spread(interval: Interval) -> str:
+    return f"{100 * interval.low:z.1f} to {100 * interval.high:z.1f}"
+
+
+def shown(p_value: float, limit: float) -> str:
+    """A p-value with three decimals, or more where three would put it on the limit."""
+    if p_value < 0.001 <= limit:
+        return "< 0.001"
+    return f"= {p_value:.3f}" if abs(p_value - limit) > 0.0005 else f"= {p_value:.6f}"

@@ -1,0 +1,74 @@
+"""What a held student lacks, as a plan for the next cycle: where to ask for more prompts, and which labels to look at again.
+
+Held-out rows are named so that people can read them; they never become training rows. What is wanted is *other* prompts of their kind.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from typing import Any
+
+from redistill.evaluation.outcomes import items_of
+from redistill.evaluation.row_scores import row_scores
+from redistill.evaluation.types import Outcome
+from redistill.promotion.evidence import Evidence, by_document
+from redistill.promotion.types import PromotionDecision
+
+_NO_LABEL = "(text)"
+_LOST = 0.1
+"""A row is lost where the student's score is so much lower than the teacher's; of right and wrong, that is every such row."""
+
+
+def patch(evidence: Evidence, decision: PromotionDecision, training_rows: int) -> dict[str, Any]:
+    """The plan of a hold; empty lists where nothing is to be done.
+
+    ``prompts`` spreads a quarter of the rows that trained this student over slices and labels, by where it lost rows that the teacher had right (or,
+    by a graded metric, clearly better).
+    ``relabel`` names rows on which student and teacher agree against the label: most often the label is what is wrong. ``flips`` names the
+    counterfactual pairs that the student alone decides otherwise: ask for prompts of both kinds.
+    """
+    rows, teacher = by_document("student", evidence.student), by_document("teacher", evidence.teacher)
+    keys = sorted(rows)
+    own, theirs = (row_scores([of[key] for key in keys], decision.metric) for of in (rows, teacher))
+    lost_keys = [key for key, mine, other in zip(keys, own, theirs, strict=True) if other - mine >= _LOST]
+    lost = [rows[key] for key in lost_keys]
+    cells: Counter[tuple[str, str]] = Counter((row.slice, label) for row in lost for label in labels_of(evidence, row))
+    total, budget = sum(cells.values()), max(1, training_rows // 4)
+    return {
+        "because": [gate.name for gate in decision.gates if not gate.passed],
+        "heldout_rows": [{"gate": gate.name, "more_rows": gate.more_rows} for gate in decision.gates if not gate.passed and gate.more_rows],
+        "prompts": [
+            {"slice": slice_, "label": label, "lost": n, "ask_for": max(1, round(budget * n / total))}
+            for (slice_, label), n in sorted(cells.items(), key=lambda cell: (-cell[1], cell[0]))
+        ],
+        "lost": [_told(rows[key], teacher[key]) for key in lost_keys],
+        "flips": _flips(evidence),
+        "relabel": [
+            _told(row, teacher[key]) for key, row in sorted(rows.items()) if not row.exact and row.response == teacher[key].response
+        ],
+    }
+
+
+def _flips(evidence: Evidence) -> list[dict[str, Any]]:
+    student, teacher = evidence.student[0].fairness, evidence.teacher[0].fairness
+    if student is None or teacher is None:
+        return []
+    alike = {f.pair for f in teacher.flips}
+    return [dataclasses.asdict(f) for f in student.flips if f.pair not in alike]
+
+
+def labels_of(evidence: Evidence, row: Outcome) -> list[str]:
+    """The labels that a row should have; free text has one name for all."""
+    found = sorted(value for field, value in items_of(evidence.grammar, row.target) or () if field == "label")
+    return found or [_NO_LABEL]
+
+
+def _told(student: Outcome, teacher: Outcome) -> dict[str, Any]:
+    return {
+        "prompt_id": student.prompt_id,
+        "slice": student.slice,
+        "label": student.target,
+        "student": student.response,
+        "teacher": teacher.response,
+    }

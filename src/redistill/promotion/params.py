@@ -1,0 +1,164 @@
+"""The decision rule as a person writes it: which gates apply, with which limits, and how often one held-out set may be asked."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from redistill.config.base import Alpha, Margin, Positive, Share, frozen, section
+from redistill.data.params import DataParams
+from redistill.distillation.params import FinetuneParams
+from redistill.evaluation.params import BenchmarkParams
+from redistill.evaluation.types import Metric
+
+_FLOORS: dict[Metric, float] = {"exact_match": 0.1, "row_f1": 0.2, "chrf": 0.3}
+"""What a teacher must reach by itself before "not worse than it" says anything; text that answers nothing gets a chrF of 0.1 to 0.2."""
+
+
+@frozen
+class NonInferiorGate:
+    """The metric not worse by ``margin`` or more than the teacher's, the live champion's, or the frozen reference's."""
+
+    name: Literal["teacher", "champion", "reference"]
+    margin: Margin = 0.05
+
+
+@frozen
+class SlicesGate:
+    """Non-inferior to the teacher in every slice of ``min_rows`` or more, with Holm's correction over the slices."""
+
+    name: Literal["slices"]
+    margin: Margin = 0.15
+    min_rows: Positive = 50
+
+
+@frozen
+class CriticalLabelsGate:
+    """Recall of every label in ``promote.critical_labels`` shown to reach its own limit."""
+
+    name: Literal["critical_labels"]
+
+
+@frozen
+class RatioGate:
+    """Student ÷ teacher of a cost below ``below``: parameters (smaller), time of a request (faster), peak memory (lighter)."""
+
+    name: Literal["smaller", "faster", "lighter"]
+    below: Annotated[float, Field(gt=0.0)] = 1.0
+
+
+@frozen
+class AuditGate:
+    """The rows that trained this student hold no held-out text, no personal data, no secrets and nothing planted."""
+
+    name: Literal["audit"]
+
+
+@frozen
+class FairnessGate:
+    """Labels and flags flip within less than ``margin`` more of the counterfactual pairs than with the teacher."""
+
+    name: Literal["fairness"]
+    margin: Margin = 0.1
+
+
+GateParams = Annotated[
+    NonInferiorGate | SlicesGate | CriticalLabelsGate | FairnessGate | RatioGate | AuditGate, Field(discriminator="name")
+]
+
+
+def _as_gate(given: object) -> object:
+    """A bare name is a gate with its default limits."""
+    return {"name": given} if isinstance(given, str) else given
+
+
+_EVERY: tuple[Any, ...] = (
+    AuditGate(name="audit"),
+    NonInferiorGate(name="teacher"),
+    NonInferiorGate(name="champion"),
+    NonInferiorGate(name="reference"),
+    SlicesGate(name="slices"),
+    CriticalLabelsGate(name="critical_labels"),
+    RatioGate(name="smaller"),
+    RatioGate(name="faster"),
+)
+
+
+@section("promote")
+class PromoteParams:
+    """Who is promoted, by which gates, and at what total chance of a wrong promotion.
+
+    ``alpha_per_heldout`` is that chance over *all* decisions on one held-out set, spread evenly over ``looks_per_heldout`` of
+    them; see ``redistill.promotion.alpha_spending``. A live champion is tested again at the whole of it, since no promotion hangs on that; ``hold_nights``
+    says how long it may stay on hold while it is shown to be worse than its teacher (``redistill.promotion.retest``). With ``approval: person`` a candidate
+    that passes waits for one, with ``two_people`` for another than who started its cycle.
+    ``metric`` is what is compared row by row; left out, it is ``exact_match``, and ``chrf`` for free text. A teacher that scores less
+    than ``min_teacher`` [0.1 exact match, 0.2 row F1, 0.3 chrF] is too weak to compare with: its gates hold.
+    """
+
+    arm: str = "kd"
+    metric: Metric | None = None
+    min_teacher: Share | None = None
+    alpha_per_heldout: Alpha = 0.05
+    looks_per_heldout: Positive = 10
+    hold_nights: Positive = 3
+    power: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.8
+    approval: Literal["auto", "person"] = "auto"
+    two_people: bool = False
+    critical_labels: dict[str, Share] = Field(default_factory=dict)
+    gates: tuple[Annotated[GateParams, BeforeValidator(_as_gate)], ...] = _EVERY
+
+    @model_validator(mode="after")
+    def _whole(self) -> PromoteParams:
+        twice = [name for name, n in Counter(g.name for g in self.gates).items() if n > 1]
+        if twice:
+            raise ValueError(f"gate {twice[0]!r} stands twice in promote.gates; once each")
+        if not any(g.name == "teacher" for g in self.gates):
+            raise ValueError(
+                "promote.gates must hold the gate 'teacher': a student that was never held against its teacher cannot replace it"
+            )
+        if self.two_people and self.approval != "person":
+            raise ValueError("promote.two_people needs promote.approval: person; with auto nobody is asked")
+        if self.critical_labels and not any(g.name == "critical_labels" for g in self.gates):
+            raise ValueError("critical_labels has limits, but promote.gates does not list the gate 'critical_labels' that would apply them")
+        sure = [label for label, recall in self.critical_labels.items() if recall >= 1.0]
+        if sure:
+            raise ValueError(f"critical_labels.{sure[0]}: no number of rows can show a recall of 1; set a limit below it, such as 0.95")
+        return self
+
+    @property
+    def scored_by(self) -> Metric:
+        """The metric that the gates compare; what a task means by "left out" was filled in when the whole of params.yaml was read."""
+        return self.metric or "exact_match"
+
+    @property
+    def floor(self) -> float:
+        return _FLOORS[self.scored_by] if self.min_teacher is None else self.min_teacher
+
+    @property
+    def teacher_gate(self) -> NonInferiorGate:
+        return next(g for g in self.gates if isinstance(g, NonInferiorGate) and g.name == "teacher")
+
+
+def promotion_fits(promote: PromoteParams, finetune: FinetuneParams, data: DataParams, benchmark: BenchmarkParams) -> list[str]:
+    """What a promotion is judged by and the other sections do not give."""
+    problems = []
+    if promote.arm not in finetune.arms:
+        problems.append(f"promote.arm={promote.arm!r} is no arm; the arms are {', '.join(finetune.arms)}")
+    if promote.metric == "row_f1" and data.grammar is None:
+        problems.append("promote.metric: row_f1 counts the items of a record, but free text (data.task: generation) has none; use chrf")
+    record = data.record
+    critical = set(promote.critical_labels) - set((*record.labels, *record.flags) if record else ())
+    if critical:
+        problems.append(f"promote.critical_labels.{min(critical)} is no label or flag of data.record")
+    if benchmark.fairness is None and any(g.name == "fairness" for g in promote.gates):
+        problems.append("promote.gates lists 'fairness', but benchmark.fairness names no file of counterfactual pairs")
+    return problems
+
+
+def with_metric(promote: PromoteParams, data: DataParams) -> PromoteParams:
+    """The metric that the task implies, where none is chosen."""
+    return promote if promote.metric is not None else replace(promote, metric="chrf" if data.grammar is None else "exact_match")

@@ -1,0 +1,41 @@
+"""The last look at the very rows that trained a student, by the filters that should have caught everything before.
+
+Intake and validation judge rows on their way in; files change, thresholds move, versions come from elsewhere. A promotion stands on what
+was trained on, so that is judged again, against the held-out rows of today.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from redistill.data.types import Prompt
+from redistill.io.digests import canonical_digest
+from redistill.promotion.types import Audit
+from redistill.validation.filters import personal_data, secrets
+from redistill.validation.filters.near_duplicate import NearDuplicates
+from redistill.validation.filters.quoting import QuoteIndex
+from redistill.validation.types import Keep
+
+
+def audit(rows: Sequence[tuple[Prompt, str]], heldout: Sequence[Prompt], near_duplicate: float, quote_words: int) -> Audit:
+    """Judge (prompt, completion) rows. ``near_duplicate`` is a Jaccard index of character 5-grams, as at intake.
+
+    A row quotes the held-out set when its prompt is a held-out one, or nearly, or its completion quotes one that its prompt does not.
+    """
+    ids, index = {p.id for p in heldout}, NearDuplicates(near_duplicate)
+    for prompt in heldout:
+        index.add(prompt.id, prompt.text)
+    quotes = QuoteIndex([p.text for p in heldout], quote_words)
+
+    def seen(prompt: Prompt, completion: str) -> bool:
+        return prompt.id in ids or index.match(prompt.text) is not None or quotes.match(completion, prompt.text) is not None
+
+    return Audit(
+        rows=len(rows),
+        heldout_rows=len(heldout),
+        quotes_heldout=sum(seen(p, c) for p, c in rows),
+        personal_data=sum(personal_data.judge(f"{p.text}\n{c}") != Keep() for p, c in rows),
+        secrets=sum(secrets.judge(f"{p.text}\n{c}") != Keep() for p, c in rows),
+        planted=sum(p.planted is not None for p, _ in rows),
+        rows_digest=canonical_digest(sorted([p.id, c] for p, c in rows)),
+    )

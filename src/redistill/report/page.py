@@ -1,0 +1,294 @@
+"""The page of a cycle: the tree of ``report.json`` as one HTML file that opens offline.
+
+The tree is shown, never judged again: verdict, gates and intervals were made elsewhere. Parts that a cycle does not have
+(a linear arm, an endpoint's parameters, curves) are left out or become a dash. Template and style stand in
+``page.html.j2``; it escapes all it is given, and forbids the browser any request or script.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import difflib
+import math
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from importlib.resources import files
+from itertools import chain, zip_longest
+from typing import Any
+
+from jinja2 import ChainableUndefined, Environment
+from markupsafe import Markup, escape
+
+from redistill.evaluation.row_scores import NAMES
+from redistill.report.plots import Bound, Point, bounds, curves, forest, reliability, scatter, volume
+
+DASH = "–"
+_QUARANTINED = 8
+_CURVES = {"loss": "Training loss", "kl_nats_per_token": "KL to the teacher, nats per token"}
+_METRICS = {"exact_match": "Exact match", "f1": "F1"}
+_UNITS = {
+    "points": (100.0, 1, " points", ">"),
+    "share": (100.0, 1, "\u00a0%", ">"),
+    "ratio": (1.0, 2, "", "<"),
+    "rows": (1.0, 0, "", "≤"),
+    "looks": (1.0, 0, "", "≤"),
+}
+"""Of a gate's unit: scale, digits, what follows the number, and on which side of the limit it must lie."""
+
+
+def render(report: dict[str, Any]) -> str:
+    """The whole page.
+
+    It must not be the reason why a cycle of hours ends without a report, so what is missing or no number is a dash.
+    """
+    arms: dict[str, Any] = report.get("arms") or {}
+    candidate = str(report.get("candidate"))
+    environment = Environment(autoescape=True, undefined=ChainableUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters.update({f.__name__: f for f in (number, percent, words, moment, duration, differing, limits, gate_title)})
+    template = environment.from_string(files("redistill.report").joinpath("page.html.j2").read_text(encoding="utf-8"))
+    governance = report.get("governance") or {}
+    return template.render(
+        {**report, "arms": arms, "governance": governance},
+        student=arms.get(candidate) or {},
+        teacher=arms.get("teacher") or {},
+        roles={name: role(name, candidate) for name in arms},
+        gates=[gate(g) for g in (report.get("decision") or {}).get("gates") or ()],
+        gate_plots=gate_plots_of(report.get("decision") or {}),
+        looks=looks_of(report),
+        pair_kinds=list(dict.fromkeys(k for arm in arms.values() for k in (arm.get("fairness") or {}).get("kinds") or {})),
+        benchmarks=_names(arms, "breadth"),
+        fields=_names(arms, "fields"),
+        slices=_names(arms, "slices"),
+        forests=forests_of(arms, candidate),
+        scatters=[
+            scatter_of(arms, candidate, "latency_p50_s", 1e3, "Latency at the median, ms"),
+            scatter_of(arms, candidate, "parameters", 1e-6, "Parameters, millions"),
+            scatter_of(priced(arms, report.get("economics") or {}), candidate, "usd_per_1000", 1.0, "USD for 1,000 requests"),
+        ],
+        depths=depths_of(report.get("sweep") or []),
+        curves=[c for key in _CURVES if (c := curves_of(report.get("training") or {}, candidate, key))],
+        calibrated=calibrated_of(arms, candidate),
+        break_even=break_even_of(report.get("economics") or {}),
+        quarantined=varied(governance.get("sample") or (), _QUARANTINED),
+    )
+
+
+def number(value: Any, scale: float = 1.0, digits: int = 1, unit: str = "") -> str:
+    """A number as people read it: thousands separated, a true minus, and a dash for whatever is no finite number."""
+    found = _finite(value)
+    return DASH if found is None else f"{found * scale:z,.{digits}f}".replace("-", "\u2212") + unit
+
+
+def percent(value: Any) -> str:
+    """A share as percent with its sign, or a dash."""
+    return number(value, 100, unit="\u00a0%")
+
+
+def words(name: Any) -> str:
+    """A name from the code as words."""
+    return str(name).replace("_", " ")
+
+
+def moment(value: Any) -> str:
+    """A date and time as people write it; anything that is none stays as it is."""
+    try:
+        return dt.datetime.fromisoformat(str(value)).strftime("%-d %B %Y, %H:%M %Z").strip()
+    except ValueError:
+        return str(value)
+
+
+def duration(seconds: Any) -> str:
+    """Hours, minutes and seconds; the two that matter."""
+    found = _finite(seconds)
+    if found is None:
+        return DASH
+    minutes, rest = divmod(round(found), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{found:.1f} s"
+
+
+def limits(bounds: dict[str, Any] | None) -> str:
+    """The limits of a batch rule."""
+    low, high = (bounds or {}).get("min_value"), (bounds or {}).get("max_value")
+    if low is not None and high is not None:
+        return f"{low} to {high}"
+    return f"at least {low}" if low is not None else f"at most {high}" if high is not None else DASH
+
+
+def gate(tree: dict[str, Any]) -> dict[str, Any]:
+    """A gate's numbers in its own unit, and its name as people say it."""
+    scale, digits, unit, relation = _UNITS.get(str(tree.get("unit")), (1.0, 2, "", ""))
+    interval, confidence = tree.get("interval"), _finite(tree.get("confidence"))
+    spread = DASH
+    if interval:
+        spread = f"{number(interval.get('low'), scale, digits)} to {number(interval.get('high'), scale, digits)}{unit}"
+        spread += f" ({number(confidence, 100)}\u00a0%)" if confidence is not None else ""
+    return {
+        "title": gate_title(str(tree.get("name"))),
+        "result": tree.get("result"),
+        "value": number(tree.get("value"), scale, digits, unit),
+        "limit": f"{relation}\u00a0{number(tree.get('limit'), scale, digits, unit)}",
+        "interval": spread,
+        "sentence": tree.get("sentence"),
+    }
+
+
+def gate_title(name: str) -> str:
+    """``non_inferior_to_teacher`` as "Non-inferior to the teacher", ``recall_fraud`` as "Recall of fraud"."""
+    for prefix, said in (("non_inferior_to_", "Non-inferior to the "), ("slice_", "Slice "), ("recall_", "Recall of ")):
+        if name.startswith(prefix):
+            return said + words(name.removeprefix(prefix))
+    named = {"audit": "Training rows audited", "looks": "Looks at the held-out set", "fairness": "Counterfactual fairness"}
+    return named.get(name, words(name).capitalize())
+
+
+def gate_plots_of(decision: dict[str, Any]) -> list[dict[str, Any]]:
+    """The statistical gates of a decision, a plot for each unit that they have."""
+    metric = NAMES.get(decision.get("metric") or "exact_match", "the metric")
+    titles = {"points": f"Difference of {metric}, points", "share": "Recall, %"}
+    return [plot for unit, title in titles.items() if (plot := bounds_of(decision.get("gates") or (), unit, title))]
+
+
+def bounds_of(gates: Sequence[dict[str, Any]], unit: str, title: str) -> dict[str, Any] | None:
+    """The statistical gates of one unit as a plot; None where there are none."""
+    rows = []
+    for tree in gates:
+        interval = tree.get("interval") or {}
+        found = [_finite(v) for v in (tree.get("value"), interval.get("low"), interval.get("high"), tree.get("limit"))]
+        if tree.get("unit") == unit and all(v is not None for v in found):
+            name = gate_title(str(tree.get("name")))
+            value, low, high, limit = (100 * v for v in found if v is not None)
+            rows.append(Bound(name, str(tree.get("result")), value, low, high, limit))
+    return {"title": title, "plot": bounds(title, rows)} if rows else None
+
+
+def priced(arms: dict[str, Any], economics: dict[str, Any]) -> dict[str, Any]:
+    """The arms with what 1,000 requests cost, where that is known."""
+    usd = economics.get("usd_per_1000_requests") or {}
+    return {name: {**arm, "cost": {**(arm.get("cost") or {}), "usd_per_1000": usd.get(name)}} for name, arm in arms.items()}
+
+
+def calibrated_of(arms: dict[str, Any], candidate: str) -> dict[str, Any] | None:
+    """The reliability of student and teacher; None where neither tells how sure it is."""
+    series, errors = {}, {}
+    for name in ("teacher", candidate):
+        found = (arms.get(name) or {}).get("calibration") or {}
+        rows = [
+            (100 * x, 100 * y)
+            for b in found.get("bins") or ()
+            if (x := _finite(b.get("confidence"))) is not None and (y := _finite(b.get("accuracy"))) is not None
+        ]
+        if rows and all(0 <= v <= 100 for row in rows for v in row):
+            series[name], errors[name] = rows, found
+    return {"plot": reliability("Reliability", series, lambda name: role(name, candidate)), "errors": errors} if series else None
+
+
+def break_even_of(economics: dict[str, Any]) -> Markup | None:
+    """USD a month against volume; None where something has no price."""
+    pays = economics.get("break_even") or {}
+    interval = pays.get("saving_usd_per_request_interval") or {}
+    found = [_finite(v) for v in (pays.get("saving_usd_per_request"), interval.get("low"), interval.get("high"))]
+    fixed, volume_now = _finite(pays.get("month_usd")), _finite(economics.get("requests_per_month"))
+    if any(v is None for v in found) or fixed is None or volume_now is None or volume_now <= 0 or fixed <= 0:
+        return None
+    saving, low, high = (v for v in found if v is not None)
+    if not all(math.isfinite(v) for v in (low * volume_now * 2, high * volume_now * 2, fixed / saving if saving > 0 else 0.0)):
+        return None
+    return volume("Saved a month", saving, (low, high), fixed, volume_now)
+
+
+def looks_of(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """The ledger of looks at this held-out set, as the decision left it."""
+    return list((report.get("judgement") or {}).get("looks") or ())
+
+
+def role(name: str, candidate: str) -> str:
+    """What an arm is on this page; a CSS class."""
+    return "student" if name == candidate else "teacher" if name == "teacher" else "other"
+
+
+def forests_of(arms: dict[str, Any], candidate: str) -> dict[str, Markup]:
+    """The forest plots by title, on one scale; metrics that no arm has are left out."""
+    points = {title: [p for name, arm in arms.items() if (p := _point(name, arm, candidate, metric))] for metric, title in _METRICS.items()}
+    span = [v for ps in points.values() for p in ps for v in (p.low, p.high)]
+    return {title: forest(title, ps, span) for title, ps in points.items() if ps}
+
+
+def scatter_of(arms: dict[str, Any], candidate: str, cost: str, scale: float, title: str) -> dict[str, Any]:
+    """Exact match against a cost, with the names of the arms that do not tell it."""
+    points = [p for name, arm in arms.items() if (p := _point(name, arm, candidate, "exact_match", cost, scale))]
+    left_out = [name for name in arms if name not in {p.name for p in points}]
+    return {"plot": scatter("Exact match, %", title, points) if points else None, "left_out": left_out}
+
+
+def depths_of(sweep: list[dict[str, Any]]) -> Markup | None:
+    """F1 on dev against size: students of other depths, and the teacher; None where no depth was swept."""
+
+    def point(name: str, role: str, row: dict[str, Any]) -> Point | None:
+        found = [_finite(row.get(key)) for key in ("f1", "f1_low", "f1_high", "parameters")]
+        if any(v is None for v in found):
+            return None
+        y, low, high, parameters = (float(v) for v in found if v is not None)
+        return Point(name, role, 100 * y, 100 * low, 100 * high, parameters / 1e6)
+
+    rows = [
+        point("teacher", "teacher", row) if row.get("point") == "teacher" else point(f"{row.get('layers')} layers", "student", row)
+        for row in sweep
+    ]
+    points = [p for p in rows if p is not None]
+    return scatter("F1 on dev, %", "Parameters, millions", points) if points else None
+
+
+def curves_of(training: dict[str, Any], candidate: str, key: str) -> Markup | None:
+    """The curves of the arms that logged a key at two steps or more; None where there are none."""
+    series = {
+        arm: [(float(r["step"]), float(r[key])) for r in rows if _finite(r.get("step")) is not None and _finite(r.get(key)) is not None]
+        for arm, rows in training.items()
+    }
+    series = {arm: rows for arm, rows in series.items() if len(rows) > 1 and (key == "loss" or any(v for _, v in rows))}
+    return curves(_CURVES[key], series, lambda name: role(name, candidate)) if series else None
+
+
+def varied(rows: Sequence[dict[str, Any]], limit: int) -> list[dict[str, Any]]:
+    """Some rows of every filter before more of one."""
+    by_filter: dict[tuple[Any, Any], list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        by_filter[row.get("stage"), row.get("filter")].append(row)
+    return [row for row in chain.from_iterable(zip_longest(*by_filter.values())) if row is not None][:limit]
+
+
+def differing(answer: Any, wanted: Any) -> Markup:
+    """An answer with its wrong words marked and its missing ones struck in; words and separators are compared."""
+    given, aim = (re.findall(r"\s+|[;+=]|[^\s;+=]+", str(text or "")) for text in (answer, wanted))
+    if len(given) * len(aim) > 1_000_000:  # the comparison is quadratic
+        return escape(answer)
+    shown = Markup("")
+    for kind, a, b, c, d in difflib.SequenceMatcher(None, aim, given, autojunk=False).get_opcodes():
+        if kind == "equal":
+            shown += "".join(given[c:d])
+            continue
+        if d > c:
+            shown += Markup("<mark>{}</mark>").format("".join(given[c:d]))
+        if b > a:
+            shown += Markup('<del><span class="aside">missing: </span>{}</del>').format("".join(aim[a:b]))
+    return shown or Markup('<span class="muted">(empty)</span>')
+
+
+def _finite(value: Any) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
+
+
+def _names(arms: dict[str, Any], part: str) -> list[str]:
+    return list(dict.fromkeys(name for arm in arms.values() for name in arm.get(part) or {}))
+
+
+def _point(name: str, arm: dict[str, Any], candidate: str, metric: str, cost: str | None = None, scale: float = 1.0) -> Point | None:
+    score = arm.get(metric) or {}
+    interval = score.get("interval") or {}
+    values = [_finite(v) for v in (score.get("value"), interval.get("low"), interval.get("high"))]
+    x = _finite((arm.get("cost") or {}).get(cost)) if cost else 0.0
+    if x is None or any(v is None for v in values):
+        return None
+    y, low, high = (100 * v for v in values if v is not None)
+    return Point(name, role(name, candidate), y, low, high, x * scale)

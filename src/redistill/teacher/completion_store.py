@@ -1,0 +1,110 @@
+"""The store of what was paid for: every teacher answer, kept from the moment it arrives.
+
+Its key is all that makes an answer: the fingerprint of the teacher that answers, the rendered prompt and messages, the
+sampling, the sample's index, the stop sequences, and the top-k asked for. A stage that is killed and started again asks only for what is
+missing; a change of filter, student or schedule asks for nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from redistill.errors import DataError
+from redistill.io.digests import canonical_digest
+from redistill.teacher.params import GenerateParams
+from redistill.teacher.types import TeacherAnswer, TeacherRequest
+
+LOCAL = "neutral settings, all end tokens"
+"""How local weights generate in this version. Endpoints generate by their own rules, so their stored answers stay valid."""
+
+
+def request_key(teacher_digest: str, request: TeacherRequest, params: GenerateParams, generated_by: str | None = None) -> str:
+    """Sha256 of everything that could change the answer, and of nothing else.
+
+    The prompt's id and slice are left out: they are ours, the teacher never sees them. ``generated_by`` names how local weights generate: answers that an
+    older version made with inherited settings are asked for again.
+    """
+    # Before tasks had stop sequences, every request stopped at a newline. Its key stays as it was, so that stored completions stay valid.
+    stop = {} if request.stop == ("\n",) else {"stop": list(request.stop)}
+    return canonical_digest(
+        {
+            "teacher": teacher_digest,
+            "prompt": request.prompt,
+            "messages": [[m.role, m.content] for m in request.messages],
+            "sample": request.sample_index,
+            "temperature": params.temperature,
+            "top_p": params.top_p,
+            "max_tokens": params.max_tokens,
+            "seed": params.seed,
+            "top_k": params.top_k,
+            **stop,
+            **({} if generated_by is None else {"generated_by": generated_by}),
+        }
+    )
+
+
+class CompletionStore:
+    """SQLite in WAL mode with one row an answer; a commit a batch, so kill -9 loses at most the batch in flight."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = path
+        with self._explained():
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(path, timeout=60)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+            self._db.execute("CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, body BLOB NOT NULL)")
+            self._db.commit()
+
+    def get(self, key: str, request: TeacherRequest) -> TeacherAnswer | None:
+        with self._explained():
+            row = self._db.execute("SELECT body FROM answers WHERE key = ?", (key,)).fetchone()
+        return None if row is None else _unpack(row[0], request)
+
+    def put(self, answers: Sequence[tuple[str, TeacherAnswer]]) -> None:
+        with self._explained(), self._db:
+            self._db.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?)", [(k, _pack(a)) for k, a in answers])
+
+    def __len__(self) -> int:
+        with self._explained():
+            return int(self._db.execute("SELECT count(*) FROM answers").fetchone()[0])
+
+    def close(self) -> None:
+        self._db.close()
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise DataError(
+                f"the completion store {self._path} refused ({error}); what it holds is kept: free some space, mend its rights, or move a file that is no store out of the way, and run again"
+            ) from error
+
+
+def _pack(answer: TeacherAnswer) -> bytes:
+    body = [
+        answer.text,
+        answer.reasoning,
+        answer.token_ids,
+        answer.finish_reason,
+        answer.mean_logprob,
+        answer.top_ids,
+        answer.top_logprobs,
+        answer.top_tokens,
+    ]
+    return zlib.compress(json.dumps(body, separators=(",", ":")).encode(), 3)
+
+
+def _unpack(body: bytes, request: TeacherRequest) -> TeacherAnswer:
+    text, reasoning, ids, finish, mean, top_ids, top_lp, top_tokens = json.loads(zlib.decompress(body))
+    rows = tuple(tuple(r) for r in top_ids)
+    return TeacherAnswer(
+        request, text, reasoning, tuple(ids), finish, mean, rows, tuple(tuple(r) for r in top_lp), tuple(tuple(r) for r in top_tokens)
+    )

@@ -1,0 +1,79 @@
+"""Sections ``sweep`` and ``tune`` of params.yaml."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, PlainValidator, model_validator
+
+from redistill.config.base import Positive, Share, Whole, frozen, section
+from redistill.distillation.params import FinetuneParams, ScoreParams
+from redistill.promotion.params import PromoteParams
+from redistill.teacher.params import TeacherParams
+
+
+def _point_of_sweep(given: object) -> int | str:
+    if given == "teacher" or (isinstance(given, int) and not isinstance(given, bool) and given > 0):
+        return given  # type: ignore[return-value]
+    raise ValueError(f"{given!r} is neither a number of layers nor teacher")
+
+
+@section("sweep")
+class SweepParams:
+    """Students of other depths, for the curve of size against quality in the report: numbers of kept layers, and ``teacher`` for its own point.
+
+    ``layers`` is read by dvc.yaml too, so it has no default; empty turns the sweep off.
+    """
+
+    layers: tuple[Annotated[int | str, PlainValidator(_point_of_sweep)], ...]
+
+
+@frozen
+class SpaceParams:
+    """Where ``redistill tune`` looks: two ends of a range, or a list of choices; what is left out stays as params have it."""
+
+    alpha: tuple[Share, Share] | None = (0.1, 1.0)
+    learning_rate: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] | None = (2e-4, 3e-3)
+    layers: tuple[Positive, ...] = ()
+    temperature: tuple[Annotated[float, Field(gt=0)], ...] = ()
+
+    @model_validator(mode="after")
+    def _ascending(self) -> SpaceParams:
+        for name in ("alpha", "learning_rate"):
+            ends = getattr(self, name)
+            if ends is not None and ends[0] >= ends[1]:
+                raise ValueError(f"{name}: {list(ends)} must be two ends, the smaller first")
+        if self.alpha is not None and self.alpha[0] == 0.0:
+            raise ValueError("alpha: a range begins above 0; what alpha 0 gives is the arm sft")
+        return self
+
+
+@section("tune")
+class TuneParams:
+    """``redistill tune``: at most so many trials and minutes, each trained on ``tokens`` [what ``finetune.common`` says], on the dev split."""
+
+    trials: Positive = 20
+    minutes: Annotated[float, Field(gt=0)] = 60.0
+    tokens: Positive | None = None
+    seed: Whole = 7
+    space: SpaceParams = Field(default_factory=SpaceParams)
+
+
+def sweep_fits(sweep: SweepParams, teacher: TeacherParams) -> list[str]:
+    problems = []
+    if len(set(sweep.layers)) < len(sweep.layers):
+        problems.append("sweep.layers lists a depth twice")
+    if "teacher" in sweep.layers and teacher.backend == "openai":
+        problems.append("sweep.layers lists teacher, but the size of an endpoint (teacher.backend: openai) is not known; leave it out")
+    return problems
+
+
+def space_fits(tune: TuneParams, promote: PromoteParams, finetune: FinetuneParams, score: ScoreParams) -> list[str]:
+    """A stored top-k can be brought to those temperatures only that ``score`` was told of."""
+    arm = finetune.arms.get(promote.arm)
+    if arm is None or arm.learns_by(finetune.method).name != "logit":
+        return []
+    unscored = sorted(set(tune.space.temperature) - {1.0, *score.temperatures})
+    if unscored:
+        return [f"tune.space.temperature={unscored[0]:g} is not in score.temperatures={list(score.temperatures)}; add it there"]
+    return []

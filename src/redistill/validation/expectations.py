@@ -1,0 +1,98 @@
+"""What a batch of completions must look like before money is spent on training: a Great Expectations suite.
+
+The suite sees derived columns only (flags, counts, lengths), never text: validation results and Data Docs copy cell
+values, and personal data or teacher text must not end up there. Row rules have quarantined their rows before; batch
+rules stop the cycle.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from redistill.errors import DataError
+from redistill.validation.params import ValidateParams
+
+
+@dataclass(frozen=True, slots=True)
+class DerivedRow:
+    """One completion as numbers."""
+
+    id: str
+    kept: bool
+    completion_tokens: int
+    mean_logprob: float | None
+    labels: int
+    from_teacher: str
+
+
+def check_batch(rows: Sequence[DerivedRow], params: ValidateParams, max_tokens: int, docs: Path) -> list[dict[str, Any]]:
+    """Run the checkpoint, write Data Docs, and return each rule with its outcome.
+
+    Raises:
+        DataError: a batch rule failed or could not be evaluated; says which, what was seen, and the limit.
+    """
+    os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
+    import great_expectations as gx
+    import pandas as pd
+    from great_expectations import expectations as gxe
+    from great_expectations.expectations.row_conditions import Column
+
+    frame = pd.DataFrame(
+        [[r.id, int(r.kept), r.completion_tokens, r.mean_logprob, r.labels, r.from_teacher] for r in rows],
+        columns=["id", "kept", "completion_tokens", "mean_logprob", "labels", "from_teacher"],
+    )
+    context = gx.get_context(mode="file", project_root_dir=docs)
+    context.variables.progress_bars = {"globally": False}
+    batch = (
+        context.data_sources.add_or_update_pandas("completions").add_dataframe_asset("batch").add_batch_definition_whole_dataframe("whole")
+    )
+    kept = {"row_condition": Column("kept") == 1}
+    suite = context.suites.add_or_update(
+        gx.ExpectationSuite(
+            name="completions",
+            expectations=[
+                gxe.ExpectTableRowCountToBeBetween(min_value=params.min_rows),
+                gxe.ExpectColumnValuesToBeUnique(column="id"),
+                gxe.ExpectColumnMeanToBeBetween(column="kept", min_value=params.min_kept_share),
+                gxe.ExpectColumnValuesToBeBetween(column="completion_tokens", min_value=1, max_value=max_tokens + 1, **kept),
+                gxe.ExpectColumnValuesToNotBeNull(column="from_teacher"),
+                gxe.ExpectColumnUniqueValueCountToBeBetween(column="labels", min_value=1, **kept),
+            ],
+        )
+    )
+    definition = context.validation_definitions.add_or_update(gx.ValidationDefinition(name="completions", data=batch, suite=suite))
+    checkpoint = context.checkpoints.add_or_update(
+        gx.Checkpoint(
+            name="completions",
+            validation_definitions=[definition],
+            actions=[gx.checkpoint.UpdateDataDocsAction(name="docs")],
+            result_format="SUMMARY",
+        )
+    )
+    result = checkpoint.run(batch_parameters={"dataframe": frame})
+    rules = [_rule(r) for run in result.run_results.values() for r in run.results]
+    broken = [r for r in rules if not r["passed"]]
+    if broken:
+        said = "; ".join(f"{r['rule']} on {r['column']}: seen {r['seen']}, wanted {r['limits']}" for r in broken)
+        raise DataError(
+            f"the teacher's completions fail {len(broken)} batch rule{'s' * (len(broken) > 1)}: {said}; the reasons for dropped rows are printed above; mend the teacher, the template or the limits before training on them"
+        )
+    return rules
+
+
+def _rule(result: Any) -> dict[str, Any]:
+    arguments = result.expectation_config.kwargs
+    limits = {k: v for k, v in arguments.items() if k in ("min_value", "max_value") and v is not None}
+    seen = result.result.get("observed_value", result.result.get("unexpected_count"))
+    return {
+        "rule": result.expectation_config.type,
+        "column": arguments.get("column", "(table)"),
+        "limits": limits,
+        "seen": seen,
+        # An expectation that raised has no result to trust, whatever its success flag says.
+        "passed": bool(result.success) and not (result.exception_info or {}).get("raised_exception", False),
+    }

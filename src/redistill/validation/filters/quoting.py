@@ -1,0 +1,34 @@
+"""Does a text quote a held-out one? A completion that does has seen what the student will be examined on.
+
+Words that stand in the completion's own prompt are no quotation: a summary may repeat what it was given, even where a
+held-out message says the same.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from redistill.validation.types import Drop, Keep
+
+_WORD = re.compile(r"\w+")
+
+
+class QuoteIndex:
+    """Every run of ``words`` consecutive words of the held-out texts; shorter texts cannot be quoted."""
+
+    def __init__(self, texts: Iterable[str], words: int) -> None:
+        self._words = words
+        self._grams: set[tuple[str, ...]] = {gram for text in texts for gram in self._runs(text)}
+
+    def match(self, text: str, own_prompt: str = "") -> str | None:
+        """The first words that the text quotes, or None."""
+        own = set(self._runs(own_prompt))
+        return next((" ".join(gram) for gram in self._runs(text) if gram in self._grams and gram not in own), None)
+
+    def judge(self, text: str, own_prompt: str = "") -> Keep | Drop:
+        return Drop("decontamination", "quotes a held-out row") if self.match(text, own_prompt) else Keep()
+
+    def _runs(self, text: str) -> list[tuple[str, ...]]:
+        words = _WORD.findall(text.lower())
+        return [tuple(words[i : i + self._words]) for i in range(len(words) - self._words + 1)]

@@ -1,0 +1,124 @@
+"""What may enter a cycle at all: judged over all splits before any teacher call, store write or push.
+
+Each row is judged alone first (length, secrets, personal data, insults, language), in every split. Then rows are judged
+against each other: the held-out rows guard all others, dev guards what trains, and of near-duplicates the first in a
+fixed order stays. Pure and deterministic; judging what was kept once more drops nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from redistill.data.types import Prompt
+from redistill.validation.filters import language, length, personal_data, profanity, secrets
+from redistill.validation.filters.near_duplicate import NearDuplicates
+from redistill.validation.params import IntakeParams
+from redistill.validation.types import Drop, DroppedRow, Keep
+
+STAGE = "prepare"
+PRIORITY = ("heldout", "dev", "calibration", "train", "pool")
+_TRAINS = ("train", "pool")
+_REDACTED_CHARS = 200
+_LOOKED_AT_CHARS = 8000
+
+
+def judge(splits: dict[str, list[Prompt]], params: IntakeParams) -> tuple[dict[str, list[Prompt]], list[DroppedRow]]:
+    """Kept rows by split, in their order, and dropped rows in the order of the splits given."""
+    alone = {(split, i): judge_row(p, params) for split, rows in splits.items() for i, p in enumerate(rows)}
+    between = _judge_between(
+        {split: [(i, p) for i, p in enumerate(rows) if alone[split, i] == Keep()] for split, rows in splits.items()}, params
+    )
+    verdicts = {**alone, **between}
+    kept = {split: [p for i, p in enumerate(rows) if verdicts[split, i] == Keep()] for split, rows in splits.items()}
+    dropped = [
+        DroppedRow(p.id, p.source_id, STAGE, verdict.filter, verdict.reason, redacted(_whole_text(p)), p.slice, p.planted)
+        for split, rows in splits.items()
+        for i, p in enumerate(rows)
+        if isinstance(verdict := verdicts[split, i], Drop)
+    ]
+    return kept, dropped
+
+
+def judge_row(prompt: Prompt, params: IntakeParams) -> Keep | Drop:
+    """One row by itself. All its messages count for what must not leave the house, the last for length and language."""
+    return next((v for v in _objections(prompt, params) if isinstance(v, Drop)), Keep())
+
+
+def redacted(text: str) -> str:
+    """What a quarantine may hold of a text: no personal data, secrets or insults, and 200 characters at most."""
+    # Cut after redaction, so that no half card number is left; but a pasted megabyte is not read whole for that.
+    safe = _clean(text[:_LOOKED_AT_CHARS])
+    if len(safe) <= _REDACTED_CHARS:
+        return safe
+    # A cut can make a word of what was part of one, and its replacement is a little longer.
+    return _clean(safe[: _REDACTED_CHARS - 10])[: _REDACTED_CHARS - 1] + "…"
+
+
+def _clean(text: str) -> str:
+    # Each of the two can lay bare what was glued to its findings and escaped the other.
+    while (safer := profanity.mask(personal_data.redact(text))) != text:
+        text = safer
+    return text
+
+
+def _objections(prompt: Prompt, params: IntakeParams) -> Iterator[Keep | Drop]:
+    text = _whole_text(prompt)
+    # Lazily, one after the other: what is too long never reaches the slower filters.
+    yield length.judge(prompt.text, params)
+    yield length.judge(_conversation(prompt), params)
+    if params.secrets:
+        yield secrets.judge(text)
+    if params.pii:
+        yield personal_data.judge(text)
+    if params.profanity:
+        yield profanity.judge(text)
+    yield language.judge(prompt.text, params)
+
+
+def _judge_between(splits: dict[str, list[tuple[int, Prompt]]], params: IntakeParams) -> dict[tuple[str, int], Drop]:
+    seen = {name: NearDuplicates(params.near_duplicate) for name in ("heldout", "dev", "other")}
+    heldout_ids: set[str] = set()
+    verdicts: dict[tuple[str, int], Drop] = {}
+    for split in sorted(splits, key=_rank):
+        for i, prompt in sorted(splits[split], key=lambda pair: (pair[1].source_id, pair[1].id, pair[0])):
+            text = _conversation(prompt)
+            if split == "heldout":
+                # Held-out rows may resemble each other, as traffic does; the same request twice would count twice.
+                verdict = Drop("near_duplicate", "duplicate of an earlier row") if prompt.id in heldout_ids else None
+                heldout_ids.add(prompt.id)
+            else:
+                verdict = _against(text, split, seen)
+            if verdict is None:
+                seen[split if split in seen else "other"].add(text, text)
+            else:
+                verdicts[split, i] = verdict
+    return verdicts
+
+
+def _against(text: str, split: str, seen: dict[str, NearDuplicates]) -> Drop | None:
+    for name, called in (("heldout", "a held-out row"), ("dev", "a dev row"), ("other", "an earlier row")):
+        match = seen[name].match(text)
+        if match is None:
+            continue
+        same = match == text
+        if name == "heldout" or (name == "dev" and split in _TRAINS):
+            return Drop("decontamination", f"{'copy' if same else 'near-copy'} of {called}")
+        return Drop("near_duplicate", f"{'duplicate' if same else 'near-duplicate'} of an earlier row")
+    return None
+
+
+def _rank(split: str) -> tuple[int, str]:
+    return (PRIORITY.index(split) if split in PRIORITY else len(PRIORITY), split)
+
+
+def _whole_text(prompt: Prompt) -> str:
+    return _joined([m.content for m in prompt.messages])
+
+
+def _conversation(prompt: Prompt) -> str:
+    """What makes a request itself: a system message that all share would make all alike."""
+    return _joined([m.content for m in prompt.messages if m.role != "system"] or [prompt.text])
+
+
+def _joined(contents: Sequence[str]) -> str:
+    return "\n".join(contents)

@@ -1,0 +1,148 @@
+"""Lock the teacher: the fingerprint of what answers, what it can do, and that its terms were reviewed."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from redistill.data import sources
+from redistill.distillation.student_base import base_of
+from redistill.errors import ConfigError
+from redistill.io.digests import canonical_digest
+from redistill.io.json import read_json, write_json
+from redistill.models import tokenizers, weights_source
+from redistill.params import Params
+from redistill.teacher import fingerprint
+from redistill.teacher.params import TeacherParams
+from redistill.teacher.types import TeacherCapabilities, TeacherFingerprint
+from redistill.validation.licences import review
+from tasks.locking.locked_teacher import SOURCES, TEACHER
+from tasks.paths import LOCK
+
+
+@task(task_run_name="review-licences", cache_policy=NO_CACHE)
+def review_licences(params: Params) -> None:
+    """Stop before anything is read or asked where terms are not reviewed."""
+    review(params.governance, dt.date.today(), Path())
+
+
+@task(task_run_name="lock-sources", cache_policy=NO_CACHE)
+def lock_sources(params: Params, *, new_date: bool = False) -> None:
+    """Write the revisions and digests of what the stages will read: source files and raw models, and the date that chat templates state.
+
+    DVC sees them through this file, since a hub data set or an installed package has no path in the project. The date stays while the teacher is the
+    same, since another date is another prompt for every row; ``new_date`` makes it today's.
+    """
+    teacher = raw_fingerprint(params.teacher)
+    date = {} if params.data.format == "plain" else {"template_date": _template_date(None if new_date else teacher)}
+    models = {
+        "student": {"digest": weights_source.source_digest(*base_of(params.student, params.teacher)), **date},
+        "teacher": {"digest": teacher, **date},
+    }
+    _write_if_changed(
+        SOURCES, {**sources.source_lock(params.data, Path()), "probes": sources.file_locks(params.benchmark.files), "models": models}
+    )
+
+
+def _template_date(teacher: str | None) -> str:
+    """What was locked with this teacher, else today."""
+    before = read_json(SOURCES).get("models", {}).get("teacher", {}) if SOURCES.is_file() else {}
+    same = teacher is not None and before.get("digest") == teacher
+    return str(before["template_date"]) if same and "template_date" in before else dt.date.today().isoformat()
+
+
+@task(task_run_name="lock-teacher", cache_policy=NO_CACHE)
+def lock_teacher(params: Params) -> tuple[TeacherFingerprint, bool]:
+    """Write ``teacher.lock.json``; the second value says whether it changed.
+
+    Raises:
+        ConfigError: terms not reviewed, or an arm needs more than this teacher can give.
+        TeacherError: the endpoint cannot be reached.
+    """
+    licence = review(params.governance, dt.date.today(), Path())
+    found, capabilities = _local(params.teacher) if params.teacher.backend != "openai" else _endpoint(params)
+    _check_arms(params, capabilities)
+    lock = {
+        "source": {"model": params.teacher.model, "revision": params.teacher.revision, "backend": params.teacher.backend},
+        "current": {"name": found.name, "digest": found.digest, "parts": found.parts},
+        "answers_from": {"default": found.digest},
+        "capabilities": {"logprobs": capabilities.logprobs, "max_k": capabilities.max_k, "tokenizer_digest": capabilities.tokenizer_digest},
+        "licence": licence,
+    }
+    return found, _write_if_changed(LOCK, lock)
+
+
+def raw_fingerprint(params: TeacherParams) -> str:
+    """Digest of the teacher as its owner publishes it, before our tuning: what the watcher compares."""
+    if params.backend == "openai":
+        return _endpoint_fingerprint(params, None).digest
+    return weights_source.source_digest(params.model, params.revision)
+
+
+def _write_if_changed(path: Path, value: dict[str, Any]) -> bool:
+    if path.is_file() and read_json(path) == value:
+        return False
+    write_json(path, value)
+    return True
+
+
+def _local(params: TeacherParams) -> tuple[TeacherFingerprint, TeacherCapabilities]:
+    found = fingerprint.fingerprint(TEACHER, params.model)
+    return found, TeacherCapabilities("score_given_ids", 0, tokenizers.tokenizer_digest_of(TEACHER))
+
+
+def _endpoint(params: Params) -> tuple[TeacherFingerprint, TeacherCapabilities]:
+    from redistill.teacher.openai import from_environment
+
+    teacher = from_environment(params.teacher, chat=params.data.format == "chat")
+    try:
+        capabilities = teacher.probe()
+        return _endpoint_fingerprint(params.teacher, teacher.system_fingerprint), capabilities
+    finally:
+        teacher.close()
+
+
+def _endpoint_fingerprint(params: TeacherParams, system: str | None) -> TeacherFingerprint:
+    parts = {
+        "model": params.model,
+        "revision": params.revision or "",
+        "system_fingerprint": system or "",
+        "url": os.environ.get("REDISTILL_TEACHER_URL", ""),
+    }
+    return TeacherFingerprint(params.model, canonical_digest(parts), parts)
+
+
+def _check_arms(params: Params, capabilities: TeacherCapabilities) -> None:
+    """Refuse here, in one line, a method that needs more than the teacher can give."""
+    eager = [name for name, arm in params.finetune.arms.items() if arm.alpha > 0]
+    if not eager:
+        return
+    which = ", ".join(f"finetune.arms.{n}.alpha" for n in eager)
+    if capabilities.logprobs == "none":
+        raise ConfigError(
+            f"{which} > 0 needs the teacher's probabilities, but {params.teacher.model} gives none; set alpha to 0 (text only), or use a teacher with logprobs"
+        )
+    if capabilities.logprobs == "at_generation":
+        if params.generate.top_k > capabilities.max_k:
+            raise ConfigError(
+                f"generate.top_k={params.generate.top_k}, but the teacher endpoint returns at most {capabilities.max_k} logprobs a token; lower generate.top_k"
+            )
+        if params.generate.top_k == 0:
+            raise ConfigError(
+                f"{which} > 0, but this teacher can tell probabilities only while it generates; set generate.top_k (at most {capabilities.max_k})"
+            )
+    ours = tokenizers.tokenizer_digest_of(weights_source.resolve(*base_of(params.student, params.teacher)))
+    if capabilities.tokenizer_digest is None:
+        raise ConfigError(
+            f"{which} > 0, but {params.teacher.model} does not tell its token ids, so probabilities cannot be matched to the student's tokens; set alpha to 0 (text only)"
+        )
+    if capabilities.tokenizer_digest != ours:
+        raise ConfigError(
+            f"{which} > 0, but teacher and student have different tokenizers ({capabilities.tokenizer_digest[:12]} and {ours[:12]}): "
+            "ids would name other tokens; use a student of the teacher's family, or set alpha to 0 (text only)"
+        )

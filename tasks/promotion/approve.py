@@ -1,0 +1,194 @@
+"""Promote, hold, approve, reject, roll back: the few ways in which what is live may change."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from redistill.errors import ConfigError, RegistryError
+from redistill.io.json import read_json
+from redistill.params import Params
+from redistill.provenance import mlflow_names
+from redistill.serving.route_flag import with_mode
+from redistill.serving.types import Route
+from tasks.paths import ARTIFACTS
+from tasks.registry import evidence_bundle, transitions
+from tasks.registry.history import History, withdrawn
+from tasks.registry.runs_and_versions import connect, resolved
+
+
+@task(task_run_name="promote", cache_policy=NO_CACHE)
+def promote_task(params: Params, version: str, reason: str) -> transitions.Live:
+    """``promote`` as a step of a cycle."""
+    return promote(params, version, reason)
+
+
+def promote(params: Params, version: str, reason: str) -> transitions.Live:
+    """Make a version the champion, the old one ``previous``, and send traffic to it, once its bundle verifies. A second call changes nothing.
+
+    Raises:
+        RegistryError: the bundle or its signature fails, its verdict was hold, or the move failed; then nothing has changed.
+    """
+    client = _whole(params)
+    before = transitions.live(client, params)
+    if _is_live(before, version):
+        return before  # nothing to verify: nothing will change, and the re-test of this very night has verified it
+    return _promoted(client, params, version, reason, _judgement(client, params, version, newest=True))
+
+
+def _is_live(now: transitions.Live, version: str) -> bool:
+    return now.champion == version and now.route.model_version == version and now.route.mode == "student"
+
+
+def _promoted(client: Any, params: Params, version: str, reason: str, judged: dict[str, Any]) -> transitions.Live:
+    if judged["decision"]["verdict"] != "promote":
+        raise RegistryError(f"version {version} was held, not promoted; its gates stand in its report: `redistill gate {version}`")
+    before = transitions.live(client, params)
+    if _is_live(before, version):
+        return before
+    after = replace(
+        before,
+        champion=version,
+        previous=before.champion if before.champion != version else before.previous,
+        reference=before.reference or version,
+        route=with_mode(before.route, "student", version, f"version {version} was promoted: {reason}"),
+    )
+    transitions.move(client, params, "promote", version, reason, before, after)
+    return after
+
+
+def approve(params: Params, wanted: str, reason: str) -> transitions.Live:
+    """A person's yes to a challenger.
+
+    Raises:
+        ConfigError: no reason, or the approver started the cycle where ``promote.two_people`` is set.
+        RegistryError: as ``promote``, or it was judged with another teacher, champion or held-out set than today's.
+    """
+    client = _whole(params)
+    version = _asked(client, params, wanted, reason)
+    judged = _judgement(client, params, version, newest=True)
+    if params.promote.two_people:
+        # Signed by whose cycle it was; the tag by itself could be taken away.
+        told = judged if judged["trained"] else _judgement(client, params, version)
+        starters = {told["judged_by"], client.get_model_version(params.data.name, version).tags.get(mlflow_names.TAG_STARTED_BY)}
+        if transitions.who() in starters:
+            raise ConfigError(
+                f"{transitions.who()} started the cycle of version {version} and cannot approve it too (promote.two_people); ask a colleague to"
+            )
+    _still_true(client, params, version, judged)
+    return _promoted(client, params, version, reason, judged)
+
+
+def _judgement(client: Any, params: Params, version: str, *, newest: bool = False) -> dict[str, Any]:
+    """What a version's verified bundle says of it."""
+    evidence = evidence_bundle.verified(client, params, version, newest=newest)
+    return {**read_json(evidence / "judgement.json"), "trained": (evidence / "report").is_dir()}
+
+
+def _still_true(client: Any, params: Params, version: str, judged: dict[str, Any]) -> None:
+    """What a version was judged against must be what stands here today; a teacher, champion or held-out set that has moved asks anew."""
+    teacher = read_json(ARTIFACTS / "benchmark" / "teacher" / "report.json")
+    today = {"teacher": teacher["model_digest"], "held-out set": teacher["heldout_digest"]}
+    now = transitions.live(client, params)
+    for role in (mlflow_names.CHAMPION, mlflow_names.REFERENCE):
+        live = now.aliases[role]
+        if live != version:
+            today[role] = "none" if live is None else client.get_model_version(params.data.name, live).tags[mlflow_names.TAG_MODEL_DIGEST]
+    then = {"held-out set": judged["heldout"], **judged["models"]}
+    for what, digest in today.items():
+        if then.get(what, "none") != digest:
+            raise RegistryError(
+                f"version {version} was judged with another {what} ({then.get(what, 'none')[:12]}, today's is {digest[:12]}); "
+                f"judge it again: redistill gate {version}"
+            )
+
+
+def barred(params: Params, version: str, passed: bool, history: History) -> str | None:
+    """Why a candidate that passed does not go live by itself, or None: a person's word is asked for, or was no, or somebody moved an alias."""
+    if not passed:
+        return None
+    client = connect(params)
+    events = history.events(client, params)
+    if (said := transitions.moved_outside(client, params, events)) is not None:
+        return said
+    if transitions.live(client, params).champion == version:
+        return None
+    if (said := withdrawn(events, version)) is not None:
+        return f"{said}; `redistill promote {version}` brings it back"
+    return f"version {version} waits for a person's approval" if params.promote.approval == "person" else None
+
+
+def reject(params: Params, wanted: str, reason: str) -> str:
+    """A person's no: recorded, and nothing moves."""
+    client = _whole(params)
+    version = _asked(client, params, wanted, reason)
+    transitions.record(client, params, "reject", version, reason, transitions.live(client, params))
+    return version
+
+
+def rollback(params: Params, to: str | None, reason: str) -> transitions.Live:
+    """Back to ``previous``, or to any version that was champion before and whose bundle verifies; champion and route together.
+
+    Raises:
+        ConfigError: no reason.
+        RegistryError: nothing to go back to, an unverified version, or the move failed; then nothing has changed.
+    """
+    client = _whole(params)
+    before = transitions.live(client, params)
+    if to is None and before.previous is None:
+        raise RegistryError(
+            "there is no previous champion to go back to; name a version with --to, or pin the teacher: redistill route set teacher"
+        )
+    version = _asked(client, params, to or str(before.previous), reason)
+    if version not in transitions.been_champion(client, params):
+        raise RegistryError(
+            f"version {version} was never champion, so there is nothing to go back to; `redistill promote {version}` asks for it anew"
+        )
+    evidence_bundle.verified(client, params, version)
+    after = replace(
+        before,
+        champion=version,
+        previous=before.champion if before.champion != version else before.previous,
+        route=with_mode(before.route, "student", version, f"rolled back to version {version}: {reason}"),
+    )
+    if (before.champion, before.route.model_version) != (version, version):
+        transitions.move(client, params, "rollback", version, reason, before, after)
+    return after
+
+
+def set_reference(params: Params, wanted: str, reason: str) -> transitions.Live:
+    """Freeze another version as what every later student is held against; until then it is the first that was promoted."""
+    client = _whole(params)
+    version = _asked(client, params, wanted, reason)
+    evidence_bundle.verified(client, params, version)
+    if version not in transitions.been_champion(client, params):
+        raise RegistryError(f"version {version} was never champion, so no later student can be held against it")
+    before = transitions.live(client, params)
+    after = replace(before, reference=version)
+    if before != after:
+        transitions.move(client, params, "reference", version, reason, before, after)
+    return after
+
+
+@task(task_run_name="hold", cache_policy=NO_CACHE)
+def hold(params: Params, version: str, reason: str, route: Route) -> None:
+    """Write a hold into the history."""
+    client = connect(params)
+    now = transitions.live(client, params)
+    transitions.record(client, params, "hold", version, reason, replace(now, route=route))
+
+
+def _asked(client: Any, params: Params, wanted: str, reason: str) -> str:
+    if not reason.strip():
+        raise ConfigError("what is live changes with a reason (--reason), so that the next person knows why")
+    return resolved(client, params, wanted)
+
+
+def _whole(params: Params) -> Any:
+    """A client on a registry in which no move is left halfway."""
+    client = connect(params)
+    transitions.mend(client, params)
+    return client

@@ -1,0 +1,47 @@
+"""``redistill gate``: judge any registered version, also one that redistill did not train."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from redistill.io.json import read_json
+from redistill.models import checkpoints
+from redistill.params import Params
+from redistill.provenance import mlflow_names
+from tasks.paths import ARTIFACTS
+from tasks.promotion.judge import Judgement, evidence_of_version, judge, measured_version, summary
+from tasks.registry import evidence_bundle, transitions
+from tasks.registry.runs_and_versions import connect, resolved
+
+
+def gate(params: Params, wanted: str) -> tuple[str, Judgement]:
+    """Judge a version by every gate, and give it a signed bundle where it has none about this question.
+
+    It is a look at the held-out set like any other: the same question again is free, a new one is not.
+
+    Raises:
+        RegistryError: no such version, or one whose weights cannot be had.
+        DataError: no teacher has been benchmarked here yet.
+    """
+    client = connect(params)
+    transitions.mend(client, params)
+    version = resolved(client, params, wanted)
+    read_json(ARTIFACTS / "benchmark" / "teacher" / "report.json")
+    _digest_on_record(client, params, version)
+    judgement = judge(client, params, evidence_of_version(client, params, version))
+    told = summary(judgement)
+    if not evidence_bundle.answers(params, version, told):
+        experiment = client.get_experiment_by_name(mlflow_names.experiment(params.data.name))
+        tags = {mlflow_names.TAG_KIND: "gate", mlflow_names.TAG_STARTED_BY: transitions.who()}
+        run_id = client.create_run(experiment.experiment_id, tags=tags, run_name=f"gate-{version}").info.run_id
+        folders = {"student": measured_version(client, params, version), "teacher": ARTIFACTS / "benchmark" / "teacher"}
+        evidence_bundle.write(params, run_id, version, told, folders, None)
+        client.set_terminated(run_id, "FINISHED")
+    return version, judgement
+
+
+def _digest_on_record(client: Any, params: Params, version: str) -> None:
+    """A version from elsewhere has no digest of its weights; from now on it has."""
+    if mlflow_names.TAG_MODEL_DIGEST not in client.get_model_version(params.data.name, version).tags:
+        digest = checkpoints.model_digest(evidence_bundle.weights_of(client, params, version))
+        client.set_model_version_tag(params.data.name, version, mlflow_names.TAG_MODEL_DIGEST, digest)

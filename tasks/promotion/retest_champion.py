@@ -1,0 +1,77 @@
+"""Re-test what is live: today's champion on today's held-out rows against today's teacher."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from redistill.errors import RedistillError
+from redistill.params import Params
+from redistill.promotion.retest import Retest, retest
+from redistill.provenance import mlflow_names
+from tasks.paths import ARTIFACTS
+from tasks.promotion.judge import Judgement, evaluated, evidence_of_arm, judge, measured_version
+from tasks.registry import evidence_bundle, hold_counter, transitions
+from tasks.registry.history import History
+from tasks.registry.runs_and_versions import connect
+
+
+@dataclass(frozen=True, slots=True)
+class ChampionCheck:
+    """What the re-test showed, in one sentence, and whether the champion may answer.
+
+    ``found`` is the alias as it stood then; None where it was taken away from outside. ``nights``: for how many nights it has been on hold; 0 where it holds.
+    """
+
+    found: str | None
+    version: str
+    trusted: bool
+    sentence: str
+    nights: int = 0
+
+
+@task(task_run_name="retest-champion", cache_policy=NO_CACHE)
+def retest_champion(params: Params, history: History) -> ChampionCheck | None:
+    """Benchmark the champion again and judge it against the teacher; None when nothing is live."""
+    client = connect(params)
+    if (mended := transitions.mend(client, params)) is not None:
+        print(mended)
+    outside = transitions.moved_outside(client, params, history.events(client, params), (mlflow_names.CHAMPION,))
+    version = transitions.live(client, params).champion
+    if outside is not None:
+        return ChampionCheck(version, version or "none", False, outside)
+    if version is None:
+        return None
+    try:
+        # Fetched once: what is verified is what is measured.
+        weights = evidence_bundle.registered_weights(client, params, version)
+        evidence_bundle.verified(client, params, version, weights=weights)
+        measured = measured_version(client, params, version, weights=weights)
+        tested = retest(evaluated(measured), evaluated(ARTIFACTS / "benchmark" / "teacher"), params.promote)
+    except RedistillError as error:
+        return ChampionCheck(version, version, False, f"champion: {error}")
+    return _checked(client, params, version, tested)
+
+
+def _checked(client: Any, params: Params, version: str, tested: Retest) -> ChampionCheck:
+    if tested.gate.passed:
+        hold_counter.clear(client, params)
+        return ChampionCheck(version, version, True, tested.gate.sentence)
+    nights = hold_counter.count_night(client, params, version)
+    result = tested.after(nights, params.promote)
+    route = transitions.live(client, params).route
+    # A champion that lost its traffic does not get it back by a test that shows neither.
+    trusted = result == "hold" and (route.mode, route.model_version) == ("student", version)
+    sentence = f"{tested.gate.sentence} ({'' if tested.worse else 'not '}shown to be worse than the teacher; night {nights} on hold)"
+    print(f"champion version {version}: {sentence}")
+    return ChampionCheck(version, version, trusted, sentence, nights)
+
+
+@task(task_run_name="decide", cache_policy=NO_CACHE)
+def decide_promotion(params: Params) -> Judgement:
+    """Judge this cycle's candidate by every gate, at the level that the held-out set still allows."""
+    client = connect(params)
+    return judge(client, params, evidence_of_arm(client, params))

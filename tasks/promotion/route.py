@@ -1,0 +1,49 @@
+"""Set the route: the flag file that says who answers."""
+
+from __future__ import annotations
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from redistill.params import Params
+from redistill.promotion.types import PromotionDecision
+from redistill.serving.route_flag import read_route, with_mode
+from redistill.serving.types import Route
+from tasks.promotion.retest_champion import ChampionCheck
+from tasks.registry.runs_and_versions import connect
+from tasks.registry.transitions import FLAGS, live, record, settle
+
+
+@task(task_run_name="route-to-teacher", cache_policy=NO_CACHE)
+def distrust(params: Params, check: ChampionCheck) -> Route:
+    """Send traffic to the teacher at once: the live student no longer holds."""
+    client = connect(params)
+    fallback = with_mode(read_route(FLAGS), "teacher", None, f"champion version {check.version} no longer holds: {check.sentence}")
+    before, route = settle(client, params, check.found, fallback)
+    if before.mode == "student" and route.mode == "teacher":
+        record(client, params, "distrust", check.found, check.sentence, live(client, params))
+    return route
+
+
+def planned(decision: PromotionDecision, version: str, champion: ChampionCheck | None, barred: str | None = None) -> Route:
+    """Where the route will point: the promoted student; on a hold the champion while it is trusted, else the teacher.
+
+    ``barred`` says why a candidate that passed does not go live all the same.
+    """
+    old = read_route(FLAGS)
+    if decision.verdict == "promote" and barred is None:
+        new = with_mode(old, "student", version, f"version {version} was promoted")
+    elif champion is not None and champion.trusted:
+        stands = f"keeps its traffic, night {champion.nights} on hold" if champion.nights else "holds"
+        what = barred or "the challenger did not pass"
+        new = with_mode(old, "student", champion.version, f"champion version {champion.version} {stands}; {what}")
+    else:
+        new = with_mode(old, "teacher", None, "no student has earned its place: " + (barred or decision.reasons[0]))
+    same = FLAGS.is_file() and (new.mode, new.model_version, new.pin) == (old.mode, old.model_version, old.pin)
+    return old if same else new
+
+
+@task(task_run_name="set-route", cache_policy=NO_CACHE)
+def set_route(params: Params, route: Route, champion: ChampionCheck | None) -> Route:
+    """Write the planned route, unless a person has moved the champion since the cycle looked at it."""
+    return settle(connect(params), params, None if champion is None else champion.found, route)[1]

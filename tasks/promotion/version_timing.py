@@ -1,0 +1,50 @@
+"""The timing that belongs to a checkpoint: the cycle's where the architecture is the same, else one made now and remembered."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from redistill.errors import DataError
+from redistill.evaluation.timing import Timing, architecture, timing_from_json
+from redistill.io.digests import canonical_digest, file_digest
+from redistill.io.json import read_json
+from redistill.params import Params
+from redistill.provenance.imports import code_digest, folders
+from redistill.runtime.environment import child_environment
+from redistill.runtime.precision import resolved
+from tasks.locking.locked_teacher import TEACHER
+from tasks.paths import LOCK, STATE
+from tasks.stages.benchmark import HELDOUT
+from tasks.stages.timing import TIMING
+
+
+def timing_of(student: str, params: Params, weights: Callable[[], Path]) -> Timing:
+    """The times of an architecture beside the locked teacher. ``weights`` are fetched only where it must be timed now.
+
+    Raises:
+        DataError: there is no teacher, or the timing failed.
+        RegistryError: the weights cannot be had.
+    """
+    teacher = _teacher()
+    if TIMING.is_file():
+        found = timing_from_json(read_json(TIMING))
+        if (found.student.architecture, found.teacher.architecture) == (student, teacher):
+            return found
+    asked = [student, teacher, file_digest(HELDOUT), str(params.data), str(params.benchmark)]
+    key = canonical_digest([*asked, code_digest("tasks.stages.timing", folders("redistill", "tasks")), resolved()])
+    memo = STATE / "timings" / f"{key[:32]}.json"
+    if not memo.is_file():
+        command = [sys.executable, "-m", "tasks.stages.timing", "--checkpoint", str(weights()), "--out", str(memo), "--who", "version"]
+        done = subprocess.run(command, capture_output=True, text=True, env=child_environment(), check=False)
+        if done.returncode or not memo.is_file():
+            raise DataError(f"its architecture could not be timed: {' / '.join(done.stderr.strip().splitlines()[-3:])}")
+    return timing_from_json(read_json(memo))
+
+
+def _teacher() -> str:
+    """What is timed as the teacher: an architecture, or the endpoint as it was locked."""
+    lock = read_json(LOCK)
+    return str(lock["current"]["digest"]) if lock["source"]["backend"] == "openai" else architecture(TEACHER)

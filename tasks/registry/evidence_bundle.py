@@ -1,0 +1,183 @@
+"""The evidence bundle of a version: what it was judged on, signed together with its weights, in the MLflow run of its cycle.
+
+A bundle is written once. No command promotes, and no re-test of the champion passes, a version whose bundle does not verify.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from redistill.errors import RegistryError
+from redistill.io.digests import tree_digest
+from redistill.io.json import write_json
+from redistill.params import Params
+from redistill.provenance import mlflow_names, signing
+from tasks.paths import ARTIFACTS, LOCK, STATE
+from tasks.registry.runs_and_versions import connect
+
+_FILES = (LOCK, Path("sources.lock.json"), Path("dvc.lock"), Path("dvc.yaml"), Path("params.yaml"))
+SIGNATURE = "bundle.sig"
+_DESCRIPTION_CHARS = 5000
+
+
+@task(task_run_name="attach-evidence", cache_policy=NO_CACHE)
+def attach(params: Params, mlflow_run_id: str, version: str, judgement: dict[str, Any]) -> None:
+    """The bundle of a cycle's candidate: report, outcomes of every arm, locks, params and the judgement."""
+    benchmarks = {f.name: f for f in sorted((ARTIFACTS / "benchmark").iterdir()) if f.is_dir()}
+    write(params, mlflow_run_id, version, judgement, benchmarks, ARTIFACTS / "report")
+
+
+def write(
+    params: Params, mlflow_run_id: str, version: str, judgement: dict[str, Any], benchmarks: dict[str, Path], report: Path | None
+) -> None:
+    """Put the evidence into the run, signed with the weights, and bind it to the version."""
+    client = connect(params)
+    with tempfile.TemporaryDirectory(dir=STATE) as scratch:
+        evidence = Path(scratch) / mlflow_names.EVIDENCE
+        (evidence / "benchmark").mkdir(parents=True)
+        for file in _FILES:
+            if file.is_file():
+                shutil.copy(file, evidence)
+        if report is not None:
+            shutil.copytree(report, evidence / "report")
+        for who, folder in benchmarks.items():
+            shutil.copytree(folder, evidence / "benchmark" / who)
+        write_json(evidence / "judgement.json", judgement)
+        _signed(client, params, mlflow_run_id, version, evidence, trained=report is not None)
+    decision = judgement["decision"]
+    tags = {
+        mlflow_names.TAG_VERDICT: decision["verdict"],
+        mlflow_names.TAG_REASONS: " | ".join(decision["reasons"])[:5000],
+        mlflow_names.TAG_QUESTION: judgement["question"],
+    }
+    for key, value in tags.items():
+        client.set_model_version_tag(params.data.name, version, key, value)
+    if report is not None and (card := report / "model-card.md").is_file():
+        client.update_model_version(params.data.name, version, _shortened(card.read_text(encoding="utf-8")))
+
+
+def _shortened(card: str) -> str:
+    """The registry's page shows the card without its metadata block, as far as its column holds."""
+    body = card.split("---\n", 2)[-1].strip()
+    return body if len(body) <= _DESCRIPTION_CHARS else body[: _DESCRIPTION_CHARS - 60] + "\n\n(cut; the whole card is in the evidence)"
+
+
+def answers(params: Params, version: str, judgement: dict[str, Any]) -> bool:
+    """Whether the version's newest bundle says this very thing already; a champion keeps the one that it was promoted with."""
+    tags = connect(params).get_model_version(params.data.name, version).tags
+    said = (tags.get(mlflow_names.TAG_QUESTION), tags.get(mlflow_names.TAG_VERDICT))
+    return mlflow_names.TAG_EVIDENCE in tags and (
+        judgement["is_champion"] or said == (judgement["question"], judgement["decision"]["verdict"])
+    )
+
+
+def _signed(client: Any, params: Params, mlflow_run_id: str, version: str, evidence: Path, *, trained: bool) -> None:
+    """Sign evidence and weights as one tree, then store evidence and signature and point the version at them.
+
+    ``trained`` bundles are what lineage and reproduction start from; a later judgement by itself stands beside and never replaces one.
+    """
+    weights = registered_weights(client, params, version)
+    signature = evidence.parent / SIGNATURE
+    with _tree(weights, evidence) as tree:
+        signing.sign(tree, signature, signing.signing_key(STATE))
+    client.log_artifacts(mlflow_run_id, str(evidence), mlflow_names.EVIDENCE)
+    client.log_artifact(mlflow_run_id, str(signature))
+    tags = client.get_model_version(params.data.name, version).tags
+    pointers = {mlflow_names.TAG_JUDGED_RUN: mlflow_run_id}
+    if trained or mlflow_names.TAG_EVIDENCE not in tags:
+        pointers |= {mlflow_names.TAG_EVIDENCE: tree_digest(evidence), mlflow_names.TAG_MLFLOW_RUN: mlflow_run_id}
+    for key, value in pointers.items():
+        client.set_model_version_tag(params.data.name, version, key, value)
+
+
+def verified(client: Any, params: Params, version: str, *, newest: bool = False, weights: Path | None = None) -> Path:
+    """The evidence of a version on this machine, once its signature over evidence and the registered weights holds.
+
+    ``weights`` are the registered ones where they were fetched just now. ``newest`` is the last judgement, which may be of `redistill gate`;
+    otherwise it is the bundle of the cycle that trained it.
+
+    Raises:
+        RegistryError: no bundle, a changed one, or weights that are not the signed ones.
+    """
+    import mlflow
+
+    tags = client.get_model_version(params.data.name, version).tags
+    run_id = tags.get(mlflow_names.TAG_JUDGED_RUN if newest else mlflow_names.TAG_MLFLOW_RUN)
+    said = f"version {version} of {params.data.name} is not to be trusted: "
+    if not run_id or mlflow_names.TAG_EVIDENCE not in tags:
+        raise RegistryError(said + f"it has no evidence bundle; let `redistill gate {params.data.name}/{version}` judge it first")
+    folder = STATE / "bundles" / f"{version}-{run_id}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        for part in (mlflow_names.EVIDENCE, SIGNATURE):
+            mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=part, dst_path=str(folder))
+        with _tree(weights or registered_weights(client, params, version), folder / mlflow_names.EVIDENCE) as tree:
+            signing.verify(tree, folder / SIGNATURE, signing.verify_key(STATE))
+    except RegistryError as error:
+        raise RegistryError(said + str(error)) from None
+    except (mlflow.MlflowException, OSError) as error:
+        raise RegistryError(said + f"its bundle cannot be had ({str(error).splitlines()[0][:200]})") from error
+    return folder / mlflow_names.EVIDENCE
+
+
+def registered_weights(client: Any, params: Params, version: str) -> Path:
+    """A version's checkpoint as the registry holds it now, whatever copies are here: what is signed must be what others will load.
+
+    Raises:
+        RegistryError: it cannot be had, holds more than one checkpoint, or another than is on record.
+    """
+    import mlflow
+
+    digest = client.get_model_version(params.data.name, version).tags.get(mlflow_names.TAG_MODEL_DIGEST)
+    target = STATE / "models" / f"{params.data.name}-{version}"
+    shutil.rmtree(target, ignore_errors=True)
+    try:
+        mlflow.artifacts.download_artifacts(artifact_uri=f"models:/{params.data.name}/{version}", dst_path=str(target))
+    except (mlflow.MlflowException, OSError) as error:
+        raise RegistryError(f"its weights cannot be had ({str(error).splitlines()[0][:200]})") from error
+    folders = sorted(p.parent for p in target.rglob("config.json"))
+    if len(folders) != 1:
+        raise RegistryError(f"it holds {len(folders)} checkpoints, where one is served")
+    if digest is not None and tree_digest(folders[0]) != digest:
+        raise RegistryError(f"its weights do not have the registered digest {digest[:12]}")
+    return folders[0]
+
+
+def weights_of(client: Any, params: Params, version: str) -> Path:
+    """A version's checkpoint to measure: the arm on disk where it is the same, else from the registry.
+
+    Raises:
+        RegistryError: as ``registered_weights``.
+    """
+    digest = client.get_model_version(params.data.name, version).tags.get(mlflow_names.TAG_MODEL_DIGEST)
+    here = ARTIFACTS / "students" / params.promote.arm
+    if digest and here.is_dir() and tree_digest(here) == digest:
+        return here
+    return registered_weights(client, params, version)
+
+
+@contextmanager
+def _tree(weights: Path, evidence: Path) -> Iterator[Path]:
+    """Weights and evidence as one folder; hard links where the file system has them, so that nothing is copied."""
+    with tempfile.TemporaryDirectory(dir=STATE) as scratch:
+        for name, source in (("weights", weights), ("evidence", evidence)):
+            shutil.copytree(source, Path(scratch) / name, copy_function=_linked)
+        yield Path(scratch)
+
+
+def _linked(source: str, target: str) -> str:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+    return target

@@ -1,0 +1,74 @@
+"""What happened to which version, when, by whom and why: one MLflow run an event, in an experiment of its own."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from redistill.params import Params
+from redistill.provenance import mlflow_names
+from tasks.registry.runs_and_versions import searched_runs
+
+_CLOCKS_DIFFER = dt.timedelta(hours=1)
+"""The time of an event is that of the machine that wrote it."""
+
+Kind = Literal["promote", "hold", "reject", "rollback", "reference", "distrust"]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One line of the history: what happened to which version, when, by whom, why, and what is live since."""
+
+    id: str
+    kind: Kind
+    version: str | None
+    at: str
+    by: str
+    reason: str
+    champion: str | None
+    previous: str | None
+    route: str
+    reference: str | None = None
+
+
+class History:
+    """Every promotion, hold, rejection and rollback: read whole once, and after that only what was added since.
+
+    A cycle asks at its start and at its end, hours later; what a person did in between must be seen, but a history of years is not read twice.
+    """
+
+    def __init__(self) -> None:
+        self._events: dict[str, Event] = {}
+        self._whole_at: dt.datetime | None = None
+
+    def events(self, client: Any, params: Params) -> list[Event]:
+        """The events up to now, oldest first."""
+        experiment = client.get_experiment_by_name(mlflow_names.history_experiment(params.data.name))
+        if experiment is None:
+            return []
+        wanted, now = "", dt.datetime.now(dt.UTC)
+        if self._whole_at is not None:
+            wanted = f"attributes.start_time >= {int((self._whole_at - _CLOCKS_DIFFER).timestamp() * 1000)}"
+        for run in searched_runs(client, experiment.experiment_id, wanted):
+            event = Event(**json.loads(run.data.tags[mlflow_names.TAG_EVENT]))
+            self._events[event.id] = event
+        self._whole_at = self._whole_at or now
+        return sorted(self._events.values(), key=lambda event: event.at)
+
+
+def withdrawn(events: Sequence[Event], version: str) -> str | None:
+    """Why a version may not come back by itself: a person said no to it, or rolled back from it. A person's promotion lifts that."""
+    said, champion = None, None
+    for event in events:
+        if event.kind == "reject" and event.version == version:
+            said = f"version {version} was rejected by {event.by}: {event.reason}"
+        elif event.kind == "rollback" and champion == version and event.champion != version:
+            said = f"version {version} was rolled back by {event.by}: {event.reason}"
+        elif event.kind in ("promote", "rollback") and event.champion == version:
+            said = None
+        if event.kind in ("promote", "rollback"):
+            champion = event.champion
+    return said

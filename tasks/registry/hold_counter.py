@@ -1,0 +1,40 @@
+"""For how many nights the champion has been on hold: one tag of the registered model, so it survives a crash and another machine goes on with it."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import json
+from typing import Any
+
+from redistill.params import Params
+from redistill.promotion.retest import Hold, next_night
+from redistill.provenance import mlflow_names
+from tasks.registry import transitions
+from tasks.registry.runs_and_versions import registered_model
+
+
+def read(client: Any, params: Params) -> Hold | None:
+    """The count as it stands; None where the champion is not on hold, or the tag is unreadable."""
+    tag = registered_model(client, params.data.name).tags.get(mlflow_names.TAG_HOLD)
+    try:
+        return None if tag is None else Hold(**json.loads(tag))
+    except (ValueError, TypeError):
+        return None
+
+
+def count_night(client: Any, params: Params, version: str) -> int:
+    """Count tonight and return the number of nights; a second call in the same night adds nothing. It is one write, so a crash leaves no half of it."""
+    with transitions.alone():
+        before = read(client, params)
+        after = next_night(before, version, dt.datetime.now(dt.UTC))
+        if after != before:
+            client.set_registered_model_tag(params.data.name, mlflow_names.TAG_HOLD, json.dumps(dataclasses.asdict(after)))
+        return after.nights
+
+
+def clear(client: Any, params: Params) -> None:
+    """Forget the count, since the champion holds."""
+    with transitions.alone():
+        if mlflow_names.TAG_HOLD in registered_model(client, params.data.name).tags:
+            client.delete_registered_model_tag(params.data.name, mlflow_names.TAG_HOLD)

@@ -1,0 +1,239 @@
+"""MLflow: one run a cycle, one version a student, aliases for what is live, evidence beside the weights."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from redistill.errors import RegistryError
+from redistill.evaluation.timing import timing_from_json
+from redistill.io.digests import file_digest, tree_digest
+from redistill.io.json import read_json
+from redistill.operations.types import StageReceipt
+from redistill.params import Params
+from redistill.provenance import mlflow_names
+from redistill.teacher.types import TeacherFingerprint
+from tasks.paths import ARTIFACTS, STATE
+from tasks.stages.timing import TIMING
+
+
+def connect(params: Params) -> Any:
+    """An MLflow client on the project's store and experiment, both made on first use.
+
+    Raises:
+        RegistryError: the store cannot be reached.
+    """
+    import mlflow
+
+    (STATE / "mlflow").mkdir(parents=True, exist_ok=True)
+    mlflow.set_tracking_uri(mlflow_names.tracking_uri(STATE))
+    client = mlflow.MlflowClient()
+    name = mlflow_names.experiment(params.data.name)
+    try:
+        if client.get_experiment_by_name(name) is None:
+            client.create_experiment(name, artifact_location=mlflow_names.artifact_root(STATE))
+        mlflow.set_experiment(name)
+    except mlflow.MlflowException as error:
+        raise RegistryError(
+            f"MLflow at {mlflow_names.tracking_uri(STATE)} cannot be used ({_first_line(error)}); start it, or unset MLFLOW_TRACKING_URI"
+        ) from error
+    return client
+
+
+@task(task_run_name="open-run", cache_policy=NO_CACHE)
+def open_run(params: Params, cycle: str, reason: str, flow_run_id: str) -> str:
+    """Start the cycle's MLflow run and return its id."""
+    client = connect(params)
+    experiment = client.get_experiment_by_name(mlflow_names.experiment(params.data.name))
+    tags = {
+        mlflow_names.TAG_KIND: "cycle",
+        mlflow_names.TAG_CYCLE: cycle,
+        mlflow_names.TAG_REASON: reason,
+        mlflow_names.TAG_FLOW_RUN: flow_run_id,
+        mlflow_names.TAG_STARTED_BY: os.environ.get("REDISTILL_USER") or getpass.getuser(),
+        mlflow_names.TAG_GIT: git_commit(),
+        mlflow_names.TAG_STATUS: "running",
+    }
+    return str(client.create_run(experiment.experiment_id, tags=tags, run_name=cycle).info.run_id)
+
+
+@task(task_run_name="log-training", cache_policy=NO_CACHE)
+def log_training(params: Params, mlflow_run_id: str) -> None:
+    """Copy what the stages wrote as metrics files into the run: training curves and benchmark scores of every arm."""
+    from mlflow.entities import Metric
+
+    client = connect(params)
+    metrics = []
+    for file in sorted((ARTIFACTS / "students").glob("*.metrics.jsonl")):
+        arm = file.name.split(".")[0]
+        for line in file.read_text(encoding="utf-8").splitlines():
+            row = json.loads(line)
+            step = int(row.pop("step"))
+            metrics += [Metric(f"{arm}/{k}", float(v), 0, step) for k, v in row.items() if isinstance(v, int | float)]
+    timing = timing_from_json(read_json(TIMING)) if TIMING.is_file() else None
+    for file in sorted((ARTIFACTS / "benchmark").glob("*/report.json")):
+        report = json.loads(file.read_text(encoding="utf-8"))
+        who = report["who"]
+        metrics += [Metric(f"{who}/exact_match", report["exact_match"]["value"], 0, 0), Metric(f"{who}/f1", report["f1"]["value"], 0, 0)]
+        if timing is not None and (times := timing.of(who)) is not None:
+            metrics.append(Metric(f"{who}/latency_p50_s", median(times.request_s), 0, 0))
+    if timing is not None:
+        ratio = timing.request_ratio
+        for name, value in (("", ratio.value), ("_low", ratio.interval.low), ("_high", ratio.interval.high)):
+            metrics.append(Metric(f"student_to_teacher/request_time{name}", value, 0, 0))
+    for start in range(0, len(metrics), 1000):
+        client.log_batch(mlflow_run_id, metrics=metrics[start : start + 1000])
+
+
+@task(task_run_name="register-challenger", cache_policy=NO_CACHE)
+def register(params: Params, mlflow_run_id: str, cycle: str, teacher: TeacherFingerprint) -> str:
+    """Register the candidate as ``challenger`` and return its version; the very same weights keep theirs."""
+    import mlflow
+
+    client = connect(params)
+    checkpoint = ARTIFACTS / "students" / params.promote.arm
+    digest = tree_digest(checkpoint)
+    name = params.data.name
+    version = version_with(client, name, digest)
+    if version is None:
+        with mlflow.start_run(run_id=mlflow_run_id):
+            info = mlflow.transformers.log_model(
+                transformers_model=str(checkpoint.absolute()),
+                task="text-generation",
+                name=mlflow_names.MODEL_ARTIFACT,
+                pip_requirements=["transformers", "torch", "accelerate"],
+            )
+        registered_model(client, name)
+        heldout = json.loads((ARTIFACTS / "benchmark" / params.promote.arm / "report.json").read_text(encoding="utf-8"))
+        tags = {
+            mlflow_names.TAG_MODEL_DIGEST: digest,
+            mlflow_names.TAG_CYCLE: cycle,
+            mlflow_names.TAG_TEACHER: teacher.digest,
+            mlflow_names.TAG_HELDOUT: heldout["heldout_digest"],
+            mlflow_names.TAG_TEMPLATE: heldout["template_digest"],
+            mlflow_names.TAG_DVC_LOCK: file_digest("dvc.lock"),
+            mlflow_names.TAG_GIT: git_commit(),
+            mlflow_names.TAG_MLFLOW_RUN: mlflow_run_id,
+            mlflow_names.TAG_STARTED_BY: client.get_run(mlflow_run_id).data.tags.get(mlflow_names.TAG_STARTED_BY, ""),
+        }
+        # With its tags in one request: a version without its digest and run never exists.
+        version = str(mlflow.register_model(info.model_uri, name, await_registration_for=60, tags=tags).version)
+    client.set_registered_model_alias(name, mlflow_names.CHALLENGER, version)
+    return version
+
+
+@task(task_run_name="close-run", cache_policy=NO_CACHE)
+def close_run(params: Params, mlflow_run_id: str, receipts: Sequence[StageReceipt], raw_teacher: str, status: str) -> None:
+    """End the cycle's run; a completed one is what the watcher compares the teacher with."""
+    client = connect(params)
+    for receipt in receipts:
+        client.log_metric(mlflow_run_id, f"stage_seconds/{receipt.stage.replace('@', '/')}", receipt.seconds)
+        client.log_metric(mlflow_run_id, f"machine_seconds/{receipt.stage.replace('@', '/')}", receipt.cost_s)
+    client.set_tag(mlflow_run_id, mlflow_names.TAG_STAGES_RAN, str(sum(r.outcome == "ran" for r in receipts)))
+    client.set_tag(mlflow_run_id, mlflow_names.TAG_TEACHER_RAW, raw_teacher)
+    client.set_tag(mlflow_run_id, mlflow_names.TAG_STATUS, status)
+    client.set_terminated(mlflow_run_id, "FINISHED" if status == "completed" else "FAILED")
+
+
+def resolved(client: Any, params: Params, wanted: str) -> str:
+    """A version from its number, an alias, or either behind ``NAME/``.
+
+    Raises:
+        RegistryError: no such version or alias; the message lists those that there are.
+    """
+    import mlflow
+
+    name, _, short = wanted.rpartition("/")
+    if name and name != params.data.name:
+        raise RegistryError(f"{wanted}: this project's model is {params.data.name}; name a version of it, as in {params.data.name}/1")
+    version = str(registered_model(client, params.data.name).aliases.get(short, short))
+    try:
+        return str(client.get_model_version(params.data.name, version).version)
+    except mlflow.MlflowException as error:
+        there = sorted((int(v.version) for v in client.search_model_versions(f"name = '{params.data.name}'")), reverse=True)
+        known = ", ".join(map(str, there[:10])) or "none yet; run a cycle"
+        raise RegistryError(f"{wanted}: no such version or alias of {params.data.name}; versions: {known}") from error
+
+
+def version_with(client: Any, name: str, digest: str) -> str | None:
+    """The newest version with exactly these weights."""
+    found = client.search_model_versions(f"name = '{name}'")
+    same = [v for v in found if v.tags.get(mlflow_names.TAG_MODEL_DIGEST) == digest]
+    return str(max(same, key=lambda v: int(v.version)).version) if same else None
+
+
+def last_completed(params: Params) -> dict[str, str] | None:
+    """Tags of the last cycle that ran to its end."""
+    client = connect(params)
+    experiment = client.get_experiment_by_name(mlflow_names.experiment(params.data.name))
+    wanted = f"tags.`{mlflow_names.TAG_STATUS}` = 'completed' AND tags.`{mlflow_names.TAG_KIND}` = 'cycle'"
+    runs = client.search_runs([experiment.experiment_id], wanted, order_by=["attributes.start_time DESC"], max_results=1)
+    return dict(runs[0].data.tags) if runs else None
+
+
+@dataclass(frozen=True, slots=True)
+class PastCycle:
+    """A cycle that ran to its end: how many stages had to run, and the seconds from its start to its end."""
+
+    ran: int
+    seconds: float
+
+
+def recent_cycles(params: Params, days: int = 30) -> list[PastCycle]:
+    """The completed cycles of the last days."""
+    client = connect(params)
+    experiment = client.get_experiment_by_name(mlflow_names.experiment(params.data.name))
+    since = int(1000 * (time.time() - 86400 * days))
+    wanted = (
+        f"tags.`{mlflow_names.TAG_STATUS}` = 'completed' AND tags.`{mlflow_names.TAG_KIND}` = 'cycle' AND attributes.start_time >= {since}"
+    )
+    return [
+        PastCycle(int(run.data.tags[mlflow_names.TAG_STAGES_RAN]), (run.info.end_time - run.info.start_time) / 1000)
+        for run in searched_runs(client, experiment.experiment_id, wanted)
+        if mlflow_names.TAG_STAGES_RAN in run.data.tags and run.info.end_time
+    ]
+
+
+def registered_model(client: Any, name: str) -> Any:
+    """The registered model of the data set, made on first use."""
+    import mlflow
+
+    try:
+        return client.get_registered_model(name)
+    except mlflow.MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise RegistryError(f"MLflow does not tell about model {name} ({_first_line(error)}); try again once it answers") from error
+        return client.create_registered_model(
+            name, description="Students that redistill trained on this data set; aliases say which is live."
+        )
+
+
+def searched_runs(client: Any, experiment_id: str, wanted: str) -> list[Any]:
+    """All runs that match, over all pages, oldest first."""
+    runs: list[Any] = []
+    token = None
+    while True:
+        page = client.search_runs([experiment_id], wanted, order_by=["attributes.start_time ASC"], max_results=1000, page_token=token)
+        runs += page
+        token = page.token
+        if not token:
+            return runs
+
+
+def git_commit() -> str:
+    done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else "no git"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0][:200]

@@ -1,0 +1,243 @@
+"""What is live moves as one: aliases and route together, or not at all.
+
+A move is written down before it starts (a tag of the registered model) and committed by its entry in the history. Whoever comes next and finds the
+tag finishes a committed move and undoes any other, so a crash between two steps leaves nothing half-promoted. A move says what it
+expects to find and stops where somebody else was faster; MLflow itself would let the last writer win.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import fcntl
+import getpass
+import json
+import os
+import socket
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+from redistill.errors import RegistryError
+from redistill.params import Params
+from redistill.provenance import mlflow_names
+from redistill.serving.route_flag import read_route, update_route, with_mode
+from redistill.serving.types import Route
+from tasks.paths import ARTIFACTS, STATE
+from tasks.registry.history import Event, History, Kind
+from tasks.registry.runs_and_versions import registered_model
+
+FLAGS = ARTIFACTS / "route" / "flags.json"
+_MOVED = (mlflow_names.CHAMPION, mlflow_names.PREVIOUS, mlflow_names.REFERENCE)
+_UNDER_WAY = dt.timedelta(minutes=2)
+"""A move takes seconds. Here a lock tells a running one from a stopped one; elsewhere only its age can."""
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """What is live: the aliases that promotion moves, and the route."""
+
+    champion: str | None
+    previous: str | None
+    reference: str | None
+    route: Route
+
+    @property
+    def aliases(self) -> dict[str, str | None]:
+        return {name: getattr(self, name) for name in _MOVED}
+
+
+def who() -> str:
+    """Who acts: the identity that the environment's auth layer gives, else the account."""
+    return os.environ.get("REDISTILL_USER") or getpass.getuser()
+
+
+def live(client: Any, params: Params) -> Live:
+    """What is live now, as MLflow and the flag file say."""
+    aliases = registered_model(client, params.data.name).aliases
+    found = {name: (str(aliases[name]) if name in aliases else None) for name in _MOVED}
+    return Live(**found, route=read_route(FLAGS))
+
+
+def history(client: Any, params: Params) -> list[Event]:
+    """Every promotion, hold, rejection and rollback, oldest first."""
+    return History().events(client, params)
+
+
+def record(client: Any, params: Params, kind: Kind, version: str | None, reason: str, now: Live) -> None:
+    """Write down what moved nothing: a hold, a rejection."""
+    _append(client, params, _event(uuid.uuid4().hex, kind, version, reason, now))
+
+
+def move(client: Any, params: Params, kind: Kind, version: str, reason: str, before: Live, after: Live) -> Event:
+    """Go from ``before`` to ``after``; on any failure everything is as it was.
+
+    Raises:
+        RegistryError: what is live is not ``before`` any more, another move is under way, or MLflow failed; then nothing has changed.
+    """
+    with alone():
+        _mend(client, params)
+        if (now := live(client, params)) != before:
+            raise RegistryError(_changed(before, now))
+        event = _event(uuid.uuid4().hex, kind, version, reason, after)
+        name = params.data.name
+        plan = {
+            "id": event.id,
+            "host": _here(),
+            "at": event.at,
+            "before": dataclasses.asdict(before),
+            "after": dataclasses.asdict(after),
+        }
+        client.set_registered_model_tag(name, mlflow_names.TAG_MOVE, json.dumps(plan))
+        try:
+            if json.loads(registered_model(client, name).tags[mlflow_names.TAG_MOVE])["id"] != event.id:
+                raise RegistryError("another move has just started elsewhere; look at `redistill history`, then try again")
+            _apply(client, params, after)
+            _append(client, params, event)
+        except BaseException as error:
+            _write(before.route)
+            # Where MLflow does not answer, the tag stays, and the next command undoes the rest.
+            with suppress(Exception):
+                _mend(client, params)
+                if any(e.id == event.id for e in history(client, params)):
+                    return event  # it was committed before something failed; the mending finished it
+            if isinstance(error, RegistryError) or not isinstance(error, Exception):
+                raise
+            raise RegistryError(
+                f"the move was undone, since MLflow failed in its middle ({str(error).splitlines()[0][:200]}); try again"
+            ) from error
+        with suppress(Exception):
+            # It is committed; a tag that stays is taken away by the next command.
+            client.delete_registered_model_tag(name, mlflow_names.TAG_MOVE)
+        return event
+
+
+def settle(client: Any, params: Params, champion: str | None, wanted: Route) -> tuple[Route, Route]:
+    """Write the system's part of the route unless the champion has changed since ``champion`` was read; returns the routes before and after.
+
+    If it has changed, the route that came with the change stays. An operator's pin is always kept.
+    """
+    with alone():
+        _mend(client, params)
+        now = live(client, params)
+        if now.champion is None and champion is not None:
+            wanted = with_mode(wanted, "teacher", None, f"champion version {champion} was deleted while the cycle ran")
+        elif now.champion != champion:
+            return now.route, now.route
+        return now.route, _write(wanted)
+
+
+def mend(client: Any, params: Params) -> str | None:
+    """Finish or undo a move that a crash left halfway; what was done, or None."""
+    with alone():
+        return _mend(client, params)
+
+
+def moved_outside(
+    client: Any, params: Params, events: Sequence[Event], aliases: Sequence[str] = (mlflow_names.CHAMPION, mlflow_names.REFERENCE)
+) -> str | None:
+    """A sentence where one of the aliases is not where these events, the whole history, say; None where all is as recorded."""
+    events = [event for event in events if event.kind in ("promote", "rollback", "reference")]
+    now = live(client, params)
+    for alias in aliases:
+        recorded, found = (getattr(events[-1], alias) if events else None), now.aliases[alias]
+        if found != recorded:
+            return (
+                f"alias {alias} is at version {found or 'none'}, but redistill last set it to {recorded or 'none'}: it was moved from outside; set "
+                "it right with `redistill rollback --to VERSION`, `redistill promote VERSION` or `redistill reference VERSION`"
+            )
+    return None
+
+
+def been_champion(client: Any, params: Params) -> set[str]:
+    """Every version that a promotion or rollback has ever made the champion."""
+    return {e.champion for e in history(client, params) if e.kind in ("promote", "rollback") and e.champion}
+
+
+def _mend(client: Any, params: Params) -> str | None:
+    name = params.data.name
+    plan = registered_model(client, name).tags.get(mlflow_names.TAG_MOVE)
+    if plan is None:
+        return None
+    found = json.loads(plan)
+    age = dt.datetime.now(dt.UTC) - dt.datetime.fromisoformat(found["at"])
+    if found["host"] != _here() and age < _UNDER_WAY:
+        raise RegistryError(f"a move is under way on {found['host']}, since {age.seconds} s; try again in {_UNDER_WAY.seconds} s")
+    committed = any(event.id == found["id"] for event in history(client, params))
+    wanted = found["after" if committed else "before"]
+    # Another machine's flag file is not here; its own next command sets it.
+    route = Route(**wanted["route"]) if found["host"] == _here() else read_route(FLAGS)
+    _apply(client, params, Live(**{**wanted, "route": route}))
+    client.delete_registered_model_tag(name, mlflow_names.TAG_MOVE)
+    return (
+        f"a move that was stopped halfway was {'finished' if committed else 'undone'}; champion is version {wanted['champion'] or 'none'}"
+    )
+
+
+def _apply(client: Any, params: Params, wanted: Live) -> None:
+    """Previous first: until the champion moves, the way back is already laid."""
+    name = params.data.name
+    now = live(client, params)
+    for alias in (mlflow_names.REFERENCE, mlflow_names.PREVIOUS, mlflow_names.CHAMPION):
+        version = wanted.aliases[alias]
+        if version == now.aliases[alias]:
+            continue
+        if version is None:
+            client.delete_registered_model_alias(name, alias)
+        else:
+            client.set_registered_model_alias(name, alias, version)
+    if wanted.route != now.route:
+        _write(wanted.route)
+
+
+def _write(wanted: Route) -> Route:
+    """Write the system's part of a route. The operator's pin stays as it is now, also where a stored plan has another one.
+
+    Where mode and version are right already, the file stays as it is: its reason may be the operator's.
+    """
+
+    def change(now: Route) -> Route:
+        same = FLAGS.is_file() and (wanted.mode, wanted.model_version) == (now.mode, now.model_version)
+        return now if same else replace(wanted, pin=now.pin)
+
+    return update_route(FLAGS, change)
+
+
+def _here() -> str:
+    """This project on this machine: who wrote a plan, and whose flag file the route in it is."""
+    return f"{socket.gethostname()}:{STATE.absolute()}"
+
+
+def _append(client: Any, params: Params, event: Event) -> None:
+    name = mlflow_names.history_experiment(params.data.name)
+    experiment = client.get_experiment_by_name(name)
+    experiment_id = experiment.experiment_id if experiment else client.create_experiment(name, mlflow_names.artifact_root(STATE))
+    tags = {mlflow_names.TAG_KIND: "event", mlflow_names.TAG_EVENT: json.dumps(dataclasses.asdict(event))}
+    run = client.create_run(experiment_id, tags=tags, run_name=f"{event.kind}-{event.version or 'none'}")
+    client.set_terminated(run.info.run_id, "FINISHED")
+
+
+def _event(move_id: str, kind: Kind, version: str | None, reason: str, now: Live) -> Event:
+    at = dt.datetime.now(dt.UTC).isoformat(timespec="microseconds")
+    return Event(move_id, kind, version, at, who(), reason[:4000], now.champion, now.previous, now.route.answers, now.reference)
+
+
+def _changed(before: Live, now: Live) -> str:
+    for alias in _MOVED:
+        if before.aliases[alias] != now.aliases[alias]:
+            return (
+                f"alias {alias} is at version {now.aliases[alias] or 'none'} now, not {before.aliases[alias] or 'none'} as this move expected; "
+                "somebody was faster: look at `redistill history`, then try again"
+            )
+    return "the route was set by somebody else meanwhile; look at `redistill route get`, then try again"
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """One mover in this project at a time; across machines the tag and the comparison stand guard."""
+    STATE.mkdir(parents=True, exist_ok=True)
+    with open(STATE / "moves.lock", "w", encoding="utf-8") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield

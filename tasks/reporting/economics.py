@@ -1,0 +1,217 @@
+"""What this cycle cost and when it pays, from what the stages measured; and ``redistill estimate``, the same before it runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from redistill.data import sources
+from redistill.errors import RedistillError
+from redistill.evaluation.timing import Estimate, Timing, timing_from_json
+from redistill.evaluation.types import EvalReport
+from redistill.io.json import read_json, write_json
+from redistill.io.parquet import read_records
+from redistill.operations.types import StageReceipt
+from redistill.params import Params
+from redistill.provenance import mlflow_names
+from redistill.report.economics import BreakEven, CycleCost, Month, break_even, student_price, teacher_price
+from redistill.statistics.types import Interval
+from redistill.teacher.types import TeacherCompletion
+from tasks.paths import ARTIFACTS, STATE
+from tasks.registry.runs_and_versions import PastCycle, recent_cycles
+from tasks.running.cycle_stages import every_stage
+from tasks.stages.timing import TIMING
+
+SECONDS = STATE / "stage_seconds.json"
+_ASSUMED = {"generate": 300.0, "finetune": 450.0, "score": 1000.0, "benchmark": 20.0}
+"""Where no cycle has run here yet, on two cores with a 135M teacher: tokens/s, and for the benchmark held-out rows/s."""
+_STARTUP_S = 45.0
+_QUIET_S = 60.0
+"""A night that finds nothing changed, where none has been seen yet."""
+_CHARS_PER_TOKEN = 4.0
+
+
+def remember(receipts: Sequence[StageReceipt]) -> dict[str, float]:
+    """Machine seconds of each stage's last complete run: of this cycle where it ran from nothing, else as it was remembered.
+
+    A run that used a checkpoint or stored completions is not the stage's time. A later run replaces an earlier one, also where it is shorter: settings
+    and code change. A stage that has never run from nothing here is left out.
+    """
+    known: dict[str, float] = read_json(SECONDS) if SECONDS.is_file() else {}
+    known |= {r.stage: round(r.cost_s, 2) for r in receipts if r.outcome == "ran" and r.whole}
+    write_json(SECONDS, known)
+    return {r.stage: known[r.stage] for r in receipts if r.stage in known}
+
+
+def economics(
+    params: Params, receipts: Sequence[StageReceipt], arms: dict[str, EvalReport], timing: Timing, past: Sequence[PastCycle]
+) -> dict[str, Any]:
+    """The economics of a report: cost of the cycle, of a request with each arm, and the break-even. ``past``: the completed cycles of 30 days."""
+    money = params.economics
+    whole = CycleCost(remember(receipts), *_teacher_tokens(params, arms["teacher"]))
+    unmeasured = [stage for stage in every_stage(params) if stage not in whole.seconds]
+    prices = {who: teacher_price(money, params.teacher) if who == "teacher" else student_price(money) for who in arms}
+    paces = {who: _pace(timing, who) for who in arms}
+    cycle_usd = None if unmeasured else whole.usd(money, prices["teacher"])
+    changed = any(r.outcome == "ran" for r in receipts)
+    month = None if cycle_usd is None else _month(params, cycle_usd, past, changed)
+    return {
+        "cycle": {
+            "seconds_now": round(sum(r.cost_s for r in receipts), 1),
+            "seconds_whole": None if unmeasured else round(whole.total_s, 1),
+            "unmeasured": unmeasured,
+            "usd_whole": cycle_usd,
+            "teacher_prompt_tokens": whole.prompt_tokens,
+            "teacher_completion_tokens": whole.completion_tokens,
+        },
+        "usd_per_1000_requests": {
+            who: None if (usd := prices[who].per_request(report.cost, paces[who])) is None else 1000 * usd for who, report in arms.items()
+        },
+        "usd_per_million_tokens": {who: prices[who].per_million_tokens(report.cost, paces[who]) for who, report in arms.items()},
+        "joules_per_token": {who: None if (times := timing.of(who)) is None else times.joules_per_token for who in arms},
+        "break_even": month and _pays(params, arms[params.promote.arm], arms["teacher"], timing, month),
+        "month": month and dataclasses.asdict(month),
+        "requests_per_month": money.requests_per_month,
+        "cycles_per_month": money.cycles_per_month,
+        "machine_usd_per_hour": money.machine_usd_per_hour,
+    }
+
+
+def _pace(timing: Timing, who: str) -> float | None:
+    """Seconds for a completion token in full batches; every student has that of their architecture, which the ratio gives."""
+    times = timing.of(who)
+    if times is timing.student:
+        return timing.student_pace.value
+    return None if times is None or times.pace is None else times.pace.value
+
+
+def _pays(params: Params, student: EvalReport, teacher: EvalReport, timing: Timing, month: Month) -> dict[str, Any] | None:
+    """The break-even with its intervals; None where a request has no price."""
+    pace, price = timing.student_pace, student_price(params.economics)
+    usd, least, most = (price.per_request(student.cost, s) for s in (pace.value, pace.interval.low, pace.interval.high))
+    theirs = teacher_price(params.economics, params.teacher).per_request(teacher.cost, _pace(timing, "teacher"))
+    if usd is None or least is None or most is None or theirs is None:
+        return None
+    return told(break_even(Estimate(usd, Interval(least, most)), theirs, month, params.economics.requests_per_month))
+
+
+def _month(params: Params, cycle_usd: float, past: Sequence[PastCycle], changed_now: bool) -> Month:
+    """Whole cycles for changes, as params or the last 30 days have them (one at least), and quiet nights at what they took."""
+    money = params.economics
+    seen = sum(cycle.ran > 0 for cycle in past) + changed_now
+    changes = money.changes_per_month or max(1, seen)
+    quiet_s = [cycle.seconds for cycle in past if cycle.ran == 0]
+    quiet_usd = (median(quiet_s) if quiet_s else _QUIET_S) / 3600 * (money.machine_usd_per_hour or 0.0)
+    return Month(changes, max(0, money.cycles_per_month - changes), cycle_usd, quiet_usd)
+
+
+def told(pays: BreakEven) -> dict[str, Any]:
+    return {**dataclasses.asdict(pays), "verdict": pays.verdict}
+
+
+def _teacher_tokens(params: Params, teacher: EvalReport) -> tuple[int, int]:
+    """Prompt and completion tokens of all that ``generate`` holds; what came from the store was paid for once, in an earlier cycle."""
+    rows = read_records(ARTIFACTS / "completions" / "completions.parquet", TeacherCompletion)
+    completion = sum(len(row.token_ids) or len(row.text.split()) for row in rows)
+    return round(len(rows) * (teacher.cost.prompt_tokens_per_request or 0.0)), completion
+
+
+def estimate(params: Params) -> dict[str, Any]:
+    """What a cycle from nothing will take, before anything is asked: rows, tokens, hours, money, disk, and the volume that pays for it.
+
+    From the last cycle's rates where one has run here, from assumed ones otherwise, which it says.
+
+    Raises:
+        DataError: a source that cannot be read.
+    """
+    splits = sources.load(params.data, Path())
+    asked = [p for split in ("pool", "calibration") for p in splits.get(split, [])]
+    heldout = len(splits.get("heldout", []))
+    known: dict[str, float] = read_json(SECONDS) if SECONDS.is_file() else {}
+    reports = {who: _report(who) for who in ("teacher", params.promote.arm)}
+    teacher = reports["teacher"]
+    chars = sum(len(params.data.prompt_template.replace("{text}", p.text)) for p in asked)
+    prompt_tokens = math.ceil(chars / _CHARS_PER_TOKEN) * params.generate.samples
+    per_completion = teacher.cost.tokens_per_request if teacher and teacher.cost.tokens_per_request else float(params.generate.max_tokens)
+    completion_tokens = math.ceil(len(asked) * params.generate.samples * per_completion)
+    seconds = _seconds(params, known, prompt_tokens, completion_tokens, heldout)
+    whole = CycleCost(seconds, prompt_tokens, completion_tokens)
+    price = teacher_price(params.economics, params.teacher)
+    usd = whole.usd(params.economics, price)
+    found: dict[str, Any] = {
+        "rows_to_ask": len(asked) * params.generate.samples,
+        "teacher_prompt_tokens": prompt_tokens,
+        "teacher_completion_tokens": completion_tokens,
+        "hours": round(whole.total_s / 3600, 3),
+        "seconds": {k: round(v, 1) for k, v in seconds.items()},
+        "measured": sorted(set(seconds) & set(known)),
+        "usd": usd,
+        "disk_bytes": _disk(params),
+        "break_even": None,
+        "why_no_break_even": None,
+        "month": None,
+    }
+    student = reports[params.promote.arm]
+    timing = timing_from_json(read_json(TIMING)) if TIMING.is_file() else None
+    if usd is None:
+        found["why_no_break_even"] = "economics.machine_usd_per_hour is not set"
+    elif teacher is None or student is None or timing is None:
+        found["why_no_break_even"] = "no student and teacher have been benchmarked here yet"
+    else:
+        month = _month(params, usd, _past(params), changed_now=False)
+        found["month"] = dataclasses.asdict(month)
+        found["break_even"] = _pays(params, student, teacher, timing, month)
+        if found["break_even"] is None:
+            found["why_no_break_even"] = "the teacher has no price; set teacher.usd_per_million_completion_tokens"
+    return found
+
+
+def _past(params: Params) -> list[PastCycle]:
+    """The last cycles, where there is a store that knows of any: an estimate makes none."""
+    own = STATE / "mlflow" / "mlflow.db"
+    return recent_cycles(params) if own.is_file() or not mlflow_names.tracking_uri(STATE).startswith("sqlite") else []
+
+
+def _seconds(params: Params, known: dict[str, float], prompt_tokens: int, completion_tokens: int, heldout: int) -> dict[str, float]:
+    """Seconds by stage: measured ones as they were, others by assumed rates."""
+    train = params.finetune.common.tokens / _ASSUMED["finetune"] + _STARTUP_S / 3
+    guess = {
+        "prepare": 10.0,
+        "tune_teacher": 0.0 if params.tune_teacher.method == "off" else 240.0,
+        "init_student": 5.0,
+        "generate": completion_tokens / _ASSUMED["generate"] + _STARTUP_S,
+        "validate": 15.0,
+        "score": 0.0 if params.score.top_k == 0 else (prompt_tokens + completion_tokens) / _ASSUMED["score"] + _STARTUP_S / 3,
+        "finetune": train,
+        "sweep": train + _STARTUP_S / 3,
+        "timing": 2.0 * params.benchmark.latency_requests + _STARTUP_S / 3,
+        "benchmark": heldout / _ASSUMED["benchmark"] + _STARTUP_S / 3,
+    }
+    return {stage: known.get(stage, guess[stage.partition("@")[0]]) for stage in every_stage(params)}
+
+
+def _report(who: str) -> EvalReport | None:
+    from redistill.evaluation.summary import report_from_json
+
+    file = ARTIFACTS / "benchmark" / who / "report.json"
+    return report_from_json(read_json(file)) if file.is_file() else None
+
+
+def _disk(params: Params) -> int | None:
+    """Teacher, base, arms, and the registered copy; DVC's cache holds another of each. None where no model is here to be measured."""
+    from redistill.models import weights_source
+
+    try:
+        folder = (
+            ARTIFACTS / "base" if (ARTIFACTS / "base").is_dir() else weights_source.resolve(params.teacher.model, params.teacher.revision)
+        )
+    except RedistillError:
+        return None
+    student = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
+    teacher_folder = ARTIFACTS / "teacher"
+    teacher = sum(f.stat().st_size for f in teacher_folder.rglob("*") if f.is_file()) if teacher_folder.is_dir() else student
+    return 2 * (teacher + student * (1 + len(params.finetune.arms))) + student

@@ -1,0 +1,172 @@
+"""The report of a cycle: everything that its decision stands on, as ``report.json`` and one page."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from redistill.data.types import Prompt
+from redistill.evaluation.retention import agreement, retention
+from redistill.evaluation.summary import report_from_json
+from redistill.evaluation.timing import timing_from_json, timing_to_json
+from redistill.evaluation.types import Outcome
+from redistill.io.atomic import replacing
+from redistill.io.digests import tree_digest
+from redistill.io.json import read_json, write_json
+from redistill.io.parquet import read_records
+from redistill.operations.types import StageReceipt
+from redistill.params import Params
+from redistill.promotion.types import PromotionDecision
+from redistill.serving.types import Route
+from redistill.validation.types import DroppedRow
+from tasks.paths import ARTIFACTS, LOCK
+from tasks.registry.history import History
+from tasks.registry.runs_and_versions import connect, git_commit, recent_cycles
+from tasks.reporting.economics import economics
+from tasks.stages.timing import TIMING
+
+REPORT = ARTIFACTS / "report"
+ORDER = ("teacher", "linear", "base", "gold", "sft", "kd")
+_EXAMPLES = 12
+
+
+@task(task_run_name="write-report", cache_policy=NO_CACHE)
+def write_report(
+    params: Params,
+    cycle: str,
+    version: str,
+    decision: PromotionDecision,
+    route: Route,
+    receipts: Sequence[StageReceipt],
+    judgement: dict[str, Any],
+    history: History,
+) -> dict[str, Any]:
+    """Write ``report.json`` and ``index.html`` and return the former's content."""
+    from redistill.report.model_card import model_card
+    from redistill.report.page import render
+
+    arms = {who: read_json(ARTIFACTS / "benchmark" / who / "report.json") for who in _measured()}
+    reports = {who: report_from_json(tree) for who, tree in arms.items()}
+    timing = timing_from_json(read_json(TIMING))
+    for who, arm in arms.items():
+        times = timing.of(who)
+        arm["cost"] |= times.shown() if times is not None else {}
+    student, teacher = (
+        read_records(ARTIFACTS / "benchmark" / who / "outcomes.parquet", Outcome) for who in (params.promote.arm, "teacher")
+    )
+    kept = retention(student, teacher, params.benchmark.bootstrap, params.benchmark.seed, free_text=params.data.grammar is None)
+    tree = {
+        "schema": 1,
+        "cycle": cycle,
+        "created_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        "data_name": params.data.name,
+        "candidate": params.promote.arm,
+        "model_version": version,
+        "decision": dataclasses.asdict(decision),
+        "judgement": {key: value for key, value in judgement.items() if key not in ("decision", "patch")},
+        "patch": _patch(judgement.get("patch")),
+        "route": {**dataclasses.asdict(route), "answers": route.answers},
+        "arms": arms,
+        "retention": {metric: None if score is None else dataclasses.asdict(score) for metric, score in kept.items()},
+        "timing": timing_to_json(timing),
+        "economics": economics(params, receipts, reports, timing, recent_cycles(params)),
+        "history": _history(params, history),
+        "agreement": dataclasses.asdict(agreement(student, teacher)),
+        "governance": _governance(),
+        "examples": _examples(student, teacher),
+        "training": _curves(),
+        "sweep": [read_json(ARTIFACTS / "sweep" / f"{point}.json") for point in params.sweep.layers],
+        "stages": [
+            {"stage": r.stage, "outcome": r.outcome, "seconds": round(r.seconds, 1), "machine_s": round(r.cost_s, 1)} for r in receipts
+        ],
+        "lineage": _lineage(),
+    }
+    tree = dict(json.loads(json.dumps(tree, default=str)))
+    write_json(REPORT / "report.json", tree)
+    for name, text in (("index.html", render(tree)), ("model-card.md", model_card(tree, params.governance.purpose))):
+        with replacing(REPORT / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    return tree
+
+
+def _history(params: Params, history: History) -> list[dict[str, Any]]:
+    """What has happened to what is live so far; this cycle's own decision is not among it yet."""
+    return [dataclasses.asdict(event) for event in history.events(connect(params), params)][-50:]
+
+
+def _measured() -> list[str]:
+    there = [p.parent.name for p in (ARTIFACTS / "benchmark").glob("*/report.json")]
+    return sorted(there, key=lambda w: (ORDER.index(w) if w in ORDER else len(ORDER), w))
+
+
+def _governance() -> dict[str, Any]:
+    """What was dropped before and after the teacher, and whether every planted row was caught."""
+    quarantine = read_records(ARTIFACTS / "prompts" / "quarantine.parquet", DroppedRow)
+    dropped = quarantine + read_records(ARTIFACTS / "validated" / "dropped.parquet", DroppedRow)
+    splits = [
+        p for s in ("train", "dev", "pool", "calibration", "heldout") for p in read_records(ARTIFACTS / "prompts" / f"{s}.parquet", Prompt)
+    ]
+    return {
+        "intake": read_json(ARTIFACTS / "prompts" / "summary.json"),
+        "validate": read_json(ARTIFACTS / "validated" / "summary.json"),
+        "planted_caught": sum(d.planted is not None for d in quarantine),
+        "planted_passed": [p.source_id for p in splits if p.planted is not None],
+        "sample": [dataclasses.asdict(d) for d in dropped[:40]],
+        "licences": read_json(LOCK)["licence"],
+    }
+
+
+def _patch(plan: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The plan of a hold with the user's own ids, also as a file of its own for whoever carries it out."""
+    if plan is None:
+        (REPORT / "patch.json").unlink(missing_ok=True)
+        return None
+    ids = {p.id: p.source_id for p in read_records(ARTIFACTS / "prompts" / "heldout.parquet", Prompt)}
+    named = {key: [{"source_id": ids[row["prompt_id"]], **row} for row in plan[key]] for key in ("lost", "relabel")}
+    write_json(REPORT / "patch.json", {**plan, **named})
+    return {**plan, **named}
+
+
+def _examples(student: Sequence[Outcome], teacher: Sequence[Outcome]) -> list[dict[str, Any]]:
+    """Held-out rows where student and teacher differ, both ways, in the order of the file."""
+    text = {p.id: p.text for p in read_records(ARTIFACTS / "prompts" / "heldout.parquet", Prompt)}
+    theirs = {o.doc_hash: o for o in teacher}
+    pairs = [(s, theirs[s.doc_hash]) for s in student if s.response != theirs[s.doc_hash].response]
+    picked = [p for p in pairs if p[0].exact][: _EXAMPLES // 3] + [p for p in pairs if not p[0].exact and p[1].exact][: _EXAMPLES // 3]
+    picked += [p for p in pairs if not p[0].exact and not p[1].exact][: _EXAMPLES - len(picked)]
+    return [
+        {"text": text[s.prompt_id], "slice": s.slice, "target": s.target, "teacher": t.response, "student": s.response,
+         "teacher_exact": t.exact, "student_exact": s.exact}
+        for s, t in picked
+    ]  # fmt: skip
+
+
+def _curves() -> dict[str, list[dict[str, float]]]:
+    curves = {}
+    for file in sorted((ARTIFACTS / "students").glob("*.metrics.jsonl")):
+        rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        keys = ("step", "loss", "kl_nats_per_token", "cross_entropy_nats_per_token")
+        curves[file.name.split(".")[0]] = [{k: float(r[k]) for k in keys if k in r} for r in rows if "loss" in r]
+    return curves
+
+
+def _lineage() -> dict[str, Any]:
+    """From the candidate back to every input digest."""
+    lock = read_json(LOCK)
+    stages = yaml.safe_load(Path("dvc.lock").read_text(encoding="utf-8"))["stages"]
+    return {
+        "git_commit": git_commit(),
+        "teacher": {"source": lock["source"], "current": lock["current"]["digest"], "answers_from": lock["answers_from"]},
+        "sources": read_json("sources.lock.json"),
+        "dvc_lock_sha256": tree_digest("dvc.lock"),
+        "params_sha256": tree_digest("params.yaml"),
+        "outs": {o["path"]: {"md5": o["md5"], "stage": name} for name, s in sorted(stages.items()) for o in s.get("outs", [])},
+    }

@@ -1,0 +1,137 @@
+"""``redistill reproduce``: build a version again from its bundle, in a clean checkout, and compare row by row."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from redistill.distillation.student_base import base_of
+from redistill.errors import DataError, RegistryError
+from redistill.evaluation.types import Outcome
+from redistill.io.digests import file_digest, tree_digest
+from redistill.io.json import read_json
+from redistill.io.parquet import read_records
+from redistill.params import Params, load_params
+from redistill.provenance import dvc_lock, mlflow_names
+from redistill.teacher import fingerprint
+from tasks.paths import LOCK, LOCKED_FROM, STATE
+from tasks.registry import evidence_bundle
+from tasks.registry.runs_and_versions import connect, resolved
+from tasks.running.dvc_stage import dvc
+
+_FROM_BUNDLE = ("params.yaml", "dvc.yaml", LOCK.name, "sources.lock.json")
+
+
+def reproduce(params: Params, wanted: str, say: Callable[[str], None], *, keep: bool = False) -> dict[str, Any]:
+    """Check out the commit of a version's cycle, put its params and locks there, run every stage that it was made from, and compare.
+
+    Nothing is taken from a cache but a paid endpoint's answers, which the store holds.
+
+    Raises:
+        RegistryError: an unverified version, or one that was not trained here.
+        DataError: an input is not here any more, or is another one now.
+        StageError: a stage failed.
+    """
+    client = connect(params)
+    version = resolved(client, params, wanted)
+    evidence = evidence_bundle.verified(client, params, version)
+    if not (evidence / "report" / "report.json").is_file():
+        raise RegistryError(f"version {version} was judged here, but not trained here: there is nothing to build it from")
+    then = load_params(evidence / "params.yaml")
+    arm = then.promote.arm
+    commit = read_json(evidence / "report" / "report.json")["lineage"]["git_commit"]
+    stages = [s.name for s in dvc_lock.ancestors(dvc_lock.read(evidence / "dvc.lock"), f"benchmark@{arm}", LOCKED_FROM)]
+    with _checkout(commit, STATE / "reproduce" / version, keep) as project:
+        for name in _FROM_BUNDLE:
+            shutil.copy(evidence / name, project / name)
+        _bring_inputs(then, read_json(evidence / "sources.lock.json"), project)
+        dvc("init", "--no-scm", "-f", "-q", project=project)
+        wanted_teacher = read_json(project / LOCK)["current"]["digest"]
+        started = time.monotonic()
+        for number, stage in enumerate(stages, 1):
+            say(f"{number} of {len(stages)}: {stage} ({time.monotonic() - started:.0f} s so far)")
+            dvc("repro", "--single-item", "--force", "--no-run-cache", stage, project=project)
+            if (
+                stage == "tune_teacher"
+                and (rebuilt := fingerprint.fingerprint(project / "artifacts" / "teacher", then.teacher.model).digest) != wanted_teacher
+            ):
+                say(
+                    f"the teacher came out as {rebuilt[:16]}, not as {wanted_teacher[:16]}: its training rounds otherwise here, so the rest will differ"
+                )
+        found = compared(evidence / "benchmark" / arm, project / "artifacts" / "benchmark" / arm)
+        weights = client.get_model_version(params.data.name, version).tags[mlflow_names.TAG_MODEL_DIGEST]
+        return {
+            "version": version,
+            "commit": commit,
+            "stages": stages,
+            "seconds": round(time.monotonic() - started, 1),
+            "weights_identical": tree_digest(project / "artifacts" / "students" / arm) == weights,
+            **found,
+        }
+
+
+def compared(signed: Path, rebuilt: Path) -> dict[str, Any]:
+    """How many held-out rows got the same response, and how often right and wrong changed sides.
+
+    Raises:
+        DataError: the two were not asked the same rows.
+    """
+    before = {o.doc_hash: o for o in read_records(signed / "outcomes.parquet", Outcome)}
+    after = {o.doc_hash: o for o in read_records(rebuilt / "outcomes.parquet", Outcome)}
+    if before.keys() != after.keys():
+        raise DataError("the rebuilt version was asked other held-out rows than the signed one; the sources are not those of its cycle")
+    return {
+        "rows": len(before),
+        "same_response": sum(before[key].response == after[key].response for key in before),
+        "only_signed_right": sum(before[key].exact and not after[key].exact for key in before),
+        "only_rebuilt_right": sum(after[key].exact and not before[key].exact for key in before),
+    }
+
+
+@contextmanager
+def _checkout(commit: str, target: Path, keep: bool) -> Iterator[Path]:
+    """A clone of this repository at a commit, and in it the folder that this project is."""
+    top = subprocess.run(["git", "rev-parse", "--show-toplevel", "--show-prefix"], capture_output=True, text=True, check=False)
+    known = subprocess.run(["git", "cat-file", "-e", f"{commit}^{{commit}}"], capture_output=True, check=False)
+    if top.returncode or known.returncode:
+        raise RegistryError(
+            f"commit {commit} is not in a git repository here; a version can be built again only from the code that built it"
+        )
+    root, prefix = [*top.stdout.split("\n"), ""][:2]
+    shutil.rmtree(target, ignore_errors=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for command in (["git", "clone", "-q", "--no-checkout", root, str(target)], ["git", "-C", str(target), "checkout", "-q", commit]):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RegistryError(f"`{' '.join(command[:3])}` failed: {done.stderr.strip()[:300]}")
+    try:
+        yield (target / prefix).absolute()
+    finally:
+        if not keep:
+            shutil.rmtree(target, ignore_errors=True)
+
+
+def _bring_inputs(then: Params, locked: dict[str, Any], project: Path) -> None:
+    """Data and models that git does not hold, from where they stand in this project, if they are still the same."""
+    for source in (*locked["sources"], *locked.get("probes", ())):
+        here, there = Path(source["path"]), project / source["path"]
+        if here.is_absolute() or source.get("revision"):
+            continue
+        if not there.is_file() and here.is_file():
+            there.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(here, there)
+        if not there.is_file() or file_digest(there) != source["sha256"]:
+            raise DataError(
+                f"{here} is not what the version was made from (sha256 {source['sha256'][:16]}…); bring that file back, then try again"
+            )
+    for model in {then.teacher.model, base_of(then.student, then.teacher)[0]}:
+        if Path(model).is_dir() and not Path(model).is_absolute() and not (project / model).exists():
+            (project / model).parent.mkdir(parents=True, exist_ok=True)
+            (project / model).symlink_to(Path(model).absolute())
+    if then.teacher.backend == "openai" and (STATE / "store").is_dir():
+        shutil.copytree(STATE / "store", project / STATE / "store")

@@ -1,0 +1,156 @@
+"""``redistill lineage``: the chain from a version to every input, each link checked against what is on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from redistill.distillation.student_base import base_of
+from redistill.errors import RedistillError
+from redistill.io.digests import file_digest, tree_digest
+from redistill.io.json import read_json
+from redistill.params import Params, load_params
+from redistill.provenance import dvc_lock, mlflow_names
+from tasks.paths import LOCKED_FROM
+from tasks.registry import evidence_bundle
+from tasks.registry.runs_and_versions import connect, resolved
+
+State = Literal["ok", "missing", "changed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One link: what it is, the digest on record, and whether what is here has it."""
+
+    part: str
+    what: str
+    digest: str
+    state: State
+    note: str = ""
+
+
+def chain(params: Params, wanted: str) -> tuple[str, list[Link]]:
+    """All links of a version, the version first; one that is not ok breaks the chain.
+
+    Raises:
+        RegistryError: no such version.
+    """
+    client = connect(params)
+    version = resolved(client, params, wanted)
+    tags = client.get_model_version(params.data.name, version).tags
+    links = [_weights(client, params, version, tags)]
+    try:
+        evidence = evidence_bundle.verified(client, params, version)
+    except RedistillError as error:
+        return version, [*links, Link("version", "signed evidence", tags.get(mlflow_names.TAG_EVIDENCE, "none"), "changed", str(error))]
+    links.append(
+        Link("version", "signed evidence", tags[mlflow_names.TAG_EVIDENCE], _state(tree_digest(evidence), tags[mlflow_names.TAG_EVIDENCE]))
+    )
+    if not (evidence / "report" / "report.json").is_file():
+        return version, [*links, Link("version", "training", "none", "ok", "not trained here: the chain ends at its evidence")]
+    return version, [*links, *_made_from(client, params, version, evidence)]
+
+
+def _weights(client: Any, params: Params, version: str, tags: dict[str, str]) -> Link:
+    digest = tags.get(mlflow_names.TAG_MODEL_DIGEST, "none")
+    try:
+        return Link(
+            "version",
+            f"weights of version {version}",
+            digest,
+            _state(tree_digest(evidence_bundle.registered_weights(client, params, version)), digest),
+        )
+    except RedistillError as error:
+        return Link("version", f"weights of version {version}", digest, "missing", str(error))
+
+
+def _made_from(client: Any, params: Params, version: str, evidence: Path) -> list[Link]:
+    then = load_params(evidence / "params.yaml")
+    arm = then.promote.arm
+    stages = dvc_lock.read(evidence / "dvc.lock")
+    trained = next(out for out in stages[f"finetune@{arm}"].outs if out.path == f"artifacts/students/{arm}")
+    weights = dvc_lock.md5_of(evidence_bundle.weights_of(client, params, version))
+    measured = next(iter(stages[f"benchmark@{arm}"].outs))
+    links = [
+        Link(f"finetune@{arm}", "the registered weights are what this stage made", trained.md5, _state(weights, trained.md5)),
+        Link(
+            f"benchmark@{arm}",
+            "the signed outcomes are what this stage measured",
+            measured.md5,
+            _state(dvc_lock.md5_of(evidence / "benchmark" / arm), measured.md5),
+        ),
+    ]
+    report = read_json(evidence / "report" / "report.json")
+    commit = report["lineage"]["git_commit"]
+    made: set[str] = set()
+    outs = {out.path: out.md5 for stage in stages.values() for out in stage.outs}
+    for stage in reversed(dvc_lock.ancestors(stages, f"finetune@{arm}", LOCKED_FROM)):
+        links += [_data(stage.name, out) for out in stage.outs if not out.path.endswith((".json", ".jsonl"))]
+        for dep in stage.deps:
+            if outs.get(dep.path, dep.md5) != dep.md5:
+                links.append(Link(stage.name, dep.path, dep.md5, "changed", f"its maker made {outs[dep.path][:12]}"))
+            if dep.path.endswith(".py") and dep.path not in made:
+                made.add(dep.path)
+                links.append(_code(stage.name, dep, commit))
+    return [*links, *_inputs(evidence, then)]
+
+
+def _data(stage: str, out: dvc_lock.Tracked) -> Link:
+    """What a stage made: on disk as it was, or in DVC's cache."""
+    if dvc_lock.md5_of(Path(out.path)) == out.md5:
+        return Link(stage, out.path, out.md5, "ok")
+    kept = dvc_lock.cached(Path(os.environ.get("DVC_CACHE_DIR", ".dvc/cache")), out.md5)
+    if kept:
+        return Link(stage, out.path, out.md5, "ok", "in DVC's cache; another one is in its place now")
+    note = "its content in DVC's cache is another" if kept is False else "neither on disk nor in DVC's cache; `dvc pull` may bring it"
+    return Link(stage, out.path, out.md5, "changed" if kept is False else "missing", note)
+
+
+def _code(stage: str, dep: dvc_lock.Tracked, commit: str) -> Link:
+    """Code, as git has it at the commit of the cycle, or as it stands on disk where there is no git."""
+    done = subprocess.run(["git", "show", f"{commit}:./{dep.path}"], capture_output=True, check=False)
+    if done.returncode == 0 and hashlib.md5(done.stdout).hexdigest() == dep.md5:  # noqa: S324 - DVC's choice
+        return Link(stage, dep.path, dep.md5, "ok")
+    if dvc_lock.md5_of(Path(dep.path)) == dep.md5:
+        return Link(stage, dep.path, dep.md5, "ok", "as on disk; git has no such version of it" if done.returncode == 0 else "as on disk")
+    state: State = "changed" if done.returncode == 0 or Path(dep.path).is_file() else "missing"
+    return Link(stage, dep.path, dep.md5, state, f"neither commit {commit[:12]} nor the disk has it")
+
+
+def _inputs(evidence: Path, then: Params) -> list[Link]:
+    """What came from outside: source files, the raw models, reviewed terms."""
+    from redistill.models import weights_source
+
+    locked = read_json(evidence / "sources.lock.json")
+    links = []
+    for source in (*locked["sources"], *locked.get("probes", ())):
+        file, digest = Path(source["path"]), source["sha256"]
+        if file.is_file():
+            links.append(Link("sources", source["path"], digest, _state(file_digest(file), digest)))
+        elif source.get("revision"):
+            links.append(Link("sources", source["path"], source["revision"], "ok", "a hub revision; not fetched again"))
+        else:
+            links.append(Link("sources", source["path"], digest, "missing", "the file is gone"))
+    models = (("teacher", then.teacher.model, then.teacher.revision), ("student", *base_of(then.student, then.teacher)))
+    for role, model, revision in models:
+        digest = locked["models"][role]["digest"]
+        if role == "teacher" and then.teacher.backend == "openai":
+            links.append(Link("models", f"teacher {model}", digest, "ok", "an endpoint: only its declared identity is known"))
+            continue
+        try:
+            links.append(Link("models", f"raw {role} {model}", digest, _state(weights_source.source_digest(model, revision), digest)))
+        except RedistillError as error:
+            links.append(Link("models", f"raw {role} {model}", digest, "missing", str(error)))
+    for review in then.governance.licenses:
+        file = Path(review.terms)
+        state: State = _state(file_digest(file), review.terms_sha256) if file.is_file() else "missing"
+        links.append(Link("licences", review.terms, review.terms_sha256, state, f"reviewed by {review.reviewer} on {review.reviewed}"))
+    return links
+
+
+def _state(found: str | None, wanted: str) -> State:
+    return "missing" if found is None else "ok" if found == wanted else "changed"

@@ -1,0 +1,32 @@
+"""Which stages a cycle has, in their order: the flow runs them, and what a cycle costs is summed over them."""
+
+from __future__ import annotations
+
+from redistill.params import Params
+from tasks.running.side_by_side import Wanted
+
+BEFORE_LOCK = ("prepare", "tune_teacher")
+TEACHER = ("init_student", "benchmark@teacher")
+DATA = ("generate", "validate", "score")
+
+
+def after_data(params: Params) -> tuple[Wanted, ...]:
+    """Training and benchmarks of every arm that params declare, the sweep over depths that they list, and the student timed beside the teacher.
+
+    An arm's benchmark needs its training, and nothing else here needs another, so they run side by side, long ones first. ``timing`` comes last and has the
+    machine for itself.
+    """
+    arms = tuple(params.finetune.arms)
+    baselines = ("base",) if params.data.task == "generation" else ("linear", "base")
+    common = params.finetune.common
+    trained = common.threads and common.threads * common.processes
+    return (
+        *(Wanted(f"finetune@{a}", trained) for a in arms),
+        *(Wanted(f"sweep@{p}", common.threads) for p in params.sweep.layers),
+        *(Wanted(f"benchmark@{w}", params.benchmark.threads, frozenset({f"finetune@{w}"})) for w in (*arms, *baselines)),
+        Wanted("timing", None, frozenset(f"finetune@{a}" for a in arms)),
+    )
+
+
+def every_stage(params: Params) -> tuple[str, ...]:
+    return (*BEFORE_LOCK, *TEACHER, *DATA, *(wanted.stage for wanted in after_data(params)))

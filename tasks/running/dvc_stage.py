@@ -1,0 +1,184 @@
+"""The only caller of DVC: one Prefect task runs one stage, in a process group of its own, with its log streamed.
+
+DVC decides whether a stage is already made. One cycle works at a time, under a file lock of ours; a second one waits there and says so. Within a
+cycle several stages may run at once: DVC releases its repository lock while a stage's command runs, and ``--wait-for-lock`` makes it wait until it has the lock again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from redistill.errors import RedistillError, StageError
+from redistill.io.atomic import replacing
+from redistill.operations.types import StageReceipt
+from redistill.runtime.environment import child_environment
+from redistill.runtime.progress import CONTINUES, LINE
+from tasks.paths import STATE
+from tasks.running.fork_server import Warm
+
+CYCLE_LOCK = STATE / "cycle.lock"
+_RESTORED = re.compile(r"is cached - skipping run|Checking out outputs")
+_EXITED = re.compile(r"exited with (\d+)")
+_UNCHANGED = re.compile(r"didn't change, skipping")
+_NOISE = re.compile(
+    r"^(Updating lock file|Generating lock file|Use `dvc push`|> python|Running stage|Verifying|\s*$|To track|\s*git add|To enable auto)"
+)
+
+
+@contextlib.contextmanager
+def one_cycle(say: Callable[[str], None], timeout_s: float = 6 * 3600.0) -> Iterator[None]:
+    """Let one cycle at a time work in this project; a second one says that it waits, then waits.
+
+    Raises:
+        StageError: still waiting after ``timeout_s``.
+    """
+    CYCLE_LOCK.parent.mkdir(parents=True, exist_ok=True)
+    with open(CYCLE_LOCK, "a+", encoding="utf-8") as handle:
+        deadline, said = time.monotonic() + timeout_s, False
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not said:
+                    handle.seek(0)
+                    say(f"another cycle (process {handle.read().strip() or 'unknown'}) works in this project; waiting for it to end")
+                    said = True
+                if time.monotonic() > deadline:
+                    raise StageError(
+                        f"waited {timeout_s:.0f} s for another cycle to end; look at `redistill status`, then run again"
+                    ) from None
+                time.sleep(0.5)
+        handle.truncate(0)
+        handle.write(str(os.getpid()))
+        handle.flush()
+        yield
+
+
+def dvc(*arguments: str, project: Path | None = None) -> str:
+    """Run one DVC command and return its standard output; ``project`` is another one than this, whose own code then runs.
+
+    Raises:
+        StageError: it failed; carries its last lines.
+    """
+    environment = child_environment()
+    if project is not None:
+        environment["PYTHONPATH"] = os.pathsep.join([str(project / "src"), str(project)])
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", *arguments], capture_output=True, text=True, env=environment, cwd=project, check=False
+    )
+    if done.returncode:
+        tail = tuple((done.stderr or done.stdout).strip().splitlines()[-5:])
+        raise StageError(f"dvc {' '.join(arguments)} failed: {' / '.join(tail)}", "dvc", done.returncode, tail)
+    return done.stdout
+
+
+def initialise() -> None:
+    """Make the directory a DVC project on first use; with git where there is git, without where there is none.
+
+    Where git does not hide ``.redistill`` from it, DVC would take the dvc.yaml of every signed bundle in there for a pipeline of this project.
+    """
+    if not Path(".dvc").is_dir():
+        dvc("init", "-q", *([] if Path(".git").exists() else ["--no-scm"]))
+    ignored = Path(".dvcignore")
+    patterns = ignored.read_text(encoding="utf-8") if ignored.is_file() else ""
+    if f"/{STATE}/" not in patterns.split():
+        with replacing(ignored) as temporary:
+            temporary.write_text(f"{patterns.rstrip()}\n/{STATE}/\n".lstrip(), encoding="utf-8")
+
+
+class Plan:
+    """What DVC thinks is out of date, asked once a cycle; knows which stages are made from which."""
+
+    def __init__(self) -> None:
+        self.changed: set[str] = {k for k in json.loads(dvc("status", "--json") or "{}")}
+        lock = yaml.safe_load(Path("dvc.lock").read_text()) if Path("dvc.lock").is_file() else {}
+        self._stages: dict[str, Any] = (lock or {}).get("stages", {})
+        made_by = {out["path"]: name for name, s in self._stages.items() for out in s.get("outs", [])}
+        self._above = {
+            name: {made_by[p] for d in s.get("deps", []) for p in _parents(d["path"]) if p in made_by} for name, s in self._stages.items()
+        }
+
+    def still_made(self, stage: str) -> bool:
+        """True when neither the stage nor anything above it has changed; only then may its subprocess be saved."""
+        if stage in self.changed or stage not in self._stages:
+            return False
+        return all(self.still_made(above) for above in self._above[stage])
+
+    def touched(self, file: str) -> None:
+        """A file that stages read as params was rewritten since: those stages must be asked again."""
+        self.changed |= {name for name, s in self._stages.items() if file in s.get("params", {})}
+
+    def outs(self, stage: str) -> dict[str, str]:
+        return _outs(self._stages.get(stage, {}))
+
+
+def _parents(path: str) -> list[str]:
+    parts = path.split("/")
+    return ["/".join(parts[:i]) for i in range(1, len(parts) + 1)]
+
+
+def _outs(entry: dict[str, Any]) -> dict[str, str]:
+    return {o["path"]: o.get("md5", "") for o in entry.get("outs", [])}
+
+
+@task(task_run_name="{stage}", cache_policy=NO_CACHE)
+def run_stage(stage: str, plan: Plan, warm: Warm, say: Callable[[str], None], progress: Callable[[str, int, int], None]) -> StageReceipt:
+    """Bring one stage up to date and say how: ran, restored from DVC's run cache, or unchanged.
+
+    Raises:
+        StageError: the stage ended with an error; carries its exit code and its last 30 log lines.
+    """
+    start = time.monotonic()
+    if plan.still_made(stage):
+        return StageReceipt(stage, "unchanged", plan.outs(stage), time.monotonic() - start)
+    outcome, whole, errors = "ran", True, list[str]()
+
+    def hear(line: str) -> None:
+        nonlocal outcome, whole
+        errors.extend([line] if line.startswith("error: ") else [])
+        whole = whole and not CONTINUES.match(line)
+        outcome = "unchanged" if _UNCHANGED.search(line) else "restored" if _RESTORED.search(line) else outcome
+        found = LINE.match(line)
+        if found:
+            progress(stage, int(found["done"]), int(found["total"]))
+        if not _NOISE.match(line):
+            say(line)
+
+    code, lines = warm.streamed("dvc", ["--wait-for-lock", "repro", "--single-item", stage], child_environment(), hear)
+    if code:
+        raise _failed(stage, code, lines, errors)
+    if outcome != "unchanged":
+        plan.changed.add(stage)
+    with _repository_lock():
+        entry = yaml.safe_load(Path("dvc.lock").read_text())["stages"].get(stage, {})
+    return StageReceipt(stage, outcome, _outs(entry), time.monotonic() - start, whole)  # type: ignore[arg-type]
+
+
+@contextlib.contextmanager
+def _repository_lock() -> Iterator[None]:
+    """DVC's own lock, an flock on this file. DVC writes dvc.lock in place, so without the lock we could read half of what it writes for another stage. Source: zc.lockfile, DVC 3.67 ``dvc.lock``."""
+    with open(".dvc/tmp/lock", "a+", encoding="utf-8") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _failed(stage: str, code: int, lines: deque[str], errors: list[str]) -> RedistillError:
+    reason = errors[-1].removeprefix("error: ") if errors else "its last lines: " + " / ".join(list(lines)[-4:])
+    exited = [m[1] for line in lines if (m := _EXITED.search(line))]
+    return StageError(f"stage {stage} failed: {reason}", stage, int(exited[-1]) if exited else code, tuple(lines))

@@ -1,0 +1,91 @@
+"""Stages that do not need each other run at the same time, as far as the cores go.
+
+A small model's training leaves most of a second core idle: two runs of one thread each take less time than two runs of two threads, one after the other
+(docs/benchmarks.md). The number of threads is a parameter of the stage, not of the schedule, because it changes how results round.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import time
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+
+from redistill.operations.types import StageReceipt
+from redistill.runtime.cpu import usable_cores
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A stage, how many threads it has (None: every core), and the stages that must be done before it."""
+
+    stage: str
+    threads: int | None = None
+    after: frozenset[str] = frozenset()
+
+
+def run_side_by_side(
+    stages: Sequence[Wanted],
+    run: Callable[[str], StageReceipt],
+    done: Callable[[StageReceipt], None],
+    say: Callable[[str], None],
+    stop: Callable[[], None],
+    cores: int | None = None,
+) -> None:
+    """Run each stage once, as soon as the stages that it needs are done and enough cores are free; earlier ones in the list first.
+
+    ``done`` gets the receipts as stages end, with each one's part of the machine's time. If a stage fails, the stages that run beside it go on to their end, no other
+    starts, and its error is raised. If this thread is interrupted, ``stop`` is called, which must end everything that runs.
+    """
+    cores = cores or usable_cores()
+    waiting, failed = list(stages), list[Exception]()
+    running: dict[Future[StageReceipt], Wanted] = {}
+    machine_s: dict[str, float] = {}
+
+    def give_up(error: Exception) -> None:
+        failed.append(error)
+        waiting.clear()
+        if running:
+            say(f"{error}; waiting for {' and '.join(w.stage for w in running.values())} to end")
+
+    with ThreadPoolExecutor(max_workers=len(stages) or 1) as pool:
+        try:
+            at = time.monotonic()
+            while waiting or running:
+                for wanted in _startable(waiting, running.values(), cores):
+                    waiting.remove(wanted)
+                    # Each thread has its own context variables. Without a copy of ours, a Prefect task would not know its flow run.
+                    running[pool.submit(contextvars.copy_context().run, run, wanted.stage)] = wanted
+                ended, _ = wait(running, return_when=FIRST_COMPLETED)
+                before, at = at, time.monotonic()
+                passed, threads = at - before, sum(_threads(w, cores) for w in running.values())
+                for wanted in running.values():
+                    machine_s[wanted.stage] = machine_s.get(wanted.stage, 0.0) + passed * _threads(wanted, cores) / threads
+                for future in ended:
+                    wanted = running.pop(future)
+                    try:
+                        done(replace(future.result(), machine_s=machine_s[wanted.stage]))
+                    except Exception as error:
+                        give_up(error)
+        except BaseException:
+            stop()
+            raise
+    if failed:
+        raise failed[0]
+
+
+def _threads(wanted: Wanted, cores: int) -> int:
+    return min(cores, wanted.threads or cores)
+
+
+def _startable(waiting: Sequence[Wanted], running: Collection[Wanted], cores: int) -> list[Wanted]:
+    """What may start now, in order, within the cores that are free. A stage that is not in this run counts as done."""
+    free = cores - sum(_threads(w, cores) for w in running)
+    pending = {w.stage for w in waiting} | {w.stage for w in running}
+    found = []
+    for wanted in waiting:
+        if not wanted.after & pending and _threads(wanted, cores) <= free:
+            found.append(wanted)
+            free -= _threads(wanted, cores)
+    return found

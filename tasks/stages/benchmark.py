@@ -1,0 +1,247 @@
+"""Stage ``benchmark@WHO``: one model on the held-out rows, with its outcomes row by row, its size and its memory.
+
+How long it takes is the stage ``timing``'s to say: times of two processes cannot be compared.
+
+Also ``python -m tasks.stages.benchmark --checkpoint DIR --out DIR``: the same for any checkpoint, which is how a live champion is
+tested again. What was measured for a model, held-out set, template and parameters is remembered by digest.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from redistill.data.params import DataParams
+from redistill.data.sources import file_locks
+from redistill.data.templates import completion_text, render, template_digest
+from redistill.data.types import Prompt
+from redistill.errors import ConfigError, DataError
+from redistill.evaluation.cost import disk_bytes
+from redistill.evaluation.lm_eval import completion_model, respond, run_benchmark, weights_model
+from redistill.evaluation.params import BenchmarkParams
+from redistill.evaluation.probes.counterfactual import Pair, fairness_of, read_pairs
+from redistill.evaluation.probes.general_ability import measure_breadth
+from redistill.evaluation.summary import report_to_json, summarise
+from redistill.evaluation.timing import architecture
+from redistill.evaluation.types import Cost, Fairness, Outcome
+from redistill.io.atomic import replacing_directory
+from redistill.io.digests import canonical_digest, file_digest
+from redistill.io.json import write_json
+from redistill.io.parquet import read_records, write_records
+from redistill.models import checkpoints, weights_source
+from redistill.models.tokenizers import encode, load_tokenizer
+from redistill.provenance.imports import code_digest, folders
+from redistill.runtime.cpu import use_threads
+from redistill.runtime.memory import PeakMemory
+from redistill.runtime.precision import dtype_name, resolved
+from redistill.runtime.progress import Progress, continues
+from redistill.statistics.types import Score
+from redistill.teacher.params import GenerateParams, TeacherParams
+from redistill.teacher.types import ENDPOINT
+from tasks.paths import ARTIFACTS, STATE
+from tasks.running.stage_command import run
+
+HELDOUT = ARTIFACTS / "prompts" / "heldout.parquet"
+
+
+def benchmark(who: str, data: DataParams, teacher: TeacherParams, generate: GenerateParams, benchmark: BenchmarkParams) -> None:
+    """Benchmark one arm (a checkpoint), the teacher that the lock names, or the linear baseline."""
+    target = ARTIFACTS / "benchmark" / who
+    if who == "linear":
+        _linear(target, data, benchmark)
+    elif who == "teacher" and teacher.backend == "openai":
+        _endpoint(target, data, teacher, generate, benchmark)
+    else:
+        checkpoint = {"teacher": ARTIFACTS / "teacher", "base": ARTIFACTS / "base"}.get(who, ARTIFACTS / "students" / who)
+        benchmark_checkpoint(who, checkpoint, target, data, benchmark)
+
+
+def memo_directory(checkpoint_digest: str, data: DataParams, params: BenchmarkParams) -> Path:
+    """Where the result for exactly this model, held-out set, template, measurement and measuring code is remembered."""
+    code = code_digest("tasks.stages.benchmark", folders("redistill", "tasks"))
+    asked = [file_digest(HELDOUT), *(lock["sha256"] for lock in file_locks(params.files))]
+    return STATE / "evaluations" / canonical_digest([checkpoint_digest, asked, str(data), str(params), code, resolved()])[:32]
+
+
+def benchmark_checkpoint(who: str, checkpoint: Path, target: Path, data: DataParams, params: BenchmarkParams) -> None:
+    """Measure local weights, or give back what was measured for the very same thing before."""
+    digest = checkpoints.model_digest(weights_source.checked_directory(checkpoint))
+    memo = memo_directory(digest, data, params)
+    if (memo / "report.json").is_file():
+        continues(f"benchmark@{who}", "these weights were measured before")
+    else:
+        _measure(who, checkpoint, digest, memo, data, params)
+    with replacing_directory(target) as folder:
+        shutil.copytree(memo, folder, dirs_exist_ok=True)
+
+
+def _measure(who: str, checkpoint: Path, digest: str, target: Path, data: DataParams, params: BenchmarkParams) -> None:
+    use_threads(params.threads)
+    memory = _memory()
+    tokenizer = load_tokenizer(checkpoint)
+    model = checkpoints.load_model(checkpoint, dtype_name())
+    tokenizer.padding_side = "left"
+    model.generation_config.max_length = None
+    prompts, rendered = _heldout(data, tokenizer)
+    pairs, pair_prompts = _pairs(data, tokenizer, params)
+    progress = Progress(f"benchmark@{who}", 3, "parts")
+    lm = weights_model(model, tokenizer, params)
+    outcomes = run_benchmark(lm, prompts, rendered, data, params)
+    progress(1)
+    cost = Cost(
+        parameters=sum(p.numel() for p in model.parameters()),
+        disk_bytes=disk_bytes(checkpoint),
+        peak_memory_bytes=memory.grown_bytes(),
+        tokens_per_request=_mean_written(outcomes, data, tokenizer, params),
+        prompt_tokens_per_request=_mean_tokens(rendered, tokenizer),
+    )
+    fairness = _fairness(lm, pairs, pair_prompts, data, params)
+    progress(2)
+    breadth = measure_breadth(model, tokenizer, params)
+    progress(3)
+    template, built = template_digest(data, tokenizer), architecture(checkpoint)
+    _write(target, who, outcomes, data, cost, digest, template, _backend(), params, fairness, breadth, built)
+
+
+def _memory() -> PeakMemory:
+    """A watch on this process's memory that does not count what is imported as the model's."""
+    import lm_eval.models.huggingface  # noqa: F401
+
+    return PeakMemory()
+
+
+def _backend() -> str:
+    """What every model of one comparison must have been measured with."""
+    return f"transformers-{resolved()}"
+
+
+def _heldout(data: DataParams, tokenizer: Any) -> tuple[list[Prompt], list[str]]:
+    prompts = read_records(HELDOUT, Prompt)
+    if len(prompts) < 2:
+        raise DataError(f"{len(prompts)} held-out rows; a benchmark needs at least 2, a decision some hundreds")
+    return prompts, [render(p, data, tokenizer) for p in prompts]
+
+
+def _pairs(data: DataParams, tokenizer: Any, params: BenchmarkParams) -> tuple[list[Pair], list[str]]:
+    """Counterfactual pairs, and both prompts of each in order; nothing where none are named."""
+    pairs = read_pairs(params.fairness) if params.fairness else []
+    return pairs, [render(p, data, tokenizer) for p in _both(pairs)]
+
+
+def _fairness(lm: Any, pairs: Sequence[Pair], prompts: Sequence[str], data: DataParams, params: BenchmarkParams) -> Fairness | None:
+    return fairness_of(pairs, prompts, respond(lm, prompts, data.stops, params), data.grammar) if pairs else None
+
+
+def _both(pairs: Sequence[Pair]) -> list[Prompt]:
+    return [p for pair in pairs for p in pair.prompts]
+
+
+def _mean_tokens(rendered: Sequence[str], tokenizer: Any) -> float:
+    return sum(len(encode(r, tokenizer)) for r in rendered) / len(rendered)
+
+
+def _mean_written(outcomes: Sequence[Outcome], data: DataParams, tokenizer: Any, params: BenchmarkParams) -> float:
+    """Completion tokens of a response with its end, as far as it was let go on."""
+    written = [min(params.max_tokens, len(encode(completion_text(o.response, data), tokenizer)) + 1) for o in outcomes]
+    return sum(written) / len(written)
+
+
+def _linear(target: Path, data: DataParams, params: BenchmarkParams) -> None:
+    from redistill.evaluation.probes.linear_baseline import fit
+
+    if data.grammar is None:
+        raise ConfigError("benchmark@linear needs labels to learn; it has none for data.task: generation")
+    tokenizer = load_tokenizer(ARTIFACTS / "base")
+    memory = _memory()
+    train_file = ARTIFACTS / "prompts" / "train.parquet"
+    predict = fit(read_records(train_file, Prompt), data.grammar, params.seed)
+    prompts, rendered = _heldout(data, tokenizer)
+    pairs, pair_prompts = _pairs(data, tokenizer, params)
+    text_of = {r: p.text for p, r in zip([*prompts, *_both(pairs)], [*rendered, *pair_prompts], strict=True)}
+
+    def complete(asked: Sequence[str]) -> list[str]:
+        return predict([text_of[r] for r in asked])
+
+    lm = completion_model(complete)
+    outcomes = run_benchmark(lm, prompts, rendered, data, params)
+    tokens = (_mean_written(outcomes, data, tokenizer, params), _mean_tokens(rendered, tokenizer))
+    cost = Cost(None, 0, memory.grown_bytes(), *tokens)
+    fairness = _fairness(lm, pairs, pair_prompts, data, params)
+    template = template_digest(data, tokenizer)
+    _write(target, "linear", outcomes, data, cost, file_digest(train_file), template, _backend(), params, fairness)
+
+
+def _endpoint(target: Path, data: DataParams, teacher: TeacherParams, generate: GenerateParams, params: BenchmarkParams) -> None:
+    from redistill.teacher.completion_store import CompletionStore
+    from redistill.teacher.types import TeacherRequest
+    from tasks.locking.locked_teacher import read_lock
+    from tasks.stages.generate import ask
+
+    lock = read_lock()
+    tokenizer = load_tokenizer(ARTIFACTS / "base")
+    prompts, rendered = _heldout(data, tokenizer)
+    pairs, pair_prompts = _pairs(data, tokenizer, params)
+    greedy = replace(generate, temperature=0.0, top_k=0, samples=1, max_tokens=params.max_tokens)  # type: ignore[type-var]
+    by_text = {r: p for p, r in zip([*prompts, *_both(pairs)], [*rendered, *pair_prompts], strict=True)}
+
+    def request(p: Prompt) -> TeacherRequest:
+        # The endpoint applies a chat template of its own, so it is sent the plain text of ours.
+        return TeacherRequest(p.id, 0, p.messages, render(p, replace(data, format="plain")), p.slice, data.stops)  # type: ignore[type-var]
+
+    written: dict[str, int] = {}
+
+    def complete(asked: Sequence[str]) -> list[str]:
+        requests = [request(by_text[r]) for r in asked]
+        store = CompletionStore(STATE / "store" / "completions.sqlite")
+        try:
+            answers = ask(requests, lock, teacher, data, greedy, store)[0]
+        finally:
+            store.close()
+        written.update({r: len(a.token_ids) or len(encode(a.text, tokenizer)) for r, a in zip(asked, answers, strict=True)})
+        return [a.text for a in answers]
+
+    lm = completion_model(complete)
+    outcomes = run_benchmark(lm, prompts, rendered, data, params)
+    # Its memory is elsewhere; ours is that of a client.
+    cost = Cost(None, 0, None, sum(written[r] for r in rendered) / len(rendered), _mean_tokens(rendered, tokenizer))
+    fairness = _fairness(lm, pairs, pair_prompts, data, params)
+    template = template_digest(data, tokenizer)
+    _write(target, "teacher", outcomes, data, cost, lock.fingerprint.digest, template, ENDPOINT, params, fairness)
+
+
+def _write(
+    target: Path,
+    who: str,
+    outcomes: Sequence[Outcome],
+    data: DataParams,
+    cost: Cost,
+    digest: str,
+    template: str,
+    backend: str,
+    params: BenchmarkParams,
+    fairness: Fairness | None = None,
+    breadth: dict[str, Score] | None = None,
+    built: str = "",
+) -> None:
+    identities = {"model": digest, "heldout": file_digest(HELDOUT), "template": template, "backend": backend}
+    report = replace(
+        summarise(who, outcomes, data.grammar, cost, identities, params), fairness=fairness, breadth=breadth or {}, architecture=built
+    )
+    with replacing_directory(target) as folder:
+        write_records(folder / "outcomes.parquet", Outcome, outcomes)
+        write_json(folder / "report.json", report_to_json(report))
+    graded = "" if report.chrf is None else f"chrF {report.chrf:.3f}, "
+    print(f"[benchmark@{who}] {graded}exact match {report.exact_match.value:.3f}, F1 {report.f1.value:.3f}, n = {report.n}", flush=True)
+
+
+if __name__ == "__main__":
+    if "--checkpoint" in sys.argv:
+        from tasks.running.stage_command import run_on_checkpoint
+
+        run_on_checkpoint(benchmark_checkpoint)
+    else:
+        run(benchmark, "who")

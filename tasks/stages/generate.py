@@ -1,0 +1,155 @@
+"""Stage ``generate``: every pool and calibration prompt asked once, whatever happens in between."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from redistill.data.params import DataParams
+from redistill.data.templates import render
+from redistill.data.types import Prompt
+from redistill.distillation.soft_targets.from_teacher import from_listed
+from redistill.distillation.soft_targets.shards import write_soft_targets
+from redistill.distillation.types import SoftTargets
+from redistill.errors import TeacherError
+from redistill.io.atomic import replacing_directory
+from redistill.io.json import write_json
+from redistill.io.parquet import read_records, write_records
+from redistill.models.tokenizers import encode, vocabulary_size
+from redistill.runtime.progress import Progress, continues
+from redistill.teacher.backend import Teacher
+from redistill.teacher.completion_store import LOCAL, CompletionStore, request_key
+from redistill.teacher.params import GenerateParams, TeacherParams
+from redistill.teacher.types import TeacherAnswer, TeacherCompletion, TeacherRequest
+from tasks.locking.locked_teacher import LockedTeacher, read_lock
+from tasks.locking.open_teacher import open_teacher
+from tasks.paths import ARTIFACTS, STATE
+from tasks.running.stage_command import run
+
+CAPTURED_BITS = 16
+"""What an engine said is kept as it said it; ``score`` decides what of it training reads."""
+_STORED_AT_ONCE = 16
+
+
+def generate(data: DataParams, teacher: TeacherParams, generate: GenerateParams) -> None:
+    """Ask what is not in the store yet, then write completions and the soft targets that came with them."""
+    lock = read_lock()
+    prompts = [p for split in ("pool", "calibration") for p in read_records(ARTIFACTS / "prompts" / f"{split}.parquet", Prompt)]
+    # An endpoint applies its own chat template; it is sent the plain text of ours.
+    shown = data if lock.tokenizer is not None else replace(data, format="plain")  # type: ignore[type-var]
+    requests = [
+        TeacherRequest(p.id, i, p.messages, render(p, shown, lock.tokenizer), p.slice, data.stops)
+        for p in prompts
+        for i in range(generate.samples)
+    ]
+    store = CompletionStore(STATE / "store" / "completions.sqlite")
+    try:
+        answers, asked = ask(requests, lock, teacher, data, generate, store)
+    finally:
+        store.close()
+    write(answers, asked, lock, generate)
+
+
+def ask(
+    requests: Sequence[TeacherRequest],
+    lock: LockedTeacher,
+    teacher: TeacherParams,
+    data: DataParams,
+    params: GenerateParams,
+    store: CompletionStore,
+    open_with: Callable[[LockedTeacher, TeacherParams, DataParams], Teacher] = open_teacher,
+) -> tuple[list[TeacherAnswer], int]:
+    """Answers in the order of the requests, and how many had to be asked for.
+
+    The engine is opened (by ``open_with``) only if one is missing, and closed at the end, also after an error.
+    """
+    generated_by = None if lock.backend == "openai" else LOCAL
+    keys = [request_key(lock.answers_from(r.slice), r, params, generated_by) for r in requests]
+    found = {k: store.get(k, r) for k, r in zip(keys, requests, strict=True)}
+    missing = [(k, r) for k, r in dict(zip(keys, requests, strict=True)).items() if found[k] is None]
+    if len(missing) < len(found):
+        continues("generate", f"{len(found) - len(missing)} of {len(found)} completions are in the store")
+    if missing:
+        progress = Progress("generate", len(requests), "prompts")
+        progress(len(requests) - len(missing))
+        engine = open_with(lock, teacher, data)
+        try:
+            _ask_missing(engine, missing, params, store, found, progress, len(requests))
+        finally:
+            engine.close()
+    answers = [found[k] for k in keys]
+    absent = sum(a is None for a in answers)
+    if absent:
+        raise TeacherError(f"the teacher left {absent} of {len(requests)} prompts unanswered; what came is stored, run again")
+    return [a for a in answers if a is not None], len(missing)
+
+
+def _ask_missing(
+    engine: Teacher,
+    missing: Sequence[tuple[str, TeacherRequest]],
+    params: GenerateParams,
+    store: CompletionStore,
+    found: dict[str, Any],
+    progress: Progress,
+    total: int,
+) -> None:
+    done = total - len(missing)
+    # Longest first, so that memory peaks early.
+    ordered = sorted(missing, key=lambda pair: -len(pair[1].prompt))
+    key_of = {(r.prompt_id, r.sample_index): k for k, r in ordered}
+    waiting: list[tuple[str, TeacherAnswer]] = []
+    try:
+        for answer in engine.complete([r for _, r in ordered], params):
+            key = key_of[answer.request.prompt_id, answer.request.sample_index]
+            waiting.append((key, answer))
+            found[key] = answer
+            done += 1
+            progress(done)
+            if len(waiting) >= _STORED_AT_ONCE:
+                store.put(waiting)
+                waiting = []
+    finally:
+        store.put(waiting)
+
+
+def write(answers: Sequence[TeacherAnswer], asked: int, lock: LockedTeacher, params: GenerateParams) -> None:
+    """Write completions, captured soft targets, and how much was asked for, as one directory."""
+    completions = [
+        TeacherCompletion(
+            a.request.prompt_id,
+            a.request.sample_index,
+            _storable(a.text),
+            a.reasoning,
+            a.token_ids,
+            a.finish_reason,
+            lock.answers_from(a.request.slice),
+            a.mean_logprob,
+        )
+        for a in answers
+    ]
+    told = [a for a in answers if a.top_ids and a.token_ids and lock.tokenizer is not None]
+    captured = (_captured(a, lock, params.top_k) for a in told)
+    vocabulary = 0 if lock.tokenizer is None else vocabulary_size(lock.tokenizer)
+    with replacing_directory(ARTIFACTS / "completions") as folder:
+        write_records(folder / "completions.parquet", TeacherCompletion, completions)
+        write_soft_targets(folder / "captured", captured, lock.tokenizer_digest or "", vocabulary, CAPTURED_BITS)
+        tokens = sum(len(a.token_ids) for a in answers)
+        write_json(folder / "summary.json", {"prompts": len(answers), "completion_tokens": tokens, "teacher": lock.answers_from("")})
+    print(f"[generate] {len(answers)} completions, {asked} asked for now, {len(answers) - asked} from the store", flush=True)
+
+
+def _storable(text: str) -> str:
+    """Text as Parquet can hold it, without the blank that a plain template leaves in front: half a character becomes a mark."""
+    return text.strip().encode("utf-8", "replace").decode("utf-8")
+
+
+def _captured(answer: TeacherAnswer, lock: LockedTeacher, k: int) -> SoftTargets:
+    request = answer.request
+    prompt_ids = encode(request.prompt, lock.tokenizer)
+    ids, key = [*prompt_ids, *answer.token_ids], (request.prompt_id, request.sample_index)
+    return from_listed(answer.top_ids, answer.top_logprobs, ids, len(prompt_ids), k, key, lock.answers_from(request.slice))
+
+
+if __name__ == "__main__":
+    run(generate)

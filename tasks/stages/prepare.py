@@ -1,0 +1,47 @@
+"""Stage ``prepare``: sources → prompts of five splits, judged before any teacher is asked."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from redistill.data import sources
+from redistill.data.params import DataParams
+from redistill.data.types import SPLITS, Prompt
+from redistill.errors import DataError
+from redistill.io.json import write_json
+from redistill.io.parquet import write_records
+from redistill.validation.intake import judge
+from redistill.validation.params import IntakeParams
+from redistill.validation.types import DroppedRow
+from tasks.paths import ARTIFACTS
+from tasks.running.stage_command import run
+
+NEEDED = ("train", "heldout")
+
+
+def prepare(data: DataParams, intake: IntakeParams) -> None:
+    """Read, split by hash, judge, and write one file a split; dropped rows go to quarantine, redacted.
+
+    Raises:
+        DataError: a source cannot be read, or a split that the cycle needs ends up empty.
+    """
+    splits, dropped = judge(sources.load(data, Path()), intake)
+    for name in NEEDED:
+        if not splits.get(name):
+            raise DataError(f"split {name} is empty after intake; give its source a larger share in data.source, or more rows")
+    for name in SPLITS:
+        write_records(ARTIFACTS / "prompts" / f"{name}.parquet", Prompt, splits.get(name, []))
+    write_records(ARTIFACTS / "prompts" / "quarantine.parquet", DroppedRow, dropped)
+    reasons = Counter((d.filter, d.reason) for d in dropped)
+    write_json(
+        ARTIFACTS / "prompts" / "summary.json",
+        {
+            "rows": {name: len(splits.get(name, [])) for name in SPLITS},
+            "dropped": [{"filter": f, "reason": r, "rows": n} for (f, r), n in sorted(reasons.items())],
+        },
+    )
+
+
+if __name__ == "__main__":
+    run(prepare)

@@ -1,0 +1,90 @@
+"""Stage ``score``: the teacher's probabilities for exactly the kept token ids.
+
+Only what ``generate`` could not capture is computed: with local weights one forward pass gives top-k, tail, entropy and
+log Z_T for prompt and completion tokens; an engine's or endpoint's captured top-k are passed on as they are, at T = 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from redistill.distillation.params import ScoreParams
+from redistill.distillation.soft_targets.scoring import score_sequences
+from redistill.distillation.soft_targets.shards import ShardFacts, SoftTargetFiles, write_soft_targets
+from redistill.distillation.types import SoftTargets, TrainingRow
+from redistill.errors import ConfigError, DataError
+from redistill.io.json import write_json
+from redistill.io.parquet import read_records
+from redistill.models import checkpoints
+from redistill.models.lm_head import check_supported_head
+from redistill.models.tokenizers import encode, vocabulary_size
+from redistill.runtime.precision import dtype_name
+from redistill.runtime.progress import Progress
+from redistill.teacher import fingerprint
+from tasks.locking.locked_teacher import LockedTeacher, read_lock
+from tasks.paths import ARTIFACTS
+from tasks.running.stage_command import run
+
+
+def score(score: ScoreParams) -> None:
+    """Write ``artifacts/soft_targets`` for the kept pool rows: shards, and a summary of what they hold and cost."""
+    lock = read_lock()
+    rows = read_records(ARTIFACTS / "validated" / "kept.parquet", TrainingRow)
+    vocabulary = 0 if lock.tokenizer is None else vocabulary_size(lock.tokenizer)
+    if score.top_k == 0 or lock.path is None:
+        captured = SoftTargetFiles(ARTIFACTS / "completions" / "captured")
+        keys = ((r.prompt_id, r.sample_index) for r in rows)
+        targets: Iterator[SoftTargets] = (captured[key] for key in keys if key in captured)
+    else:
+        if score.top_k > vocabulary:
+            raise ConfigError(f"score.top_k={score.top_k}, but the teacher's vocabulary has {vocabulary} tokens; lower score.top_k")
+        targets = _from_weights(rows, lock, score, vocabulary)
+    shards = write_soft_targets(ARTIFACTS / "soft_targets" / "targets", targets, lock.tokenizer_digest or "", vocabulary, score.coded_bits)
+    write_json(ARTIFACTS / "soft_targets" / "summary.json", {"top_k": score.top_k, "bits": score.coded_bits, **_summary(shards)})
+
+
+def _summary(shards: list[ShardFacts]) -> dict[str, object]:
+    tokens = sum(s.tokens for s in shards)
+
+    def mean(of: str) -> float:
+        return float(f"{sum(getattr(s, of) * s.tokens for s in shards) / max(1, tokens):.4g}")
+
+    return {
+        "rows": sum(s.rows for s in shards),
+        "tokens": tokens,
+        "mean_tail_mass": mean("tail"),
+        "bytes_per_token": mean("bytes_per_token"),
+        "kl_error_nats": mean("kl_error"),
+        "kl_error_nats_at": {
+            t: float(f"{sum(s.kl_error_at.get(t, 0.0) * s.tokens for s in shards) / max(1, tokens):.4g}")
+            for t in sorted({t for s in shards for t in s.kl_error_at})
+        },
+        "shards": shards,
+    }
+
+
+def _from_weights(rows: list[TrainingRow], lock: LockedTeacher, params: ScoreParams, vocabulary: int) -> Iterator[SoftTargets]:
+    assert lock.path is not None
+    found = fingerprint.fingerprint(lock.path, "").digest
+    strange = sorted({r.teacher or "" for r in rows} - {found})
+    if found not in lock.answers.values() or strange:
+        raise DataError(
+            f"{lock.path} holds teacher {found[:12]}, but {strange[0][:12] if strange else 'another one'} wrote the kept rows; restore it with "
+            "`dvc checkout`, or lock and generate again"
+        )
+    model = checkpoints.load_model(lock.path, dtype_name())
+    check_supported_head(model)
+    sequences = [
+        ((r.prompt_id, r.sample_index), np.asarray([*encode(r.prompt, lock.tokenizer), *r.completion_ids], dtype=np.int64)) for r in rows
+    ]
+    progress = Progress("score", len(sequences), "rows")
+    scored = score_sequences(model, sequences, params.top_k, params.temperatures, params.batch_tokens, vocabulary, found)
+    for done, targets in enumerate(scored, 1):
+        yield targets
+        progress(done)
+
+
+if __name__ == "__main__":
+    run(score)

@@ -1,0 +1,40 @@
+"""Training of the teacher on the labelled rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from redistill.data.params import DataParams
+from redistill.data.types import Prompt
+from redistill.distillation.params import TuneTeacherParams
+from redistill.io.parquet import read_records
+from redistill.models import checkpoints
+from redistill.runtime.progress import Progress
+from tasks.paths import ARTIFACTS
+
+TRAIN = ARTIFACTS / "prompts" / "train.parquet"
+
+
+def train_teacher(raw: Path, tokenizer: Any, data: DataParams, params: TuneTeacherParams, work: Path, progress: str = "") -> Any:
+    """The teacher after its training on the labelled rows, LoRA merged. Continues from what an earlier run left in ``work``."""
+    from redistill.distillation.training.examples import Examples
+    from redistill.distillation.training.loop import train
+    from redistill.distillation.training.recipe import Recipe
+    from redistill.distillation.training.rows import gold_rows
+
+    examples = Examples(gold_rows(read_records(TRAIN, Prompt), data, tokenizer), tokenizer, {}, 0.0, "completion")
+    steps = max(1, round(params.epochs * len(examples) / params.batch_size))
+    recipe = Recipe(
+        steps=steps,
+        batch_size=params.batch_size,
+        gradient_accumulation=1,
+        learning_rate=params.learning_rate,
+        warmup_share=params.warmup_share,
+        weight_decay=params.weight_decay,
+        seed=params.seed,
+        save_every_steps=max(20, steps // 4),
+        lora=params.lora if params.method == "lora" else None,
+        freeze_embeddings=params.freeze_embeddings,
+    )
+    return train(checkpoints.load_model(raw), tokenizer, examples, recipe, work, Progress(progress, steps, "steps") if progress else None)

@@ -1,0 +1,63 @@
+"""``python -m tasks.tuning.layer_search KEEP``: which layers of the tuned teacher its student should keep, as a params patch.
+
+Not a stage: the answer is a person's decision and goes into params.yaml. It looks at train rows only.
+"""
+
+from __future__ import annotations
+
+from redistill.data.params import DataParams
+from redistill.data.types import Prompt
+from redistill.distillation.student_base import base_of
+from redistill.distillation.training.rows import gold_rows
+from redistill.errors import ConfigError, DataError
+from redistill.io.json import read_json
+from redistill.io.parquet import read_records
+from redistill.models import checkpoints
+from redistill.models.params import StudentParams
+from redistill.models.tokenizers import encode, load_tokenizer
+from redistill.runtime.precision import dtype_name
+from redistill.runtime.progress import Progress
+from redistill.teacher.params import TeacherParams
+from tasks.paths import ARTIFACTS
+from tasks.running.stage_command import run
+
+ROWS = 16
+
+
+def search_layers(keep: str, data: DataParams, teacher_params: TeacherParams, student_params: StudentParams) -> None:
+    """Print every removal with what it cost, then the patch."""
+    from redistill.tuning.layer_search import greedy_cuts
+
+    if teacher_params.backend == "openai" or base_of(student_params, teacher_params)[0] != teacher_params.model:
+        raise ConfigError(
+            f"student.model={student_params.model} is not cut from a local teacher ({teacher_params.model}): the search cuts the tuned teacher, and its "
+            "layers say nothing about another base"
+        )
+    teacher, train = ARTIFACTS / "teacher", ARTIFACTS / "prompts" / "train.parquet"
+    if not (teacher / "config.json").is_file() or not train.is_file():
+        raise DataError(f"{teacher} or {train} is missing: the search looks at a tuned teacher; run a cycle first")
+    total = int(read_json(teacher / "config.json")["num_hidden_layers"])
+    if not keep.isdecimal() or not 0 < int(keep) < total:
+        raise ConfigError(f"KEEP={keep}: give a number from 1 to {total - 1}, below the teacher's {total} layers")
+    tokenizer = load_tokenizer(teacher)
+    model = checkpoints.load_model(teacher, dtype_name()).eval()
+    rows = sorted(gold_rows(read_records(train, Prompt), data, tokenizer), key=lambda r: r.prompt_id)[:ROWS]
+    if not rows:
+        raise DataError("no labelled train row to judge a cut on")
+    progress = Progress("search_layers", sum(range(int(keep) + 1, total + 1)), "cuts")
+    tried = 0
+
+    def count() -> None:
+        nonlocal tried
+        tried += 1
+        progress(tried)
+
+    kept: tuple[int, ...] = ()
+    for cut in greedy_cuts(model, [(encode(r.prompt, tokenizer), r.completion_ids) for r in rows], int(keep), count):
+        print(f"{len(cut.kept)} layers without {cut.dropped}: {cut.nll:.3f} nats per token", flush=True)
+        kept = cut.kept
+    print(f"student: {{layers: {{listed: {list(kept)}}}}}", flush=True)
+
+
+if __name__ == "__main__":
+    run(search_layers, "keep")

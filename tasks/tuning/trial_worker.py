@@ -1,0 +1,84 @@
+"""``python -m tasks.tuning.trial_worker STUDY``: one trial of a study in a process of its own, so that what dies with it is one trial."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from redistill.errors import RedistillError
+from redistill.params import Params, load_params
+from redistill.runtime import environment
+from redistill.runtime.cpu import keep_freed_memory
+from redistill.tuning import study as tuning
+from tasks.paths import STATE
+from tasks.running.fork_server import die_with_parent
+from tasks.training import variant
+
+RUNGS = (1 / 3, 2 / 3)
+"""Parts of a trial after which it may be given up."""
+
+
+def study_file(name: str) -> Path:
+    return STATE / "tune" / f"{name}.journal"
+
+
+def one(name: str, params: Params) -> None:
+    """Draw a setting, train, score on dev at each rung, and tell the study."""
+    import optuna
+
+    from redistill.evaluation.dev_score import dev_score
+
+    study = tuning.open_study(study_file(name), name, params.tune.seed)
+    asked = study.ask()
+    try:
+        setting = tuning.drawn(asked, params.tune.space, params)
+        rows = variant.dev_rows()
+        print(f"[tune] trial {asked.number}: {', '.join(f'{k} {v:.4g}' for k, v in asked.params.items())}", flush=True)
+
+        def watch(model: Any, tokenizer: Any, step: int, of: int) -> None:
+            if step in {max(1, round(rung * of)) for rung in RUNGS} and step < of:
+                asked.report(dev_score(model, tokenizer, rows, params.data, params.generate.max_tokens).objective, step)
+                if asked.should_prune():
+                    raise optuna.TrialPruned
+
+        student = params.student if setting.layers is None else variant.with_depth(params.student, setting.layers)
+        common = replace(
+            params.finetune.common, learning_rate=setting.learning_rate, tokens=params.tune.tokens or params.finetune.common.tokens
+        )
+        arm = replace(params.finetune.arms[params.promote.arm], alpha=setting.alpha, temperature=setting.temperature)
+        label = f"{params.promote.arm}, trial {asked.number}"
+        model, tokenizer, parameters = variant.trained(
+            label, student, params.teacher, params.data, params.finetune.method, common, arm, watch
+        )
+        found = dev_score(model, tokenizer, rows, params.data, params.generate.max_tokens)
+        asked.set_user_attr("exact_match", round(found.exact_match, 4))
+        asked.set_user_attr("parameters", parameters)
+        asked.set_user_attr(f"{found.metric}_interval", [round(end, 4) for end in found.interval()])
+        study.tell(asked, found.objective)
+        print(f"[tune] trial {asked.number}: {found.said} on {len(rows)} dev rows", flush=True)
+    except optuna.TrialPruned:
+        study.tell(asked, state=optuna.trial.TrialState.PRUNED)
+        print(f"[tune] trial {asked.number}: given up early, below the median", flush=True)
+    except Exception:
+        study.tell(asked, state=optuna.trial.TrialState.FAIL)
+        raise
+
+
+def main() -> None:
+    environment.silence()
+    die_with_parent()
+    keep_freed_memory()
+    try:
+        one(sys.argv[1], load_params())
+    except RedistillError as error:
+        if os.environ.get("REDISTILL_DEBUG"):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()
