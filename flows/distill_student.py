@@ -9,12 +9,12 @@ from prefect.runtime import flow_run
 
 from redistill.operations.types import StageReceipt
 from redistill.params import Params, load_params
+from tasks import steps
 from tasks.locking import teacher_lock
 from tasks.paths import LOCK
-from tasks.promotion import approve, judge, retest_champion, route
-from tasks.registry import evidence_bundle, runs_and_versions
+from tasks.promotion import approve, judge, route
+from tasks.registry import evidence_bundle
 from tasks.registry.history import History
-from tasks.reporting import report
 from tasks.reporting.cycle_progress import Telling
 from tasks.running import dvc_stage
 from tasks.running.cycle_stages import BEFORE_LOCK, DATA, TEACHER, after_data, every_stage
@@ -34,15 +34,15 @@ def distill_student(reason: str = "by hand") -> dict[str, Any]:
 def cycle(params: Params, reason: str, telling: Telling, warm: Warm) -> dict[str, Any]:
     """The cycle itself, alone in its project."""
     name = str(flow_run.name or "cycle")
-    teacher_lock.review_licences(params)
-    teacher_lock.lock_sources(params)
+    steps.review_licences(params)
+    steps.lock_sources(params)
     dvc_stage.initialise()
     plan, history = dvc_stage.Plan(), History()
-    run_id = runs_and_versions.open_run(params, name, reason, str(flow_run.id or ""))
+    run_id = steps.open_run(params, name, reason, str(flow_run.id or ""))
     receipts: list[StageReceipt] = []
 
     def run(stage: str) -> StageReceipt:
-        receipt: StageReceipt = dvc_stage.run_stage(stage, plan, warm, telling.say, telling.progress)
+        receipt: StageReceipt = steps.run_stage(stage, plan, warm, telling.say, telling.progress)
         return receipt
 
     def done(receipt: StageReceipt) -> None:
@@ -56,35 +56,35 @@ def cycle(params: Params, reason: str, telling: Telling, warm: Warm) -> dict[str
     status, raw = "failed", ""
     try:
         stages(BEFORE_LOCK)
-        fingerprint, moved = teacher_lock.lock_teacher(params)
+        fingerprint, moved = steps.lock_teacher(params)
         if moved:
             plan.touched(str(LOCK))
         raw = teacher_lock.raw_fingerprint(params.teacher)
         stages(TEACHER)
-        live = retest_champion.retest_champion(params, history)
+        live = steps.retest_champion(params, history)
         if live is not None and not live.trusted:
-            route.distrust(params, live)
+            steps.fall_back_to_teacher(params, live)
         stages(DATA)
         run_side_by_side(after_data(params), run, done, telling.say, warm.stop)
-        runs_and_versions.log_training(params, run_id)
-        version = runs_and_versions.register(params, run_id, name, fingerprint)
-        judgement = retest_champion.decide_promotion(params)
+        steps.log_training(params, run_id)
+        version = steps.register(params, run_id, name, fingerprint)
+        judgement = steps.decide_promotion(params)
         decision = judgement.decision
         passed = decision.verdict == "promote"
         barred = approve.barred(params, version, passed, history)
         planned = route.planned(decision, version, live, barred)
         judged = judge.summary(judgement)
-        report.write_report(params, name, version, decision, planned, receipts, judged, history)
+        steps.write_report(params, name, version, decision, planned, receipts, judged, history)
         if not evidence_bundle.answers(params, version, judged):
-            evidence_bundle.attach(params, run_id, version, judged)
+            steps.attach_evidence(params, run_id, version, judged)
         if passed and barred is None:
-            final = approve.promote_task(params, version, f"passed all {len(decision.gates)} gates").route
+            final = steps.promote(params, version, f"passed all {len(decision.gates)} gates").route
         else:
-            final = route.set_route(params, planned, live)
-            approve.hold(params, version, barred or decision.reasons[0], final)
+            final = steps.set_route(params, planned, live)
+            steps.hold(params, version, barred or decision.reasons[0], final)
         status = "completed"
     finally:
-        runs_and_versions.close_run(params, run_id, receipts, raw, status)
+        steps.close_run(params, run_id, receipts, raw, status)
     outcome = {
         "cycle": name,
         "stages": {r.stage: r.outcome for r in receipts},

@@ -9,6 +9,7 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
 from redistill.params import load_params
+from tasks import steps
 from tasks.reporting.cycle_progress import Telling
 from tasks.running import dvc_stage
 from tasks.tuning import study
@@ -26,12 +27,12 @@ def tune_student(trials: int | None = None, minutes: float | None = None) -> dic
     wanted, until = trials or params.tune.trials, time.monotonic() + 60.0 * (minutes or params.tune.minutes)
     telling = Telling(total=wanted)
     with dvc_stage.one_cycle(telling.say):
-        name, mlflow_run_id = study.open_study(params, telling.say)
+        name, mlflow_run_id = steps.open_study(params, telling.say)
         done = study.finished_trials(params, name)
         while done < wanted and time.monotonic() < until:
-            study.run_trial(done, params, name, mlflow_run_id, telling.say, telling.progress)
+            steps.run_trial(done, params, name, mlflow_run_id, telling.say, telling.progress)
             done = study.finished_trials(params, name)
-        result: dict[str, Any] = study.tell(params, name, mlflow_run_id)
+        result: dict[str, Any] = steps.report_best_trial(params, name, mlflow_run_id)
     best = result["best"]
     rows = "\n".join(f"| {key} | {value} |" for key, value in best["params"].items())
     text = f"# Best of {result['trials']} trials: F1 {best['f1']} on dev\n\n| setting | value |\n|---|---|\n{rows}\n"

@@ -7,9 +7,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from redistill.data import sources
 from redistill.distillation.student_base import base_of
 from redistill.errors import ConfigError
@@ -25,13 +22,11 @@ from tasks.locking.locked_teacher import SOURCES, TEACHER
 from tasks.paths import LOCK
 
 
-@task(task_run_name="review-licences", cache_policy=NO_CACHE)
 def review_licences(params: Params) -> None:
     """Stop before anything is read or asked where terms are not reviewed."""
     review(params.governance, dt.date.today(), Path())
 
 
-@task(task_run_name="lock-sources", cache_policy=NO_CACHE)
 def lock_sources(params: Params, *, new_date: bool = False) -> None:
     """Write the revisions and digests of what the stages will read: source files and raw models, and the date that chat templates state.
 
@@ -56,7 +51,6 @@ def _template_date(teacher: str | None) -> str:
     return str(before["template_date"]) if same and "template_date" in before else dt.date.today().isoformat()
 
 
-@task(task_run_name="lock-teacher", cache_policy=NO_CACHE)
 def lock_teacher(params: Params) -> tuple[TeacherFingerprint, bool]:
     """Write ``teacher.lock.json``; the second value says whether it changed.
 

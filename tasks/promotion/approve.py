@@ -5,9 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from redistill.errors import ConfigError, RegistryError
 from redistill.io.json import read_json
 from redistill.params import Params
@@ -18,12 +15,6 @@ from tasks.paths import ARTIFACTS
 from tasks.registry import evidence_bundle, transitions
 from tasks.registry.history import History, withdrawn
 from tasks.registry.runs_and_versions import connect, resolved
-
-
-@task(task_run_name="promote", cache_policy=NO_CACHE)
-def promote_task(params: Params, version: str, reason: str) -> transitions.Live:
-    """``promote`` as a step of a cycle."""
-    return promote(params, version, reason)
 
 
 def promote(params: Params, version: str, reason: str) -> transitions.Live:
@@ -173,7 +164,6 @@ def set_reference(params: Params, wanted: str, reason: str) -> transitions.Live:
     return after
 
 
-@task(task_run_name="hold", cache_policy=NO_CACHE)
 def hold(params: Params, version: str, reason: str, route: Route) -> None:
     """Write a hold into the history."""
     client = connect(params)

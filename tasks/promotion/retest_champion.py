@@ -5,9 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from redistill.errors import RedistillError
 from redistill.params import Params
 from redistill.promotion.retest import Retest, retest
@@ -33,7 +30,6 @@ class ChampionCheck:
     nights: int = 0
 
 
-@task(task_run_name="retest-champion", cache_policy=NO_CACHE)
 def retest_champion(params: Params, history: History) -> ChampionCheck | None:
     """Benchmark the champion again and judge it against the teacher; None when nothing is live."""
     client = connect(params)
@@ -70,7 +66,6 @@ def _checked(client: Any, params: Params, version: str, tested: Retest) -> Champ
     return ChampionCheck(version, version, trusted, sentence, nights)
 
 
-@task(task_run_name="decide", cache_policy=NO_CACHE)
 def decide_promotion(params: Params) -> Judgement:
     """Judge this cycle's candidate by every gate, at the level that the held-out set still allows."""
     client = connect(params)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from redistill.params import Params
 from redistill.promotion.types import PromotionDecision
 from redistill.serving.route_flag import read_route, with_mode
@@ -14,8 +11,7 @@ from tasks.registry.runs_and_versions import connect
 from tasks.registry.transitions import FLAGS, live, record, settle
 
 
-@task(task_run_name="route-to-teacher", cache_policy=NO_CACHE)
-def distrust(params: Params, check: ChampionCheck) -> Route:
+def fall_back_to_teacher(params: Params, check: ChampionCheck) -> Route:
     """Send traffic to the teacher at once: the live student no longer holds."""
     client = connect(params)
     fallback = with_mode(read_route(FLAGS), "teacher", None, f"champion version {check.version} no longer holds: {check.sentence}")
@@ -43,7 +39,6 @@ def planned(decision: PromotionDecision, version: str, champion: ChampionCheck |
     return old if same else new
 
 
-@task(task_run_name="set-route", cache_policy=NO_CACHE)
 def set_route(params: Params, route: Route, champion: ChampionCheck | None) -> Route:
     """Write the planned route, unless a person has moved the champion since the cycle looked at it."""
     return settle(connect(params), params, None if champion is None else champion.found, route)[1]

@@ -13,9 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from redistill.errors import RegistryError
 from redistill.io.digests import tree_digest
 from redistill.io.json import write_json
@@ -29,7 +26,6 @@ SIGNATURE = "bundle.sig"
 _DESCRIPTION_CHARS = 5000
 
 
-@task(task_run_name="attach-evidence", cache_policy=NO_CACHE)
 def attach(params: Params, mlflow_run_id: str, version: str, judgement: dict[str, Any]) -> None:
     """The bundle of a cycle's candidate: report, outcomes of every arm, locks, params and the judgement."""
     benchmarks = {f.name: f for f in sorted((ARTIFACTS / "benchmark").iterdir()) if f.is_dir()}

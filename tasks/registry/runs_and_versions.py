@@ -12,9 +12,6 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from redistill.errors import RegistryError
 from redistill.evaluation.timing import timing_from_json
 from redistill.io.digests import file_digest, tree_digest
@@ -50,7 +47,6 @@ def connect(params: Params) -> Any:
     return client
 
 
-@task(task_run_name="open-run", cache_policy=NO_CACHE)
 def open_run(params: Params, cycle: str, reason: str, flow_run_id: str) -> str:
     """Start the cycle's MLflow run and return its id."""
     client = connect(params)
@@ -67,7 +63,6 @@ def open_run(params: Params, cycle: str, reason: str, flow_run_id: str) -> str:
     return str(client.create_run(experiment.experiment_id, tags=tags, run_name=cycle).info.run_id)
 
 
-@task(task_run_name="log-training", cache_policy=NO_CACHE)
 def log_training(params: Params, mlflow_run_id: str) -> None:
     """Copy what the stages wrote as metrics files into the run: training curves and benchmark scores of every arm."""
     from mlflow.entities import Metric
@@ -95,7 +90,6 @@ def log_training(params: Params, mlflow_run_id: str) -> None:
         client.log_batch(mlflow_run_id, metrics=metrics[start : start + 1000])
 
 
-@task(task_run_name="register-challenger", cache_policy=NO_CACHE)
 def register(params: Params, mlflow_run_id: str, cycle: str, teacher: TeacherFingerprint) -> str:
     """Register the candidate as ``challenger`` and return its version; the very same weights keep theirs."""
     import mlflow
@@ -132,7 +126,6 @@ def register(params: Params, mlflow_run_id: str, cycle: str, teacher: TeacherFin
     return version
 
 
-@task(task_run_name="close-run", cache_policy=NO_CACHE)
 def close_run(params: Params, mlflow_run_id: str, receipts: Sequence[StageReceipt], raw_teacher: str, status: str) -> None:
     """End the cycle's run; a completed one is what the watcher compares the teacher with."""
     client = connect(params)

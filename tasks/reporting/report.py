@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from redistill.data.types import Prompt
 from redistill.evaluation.retention import agreement, retention
@@ -38,7 +36,6 @@ ORDER = ("teacher", "linear", "base", "gold", "sft", "kd")
 _EXAMPLES = 12
 
 
-@task(task_run_name="write-report", cache_policy=NO_CACHE)
 def write_report(
     params: Params,
     cycle: str,

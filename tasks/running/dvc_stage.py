@@ -20,8 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from redistill.errors import RedistillError, StageError
 from redistill.io.atomic import replacing
@@ -137,7 +135,6 @@ def _outs(entry: dict[str, Any]) -> dict[str, str]:
     return {o["path"]: o.get("md5", "") for o in entry.get("outs", [])}
 
 
-@task(task_run_name="{stage}", cache_policy=NO_CACHE)
 def run_stage(stage: str, plan: Plan, warm: Warm, say: Callable[[str], None], progress: Callable[[str, int, int], None]) -> StageReceipt:
     """Bring one stage up to date and say how: ran, restored from DVC's run cache, or unchanged.
 

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from redistill.errors import DataError, StageError
 from redistill.io.atomic import replacing
@@ -44,7 +42,6 @@ def study_name(params: Params) -> str:
     return canonical_digest([*settings, *(tree_digest(ARTIFACTS / p) for p in _NEEDED)])[:16]
 
 
-@task(task_run_name="open-study", cache_policy=NO_CACHE)
 def open_study(params: Params, say: Callable[[str], None]) -> tuple[str, str]:
     """Name of the study and id of its MLflow run, both made on first use; what a killed search left is taken up."""
     name = study_name(params)
@@ -73,7 +70,6 @@ def finished_trials(params: Params, name: str) -> int:
     return len(tuning.finished(tuning.open_study(study_file(name), name, params.tune.seed)))
 
 
-@task(task_run_name="trial-{number}", cache_policy=NO_CACHE)
 def run_trial(
     number: int, params: Params, name: str, mlflow_run_id: str, say: Callable[[str], None], progress: Callable[[str, int, int], None]
 ) -> None:
@@ -131,7 +127,6 @@ def objective(params: Params) -> str:
     return "chrf" if params.data.grammar is None else "f1"
 
 
-@task(task_run_name="tell-best", cache_policy=NO_CACHE)
 def tell(params: Params, name: str, mlflow_run_id: str) -> dict[str, Any]:
     """Write the best setting as a patch of params, the table of trials and the plots; log them and return them.
 

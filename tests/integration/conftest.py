@@ -81,12 +81,12 @@ class Registry:
         Path("dvc.lock").touch()
         experiment = self.client.get_experiment_by_name(mlflow_names.experiment(self.params.data.name))
         run_id = self.client.create_run(experiment.experiment_id, tags={mlflow_names.TAG_STARTED_BY: started_by}).info.run_id
-        version = runs_and_versions.register.fn(self.params, run_id, cycle, TeacherFingerprint("t", "teacher", {}))
+        version = runs_and_versions.register(self.params, run_id, cycle, TeacherFingerprint("t", "teacher", {}))
         judgement = judge.judge(self.client, self.params, judge.evidence_of_arm(self.client, self.params))
         told = judge.summary(judgement)
         write_json(Path("artifacts/report/report.json"), {"decision": told["decision"]})
         if not evidence_bundle.answers(self.params, version, told):
-            evidence_bundle.attach.fn(self.params, run_id, version, told)
+            evidence_bundle.attach(self.params, run_id, version, told)
         self.client.set_terminated(run_id, "FINISHED")
         return str(version)
 

@@ -23,7 +23,7 @@ from redistill.serving.route_flag import read_route
 from redistill.statistics.shares import share
 from tasks.promotion import approve
 from tasks.promotion.retest_champion import ChampionCheck, retest_champion
-from tasks.promotion.route import distrust
+from tasks.promotion.route import fall_back_to_teacher
 from tasks.registry import hold_counter, transitions
 from tasks.registry.history import History
 from tests.integration.conftest import N, Registry
@@ -58,10 +58,10 @@ UNDECIDED, WORSE, INFERIOR = (60, 60), (20, 40), (10, 60)
 
 def tonight(registry: Registry) -> ChampionCheck:
     """What a cycle does at night."""
-    check = retest_champion.fn(registry.params, History())
+    check = retest_champion(registry.params, History())
     assert check is not None
     if not check.trusted:
-        distrust.fn(registry.params, check)
+        fall_back_to_teacher(registry.params, check)
     return check
 
 

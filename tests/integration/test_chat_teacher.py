@@ -62,19 +62,19 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_stages_of_a_chat_teacher(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(project)
     params = load_params()
-    lock_sources.fn(params)
+    lock_sources(params)
     tree = read_json("sources.lock.json")
     for model in tree["models"].values():
         model["template_date"] = DATE  # as a lock of that day has it
     Path("sources.lock.json").write_text(json.dumps(tree), encoding="utf-8")
     prepare(params.data, params.intake)
     tune_teacher(params.data, params.teacher, params.tune_teacher)
-    lock_teacher.fn(params)
+    lock_teacher(params)
     init_student(params.student, params.teacher)
     generate(params.data, params.teacher, params.generate)
     capsys.readouterr()
     # Another day: the lock is written again, and nothing is asked again.
-    lock_sources.fn(params)
+    lock_sources(params)
     assert read_json("sources.lock.json") == tree
     generate(params.data, params.teacher, params.generate)
     assert " 0 asked for now" in capsys.readouterr().out

@@ -154,9 +154,9 @@ def test_a_live_version_whose_bundle_is_touched_holds_no_longer(make_registry: M
     approve.promote(registry.params, registry.version(122, seed=1), "passed")
     from tasks.promotion.retest_champion import retest_champion
 
-    assert retest_champion.fn(registry.params, History()).trusted  # type: ignore[union-attr]
+    assert retest_champion(registry.params, History()).trusted  # type: ignore[union-attr]
     (_evidence(registry, "1") / "evidence" / "extra.json").write_text("{}", encoding="utf-8")
-    check = retest_champion.fn(registry.params, History())
+    check = retest_champion(registry.params, History())
     assert check is not None and not check.trusted and "signature does not hold" in check.sentence
 
 
@@ -394,14 +394,14 @@ def test_a_hand_from_outside_is_noticed(make_registry: Make) -> None:
     assert said is not None and "champion is at version 2, but redistill last set it to 1" in said
     from tasks.promotion.retest_champion import retest_champion
 
-    check = retest_champion.fn(params, History())
+    check = retest_champion(params, History())
     assert check is not None and not check.trusted and check.sentence == said
     assert approve.barred(params, "2", True, History()) == said, "a cycle does not make what was done outside its own"
     approve.rollback(params, "1", "somebody moved it")
     assert outside(registry) is None
     registry.client.delete_registered_model_alias(params.data.name, mlflow_names.REFERENCE)
     assert "alias reference is at version none" in str(approve.barred(params, "2", True, History()))
-    again = retest_champion.fn(params, History())
+    again = retest_champion(params, History())
     assert again is not None and again.trusted, "the reference decides who comes next, not who answers"
 
 
@@ -412,10 +412,10 @@ def test_a_deleted_champion_holds_no_longer(make_registry: Make) -> None:
     registry.client.delete_model_version(params.data.name, "1")
     from tasks.promotion.retest_champion import retest_champion
 
-    check = retest_champion.fn(params, History())
+    check = retest_champion(params, History())
     assert check is not None and not check.trusted and check.found is None
-    from tasks.promotion.route import distrust
+    from tasks.promotion.route import fall_back_to_teacher
 
-    assert distrust.fn(params, check).answers == "teacher" == read_route(transitions.FLAGS).answers
+    assert fall_back_to_teacher(params, check).answers == "teacher" == read_route(transitions.FLAGS).answers
     assert kinds(registry)[-1][0] == "distrust"
     assert registry.version(122, seed=5), "the next cycle goes on"

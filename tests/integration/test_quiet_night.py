@@ -45,15 +45,15 @@ def night(registry: Registry, version: str, asked: list[Asked]) -> str | None:
     """The registry's part of a cycle whose candidate is ``version``, in the order of the cycle; counting starts here."""
     asked.clear()
     history = History()
-    live = retest_champion.retest_champion.fn(registry.params, history)
+    live = retest_champion.retest_champion(registry.params, history)
     assert live is not None and live.trusted
-    judgement = retest_champion.decide_promotion.fn(registry.params)
+    judgement = retest_champion.decide_promotion(registry.params)
     passed = judgement.decision.verdict == "promote"
     barred = approve.barred(registry.params, version, passed, history)
     if passed and barred is None:
-        approve.promote_task.fn(registry.params, version, "passed")
+        approve.promote(registry.params, version, "passed")
     else:
-        approve.hold.fn(
+        approve.hold(
             registry.params, version, barred or judgement.decision.reasons[0], transitions.live(registry.client, registry.params).route
         )
     return barred
@@ -89,7 +89,7 @@ def test_what_a_person_says_during_the_night_is_heard(registry: Registry, server
     approve.promote(registry.params, registry.version(122, seed=1), "first")
     two = registry.version(124, seed=2)
     history = History()
-    retest_champion.retest_champion.fn(registry.params, history)
+    retest_champion.retest_champion(registry.params, history)
     server[1].clear()
     approve.reject(registry.params, two, "I have read its report")
     assert "was rejected" in str(approve.barred(registry.params, two, True, history))

@@ -69,6 +69,6 @@ def test_a_stage_that_continues_an_earlier_run_is_not_whole(tmp_path: Path, monk
     dvc_stage.initialise()
     plan, said = dvc_stage.Plan(), list[str]()
     with Warm(()) as warm:
-        receipts = [dvc_stage.run_stage.fn(stage, plan, warm, said.append, lambda *_: None) for stage in ("whole", "resumed")]
+        receipts = [dvc_stage.run_stage(stage, plan, warm, said.append, lambda *_: None) for stage in ("whole", "resumed")]
     assert [(r.stage, r.outcome, r.whole) for r in receipts] == [("whole", "ran", True), ("resumed", "ran", False)]
     assert "[resumed] continues: from step 40" in said

@@ -44,7 +44,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_what_is_locked_is_what_is_trained(project: Path) -> None:
     params = load_params()
     assert resolve(HUB) != resolve(HUB, PINNED), "the fixture holds two revisions"
-    lock_sources.fn(params)
+    lock_sources(params)
     models = read_json(SOURCES)["models"]
     assert models["student"] == models["teacher"] == {"digest": source_digest(HUB, PINNED)} != {"digest": source_digest(HUB)}
     init_student(params.student, params.teacher)

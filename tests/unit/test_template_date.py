@@ -52,7 +52,7 @@ def locked() -> dict[str, dict[str, str]]:
 
 def lock_as_if_on(day: dt.date) -> None:
     """Today's lock with another day's date in it: what a lock that was written on that day holds."""
-    lock_sources.fn(load_params())
+    lock_sources(load_params())
     tree = json.loads(Path("sources.lock.json").read_text(encoding="utf-8"))
     for model in tree["models"].values():
         assert model["template_date"] == dt.date.today().isoformat()
@@ -68,7 +68,7 @@ def make_checkpoints() -> None:
 
 def test_a_lock_of_another_day_keeps_its_date_and_every_checkpoint_states_it(project: Path) -> None:
     lock_as_if_on(DATE)
-    lock_sources.fn(load_params())
+    lock_sources(load_params())
     assert {m["template_date"] for m in locked().values()} == {"2026-01-05"}, "a new day alone moves nothing"
     make_checkpoints()
     data, digests = load_params().data, set()
@@ -88,20 +88,20 @@ def test_a_changed_teacher_or_a_person_moves_the_date_and_with_it_the_digests(pr
     lock_as_if_on(DATE)
     make_checkpoints()
     before = fingerprint(project / "artifacts" / "teacher", "t").parts
-    lock_sources.fn(load_params(), new_date=True)
+    lock_sources(load_params(), new_date=True)
     assert {m["template_date"] for m in locked().values()} == {dt.date.today().isoformat()}
     make_checkpoints()
     after = fingerprint(project / "artifacts" / "teacher", "t").parts
     assert {k for k in before if before[k] != after[k]} == {"chat_template"}
     lock_as_if_on(DATE)
     set_template(project / "teacher", GRANITE)
-    lock_sources.fn(load_params())
+    lock_sources(load_params())
     assert {m["template_date"] for m in locked().values()} == {dt.date.today().isoformat()}, "another template, another date"
 
 
 def test_plain_prompts_lock_no_date(project: Path) -> None:
     make_tiny_project(project, tune_teacher__method="off")
-    lock_sources.fn(load_params())
+    lock_sources(load_params())
     assert template_date("teacher") is None and all(set(m) == {"digest"} for m in locked().values())
 
 

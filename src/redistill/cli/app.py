@@ -89,9 +89,9 @@ def lock(
 
     params = load_params()
     teacher_lock = application("tasks.locking.teacher_lock")
-    teacher_lock.review_licences.fn(params)
-    teacher_lock.lock_sources.fn(params, new_date=new_date)
-    fingerprint, moved = teacher_lock.lock_teacher.fn(params)
+    teacher_lock.review_licences(params)
+    teacher_lock.lock_sources(params, new_date=new_date)
+    fingerprint, moved = teacher_lock.lock_teacher(params)
     show(
         {"teacher": fingerprint.digest, "changed": moved},
         as_json,

@@ -1,0 +1,54 @@
+"""Every step of a flow as a Prefect task. What a step does is an ordinary function in its room.
+
+Prefect's own cache is off: DVC, the completion store and MLflow know what is done already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+from prefect import Task, task
+from prefect.cache_policies import NO_CACHE
+
+from tasks.locking import teacher_lock
+from tasks.promotion import approve, route
+from tasks.promotion import retest_champion as champion
+from tasks.registry import evidence_bundle, runs_and_versions
+from tasks.reporting import report
+from tasks.running import dvc_stage
+from tasks.tuning import study
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def _step(task_run_name: str, function: Callable[_P, _R]) -> Task[_P, _R]:
+    """``task_run_name`` is what the Prefect UI shows; names in braces are arguments."""
+    return task(task_run_name=task_run_name, cache_policy=NO_CACHE)(function)
+
+
+review_licences = _step("review-licences", teacher_lock.review_licences)
+lock_sources = _step("lock-sources", teacher_lock.lock_sources)
+lock_teacher = _step("lock-teacher", teacher_lock.lock_teacher)
+
+run_stage = _step("{stage}", dvc_stage.run_stage)
+
+open_run = _step("open-run", runs_and_versions.open_run)
+log_training = _step("log-training", runs_and_versions.log_training)
+register = _step("register-challenger", runs_and_versions.register)
+attach_evidence = _step("attach-evidence", evidence_bundle.attach)
+close_run = _step("close-run", runs_and_versions.close_run)
+
+retest_champion = _step("retest-champion", champion.retest_champion)
+decide_promotion = _step("decide", champion.decide_promotion)
+promote = _step("promote", approve.promote)
+hold = _step("hold", approve.hold)
+fall_back_to_teacher = _step("route-to-teacher", route.fall_back_to_teacher)
+set_route = _step("set-route", route.set_route)
+
+write_report = _step("write-report", report.write_report)
+
+open_study = _step("open-study", study.open_study)
+run_trial = _step("trial-{number}", study.run_trial)
+report_best_trial = _step("tell-best", study.tell)
