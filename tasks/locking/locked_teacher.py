@@ -13,10 +13,9 @@ from redistill.errors import DataError
 from redistill.io.json import read_json
 from redistill.models.tokenizers import load_tokenizer
 from redistill.teacher.types import TeacherCapabilities, TeacherFingerprint
-from tasks.paths import ARTIFACTS, LOCK
+from tasks.paths import ARTIFACTS, LOCK, SOURCES
 
 TEACHER = ARTIFACTS / "teacher"
-SOURCES = Path("sources.lock.json")
 
 
 @dataclass(frozen=True, slots=True)

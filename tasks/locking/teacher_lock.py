@@ -18,8 +18,8 @@ from redistill.teacher import fingerprint
 from redistill.teacher.params import TeacherParams
 from redistill.teacher.types import TeacherCapabilities, TeacherFingerprint
 from redistill.validation.licences import review
-from tasks.locking.locked_teacher import SOURCES, TEACHER
-from tasks.paths import LOCK
+from tasks.locking.locked_teacher import TEACHER
+from tasks.paths import LOCK, SOURCES
 
 
 def review_licences(params: Params) -> None:

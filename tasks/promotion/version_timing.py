@@ -12,9 +12,9 @@ from redistill.evaluation.timing import Timing, architecture, timing_from_json
 from redistill.io.digests import canonical_digest, file_digest
 from redistill.io.json import read_json
 from redistill.params import Params
-from redistill.provenance.imports import code_digest, folders
 from redistill.runtime.environment import child_environment
 from redistill.runtime.precision import resolved
+from tasks.locking.locked_code import locked_code
 from tasks.locking.locked_teacher import TEACHER
 from tasks.paths import LOCK, STATE
 from tasks.stages.benchmark import HELDOUT
@@ -34,10 +34,21 @@ def timing_of(student: str, params: Params, weights: Callable[[], Path]) -> Timi
         if (found.student.architecture, found.teacher.architecture) == (student, teacher):
             return found
     asked = [student, teacher, file_digest(HELDOUT), str(params.data), str(params.benchmark)]
-    key = canonical_digest([*asked, code_digest("tasks.stages.timing", folders("redistill", "tasks")), resolved()])
+    key = canonical_digest([*asked, locked_code("timing"), resolved()])
     memo = STATE / "timings" / f"{key[:32]}.json"
     if not memo.is_file():
-        command = [sys.executable, "-m", "tasks.stages.timing", "--checkpoint", str(weights()), "--out", str(memo), "--who", "version"]
+        command = [
+            sys.executable,
+            "-m",
+            "tasks.running.stage_command",
+            "timing",
+            "--checkpoint",
+            str(weights()),
+            "--out",
+            str(memo),
+            "--who",
+            "version",
+        ]
         done = subprocess.run(command, capture_output=True, text=True, env=child_environment(), check=False)
         if done.returncode or not memo.is_file():
             raise DataError(f"its architecture could not be timed: {' / '.join(done.stderr.strip().splitlines()[-3:])}")

@@ -18,10 +18,10 @@ from redistill.io.digests import tree_digest
 from redistill.io.json import write_json
 from redistill.params import Params
 from redistill.provenance import mlflow_names, signing
-from tasks.paths import ARTIFACTS, LOCK, STATE
+from tasks.paths import ARTIFACTS, CODE, LOCK, SOURCES, STATE
 from tasks.registry.runs_and_versions import connect
 
-_FILES = (LOCK, Path("sources.lock.json"), Path("dvc.lock"), Path("dvc.yaml"), Path("params.yaml"))
+_FILES = (LOCK, SOURCES, CODE, Path("dvc.lock"), Path("dvc.yaml"), Path("params.yaml"))
 SIGNATURE = "bundle.sig"
 _DESCRIPTION_CHARS = 5000
 

@@ -51,7 +51,9 @@ class Telling:
     def _done(self, receipt: StageReceipt) -> None:
         self._parts.pop(receipt.stage, None)
         self._receipts.append(receipt)
-        self.say(f"{receipt.stage}: {receipt.outcome} ({receipt.seconds:.1f} s)")
+        self.say(
+            f"{receipt.stage}: {receipt.outcome} ({receipt.seconds:.1f} s)" + (f", because {'; '.join(receipt.why)}" if receipt.why else "")
+        )
         if receipt.outcome != "unchanged" or len(self._receipts) == self._total:
             self._show(self._percent(), f"{receipt.stage}: {receipt.outcome}")
 

@@ -82,7 +82,8 @@ def write_report(
         "training": _curves(),
         "sweep": [read_json(ARTIFACTS / "sweep" / f"{point}.json") for point in params.sweep.layers],
         "stages": [
-            {"stage": r.stage, "outcome": r.outcome, "seconds": round(r.seconds, 1), "machine_s": round(r.cost_s, 1)} for r in receipts
+            {"stage": r.stage, "outcome": r.outcome, "seconds": round(r.seconds, 1), "machine_s": round(r.cost_s, 1), "why": list(r.why)}
+            for r in receipts
         ],
         "lineage": _lineage(),
     }

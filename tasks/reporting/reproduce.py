@@ -19,7 +19,8 @@ from redistill.io.parquet import read_records
 from redistill.params import Params, load_params
 from redistill.provenance import dvc_lock, mlflow_names
 from redistill.teacher import fingerprint
-from tasks.paths import LOCK, LOCKED_FROM, STATE
+from tasks.locking.code_lock import LOCKS_CODE
+from tasks.paths import CODE, LOCK, LOCKED_FROM, STATE
 from tasks.registry import evidence_bundle
 from tasks.registry.runs_and_versions import connect, resolved
 from tasks.running.dvc_stage import dvc
@@ -51,6 +52,7 @@ def reproduce(params: Params, wanted: str, say: Callable[[str], None], *, keep: 
             shutil.copy(evidence / name, project / name)
         _bring_inputs(then, read_json(evidence / "sources.lock.json"), project)
         dvc("init", "--no-scm", "-f", "-q", project=project)
+        _lock_code(evidence, project, stages, say)
         wanted_teacher = read_json(project / LOCK)["current"]["digest"]
         started = time.monotonic()
         for number, stage in enumerate(stages, 1):
@@ -73,6 +75,19 @@ def reproduce(params: Params, wanted: str, say: Callable[[str], None], *, keep: 
             "weights_identical": tree_digest(project / "artifacts" / "students" / arm) == weights,
             **found,
         }
+
+
+def _lock_code(evidence: Path, project: Path, stages: list[str], say: Callable[[str], None]) -> None:
+    """Lock the checkout's code, and say where it, or the packages here, are not those of the version."""
+    if not (evidence / CODE).is_file():
+        return  # from before there was this lock
+    dvc("repro", "--single-item", LOCKS_CODE, project=project)
+    then, now = (read_json(folder / CODE)["stages"] for folder in (evidence, project))
+    for stage in dict.fromkeys(name.partition("@")[0] for name in stages):
+        if then.get(stage) != now.get(stage):
+            say(
+                f"stage {stage} ran on other code or packages then ({then.get(stage)}) than here ({now.get(stage)}), so it may come out differently"
+            )
 
 
 def compared(signed: Path, rebuilt: Path) -> dict[str, Any]:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from redistill.distillation.student_base import base_of
 from redistill.errors import RedistillError
-from redistill.io.digests import file_digest, tree_digest
+from redistill.io.digests import canonical_digest, file_digest, tree_digest
 from redistill.io.json import read_json
 from redistill.params import Params, load_params
 from redistill.provenance import dvc_lock, mlflow_names
-from tasks.paths import LOCKED_FROM
+from redistill.provenance.code_identity import folders, syntax_digest
+from tasks.paths import CODE, LOCKED_FROM
 from tasks.registry import evidence_bundle
 from tasks.registry.runs_and_versions import connect, resolved
 
@@ -96,6 +99,7 @@ def _made_from(client: Any, params: Params, version: str, evidence: Path) -> lis
             if dep.path.endswith(".py") and dep.path not in made:
                 made.add(dep.path)
                 links.append(_code(stage.name, dep, commit))
+    links += _locked_code(evidence, dvc_lock.ancestors(stages, f"finetune@{arm}", LOCKED_FROM), commit)
     return [*links, *_inputs(evidence, then)]
 
 
@@ -119,6 +123,43 @@ def _code(stage: str, dep: dvc_lock.Tracked, commit: str) -> Link:
         return Link(stage, dep.path, dep.md5, "ok", "as on disk; git has no such version of it" if done.returncode == 0 else "as on disk")
     state: State = "changed" if done.returncode == 0 or Path(dep.path).is_file() else "missing"
     return Link(stage, dep.path, dep.md5, state, f"neither commit {commit[:12]} nor the disk has it")
+
+
+def _locked_code(evidence: Path, stages: list[dvc_lock.LockedStage], commit: str) -> Iterator[Link]:
+    """Code of the stages as ``code.lock.json`` of the bundle names it: that DVC ran them on it, and each file of it."""
+    file = evidence / CODE
+    if not file.is_file():
+        return  # a bundle from before there was this lock lists code among the stages' deps
+    lock = read_json(file)
+    ran = {stage.name: stage.values.get(str(CODE), {}).get(f"stages.{stage.name.partition('@')[0]}") for stage in stages}
+    for name, entry in ran.items():
+        named = lock["stages"].get(name.partition("@")[0])
+        if entry is None:
+            continue
+        versions = ", ".join(f"{package} {version}" for package, version in entry["packages"].items())
+        files = {f: facts["digest"] for f, facts in lock["files"].items() if name.partition("@")[0] in facts["stages"]}
+        whole = named == entry and canonical_digest(files) == entry["digest"]
+        yield Link(
+            name, "its code", entry["digest"], "ok" if whole else "changed", versions if whole else f"{CODE} of the bundle names other code"
+        )
+    used = {name.partition("@")[0] for name, entry in ran.items() if entry is not None}
+    for path, facts in lock["files"].items():
+        if used & set(facts["stages"]):
+            yield _code_file(path, facts["digest"], commit, lock["redistill"])
+
+
+def _code_file(path: str, digest: str, commit: str, version: str) -> Link:
+    """A file of ours, as git has it at the commit of the cycle, or as it stands here."""
+    part, _, inside = path.partition("/")
+    here = folders(part).get(part, Path(part)) / inside
+    with contextlib.suppress(ValueError):
+        name = here.resolve().relative_to(Path.cwd().resolve()).as_posix()
+        done = subprocess.run(["git", "show", f"{commit}:./{name}"], capture_output=True, check=False)
+        if done.returncode == 0 and syntax_digest(done.stdout) == digest:
+            return Link("code", path, digest, "ok")
+    if here.is_file() and syntax_digest(here.read_bytes()) == digest:
+        return Link("code", path, digest, "ok", "as it stands here")
+    return Link("code", path, digest, "missing", f"not here any more; it was that of redistill {version}, at commit {commit[:12]}")
 
 
 def _inputs(evidence: Path, then: Params) -> list[Link]:

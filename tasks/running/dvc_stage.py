@@ -28,13 +28,14 @@ from redistill.runtime.environment import child_environment
 from redistill.runtime.progress import CONTINUES, LINE
 from tasks.paths import STATE
 from tasks.running.fork_server import Warm
+from tasks.running.reasons import reasons
 
 CYCLE_LOCK = STATE / "cycle.lock"
 _RESTORED = re.compile(r"is cached - skipping run|Checking out outputs")
 _EXITED = re.compile(r"exited with (\d+)")
 _UNCHANGED = re.compile(r"didn't change, skipping")
 _NOISE = re.compile(
-    r"^(Updating lock file|Generating lock file|Use `dvc push`|> python|Running stage|Verifying|\s*$|To track|\s*git add|To enable auto)"
+    r"^(Updating lock file|Generating lock file|Use `dvc push`|> PATH=|Running stage|Verifying|\s*$|To track|\s*git add|To enable auto)"
 )
 
 
@@ -104,9 +105,11 @@ class Plan:
     """What DVC thinks is out of date, asked once a cycle; knows which stages are made from which."""
 
     def __init__(self) -> None:
-        self.changed: set[str] = {k for k in json.loads(dvc("status", "--json") or "{}")}
+        self._status: dict[str, list[Any]] = json.loads(dvc("status", "--json") or "{}")
+        self.changed: set[str] = set(self._status)
         lock = yaml.safe_load(Path("dvc.lock").read_text()) if Path("dvc.lock").is_file() else {}
         self._stages: dict[str, Any] = (lock or {}).get("stages", {})
+        self.ran = set[str]()
         made_by = {out["path"]: name for name, s in self._stages.items() for out in s.get("outs", [])}
         self._above = {
             name: {made_by[p] for d in s.get("deps", []) for p in _parents(d["path"]) if p in made_by} for name, s in self._stages.items()
@@ -117,6 +120,12 @@ class Plan:
         if stage in self.changed or stage not in self._stages:
             return False
         return all(self.still_made(above) for above in self._above[stage])
+
+    def why(self, stage: str) -> tuple[str, ...]:
+        """What makes this stage run again, as far as it is known before it runs."""
+        before = reasons(stage, self._status.get(stage, []), self._stages.get(stage, {}))
+        rerun = (f"{above} ran" for above in sorted(self._above.get(stage, ())) if above in self.ran)
+        return tuple(dict.fromkeys((*before, *rerun)))
 
     def touched(self, file: str) -> None:
         """A file that stages read as params was rewritten since: those stages must be asked again."""
@@ -162,9 +171,11 @@ def run_stage(stage: str, plan: Plan, warm: Warm, say: Callable[[str], None], pr
         raise _failed(stage, code, lines, errors)
     if outcome != "unchanged":
         plan.changed.add(stage)
+        plan.ran.add(stage)
     with _repository_lock():
         entry = yaml.safe_load(Path("dvc.lock").read_text())["stages"].get(stage, {})
-    return StageReceipt(stage, outcome, _outs(entry), time.monotonic() - start, whole)  # type: ignore[arg-type]
+    why = plan.why(stage) if outcome != "unchanged" else ()
+    return StageReceipt(stage, outcome, _outs(entry), time.monotonic() - start, whole, why=why)  # type: ignore[arg-type]
 
 
 @contextlib.contextmanager

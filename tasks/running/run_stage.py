@@ -1,16 +1,19 @@
-"""``python -m tasks.running.run_stage NAME [ARGUMENT ...]``: runs ``tasks.stages.NAME``, in a fork of the cycle's fork server where there is one.
+"""``redistill stage NAME [ARGUMENT ...]``: runs a stage, in a fork of the cycle's fork server where there is one.
 
-The commands of dvc.yaml go through here, because this module imports nothing heavy: a stage that runs in a fork must not pay
-for its imports in the process that only asks for the fork.
+The commands of dvc.yaml go through here. This module imports nothing heavy: the process that only asks for a fork must not pay for a stage's imports.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import runpy
 import sys
+from collections.abc import Sequence
 
 from tasks.running import fork_server
+
+STAGE_COMMAND = "tasks.running.stage_command"
 
 
 def needs_fresh_process(name: str) -> bool:
@@ -29,25 +32,20 @@ def needs_fresh_process(name: str) -> bool:
         return True
 
 
-def main(arguments: list[str]) -> int:
-    if not arguments or not arguments[0].isidentifier():
-        print(
-            "error: usage: python -m tasks.running.run_stage NAME [ARGUMENT ...], as in python -m tasks.running.run_stage finetune kd",
-            file=sys.stderr,
-        )
-        return 2
-    name, *rest = arguments
-    if not os.path.isfile(os.path.join(os.path.dirname(os.path.dirname(__file__)), "stages", f"{name}.py")):
+def run_stage(name: str, arguments: Sequence[str]) -> int:
+    """The stage's exit code."""
+    if not name.isidentifier() or importlib.util.find_spec(f"tasks.stages.{name}") is None:
         print(f"error: there is no stage {name}; dvc.yaml lists the stages", file=sys.stderr)
         return 2
     fork_server.die_with_parent()
-    if not needs_fresh_process(name) and (code := fork_server.in_fork(f"tasks.stages.{name}", rest)) is not None:
+    command = [name, *arguments]
+    if not needs_fresh_process(name) and (code := fork_server.in_fork(STAGE_COMMAND, command)) is not None:
         return code
     os.environ.pop(fork_server.SOCKET, None)
-    sys.argv = [f"tasks.stages.{name}", *rest]
-    runpy.run_module(f"tasks.stages.{name}", run_name="__main__", alter_sys=True)
+    sys.argv = [STAGE_COMMAND, *command]
+    runpy.run_module(STAGE_COMMAND, run_name="__main__", alter_sys=True)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_stage(sys.argv[1], sys.argv[2:]))

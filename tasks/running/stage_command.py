@@ -1,15 +1,19 @@
-"""The edge of every stage: read params once, hand the function its sections, end with one clear line.
+"""``python -m tasks.running.stage_command NAME [ARGUMENT ...]``: a stage's function with its sections of params.yaml, and one clear line where it fails.
 
-A stage is a function whose parameters are typed sections of params.yaml. Which section is found by type, so the signature is the list of what the
-stage depends on; a contract test holds ``dvc.yaml`` to it.
+A stage is a function whose parameters are its arguments, such as the arm, and typed sections of params.yaml. Which section is found by type, so the
+signature is the list of what the stage depends on; a contract test holds ``dvc.yaml`` to it. Stages do not import this module, so that a change here
+makes no stage run again.
 """
 
 from __future__ import annotations
 
+import argparse
+import importlib
+import inspect
 import os
 import sys
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,29 +22,38 @@ from redistill.config.file import load_sections
 from redistill.errors import ConfigError, RedistillError
 from redistill.runtime import environment
 from redistill.runtime.cpu import keep_freed_memory
+from tasks.locking.code_lock import check_code_is_locked
 from tasks.running.fork_server import die_with_parent
 
 
 def sections_of(function: Callable[..., None]) -> dict[str, type[Section]]:
-    """Argument name → section of params.yaml, for the arguments of a stage function that are sections."""
+    """Parameter name → section of params.yaml, for the parameters of a stage function that are sections."""
     hints = typing.get_type_hints(function)
     return {name: kind for name, kind in hints.items() if hasattr(kind, "SECTION")}
 
 
-def run(function: Callable[..., None], *names: str) -> None:
-    """Run a stage function from the command line; ``names`` are its positional arguments such as the arm.
+def arguments_of(function: Callable[..., None]) -> list[str]:
+    """The other parameters of a stage function: what stands after its name on the command line."""
+    sections = sections_of(function)
+    return [name for name in inspect.signature(function).parameters if name not in sections]
 
-    Exit codes are DESIGN.md's; a traceback is shown only where ``REDISTILL_DEBUG`` is set.
-    """
+
+def stage_function(name: str) -> Callable[..., None]:
+    function: Callable[..., None] = getattr(importlib.import_module(f"tasks.stages.{name}"), name)
+    return function
+
+
+def main(name: str, arguments: Sequence[str]) -> None:
+    """Run a stage. Exit codes are those of ``redistill``; a traceback is shown only where ``REDISTILL_DEBUG`` is set."""
     environment.silence()
     die_with_parent()
     keep_freed_memory()
     try:
-        given = sys.argv[1:]
-        if len(given) != len(names):
-            raise ConfigError(f"usage: python -m {_command()} {' '.join(n.upper() for n in names)}".rstrip())
-        arguments = dict(zip(names, given, strict=True))
-        function(**arguments, **_loaded(function, **arguments))
+        check_code_is_locked(name)
+        if "--checkpoint" in arguments:
+            _run_on_checkpoint(name, arguments)
+        else:
+            run(name, arguments)
     except RedistillError as error:
         if os.environ.get("REDISTILL_DEBUG"):
             raise
@@ -48,9 +61,18 @@ def run(function: Callable[..., None], *names: str) -> None:
         sys.exit(error.exit_code)
 
 
-def _command() -> str:
-    spec = getattr(sys.modules["__main__"], "__spec__", None)
-    return spec.name if spec else "tasks.stages.STAGE"
+def run(name: str, arguments: Sequence[str]) -> None:
+    """Call the stage's function.
+
+    Raises:
+        ConfigError: too many arguments or too few, or a problem of the stage's own sections.
+    """
+    function = stage_function(name)
+    names = arguments_of(function)
+    if len(arguments) != len(names):
+        raise ConfigError(f"usage: {' '.join(['redistill stage', name, *(n.upper() for n in names)])}")
+    values = dict(zip(names, arguments, strict=True))
+    function(**values, **_loaded(function, **values))
 
 
 def _loaded(function: Callable[..., None], **names: str) -> dict[str, Any]:
@@ -58,20 +80,18 @@ def _loaded(function: Callable[..., None], **names: str) -> dict[str, Any]:
     return dict(zip(kinds, load_sections(list(kinds.values()), **names), strict=True))
 
 
-def run_on_checkpoint(function: Callable[..., None]) -> None:
+def _run_on_checkpoint(name: str, arguments: Sequence[str]) -> None:
     """``--checkpoint DIR --out PATH --who NAME``: the same measurement for weights that no stage made."""
-    import argparse
-
-    parser = argparse.ArgumentParser(prog=f"python -m {_command()}", description="Measure any checkpoint on the held-out rows.")
+    parser = argparse.ArgumentParser(prog=f"redistill stage {name}", description="Measure any checkpoint on the held-out rows.")
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--who", default="champion")
-    given = parser.parse_args()
-    environment.silence()
-    die_with_parent()
-    keep_freed_memory()
-    try:
-        function(given.who, given.checkpoint, given.out, **_loaded(function))
-    except RedistillError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    options = parser.parse_args(arguments)
+    function = getattr(importlib.import_module(f"tasks.stages.{name}"), "ON_CHECKPOINT", None)
+    if function is None:
+        raise ConfigError(f"stage {name} measures no checkpoints; benchmark and timing do")
+    function(options.who, options.checkpoint, options.out, **_loaded(function))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2:])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from redistill.io.digests import canonical_digest
+from tasks.locking.locked_code import locked_code
 from tasks.paths import STATE
 
 
@@ -12,8 +14,5 @@ def work_directory(stage: str, *identity: object) -> Path:
 
     It is named by what goes in and by the code that works on it, so that a resume finds its own and no other's.
     """
-    from redistill.io.digests import canonical_digest
-    from redistill.provenance.imports import code_digest, folders
-
-    code = code_digest(f"tasks.stages.{stage.partition('-')[0]}", folders("redistill", "tasks"))
+    code = locked_code(stage.partition("-")[0])
     return STATE / "work" / f"{stage}-{canonical_digest([code, *(str(i) for i in identity)])[:16]}"

@@ -2,14 +2,13 @@
 
 How long it takes is the stage ``timing``'s to say: times of two processes cannot be compared.
 
-Also ``python -m tasks.stages.benchmark --checkpoint DIR --out DIR``: the same for any checkpoint, which is how a live champion is
+Also ``redistill stage benchmark --checkpoint DIR --out DIR``: the same for any checkpoint, which is how a live champion is
 tested again. What was measured for a model, held-out set, template and parameters is remembered by digest.
 """
 
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +33,6 @@ from redistill.io.json import write_json
 from redistill.io.parquet import read_records, write_records
 from redistill.models import checkpoints, weights_source
 from redistill.models.tokenizers import encode, load_tokenizer
-from redistill.provenance.imports import code_digest, folders
 from redistill.runtime.cpu import use_threads
 from redistill.runtime.memory import PeakMemory
 from redistill.runtime.precision import dtype_name, resolved
@@ -42,8 +40,8 @@ from redistill.runtime.progress import Progress, continues
 from redistill.statistics.types import Score
 from redistill.teacher.params import GenerateParams, TeacherParams
 from redistill.teacher.types import ENDPOINT
+from tasks.locking.locked_code import locked_code
 from tasks.paths import ARTIFACTS, STATE
-from tasks.running.stage_command import run
 
 HELDOUT = ARTIFACTS / "prompts" / "heldout.parquet"
 
@@ -62,7 +60,7 @@ def benchmark(who: str, data: DataParams, teacher: TeacherParams, generate: Gene
 
 def memo_directory(checkpoint_digest: str, data: DataParams, params: BenchmarkParams) -> Path:
     """Where the result for exactly this model, held-out set, template, measurement and measuring code is remembered."""
-    code = code_digest("tasks.stages.benchmark", folders("redistill", "tasks"))
+    code = locked_code("benchmark")
     asked = [file_digest(HELDOUT), *(lock["sha256"] for lock in file_locks(params.files))]
     return STATE / "evaluations" / canonical_digest([checkpoint_digest, asked, str(data), str(params), code, resolved()])[:32]
 
@@ -238,10 +236,5 @@ def _write(
     print(f"[benchmark@{who}] {graded}exact match {report.exact_match.value:.3f}, F1 {report.f1.value:.3f}, n = {report.n}", flush=True)
 
 
-if __name__ == "__main__":
-    if "--checkpoint" in sys.argv:
-        from tasks.running.stage_command import run_on_checkpoint
-
-        run_on_checkpoint(benchmark_checkpoint)
-    else:
-        run(benchmark, "who")
+ON_CHECKPOINT = benchmark_checkpoint
+"""What ``redistill stage benchmark --checkpoint DIR --out DIR`` calls."""

@@ -17,7 +17,6 @@ from redistill.io.json import write_json
 from redistill.models import checkpoints
 from redistill.runtime.cpu import usable_cores
 from tasks.paths import ARTIFACTS
-from tasks.running.stage_command import run
 from tasks.running.work_directory import work_directory
 from tasks.training.arm import is_main_process, train_arm
 
@@ -61,7 +60,7 @@ def _in_processes(arm: str, processes: int, threads: int) -> None:
     warm = {"REDISTILL_WARM"}
     environment = {**{k: v for k, v in os.environ.items() if k not in warm}, "OMP_NUM_THREADS": str(threads)}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
-    command += [f"--nproc-per-node={processes}", "-m", "tasks.stages.finetune", arm]
+    command += [f"--nproc-per-node={processes}", "-m", "tasks.running.stage_command", "finetune", arm]
     # torchrun's own code is always 1, and every process says the same.
     code, said = 1, dict[str, None]()
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as children:
@@ -77,7 +76,3 @@ def _in_processes(arm: str, processes: int, threads: int) -> None:
         raise {ConfigError.exit_code: ConfigError, TeacherError.exit_code: TeacherError}.get(code, DataError)("; ".join(said))
     if children.returncode:
         raise DataError(f"training in {processes} processes ended with {children.returncode}; its lines above say why")
-
-
-if __name__ == "__main__":
-    run(finetune, "arm")

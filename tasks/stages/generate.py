@@ -25,7 +25,6 @@ from redistill.teacher.types import TeacherAnswer, TeacherCompletion, TeacherReq
 from tasks.locking.locked_teacher import LockedTeacher, read_lock
 from tasks.locking.open_teacher import open_teacher
 from tasks.paths import ARTIFACTS, STATE
-from tasks.running.stage_command import run
 
 CAPTURED_BITS = 16
 """What an engine said is kept as it said it; ``score`` decides what of it training reads."""
@@ -149,7 +148,3 @@ def _captured(answer: TeacherAnswer, lock: LockedTeacher, k: int) -> SoftTargets
     prompt_ids = encode(request.prompt, lock.tokenizer)
     ids, key = [*prompt_ids, *answer.token_ids], (request.prompt_id, request.sample_index)
     return from_listed(answer.top_ids, answer.top_logprobs, ids, len(prompt_ids), k, key, lock.answers_from(request.slice))
-
-
-if __name__ == "__main__":
-    run(generate)

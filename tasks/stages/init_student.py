@@ -6,7 +6,6 @@ from redistill.io.atomic import replacing_directory
 from redistill.models.params import StudentParams
 from redistill.teacher.params import TeacherParams
 from tasks.paths import ARTIFACTS
-from tasks.running.stage_command import run
 from tasks.training.student_base import write_base
 
 
@@ -14,7 +13,3 @@ def init_student(student_params: StudentParams, teacher: TeacherParams) -> None:
     """Write ``artifacts/base``. ``student.model: teacher`` names the raw teacher as the base."""
     with replacing_directory(ARTIFACTS / "base") as folder:
         write_base(student_params, teacher, folder)
-
-
-if __name__ == "__main__":
-    run(init_student)

@@ -15,7 +15,6 @@ from redistill.validation.intake import judge
 from redistill.validation.params import IntakeParams
 from redistill.validation.types import DroppedRow
 from tasks.paths import ARTIFACTS
-from tasks.running.stage_command import run
 
 NEEDED = ("train", "heldout")
 
@@ -41,7 +40,3 @@ def prepare(data: DataParams, intake: IntakeParams) -> None:
             "dropped": [{"filter": f, "reason": r, "rows": n} for (f, r), n in sorted(reasons.items())],
         },
     )
-
-
-if __name__ == "__main__":
-    run(prepare)

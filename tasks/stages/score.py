@@ -25,7 +25,6 @@ from redistill.runtime.progress import Progress
 from redistill.teacher import fingerprint
 from tasks.locking.locked_teacher import LockedTeacher, read_lock
 from tasks.paths import ARTIFACTS
-from tasks.running.stage_command import run
 
 
 def score(score: ScoreParams) -> None:
@@ -84,7 +83,3 @@ def _from_weights(rows: list[TrainingRow], lock: LockedTeacher, params: ScorePar
     for done, targets in enumerate(scored, 1):
         yield targets
         progress(done)
-
-
-if __name__ == "__main__":
-    run(score)

@@ -16,7 +16,6 @@ from redistill.runtime.cpu import use_threads
 from redistill.teacher.params import GenerateParams, TeacherParams
 from tasks.locking.locked_teacher import TEACHER
 from tasks.paths import ARTIFACTS
-from tasks.running.stage_command import run
 from tasks.training import variant
 
 if TYPE_CHECKING:
@@ -58,7 +57,3 @@ def _measured(found: DevScore) -> dict[str, float]:
     low, high = found.interval("f1")
     measured = {"exact_match": found.exact_match, "f1": found.f1, "f1_low": low, "f1_high": high}
     return {name: round(value, 4) for name, value in measured.items()}
-
-
-if __name__ == "__main__":
-    run(sweep, "arm", "point")

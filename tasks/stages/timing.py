@@ -1,13 +1,12 @@
 """Stage ``timing``: the student's architecture beside the teacher, in one process and in turns; all trained arms share it.
 
-Also ``python -m tasks.stages.timing --checkpoint DIR --out FILE``: the same for the architecture of any checkpoint, which is how a registered version of
+Also ``redistill stage timing --checkpoint DIR --out FILE``: the same for the architecture of any checkpoint, which is how a registered version of
 another one is judged. Each model writes as many tokens as the reference completions take on average in its own tokenizer; an endpoint cannot be
 told how many to write, so it is timed as it answers, over the network.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -31,7 +30,6 @@ from redistill.teacher.params import GenerateParams, TeacherParams
 from redistill.teacher.types import ENDPOINT
 from tasks.locking.locked_teacher import LockedTeacher, read_lock
 from tasks.paths import ARTIFACTS
-from tasks.running.stage_command import run, run_on_checkpoint
 
 TIMING = ARTIFACTS / "timing.json"
 _HELDOUT = ARTIFACTS / "prompts" / "heldout.parquet"
@@ -142,8 +140,5 @@ def _linear(prompts: Sequence[Prompt], data: DataParams, params: BenchmarkParams
     return Timed(lambda rows: predict([prompts[i].text for i in rows]), tokens, "linear")
 
 
-if __name__ == "__main__":
-    if "--checkpoint" in sys.argv:
-        run_on_checkpoint(time_checkpoint)
-    else:
-        run(timing)
+ON_CHECKPOINT = time_checkpoint
+"""What ``redistill stage timing --checkpoint DIR --out FILE`` calls."""

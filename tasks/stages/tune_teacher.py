@@ -14,9 +14,8 @@ from redistill.models import checkpoints, weights_source
 from redistill.models.template_date import fix_date
 from redistill.models.tokenizers import load_tokenizer
 from redistill.teacher.params import TeacherParams
-from tasks.locking.locked_teacher import SOURCES, template_date
-from tasks.paths import ARTIFACTS
-from tasks.running.stage_command import run
+from tasks.locking.locked_teacher import template_date
+from tasks.paths import ARTIFACTS, SOURCES
 from tasks.running.work_directory import work_directory
 from tasks.training.teacher import TRAIN, train_teacher
 
@@ -54,7 +53,3 @@ def _tune(raw: Path, tokenizer: Any, target: Path, data: DataParams, params: Tun
         checkpoints.save_checkpoint(model, tokenizer, folder)
         shutil.copy(work / "metrics.jsonl", folder / "metrics.jsonl")
     shutil.rmtree(work, ignore_errors=True)
-
-
-if __name__ == "__main__":
-    run(tune_teacher)

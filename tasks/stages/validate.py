@@ -23,7 +23,6 @@ from redistill.validation.params import IntakeParams, ValidateParams
 from redistill.validation.types import Drop, DroppedRow, Keep
 from tasks.locking.locked_teacher import read_lock
 from tasks.paths import ARTIFACTS
-from tasks.running.stage_command import run
 
 
 def validate(data: DataParams, intake: IntakeParams, generate: GenerateParams, validate: ValidateParams) -> None:
@@ -76,7 +75,3 @@ def _dropped(prompt: Prompt, completion: TeacherCompletion, verdict: Drop) -> Dr
     return DroppedRow(
         prompt.id, prompt.source_id, "validate", verdict.filter, verdict.reason, redacted(completion.text), prompt.slice, prompt.planted
     )
-
-
-if __name__ == "__main__":
-    run(validate)

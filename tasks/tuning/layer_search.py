@@ -1,9 +1,12 @@
-"""``python -m tasks.tuning.layer_search KEEP``: which layers of the tuned teacher its student should keep, as a params patch.
+"""``redistill layers KEEP``: which layers of the tuned teacher its student should keep, as a params patch.
 
 Not a stage: the answer is a person's decision and goes into params.yaml. It looks at train rows only.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 from redistill.data.params import DataParams
 from redistill.data.types import Prompt
@@ -19,13 +22,19 @@ from redistill.runtime.precision import dtype_name
 from redistill.runtime.progress import Progress
 from redistill.teacher.params import TeacherParams
 from tasks.paths import ARTIFACTS
-from tasks.running.stage_command import run
 
 ROWS = 16
 
 
-def search_layers(keep: str, data: DataParams, teacher_params: TeacherParams, student_params: StudentParams) -> None:
-    """Print every removal with what it cost, then the patch."""
+def search_layers(
+    keep: int, data: DataParams, teacher_params: TeacherParams, student_params: StudentParams, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Say every removal with what it cost; returns the kept layers, and the patch of params.yaml.
+
+    Raises:
+        ConfigError: the student is not cut from the teacher, or ``keep`` is not a number of its layers.
+        DataError: no cycle has run yet, or there are no labelled train rows.
+    """
     from redistill.tuning.layer_search import greedy_cuts
 
     if teacher_params.backend == "openai" or base_of(student_params, teacher_params)[0] != teacher_params.model:
@@ -37,14 +46,14 @@ def search_layers(keep: str, data: DataParams, teacher_params: TeacherParams, st
     if not (teacher / "config.json").is_file() or not train.is_file():
         raise DataError(f"{teacher} or {train} is missing: the search looks at a tuned teacher; run a cycle first")
     total = int(read_json(teacher / "config.json")["num_hidden_layers"])
-    if not keep.isdecimal() or not 0 < int(keep) < total:
+    if not 0 < keep < total:
         raise ConfigError(f"KEEP={keep}: give a number from 1 to {total - 1}, below the teacher's {total} layers")
     tokenizer = load_tokenizer(teacher)
     model = checkpoints.load_model(teacher, dtype_name()).eval()
     rows = sorted(gold_rows(read_records(train, Prompt), data, tokenizer), key=lambda r: r.prompt_id)[:ROWS]
     if not rows:
         raise DataError("no labelled train row to judge a cut on")
-    progress = Progress("search_layers", sum(range(int(keep) + 1, total + 1)), "cuts")
+    progress = Progress("search_layers", sum(range(keep + 1, total + 1)), "cuts")
     tried = 0
 
     def count() -> None:
@@ -53,11 +62,7 @@ def search_layers(keep: str, data: DataParams, teacher_params: TeacherParams, st
         progress(tried)
 
     kept: tuple[int, ...] = ()
-    for cut in greedy_cuts(model, [(encode(r.prompt, tokenizer), r.completion_ids) for r in rows], int(keep), count):
-        print(f"{len(cut.kept)} layers without {cut.dropped}: {cut.nll:.3f} nats per token", flush=True)
+    for cut in greedy_cuts(model, [(encode(r.prompt, tokenizer), r.completion_ids) for r in rows], keep, count):
+        say(f"{len(cut.kept)} layers without {cut.dropped}: {cut.nll:.3f} nats per token")
         kept = cut.kept
-    print(f"student: {{layers: {{listed: {list(kept)}}}}}", flush=True)
-
-
-if __name__ == "__main__":
-    run(search_layers, "keep")
+    return {"layers": list(kept), "patch": {"student": {"layers": {"listed": list(kept)}}}}

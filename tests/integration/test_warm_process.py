@@ -26,7 +26,6 @@ PROBE = """
 import json, os, signal, sys, time
 held = "wave" in sys.modules
 from redistill.errors import DataError
-from tasks.running.stage_command import run
 
 def probe(kind: str) -> None:
     print(json.dumps({"held": held, "folder": os.getcwd(), "colour": os.environ.get("COLOUR"), "pid": os.getpid()}), flush=True)
@@ -40,9 +39,6 @@ def probe(kind: str) -> None:
         if kind == "deaf":
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         time.sleep(0.1)
-
-if __name__ == "__main__":
-    run(probe, "kind")
 """
 
 
@@ -91,10 +87,16 @@ def test_a_fork_has_the_libraries_and_the_stage_its_own_environment(project: Pat
 
 
 def test_code_that_changed_in_between_is_the_code_that_runs(project: Path, warm: dict[str, str]) -> None:
-    """DVC hashes files when a stage starts; a fork must not run what the warm process saw before."""
+    """A fork must not run what the warm process saw before, nor what was edited after the cycle locked its code."""
     assert stage(warm, "say").returncode == 0
     file = project / "tasks" / "stages" / "probe.py"
     file.write_text(PROBE.replace("def probe(kind: str) -> None:", "def probe(kind: str) -> None:\n    print('new')"), encoding="utf-8")
+    edited = stage(warm, "say")
+    assert (
+        edited.returncode == 5
+        and "the code of stage probe is not the code that code.lock.json names (tasks/stages/probe.py)" in edited.stderr
+    )
+    (project / "code.lock.json").unlink()
     assert "new" in stage(warm, "say").stdout
 
 
@@ -212,7 +214,7 @@ def test_without_such_a_process_a_stage_starts_by_itself(project: Path, where: s
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"), [((), "error: usage: "), (("nosuch",), "error: there is no stage nosuch"), (("../x",), "error: usage: ")]
+    ("arguments", "says"), [(("nosuch",), "error: there is no stage nosuch"), (("../x",), "error: there is no stage ../x")]
 )
 def test_a_stage_that_is_not_there_is_one_line(project: Path, arguments: tuple[str, ...], says: str) -> None:
     done = subprocess.run(

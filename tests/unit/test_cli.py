@@ -62,9 +62,9 @@ def test_no_project_here(tmp_path: Path, command: str) -> None:
     one_line(redistill(tmp_path, command, "--json"), 2, "-C DIR")
 
 
-def test_params_without_flows_are_no_project(tmp_path: Path) -> None:
+def test_params_without_stages_are_no_project(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
-    one_line(redistill(tmp_path, "run"), 2, "flows/distill_student.py", "-C DIR")
+    one_line(redistill(tmp_path, "run"), 2, "has no dvc.yaml", "-C DIR", "redistill init DIR")
 
 
 def test_a_report_that_was_never_written_is_a_missing_file(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from redistill.models.params import StudentParams
 from redistill.models.weights_source import resolve, source_digest
 from redistill.params import load_params
 from redistill.teacher.params import TeacherParams
-from tasks.locking.locked_teacher import SOURCES
 from tasks.locking.teacher_lock import lock_sources
+from tasks.paths import SOURCES
 from tasks.stages.init_student import init_student
 from tasks.training.student_base import write_base
 from tests.tiny import make_tiny_model

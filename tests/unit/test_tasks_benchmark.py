@@ -15,7 +15,7 @@ import pytest
 from redistill.data.params import DataParams, SourceParams
 from redistill.evaluation.params import BenchmarkParams
 from tasks.stages.benchmark import memo_directory
-from tests.contract.code_deps import ROOT
+from tests.tiny_project import ROOT
 
 DATA = DataParams(name="tiny", source=(SourceParams(path="rows.jsonl", splits={"pool": 1.0}),), task="generation")
 PARAMS = BenchmarkParams()
@@ -46,6 +46,7 @@ import json, sys
 from redistill.data.params import DataParams, SourceParams
 from redistill.evaluation.params import BenchmarkParams
 from tasks.running.work_directory import work_directory
+from tasks.locking.code_lock import lock_code
 from tasks.stages import benchmark
 data = DataParams(name="tiny", source=(SourceParams(path="rows.jsonl", splits={"pool": 1.0}),), task="generation")
 places = []
@@ -53,6 +54,7 @@ for file in ["", *sys.argv[1:]]:
     if file:
         with open(file, "a", encoding="utf-8") as handle:
             handle.write("CHANGED = True\\n")
+    lock_code()
     memo = benchmark.memo_directory("model", data, BenchmarkParams())
     places.append({"benchmark": str(memo), "finetune": str(work_directory("finetune-kd", "rows"))})
 print(json.dumps([benchmark.__file__, places]))
@@ -68,7 +70,7 @@ def test_edited_code_finds_neither_old_results_nor_old_checkpoints(tmp_path: Pat
     edits = {
         "tasks/stages/benchmark.py": {"benchmark"},
         "src/redistill/distillation/training/loop.py": {"finetune"},
-        "tasks/running/stage_command.py": {"benchmark", "finetune"},
+        "src/redistill/runtime/precision.py": {"benchmark", "finetune"},
     }
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(tmp_path / "src")])}
     command = [sys.executable, "-c", EDITS, *edits]

@@ -24,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     help="Keep a small student model as good as the large teacher it replaces, night after night.\n\n"
-    "A project is a directory with params.yaml, dvc.yaml, flows/ and tasks/. One cycle: [bold]redistill run[/bold]; what is live: "
+    "A project is a directory with params.yaml and dvc.yaml. One cycle: [bold]redistill run[/bold]; what is live: "
     "[bold]redistill status[/bold]; who answers: [bold]redistill route get[/bold]; why: [bold]redistill history[/bold].\n\n"
     "Exit codes: 0 done (also hold), 2 usage or config, 3 data, 4 teacher, 5 stage failed, 6 registry.",
 )
@@ -84,13 +84,14 @@ def lock(
     new_date: Annotated[bool, typer.Option("--new-date", help="Let chat templates that state the date state today's from now on.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Lock sources and teacher by hand: fingerprints, capabilities, licence review."""
+    """Lock sources, code and teacher by hand: fingerprints, capabilities, licence review."""
     from redistill.params import load_params
 
     params = load_params()
     teacher_lock = application("tasks.locking.teacher_lock")
     teacher_lock.review_licences(params)
     teacher_lock.lock_sources(params, new_date=new_date)
+    application("tasks.locking.code_lock").lock_code()
     fingerprint, moved = teacher_lock.lock_teacher(params)
     show(
         {"teacher": fingerprint.digest, "changed": moved},
@@ -154,6 +155,20 @@ def report(as_json: Json = False) -> None:
     page = Path("artifacts/report/index.html").absolute()
     found = {"page": str(page), "verdict": tree["decision"]["verdict"], "cycle": tree["cycle"], "model_version": tree["model_version"]}
     show(found, as_json, [f"{found['cycle']}: {found['verdict']} (version {found['model_version']})", page.as_uri()])
+
+
+@app.command(context_settings={"ignore_unknown_options": True})
+def stage(
+    name: Annotated[str, typer.Argument(help="A stage of dvc.yaml.", metavar="NAME")],
+    arguments: Annotated[list[str] | None, typer.Argument(help="What stands after @, such as the arm.", metavar="[ARGUMENT]...")] = None,
+) -> None:
+    """Run one DVC stage: what dvc.yaml calls. To bring a stage up to date, use `dvc repro NAME`, which knows what is done already.
+
+    Example: redistill stage finetune kd
+    """
+    from redistill.cli.stage import run_stage
+
+    raise typer.Exit(run_stage(name, arguments or []))
 
 
 @route_app.command("get")

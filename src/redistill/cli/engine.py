@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -75,6 +76,25 @@ def tune(
     show(result, as_json, lines)
 
 
+def layers(
+    keep: Annotated[int, typer.Argument(min=1, help="How many layers the student shall have.", metavar="KEEP")],
+    as_json: Json = False,
+) -> None:
+    """Search which layers of the tuned teacher its student should keep, on train rows.
+
+    Drops one layer after the other, always the one whose loss costs least. Needs a teacher that a cycle has tuned. The result is a patch of
+    params.yaml, and not applied.
+
+    Example: redistill layers 10
+    """
+    from redistill.params import load_params
+
+    params = load_params()
+    search = application("tasks.tuning.layer_search")
+    found = search.search_layers(keep, params.data, params.teacher, params.student, lambda line: print(line, file=sys.stderr, flush=True))
+    show(found, as_json, [f"student: {{layers: {{listed: {found['layers']}}}}}"])
+
+
 def _with_interval(value: float, interval: Sequence[float] | None) -> str:
     """Trials of earlier versions have no interval."""
     return f"{value:.3f}" + ("" if interval is None else f" ({interval[0]:.3f} to {interval[1]:.3f})")
@@ -83,3 +103,4 @@ def _with_interval(value: float, interval: Sequence[float] | None) -> str:
 def register(app: typer.Typer) -> None:
     app.command()(conformance)
     app.command()(tune)
+    app.command()(layers)

@@ -1,4 +1,4 @@
-"""What every command needs: the project's own code, and one way to print."""
+"""What every command needs: the flows and tasks that work on this project, and one way to print."""
 
 from __future__ import annotations
 
@@ -16,17 +16,26 @@ from redistill.errors import ConfigError
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout; logs go to stderr.")]
 
 
-def application(module: str) -> Any:
-    """Import a module of the project's own ``flows`` or ``tasks``, or say that there are none.
+def use_application() -> None:
+    """Make ``flows`` and ``tasks`` importable, here and in child processes: the project's own where it has them, else those of this package.
 
-    By name, since the wheel holds neither: they belong to the project that the command is called in.
+    Raises:
+        ConfigError: this directory is no project.
     """
-    if not Path("flows/distill_student.py").is_file():
+    from redistill.cli.bundled import application_folders
+
+    if not Path("params.yaml").is_file():
         raise ConfigError(
-            f"{Path.cwd().name}/ has no flows/distill_student.py: redistill runs from a project directory; go to one, or name it with -C DIR"
+            f"{Path.cwd().name}/ has no params.yaml: redistill runs from a project directory; go to one, or name it with -C DIR"
         )
-    sys.path.insert(0, str(Path.cwd()))
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path.cwd()), os.environ.get("PYTHONPATH", "")]))
+    folders = [str(folder) for folder in application_folders(Path.cwd())]
+    sys.path[:0] = folders
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [*folders, os.environ.get("PYTHONPATH", "")]))
+
+
+def application(module: str) -> Any:
+    """Import a module of ``flows`` or ``tasks``. By name, since a project may have its own."""
+    use_application()
     return importlib.import_module(module)
 
 

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 
-import redistill
 from redistill.conformance.protocol import Implementation, Problem
 from redistill.distillation.losses.divergences import Divergence, TeacherStates, dense_loss
 from redistill.distillation.losses.fused_head import distill_loss
@@ -25,6 +24,7 @@ from redistill.distillation.soft_targets.shards import SoftTargetFiles, write_so
 from redistill.distillation.training.examples import Example, collate
 from redistill.distillation.types import SoftTargets
 from redistill.models.tokenizers import vocabulary_digest
+from redistill.version import __version__
 
 _K = 4
 _TEMPERATURES = (1.0, 2.0, 4.0)
@@ -34,7 +34,7 @@ class Sparse(Implementation):
     """``finetune.method: logit``: top-K soft targets from a file, one bucket for the rest."""
 
     name = "redistill"
-    version = redistill.__version__
+    version = __version__
 
     def divergence(self, teacher_NV: torch.Tensor, student_NV: torch.Tensor) -> torch.Tensor:
         log_p, log_q = teacher_NV.log_softmax(-1), student_NV.log_softmax(-1)
@@ -122,7 +122,7 @@ class _Given(torch.nn.Module):
 class Dense(Implementation):
     """``finetune.method: online`` with a divergence over the whole vocabulary; the teacher is asked once, beforehand."""
 
-    version = redistill.__version__
+    version = __version__
     _beta = 0.3
 
     def __init__(self, divergence: Divergence) -> None:

@@ -12,6 +12,7 @@ StageOutcome = Literal["ran", "restored", "unchanged"]
 class StageReceipt:
     """What became of one stage in a cycle. ``whole`` is False where it ran, but used what an earlier run had left (a checkpoint, stored
     completions): its seconds are then not those of the stage. ``machine_s`` is its share of the elapsed time, if other stages ran beside it.
+    ``why`` says what made it run.
     """
 
     stage: str
@@ -20,6 +21,7 @@ class StageReceipt:
     seconds: float
     whole: bool = True
     machine_s: float | None = None
+    why: tuple[str, ...] = ()
 
     @property
     def cost_s(self) -> float:

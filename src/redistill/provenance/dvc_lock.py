@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ class LockedStage:
     outs: tuple[Tracked, ...]
     params: tuple[str, ...]
     """Files that it reads keys of; ``params.yaml`` and the locks."""
+    values: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """For each of these files, the keys that it reads, with the values that it ran with."""
 
 
 def read(path: Path) -> dict[str, LockedStage]:
@@ -42,7 +44,9 @@ def read(path: Path) -> dict[str, LockedStage]:
     try:
         stages: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))["stages"]
         return {
-            name: LockedStage(name, _tracked(body, "deps"), _tracked(body, "outs"), tuple(body.get("params", ())))
+            name: LockedStage(
+                name, _tracked(body, "deps"), _tracked(body, "outs"), tuple(body.get("params", ())), dict(body.get("params", {}))
+            )
             for name, body in stages.items()
         }
     except (OSError, yaml.YAMLError, KeyError, TypeError) as error:

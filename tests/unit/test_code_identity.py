@@ -1,15 +1,16 @@
-"""``redistill.provenance.imports``: which files a module runs, read from the text; a second implementation (grimp) must agree."""
+"""``redistill.provenance.code_identity``: which files a module runs and what they say; a second implementation of imports (grimp) must agree."""
 
 from __future__ import annotations
 
+import importlib.metadata
 import shutil
 from pathlib import Path
 
 import grimp
 import pytest
 
-from redistill.provenance.imports import closure, code_digest, folders
-from tests.contract.code_deps import ROOT
+from redistill.provenance.code_identity import closure, code_identity, folders, syntax_digest
+from tests.tiny_project import ROOT
 
 FILES = {
     "pack/__init__.py": "",
@@ -41,11 +42,11 @@ def test_imports_are_followed_wherever_they_stand(package: dict[str, Path]) -> N
 
 
 def test_the_digest_changes_with_what_is_imported_and_with_nothing_else(package: dict[str, Path]) -> None:
-    before = code_digest("pack.top", package)
+    before = code_identity("pack.top", package).digest
     for name, matters in (("hidden", True), ("top", True), ("inner/beside", True), ("stranger", False)):
         with open(package["pack"] / f"{name}.py", "a", encoding="utf-8") as file:
             file.write("y = 2\n")
-        now = code_digest("pack.top", package)
+        now = code_identity("pack.top", package).digest
         assert (now != before) == matters, name
         before = now
 
@@ -62,12 +63,14 @@ def test_another_implementation_finds_the_same_files() -> None:
     ("file", "matters"),
     [
         ("tasks/stages/benchmark.py", True),
-        ("tasks/running/stage_command.py", True),
+        ("tasks/running/stage_command.py", False),
         ("redistill/runtime/precision.py", True),
         ("redistill/evaluation/lm_eval.py", True),
         ("redistill/teacher/openai.py", True),
         ("tasks/stages/prepare.py", False),
         ("redistill/validation/filters/language.py", False),
+        ("redistill/promotion/gates/cost.py", False),
+        ("redistill/version.py", False),
     ],
 )
 def test_what_a_benchmark_remembers_is_bound_to_the_code_that_measured(tmp_path: Path, file: str, matters: bool) -> None:
@@ -75,7 +78,59 @@ def test_what_a_benchmark_remembers_is_bound_to_the_code_that_measured(tmp_path:
     for name, source in (("redistill", ROOT / "src" / "redistill"), ("tasks", ROOT / "tasks")):
         shutil.copytree(source, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     packages = {name: tmp_path / name for name in ("redistill", "tasks")}
-    before = code_digest("tasks.stages.benchmark", packages)
+    before = code_identity("tasks.stages.benchmark", packages).digest
     with open(tmp_path / file, "a", encoding="utf-8") as handle:
         handle.write("CHANGED = True\n")
-    assert (code_digest("tasks.stages.benchmark", packages) != before) == matters
+    assert (code_identity("tasks.stages.benchmark", packages).digest != before) == matters
+
+
+WORDED = '''"""A module."""
+# why
+x = 1  # one
+
+
+class A:
+    """A class."""
+
+    y: int = 2
+    """A field."""
+
+    def f(self, a: str) -> str:
+        """Say it."""
+        return f"{a} said"
+'''
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "same"),
+    [
+        ('"""A module."""', '"""Another word."""', True),
+        ("# why\n", "", True),
+        ("  # one", "  # 1", True),
+        ('    """A class."""\n', "", True),
+        ('"""A field."""', '"""Reworded."""', True),
+        ('        """Say it."""\n', "", True),
+        ("\n\n\nclass", "\n\nclass", True),
+        ("x = 1", "x = 2", False),
+        ("y: int", "z: int", False),
+        ("said", "says", False),
+        ("x = 1", "x = '1'", False),
+        ("return", "yield", False),
+    ],
+)
+def test_wording_and_layout_change_nothing_and_all_else_does(old: str, new: str, same: bool) -> None:
+    assert old in WORDED
+    assert (syntax_digest(WORDED.encode()) == syntax_digest(WORDED.replace(old, new, 1).encode())) == same
+
+
+def test_one_and_true_and_strings_and_bytes_are_not_mixed_up() -> None:
+    digests = {syntax_digest(f"x = {value}".encode()) for value in ("1", "True", "1.0", "'1'", "b'1'", "None", "...", "1j")}
+    assert len(digests) == 8
+
+
+def test_the_versions_that_decide_are_those_of_imported_packages() -> None:
+    packages = folders("redistill", "tasks")
+    assert set(code_identity("tasks.stages.prepare", packages).packages) >= {"detect-secrets"}
+    finetune = code_identity("tasks.stages.finetune", packages)
+    assert finetune.packages["torch"] == importlib.metadata.version("torch").partition("+")[0]
+    assert {"transformers", "tokenizers", "peft"} <= set(finetune.packages) and "lm-eval" not in finetune.packages

