@@ -131,7 +131,7 @@ def test_every_method_trains_a_student_that_beats_the_untrained(copy: Path, fork
     method = {"name": name, "on_policy_fraction": 0.2, "max_tokens": 8}
     prompts = {"finetune__arms__kd__prompt_weight": 0.5} if name == "sequence" else {}
     write_params(copy, finetune__method=method, finetune__arms__kd__alpha=alpha, finetune__common__processes=processes, **prompts)
-    done = fork_server.run("tasks.stages.finetune", "kd", cwd=copy, env={**child_environment(), "PYTHONPATH": str(copy)})
+    done = fork_server.run("tasks.running.stage_command", "finetune", "kd", cwd=copy, env={**child_environment(), "PYTHONPATH": str(copy)})
     assert done.returncode == 0, done.stderr[-3000:]
     kd, sft = (json.loads((copy / f"artifacts/students/{arm}.json").read_text()) for arm in ("kd", "sft"))
     assert kd["method"] == name and kd["tokens_a_row"] == sft["tokens_a_row"]
@@ -150,17 +150,17 @@ def test_a_method_whose_needs_are_unmet_is_refused_before_training(copy: Path, f
         return done.returncode, done.stderr.strip().splitlines()[-1]
 
     write_params(copy, score__top_k=10_000)
-    code, line = said("tasks.stages.score")
+    code, line = said("tasks.running.stage_command", "score")
     assert code == 2 and "the teacher's vocabulary has 400 tokens; lower score.top_k" in line, line
     write_params(copy, finetune__method="online")
     rows = read_records(copy / "artifacts/validated/kept.parquet", TrainingRow)
     write_records(copy / "artifacts/validated/kept.parquet", TrainingRow, [dataclasses.replace(r, teacher="0" * 64) for r in rows])
-    code, line = said("tasks.stages.finetune", "kd")
+    code, line = said("tasks.running.stage_command", "finetune", "kd")
     assert code == 3 and "teacher 000000000000 completed" in line and "kept rows, but the lock lets" in line, line
     write_params(copy)
-    code, line = said("tasks.stages.finetune", "kd")
+    code, line = said("tasks.running.stage_command", "finetune", "kd")
     assert code == 3 and "teacher 000000000000 completed" in line and "kept rows, but the lock lets" in line, line
-    code, line = said("tasks.stages.score")
+    code, line = said("tasks.running.stage_command", "score")
     assert code == 3 and "000000000000 wrote the kept rows" in line, line
     write_records(copy / "artifacts/validated/kept.parquet", TrainingRow, rows)
 

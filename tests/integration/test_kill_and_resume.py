@@ -46,7 +46,7 @@ def stage(project: Path, fork_server: ForkServer) -> Callable[..., Done]:
     """Run a stage to its end, in a fork; what is to be killed is a process of its own."""
 
     def run(name: str, *arguments: str) -> Done:
-        return fork_server.run(f"tasks.stages.{name}", *arguments, cwd=project, env=environment(project))
+        return fork_server.run("tasks.running.stage_command", name, *arguments, cwd=project, env=environment(project))
 
     return run
 
@@ -66,7 +66,7 @@ def environment(path: Path) -> dict[str, str]:
 
 
 def stage_of(path: Path, *command: str) -> subprocess.Popen[str]:
-    line = [sys.executable, "-m", f"tasks.stages.{command[0]}", *command[1:]]
+    line = [sys.executable, "-m", "tasks.running.stage_command", *command]
     return subprocess.Popen(
         line, cwd=path, env=environment(path), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )

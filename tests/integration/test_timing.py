@@ -42,9 +42,9 @@ def project(tmp_path_factory: pytest.TempPathFactory, run: Run) -> Path:
     made = make_tiny_project(tmp_path_factory.mktemp("timing"), **DEEP_TEACHER)
     make_tiny_model(made / "deep", layers=12, seed=1)
     for name in ("prepare", "tune_teacher", "init_student"):
-        run(made, f"tasks.stages.{name}")
+        run(made, "tasks.running.stage_command", name)
     run(made, "redistill", "lock")
-    said = run(made, "tasks.stages.timing")
+    said = run(made, "tasks.running.stage_command", "timing")
     assert "[timing] a request takes the student 0." in said
     return made
 
@@ -99,10 +99,10 @@ def test_an_endpoint_is_timed_over_the_network_and_asked_no_batches(project: Pat
                  student__layers={"keep": 1}, finetune__arms={"kd": {"rows": "gold"}})  # fmt: skip
     env = {"REDISTILL_TEACHER_URL": url}
     try:
-        run(project, "tasks.stages.tune_teacher")
+        run(project, "tasks.running.stage_command", "tune_teacher")
         run(project, "redistill", "lock", env=env)
         before = len(record.read_text(encoding="utf-8").splitlines())
-        run(project, "tasks.stages.timing", env=env)
+        run(project, "tasks.running.stage_command", "timing", env=env)
     finally:
         write_params(project, **DEEP_TEACHER)
     asked = [line for line in record.read_text(encoding="utf-8").splitlines()[before:] if '"event": "asked"' in line]

@@ -24,10 +24,12 @@ def use_application() -> None:
     """
     from redistill.cli.bundled import application_folders
 
-    if not Path("params.yaml").is_file():
-        raise ConfigError(
-            f"{Path.cwd().name}/ has no params.yaml: redistill runs from a project directory; go to one, or name it with -C DIR"
-        )
+    for name in ("params.yaml", "dvc.yaml"):
+        if not Path(name).is_file():
+            raise ConfigError(
+                f"{Path.cwd().name}/ has no {name}: redistill runs from a project directory; go to one, name it with -C DIR, "
+                "or make one with `redistill init DIR`"
+            )
     folders = [str(folder) for folder in application_folders(Path.cwd())]
     sys.path[:0] = folders
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [*folders, os.environ.get("PYTHONPATH", "")]))
