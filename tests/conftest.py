@@ -50,6 +50,7 @@ SLOW_FIRST = (
     "integration/test_moves.py",
     "integration/test_kill_and_resume.py",
     "e2e/test_promotion.py",
+    "e2e/test_code_changes.py",
     "e2e/test_teachers.py",
     "e2e/test_shared_stores.py",
     "integration/",

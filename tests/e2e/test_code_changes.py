@@ -51,7 +51,7 @@ def test_words_and_gates_run_nothing_again(project: Path, repro: Callable[[], se
     assert repro() == {"lock_code"}, "nothing was edited"
     edit(project / LOSS, '"""', '"""Reworded. ')
     edit(project / TRAINING, "\n\ndef train_arm", "\n\n# A comment.\ndef train_arm")
-    edit(project / "params.yaml", "margin:", "margin: 0.07 #")
+    edit(project / "params.yaml", "- teacher\n", "- {name: teacher, margin: 0.07}\n")
     edit(project / "src/redistill/promotion/gates/cost.py", "\n\ndef ", "\n\nEDITED = True\n\n\ndef ")
     edit(project / "src/redistill/version.py", "0.1.0", "0.2.0")
     assert repro() == {"lock_code"}
