@@ -168,7 +168,8 @@ def _measured_now(params: Params, version: str, weights: Path) -> Path:
         command = [
             sys.executable,
             "-m",
-            "tasks.stages.benchmark",
+            "tasks.running.stage_command",
+            "benchmark",
             "--checkpoint",
             str(weights),
             "--out",

@@ -8,6 +8,7 @@ from redistill.io.json import read_json
 from redistill.models import checkpoints
 from redistill.params import Params
 from redistill.provenance import mlflow_names
+from tasks.locking.code_lock import lock_code
 from tasks.paths import ARTIFACTS
 from tasks.promotion.judge import Judgement, evidence_of_version, judge, measured_version, summary
 from tasks.registry import evidence_bundle, transitions
@@ -23,6 +24,7 @@ def gate(params: Params, wanted: str) -> tuple[str, Judgement]:
         RegistryError: no such version, or one whose weights cannot be had.
         DataError: no teacher has been benchmarked here yet.
     """
+    lock_code()
     client = connect(params)
     transitions.mend(client, params)
     version = resolved(client, params, wanted)

@@ -128,12 +128,16 @@ def make_registry(
 
     from redistill.params import load_params
     from redistill.runtime import environment
+    from tasks.locking.code_lock import lock_code
+    from tasks.paths import CODE
     from tasks.registry import runs_and_versions
 
     for name in [v for v in os.environ if v.startswith(("MLFLOW_", "REDISTILL_"))]:
         monkeypatch.delenv(name)
     environment.silence()
     monkeypatch.chdir(registry_home)
+    if not CODE.is_file():
+        lock_code()
 
     def make(**promote: Any) -> Registry:
         tree = params("0" * 64)
