@@ -94,6 +94,8 @@ def initialise() -> None:
     """
     if not Path(".dvc").is_dir():
         dvc("init", "-q", *([] if Path(".git").exists() else ["--no-scm"]))
+    STATE.mkdir(exist_ok=True)
+    (STATE / ".gitignore").write_text("*\n", encoding="utf-8")
     ignored = Path(".dvcignore")
     patterns = ignored.read_text(encoding="utf-8") if ignored.is_file() else ""
     if f"/{STATE}/" not in patterns.split():

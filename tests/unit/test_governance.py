@@ -79,7 +79,7 @@ def test_what_nobody_reviewed_is_not_covered(reviews: dict[str, LicenceReview], 
     [
         ({"expires": TODAY - DAY}, "the review expired on 2026-11-21; read the terms again and set reviewed and expires"),
         ({"reviewed": TODAY + DAY}, "reviewed on 2026-11-23, which is in the future"),
-        ({"allowed": False}, "the review of Apache-2.0 by A. Reader did not allow this use"),
+        ({"allowed": False}, "not allowed (licence Apache-2.0, reviewer A. Reader)"),
         ({"terms": "terms/gone.md"}, "its terms terms/gone.md are missing; keep the text that was reviewed with the project"),
         ({"terms": "terms"}, "its terms terms are missing; keep the text that was reviewed with the project"),
     ],
@@ -108,7 +108,7 @@ def test_all_problems_are_told_at_once(reviews: dict[str, LicenceReview], tmp_pa
     reviews["teacher"] = replace(reviews["teacher"], expires=TODAY - DAY, allowed=False, terms="terms/gone.md")
     reviews["outputs"] = replace(reviews["outputs"], reviewed=TODAY + DAY, terms_sha256="0" * 64)
     said = problems(reviews, tmp_path)
-    words = ["covers the data", "did not allow", "expired", "gone.md are missing", "in the future", "has digest"]
+    words = ["covers the data", "not allowed", "expired", "gone.md are missing", "in the future", "has digest"]
     assert len(said) == len(words) and all(word in line for word, line in zip(words, said, strict=True))
 
 

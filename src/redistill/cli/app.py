@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from redistill.cli import engine, promotion
+from redistill.cli import eject, engine, init, promotion
 from redistill.cli.project import Json, application, show
 from redistill.errors import ConfigError, RedistillError
 from redistill.runtime import environment
@@ -29,6 +29,7 @@ app = typer.Typer(
     "Exit codes: 0 done (also hold), 2 usage or config, 3 data, 4 teacher, 5 stage failed, 6 registry.",
 )
 route_app = typer.Typer(no_args_is_help=True, help="Who answers requests: the flag in artifacts/route/flags.json.")
+app.command()(init.init)
 app.add_typer(route_app, name="route")
 
 Reason = Annotated[str, typer.Option("--reason", help="Why; it is recorded.")]
@@ -203,6 +204,7 @@ def route_set(
     show({"answers": route.answers, "pin": route.pin}, as_json, [f"{route.answers} answers (pin: {route.pin})"])
 
 
+app.command()(eject.eject)
 promotion.register(app)
 engine.register(app)
 

@@ -89,6 +89,8 @@ def _make(key: Path) -> None:
 
     private = ec.generate_private_key(ec.SECP256R1())
     key.parent.mkdir(parents=True, exist_ok=True)
+    # Wherever the project lies, also in a folder of another repository, git does not see the key.
+    (key.parent / ".gitignore").write_text("*\n", encoding="utf-8")
     pem = private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     temporary = key.with_suffix(f".{os.getpid()}.tmp")
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as handle:

@@ -28,7 +28,10 @@ def review(params: GovernanceParams, today: dt.date, root: Path) -> list[dict[st
         where = f"governance.licenses {x.name!r} ({x.covers})"
         terms = root / x.terms
         if not x.allowed:
-            problems.append(f"{where}: the review of {x.licence} by {x.reviewer} did not allow this use")
+            problems.append(
+                f"{where}: not allowed (licence {x.licence}, reviewer {x.reviewer}); read the terms, keep their text in {x.terms}, and set licence, reviewer, "
+                "reviewed, expires and allowed"
+            )
         if x.expires < today:
             problems.append(f"{where}: the review expired on {x.expires}; read the terms again and set reviewed and expires")
         if x.reviewed > today:

@@ -1,0 +1,200 @@
+"""What can be seen in a user's file: its columns, its labels, how long its texts are, and so which task it is."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import Any, Literal
+
+from redistill.data.readers.by_format import raw_rows
+from redistill.errors import ConfigError, DataError
+
+Task = Literal["classification", "record", "generation"]
+
+MOST_ROWS = 50_000
+"""Rows that are looked at. More of them would not change what is proposed."""
+MOST_LABELS = 200
+_TEXT_NAMES = ("text", "message", "query", "question", "prompt", "input", "utterance", "sentence", "content", "body")
+_LABEL_NAMES = (
+    "label",
+    "category",
+    "intent",
+    "class",
+    "topic",
+    "target",
+    "answer",
+    "output",
+    "response",
+    "completion",
+    "summary",
+    "record",
+)
+_ID_NAMES = ("id", "uuid", "key", "message_id", "row_id")
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """``labels`` are those of a classification; of a record ``flags`` and ``entities`` too. ``unlabelled`` rows have no label.
+
+    ``max_chars`` and ``max_label_chars`` are lengths that 99 % of the rows do not exceed.
+    """
+
+    rows: int
+    text: str
+    label: str
+    id: str | None
+    task: Task
+    labels: tuple[str, ...]
+    flags: tuple[str, ...]
+    entities: tuple[str, ...]
+    several: bool
+    unlabelled: int
+    max_chars: int
+    max_label_chars: int
+    texts: tuple[str, ...]
+    """Some texts, for a guess at their language."""
+
+
+def inspect(path: Path, task: Task | None = None, text: str | None = None, label: str | None = None) -> Inspection:
+    """Look at a JSONL, CSV or Parquet file. What is given is not guessed.
+
+    Raises:
+        DataError: it cannot be read, or has no rows.
+        ConfigError: no column is clearly the text or the label, or the labels are not those of such a task.
+    """
+    rows = [row for _, row in zip(range(MOST_ROWS), (r for _, r in raw_rows(path.name, path.parent.resolve())))]
+    if not rows:
+        raise DataError(f"{path} holds no rows")
+    columns = [str(name) for name in rows[0]]
+    text_column: str | None = "messages"
+    if "messages" not in columns or text is not None:
+        text_column = _named(text, columns, "text", path) or _by_name(columns, _TEXT_NAMES) or _longest(rows, columns)
+    label_column = (
+        _named(label, columns, "label", path)
+        or _by_name([c for c in columns if c != text_column], _LABEL_NAMES)
+        or _repeated(rows, columns, text_column)
+    )
+    if text_column is None or label_column is None:
+        missing = "text" if text_column is None else "label"
+        raise ConfigError(
+            f"{path}: no column is clearly the {missing}; the columns are {', '.join(columns)}; name it with --{missing} COLUMN"
+        )
+    labels = [_string(row.get(label_column)) for row in rows]
+    counts = Counter(x for x in labels if x)
+    if not counts:
+        raise ConfigError(f"{path}: column {label_column!r} is empty; redistill needs some labelled rows to measure on")
+    found_task = task or _task(counts)
+    parts = _parts(counts, found_task, path, label_column)
+    texts = [_text(row, text_column) for row in rows]
+    return Inspection(
+        rows=len(rows),
+        text=text_column,
+        label=label_column,
+        id=_unique(rows, columns),
+        task=found_task,
+        **parts,
+        unlabelled=sum(not x for x in labels),
+        max_chars=_percentile([len(t) for t in texts]),
+        max_label_chars=_percentile([len(x) for x in labels if x]),
+        texts=tuple(texts[:: max(1, len(texts) // 200)][:200]),
+    )
+
+
+def _named(name: str | None, columns: Sequence[str], what: str, path: Path) -> str | None:
+    if name is not None and name not in columns:
+        raise ConfigError(f"{path} has no column {name!r} for --{what}; its columns are {', '.join(columns)}")
+    return name
+
+
+def _by_name(columns: Sequence[str], names: Sequence[str]) -> str | None:
+    lower = {c.lower(): c for c in columns}
+    return next((lower[name] for name in names if name in lower), None)
+
+
+def _longest(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str | None:
+    """The column of strings that are longest on average, if it is twice as long as any other."""
+    means = sorted(((sum(len(_string(r.get(c))) for r in rows) / len(rows), c) for c in columns), reverse=True)
+    return means[0][1] if means and (len(means) == 1 or means[0][0] > 2 * means[1][0]) else None
+
+
+def _repeated(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], text: str | None) -> str | None:
+    """The only column with few distinct values."""
+    few = [c for c in columns if c != text and 1 < len({_string(r.get(c)) for r in rows}) <= min(MOST_LABELS, len(rows) // 5)]
+    return few[0] if len(few) == 1 else None
+
+
+def _unique(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str | None:
+    name = _by_name(columns, _ID_NAMES)
+    values = [_string(row.get(name)) for row in rows] if name else []
+    return name if name and all(values) and len(set(values)) == len(values) else None
+
+
+def _task(counts: Counter[str]) -> Task:
+    """Few labels that come back often are classes; all else is text that a model writes."""
+    return (
+        "classification"
+        if len(counts) <= MOST_LABELS and len(counts) <= sum(counts.values()) / 3 and max(map(len, counts)) <= 80
+        else "generation"
+    )
+
+
+def _parts(counts: Counter[str], task: Task, path: Path, column: str) -> dict[str, Any]:
+    nothing: dict[str, Any] = {"labels": (), "flags": (), "entities": (), "several": False}
+    if task == "generation":
+        return nothing
+    if task == "classification":
+        odd = sorted(x for x in counts if set(x) & set("+;=\n") or x != x.strip())
+        if odd:
+            raise ConfigError(
+                f"{path}: label {odd[0]!r} in column {column!r} holds '+', ';', '=', a line break or a space at its end, which a label may not; rename it, "
+                "or use --task record where such a value is a record, or --task generation where it is text"
+            )
+        if len(counts) > MOST_LABELS:
+            raise ConfigError(
+                f"{path}: column {column!r} has {len(counts)} different values, more than the {MOST_LABELS} that a classification may have here; "
+                "use --task generation, or --label with another column"
+            )
+        return {**nothing, "labels": tuple(sorted(counts))}
+    labels, several = set[str](), False
+    before: dict[str, dict[str, set[str]]] = {"flags": {}, "entities": {}}
+    for line in counts:
+        first, *rest = line.strip().split("; ")
+        several = several or "+" in first
+        labels |= set(first.split("+"))
+        for kind, names in (("flags", [x for x in rest if "=" not in x]), ("entities", [x.partition("=")[0] for x in rest if "=" in x])):
+            for place, name in enumerate(names):
+                before[kind].setdefault(name, set()).update(names[:place])
+    if len(labels) > MOST_LABELS:
+        raise ConfigError(
+            f"{path}: column {column!r} does not hold records: its values begin with {len(labels)} different labels; "
+            "a record is a line such as `fee+refund; urgent; amount=5`"
+        )
+    try:
+        flags, entities = (
+            tuple(TopologicalSorter({n: sorted(b) for n, b in sorted(before[kind].items())}).static_order()) for kind in before
+        )
+    except CycleError as error:
+        raise ConfigError(
+            f"{path}: the parts {' and '.join(error.args[1][:2])} of records stand in both orders; a record has one order"
+        ) from None
+    return {"labels": tuple(sorted(labels)), "flags": flags, "entities": entities, "several": several}
+
+
+def _percentile(values: Sequence[int], share: float = 0.99) -> int:
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, math.ceil(share * len(ordered)))]
+
+
+def _text(row: Mapping[str, Any], column: str) -> str:
+    value = row.get(column)
+    if column == "messages" and isinstance(value, list) and value and isinstance(value[-1], dict):
+        return _string(value[-1].get("content"))
+    return _string(value)
+
+
+def _string(value: Any) -> str:
+    return "" if value is None else str(value)
