@@ -102,7 +102,7 @@ def fill_in(project: Path) -> None:
         page.write_text("Made for a test.\n", encoding="utf-8")
         review |= {"licence": "CC0-1.0", "reviewer": "A. Reader", "terms_sha256": file_digest(page), "allowed": True}
     tree["teacher"]["backend"] = "transformers"
-    tree["tune_teacher"] |= {"epochs": 1, "batch_size": 16}
+    tree["tune_teacher"] = {"method": "full", "epochs": 12, "learning_rate": 0.01, "batch_size": 16}
     tree["finetune"]["common"] |= {"tokens": 2000, "batch_size": 8}
     tree["validate"] = {"min_mean_logprob": -20.0, "min_kept_share": 0.0, "min_rows": 5}
     tree["score"] = {"top_k": 8}
