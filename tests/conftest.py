@@ -162,8 +162,9 @@ def first_cycle(tmp_path_factory: pytest.TempPathFactory, redistill: Command) ->
         done = redistill(project, "run", "--json", "--reason", "first", prefix=LOOPBACK_ONLY, env={"LO_UP": LO_UP})
         assert done.code == 0, done.stderr[-3000:]
         (folder / "outcome.json").write_text(json.dumps(done.result), encoding="utf-8")
-        without = shutil.ignore_patterns("__pycache__", "mlflow", "keys", "route", "report")
-        shutil.copytree(project, folder / "template", symlinks=True, ignore=without)
+        shutil.copytree(project, folder / "template", symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+        for left in (".redistill/mlflow", ".redistill/keys", "artifacts/route", "artifacts/report"):
+            shutil.rmtree(folder / "template" / left, ignore_errors=True)
 
     folder = once(run_directory(tmp_path_factory) / "first-cycle", build)
     return FirstCycle(folder / "project", json.loads((folder / "outcome.json").read_text(encoding="utf-8")), folder / "template")

@@ -18,6 +18,7 @@ from redistill.models.checkpoints import end_ids_of
 from redistill.models.tokenizers import load_tokenizer
 from redistill.params import load_params
 from redistill.teacher.types import TeacherCompletion
+from tasks.locking.code_lock import lock_code
 from tasks.locking.teacher_lock import lock_sources, lock_teacher
 from tasks.stages.benchmark import benchmark
 from tasks.stages.finetune import finetune
@@ -63,6 +64,7 @@ def test_the_stages_of_a_chat_teacher(project: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(project)
     params = load_params()
     lock_sources(params)
+    lock_code()
     tree = read_json("sources.lock.json")
     for model in tree["models"].values():
         model["template_date"] = DATE  # as a lock of that day has it

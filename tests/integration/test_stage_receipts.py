@@ -42,7 +42,7 @@ def test_a_stage_that_ends_while_another_holds_the_repository_is_recorded(tmp_pa
     dvc_stage.initialise()
     plan, said = dvc_stage.Plan(), list[str]()
     with Warm(()) as warm, ThreadPoolExecutor(1) as pool:
-        running = pool.submit(dvc_stage.run_stage.fn, "waiting", plan, warm, said.append, lambda *_: None)
+        running = pool.submit(dvc_stage.run_stage, "waiting", plan, warm, said.append, lambda *_: None)
         # As long as another stage's outputs are hashed and copied.
         with open(tmp_path / ".dvc/tmp/lock", "a+", encoding="utf-8") as held:
             wait_for(lambda: "[waiting] 0/1 rows" in said)

@@ -172,12 +172,12 @@ def test_another_thread_can_end_all_that_runs(project: Path, warm: bool, kind: s
                 pids.put(int(line.rsplit(" ", 1)[1].rstrip("}\n")))
 
         with ThreadPoolExecutor(2) as pool:
-            asked = [pool.submit(process.streamed, "tasks.stages.probe", [kind], base, hear) for _ in range(2)]
+            asked = [pool.submit(process.streamed, "tasks.running.stage_command", ["probe", kind], base, hear) for _ in range(2)]
             running = [pids.get(timeout=30) for _ in asked]
             process.stop()
             assert all(future.result(30)[0] != 0 for future in asked)
         assert eventually(lambda: not any(alive(pid) for pid in running))
-        assert process.streamed("tasks.stages.probe", ["hang"], base, hear)[0] != 0
+        assert process.streamed("tasks.running.stage_command", ["probe", "hang"], base, hear)[0] != 0
 
 
 def test_the_server_outlives_the_thread_that_first_asked_for_it(project: Path) -> None:
