@@ -112,10 +112,11 @@ class Plan:
         lock = yaml.safe_load(Path("dvc.lock").read_text()) if Path("dvc.lock").is_file() else {}
         self._stages: dict[str, Any] = (lock or {}).get("stages", {})
         self.ran = set[str]()
-        made_by = {out["path"]: name for name, s in self._stages.items() for out in s.get("outs", [])}
-        self._above = {
-            name: {made_by[p] for d in s.get("deps", []) for p in _parents(d["path"]) if p in made_by} for name, s in self._stages.items()
-        }
+        self._made_by = {out["path"]: name for name, s in self._stages.items() for out in s.get("outs", [])}
+        self._above = {name: {m for d in s.get("deps", []) for m in self._makers(d["path"])} for name, s in self._stages.items()}
+
+    def _makers(self, path: str) -> set[str]:
+        return {self._made_by[p] for p in _parents(path) if p in self._made_by}
 
     def still_made(self, stage: str) -> bool:
         """True when neither the stage nor anything above it has changed; only then may its subprocess be saved."""
@@ -123,11 +124,13 @@ class Plan:
             return False
         return all(self.still_made(above) for above in self._above[stage])
 
-    def why(self, stage: str) -> tuple[str, ...]:
-        """What makes this stage run again, as far as it is known before it runs."""
-        before = reasons(stage, self._status.get(stage, []), self._stages.get(stage, {}))
-        rerun = (f"{above} ran" for above in sorted(self._above.get(stage, ())) if above in self.ran)
-        return tuple(dict.fromkeys((*before, *rerun)))
+    def why(self, stage: str, entry: dict[str, Any]) -> tuple[str, ...]:
+        """What made this stage run: what differed when the cycle began, and what stages before it made since. ``entry`` is its new one in dvc.lock."""
+        locked = self._stages.get(stage, {})
+        before = {d["path"]: d.get("md5") for d in locked.get("deps", [])}
+        moved = {d["path"] for d in entry.get("deps", []) if locked and d.get("md5") != before.get(d["path"])}
+        made = sorted({f"{maker} ran" for path in moved for maker in self._makers(path) & self.ran})
+        return tuple(dict.fromkeys((*reasons(stage, self._status.get(stage, []), locked), *made)))
 
     def touched(self, file: str) -> None:
         """A file that stages read as params was rewritten since: those stages must be asked again."""
@@ -176,7 +179,7 @@ def run_stage(stage: str, plan: Plan, warm: Warm, say: Callable[[str], None], pr
         plan.ran.add(stage)
     with _repository_lock():
         entry = yaml.safe_load(Path("dvc.lock").read_text())["stages"].get(stage, {})
-    why = plan.why(stage) if outcome != "unchanged" else ()
+    why = plan.why(stage, entry) if outcome != "unchanged" else ()
     return StageReceipt(stage, outcome, _outs(entry), time.monotonic() - start, whole, why=why)  # type: ignore[arg-type]
 
 
