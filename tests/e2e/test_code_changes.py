@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from tasks.running.fork_server import SOCKET
 from tests.cycles import Command, FirstCycle, user_environment
+from tests.forks import ForkServer
 
 ARMS = {f"finetune@{arm}" for arm in ("gold", "sft", "kd")}
 BENCHMARKS = {f"benchmark@{arm}" for arm in ("gold", "sft", "kd")}
@@ -28,11 +30,12 @@ def project(first_cycle: FirstCycle, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture(scope="module")
-def repro(project: Path) -> Callable[[], set[str]]:
-    """``dvc repro`` as a person types it, in an environment that was not activated: the stages that ran."""
+def repro(project: Path, fork_server: ForkServer) -> Callable[[], set[str]]:
+    """``dvc repro`` as a person types it, in an environment that was not activated: the stages that ran. They are forks, which saves their imports."""
 
     def run() -> set[str]:
         environment = {**user_environment(), "PATH": "/usr/local/bin:/usr/bin:/bin", "PYTHONPATH": str(project / "src"), "CI": "1"}
+        environment[SOCKET] = fork_server.stages
         command = [str(Path(sys.executable).parent / "dvc"), "repro"]
         done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
