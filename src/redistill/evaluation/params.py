@@ -11,22 +11,30 @@ from redistill.config.base import Positive, Whole, section
 
 @section("benchmark")
 class BenchmarkParams:
-    """How models are measured.
-
-    ``threads``: CPU threads of one benchmark; as many benchmarks run at once as fit on the cores. By default each has all of them.
-    ``fairness`` names a file of counterfactual pairs; ``tasks`` are lm-eval benchmarks outside the task (names, or YAML files), each cut to its
-    first ``task_rows``. ``latency_requests`` are timed with student and teacher in turns; fewer than six give no interval.
-    """
+    """How models are measured."""
 
     batch_size: Positive = 32
+    """Rows of a batch."""
     threads: Positive | None = None
+    """CPU threads of one benchmark. With fewer than there are cores, several run side by side. Left out: all cores."""
     max_tokens: Positive = 48
+    """The longest completion."""
     latency_requests: Annotated[int, Field(ge=6, strict=True)] = 24
+    """Requests that student and teacher get in turns, one at a time, for the ratio of their times. More make its interval narrower; six at
+    least."""
     bootstrap: Positive = 1000
+    """Resamples of an interval, and of what chance explains of a calibration error."""
     seed: Whole = 7
+    """Of the resamples."""
     fairness: str | None = None
+    """A JSONL file of counterfactual pairs, each with `id`, `kind` and two `texts`. With it, the gate `fairness` can be listed. Pairs made from
+    one message count once: name it in `message`, in all pairs of the file or in none. Without that key, pairs belong to one message where
+    they have a text in common, or where the words that both texts share are the same (at least half of the longer text)."""
     tasks: tuple[str, ...] = ()
+    """lm-eval benchmarks outside the task, by name (their data comes from the hub), or as a YAML file that describes one. Every report has sixty
+    general questions of its own besides. The YAML file itself is followed by digest; the data that it names is not."""
     task_rows: Positive | None = None
+    """Cut each of `tasks` to its first rows. Left out: all rows."""
 
     @property
     def files(self) -> list[str]:

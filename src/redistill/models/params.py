@@ -11,11 +11,15 @@ from redistill.config.base import Positive, Whole, frozen, section
 
 @frozen
 class PruneParams:
-    """Which layers of the base stay: ``keep`` counts with a ``choice`` of pattern, or ``listed`` ones."""
+    """Which layers of the base stay."""
 
     keep: Positive | None = None
+    """How many, by the pattern of `choice`."""
     choice: Literal["early_and_last_two", "even", "first_and_last"] = "early_and_last_two"
+    """`early_and_last_two`, `even` or `first_and_last`."""
     listed: Annotated[tuple[Annotated[int, Field(ge=0, strict=True)], ...], Field(min_length=1)] | None = None
+    """Which ones, such as [0, 1, 29]. Which layers stay matters more than how many: after a first cycle `redistill layers 14` searches for them
+    (ADR 7)."""
 
     @model_validator(mode="after")
     def _one_of(self) -> PruneParams:
@@ -26,11 +30,18 @@ class PruneParams:
 
 @section("student")
 class StudentParams:
+    """What a student is made from."""
+
     model: str
+    """As for the teacher, or `teacher`: its raw weights."""
     init: Literal["prune", "copy", "config"] = "prune"
+    """`prune` (some of the base's layers), `copy`, or `config` (random weights of a smaller configuration)."""
     layers: PruneParams | None = None
+    """For `init: prune`."""
     config_overrides: dict[str, int] = Field(default_factory=dict)
+    """For `init: config`: keys of the configuration, such as {hidden_size: 192}."""
     seed: Whole = 7
+    """Of random weights."""
 
     @model_validator(mode="after")
     def _whole(self) -> StudentParams:

@@ -7,5 +7,9 @@ from redistill.config.base import section
 
 @section("schedule")
 class ScheduleParams:
+    """Used by `redistill watch`."""
+
     nightly_cron: str = "0 2 * * *"
+    """When a cycle starts."""
     watch_cron: str = "*/30 * * * *"
+    """When the teacher is compared with the last cycle's."""

@@ -20,34 +20,42 @@ _FLOORS: dict[Metric, float] = {"exact_match": 0.1, "row_f1": 0.2, "chrf": 0.3}
 
 @frozen
 class NonInferiorGate:
-    """The metric not worse by ``margin`` or more than the teacher's, the live champion's, or the frozen reference's."""
+    """The metric is not worse by `margin` or more than the teacher's, the live champion's, or the frozen reference's."""
 
     name: Literal["teacher", "champion", "reference"]
+    """`teacher`, `champion` or `reference`."""
     margin: Margin = 0.05
+    """The loss to rule out, as a share: 0.05 is five points."""
 
 
 @frozen
 class SlicesGate:
-    """Non-inferior to the teacher in every slice of ``min_rows`` or more, with Holm's correction over the slices."""
+    """Not inferior to the teacher in every slice, with Holm's correction over the slices."""
 
     name: Literal["slices"]
+    """`slices`."""
     margin: Margin = 0.15
+    """The loss to rule out in a slice."""
     min_rows: Positive = 50
+    """Smaller slices are not judged."""
 
 
 @frozen
 class CriticalLabelsGate:
-    """Recall of every label in ``promote.critical_labels`` shown to reach its own limit."""
+    """Recall of every label in `promote.critical_labels` is shown to reach its limit."""
 
     name: Literal["critical_labels"]
+    """`critical_labels`."""
 
 
 @frozen
 class RatioGate:
-    """Student ÷ teacher of a cost below ``below``: parameters (smaller), time of a request (faster), peak memory (lighter)."""
+    """Student ÷ teacher of a cost."""
 
     name: Literal["smaller", "faster", "lighter"]
+    """`smaller` (parameters), `faster` (time of a request) or `lighter` (peak memory)."""
     below: Annotated[float, Field(gt=0.0)] = 1.0
+    """The ratio must lie below this."""
 
 
 @frozen
@@ -55,14 +63,17 @@ class AuditGate:
     """The rows that trained this student hold no held-out text, no personal data, no secrets and nothing planted."""
 
     name: Literal["audit"]
+    """`audit`."""
 
 
 @frozen
 class FairnessGate:
-    """Labels and flags flip within less than ``margin`` more of the counterfactual pairs than with the teacher."""
+    """Labels and flags flip within less than `margin` more of the counterfactual pairs than with the teacher."""
 
     name: Literal["fairness"]
+    """`fairness`."""
     margin: Margin = 0.1
+    """Largest difference, as a share of the messages."""
 
 
 GateParams = Annotated[
@@ -89,27 +100,31 @@ _EVERY: tuple[Any, ...] = (
 
 @section("promote")
 class PromoteParams:
-    """Who is promoted, by which gates, and at what total chance of a wrong promotion.
-
-    ``alpha_per_heldout`` is that chance over *all* decisions on one held-out set, spread evenly over ``looks_per_heldout`` of
-    them; see ``redistill.promotion.alpha_spending``. A live champion is tested again at the whole of it, since no promotion hangs on that; ``hold_nights``
-    says how long it may stay on hold while it is shown to be worse than its teacher (``redistill.promotion.retest``). With ``approval: person`` a candidate
-    that passes waits for one, with ``two_people`` for another than who started its cycle.
-    ``metric`` is what is compared row by row; left out, it is ``exact_match``, and ``chrf`` for free text. A teacher that scores less
-    than ``min_teacher`` [0.1 exact match, 0.2 row F1, 0.3 chrF] is too weak to compare with: its gates hold.
-    """
+    """Who is promoted, by which gates, and at what total chance of a wrong promotion. All gates must pass: [gates.md](gates.md)."""
 
     arm: str = "kd"
+    """The candidate."""
     metric: Metric | None = None
+    """What the gates compare row by row: `exact_match`, `row_f1` or `chrf`; [which](gates.md#what-is-compared). Left out: `chrf` for
+    `generation`, else `exact_match`."""
     min_teacher: Share | None = None
+    """A teacher that scores less is too weak to compare with, and the gates against it hold. Left out: 0.1 exact match, 0.2 row F1, 0.3 chrF."""
     alpha_per_heldout: Alpha = 0.05
+    """The chance of ever promoting an inferior student on one held-out set, over all decisions on it."""
     looks_per_heldout: Positive = 10
+    """Over how many decisions that chance is spread."""
     hold_nights: Positive = 3
+    """Nights in a row that a live champion may be on hold while it is shown to be worse than the teacher. Then traffic goes to the teacher."""
     power: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.8
+    """The chance to pass for which "how many more rows" is computed."""
     approval: Literal["auto", "person"] = "auto"
+    """`auto`, or `person`: what passes waits for `redistill promote`."""
     two_people: bool = False
+    """Whoever approves must not be who started the cycle."""
     critical_labels: dict[str, Share] = Field(default_factory=dict)
+    """Label or flag, and the recall that must be shown for it."""
     gates: tuple[Annotated[GateParams, BeforeValidator(_as_gate)], ...] = _EVERY
+    """Which gates apply, in order, each a name or `{name, limits}`. Left out: all but `fairness` and `lighter`."""
 
     @model_validator(mode="after")
     def _whole(self) -> PromoteParams:

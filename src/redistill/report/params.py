@@ -11,14 +11,15 @@ from redistill.config.base import Positive, section
 
 @section("economics")
 class EconomicsParams:
-    """What things cost here, and how much traffic there is. Without a price nothing is priced: money is never invented.
-
-    ``machine_usd_per_hour`` prices whatever runs on this machine; a teacher behind an endpoint is priced by its tokens, in ``teacher``. Of the
-    ``cycles_per_month`` that are started, ``changes_per_month`` find something changed and are charged whole; without it, as many as the history
-    of the last 30 days has.
-    """
+    """What things cost, and how much traffic there is. `redistill estimate` says what a cycle will take and from what volume on it pays, with
+    the interval that follows from the time ratio."""
 
     machine_usd_per_hour: Annotated[float, Field(gt=0)] | None = None
+    """Price of this machine. Left out: nothing that runs on it is priced. A teacher behind an endpoint is priced by its tokens, under `teacher`."""
     requests_per_month: Positive = 100_000
+    """Traffic that the student would take over."""
     cycles_per_month: Positive = 30
+    """Cycles that are started, nightly ones included."""
     changes_per_month: Positive | None = None
+    """How many of them find something changed and are charged whole. The others are charged what such nights took. Left out: from the history of
+    the last 30 days, one at least."""

@@ -11,26 +11,46 @@ from redistill.config.base import Positive, Whole, section
 
 @section("teacher")
 class TeacherParams:
-    """The raw teacher: a local directory, a hub id, ``package:NAME/FILE.gguf``, ``models:/…``, or an endpoint's model."""
+    """The raw teacher."""
 
     model: str
+    """A directory, a hub id, `models:/NAME/VERSION`, `package:NAME/FILE.gguf`, or an endpoint's model."""
     backend: Literal["vllm", "openai", "transformers"] = "vllm"
+    """`vllm`, `transformers`, or `openai`: any compatible endpoint, its address in `REDISTILL_TEACHER_URL`, its key in
+    `REDISTILL_TEACHER_API_KEY`."""
     revision: str | None = None
+    """A hub revision; also that of the student's base where it is the teacher's model."""
     timeout_s: Annotated[float, Field(gt=0)] = 60.0
+    """For endpoints: how long a request may take."""
     max_concurrency: Positive = 8
+    """For endpoints: requests at once."""
     max_retries: Annotated[int, Field(ge=0)] = 5
+    """For endpoints: how often a failed request is made again."""
     budget_tokens: Positive | None = None
+    """Hard limit of the tokens of one run. Left out: none."""
     budget_usd: Annotated[float, Field(gt=0)] | None = None
+    """Hard limit of what one run may cost, by the two prices. Left out: none."""
     usd_per_million_prompt_tokens: Annotated[float, Field(ge=0)] = 0.0
+    """Price of an endpoint's prompt tokens."""
     usd_per_million_completion_tokens: Annotated[float, Field(ge=0)] = 0.0
+    """Price of an endpoint's completion tokens."""
 
 
 @section("generate")
 class GenerateParams:
+    """What the teacher is asked for."""
+
     samples: Positive = 1
+    """Completions of each prompt."""
     temperature: Annotated[float, Field(ge=0.0)] = 0.0
+    """0 is greedy."""
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    """Nucleus of the sampling."""
     max_tokens: Positive = 48
+    """The longest completion."""
     top_k: Annotated[int, Field(ge=0, strict=True)] = 0
+    """Log-probabilities to take from the endpoint with the text. 0: none; `score` asks for them instead."""
     seed: Whole = 7
+    """Of the sampling."""
     batch_rows: Positive = 128
+    """Prompts that vLLM has at once."""

@@ -20,22 +20,26 @@ def _point_of_sweep(given: object) -> int | str:
 
 @section("sweep")
 class SweepParams:
-    """Students of other depths, for the curve of size against quality in the report: numbers of kept layers, and ``teacher`` for its own point.
-
-    ``layers`` is read by dvc.yaml too, so it has no default; empty turns the sweep off.
-    """
+    """Students of other depths, for the curve of size against quality in the report. Each is trained like the promoted arm, and is a stage of
+    its own (`sweep@6`)."""
 
     layers: tuple[Annotated[int | str, PlainValidator(_point_of_sweep)], ...]
+    """Numbers of kept layers, and `teacher` for its own point. An empty list turns the sweep off. `dvc.yaml` reads this key too, so it has no
+    default."""
 
 
 @frozen
 class SpaceParams:
-    """Where ``redistill tune`` looks: two ends of a range, or a list of choices; what is left out stays as params have it."""
+    """Where `redistill tune` looks. What is left out stays as it is."""
 
     alpha: tuple[Share, Share] | None = (0.1, 1.0)
+    """Two ends, the smaller first."""
     learning_rate: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] | None = (2e-4, 3e-3)
+    """Two ends, the smaller first."""
     layers: tuple[Positive, ...] = ()
+    """Numbers of kept layers to try."""
     temperature: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    """Temperatures to try."""
 
     @model_validator(mode="after")
     def _ascending(self) -> SpaceParams:
@@ -50,13 +54,19 @@ class SpaceParams:
 
 @section("tune")
 class TuneParams:
-    """``redistill tune``: at most so many trials and minutes, each trained on ``tokens`` [what ``finetune.common`` says], on the dev split."""
+    """What `redistill tune` looks for, by F1 on the dev split (by chrF for free text). It prints a patch of this file, with plots in
+    `artifacts/tune/`, and changes nothing."""
 
     trials: Positive = 20
+    """At most so many."""
     minutes: Annotated[float, Field(gt=0)] = 60.0
+    """At most so long."""
     tokens: Positive | None = None
+    """Tokens of each trial. Left out: as `finetune.common`."""
     seed: Whole = 7
+    """Of the search."""
     space: SpaceParams = Field(default_factory=SpaceParams)
+    """Where it looks."""
 
 
 def sweep_fits(sweep: SweepParams, teacher: TeacherParams) -> list[str]:

@@ -12,46 +12,73 @@ from redistill.config.base import Positive, Share, frozen, section
 
 @section("intake")
 class IntakeParams:
-    """What is judged before any teacher call."""
+    """What is judged before any teacher call. What is dropped is reported, and never asked."""
 
     max_chars: Positive = 2000
+    """Longer texts are dropped."""
     min_chars: Positive = 2
+    """Shorter texts are dropped."""
     languages: tuple[str, ...] = ("en",)
+    """ISO 639 codes. An empty list keeps every language."""
     min_language_confidence: Share = 0.6
+    """A text is dropped only if the detector is at least so sure of another language."""
     near_duplicate: Share = 0.5
+    """Rows count as copies from this Jaccard similarity of character 5-grams on; only the first stays."""
     pii: bool = True
+    """Drop texts with personal data."""
     secrets: bool = True
+    """Drop texts with keys or passwords."""
     profanity: bool = True
+    """Drop texts with profanity."""
 
 
 @frozen
 class LicenceReview:
-    """One reviewed licence or set of terms: what was read (its digest), by whom, when, until when."""
+    """One reviewed licence or set of terms. `teacher`, `outputs` and `data` must all be covered, or the cycle stops before any teacher call."""
 
     name: str
+    """What was reviewed."""
     covers: Literal["teacher", "outputs", "data"]
+    """`teacher`, `outputs` or `data`."""
     licence: str
+    """Name of the licence."""
     terms_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    """Digest of the reviewed text. If the text changes, the review no longer counts. `redistill lock` prints the digest."""
     terms: str
+    """File with the reviewed text, kept with the project."""
     reviewer: str
+    """Who read it."""
     reviewed: dt.date
+    """When, in quotes: "2026-11-22"."""
     expires: dt.date
+    """Until when the review counts, in quotes."""
     allowed: bool
+    """Whether this use is allowed."""
 
 
 @section("governance")
 class GovernanceParams:
-    """``purpose`` is what the student is for, in a sentence or two; it opens the model card."""
+    """What may be asked, kept and trained on."""
 
     licenses: tuple[LicenceReview, ...]
+    """The reviews."""
     purpose: str = "It answers one narrow task in its teacher's stead."
+    """What the student is for, in a sentence or two. It opens the model card."""
 
 
 @section("validate")
 class ValidateParams:
+    """What is judged on the teacher's completions before the expensive half of a cycle."""
+
     min_mean_logprob: Annotated[float, Field(le=0.0)] = -1.0
+    """Completions of which the teacher was less sure are dropped: mean log-probability of their tokens, in nats."""
     min_agreement: Share = 0.5
+    """With several samples a prompt: the share of them that must agree."""
     max_repetition: Share = 0.6
+    """A completion is dropped if a larger share of it repeats itself."""
     heldout_quote_words: Positive = 8
+    """A completion that quotes so many words in a row of a held-out text is dropped."""
     min_kept_share: Share = 0.5
+    """The cycle stops if a smaller share of the completions is kept."""
     min_rows: Positive = 20
+    """The cycle stops if fewer rows are kept."""

@@ -1,0 +1,105 @@
+"""docs/params.md, made from the strings under the fields of params. ``python -m tests.contract.params_doc --fix`` writes it."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import json
+import sys
+import textwrap
+import typing
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import yaml
+
+from redistill.params import Params
+from redistill.promotion.params import GateParams
+from tests.tiny_project import ROOT
+
+FILE = ROOT / "docs" / "params.md"
+HEAD = """# params.yaml, key by key
+
+What a person decides about a project; no machine writes it. Unknown keys, missing keys, wrong types, impossible values and sections that do not fit each other are
+reported together, each with its full key. `redistill init` writes a file that is valid.
+
+This page is made from the strings under the fields in `src/redistill/*/params.py` (`python -m tests.contract.params_doc --fix`). A default of "–" means: left out.
+"""
+
+
+@cache
+def field_docs(kind: type) -> dict[str, str]:
+    """The string under each field of a class, on one line."""
+    [definition] = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+    assert isinstance(definition, ast.ClassDef)
+    found: dict[str, str] = {}
+    for field, after in zip(definition.body, definition.body[1:]):
+        if isinstance(field, ast.AnnAssign) and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+            assert isinstance(field.target, ast.Name)
+            found[field.target.id] = " ".join(str(after.value.value).split())
+    return found
+
+
+def rows(kind: type, prefix: str = "") -> Iterator[tuple[str, str, str]]:
+    """Key, meaning and default of every key below a section, those of parts of it too."""
+    hints = typing.get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        key, inner = prefix + field.name, part_of(hints[field.name])
+        yield key, field_docs(kind)[field.name], default(field)
+        if inner is not None:
+            yield from rows(inner, key + {list: "[].", dict: ".NAME."}.get(container(hints[field.name]), "."))
+
+
+def default(field: dataclasses.Field[Any]) -> str:
+    value = field.default
+    if hasattr(value, "default"):  # pydantic's own field object
+        value = dataclasses.MISSING if value.is_required() else value.get_default(call_default_factory=True)
+    if value is dataclasses.MISSING and field.default_factory is not dataclasses.MISSING:
+        value = field.default_factory()
+    if value is dataclasses.MISSING:
+        return "required"
+    if dataclasses.is_dataclass(value) or (isinstance(value, tuple) and value and dataclasses.is_dataclass(value[0])):
+        return ""
+    if value is None:
+        return "–"
+    if isinstance(value, str) and "\n" in value:
+        return f"`{json.dumps(value)}`"
+    return f"`{yaml.safe_dump(list(value) if isinstance(value, tuple) else value, default_flow_style=True).removesuffix(chr(10)).removesuffix(chr(10) + '...')}`"
+
+
+def part_of(hint: Any) -> type | None:
+    """The params class within an annotation, gates excepted: they have a table of their own."""
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return None if hint in typing.get_args(typing.get_args(GateParams)[0]) else hint
+    return next((found for inner in typing.get_args(hint) if (found := part_of(inner)) is not None), None)
+
+
+def container(hint: Any) -> type | None:
+    origin = typing.get_origin(hint)
+    return list if origin is tuple else dict if origin is dict else None
+
+
+def table(kind: type) -> str:
+    lines = [f"| `{key}` | {meaning} | {value} |" for key, meaning, value in rows(kind)]
+    return "\n".join(["| key | meaning | default |", "|---|---|---|", *lines])
+
+
+def page() -> str:
+    parts = [HEAD]
+    for name, kind in typing.get_type_hints(Params).items():
+        parts.append(f"## {name}\n\n{' '.join((kind.__doc__ or '').split())}\n\n{table(kind)}\n")
+    parts.append("## Gates\n\nWhat may stand in `promote.gates`. Meanings and limits: [gates.md](gates.md).\n")
+    for gate in typing.get_args(typing.get_args(GateParams)[0]):
+        names = ", ".join(f"`{n}`" for n in typing.get_args(typing.get_type_hints(gate)["name"]))
+        limits = [f"`{f.name}`: {field_docs(gate)[f.name]} Default {default(f)}." for f in dataclasses.fields(gate) if f.name != "name"]
+        parts.append(f"- {names}: {' '.join((gate.__doc__ or '').split())} {' '.join(limits)}".rstrip())
+    return "\n".join(parts) + "\n"
+
+
+if __name__ == "__main__":
+    if "--fix" in sys.argv:
+        FILE.write_text(page(), encoding="utf-8")
+    elif page() != FILE.read_text(encoding="utf-8"):
+        sys.exit("error: docs/params.md differs from the strings under the fields; run python -m tests.contract.params_doc --fix")
