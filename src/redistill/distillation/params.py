@@ -99,8 +99,7 @@ class FinetuneCommonParams:
     processes: Positive = 1
     """Processes that share each batch: one a GPU, or several on one CPU."""
     threads: Positive | None = None
-    """CPU threads of each process. With fewer than there are cores, as many arms are trained side by side as fit ([ADR 25](adr/0025-stages-side-
-    by-side.md)), and each needs its own memory. Left out: all cores, one arm after the other. Leave it out on a GPU."""
+    """CPU threads of each process. With fewer than there are cores, as many arms are trained side by side as fit ([ADR 25](adr/0025-stages-side-by-side.md)), and each needs its own memory. Left out: all cores, one arm after the other. Leave it out on a GPU."""
     lora: LoraParams = Field(default_factory=LoraParams)
     """For `weights: lora`."""
 
