@@ -57,11 +57,13 @@ def loss_of(case: str, given: dict[str, Any]) -> Callable[[], Any]:
         fused = LigerFusedLinearJSDLoss(weight_hard_loss=0.0, weight_soft_loss=1.0, beta=0.0, compiled=False)
         return lambda: fused(hidden, head, theirs, their_head, labels)
     if case == "ours dense":
-        from redistill.distillation.losses.divergences import TeacherStates, dense_loss
+        from redistill.distillation.losses.divergences import DenseTargets, TeacherStates, dense_loss
         from redistill.distillation.losses.workspace import Workspace
 
         space = Workspace()
-        return lambda: dense_loss(hidden, head, TeacherStates(theirs, their_head), labels, ones, 0 * ones, workspace=space).total / n
+        return lambda: (
+            dense_loss(hidden, head, TeacherStates(theirs, their_head), DenseTargets(labels, ones, 0 * ones), workspace=space).total / n
+        )
     from redistill.distillation.losses.fused_head import distill_loss
     from redistill.distillation.losses.types import TokenTargets
     from redistill.distillation.losses.workspace import Workspace

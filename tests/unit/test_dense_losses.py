@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from redistill.distillation.losses.divergences import Divergence, TeacherStates, dense_loss
+from redistill.distillation.losses.divergences import DenseTargets, Divergence, TeacherStates, dense_loss
 from redistill.distillation.losses.fused_head import distill_loss
 from redistill.distillation.losses.types import TokenTargets
 from redistill.distillation.losses.workspace import Workspace
@@ -52,7 +52,7 @@ def test_value_and_gradients_are_those_of_the_definition(
 ) -> None:
     hidden, head, teacher, labels = problem()
     kd, ce = (torch.linspace(0.5, 1.5, N, dtype=torch.float64) * w for w in kd_ce)
-    sums = dense_loss(hidden, head, teacher, labels, kd, ce, kind, beta, temperature, chunk=4)
+    sums = dense_loss(hidden, head, teacher, DenseTargets(labels, kd, ce), kind, beta, temperature, chunk=4)
     mine = torch.autograd.grad(2.0 * sums.total, (hidden, head))
     logits_s, logits_t = hidden @ head.T, teacher.hidden_NE @ teacher.head_WE.T
     values = defined(logits_s / temperature, logits_t / temperature, kind, beta)
@@ -71,7 +71,7 @@ def test_gradcheck(kind: Divergence) -> None:
     weights = torch.full((3,), 0.5, dtype=torch.float64)
 
     def loss(h: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
-        return dense_loss(h, w, teacher, labels, weights, weights, kind, 0.3, 1.7, chunk=2).total
+        return dense_loss(h, w, teacher, DenseTargets(labels, weights, weights), kind, 0.3, 1.7, chunk=2).total
 
     assert torch.autograd.gradcheck(loss, (hidden, head))
 
@@ -81,12 +81,12 @@ def test_every_chunk_and_length_is_the_same_and_float32_is_close(kind: Divergenc
     for n in (1, 2, 7, 13):
         hidden, head, teacher, labels = problem(n=n)
         ones = torch.ones(n, dtype=torch.float64)
-        whole = dense_loss(hidden, head, teacher, labels, ones, 0 * ones, kind)
+        whole = dense_loss(hidden, head, teacher, DenseTargets(labels, ones, 0 * ones), kind)
         for chunk in (1, 2, 5, 64):
-            part = dense_loss(hidden, head, teacher, labels, ones, 0 * ones, kind, chunk=chunk, workspace=Workspace())
+            part = dense_loss(hidden, head, teacher, DenseTargets(labels, ones, 0 * ones), kind, chunk=chunk, workspace=Workspace())
             torch.testing.assert_close(part.total, whole.total, **TIGHT)
         small = [t.detach().float() for t in (hidden, head, *teacher, ones)]
-        rough = dense_loss(small[0], small[1], TeacherStates(small[2], small[3]), labels, small[4], 0 * small[4], kind)
+        rough = dense_loss(small[0], small[1], TeacherStates(small[2], small[3]), DenseTargets(labels, small[4], 0 * small[4]), kind)
         torch.testing.assert_close(rough.total.double(), whole.total.detach(), rtol=1e-5, atol=1e-6)
 
 
@@ -94,7 +94,9 @@ def test_every_chunk_and_length_is_the_same_and_float32_is_close(kind: Divergenc
 def test_equal_models_are_at_zero_with_no_gradient(kind: Divergence) -> None:
     hidden, head, _, labels = problem()
     ones = torch.ones(N, dtype=torch.float64)
-    sums = dense_loss(hidden, head, TeacherStates(hidden.detach(), head.detach()), labels, ones, 0 * ones, kind, temperature=2.0)
+    sums = dense_loss(
+        hidden, head, TeacherStates(hidden.detach(), head.detach()), DenseTargets(labels, ones, 0 * ones), kind, temperature=2.0
+    )
     grads = torch.autograd.grad(sums.total, (hidden, head))
     assert abs(sums.total.item()) < 1e-12 and max(g.abs().max().item() for g in grads) < 1e-12
 
@@ -104,12 +106,12 @@ def test_padded_heads_are_cut_to_the_shared_range(kind: Divergence) -> None:
     """Rows behind the tokenizer's last id hold anything; whichever side has them, the others decide alone (KD rule 7)."""
     hidden, head, teacher, labels = problem()
     ones = torch.ones(N, dtype=torch.float64)
-    wanted = dense_loss(hidden, head, teacher, labels, ones, ones, kind)
+    wanted = dense_loss(hidden, head, teacher, DenseTargets(labels, ones, ones), kind)
     wide = torch.cat([teacher.head_WE, 9.0 * torch.ones(7, E, dtype=torch.float64)])
-    padded = dense_loss(hidden, head, teacher._replace(head_WE=wide), labels, ones, ones, kind)
+    padded = dense_loss(hidden, head, teacher._replace(head_WE=wide), DenseTargets(labels, ones, ones), kind)
     torch.testing.assert_close(padded.total, wanted.total, **TIGHT)
     student = torch.cat([head.detach(), 9.0 * torch.ones(7, D, dtype=torch.float64)]).requires_grad_()
-    sums = dense_loss(hidden, student, teacher, labels, ones, ones, kind)
+    sums = dense_loss(hidden, student, teacher, DenseTargets(labels, ones, ones), kind)
     torch.testing.assert_close(sums.total, wanted.total, **TIGHT)
     (grad,) = torch.autograd.grad(sums.total, student)
     assert not grad[V:].any() and grad[:V].any()
@@ -120,7 +122,7 @@ def test_forward_kl_is_the_sparse_loss_with_every_token_listed() -> None:
     kd, ce = torch.full((N,), 0.7, dtype=torch.float64), torch.full((N,), 0.3, dtype=torch.float64)
     p = (teacher.hidden_NE @ teacher.head_WE.T).softmax(-1)
     sparse = distill_loss(hidden, head, TokenTargets(labels, torch.arange(V).repeat(N, 1), p, kd, ce))
-    torch.testing.assert_close(dense_loss(hidden, head, teacher, labels, kd, ce).total, sparse.total, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(dense_loss(hidden, head, teacher, DenseTargets(labels, kd, ce)).total, sparse.total, rtol=1e-9, atol=1e-9)
 
 
 def in_logarithms(logits_s: torch.Tensor, logits_t: torch.Tensor, kind: Divergence, beta: float) -> torch.Tensor:
@@ -147,7 +149,7 @@ def test_sure_models_agree_with_the_definition(kind: Divergence, gap: float) -> 
     teacher = torch.tensor([[0.0, gap, 2.0, 1.0], [gap + 1.0, 3.0, 0.0, 1.0]])
     ones, labels = torch.ones(2), torch.zeros(2, dtype=torch.long)
     hidden = student.clone().requires_grad_()
-    sums = dense_loss(hidden, torch.eye(4), TeacherStates(teacher, torch.eye(4)), labels, ones, 0 * ones, kind, 0.1)
+    sums = dense_loss(hidden, torch.eye(4), TeacherStates(teacher, torch.eye(4)), DenseTargets(labels, ones, 0 * ones), kind, 0.1)
     wide = student.double().requires_grad_()
     wanted = in_logarithms(wide, teacher.double(), kind, 0.1).sum()
     torch.testing.assert_close(sums.total.double(), wanted, rtol=1e-5, atol=1e-5)
@@ -159,7 +161,7 @@ def test_sure_models_agree_with_the_definition(kind: Divergence, gap: float) -> 
 def test_sure_models_stay_finite_in_float32(kind: Divergence) -> None:
     hidden, head, teacher, labels = problem(torch.float32, spread=200.0)
     ones = torch.ones(N)
-    sums = dense_loss(hidden, head, teacher, labels, ones, ones, kind)
+    sums = dense_loss(hidden, head, teacher, DenseTargets(labels, ones, ones), kind)
     grads = torch.autograd.grad(sums.total, (hidden, head))
     assert torch.isfinite(sums.total) and all(torch.isfinite(g).all() for g in grads)
 
@@ -167,7 +169,7 @@ def test_sure_models_stay_finite_in_float32(kind: Divergence) -> None:
 def test_an_empty_batch_is_a_zero_that_is_connected() -> None:
     hidden, head, teacher, labels = problem(n=0)
     nothing = torch.empty(0, dtype=torch.float64)
-    sums = dense_loss(hidden, head, teacher, labels, nothing, nothing)
+    sums = dense_loss(hidden, head, teacher, DenseTargets(labels, nothing, nothing))
     sums.total.backward()
     assert float(sums.total) == 0.0 and head.grad is not None and not head.grad.any()
 
@@ -175,7 +177,7 @@ def test_an_empty_batch_is_a_zero_that_is_connected() -> None:
 def test_a_frozen_head_gets_no_gradient() -> None:
     hidden, head, teacher, labels = problem()
     ones = torch.ones(N, dtype=torch.float64)
-    dense_loss(hidden, head.detach(), teacher, labels, ones, ones).total.backward()
+    dense_loss(hidden, head.detach(), teacher, DenseTargets(labels, ones, ones)).total.backward()
     assert hidden.grad is not None and head.grad is None
 
 
@@ -185,7 +187,7 @@ def test_a_broken_teacher_is_refused(bad: float) -> None:
     teacher.hidden_NE[5, 1] = bad
     ones = torch.ones(N, dtype=torch.float64)
     with pytest.raises(ValueError, match="NaN or infinite logits"):
-        dense_loss(hidden, head, teacher, labels, ones, ones)
+        dense_loss(hidden, head, teacher, DenseTargets(labels, ones, ones))
 
 
 @pytest.mark.parametrize("kind", ["jsd", "skew_kl", "skew_reverse_kl"])
@@ -194,4 +196,4 @@ def test_a_mixture_of_one_is_refused(beta: float, kind: Divergence) -> None:
     hidden, head, teacher, labels = problem()
     ones = torch.ones(N, dtype=torch.float64)
     with pytest.raises(ValueError, match="lies between 0 and 1"):
-        dense_loss(hidden, head, teacher, labels, ones, ones, kind, beta)
+        dense_loss(hidden, head, teacher, DenseTargets(labels, ones, ones), kind, beta)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from redistill.conformance.protocol import Implementation, Problem
-from redistill.distillation.losses.divergences import Divergence, TeacherStates, dense_loss
+from redistill.distillation.losses.divergences import DenseTargets, Divergence, TeacherStates, dense_loss
 from redistill.distillation.losses.fused_head import distill_loss
 from redistill.distillation.losses.tail_bucket import temper
 from redistill.distillation.losses.types import TokenTargets
@@ -163,7 +163,7 @@ class Dense(Implementation):
     def chunked(self, hidden_ND: torch.Tensor, head_VD: torch.Tensor, teacher_NV: torch.Tensor, chunk: int) -> torch.Tensor:
         ones, labels = torch.ones(len(hidden_ND)), torch.zeros(len(hidden_ND), dtype=torch.long)
         teacher = TeacherStates(teacher_NV, torch.eye(teacher_NV.shape[-1]))
-        return dense_loss(hidden_ND, head_VD, teacher, labels, ones, 0 * ones, self._divergence, self._beta, 1.0, chunk).total
+        return dense_loss(hidden_ND, head_VD, teacher, DenseTargets(labels, ones, 0 * ones), self._divergence, self._beta, 1.0, chunk).total
 
     def by_key(self, problem: Problem, order: list[int]) -> list[float]:
         method, told = self._asked(problem.rows(order), _Given(problem), 1.0)

@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple
 
 import torch
 
-from redistill.distillation.losses.fused_head import head_and_loss
+from redistill.distillation.losses.fused_head import HeadLossInputs, head_and_loss
 from redistill.distillation.losses.types import LossSums
 from redistill.distillation.losses.workspace import Workspace
 from redistill.errors import DataError
@@ -36,13 +36,19 @@ class TeacherStates(NamedTuple):
     head_WE: torch.Tensor
 
 
+class DenseTargets(NamedTuple):
+    """Labels of N supervised tokens, and what their two losses are multiplied with; the caller divides by the global count."""
+
+    labels_N: torch.Tensor
+    kd_weight_N: torch.Tensor
+    ce_weight_N: torch.Tensor
+
+
 def dense_loss(
     hidden_ND: torch.Tensor,
     head_VD: torch.Tensor,
     teacher: TeacherStates,
-    labels_N: torch.Tensor,
-    kd_weight_N: torch.Tensor,
-    ce_weight_N: torch.Tensor,
+    targets: DenseTargets,
     divergence: Divergence = "forward_kl",
     beta: float = 0.5,
     temperature: float = 1.0,
@@ -60,6 +66,7 @@ def dense_loss(
     """
     if divergence in _MIXTURES and not 0.0 < beta < 1.0:
         raise ValueError(f"beta={beta:g}: {divergence} mixes teacher and student, so it lies between 0 and 1; at the ends use a plain KL")
+    labels_N, kd_weight_N, ce_weight_N = targets
     shared = min(head_VD.shape[0], teacher.head_WE.shape[0])
     teacher_head = teacher.head_WE[:shared].detach().to(teacher.hidden_NE.dtype)
     space = workspace or Workspace()
@@ -68,7 +75,7 @@ def dense_loss(
     mixes = divergence in _MIXTURES
     chunk = chunk or max(16, _CHUNK_ELEMENTS // shared)
 
-    def of_tokens(part: slice, logits_RV: torch.Tensor, grad_RV: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def token_loss(part: slice, logits_RV: torch.Tensor, grad_RV: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         with torch.no_grad():
             theirs_RV, p_RV, *spare = space.more(2 + own_logits + mixes, grad_RV)
             _wide_logits(teacher.hidden_NE[part], teacher_head, theirs_RV)
@@ -93,7 +100,7 @@ def dense_loss(
             return value_R, nll_R
 
     head = head_VD if head_VD.shape[0] == shared else head_VD[:shared]
-    return head_and_loss(hidden_ND, head, of_tokens, kd_weight_N, ce_weight_N, temperature, chunk, space)
+    return head_and_loss(hidden_ND, head, HeadLossInputs(token_loss, kd_weight_N, ce_weight_N, temperature, space, chunk))
 
 
 def _wide_logits(hidden_RE: torch.Tensor, head_VE: torch.Tensor, out_RV: torch.Tensor) -> None:

@@ -7,11 +7,12 @@ with the head, both losses and their closed-form gradients are computed on it, a
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from redistill.distillation.losses.tail_bucket import OfTokens, token_losses
+from redistill.distillation.losses.tail_bucket import TokenLoss, token_losses
 from redistill.distillation.losses.types import LossSums, TokenTargets
 from redistill.distillation.losses.workspace import Workspace
 
@@ -40,40 +41,44 @@ def distill_loss(
     as many as fill ``CHUNK_ELEMENTS`` and, on a CPU, ``BLOCK_ELEMENTS``.
     """
 
-    def of_tokens(part: slice, logits_RV: torch.Tensor, grad_RV: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def token_loss(part: slice, logits_RV: torch.Tensor, grad_RV: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         mine = TokenTargets(*(column[part] for column in targets))
         return token_losses(logits_RV, grad_RV, mine, temperature)
 
     # A CPU's softmax may write where it reads; with two temperatures logits are read twice.
-    one = hidden_ND.device.type == "cpu" and (temperature == 1.0 or not targets.top_ids_NK.shape[1])
+    share = hidden_ND.device.type == "cpu" and (temperature == 1.0 or not targets.top_ids_NK.shape[1])
     if hidden_ND.device.type == "cpu":
         block = block or max(1, BLOCK_ELEMENTS // head_VD.shape[0])
-    return head_and_loss(hidden_ND, head_VD, of_tokens, targets.kd_weight_N, targets.ce_weight_N, temperature, chunk, workspace, one, block)
+    weights = targets.kd_weight_N, targets.ce_weight_N
+    return head_and_loss(
+        hidden_ND, head_VD, HeadLossInputs(token_loss, *weights, temperature, workspace or Workspace(), chunk, share, block)
+    )
 
 
-def head_and_loss(
-    hidden_ND: torch.Tensor,
-    head_VD: torch.Tensor,
-    of_tokens: OfTokens,
-    kd_weight_N: torch.Tensor,
-    ce_weight_N: torch.Tensor,
-    temperature: float,
-    chunk: int | None,
-    workspace: Workspace | None,
-    one: bool = False,
-    block: int | None = None,
-) -> LossSums:
-    """Head and loss in one pass over chunks of tokens: what every loss that is shipped runs through; see ``distill_loss``.
+@dataclass(frozen=True, slots=True)
+class HeadLossInputs:
+    """What a loss gives to the pass through the head besides hidden states and head.
 
-    ``one`` says that ``of_tokens`` is done with the logits before it writes the gradient, so that they may share memory. ``block`` is for how many
-    tokens of a chunk it is called at once, by default for all.
+    ``share_buffer`` says that ``token_loss`` is done with the logits before it writes the gradient, so that they may share memory. ``block`` is for how
+    many tokens of a chunk it is called at once, by default for all; ``chunk`` is how many tokens are held at vocabulary width, by default as many as fit.
     """
+
+    token_loss: TokenLoss
+    kd_weight_N: torch.Tensor
+    ce_weight_N: torch.Tensor
+    temperature: float
+    workspace: Workspace
+    chunk: int | None = None
+    share_buffer: bool = False
+    block: int | None = None
+
+
+def head_and_loss(hidden_ND: torch.Tensor, head_VD: torch.Tensor, inputs: HeadLossInputs) -> LossSums:
+    """Head and loss in one pass over chunks of tokens: every loss that is shipped runs through it; see ``distill_loss``."""
     if hidden_ND.shape[0] == 0:
         zero = hidden_ND.sum() * 0.0 + head_VD.sum() * 0.0
         return LossSums(zero, zero.detach(), zero.detach())
-    chunk = chunk or max(16, _chunk_elements(hidden_ND, block) // head_VD.shape[0])
-    given = (of_tokens, kd_weight_N, ce_weight_N, temperature, chunk, workspace or Workspace(), one, block)
-    total, kl_sum, ce_sum = _HeadAndLoss.apply(hidden_ND, head_VD, *given)
+    total, kl_sum, ce_sum = _HeadAndLoss.apply(hidden_ND, head_VD, inputs)
     return LossSums(total, kl_sum.detach(), ce_sum.detach())
 
 
@@ -84,22 +89,10 @@ def _chunk_elements(hidden_ND: torch.Tensor, block: int | None) -> int:
 
 class _HeadAndLoss(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any,
-        hidden: Any,
-        head: Any,
-        of_tokens: OfTokens,
-        kd: Any,
-        ce: Any,
-        temperature: float,
-        chunk: int,
-        workspace: Workspace,
-        one: bool,
-        block: int | None,
-    ) -> Any:
+    def forward(ctx: Any, hidden: Any, head: Any, inputs: HeadLossInputs) -> Any:  # type: ignore[override]
         ctx.save_for_backward(hidden, head)
-        ctx.given = (of_tokens, kd, ce, temperature, chunk, workspace, one, block)
-        *sums, ctx.grad_hidden, ctx.grad_head = _in_chunks(hidden, head, *ctx.given)
+        ctx.inputs = inputs
+        *sums, ctx.grad_hidden, ctx.grad_head = _in_chunks(hidden, head, inputs)
         return tuple(sums)
 
     @staticmethod
@@ -107,28 +100,19 @@ class _HeadAndLoss(torch.autograd.Function):
         hidden, head = ctx.saved_tensors
         if ctx.grad_hidden is None:
             # A second pass over a kept graph; the first took the gradients away.
-            *_, ctx.grad_hidden, ctx.grad_head = _in_chunks(hidden, head, *ctx.given)
+            *_, ctx.grad_hidden, ctx.grad_head = _in_chunks(hidden, head, ctx.inputs)
         grad_hidden, grad_head = ctx.grad_hidden, ctx.grad_head
         ctx.grad_hidden = ctx.grad_head = None
-        # Scaled in place and handed over: a copy of the head's gradient would be the largest tensor of all. Whoever weighs tokens so that the
-        # total is what is minimised saves even that pass; on a GPU asking would cost more than scaling.
+        # Scaled in place and handed over: a copy of the head's gradient would be the largest tensor of all. Scaling is skipped when the upstream
+        # gradient is 1; on a GPU asking for that would cost more than scaling.
         if grad_total.is_cuda or grad_total.item() != 1.0:
             grad_hidden.mul_(grad_total.to(grad_hidden.dtype))
             grad_head = None if grad_head is None else grad_head.mul_(grad_total)
-        return (grad_hidden, None if grad_head is None else grad_head.to(head.dtype), *([None] * 8))
+        return (grad_hidden, None if grad_head is None else grad_head.to(head.dtype), None)
 
 
 def _in_chunks(
-    hidden: torch.Tensor,
-    head: torch.Tensor,
-    of_tokens: OfTokens,
-    kd: torch.Tensor,
-    ce: torch.Tensor,
-    temperature: float,
-    chunk: int,
-    workspace: Workspace,
-    one: bool,
-    block: int | None,
+    hidden: torch.Tensor, head: torch.Tensor, inputs: HeadLossInputs
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
     """Total, sums of KL and cross-entropy, and gradients by hidden states and head; none for a head that is frozen."""
     hidden, head, frozen = hidden.detach(), head.detach(), not head.requires_grad
@@ -137,9 +121,11 @@ def _in_chunks(
     wide = torch.promote_types(hidden.dtype, torch.float32)
     kl_sum, ce_sum, total = (hidden.new_zeros((), dtype=wide) for _ in range(3))
     weight = head.to(hidden.dtype)
+    kd, ce, t_squared = inputs.kd_weight_N, inputs.ce_weight_N, inputs.temperature**2
+    chunk = inputs.chunk or max(16, _chunk_elements(hidden, inputs.block) // head.shape[0])
     rows = -(-hidden.shape[0] // -(-hidden.shape[0] // chunk))
-    block = min(rows, block or rows)
-    logits_RV, grad_BV = workspace.rows(rows, block, hidden, head.shape[0], wide, one)
+    block = min(rows, inputs.block or rows)
+    logits_RV, grad_BV = inputs.workspace.rows(rows, block, hidden, head.shape[0], wide, inputs.share_buffer)
     for start in range(0, hidden.shape[0], rows):
         part = slice(start, start + rows)
         n = hidden[part].shape[0]
@@ -148,8 +134,8 @@ def _in_chunks(
             logits_BV = logits[first : first + block]
             some = slice(start + first, start + first + len(logits_BV))
             room = logits_BV if grad_BV is None else grad_BV[: len(logits_BV)]
-            kl, nll = of_tokens(some, logits_BV, room)
-            total += (kd[some] * kl * temperature**2 + ce[some] * nll).sum()
+            kl, nll = inputs.token_loss(some, logits_BV, room)
+            total += (kd[some] * kl * t_squared + ce[some] * nll).sum()
             kl_sum += kl[kd[some] > 0].sum()
             ce_sum += nll[ce[some] > 0].sum()
             if room is not logits_BV:

@@ -28,7 +28,7 @@ def temper(top_logprobs: torch.Tensor, log_z: torch.Tensor | None, temperature: 
     return (top_logprobs / temperature - log_z.unsqueeze(-1)).exp()
 
 
-OfTokens = Callable[[slice, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+TokenLoss = Callable[[slice, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 """(some tokens, their logits (R × V), room for the gradient (R × V)) → divergence (without T²) and cross-entropy of each token. It leaves
 the gradient of their weighted sum by the logits in that room, which may be the logits' own."""
 

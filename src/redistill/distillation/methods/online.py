@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from redistill.distillation.losses.divergences import Divergence, TeacherStates, dense_loss
+from redistill.distillation.losses.divergences import DenseTargets, Divergence, TeacherStates, dense_loss
 from redistill.distillation.losses.fused_head import distill_loss
 from redistill.distillation.losses.types import IGNORE, LossSums
 from redistill.distillation.losses.workspace import Workspace
@@ -57,9 +57,7 @@ class Online(Method):
             hidden_BLD[told_BL],
             head_VD,
             TeacherStates(states_ND, head_WE),
-            told.labels_N,
-            told.kd_weight_N,
-            told.ce_weight_N,
+            DenseTargets(told.labels_N, told.kd_weight_N, told.ce_weight_N),
             self._divergence,
             self._beta,
             self.temperature,
