@@ -26,7 +26,7 @@ from redistill.evaluation.probes.counterfactual import Pair, fairness_of, read_p
 from redistill.evaluation.probes.general_ability import measure_breadth
 from redistill.evaluation.summary import report_to_json, summarise
 from redistill.evaluation.timing import architecture
-from redistill.evaluation.types import Cost, Fairness, Outcome
+from redistill.evaluation.types import Cost, EvalReport, Fairness, Outcome
 from redistill.io.atomic import replacing_directory
 from redistill.io.digests import canonical_digest, file_digest
 from redistill.io.json import write_json
@@ -37,7 +37,6 @@ from redistill.runtime.cpu import use_threads
 from redistill.runtime.memory import PeakMemory
 from redistill.runtime.precision import dtype_name, resolved
 from redistill.runtime.progress import Progress, continues
-from redistill.statistics.types import Score
 from redistill.teacher.params import GenerateParams, TeacherParams
 from redistill.teacher.types import ENDPOINT
 from tasks.locking.locked_code import locked_code
@@ -102,7 +101,8 @@ def _measure(who: str, checkpoint: Path, digest: str, target: Path, data: DataPa
     breadth = measure_breadth(model, tokenizer, params)
     progress(3)
     template, built = template_digest(data, tokenizer), architecture(checkpoint)
-    _write(target, who, outcomes, data, cost, digest, template, _backend(), params, fairness, breadth, built)
+    report = summarise(who, outcomes, data.grammar, cost, _identities(digest, template, _backend()), params)
+    _write(target, replace(report, fairness=fairness, breadth=breadth, architecture=built), outcomes)
 
 
 def _memory() -> PeakMemory:
@@ -170,7 +170,8 @@ def _linear(target: Path, data: DataParams, params: BenchmarkParams) -> None:
     cost = Cost(None, 0, memory.grown_bytes(), *tokens)
     fairness = _fairness(lm, pairs, pair_prompts, data, params)
     template = template_digest(data, tokenizer)
-    _write(target, "linear", outcomes, data, cost, file_digest(train_file), template, _backend(), params, fairness)
+    report = summarise("linear", outcomes, data.grammar, cost, _identities(file_digest(train_file), template, _backend()), params)
+    _write(target, replace(report, fairness=fairness), outcomes)
 
 
 def _endpoint(target: Path, data: DataParams, teacher: TeacherParams, generate: GenerateParams, params: BenchmarkParams) -> None:
@@ -208,32 +209,22 @@ def _endpoint(target: Path, data: DataParams, teacher: TeacherParams, generate: 
     cost = Cost(None, 0, None, sum(written[r] for r in rendered) / len(rendered), _mean_tokens(rendered, tokenizer))
     fairness = _fairness(lm, pairs, pair_prompts, data, params)
     template = template_digest(data, tokenizer)
-    _write(target, "teacher", outcomes, data, cost, lock.fingerprint.digest, template, ENDPOINT, params, fairness)
+    report = summarise("teacher", outcomes, data.grammar, cost, _identities(lock.fingerprint.digest, template, ENDPOINT), params)
+    _write(target, replace(report, fairness=fairness), outcomes)
 
 
-def _write(
-    target: Path,
-    who: str,
-    outcomes: Sequence[Outcome],
-    data: DataParams,
-    cost: Cost,
-    digest: str,
-    template: str,
-    backend: str,
-    params: BenchmarkParams,
-    fairness: Fairness | None = None,
-    breadth: dict[str, Score] | None = None,
-    built: str = "",
-) -> None:
-    identities = {"model": digest, "heldout": file_digest(HELDOUT), "template": template, "backend": backend}
-    report = replace(
-        summarise(who, outcomes, data.grammar, cost, identities, params), fairness=fairness, breadth=breadth or {}, architecture=built
-    )
+def _identities(model: str, template: str, backend: str) -> dict[str, str]:
+    return {"model": model, "heldout": file_digest(HELDOUT), "template": template, "backend": backend}
+
+
+def _write(target: Path, report: EvalReport, outcomes: Sequence[Outcome]) -> None:
     with replacing_directory(target) as folder:
         write_records(folder / "outcomes.parquet", Outcome, outcomes)
         write_json(folder / "report.json", report_to_json(report))
     graded = "" if report.chrf is None else f"chrF {report.chrf:.3f}, "
-    print(f"[benchmark@{who}] {graded}exact match {report.exact_match.value:.3f}, F1 {report.f1.value:.3f}, n = {report.n}", flush=True)
+    print(
+        f"[benchmark@{report.who}] {graded}exact match {report.exact_match.value:.3f}, F1 {report.f1.value:.3f}, n = {report.n}", flush=True
+    )
 
 
 ON_CHECKPOINT = benchmark_checkpoint

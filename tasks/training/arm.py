@@ -40,7 +40,7 @@ def train_arm(
     from redistill.distillation.methods.build import choose
     from redistill.distillation.training.examples import Examples
     from redistill.distillation.training.loop import train
-    from redistill.distillation.training.recipe import Recipe, steps_for
+    from redistill.distillation.training.recipe import steps_for
 
     use_threads(common.threads)
     tokenizer = load_tokenizer(base)
@@ -53,19 +53,6 @@ def train_arm(
         rows, tokenizer, soft, arm_params.alpha, common.supervise, arm_params.temperature, learns_by.in_memory, arm_params.prompt_weight
     )
     steps = steps_for(common.tokens, examples, common.batch_size * common.gradient_accumulation)
-    recipe = Recipe(
-        steps=steps,
-        batch_size=common.batch_size,
-        gradient_accumulation=common.gradient_accumulation,
-        learning_rate=common.learning_rate,
-        warmup_share=common.warmup_share,
-        weight_decay=common.weight_decay,
-        seed=common.seed,
-        save_every_steps=common.save_every_steps,
-        lora=common.lora if common.weights == "lora" else None,
-        freeze_embeddings=common.freeze_embeddings,
-        precision=common.precision,
-    )
     # Only the method holds the teacher, so that the method can free it.
     way = choose(
         learns_by,
@@ -82,7 +69,7 @@ def train_arm(
     student = checkpoints.load_model(base)
     # A student stops where its rows do: a teacher of its family may end with a token that its own base does not list.
     make_neutral(student, [*dict.fromkeys([*end_ids(student), *(r.completion_ids[-1] for r in rows if r.completion_ids)])])
-    model = train(student, tokenizer, prepared, recipe, work, progress, way, watch)
+    model = train(student, tokenizer, prepared, _recipe(common, steps), work, progress, way, watch)
     facts = {
         "method": learns_by.name,
         "precision": resolved(common.precision, training_device()),
@@ -94,6 +81,24 @@ def train_arm(
         "steps": steps,
     }
     return model, tokenizer, facts
+
+
+def _recipe(common: FinetuneCommonParams, steps: int) -> Any:
+    from redistill.distillation.training.recipe import Recipe
+
+    return Recipe(
+        steps=steps,
+        batch_size=common.batch_size,
+        gradient_accumulation=common.gradient_accumulation,
+        learning_rate=common.learning_rate,
+        warmup_share=common.warmup_share,
+        weight_decay=common.weight_decay,
+        seed=common.seed,
+        save_every_steps=common.save_every_steps,
+        lora=common.lora if common.weights == "lora" else None,
+        freeze_embeddings=common.freeze_embeddings,
+        precision=common.precision,
+    )
 
 
 def is_main_process() -> bool:

@@ -7,9 +7,10 @@ lost on them by the method (``redistill.distillation.methods``). Which rows a st
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,10 +63,32 @@ def train(
         model.get_input_embeddings().weight.requires_grad_(False)
     if recipe.lora is not None:
         model = _with_lora(model, recipe.lora)
+    arguments = _arguments(recipe, work)
+    model.train()
+    trainer = DistillTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=ExampleData(examples),
+        data_collator=lambda rows: collate(rows, tokenizer.pad_token_id, method.temperature),
+        callbacks=[MetricsFile(work / "metrics.jsonl", progress)],
+        method=method,
+        vocabulary=vocabulary_size(tokenizer),
+        order=TrainingOrder(lengths_of(examples).tolist(), recipe.batch_size * recipe.gradient_accumulation, recipe.steps, recipe.seed),
+    )
+    trainer.remove_callback(PrinterCallback)
+    if watch is not None:
+        trainer.add_callback(Watched(watch, model, tokenizer))
+    with _attention_for_training(model, recipe, examples, arguments):
+        _run(trainer, work)
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    trainer.give_back()
+    return (model.merge_and_unload() if recipe.lora is not None else model).eval()
+
+
+def _arguments(recipe: Recipe, work: Path) -> TrainingArguments:
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if recipe.batch_size % processes:
         raise ConfigError(f"finetune.common.batch_size={recipe.batch_size} cannot be shared by {processes} processes; give a multiple")
-    bf16 = resolved(recipe.precision, training_device()) == "bf16"
     arguments = TrainingArguments(
         output_dir=str(work),
         max_steps=recipe.steps,
@@ -77,7 +100,7 @@ def train(
         weight_decay=recipe.weight_decay,
         seed=recipe.seed,
         data_seed=recipe.seed,
-        bf16=bf16,
+        bf16=resolved(recipe.precision, training_device()) == "bf16",
         use_cpu=not torch.cuda.is_available(),
         remove_unused_columns=False,
         label_names=["labels"],
@@ -92,26 +115,24 @@ def train(
         raise ConfigError(
             f"{arguments.n_gpu} GPUs in one process; set finetune.common.processes to their number, or show it one with CUDA_VISIBLE_DEVICES"
         )
-    model.train()
-    global_batch = recipe.batch_size * recipe.gradient_accumulation
-    trainer = DistillTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=ExampleData(examples),
-        data_collator=lambda rows: collate(rows, tokenizer.pad_token_id, method.temperature),
-        callbacks=[MetricsFile(work / "metrics.jsonl", progress)],
-        method=method,
-        vocabulary=vocabulary_size(tokenizer),
-        order=TrainingOrder(lengths_of(examples).tolist(), global_batch, recipe.steps, recipe.seed),
-    )
-    trainer.remove_callback(PrinterCallback)
-    if watch is not None:
-        trainer.add_callback(Watched(watch, model, tokenizer))
+    return arguments
+
+
+@contextlib.contextmanager
+def _attention_for_training(model: Any, recipe: Recipe, examples: Sequence[Example], arguments: TrainingArguments) -> Iterator[None]:
+    """Plain attention where it is faster and fits: in bf16 on a CPU the fused one's backward pass takes five times as long as plain products; in float32 it does not."""
     attention = model.config._attn_implementation
     plain_bytes = plain_attention_bytes(model.config, examples, recipe.batch_size)
-    if bf16 and arguments.use_cpu and plain_bytes <= recipe.plain_attention_limit_bytes:
-        # In bf16 the fused attention's backward pass takes five times as long as plain matrix products on a CPU; in float32 it does not.
+    if arguments.bf16 and arguments.use_cpu and plain_bytes <= recipe.plain_attention_limit_bytes:
         model.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(attention)
+
+
+def _run(trainer: DistillTrainer, work: Path) -> None:
+    """Train to the end, from the newest whole checkpoint in ``work`` if there is one."""
     checkpoint = newest_checkpoint(work)
     if checkpoint is not None:
         continues("training", f"from {Path(checkpoint).name} of an earlier run")
@@ -121,12 +142,9 @@ def train(
         # Writing checkpoints and metrics is the loop's only disk access.
         if not is_disk_error(error):
             raise
-        raise DataError(f"could not write a checkpoint to {work}: {error}; free some space or mend its rights, then run again") from error
-    finally:
-        model.set_attn_implementation(attention)
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    trainer.give_back()
-    return (model.merge_and_unload() if recipe.lora is not None else model).eval()
+        raise DataError(
+            f"could not write a checkpoint to {work}: {error}; free some space or fix its permissions, then run again"
+        ) from error
 
 
 def newest_checkpoint(work: Path) -> str | None:
