@@ -72,11 +72,11 @@ def cycle(params: Params, reason: str, telling: Telling, warm: Warm) -> dict[str
         judgement = steps.decide_promotion(params)
         decision = judgement.decision
         passed = decision.verdict == "promote"
-        barred = approve.barred(params, version, passed, history)
+        barred = approve.blocked_by(params, version, passed, history)
         planned = route.planned(decision, version, live, barred)
         judged = judge.summary(judgement)
         steps.write_report(params, name, version, decision, planned, receipts, judged, history)
-        if not evidence_bundle.answers(params, version, judged):
+        if not evidence_bundle.is_current(params, version, judged):
             steps.attach_evidence(params, run_id, version, judged)
         if passed and barred is None:
             final = steps.promote(params, version, f"passed all {len(decision.gates)} gates").route

@@ -97,7 +97,7 @@ def _still_true(client: Any, params: Params, version: str, judged: dict[str, Any
             )
 
 
-def barred(params: Params, version: str, passed: bool, history: History) -> str | None:
+def blocked_by(params: Params, version: str, passed: bool, history: History) -> str | None:
     """Why a candidate that passed does not go live by itself, or None: a person's word is asked for, or was no, or somebody moved an alias."""
     if not passed:
         return None
@@ -180,5 +180,5 @@ def _asked(client: Any, params: Params, wanted: str, reason: str) -> str:
 def _whole(params: Params) -> Any:
     """A client on a registry in which no move is left halfway."""
     client = connect(params)
-    transitions.mend(client, params)
+    transitions.recover(client, params)
     return client

@@ -17,7 +17,7 @@ from redistill.serving.drift import distinct, two_sample_auc
 from redistill.statistics.betting import PairedScores
 from redistill.statistics.paired_counts import PairedCounts
 from tasks.paths import ARTIFACTS
-from tasks.promotion.judge import evaluated
+from tasks.promotion.judge import load_benchmark
 from tasks.registry import look_ledger
 from tasks.registry.runs_and_versions import connect
 from tasks.stages.benchmark import HELDOUT
@@ -41,7 +41,9 @@ def heldout(params: Params) -> dict[str, Any]:
     arm, teacher = (ARTIFACTS / "benchmark" / who for who in (params.promote.arm, "teacher"))
     known = (arm / "report.json").is_file() and (teacher / "report.json").is_file()
     metric = params.promote.scored_by
-    paired = pair("student", evaluated(arm), "teacher", evaluated(teacher), metric).paired if known else _assumed(len(prompts), metric)
+    paired = (
+        pair("student", load_benchmark(arm), "teacher", load_benchmark(teacher), metric).paired if known else _assumed(len(prompts), metric)
+    )
     recent = read_records(ARTIFACTS / "prompts" / "pool.parquet", Prompt)
     drift = two_sample_auc(distinct([p.text for p in prompts], params.intake.near_duplicate), [p.text for p in recent])
     return {

@@ -22,7 +22,7 @@ from redistill.io.parquet import read_records
 from redistill.params import Params
 from redistill.promotion.alpha_spending import entry_digest, found, next_look, spendable
 from redistill.promotion.decide import decide, shown
-from redistill.promotion.evidence import Evidence, Measured
+from redistill.promotion.evidence import BenchmarkResult, Evidence
 from redistill.promotion.hold_plan import patch
 from redistill.promotion.training_audit import audit
 from redistill.promotion.types import Audit, Gate, Look, PromotionDecision
@@ -56,7 +56,7 @@ def judge(client: Any, params: Params, evidence: Evidence) -> Judgement:
         DataError: evidence that cannot be compared.
         RegistryError: the ledger is broken or out of reach; then nothing was decided.
     """
-    with transitions.alone():
+    with transitions.registry_lock():
         return _judge(client, params, evidence)
 
 
@@ -93,21 +93,23 @@ def _judge(client: Any, params: Params, evidence: Evidence) -> Judgement:
 def evidence_of_arm(client: Any, params: Params) -> Evidence:
     """The evidence on the candidate that this cycle has just trained and benchmarked."""
     arm = params.promote.arm
-    return _evidence(client, params, evaluated(ARTIFACTS / "benchmark" / arm), _audit(params, arm), lambda: ARTIFACTS / "students" / arm)
+    return _evidence(
+        client, params, load_benchmark(ARTIFACTS / "benchmark" / arm), _audit(params, arm), lambda: ARTIFACTS / "students" / arm
+    )
 
 
 def evidence_of_version(client: Any, params: Params, version: str) -> Evidence:
     """The evidence on any registered version, ours or not, measured now where it was not before."""
-    student = evaluated(measured_version(client, params, version))
+    student = load_benchmark(measured_version(client, params, version))
     here = ARTIFACTS / "benchmark" / params.promote.arm / "report.json"
     ours = here.is_file() and read_json(here)["model_digest"] == student[0].model_digest
     audited = _audit(params, params.promote.arm) if ours else _audit_on_record(client, params, version, student[0].heldout_digest)
     return _evidence(client, params, student, audited, lambda: weights_of(client, params, version))
 
 
-def _evidence(client: Any, params: Params, student: Measured, audited: Audit | None, weights: Callable[[], Path]) -> Evidence:
+def _evidence(client: Any, params: Params, student: BenchmarkResult, audited: Audit | None, weights: Callable[[], Path]) -> Evidence:
     now = transitions.live(client, params)
-    others: dict[str, Measured] = {}
+    others: dict[str, BenchmarkResult] = {}
     unmeasured: dict[str, str] = {}
     timing = None
     if any(gate.name == "faster" for gate in params.promote.gates):
@@ -120,7 +122,7 @@ def _evidence(client: Any, params: Params, student: Measured, audited: Audit | N
         if version is None:
             continue
         try:
-            others[role] = evaluated(measured_version(client, params, version))
+            others[role] = load_benchmark(measured_version(client, params, version))
         except RedistillError as error:
             unmeasured[role] = f"{error}; name another with `redistill {_NAME_ANOTHER[role]}`"
             continue
@@ -130,10 +132,10 @@ def _evidence(client: Any, params: Params, student: Measured, audited: Audit | N
     linear = ARTIFACTS / "benchmark" / "linear"
     return Evidence(
         student=student,
-        teacher=evaluated(ARTIFACTS / "benchmark" / "teacher"),
+        teacher=load_benchmark(ARTIFACTS / "benchmark" / "teacher"),
         champion=others.get(mlflow_names.CHAMPION),
         reference=others.get(mlflow_names.REFERENCE),
-        linear=evaluated(linear) if linear.is_dir() else None,
+        linear=load_benchmark(linear) if linear.is_dir() else None,
         audit=audited,
         grammar=params.data.grammar,
         unmeasured=unmeasured,
@@ -183,7 +185,7 @@ def _measured_now(params: Params, version: str, weights: Path) -> Path:
     return memo
 
 
-def evaluated(folder: Path) -> Measured:
+def load_benchmark(folder: Path) -> BenchmarkResult:
     """A benchmark's report and outcomes, as records."""
     return report_from_json(read_json(folder / "report.json")), read_records(folder / "outcomes.parquet", Outcome)
 

@@ -26,13 +26,13 @@ def gate(params: Params, wanted: str) -> tuple[str, Judgement]:
     """
     lock_code()
     client = connect(params)
-    transitions.mend(client, params)
+    transitions.recover(client, params)
     version = resolved(client, params, wanted)
     read_json(ARTIFACTS / "benchmark" / "teacher" / "report.json")
     _digest_on_record(client, params, version)
     judgement = judge(client, params, evidence_of_version(client, params, version))
     told = summary(judgement)
-    if not evidence_bundle.answers(params, version, told):
+    if not evidence_bundle.is_current(params, version, told):
         experiment = client.get_experiment_by_name(mlflow_names.experiment(params.data.name))
         tags = {mlflow_names.TAG_KIND: "gate", mlflow_names.TAG_STARTED_BY: transitions.who()}
         run_id = client.create_run(experiment.experiment_id, tags=tags, run_name=f"gate-{version}").info.run_id

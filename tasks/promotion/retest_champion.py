@@ -10,7 +10,7 @@ from redistill.params import Params
 from redistill.promotion.retest import Retest, retest
 from redistill.provenance import mlflow_names
 from tasks.paths import ARTIFACTS
-from tasks.promotion.judge import Judgement, evaluated, evidence_of_arm, judge, measured_version
+from tasks.promotion.judge import Judgement, evidence_of_arm, judge, load_benchmark, measured_version
 from tasks.registry import evidence_bundle, hold_counter, transitions
 from tasks.registry.history import History
 from tasks.registry.runs_and_versions import connect
@@ -33,7 +33,7 @@ class ChampionCheck:
 def retest_champion(params: Params, history: History) -> ChampionCheck | None:
     """Benchmark the champion again and judge it against the teacher; None when nothing is live."""
     client = connect(params)
-    if (mended := transitions.mend(client, params)) is not None:
+    if (mended := transitions.recover(client, params)) is not None:
         print(mended)
     outside = transitions.moved_outside(client, params, history.events(client, params), (mlflow_names.CHAMPION,))
     version = transitions.live(client, params).champion
@@ -46,7 +46,7 @@ def retest_champion(params: Params, history: History) -> ChampionCheck | None:
         weights = evidence_bundle.registered_weights(client, params, version)
         evidence_bundle.verified(client, params, version, weights=weights)
         measured = measured_version(client, params, version, weights=weights)
-        tested = retest(evaluated(measured), evaluated(ARTIFACTS / "benchmark" / "teacher"), params.promote)
+        tested = retest(load_benchmark(measured), load_benchmark(ARTIFACTS / "benchmark" / "teacher"), params.promote)
     except RedistillError as error:
         return ChampionCheck(version, version, False, f"champion: {error}")
     return _checked(client, params, version, tested)

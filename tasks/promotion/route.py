@@ -8,14 +8,14 @@ from redistill.serving.route_flag import read_route, with_mode
 from redistill.serving.types import Route
 from tasks.promotion.retest_champion import ChampionCheck
 from tasks.registry.runs_and_versions import connect
-from tasks.registry.transitions import FLAGS, live, record, settle
+from tasks.registry.transitions import FLAGS, apply_system_route, live, record
 
 
 def fall_back_to_teacher(params: Params, check: ChampionCheck) -> Route:
     """Send traffic to the teacher at once: the live student no longer holds."""
     client = connect(params)
     fallback = with_mode(read_route(FLAGS), "teacher", None, f"champion version {check.version} no longer holds: {check.sentence}")
-    before, route = settle(client, params, check.found, fallback)
+    before, route = apply_system_route(client, params, check.found, fallback)
     if before.mode == "student" and route.mode == "teacher":
         record(client, params, "distrust", check.found, check.sentence, live(client, params))
     return route
@@ -41,4 +41,4 @@ def planned(decision: PromotionDecision, version: str, champion: ChampionCheck |
 
 def set_route(params: Params, route: Route, champion: ChampionCheck | None) -> Route:
     """Write the planned route, unless a person has moved the champion since the cycle looked at it."""
-    return settle(connect(params), params, None if champion is None else champion.found, route)[1]
+    return apply_system_route(connect(params), params, None if champion is None else champion.found, route)[1]

@@ -67,7 +67,7 @@ def _shortened(card: str) -> str:
     return body if len(body) <= _DESCRIPTION_CHARS else body[: _DESCRIPTION_CHARS - 60] + "\n\n(cut; the whole card is in the evidence)"
 
 
-def answers(params: Params, version: str, judgement: dict[str, Any]) -> bool:
+def is_current(params: Params, version: str, judgement: dict[str, Any]) -> bool:
     """Whether the version's newest bundle says this very thing already; a champion keeps the one that it was promoted with."""
     tags = connect(params).get_model_version(params.data.name, version).tags
     said = (tags.get(mlflow_names.TAG_QUESTION), tags.get(mlflow_names.TAG_VERDICT))

@@ -25,7 +25,7 @@ def read(client: Any, params: Params) -> Hold | None:
 
 def count_night(client: Any, params: Params, version: str) -> int:
     """Count tonight and return the number of nights; a second call in the same night adds nothing. It is one write, so a crash leaves no half of it."""
-    with transitions.alone():
+    with transitions.registry_lock():
         before = read(client, params)
         after = next_night(before, version, dt.datetime.now(dt.UTC))
         if after != before:
@@ -35,6 +35,6 @@ def count_night(client: Any, params: Params, version: str) -> int:
 
 def clear(client: Any, params: Params) -> None:
     """Forget the count, since the champion holds."""
-    with transitions.alone():
+    with transitions.registry_lock():
         if mlflow_names.TAG_HOLD in registered_model(client, params.data.name).tags:
             client.delete_registered_model_tag(params.data.name, mlflow_names.TAG_HOLD)

@@ -77,8 +77,8 @@ def move(client: Any, params: Params, kind: Kind, version: str, reason: str, bef
     Raises:
         RegistryError: what is live is not ``before`` any more, another move is under way, or MLflow failed; then nothing has changed.
     """
-    with alone():
-        _mend(client, params)
+    with registry_lock():
+        _recover(client, params)
         if (now := live(client, params)) != before:
             raise RegistryError(_changed(before, now))
         event = _event(uuid.uuid4().hex, kind, version, reason, after)
@@ -100,7 +100,7 @@ def move(client: Any, params: Params, kind: Kind, version: str, reason: str, bef
             _write(before.route)
             # Where MLflow does not answer, the tag stays, and the next command undoes the rest.
             with suppress(Exception):
-                _mend(client, params)
+                _recover(client, params)
                 if any(e.id == event.id for e in history(client, params)):
                     return event  # it was committed before something failed; the mending finished it
             if isinstance(error, RegistryError) or not isinstance(error, Exception):
@@ -114,13 +114,13 @@ def move(client: Any, params: Params, kind: Kind, version: str, reason: str, bef
         return event
 
 
-def settle(client: Any, params: Params, champion: str | None, wanted: Route) -> tuple[Route, Route]:
+def apply_system_route(client: Any, params: Params, champion: str | None, wanted: Route) -> tuple[Route, Route]:
     """Write the system's part of the route unless the champion has changed since ``champion`` was read; returns the routes before and after.
 
     If it has changed, the route that came with the change stays. An operator's pin is always kept.
     """
-    with alone():
-        _mend(client, params)
+    with registry_lock():
+        _recover(client, params)
         now = live(client, params)
         if now.champion is None and champion is not None:
             wanted = with_mode(wanted, "teacher", None, f"champion version {champion} was deleted while the cycle ran")
@@ -129,10 +129,10 @@ def settle(client: Any, params: Params, champion: str | None, wanted: Route) -> 
         return now.route, _write(wanted)
 
 
-def mend(client: Any, params: Params) -> str | None:
+def recover(client: Any, params: Params) -> str | None:
     """Finish or undo a move that a crash left halfway; what was done, or None."""
-    with alone():
-        return _mend(client, params)
+    with registry_lock():
+        return _recover(client, params)
 
 
 def moved_outside(
@@ -156,7 +156,7 @@ def been_champion(client: Any, params: Params) -> set[str]:
     return {e.champion for e in history(client, params) if e.kind in ("promote", "rollback") and e.champion}
 
 
-def _mend(client: Any, params: Params) -> str | None:
+def _recover(client: Any, params: Params) -> str | None:
     name = params.data.name
     plan = registered_model(client, name).tags.get(mlflow_names.TAG_MOVE)
     if plan is None:
@@ -235,7 +235,7 @@ def _changed(before: Live, now: Live) -> str:
 
 
 @contextmanager
-def alone() -> Iterator[None]:
+def registry_lock() -> Iterator[None]:
     """One mover in this project at a time; across machines the tag and the comparison stand guard."""
     STATE.mkdir(parents=True, exist_ok=True)
     with open(STATE / "moves.lock", "w", encoding="utf-8") as handle:

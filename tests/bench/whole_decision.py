@@ -19,7 +19,7 @@ from redistill.evaluation.timing import Times, Timing
 from redistill.evaluation.types import Cost, EvalReport, Fairness, Flip, Outcome
 from redistill.params import Params, load_params
 from redistill.promotion.decide import decide
-from redistill.promotion.evidence import Evidence, Measured
+from redistill.promotion.evidence import BenchmarkResult, Evidence
 from redistill.promotion.types import Audit, PromotionDecision
 from redistill.statistics.shares import share
 
@@ -107,7 +107,7 @@ def _independent_discordance() -> float:
     return 2 * (EXACT * wrong * (1 - wrong) + (1 - EXACT) * right * (1 - right))
 
 
-def _measured(rng: np.random.Generator, who: str, right: np.ndarray, flip_rate: float, recall: float, size: float) -> Measured:
+def _measured(rng: np.random.Generator, who: str, right: np.ndarray, flip_rate: float, recall: float, size: float) -> BenchmarkResult:
     """A report and its outcomes; on a row that is not exactly right the labels are right with the chance that gives ``recall``."""
     _, rows, messages = example()
     labels_right = rng.random(right.size) < (recall - EXACT) / (1 - EXACT)

@@ -85,7 +85,7 @@ class Registry:
         judgement = judge.judge(self.client, self.params, judge.evidence_of_arm(self.client, self.params))
         told = judge.summary(judgement)
         write_json(Path("artifacts/report/report.json"), {"decision": told["decision"]})
-        if not evidence_bundle.answers(self.params, version, told):
+        if not evidence_bundle.is_current(self.params, version, told):
             evidence_bundle.attach(self.params, run_id, version, told)
         self.client.set_terminated(run_id, "FINISHED")
         return str(version)

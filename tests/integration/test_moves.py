@@ -176,16 +176,16 @@ def test_what_a_person_took_back_does_not_return_by_night(make_registry: Make) -
     params = registry.params
     approve.promote(params, registry.version(122, seed=1), "first")
     approve.promote(params, registry.version(124, seed=2), "second")
-    assert approve.barred(params, "2", True, History()) is None
+    assert approve.blocked_by(params, "2", True, History()) is None
     approve.rollback(params, None, "complaints")
-    assert "version 2 was rolled back by" in str(approve.barred(params, "2", True, History()))
-    assert approve.barred(params, "1", True, History()) is None
+    assert "version 2 was rolled back by" in str(approve.blocked_by(params, "2", True, History()))
+    assert approve.blocked_by(params, "1", True, History()) is None
     approve.promote(params, "2", "they were about something else")
-    assert approve.barred(params, "2", True, History()) is None
+    assert approve.blocked_by(params, "2", True, History()) is None
     three = registry.version(123, seed=3)
     approve.reject(params, three, "not now")
-    assert "version 3 was rejected by" in str(approve.barred(params, three, True, History()))
-    assert approve.barred(params, three, False, History()) is None
+    assert "version 3 was rejected by" in str(approve.blocked_by(params, three, True, History()))
+    assert approve.blocked_by(params, three, False, History()) is None
 
 
 def test_gate_leaves_the_training_bundle_where_it_is(make_registry: Make) -> None:
@@ -216,7 +216,7 @@ def test_a_pin_set_during_a_crash_stays(make_registry: Make) -> None:
     }
     registry.client.set_registered_model_tag(params.data.name, mlflow_names.TAG_MOVE, json.dumps(plan))
     write_route(transitions.FLAGS, with_pin(read_route(transitions.FLAGS), "teacher", "incident"))
-    assert transitions.mend(registry.client, params) is not None
+    assert transitions.recover(registry.client, params) is not None
     assert (read_route(transitions.FLAGS).pin, read_route(transitions.FLAGS).answers) == ("teacher", "teacher")
 
 
@@ -237,11 +237,11 @@ def test_a_cycle_does_not_undo_what_a_person_moved_meanwhile(make_registry: Make
     found = transitions.live(registry.client, params)
     approve.promote(params, registry.version(124, seed=2), "by a person, while the cycle trained")
     planned = with_mode(found.route, "student", "1", "champion version 1 holds; the challenger did not pass")
-    assert transitions.settle(registry.client, params, "1", planned)[1].model_version == "2"
+    assert transitions.apply_system_route(registry.client, params, "1", planned)[1].model_version == "2"
     assert standing(registry) == ("2", "1", "1", "student", "2")
     pinned = with_pin(read_route(transitions.FLAGS), "teacher", "incident")
     write_route(transitions.FLAGS, pinned)
-    _, told = transitions.settle(registry.client, params, "2", with_mode(found.route, "teacher", None, "no longer holds"))
+    _, told = transitions.apply_system_route(registry.client, params, "2", with_mode(found.route, "teacher", None, "no longer holds"))
     assert (told.pin, told.mode, read_route(transitions.FLAGS)) == ("teacher", "teacher", told)
 
 
@@ -291,7 +291,7 @@ def test_a_registry_that_fails_leaves_nothing_half_promoted(make_registry: Make,
     except (RegistryError, MlflowException) as error:
         failed = error
     if failed is not None:
-        transitions.mend(registry.client, params)
+        transitions.recover(registry.client, params)
     now = transitions.live(registry.client, params)
     assert now in (before, after), f"half-promoted after {failed}"
     committed = ("promote", two) in kinds(registry)
@@ -396,11 +396,11 @@ def test_a_hand_from_outside_is_noticed(make_registry: Make) -> None:
 
     check = retest_champion(params, History())
     assert check is not None and not check.trusted and check.sentence == said
-    assert approve.barred(params, "2", True, History()) == said, "a cycle does not make what was done outside its own"
+    assert approve.blocked_by(params, "2", True, History()) == said, "a cycle does not make what was done outside its own"
     approve.rollback(params, "1", "somebody moved it")
     assert outside(registry) is None
     registry.client.delete_registered_model_alias(params.data.name, mlflow_names.REFERENCE)
-    assert "alias reference is at version none" in str(approve.barred(params, "2", True, History()))
+    assert "alias reference is at version none" in str(approve.blocked_by(params, "2", True, History()))
     again = retest_champion(params, History())
     assert again is not None and again.trusted, "the reference decides who comes next, not who answers"
 

@@ -49,7 +49,7 @@ def night(registry: Registry, version: str, asked: list[Asked]) -> str | None:
     assert live is not None and live.trusted
     judgement = retest_champion.decide_promotion(registry.params)
     passed = judgement.decision.verdict == "promote"
-    barred = approve.barred(registry.params, version, passed, history)
+    barred = approve.blocked_by(registry.params, version, passed, history)
     if passed and barred is None:
         approve.promote(registry.params, version, "passed")
     else:
@@ -92,7 +92,7 @@ def test_what_a_person_says_during_the_night_is_heard(registry: Registry, server
     retest_champion.retest_champion(registry.params, history)
     server[1].clear()
     approve.reject(registry.params, two, "I have read its report")
-    assert "was rejected" in str(approve.barred(registry.params, two, True, history))
+    assert "was rejected" in str(approve.blocked_by(registry.params, two, True, history))
     reads = history_reads(registry, server[1])
     assert len(reads) == 1 and reads[0].startswith("attributes.start_time >= ")
     assert [e.kind for e in history.events(registry.client, registry.params)] == ["promote", "reject"]

@@ -59,7 +59,7 @@ def test_the_system_keeps_a_pin_that_is_set_while_it_writes(make_registry: Calla
     approve.promote(registry.params, registry.version(122, seed=1), "first")
     fallback = with_mode(read_route(transitions.FLAGS), "teacher", None, "champion version 1 no longer holds")
     with ThreadPoolExecutor(1) as pool, held(transitions.FLAGS) as lock:
-        settled = pool.submit(transitions.settle, registry.client, registry.params, "1", fallback)
+        settled = pool.submit(transitions.apply_system_route, registry.client, registry.params, "1", fallback)
         until_one_waits(lock, lambda: not settled.done())
         write_route(transitions.FLAGS, with_pin(read_route(transitions.FLAGS), "student", "incident at the teacher"))
     settled.result(60)
@@ -72,7 +72,7 @@ def test_a_route_that_is_right_already_keeps_the_operators_reason(make_registry:
     approve.promote(registry.params, registry.version(122, seed=1), "first")
     planned = with_mode(read_route(transitions.FLAGS), "student", "1", "champion version 1 holds")
     pinned = update_route(transitions.FLAGS, lambda now: with_pin(now, "teacher", "incident 12"))
-    transitions.settle(registry.client, registry.params, "1", planned)
+    transitions.apply_system_route(registry.client, registry.params, "1", planned)
     assert read_route(transitions.FLAGS) == pinned
 
 

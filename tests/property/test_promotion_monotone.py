@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from redistill.evaluation.timing import Times, Timing
 from redistill.evaluation.types import Cost, EvalReport, Outcome
 from redistill.promotion.decide import decide
-from redistill.promotion.evidence import Evidence, Measured
+from redistill.promotion.evidence import BenchmarkResult, Evidence
 from redistill.promotion.params import PromoteParams
 from redistill.promotion.types import PromotionDecision
 from redistill.statistics.paired_counts import PairedCounts, difference_interval, score_test
@@ -37,7 +37,7 @@ TABLES = st.integers(2, 2000).flatmap(
 TIMED = Timing("hf", Times("", 9, (0.1,) * 8), Times("", 9, (0.2,) * 8))
 
 
-def evidence(exact: list[int], *, large: bool = False) -> Measured:
+def evidence(exact: list[int], *, large: bool = False) -> BenchmarkResult:
     outcomes = [Outcome(f"id{i}", f"doc{i}", f"p{i}", "s", "x", "x" if e else "y", bool(e), e, 1 - e, 1 - e) for i, e in enumerate(exact)]
     score = share(sum(exact), len(exact))
     cost = Cost(200 if large else 100, 1, 1)
@@ -94,7 +94,7 @@ GRADED = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2), st.integers(0,
 """(found, missed) items of the student, then of the teacher, on one row."""
 
 
-def graded(rows: list[tuple[int, int]]) -> Measured:
+def graded(rows: list[tuple[int, int]]) -> BenchmarkResult:
     outcomes = [
         Outcome(f"id{i}", f"doc{i:03d}", f"p{i}", "s", "x", "x" if not missed else "y", not missed, found, 0, missed)
         for i, (found, missed) in enumerate(rows)

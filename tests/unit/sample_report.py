@@ -15,7 +15,7 @@ from redistill.evaluation.summary import report_to_json
 from redistill.evaluation.timing import Estimate, Times, Timing, timing_to_json
 from redistill.evaluation.types import Calibration, Cost, EvalReport, Fairness, Flip, Outcome
 from redistill.promotion.decide import decide
-from redistill.promotion.evidence import Evidence, Measured
+from redistill.promotion.evidence import BenchmarkResult, Evidence
 from redistill.promotion.params import PromoteParams
 from redistill.promotion.types import Audit, Gate
 from redistill.report.economics import CycleCost, Month, break_even, student_price
@@ -177,7 +177,7 @@ def _economics() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _measured(who: str, right: float, start: int) -> Measured:
+def _measured(who: str, right: float, start: int) -> BenchmarkResult:
     """Outcomes of which ``right`` are exact, from row ``start`` on: so that overlap, and with it discordance, is chosen."""
     exact = [start <= i < start + round(right * N) for i in range(N)]
     outcomes = [

@@ -13,19 +13,19 @@ from redistill.conformance.implementations import DENSE, conformance
 from redistill.conformance.peers import KlDiv
 from redistill.conformance.protocol import Implementation, Problem
 from redistill.conformance.redistill_losses import Dense, Sparse
-from redistill.conformance.rules import RULES, tried
+from redistill.conformance.rules import RULES, run_rules
 from tests.unit.test_cli import one_line, redistill
 
 
 def test_ours_keeps_all_twelve() -> None:
-    found = tried(Sparse())
+    found = run_rules(Sparse())
     assert len(found) == 12 and {name: f.outcome for name, f in found.items()} == dict.fromkeys(RULES, "pass"), found
     assert all(f.error is not None and f.error < 1e-4 and f.why for f in found.values())
 
 
 @pytest.mark.parametrize("divergence", DENSE)
 def test_dense_losses_keep_every_rule_that_they_can_break(divergence: Any) -> None:
-    found = tried(Dense(divergence))
+    found = run_rules(Dense(divergence))
     assert {n for n, f in found.items() if f.outcome == "not applicable"} == {"log_z"}
     assert not [(n, f) for n, f in found.items() if f.outcome == "fail"]
 

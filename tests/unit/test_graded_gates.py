@@ -16,7 +16,7 @@ from redistill.evaluation.row_scores import row_scores
 from redistill.evaluation.types import Cost, EvalReport, Outcome
 from redistill.params import parse_params
 from redistill.promotion.decide import decide, holds, shown
-from redistill.promotion.evidence import Evidence, Measured
+from redistill.promotion.evidence import BenchmarkResult, Evidence
 from redistill.promotion.params import PromoteParams
 from redistill.statistics.shares import share
 from tests.tiny_project import params
@@ -29,7 +29,7 @@ ANSWER = "Dear customer,\nwe have seen the {} and will write again on {}.\nYours
 
 def measured(
     targets: list[str], responses: list[str], grammar: RecordGrammar | None = None, *, slices: list[str] | None = None
-) -> Measured:
+) -> BenchmarkResult:
     """A report and outcomes as a benchmark makes them, by the real counting."""
     outcomes = []
     for i, (target, response) in enumerate(zip(targets, responses, strict=True)):

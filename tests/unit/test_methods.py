@@ -16,7 +16,7 @@ from redistill.distillation.methods.build import choose
 from redistill.distillation.methods.logit import Logit
 from redistill.distillation.methods.on_policy import OnPolicy
 from redistill.distillation.methods.online import Online
-from redistill.distillation.methods.teacher_states import ask_once
+from redistill.distillation.methods.teacher_states import ask_for_states
 from redistill.distillation.params import MethodParams
 from redistill.distillation.training.examples import Examples, collate, to_example
 from redistill.distillation.training.loop import train
@@ -101,7 +101,7 @@ def test_a_teacher_asked_once_says_what_it_says_for_every_batch(teacher, student
     rows = [dataclasses.replace(r, origin="gold") if i < gold else r for i, r in enumerate(training_rows(tokenizer, 9))]
     examples = Examples(rows, tokenizer, {}, 0.7, supervise, in_memory=True)
     head, seen = teacher.get_output_embeddings().weight, []
-    told = ask_once(teacher.get_decoder(), head, examples, 1 << 20, seen.append, batch_tokens=64)
+    told = ask_for_states(teacher.get_decoder(), head, examples, 1 << 20, seen.append, batch_tokens=64)
     assert told is not None and len(told) == 9 and told.lengths.tolist() == examples.lengths.tolist()
     assert seen == sorted(seen) and seen[-1:] == [9 - gold][: 9 - gold] and (len(seen) > 1 or gold == 9)
     method = Online(teacher, len(tokenizer), "jsd", 0.3, 2.0)

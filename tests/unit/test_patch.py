@@ -5,7 +5,7 @@ from __future__ import annotations
 from redistill.data.record_grammar import RecordGrammar
 from redistill.evaluation.types import Cost, EvalReport, Outcome
 from redistill.promotion.decide import decide
-from redistill.promotion.evidence import Evidence, Measured
+from redistill.promotion.evidence import BenchmarkResult, Evidence
 from redistill.promotion.hold_plan import patch
 from redistill.promotion.params import PromoteParams
 from redistill.statistics.shares import share
@@ -14,7 +14,7 @@ GRAMMAR = RecordGrammar(("fee", "fraud", "pin"), (), (), True)
 PARAMS = PromoteParams(gates=("teacher",))  # type: ignore[arg-type]
 
 
-def measured(who: str, rows: list[tuple[str, str, str]]) -> Measured:
+def measured(who: str, rows: list[tuple[str, str, str]]) -> BenchmarkResult:
     """(slice, label, response) rows."""
     outcomes = [Outcome(f"id{i}", f"d{i:03d}", f"p{i}", s, t, r, t == r, 0, 0, 0) for i, (s, t, r) in enumerate(rows)]
     score = share(sum(o.exact for o in outcomes), len(rows))

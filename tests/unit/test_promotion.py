@@ -15,7 +15,7 @@ from redistill.errors import DataError
 from redistill.evaluation.timing import Times, Timing
 from redistill.evaluation.types import Cost, EvalReport, Outcome
 from redistill.promotion.decide import decide, holds, shown
-from redistill.promotion.evidence import Evidence, Measured
+from redistill.promotion.evidence import BenchmarkResult, Evidence
 from redistill.promotion.params import PromoteParams
 from redistill.promotion.types import Audit, Gate, PromotionDecision
 from redistill.statistics.paired_counts import PairedCounts, difference_interval, rows_needed, score_test
@@ -28,7 +28,7 @@ N = 400
 
 def evidence(
     exact: list[bool], *, who: str = "kd", parameters: int | None = 60_000_000, memory: int | None = 10**9, backend: str = "hf"
-) -> Measured:
+) -> BenchmarkResult:
     outcomes = [
         Outcome(f"id{i}", f"doc{i:05d}", f"prompt{i}", "app", "x", "x" if right else "y", right, int(right), int(not right), int(not right))
         for i, right in enumerate(exact)
@@ -44,7 +44,7 @@ def rows(right: int, n: int = N, start: int = 0) -> list[bool]:
     return [start <= i < start + right for i in range(n)]
 
 
-def teacher(right: int = 220, n: int = N) -> Measured:
+def teacher(right: int = 220, n: int = N) -> BenchmarkResult:
     return evidence(rows(right, n), who="teacher", parameters=135_000_000)
 
 
@@ -59,10 +59,10 @@ TIMED = timed()
 
 
 def judge(
-    student: Measured,
-    reference: Measured | None = None,
-    champion: Measured | None = None,
-    linear: Measured | None = None,
+    student: BenchmarkResult,
+    reference: BenchmarkResult | None = None,
+    champion: BenchmarkResult | None = None,
+    linear: BenchmarkResult | None = None,
     level: float = LEVEL,
     params: PromoteParams = PARAMS,
     timing: Timing | None = TIMED,
@@ -230,7 +230,7 @@ def test_the_reference_stops_a_creep_by_small_steps() -> None:
     assert "against the reference's 75.0 %" in decision.reasons[0]
 
 
-def sliced(measured: Measured, name_of: Callable[[int], str]) -> Measured:
+def sliced(measured: BenchmarkResult, name_of: Callable[[int], str]) -> BenchmarkResult:
     return measured[0], [replace(o, slice=name_of(i)) for i, o in enumerate(measured[1])]
 
 
@@ -272,7 +272,7 @@ def test_one_slice_is_no_slice() -> None:
 GRAMMAR = RecordGrammar(("card_lost", "fraud"), ("urgent",), (), True)
 
 
-def labelled(found: int, of: int, n: int = 200) -> Measured:
+def labelled(found: int, of: int, n: int = 200) -> BenchmarkResult:
     """``of`` fraud rows of which the model finds ``found``; all others are right."""
     targets = ["fraud; urgent" if i < of else "card_lost" for i in range(n)]
     given = [t if i < found or i >= of else "card_lost; urgent" for i, t in enumerate(targets)]
@@ -370,11 +370,11 @@ def test_the_question_is_the_same_until_what_is_asked_changes() -> None:
     assert base.question(replace(PARAMS, power=0.9)) == question
 
 
-def _with_report(**change: object) -> Callable[[Measured], Measured]:
+def _with_report(**change: object) -> Callable[[BenchmarkResult], BenchmarkResult]:
     return lambda e: (replace(e[0], **change), e[1])  # type: ignore[arg-type]
 
 
-def _with_row(**change: object) -> Callable[[Measured], Measured]:
+def _with_row(**change: object) -> Callable[[BenchmarkResult], BenchmarkResult]:
     return lambda e: (e[0], [replace(e[1][0], **change), *e[1][1:]])  # type: ignore[arg-type]
 
 
@@ -396,8 +396,8 @@ BROKEN = [
 
 @pytest.mark.parametrize("role", ["student", "teacher", "champion", "linear"])
 @pytest.mark.parametrize(("damage", "says"), BROKEN, ids=[says for _, says in BROKEN])
-def test_what_cannot_be_compared_is_refused(role: str, damage: Callable[[Measured], Measured], says: str) -> None:
-    parts: dict[str, Measured] = {
+def test_what_cannot_be_compared_is_refused(role: str, damage: Callable[[BenchmarkResult], BenchmarkResult], says: str) -> None:
+    parts: dict[str, BenchmarkResult] = {
         "student": evidence(rows(220)),
         "teacher": teacher(),
         "champion": evidence(rows(220)),

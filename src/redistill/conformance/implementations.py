@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Callable
 
 from redistill.conformance.protocol import Finding, Implementation
-from redistill.conformance.rules import tried
+from redistill.conformance.rules import run_rules
 from redistill.errors import ConfigError
 
 DENSE = ("forward_kl", "reverse_kl", "jsd", "skew_kl", "skew_reverse_kl")
@@ -52,5 +52,5 @@ def conformance(wanted: str | None) -> dict[str, tuple[str, dict[str, Finding]]]
                 raise ConfigError(f"--impl {name}: package {package} is not installed; pip install {package}")
             continue
         implementation = make(name)
-        found[name] = (implementation.version, tried(implementation))
+        found[name] = (implementation.version, run_rules(implementation))
     return found

@@ -261,7 +261,7 @@ RULES: dict[str, Callable[[Implementation], Finding]] = {
 }
 
 
-def tried(own: Implementation) -> dict[str, Finding]:
+def run_rules(own: Implementation) -> dict[str, Finding]:
     """Every rule on one implementation."""
     found = {}
     for name, rule in RULES.items():

@@ -10,7 +10,7 @@ Source: Berger 1982, Technometrics 24:295-300 (intersection-union); Tango 1998 (
 
 from __future__ import annotations
 
-from redistill.promotion.evidence import Evidence, Measured, pair
+from redistill.promotion.evidence import BenchmarkResult, Evidence, pair
 from redistill.promotion.gates.cost import ratio
 from redistill.promotion.gates.critical_labels import critical
 from redistill.promotion.gates.fairness import fair
@@ -58,7 +58,7 @@ def shown(decision: PromotionDecision) -> bool:
     return bool(asked) and all(asked)
 
 
-def holds(champion: Measured, teacher: Measured, params: PromoteParams) -> Gate:
+def holds(champion: BenchmarkResult, teacher: BenchmarkResult, params: PromoteParams) -> Gate:
     """Re-test a live champion against the teacher as it is today, by the gate that once let it pass.
 
     At the whole of alpha, which no look exceeds: what was promoted on these very rows still holds on them. A new teacher version may

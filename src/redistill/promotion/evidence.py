@@ -20,7 +20,7 @@ from redistill.statistics.betting import PairedScores, paired_scores
 from redistill.statistics.paired_counts import PairedCounts, paired_counts
 from redistill.teacher.types import ENDPOINT
 
-Measured = tuple[EvalReport, Sequence[Outcome]]
+BenchmarkResult = tuple[EvalReport, Sequence[Outcome]]
 """A report and the outcomes that it was made of."""
 
 Paired = PairedCounts | PairedScores
@@ -45,11 +45,11 @@ class Comparison:
 class Evidence:
     """All that gates may look at. What does not exist (no champion yet, no linear arm, foreign training rows) is None."""
 
-    student: Measured
-    teacher: Measured
-    champion: Measured | None = None
-    reference: Measured | None = None
-    linear: Measured | None = None
+    student: BenchmarkResult
+    teacher: BenchmarkResult
+    champion: BenchmarkResult | None = None
+    reference: BenchmarkResult | None = None
+    linear: BenchmarkResult | None = None
     audit: Audit | None = None
     grammar: RecordGrammar | None = None
     unmeasured: dict[str, str] = field(default_factory=dict)
@@ -97,9 +97,9 @@ def _flips(report: EvalReport) -> list[str]:
 
 def pair(
     subject: str,
-    own: Measured,
+    own: BenchmarkResult,
     other: str,
-    reference: Measured,
+    reference: BenchmarkResult,
     metric: Metric,
     *,
     same_backend: bool = True,
@@ -141,7 +141,7 @@ def _compared(rows: Sequence[Outcome], others: Sequence[Outcome], metric: Metric
     return Comparison(metric, math.fsum(candidate) / n, math.fsum(reference) / n, any(candidate) or any(reference), paired)
 
 
-def by_document(who: str, measured: Measured) -> dict[str, Outcome]:
+def by_document(who: str, measured: BenchmarkResult) -> dict[str, Outcome]:
     """Outcomes by ``doc_hash``, checked against the report that they belong to."""
     report, outcomes = measured
     numbers = {"exact_match": report.exact_match.value, "f1": report.f1.value}
@@ -159,5 +159,5 @@ def by_document(who: str, measured: Measured) -> dict[str, Outcome]:
     return rows
 
 
-def exact_share(measured: Measured) -> float:
+def exact_share(measured: BenchmarkResult) -> float:
     return sum(outcome.exact for outcome in measured[1]) / len(measured[1])

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from redistill.promotion.decide import holds
-from redistill.promotion.evidence import Measured
+from redistill.promotion.evidence import BenchmarkResult
 from redistill.promotion.params import PromoteParams
 from redistill.promotion.types import Gate
 
@@ -45,7 +45,7 @@ class Retest:
         return "inferior" if self.inferior or (self.worse and nights >= params.hold_nights) else "hold"
 
 
-def retest(champion: Measured, teacher: Measured, params: PromoteParams) -> Retest:
+def retest(champion: BenchmarkResult, teacher: BenchmarkResult, params: PromoteParams) -> Retest:
     """Compare a live champion with the teacher.
 
     Raises:

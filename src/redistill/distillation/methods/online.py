@@ -16,7 +16,7 @@ from redistill.distillation.losses.fused_head import distill_loss
 from redistill.distillation.losses.types import IGNORE, LossSums
 from redistill.distillation.losses.workspace import Workspace
 from redistill.distillation.methods.base import Method, token_targets
-from redistill.distillation.methods.teacher_states import ask_once
+from redistill.distillation.methods.teacher_states import ask_for_states
 from redistill.distillation.training.examples import Example
 from redistill.runtime.precision import own_device
 
@@ -76,7 +76,7 @@ class Online(Method):
         device = own_device()
         self._decoder.to(device)
         self._head_WE = self._head_WE.to(device)
-        told = ask_once(self._decoder, self._head_WE, examples, self._states_bytes, progress)
+        told = ask_for_states(self._decoder, self._head_WE, examples, self._states_bytes, progress)
         if told is None:
             return examples
         self._decoder = None

@@ -16,7 +16,7 @@ from redistill.distillation.training.examples import Example
 from redistill.errors import DataError
 
 
-class Told(Sequence[Example]):
+class ExamplesWithStates(Sequence[Example]):
     """Examples that carry the teacher's states of the tokens with a KD term. ``lengths`` are their tokens."""
 
     def __init__(self, examples: Sequence[Example], states: Sequence[torch.Tensor], lengths: np.ndarray) -> None:
@@ -31,14 +31,14 @@ class Told(Sequence[Example]):
         return replace(self._examples[index], states_ND=self._states[index])
 
 
-def ask_once(
+def ask_for_states(
     decoder: Any,
     head_WE: torch.Tensor,
     examples: Sequence[Example],
     limit_bytes: int,
     progress: Callable[[int], None] | None = None,
     batch_tokens: int = 4096,
-) -> Told | None:
+) -> ExamplesWithStates | None:
     """The examples with the states that ``decoder`` has in front of its head, or None where these would take more than ``limit_bytes``.
 
     ``batch_tokens`` are asked at a time, padding included. Which rows are asked together follows from the rows alone, so a resumed run and another process hold the same numbers.
@@ -72,7 +72,7 @@ def ask_once(
         done += len(batch)
         if progress is not None:
             progress(done)
-    return Told(examples, states, lengths)
+    return ExamplesWithStates(examples, states, lengths)
 
 
 def _batches(asked: np.ndarray, lengths: np.ndarray, tokens: int) -> Iterator[list[int]]:

@@ -9,7 +9,7 @@ Source: ICH E10 2000, Choice of Control Group, section 1.5 (assay sensitivity in
 from __future__ import annotations
 
 from redistill.evaluation.row_scores import NAMES
-from redistill.promotion.evidence import Comparison, Evidence, Measured, Paired, pair
+from redistill.promotion.evidence import BenchmarkResult, Comparison, Evidence, Paired, pair
 from redistill.promotion.gates.advice import more_rows, most_rows
 from redistill.promotion.params import NonInferiorGate, PromoteParams, SlicesGate
 from redistill.promotion.types import Gate, GateResult
@@ -22,7 +22,7 @@ def against(evidence: Evidence, own: NonInferiorGate, params: PromoteParams, lev
     if own.name in evidence.unmeasured:
         sentence = f"the {own.name} could not be compared with: {evidence.unmeasured[own.name]}"
         return [Gate(f"non_inferior_to_{own.name}", "hold", None, -own.margin, "points", sentence)]
-    reference: Measured | None = getattr(evidence, own.name)
+    reference: BenchmarkResult | None = getattr(evidence, own.name)
     if reference is None:
         return []
     return [non_inferior("student", evidence.student, own.name, reference, own.margin, level, params)]
@@ -30,9 +30,9 @@ def against(evidence: Evidence, own: NonInferiorGate, params: PromoteParams, lev
 
 def non_inferior(
     subject: str,
-    own: Measured,
+    own: BenchmarkResult,
     other: str,
-    reference: Measured,
+    reference: BenchmarkResult,
     margin: float,
     level: float,
     params: PromoteParams,
