@@ -18,5 +18,5 @@ def locked_code(stage: str) -> str:
         raise DataError(f"{CODE} is missing; run `redistill lock`, which writes it")
     stages = read_json(CODE).get("stages", {})
     if stage not in stages:
-        raise DataError(f"{CODE} has no stage {stage}; run `redistill lock`, which writes it anew")
+        raise DataError(f"{CODE} has no stage {stage}; run `redistill lock`, which writes it again")
     return canonical_digest(stages[stage])

@@ -80,7 +80,7 @@ def _judgement(client: Any, params: Params, version: str, *, newest: bool = Fals
 
 
 def _still_true(client: Any, params: Params, version: str, judged: dict[str, Any]) -> None:
-    """What a version was judged against must be what stands here today; a teacher, champion or held-out set that has moved asks anew."""
+    """Raises if teacher, champion or held-out set changed since the decision."""
     teacher = read_json(ARTIFACTS / "benchmark" / "teacher" / "report.json")
     today = {"teacher": teacher["model_digest"], "held-out set": teacher["heldout_digest"]}
     now = transitions.live(client, params)
@@ -136,7 +136,7 @@ def rollback(params: Params, to: str | None, reason: str) -> transitions.Live:
     version = _asked(client, params, to or str(before.previous), reason)
     if version not in transitions.been_champion(client, params):
         raise RegistryError(
-            f"version {version} was never champion, so there is nothing to go back to; `redistill promote {version}` asks for it anew"
+            f"version {version} was never champion, so there is nothing to go back to; `redistill promote {version}` asks for it again"
         )
     evidence_bundle.verified(client, params, version)
     after = replace(

@@ -236,7 +236,7 @@ def _changed(before: Live, now: Live) -> str:
 
 @contextmanager
 def registry_lock() -> Iterator[None]:
-    """One mover in this project at a time; across machines the tag and the comparison stand guard."""
+    """One change at a time in this project. Across machines, the tag and the comparison with what was expected protect a move."""
     STATE.mkdir(parents=True, exist_ok=True)
     with open(STATE / "moves.lock", "w", encoding="utf-8") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)

@@ -114,7 +114,7 @@ def told(pays: BreakEven) -> dict[str, Any]:
 
 
 def _teacher_tokens(params: Params, teacher: EvalReport) -> tuple[int, int]:
-    """Prompt and completion tokens of all that ``generate`` holds; what came from the store was paid for once, in an earlier cycle."""
+    """Prompt and completion tokens of all that ``generate`` holds; what came from the store was charged in an earlier cycle."""
     rows = read_records(ARTIFACTS / "completions" / "completions.parquet", TeacherCompletion)
     completion = sum(len(row.token_ids) or len(row.text.split()) for row in rows)
     return round(len(rows) * (teacher.cost.prompt_tokens_per_request or 0.0)), completion

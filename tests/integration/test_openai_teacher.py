@@ -389,7 +389,7 @@ def test_the_token_budget_is_never_overshot(serve: Any, teach: Any, concurrency:
     assert teacher.usage.total() == spent(endpoint) <= 100
     assert len(answers) == len(endpoint.bodies) == (100 - 33) // 6 + 1
     assert f"may cost no more: {teacher.usage.total()} of teacher.budget_tokens=100 are spent, and the next request may take 33;" in text
-    assert "what was paid for is stored; raise teacher.budget_tokens or wait, and run again" in text
+    assert "what was completed is stored; raise teacher.budget_tokens or wait, and run again" in text
     assert failing(teacher, n=1, max_tokens=20)[0] == []  # the budget is the teacher's, not the call's
 
 

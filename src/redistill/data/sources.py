@@ -174,7 +174,7 @@ def _refuse_half_characters(text: str, where: str) -> None:
     """JSON can spell half a surrogate pair; nothing that hashes, tokenizes or stores text can."""
     if _HALF_CHARACTER.search(text):
         raise DataError(
-            f"{where}: {shown_value(text)} holds half a surrogate pair, which is no character; write the row anew from its source"
+            f"{where}: {shown_value(text)} holds half a surrogate pair, which is no character; write the row again from its source"
         )
 
 

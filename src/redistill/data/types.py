@@ -51,7 +51,7 @@ def prompt_id(messages: tuple[Message, ...]) -> str:
     try:
         return _messages_digest(messages)
     except UnicodeEncodeError as error:
-        raise DataError(f"text holds {error.object[error.start]!r}, half of a character; mend the export that wrote it") from None
+        raise DataError(f"text holds {error.object[error.start]!r}, half of a character; fix the export that wrote it") from None
 
 
 def _messages_digest(messages: tuple[Message, ...]) -> str:

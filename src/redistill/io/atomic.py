@@ -36,7 +36,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
             os.close(directory)
     except OSError as error:
         raise DataError(
-            f"could not write {target}: {error.strerror or error}; free some space or mend its rights, then run again"
+            f"could not write {target}: {error.strerror or error}; free some space or fix its permissions, then run again"
         ) from error
     finally:
         with contextlib.suppress(OSError):
@@ -63,7 +63,7 @@ def replacing_directory(path: str | os.PathLike[str], work: Path | None = None) 
         if not is_disk_error(error):
             raise
         raise DataError(
-            f"could not write {target}: {getattr(error, 'strerror', None) or error}; free some space or mend its rights, then run again"
+            f"could not write {target}: {getattr(error, 'strerror', None) or error}; free some space or fix its permissions, then run again"
         ) from error
     finally:
         if work is None:

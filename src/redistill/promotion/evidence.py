@@ -70,7 +70,7 @@ class Evidence:
     def question(self, params: PromoteParams) -> str:
         """Digest of what is asked of the held-out set: which models with which answers, which gates. The same question is the same look.
 
-        The answers count: weights that are measured once more, in other batches, answer a little differently, and are asked anew.
+        The answers count: weights that are measured once more, in other batches, answer a little differently, and need a new decision.
         """
         models = {
             who: [

@@ -111,7 +111,7 @@ def _public_pem(public: object) -> bytes:
 
 
 def _public_half(private: Path, half: Path) -> Path:
-    """Write the public half of a key, derived anew, so that the two never part."""
+    """Write the public half of a key, derived again, so that the two never part."""
     from cryptography.hazmat.primitives import serialization
 
     half.parent.mkdir(parents=True, exist_ok=True)

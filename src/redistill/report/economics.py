@@ -65,7 +65,7 @@ def teacher_price(params: EconomicsParams, teacher: TeacherParams) -> Price:
 
 @dataclass(frozen=True, slots=True)
 class CycleCost:
-    """What a cycle takes: machine seconds by stage, and the teacher's tokens where they are paid for."""
+    """What a cycle takes: machine seconds by stage, and the teacher's tokens where they have a price."""
 
     seconds: dict[str, float]
     prompt_tokens: int

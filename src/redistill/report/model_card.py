@@ -1,6 +1,6 @@
 """The model card of a version: what it is for, what it was made from, how good it is, and when not to trust it.
 
-Markdown with the metadata block that model hubs read. Everything on it stands in ``report.json``; it is never judged anew.
+Markdown with the metadata block that model hubs read. Everything on it stands in ``report.json``; it is never judged again.
 
 Source: Mitchell et al. 2019, Model Cards for Model Reporting; Hugging Face, "Model Cards".
 """

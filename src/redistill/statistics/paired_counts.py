@@ -144,7 +144,7 @@ def rows_needed(counts: PairedCounts, margin: float, alpha: float, power: float)
 def power(n: int, discordance: float, difference: float, margin: float, alpha: float) -> float:
     """Chance that the test passes with n rows, when discordance and difference (candidate - reference) are the true ones.
 
-    Asked before a benchmark is paid for: a margin that an equal student meets half of the time is a coin, not a gate.
+    Ask this before a benchmark: a margin that an equal student meets half of the time decides nothing.
     """
     check_limits(margin=margin, alpha=alpha, rows=n, discordance=discordance)
     if abs(difference) > discordance + 1e-9:

@@ -1,4 +1,4 @@
-"""The store of what was paid for: every teacher answer, kept from the moment it arrives.
+"""The completion store: every teacher completion, from the moment it arrives.
 
 Its key is all that makes an answer: the fingerprint of the teacher that answers, the rendered prompt and messages, the
 sampling, the sample's index, the stop sequences, and the top-k asked for. A stage that is killed and started again asks only for what is
@@ -84,7 +84,7 @@ class CompletionStore:
             yield
         except (sqlite3.Error, OSError) as error:
             raise DataError(
-                f"the completion store {self._path} refused ({error}); what it holds is kept: free some space, mend its rights, or move a file that is no store out of the way, and run again"
+                f"the completion store {self._path} refused ({error}); what it holds is kept: free some space, fix its permissions, or move a file that is not a store out of the way, and run again"
             ) from error
 
 

@@ -69,7 +69,7 @@ class OpenAITeacher:
         if not re.fullmatch(r"https?://[^\s@?#]+", self._url):
             raise ConfigError(f"set {URL_VARIABLE} to an http(s) address without password or query, such as http://127.0.0.1:8000/v1")
         if not re.fullmatch(r"[!-~]*", self._key.get_secret_value()):  # else the HTTP library's own error would quote it
-            raise ConfigError(f"{KEY_VARIABLE} holds a space, control or non-ASCII character, which no HTTP header carries; set it anew")
+            raise ConfigError(f"{KEY_VARIABLE} holds a space, control or non-ASCII character, which no HTTP header carries; set it again")
         if params.budget_usd is not None and not self._usd(Counter(prompt_tokens=1, completion_tokens=1)):
             raise ConfigError(f"teacher.budget_usd={params.budget_usd:g} never ends at usd_per_million prices of 0; set them in teacher")
         self.usage, self._reserved = Counter[str](), Counter[str]()
@@ -104,7 +104,7 @@ class OpenAITeacher:
 
         Raises:
             TeacherError: a refusal, one request failing beyond ``teacher.max_retries``, or the budget; after every answer that had
-                come. What is in flight is cancelled, save at the end of the budget: that is waited for, since it is paid for.
+                come. What is in flight is cancelled, save at the end of the budget: the run waits for that, since it has been charged.
         """
         results: queue.SimpleQueue[TeacherAnswer | Future[None]] = queue.SimpleQueue()
         asking = asyncio.run_coroutine_threadsafe(self._ask_all(requests, params, results.put), self._loop)
@@ -204,7 +204,7 @@ class OpenAITeacher:
                 key, limit, count = over[0]
                 raise TeacherError(
                     f"the teacher at {self._url} may cost no more: {count(self.usage):.10g} of {key}={limit:.10g} are spent, and the next "
-                    f"request may take {count(need):.6g}; what was paid for is stored; raise {key} or wait, and run again"
+                    f"request may take {count(need):.6g}; what was completed is stored; raise {key} or wait, and run again"
                 )
             await asyncio.sleep(0.02)
         self._reserved += need

@@ -29,7 +29,7 @@ def greedy_cuts(
 ) -> Iterator[Cut]:
     """Remove layers until ``keep`` are left; ``rows`` are prompt ids and completion ids, ``tried`` is called per candidate.
 
-    The model is put together anew for every candidate and left cut; it should be the *tuned* teacher, which can do the task.
+    The model is put together again for every candidate and left cut; it should be the *tuned* teacher, which can do the task.
     """
     decoder = model.get_decoder()
     layers = list(decoder.layers)

@@ -79,7 +79,7 @@ def check_batch(rows: Sequence[DerivedRow], params: ValidateParams, max_tokens: 
     if broken:
         said = "; ".join(f"{r['rule']} on {r['column']}: seen {r['seen']}, wanted {r['limits']}" for r in broken)
         raise DataError(
-            f"the teacher's completions fail {len(broken)} batch rule{'s' * (len(broken) > 1)}: {said}; the reasons for dropped rows are printed above; mend the teacher, the template or the limits before training on them"
+            f"the teacher's completions fail {len(broken)} batch rule{'s' * (len(broken) > 1)}: {said}; the reasons for dropped rows are printed above; fix the teacher, the template or the limits before training on them"
         )
     return rules
 

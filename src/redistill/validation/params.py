@@ -62,7 +62,7 @@ class GovernanceParams:
 
     licenses: tuple[LicenceReview, ...]
     """The reviews."""
-    purpose: str = "It answers one narrow task in its teacher's stead."
+    purpose: str = "It does one narrow task instead of its teacher."
     """What the student is for, in a sentence or two. It opens the model card."""
 
 

@@ -70,7 +70,7 @@ class Online(Method):
         return LossSums(*(a + b for a, b in zip(sums, of_text, strict=True)))
 
     def prepare(self, examples: Sequence[Example], passes: float, progress: Callable[[int], None] | None = None) -> Sequence[Example]:
-        """Asks for every row beforehand where each would be asked about more than once, and lets go of all of the teacher but its head."""
+        """Asks for every row beforehand where each would be asked about more than once, then frees all of the teacher but its head."""
         if passes <= 1:
             return examples
         device = own_device()
