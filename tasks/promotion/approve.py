@@ -13,6 +13,7 @@ from redistill.serving.route_flag import with_mode
 from redistill.serving.types import Route
 from tasks.paths import ARTIFACTS
 from tasks.registry import evidence_bundle, transitions
+from tasks.registry.client import RegistryClient
 from tasks.registry.history import History, withdrawn
 from tasks.registry.runs_and_versions import connect, resolved
 
@@ -34,7 +35,7 @@ def _is_live(now: transitions.Live, version: str) -> bool:
     return now.champion == version and now.route.model_version == version and now.route.mode == "student"
 
 
-def _promoted(client: Any, params: Params, version: str, reason: str, judged: dict[str, Any]) -> transitions.Live:
+def _promoted(client: RegistryClient, params: Params, version: str, reason: str, judged: dict[str, Any]) -> transitions.Live:
     if judged["decision"]["verdict"] != "promote":
         raise RegistryError(f"version {version} was held, not promoted; its gates stand in its report: `redistill gate {version}`")
     before = transitions.live(client, params)
@@ -73,13 +74,13 @@ def approve(params: Params, wanted: str, reason: str) -> transitions.Live:
     return _promoted(client, params, version, reason, judged)
 
 
-def _judgement(client: Any, params: Params, version: str, *, newest: bool = False) -> dict[str, Any]:
+def _judgement(client: RegistryClient, params: Params, version: str, *, newest: bool = False) -> dict[str, Any]:
     """What a version's verified bundle says of it."""
     evidence = evidence_bundle.verified(client, params, version, newest=newest)
     return {**read_json(evidence / "judgement.json"), "trained": (evidence / "report").is_dir()}
 
 
-def _still_true(client: Any, params: Params, version: str, judged: dict[str, Any]) -> None:
+def _still_true(client: RegistryClient, params: Params, version: str, judged: dict[str, Any]) -> None:
     """Raises if teacher, champion or held-out set changed since the decision."""
     teacher = read_json(ARTIFACTS / "benchmark" / "teacher" / "report.json")
     today = {"teacher": teacher["model_digest"], "held-out set": teacher["heldout_digest"]}
@@ -171,7 +172,7 @@ def hold(params: Params, version: str, reason: str, route: Route) -> None:
     transitions.record(client, params, "hold", version, reason, replace(now, route=route))
 
 
-def _asked(client: Any, params: Params, wanted: str, reason: str) -> str:
+def _asked(client: RegistryClient, params: Params, wanted: str, reason: str) -> str:
     if not reason.strip():
         raise ConfigError("what is live changes with a reason (--reason), so that the next person knows why")
     return resolved(client, params, wanted)

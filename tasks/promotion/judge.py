@@ -31,6 +31,7 @@ from redistill.runtime.environment import child_environment
 from tasks.paths import ARTIFACTS, STATE
 from tasks.promotion.version_timing import timing_of
 from tasks.registry import look_ledger, transitions
+from tasks.registry.client import RegistryClient
 from tasks.registry.evidence_bundle import verified, weights_of
 from tasks.stages.benchmark import HELDOUT, memo_directory
 
@@ -49,7 +50,7 @@ class Judgement:
     repeated: bool
 
 
-def judge(client: Any, params: Params, evidence: Evidence) -> Judgement:
+def judge(client: RegistryClient, params: Params, evidence: Evidence) -> Judgement:
     """Decide at the level that this held-out set still allows; the same question again costs nothing and gets the same level.
 
     Raises:
@@ -60,7 +61,7 @@ def judge(client: Any, params: Params, evidence: Evidence) -> Judgement:
         return _judge(client, params, evidence)
 
 
-def _judge(client: Any, params: Params, evidence: Evidence) -> Judgement:
+def _judge(client: RegistryClient, params: Params, evidence: Evidence) -> Judgement:
     promote = params.promote
     heldout = evidence.rows
     looks = look_ledger.read(client, params, heldout)
@@ -90,7 +91,7 @@ def _judge(client: Any, params: Params, evidence: Evidence) -> Judgement:
     return Judgement(decision, evidence, key, (*looks, new), False)
 
 
-def evidence_of_arm(client: Any, params: Params) -> Evidence:
+def evidence_of_arm(client: RegistryClient, params: Params) -> Evidence:
     """The evidence on the candidate that this cycle has just trained and benchmarked."""
     arm = params.promote.arm
     return _evidence(
@@ -98,7 +99,7 @@ def evidence_of_arm(client: Any, params: Params) -> Evidence:
     )
 
 
-def evidence_of_version(client: Any, params: Params, version: str) -> Evidence:
+def evidence_of_version(client: RegistryClient, params: Params, version: str) -> Evidence:
     """The evidence on any registered version, ours or not, measured now where it was not before."""
     student = load_benchmark(measured_version(client, params, version))
     here = ARTIFACTS / "benchmark" / params.promote.arm / "report.json"
@@ -107,7 +108,9 @@ def evidence_of_version(client: Any, params: Params, version: str) -> Evidence:
     return _evidence(client, params, student, audited, lambda: weights_of(client, params, version))
 
 
-def _evidence(client: Any, params: Params, student: BenchmarkResult, audited: Audit | None, weights: Callable[[], Path]) -> Evidence:
+def _evidence(
+    client: RegistryClient, params: Params, student: BenchmarkResult, audited: Audit | None, weights: Callable[[], Path]
+) -> Evidence:
     now = transitions.live(client, params)
     others: dict[str, BenchmarkResult] = {}
     unmeasured: dict[str, str] = {}
@@ -143,7 +146,7 @@ def _evidence(client: Any, params: Params, student: BenchmarkResult, audited: Au
     )
 
 
-def measured_version(client: Any, params: Params, version: str, *, weights: Path | None = None) -> Path:
+def measured_version(client: RegistryClient, params: Params, version: str, *, weights: Path | None = None) -> Path:
     """Where a version's benchmark on today's held-out set is; measured now where it is not remembered.
 
     What is remembered is found by the registered digest, so nothing is fetched for it. ``weights`` are the registered ones where they are here already.
@@ -224,7 +227,7 @@ def _audit(params: Params, arm: str) -> Audit:
     return audit(rows, read_records(HELDOUT, Prompt), params.intake.near_duplicate, params.validate.heldout_quote_words)
 
 
-def _audit_on_record(client: Any, params: Params, version: str, heldout: str) -> Audit | None:
+def _audit_on_record(client: RegistryClient, params: Params, version: str, heldout: str) -> Audit | None:
     """The audit in a version's own bundle, where that verifies and was about the same held-out rows."""
     try:
         told = read_json(verified(client, params, version) / "judgement.json")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from redistill.io.json import read_json
 from redistill.models import checkpoints
 from redistill.params import Params
@@ -12,6 +10,7 @@ from tasks.locking.code_lock import lock_code
 from tasks.paths import ARTIFACTS
 from tasks.promotion.judge import Judgement, evidence_of_version, judge, measured_version, summary
 from tasks.registry import evidence_bundle, transitions
+from tasks.registry.client import RegistryClient
 from tasks.registry.runs_and_versions import connect, resolved
 
 
@@ -42,7 +41,7 @@ def gate(params: Params, wanted: str) -> tuple[str, Judgement]:
     return version, judgement
 
 
-def _digest_on_record(client: Any, params: Params, version: str) -> None:
+def _digest_on_record(client: RegistryClient, params: Params, version: str) -> None:
     """A version from elsewhere has no digest of its weights; from now on it has."""
     if mlflow_names.TAG_MODEL_DIGEST not in client.get_model_version(params.data.name, version).tags:
         digest = checkpoints.model_digest(evidence_bundle.weights_of(client, params, version))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from redistill.errors import RedistillError
 from redistill.params import Params
@@ -12,6 +11,7 @@ from redistill.provenance import mlflow_names
 from tasks.paths import ARTIFACTS
 from tasks.promotion.judge import Judgement, evidence_of_arm, judge, load_benchmark, measured_version
 from tasks.registry import evidence_bundle, hold_counter, transitions
+from tasks.registry.client import RegistryClient
 from tasks.registry.history import History
 from tasks.registry.runs_and_versions import connect
 
@@ -52,7 +52,7 @@ def retest_champion(params: Params, history: History) -> ChampionCheck | None:
     return _checked(client, params, version, tested)
 
 
-def _checked(client: Any, params: Params, version: str, tested: Retest) -> ChampionCheck:
+def _checked(client: RegistryClient, params: Params, version: str, tested: Retest) -> ChampionCheck:
     if tested.gate.passed:
         hold_counter.clear(client, params)
         return ChampionCheck(version, version, True, tested.gate.sentence)

@@ -19,6 +19,7 @@ from redistill.io.json import write_json
 from redistill.params import Params
 from redistill.provenance import mlflow_names, signing
 from tasks.paths import ARTIFACTS, CODE, LOCK, SOURCES, STATE
+from tasks.registry.client import RegistryClient
 from tasks.registry.runs_and_versions import connect
 
 _FILES = (LOCK, SOURCES, CODE, Path("dvc.lock"), Path("dvc.yaml"), Path("params.yaml"))
@@ -76,7 +77,7 @@ def is_current(params: Params, version: str, judgement: dict[str, Any]) -> bool:
     )
 
 
-def _signed(client: Any, params: Params, mlflow_run_id: str, version: str, evidence: Path, *, trained: bool) -> None:
+def _signed(client: RegistryClient, params: Params, mlflow_run_id: str, version: str, evidence: Path, *, trained: bool) -> None:
     """Sign evidence and weights as one tree, then store evidence and signature and point the version at them.
 
     ``trained`` bundles are what lineage and reproduction start from; a later judgement by itself stands beside and never replaces one.
@@ -95,7 +96,7 @@ def _signed(client: Any, params: Params, mlflow_run_id: str, version: str, evide
         client.set_model_version_tag(params.data.name, version, key, value)
 
 
-def verified(client: Any, params: Params, version: str, *, newest: bool = False, weights: Path | None = None) -> Path:
+def verified(client: RegistryClient, params: Params, version: str, *, newest: bool = False, weights: Path | None = None) -> Path:
     """The evidence of a version on this machine, once its signature over evidence and the registered weights holds.
 
     ``weights`` are the registered ones where they were fetched just now. ``newest`` is the last judgement, which may be of `redistill gate`;
@@ -126,7 +127,7 @@ def verified(client: Any, params: Params, version: str, *, newest: bool = False,
     return folder / mlflow_names.EVIDENCE
 
 
-def registered_weights(client: Any, params: Params, version: str) -> Path:
+def registered_weights(client: RegistryClient, params: Params, version: str) -> Path:
     """A version's checkpoint as the registry holds it now, whatever copies are here: what is signed must be what others will load.
 
     Raises:
@@ -149,7 +150,7 @@ def registered_weights(client: Any, params: Params, version: str) -> Path:
     return folders[0]
 
 
-def weights_of(client: Any, params: Params, version: str) -> Path:
+def weights_of(client: RegistryClient, params: Params, version: str) -> Path:
     """A version's checkpoint to measure: the arm on disk where it is the same, else from the registry.
 
     Raises:

@@ -6,10 +6,11 @@ import datetime as dt
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from redistill.params import Params
 from redistill.provenance import mlflow_names
+from tasks.registry.client import RegistryClient
 from tasks.registry.runs_and_versions import searched_runs
 
 _CLOCKS_DIFFER = dt.timedelta(hours=1)
@@ -44,7 +45,7 @@ class History:
         self._events: dict[str, Event] = {}
         self._whole_at: dt.datetime | None = None
 
-    def events(self, client: Any, params: Params) -> list[Event]:
+    def events(self, client: RegistryClient, params: Params) -> list[Event]:
         """The events up to now, oldest first."""
         experiment = client.get_experiment_by_name(mlflow_names.history_experiment(params.data.name))
         if experiment is None:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import json
-from typing import Any
 
 from redistill.params import Params
 from redistill.promotion.retest import Hold, next_night
 from redistill.provenance import mlflow_names
 from tasks.registry import transitions
+from tasks.registry.client import RegistryClient
 from tasks.registry.runs_and_versions import registered_model
 
 
-def read(client: Any, params: Params) -> Hold | None:
+def read(client: RegistryClient, params: Params) -> Hold | None:
     """The count as it stands; None where the champion is not on hold, or the tag is unreadable."""
     tag = registered_model(client, params.data.name).tags.get(mlflow_names.TAG_HOLD)
     try:
@@ -23,7 +23,7 @@ def read(client: Any, params: Params) -> Hold | None:
         return None
 
 
-def count_night(client: Any, params: Params, version: str) -> int:
+def count_night(client: RegistryClient, params: Params, version: str) -> int:
     """Count tonight and return the number of nights; a second call in the same night adds nothing. It is one write, so a crash leaves no half of it."""
     with transitions.registry_lock():
         before = read(client, params)
@@ -33,7 +33,7 @@ def count_night(client: Any, params: Params, version: str) -> int:
         return after.nights
 
 
-def clear(client: Any, params: Params) -> None:
+def clear(client: RegistryClient, params: Params) -> None:
     """Forget the count, since the champion holds."""
     with transitions.registry_lock():
         if mlflow_names.TAG_HOLD in registered_model(client, params.data.name).tags:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Any
 
 from redistill.params import Params
 from redistill.promotion.alpha_spending import checked, entry_digest
 from redistill.promotion.types import Look
 from redistill.provenance import mlflow_names
 from tasks.paths import STATE
+from tasks.registry.client import RegistryClient
 from tasks.registry.runs_and_versions import registered_model, searched_runs
 
 
-def read(client: Any, params: Params, heldout: str) -> list[Look]:
+def read(client: RegistryClient, params: Params, heldout: str) -> list[Look]:
     """The looks at one held-out set so far, in order.
 
     Raises:
@@ -30,7 +30,7 @@ def read(client: Any, params: Params, heldout: str) -> list[Look]:
     return checked(entries, head)
 
 
-def append(client: Any, params: Params, look: Look) -> None:
+def append(client: RegistryClient, params: Params, look: Look) -> None:
     """Add an entry, then announce it; nothing is told of a decision before both are done."""
     name = mlflow_names.looks_experiment(params.data.name)
     experiment = client.get_experiment_by_name(name)

@@ -21,10 +21,11 @@ from redistill.params import Params
 from redistill.provenance import mlflow_names
 from redistill.teacher.types import TeacherFingerprint
 from tasks.paths import ARTIFACTS, STATE
+from tasks.registry.client import RegistryClient
 from tasks.stages.timing import TIMING
 
 
-def connect(params: Params) -> Any:
+def connect(params: Params) -> RegistryClient:
     """An MLflow client on the project's store and experiment, both made on first use.
 
     Raises:
@@ -34,7 +35,7 @@ def connect(params: Params) -> Any:
 
     (STATE / "mlflow").mkdir(parents=True, exist_ok=True)
     mlflow.set_tracking_uri(mlflow_names.tracking_uri(STATE))
-    client = mlflow.MlflowClient()
+    client: RegistryClient = mlflow.MlflowClient()
     name = mlflow_names.experiment(params.data.name)
     try:
         if client.get_experiment_by_name(name) is None:
@@ -138,7 +139,7 @@ def close_run(params: Params, mlflow_run_id: str, receipts: Sequence[StageReceip
     client.set_terminated(mlflow_run_id, "FINISHED" if status == "completed" else "FAILED")
 
 
-def resolved(client: Any, params: Params, wanted: str) -> str:
+def resolved(client: RegistryClient, params: Params, wanted: str) -> str:
     """A version from its number, an alias, or either behind ``NAME/``.
 
     Raises:
@@ -158,7 +159,7 @@ def resolved(client: Any, params: Params, wanted: str) -> str:
         raise RegistryError(f"{wanted}: no such version or alias of {params.data.name}; versions: {known}") from error
 
 
-def version_with(client: Any, name: str, digest: str) -> str | None:
+def version_with(client: RegistryClient, name: str, digest: str) -> str | None:
     """The newest version with exactly these weights."""
     found = client.search_model_versions(f"name = '{name}'")
     same = [v for v in found if v.tags.get(mlflow_names.TAG_MODEL_DIGEST) == digest]
@@ -197,7 +198,7 @@ def recent_cycles(params: Params, days: int = 30) -> list[PastCycle]:
     ]
 
 
-def registered_model(client: Any, name: str) -> Any:
+def registered_model(client: RegistryClient, name: str) -> Any:
     """The registered model of the data set, made on first use."""
     import mlflow
 
@@ -211,7 +212,7 @@ def registered_model(client: Any, name: str) -> Any:
         )
 
 
-def searched_runs(client: Any, experiment_id: str, wanted: str) -> list[Any]:
+def searched_runs(client: RegistryClient, experiment_id: str, wanted: str) -> list[Any]:
     """All runs that match, over all pages, oldest first."""
     runs: list[Any] = []
     token = None

@@ -18,7 +18,6 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import Any
 
 from redistill.errors import RegistryError
 from redistill.params import Params
@@ -26,6 +25,7 @@ from redistill.provenance import mlflow_names
 from redistill.serving.route_flag import read_route, update_route, with_mode
 from redistill.serving.types import Route
 from tasks.paths import ARTIFACTS, STATE
+from tasks.registry.client import RegistryClient
 from tasks.registry.history import Event, History, Kind
 from tasks.registry.runs_and_versions import registered_model
 
@@ -54,24 +54,24 @@ def who() -> str:
     return os.environ.get("REDISTILL_USER") or getpass.getuser()
 
 
-def live(client: Any, params: Params) -> Live:
+def live(client: RegistryClient, params: Params) -> Live:
     """What is live now, as MLflow and the flag file say."""
     aliases = registered_model(client, params.data.name).aliases
     found = {name: (str(aliases[name]) if name in aliases else None) for name in _MOVED}
     return Live(**found, route=read_route(FLAGS))
 
 
-def history(client: Any, params: Params) -> list[Event]:
+def history(client: RegistryClient, params: Params) -> list[Event]:
     """Every promotion, hold, rejection and rollback, oldest first."""
     return History().events(client, params)
 
 
-def record(client: Any, params: Params, kind: Kind, version: str | None, reason: str, now: Live) -> None:
+def record(client: RegistryClient, params: Params, kind: Kind, version: str | None, reason: str, now: Live) -> None:
     """Write down what moved nothing: a hold, a rejection."""
     _append(client, params, _event(uuid.uuid4().hex, kind, version, reason, now))
 
 
-def move(client: Any, params: Params, kind: Kind, version: str, reason: str, before: Live, after: Live) -> Event:
+def move(client: RegistryClient, params: Params, kind: Kind, version: str, reason: str, before: Live, after: Live) -> Event:
     """Go from ``before`` to ``after``; on any failure everything is as it was.
 
     Raises:
@@ -114,7 +114,7 @@ def move(client: Any, params: Params, kind: Kind, version: str, reason: str, bef
         return event
 
 
-def apply_system_route(client: Any, params: Params, champion: str | None, wanted: Route) -> tuple[Route, Route]:
+def apply_system_route(client: RegistryClient, params: Params, champion: str | None, wanted: Route) -> tuple[Route, Route]:
     """Write the system's part of the route unless the champion has changed since ``champion`` was read; returns the routes before and after.
 
     If it has changed, the route that came with the change stays. An operator's pin is always kept.
@@ -129,14 +129,17 @@ def apply_system_route(client: Any, params: Params, champion: str | None, wanted
         return now.route, _write(wanted)
 
 
-def recover(client: Any, params: Params) -> str | None:
+def recover(client: RegistryClient, params: Params) -> str | None:
     """Finish or undo a move that a crash left halfway; what was done, or None."""
     with registry_lock():
         return _recover(client, params)
 
 
 def moved_outside(
-    client: Any, params: Params, events: Sequence[Event], aliases: Sequence[str] = (mlflow_names.CHAMPION, mlflow_names.REFERENCE)
+    client: RegistryClient,
+    params: Params,
+    events: Sequence[Event],
+    aliases: Sequence[str] = (mlflow_names.CHAMPION, mlflow_names.REFERENCE),
 ) -> str | None:
     """A sentence where one of the aliases is not where these events, the whole history, say; None where all is as recorded."""
     events = [event for event in events if event.kind in ("promote", "rollback", "reference")]
@@ -151,12 +154,12 @@ def moved_outside(
     return None
 
 
-def been_champion(client: Any, params: Params) -> set[str]:
+def been_champion(client: RegistryClient, params: Params) -> set[str]:
     """Every version that a promotion or rollback has ever made the champion."""
     return {e.champion for e in history(client, params) if e.kind in ("promote", "rollback") and e.champion}
 
 
-def _recover(client: Any, params: Params) -> str | None:
+def _recover(client: RegistryClient, params: Params) -> str | None:
     name = params.data.name
     plan = registered_model(client, name).tags.get(mlflow_names.TAG_MOVE)
     if plan is None:
@@ -176,7 +179,7 @@ def _recover(client: Any, params: Params) -> str | None:
     )
 
 
-def _apply(client: Any, params: Params, wanted: Live) -> None:
+def _apply(client: RegistryClient, params: Params, wanted: Live) -> None:
     """Previous first: until the champion moves, the way back is already laid."""
     name = params.data.name
     now = live(client, params)
@@ -210,7 +213,7 @@ def _here() -> str:
     return f"{socket.gethostname()}:{STATE.absolute()}"
 
 
-def _append(client: Any, params: Params, event: Event) -> None:
+def _append(client: RegistryClient, params: Params, event: Event) -> None:
     name = mlflow_names.history_experiment(params.data.name)
     experiment = client.get_experiment_by_name(name)
     experiment_id = experiment.experiment_id if experiment else client.create_experiment(name, mlflow_names.artifact_root(STATE))

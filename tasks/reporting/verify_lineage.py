@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from redistill.distillation.student_base import base_of
 from redistill.errors import RedistillError
@@ -20,6 +20,7 @@ from redistill.provenance import dvc_lock, mlflow_names
 from redistill.provenance.code_identity import folders, syntax_digest
 from tasks.paths import CODE, LOCKED_FROM
 from tasks.registry import evidence_bundle
+from tasks.registry.client import RegistryClient
 from tasks.registry.runs_and_versions import connect, resolved
 
 State = Literal["ok", "missing", "changed"]
@@ -58,7 +59,7 @@ def chain(params: Params, wanted: str) -> tuple[str, list[Link]]:
     return version, [*links, *_made_from(client, params, version, evidence)]
 
 
-def _weights(client: Any, params: Params, version: str, tags: dict[str, str]) -> Link:
+def _weights(client: RegistryClient, params: Params, version: str, tags: dict[str, str]) -> Link:
     digest = tags.get(mlflow_names.TAG_MODEL_DIGEST, "none")
     try:
         return Link(
@@ -71,7 +72,7 @@ def _weights(client: Any, params: Params, version: str, tags: dict[str, str]) ->
         return Link("version", f"weights of version {version}", digest, "missing", str(error))
 
 
-def _made_from(client: Any, params: Params, version: str, evidence: Path) -> list[Link]:
+def _made_from(client: RegistryClient, params: Params, version: str, evidence: Path) -> list[Link]:
     then = load_params(evidence / "params.yaml")
     arm = then.promote.arm
     stages = dvc_lock.read(evidence / "dvc.lock")
