@@ -447,7 +447,8 @@ def _import_from(cwd: str, environment: dict[str, str]) -> None:
 
     ours = {sys.path[0], *listed(os.environ)}
     sys.path[:] = [cwd, *listed(environment), *(p for p in sys.path if p not in ours)]
-    for name in [n for n in sys.modules if n.split(".")[0] == __package__]:
+    package = str(__package__).partition(".")[0]
+    for name in [n for n in sys.modules if n.partition(".")[0] == package]:
         del sys.modules[name]
 
 

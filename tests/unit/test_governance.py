@@ -87,7 +87,8 @@ def test_what_nobody_reviewed_is_not_covered(reviews: dict[str, LicenceReview], 
 @pytest.mark.parametrize("kind", COVERED)
 def test_one_problem_stops_the_cycle(reviews: dict[str, LicenceReview], tmp_path: Path, kind: str, change: Any, said: str) -> None:
     reviews[kind] = replace(reviews[kind], **change)
-    assert problems(reviews, tmp_path) == [f"governance.licenses 'the {kind}' ({kind}): {said}"]
+    [line] = problems(reviews, tmp_path)
+    assert line.startswith(f"governance.licenses 'the {kind}' ({kind}): {said}")
 
 
 def test_terms_that_changed_under_a_review_need_a_new_one(reviews: dict[str, LicenceReview], tmp_path: Path) -> None:

@@ -94,21 +94,21 @@ def test_masks_follow_the_layers_that_stay(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("keep", "base", "error", "says"),
-    [("2", "other/base", ConfigError, "not cut from a local teacher"), ("2", "teacher", DataError, "run a cycle first")],
+    [(2, "other/base", ConfigError, "not cut from a local teacher"), (2, "teacher", DataError, "run a cycle first")],
 )
 def test_the_command_says_what_is_missing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep: str, base: str, error: type[Exception], says: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep: int, base: str, error: type[Exception], says: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(error, match=says):
-        search_layers(keep, DATA, TeacherParams(model="teacher"), StudentParams(model=base, init="copy"))
+        search_layers(keep, DATA, TeacherParams(model="teacher"), StudentParams(model=base, init="copy"), print)
 
 
-@pytest.mark.parametrize("keep", ["0", "4", "many", "²"])
-def test_the_command_refuses_a_depth_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep: str) -> None:
+@pytest.mark.parametrize("keep", [0, 4, 30])
+def test_the_command_refuses_a_depth_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep: int) -> None:
     monkeypatch.chdir(tmp_path)
     make_tiny_model(tmp_path / "artifacts" / "teacher", layers=4)
     (tmp_path / "artifacts" / "prompts").mkdir()
     (tmp_path / "artifacts" / "prompts" / "train.parquet").touch()
     with pytest.raises(ConfigError, match="from 1 to 3"):
-        search_layers(keep, DATA, TeacherParams(model="teacher"), StudentParams(model="teacher", init="copy"))
+        search_layers(keep, DATA, TeacherParams(model="teacher"), StudentParams(model="teacher", init="copy"), print)

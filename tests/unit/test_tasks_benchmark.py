@@ -14,6 +14,7 @@ import pytest
 
 from redistill.data.params import DataParams, SourceParams
 from redistill.evaluation.params import BenchmarkParams
+from tasks.locking.code_lock import lock_code
 from tasks.stages.benchmark import memo_directory
 from tests.tiny_project import ROOT
 
@@ -27,6 +28,7 @@ def heldout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     file = tmp_path / "artifacts" / "prompts" / "heldout.parquet"
     file.parent.mkdir(parents=True)
     file.write_bytes(b"rows")
+    lock_code()
     return file
 
 
