@@ -43,7 +43,7 @@ def promote(version: Version, reason: Why = "", as_json: Json = False) -> None:
 
 
 def reject(version: Version, reason: Why = "", as_json: Json = False) -> None:
-    """Say no to a challenger. Nothing moves; the no is recorded."""
+    """Say no to a challenger. Nothing moves, and the rejection is recorded."""
     number = application("tasks.promotion.approve").reject(_params(), version, reason)
     show({"rejected": number}, as_json, [f"version {number} was rejected; nothing else has changed"])
 
@@ -58,7 +58,7 @@ def rollback(
 
 
 def reference(version: Version, reason: Why = "", as_json: Json = False) -> None:
-    """Freeze a version as the one that no later student may fall behind by small steps. The first champion is it until then."""
+    """Freeze a version: later students must not fall behind it in small steps. By default it is the first promoted version."""
     _told(application("tasks.promotion.approve").set_reference(_params(), version, reason), as_json)
 
 

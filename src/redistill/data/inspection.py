@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from redistill.data.readers.by_format import raw_rows
+from redistill.data.readers.files import shown_value
 from redistill.errors import ConfigError, DataError
 
 Task = Literal["classification", "record", "generation"]
@@ -69,7 +70,7 @@ def inspect(path: Path, task: Task | None = None, text: str | None = None, label
     rows = [row for _, row in zip(range(MOST_ROWS), (r for _, r in raw_rows(path.name, path.parent.resolve())))]
     if not rows:
         raise DataError(f"{path} holds no rows")
-    columns = [str(name) for name in rows[0]]
+    columns = list(dict.fromkeys(str(name) for row in rows[:1000] for name in row))
     text_column: str | None = "messages"
     if "messages" not in columns or text is not None:
         text_column = _named(text, columns, "text", path) or _by_name(columns, _TEXT_NAMES) or _longest(rows, columns)
@@ -83,7 +84,7 @@ def inspect(path: Path, task: Task | None = None, text: str | None = None, label
         raise ConfigError(
             f"{path}: no column is clearly the {missing}; the columns are {', '.join(columns)}; name it with --{missing} COLUMN"
         )
-    labels = [_string(row.get(label_column)) for row in rows]
+    labels = [_label(row.get(label_column), path, label_column) for row in rows]
     counts = Counter(x for x in labels if x)
     if not counts:
         raise ConfigError(f"{path}: column {label_column!r} is empty; redistill needs some labelled rows to measure on")
@@ -147,10 +148,10 @@ def _parts(counts: Counter[str], task: Task, path: Path, column: str) -> dict[st
     if task == "generation":
         return nothing
     if task == "classification":
-        odd = sorted(x for x in counts if set(x) & set("+;=\n") or x != x.strip())
+        odd = sorted(x for x in counts if set(x) & set("+;=\n"))
         if odd:
             raise ConfigError(
-                f"{path}: label {odd[0]!r} in column {column!r} holds '+', ';', '=', a line break or a space at its end, which a label may not; rename it, "
+                f"{path}: label {odd[0]!r} in column {column!r} holds '+', ';', '=' or a line break, which a label may not; rename it, "
                 "or use --task record where such a value is a record, or --task generation where it is text"
             )
         if len(counts) > MOST_LABELS:
@@ -194,6 +195,15 @@ def _text(row: Mapping[str, Any], column: str) -> str:
     if column == "messages" and isinstance(value, list) and value and isinstance(value[-1], dict):
         return _string(value[-1].get("content"))
     return _string(value)
+
+
+def _label(value: Any, path: Path, column: str) -> str:
+    """A label as ``data.sources`` reads it: text or a whole number, without the space around it; empty where there is none."""
+    if value is None or isinstance(value, str):
+        return (value or "").strip()
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise DataError(f"{path}: column {column!r} holds {shown_value(value)}; a label is text or a whole number")
+    return str(value)
 
 
 def _string(value: Any) -> str:
