@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from redistill.report.page import render
-from tests.unit.sample_report import sample_tree
+from tests.unit.report.sample_report import sample_tree
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 _FLAGS = [

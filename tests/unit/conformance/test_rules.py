@@ -14,7 +14,7 @@ from redistill.conformance.peers import KlDiv
 from redistill.conformance.protocol import Implementation, Problem
 from redistill.conformance.redistill_losses import Dense, Sparse
 from redistill.conformance.rules import RULES, run_rules
-from tests.unit.test_cli import one_line, redistill
+from tests.unit.cli.test_cli import one_line, redistill
 
 
 def test_ours_keeps_all_twelve() -> None:

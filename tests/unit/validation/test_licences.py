@@ -17,7 +17,7 @@ from redistill.validation.params import GovernanceParams, LicenceReview
 
 TODAY = dt.date(2026, 11, 22)
 DAY = dt.timedelta(days=1)
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture

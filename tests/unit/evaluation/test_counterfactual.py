@@ -21,7 +21,7 @@ from redistill.promotion.params import PromoteParams
 from redistill.statistics.paired_counts import PairedCounts, score_test
 from redistill.statistics.shares import share
 from tests.tiny_project import params
-from tests.unit.test_promotion import evidence, rows
+from tests.unit.promotion.test_decide import evidence, rows
 
 GRAMMAR = RecordGrammar(("card", "fee"), ("urgent",), ("amount",), several=True)
 GATED = PromoteParams(gates=("teacher", {"name": "fairness", "margin": 0.1}))  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ from redistill.teacher.params import GenerateParams, TeacherParams
 from redistill.teacher.types import TeacherAnswer, TeacherCapabilities, TeacherCompletion, TeacherFingerprint, TeacherRequest
 from tasks.locking.locked_teacher import LockedTeacher
 from tasks.stages.generate import ask, write
-from tests.unit.recording_teacher import RecordingTeacher
+from tests.unit.teacher.recording_teacher import RecordingTeacher
 
 TEACHER = TeacherParams(model="m", backend="openai")
 DATA = DataParams(name="tiny", source=(SourceParams(path="rows.jsonl", splits={"pool": 1.0}),), task="generation")

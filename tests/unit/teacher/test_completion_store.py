@@ -20,7 +20,7 @@ BATCH = 40
 WRITER = """
     import sys
     from redistill.teacher.completion_store import CompletionStore
-    from tests.unit.test_store import BATCH, noise, keyed
+    from tests.unit.teacher.test_completion_store import BATCH, noise, keyed
 
     store = CompletionStore(sys.argv[1])
     first = int(sys.argv[2])
@@ -32,7 +32,7 @@ FULL_DISK = """
     import resource, sys
     from redistill.errors import DataError
     from redistill.teacher.completion_store import CompletionStore
-    from tests.unit.test_store import ask, keyed, noise
+    from tests.unit.teacher.test_completion_store import ask, keyed, noise
 
     store = CompletionStore(sys.argv[1])
     store.put([keyed(f"early-{i}", f"early {i}") for i in range(10)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import yaml
 
 from redistill.report.model_card import model_card
-from tests.unit.sample_report import sample_tree
+from tests.unit.report.sample_report import sample_tree
 
 
 def test_the_card_tells_what_a_reader_must_know() -> None:

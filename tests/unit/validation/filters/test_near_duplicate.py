@@ -11,7 +11,7 @@ import pytest
 
 from redistill.validation.filters.near_duplicate import NearDuplicates, canonical, jaccard, shingles
 
-BANK = Path(__file__).parents[3] / "data" / "bank_triage"
+BANK = Path(__file__).parents[4] / "data" / "bank_triage"
 TEXT = "can u change my email on here, uni one expires friday"
 
 

@@ -23,7 +23,7 @@ from redistill.statistics.betting import PairedScores
 from redistill.statistics.paired_counts import PairedCounts
 from redistill.statistics.shares import share
 from redistill.statistics.types import Interval
-from tests.unit.test_promotion import GRAMMAR, LEVEL, evidence, labelled, rows, sliced, teacher
+from tests.unit.promotion.test_decide import GRAMMAR, LEVEL, evidence, labelled, rows, sliced, teacher
 
 
 def judged(counts: Paired, margin: float = 0.05, level: float = LEVEL, rows: str = "held-out rows") -> Gate:

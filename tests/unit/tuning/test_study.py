@@ -9,7 +9,7 @@ from optuna.trial import TrialState
 
 from redistill.params import parse_params
 from redistill.tuning import study as tuning
-from tests.unit.test_config import KD, changed
+from tests.unit.test_params import KD, changed
 
 SPACE = {"alpha": [0.1, 1.0], "learning_rate": [1e-4, 1e-2], "layers": [4, 8]}
 

@@ -16,7 +16,7 @@ from redistill.serving.drift import _cross_fit, _similarity, distinct, two_sampl
 from redistill.validation.intake import judge
 from redistill.validation.params import IntakeParams
 
-BANK = Path(__file__).parents[2] / "data" / "bank_triage"
+BANK = Path(__file__).parents[3] / "data" / "bank_triage"
 DRAWS = 160
 
 

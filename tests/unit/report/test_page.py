@@ -13,7 +13,7 @@ import pytest
 
 from redistill.report.page import differing, duration, gate, limits, moment, number, percent, render, varied
 from redistill.report.plots import WIDTH, Axis, spread
-from tests.unit.sample_report import FIELDS, SLICES, sample_tree
+from tests.unit.report.sample_report import FIELDS, SLICES, sample_tree
 
 _VOID = {"meta", "link", "br", "img", "line", "circle", "path", "polyline", "hr"}
 _ATTACK = "\"'><script>alert(1)</script><img src=x onerror=alert(1)>{{ 7 * 7 }}"

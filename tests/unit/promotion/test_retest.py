@@ -13,7 +13,7 @@ from redistill.promotion.params import PromoteParams
 from redistill.promotion.retest import Hold, Retest, next_night, retest
 from redistill.statistics.paired_counts import PairedCounts, difference_interval
 from tests.bench.gates import compared_counts, counts
-from tests.unit.test_promotion import evidence
+from tests.unit.promotion.test_decide import evidence
 
 PARAMS = PromoteParams(gates=("teacher",))  # type: ignore[arg-type]
 
