@@ -18,6 +18,7 @@ from redistill.io.json import read_json
 from redistill.params import Params, load_params
 from redistill.provenance import dvc_lock, mlflow_names
 from redistill.provenance.code_identity import folders, syntax_digest
+from redistill.version import __version__
 from tasks.paths import CODE, LOCKED_FROM
 from tasks.registry import evidence_bundle
 from tasks.registry.client import RegistryClient
@@ -153,13 +154,18 @@ def _code_file(path: str, digest: str, commit: str, version: str) -> Link:
     """A file of ours, as git has it at the commit of the cycle, or as it stands here."""
     part, _, inside = path.partition("/")
     here = folders(part).get(part, Path(part)) / inside
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, SyntaxError):
         name = here.resolve().relative_to(Path.cwd().resolve()).as_posix()
         done = subprocess.run(["git", "show", f"{commit}:./{name}"], capture_output=True, check=False)
         if done.returncode == 0 and syntax_digest(done.stdout) == digest:
             return Link("code", path, digest, "ok")
-    if here.is_file() and syntax_digest(here.read_bytes()) == digest:
-        return Link("code", path, digest, "ok", "as it stands here")
+    with contextlib.suppress(OSError, SyntaxError):
+        if syntax_digest(here.read_bytes()) == digest:
+            return Link("code", path, digest, "ok", "as it stands here")
+    if version != __version__ and not here.resolve().is_relative_to(Path.cwd().resolve()):
+        return Link(
+            "code", path, digest, "ok", f"signed, but not checked: it came with redistill {version}, and {__version__} is installed"
+        )
     return Link("code", path, digest, "missing", f"not here any more; it was that of redistill {version}, at commit {commit[:12]}")
 
 

@@ -94,6 +94,9 @@ def initialise() -> None:
     """
     if not Path(".dvc").is_dir():
         dvc("init", "-q", *([] if Path(".git").exists() else ["--no-scm"]))
+    # Without git DVC writes no .gitignore; where the project lies in another repository, git would take its cache.
+    if not Path(".dvc/.gitignore").is_file():
+        Path(".dvc/.gitignore").write_text("/config.local\n/tmp\n/cache\n", encoding="utf-8")
     STATE.mkdir(exist_ok=True)
     (STATE / ".gitignore").write_text("*\n", encoding="utf-8")
     ignored = Path(".dvcignore")

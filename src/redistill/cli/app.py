@@ -91,9 +91,11 @@ def lock(
     params = load_params()
     teacher_lock = application("tasks.locking.teacher_lock")
     teacher_lock.review_licences(params)
-    teacher_lock.lock_sources(params, new_date=new_date)
-    application("tasks.locking.code_lock").lock_code()
-    fingerprint, moved = teacher_lock.lock_teacher(params)
+    # A lock that is written while a stage runs would record the stage's result under code that it did not run.
+    with application("tasks.running.dvc_stage").one_cycle(lambda line: print(line, file=sys.stderr, flush=True)):
+        teacher_lock.lock_sources(params, new_date=new_date)
+        application("tasks.locking.code_lock").lock_code()
+        fingerprint, moved = teacher_lock.lock_teacher(params)
     show(
         {"teacher": fingerprint.digest, "changed": moved},
         as_json,
@@ -213,6 +215,14 @@ def main() -> None:
     """Entry point: one line and an exit code for errors that are meant for the user."""
     try:
         app()
+    except ModuleNotFoundError as error:
+        if _DEBUG["on"] or (error.name or "").partition(".")[0] in ("redistill", "tasks", "flows"):
+            raise
+        print(
+            f"error: the package {error.name} is not installed; install redistill[all], or see its extras in pyproject.toml",
+            file=sys.stderr,
+        )
+        sys.exit(ConfigError.exit_code)
     except RedistillError as error:
         if _DEBUG["on"]:
             traceback.print_exc()

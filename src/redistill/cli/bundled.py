@@ -8,6 +8,8 @@ import redistill
 
 _PACKAGE = Path(redistill.__file__).parent
 PARTS = ("flows", "tasks")
+_MARKS = ("flows/distill_student.py", "tasks/stages")
+"""What tells flows and tasks of redistill from folders of these names that are something else."""
 
 
 def bundled_folder() -> Path:
@@ -18,5 +20,5 @@ def bundled_folder() -> Path:
 
 def application_folders(project: Path) -> list[Path]:
     """Folders to import ``flows`` and ``tasks`` from, the project's own first."""
-    own = [project] if any((project / part).is_dir() for part in PARTS) else []
+    own = [project] if any((project / mark).exists() for mark in _MARKS) else []
     return [*own, *(folder for folder in [bundled_folder()] if folder not in own)]

@@ -14,6 +14,7 @@ def eject(as_json: Json = False) -> None:
     """Copy this package's flows/ and tasks/ into the project, which from then on uses its own. dvc.yaml stays as it is.
 
     For changes that params.yaml does not offer, such as another stage. Later versions of redistill no longer change these copies.
+    Keep your own modules inside tasks/: only there does a change make stages run again.
 
     Example: redistill -C triage eject
     """

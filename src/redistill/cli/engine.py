@@ -49,7 +49,7 @@ def tune(
 ) -> None:
     """Search settings of the promoted arm on the dev split: alpha, learning rate, layers kept, temperature.
 
-    The space stands under tune in params.yaml; trials train on what the last cycle prepared, bad ones are given up early, and each is a nested
+    The space is set under tune in params.yaml. Trials train on what the last cycle prepared, bad ones are given up early, and each is a nested
     MLflow run. The held-out rows are not touched. The best is printed as a patch of params.yaml, and not applied. A search that was
     stopped goes on where it was.
 
@@ -77,7 +77,7 @@ def tune(
 
 
 def layers(
-    keep: Annotated[int, typer.Argument(min=1, help="How many layers the student shall have.", metavar="KEEP")],
+    keep: Annotated[int, typer.Argument(min=1, help="How many layers the student should keep.", metavar="KEEP")],
     as_json: Json = False,
 ) -> None:
     """Search which layers of the tuned teacher its student should keep, on train rows.

@@ -13,6 +13,9 @@ from redistill.cli.bundled import application_folders
 
 
 def run_stage(name: str, arguments: Sequence[str]) -> int:
+    if not Path("params.yaml").is_file():
+        print(f"error: {Path.cwd().name}/ has no params.yaml: a stage runs in a project directory", file=sys.stderr)
+        return 2
     folders = [str(folder) for folder in application_folders(Path.cwd())]
     sys.path[:0] = folders
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([*folders, *os.environ.get("PYTHONPATH", "").split(os.pathsep)])).rstrip(

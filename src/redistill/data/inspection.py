@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -16,9 +18,10 @@ from redistill.errors import ConfigError, DataError
 
 Task = Literal["classification", "record", "generation"]
 
-MOST_ROWS = 50_000
-"""Rows that are looked at. More of them would not change what is proposed."""
 MOST_LABELS = 200
+_FIRST_ROWS = 2000
+"""Rows by which columns are told apart. Labels and counts are those of all rows."""
+_TEXTS = 400
 _TEXT_NAMES = ("text", "message", "query", "question", "prompt", "input", "utterance", "sentence", "content", "body")
 _LABEL_NAMES = (
     "label",
@@ -39,15 +42,17 @@ _ID_NAMES = ("id", "uuid", "key", "message_id", "row_id")
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """``labels`` are those of a classification; of a record ``flags`` and ``entities`` too. ``unlabelled`` rows have no label.
+    """``labels`` are those of a classification or a record; of a record ``flags`` and ``entities`` too. ``unlabelled`` rows have no label.
 
-    ``max_chars`` and ``max_label_chars`` are lengths that 99 % of the rows do not exceed.
+    ``text`` is None where rows are conversations (``messages``). ``id`` is a column of unique keys; ``other_id`` says that there is a column ``id``
+    that is not one. ``max_chars`` is the length of text that 99 % of the rows do not exceed, ``label_tokens`` what the longest label may need.
     """
 
     rows: int
-    text: str
+    text: str | None
     label: str
     id: str | None
+    other_id: bool
     task: Task
     labels: tuple[str, ...]
     flags: tuple[str, ...]
@@ -55,54 +60,81 @@ class Inspection:
     several: bool
     unlabelled: int
     max_chars: int
-    max_label_chars: int
+    label_tokens: int
     texts: tuple[str, ...]
     """Some texts, for a guess at their language."""
 
 
 def inspect(path: Path, task: Task | None = None, text: str | None = None, label: str | None = None) -> Inspection:
-    """Look at a JSONL, CSV or Parquet file. What is given is not guessed.
+    """Look at a JSONL, CSV or Parquet file. What is given is not guessed; a record is recognised only where ``task`` says so.
 
     Raises:
         DataError: it cannot be read, or has no rows.
         ConfigError: no column is clearly the text or the label, or the labels are not those of such a task.
     """
-    rows = [row for _, row in zip(range(MOST_ROWS), (r for _, r in raw_rows(path.name, path.parent.resolve())))]
-    if not rows:
+    first = list(itertools.islice(_rows(path), _FIRST_ROWS))
+    if not first:
         raise DataError(f"{path} holds no rows")
-    columns = list(dict.fromkeys(str(name) for row in rows[:1000] for name in row))
-    text_column: str | None = "messages"
-    if "messages" not in columns or text is not None:
-        text_column = _named(text, columns, "text", path) or _by_name(columns, _TEXT_NAMES) or _longest(rows, columns)
-    label_column = (
-        _named(label, columns, "label", path)
-        or _by_name([c for c in columns if c != text_column], _LABEL_NAMES)
-        or _repeated(rows, columns, text_column)
+    columns = list(dict.fromkeys(str(name) for row in first for name in row))
+    conversations = text is None and any(isinstance(row.get("messages"), list) for row in first)
+    text_column = (
+        "messages" if conversations else _named(text, columns, "text", path) or _by_name(columns, _TEXT_NAMES) or _longest(first, columns)
     )
+    others = [c for c in columns if c != text_column]
+    label_column = _named(label, columns, "label", path) or _by_name(others, _LABEL_NAMES) or _repeated(first, others)
     if text_column is None or label_column is None:
         missing = "text" if text_column is None else "label"
         raise ConfigError(
             f"{path}: no column is clearly the {missing}; the columns are {', '.join(columns)}; name it with --{missing} COLUMN"
         )
-    labels = [_label(row.get(label_column), path, label_column) for row in rows]
-    counts = Counter(x for x in labels if x)
-    if not counts:
+    seen = _Seen(_by_name(columns, _ID_NAMES))
+    for row in _rows(path):
+        seen.add(_text(row, text_column), _label(row.get(label_column), path, label_column), row)
+    if not seen.labels:
         raise ConfigError(f"{path}: column {label_column!r} is empty; redistill needs some labelled rows to measure on")
-    found_task = task or _task(counts)
-    parts = _parts(counts, found_task, path, label_column)
-    texts = [_text(row, text_column) for row in rows]
+    chosen = task or _task(seen.labels)
     return Inspection(
-        rows=len(rows),
-        text=text_column,
+        rows=seen.rows,
+        text=None if conversations else text_column,
         label=label_column,
-        id=_unique(rows, columns),
-        task=found_task,
-        **parts,
-        unlabelled=sum(not x for x in labels),
-        max_chars=_percentile([len(t) for t in texts]),
-        max_label_chars=_percentile([len(x) for x in labels if x]),
-        texts=tuple(texts[:: max(1, len(texts) // 200)][:200]),
+        id=seen.id if seen.unique else None,
+        other_id="id" in columns and not (seen.id == "id" and seen.unique),
+        task=chosen,
+        **_parts(seen.labels, chosen, path, label_column),
+        unlabelled=seen.unlabelled,
+        max_chars=_percentile(seen.lengths),
+        label_tokens=max(map(_tokens, seen.labels)) if chosen != "generation" else _percentile([_tokens(x) for x in seen.labels]),
+        texts=tuple(seen.texts),
     )
+
+
+class _Seen:
+    """What is counted over all rows of a file."""
+
+    def __init__(self, id_column: str | None) -> None:
+        self.id, self.unique, self.rows, self.unlabelled = id_column, id_column is not None, 0, 0
+        self.labels, self.lengths, self.texts = Counter[str](), list[int](), list[str]()
+        self._ids, self._random = set[str](), random.Random(7)
+
+    def add(self, text: str, label: str, row: Mapping[str, Any]) -> None:
+        self.rows += 1
+        self.lengths.append(len(text))
+        self.unlabelled += not label
+        if label:
+            self.labels[label] += 1
+        if self.id is not None and self.unique:
+            key = row.get(self.id)
+            self.unique = isinstance(key, str | int) and not isinstance(key, bool) and str(key).strip() not in self._ids | {""}
+            self._ids.add(str(key).strip())
+        # A reservoir: each row has the same chance to be among the texts.
+        if len(self.texts) < _TEXTS:
+            self.texts.append(text)
+        elif (place := self._random.randrange(self.rows)) < _TEXTS:
+            self.texts[place] = text
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    return (row for _, row in raw_rows(path.name, path.parent.resolve()))
 
 
 def _named(name: str | None, columns: Sequence[str], what: str, path: Path) -> str | None:
@@ -122,16 +154,10 @@ def _longest(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str |
     return means[0][1] if means and (len(means) == 1 or means[0][0] > 2 * means[1][0]) else None
 
 
-def _repeated(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], text: str | None) -> str | None:
+def _repeated(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str | None:
     """The only column with few distinct values."""
-    few = [c for c in columns if c != text and 1 < len({_string(r.get(c)) for r in rows}) <= min(MOST_LABELS, len(rows) // 5)]
+    few = [c for c in columns if 1 < len({_string(r.get(c)) for r in rows}) <= min(MOST_LABELS, len(rows) // 5)]
     return few[0] if len(few) == 1 else None
-
-
-def _unique(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str | None:
-    name = _by_name(columns, _ID_NAMES)
-    values = [_string(row.get(name)) for row in rows] if name else []
-    return name if name and all(values) and len(set(values)) == len(values) else None
 
 
 def _task(counts: Counter[str]) -> Task:
@@ -188,6 +214,12 @@ def _parts(counts: Counter[str], task: Task, path: Path, column: str) -> dict[st
 def _percentile(values: Sequence[int], share: float = 0.99) -> int:
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, math.ceil(share * len(ordered)))]
+
+
+def _tokens(label: str) -> int:
+    """More tokens than a label needs: two characters of Latin script are one token at least, and a byte of another script one at most."""
+    plain = sum(c.isascii() for c in label)
+    return -(-plain // 2) + len(label.encode("utf-8", "replace")) - plain
 
 
 def _text(row: Mapping[str, Any], column: str) -> str:

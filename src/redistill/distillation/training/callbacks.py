@@ -1,4 +1,4 @@
-"""What happens after a step: metrics to a file, and whoever watches."""
+"""What happens after a step: metrics go to a file, and a callback may look at the model."""
 
 from __future__ import annotations
 

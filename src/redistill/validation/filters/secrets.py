@@ -36,7 +36,7 @@ _KINDS = {
     "mailchimp.MailchimpDetector": "Mailchimp key",
     "basic_auth.BasicAuthDetector": BASIC_AUTH,
 }
-# The library's patterns end at a token's shortest form; what still hangs on it is part of it.
+# The library's patterns end at a token's shortest form; the rest of the token belongs to it too.
 _REST_OF_TOKEN = re.compile(r"[\w-]*(?:\.[\w-]+)*")
 _KEY_BODY = re.compile(r"[-\s]*(?:[A-Za-z0-9+/=]{16,}\s*)*(?<!\s)")
 _KEY_END = re.compile(r"-----END [A-Z0-9 ]{0,40}-----")
