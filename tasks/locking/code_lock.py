@@ -7,7 +7,7 @@ from typing import Any
 
 from redistill.errors import StageError
 from redistill.io.json import read_json, write_json
-from redistill.provenance.code_identity import CodeIdentity, code_identity, folders
+from redistill.provenance.code_identity import CodeIdentity, code_identity, folders, remembered
 from redistill.version import __version__
 from tasks.paths import CODE, STATE
 
@@ -17,7 +17,8 @@ LOCKS_CODE = "lock_code"
 
 def stage_identity(stage: str) -> CodeIdentity:
     """What ``stage`` (without an arm) runs on now, in this project."""
-    return code_identity(f"tasks.stages.{stage}", folders("redistill", "tasks"))
+    with remembered(STATE / "code" / "parsed.json"):
+        return code_identity(f"tasks.stages.{stage}", folders("redistill", "tasks"))
 
 
 def stage_names() -> list[str]:
@@ -30,7 +31,8 @@ def lock_code(target: Path = CODE) -> None:
 
     ``stages`` is what DVC compares. ``files`` says for each file which stages run again when it is edited.
     """
-    identities = {name: stage_identity(name) for name in stage_names()}
+    with remembered(STATE / "code" / "parsed.json"):
+        identities = {name: stage_identity(name) for name in stage_names()}
     for name, identity in identities.items():
         if not (kept := _kept(name, identity.digest)).is_file():
             write_json(kept, identity.files)

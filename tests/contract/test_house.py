@@ -16,8 +16,9 @@ import pytest
 import yaml
 
 from redistill.params import load_params
+from redistill.provenance.code_identity import code_identity, folders
 from redistill.tuning.params import SweepParams
-from tasks.locking.code_lock import LOCKS_CODE, stage_identity
+from tasks.locking.code_lock import LOCKS_CODE
 from tasks.paths import CODE
 from tasks.running.cycle_stages import after_data, every_stage
 from tasks.running.stage_command import sections_of
@@ -37,7 +38,7 @@ def test_every_stage_names_its_code_in_one_line(stage: str) -> None:
 def test_stages_do_not_import_what_runs_them() -> None:
     """An edited fork server or command line makes no stage run again."""
     for stage in set(STAGES) - {LOCKS_CODE}:
-        files = set(stage_identity(stage).files)
+        files = set(code_identity(f"tasks.stages.{stage}", folders("redistill", "tasks")).files)
         assert not {f for f in files if f.startswith(("tasks/running/", "redistill/cli/", "redistill/promotion/"))} - {
             "tasks/running/work_directory.py"
         }, stage

@@ -8,17 +8,21 @@ functions. Nobody keeps it by hand. Files are parsed and never run.
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
 import importlib.metadata
 import importlib.util
+import json
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from redistill.errors import StageError
+from redistill.errors import DataError, StageError
 from redistill.io.digests import canonical_digest
+from redistill.io.json import write_json
 
 _DECIDING = {
     "datasets": ("datasets",),
@@ -71,10 +75,46 @@ def code_identity(module: str, packages: Mapping[str, Path]) -> CodeIdentity:
     return CodeIdentity(code, _versions(outside for name, file in files.items() for outside in _outside(file)))
 
 
-@cache
 def syntax_digest(source: bytes) -> str:
     """Sha256 of the syntax tree of a Python file, the same for any wording of docstrings and comments, and for any layout."""
-    return hashlib.sha256(repr(_plain(ast.parse(source))).encode()).hexdigest()
+    return _parsed(source)[0]
+
+
+_Statements = tuple[tuple[int, str, tuple[str, ...]], ...]
+_PARSED: dict[str, tuple[str, _Statements]] = {}
+"""What was read of a source text, by the text's own digest: its syntax digest and its import statements."""
+
+
+def _parsed(source: bytes) -> tuple[str, _Statements]:
+    key = hashlib.sha256(source).hexdigest()
+    if key not in _PARSED:
+        tree = ast.parse(source)
+        _PARSED[key] = hashlib.sha256(repr(_plain(tree)).encode()).hexdigest(), _statements(tree)
+    return _PARSED[key]
+
+
+@contextlib.contextmanager
+def remembered(file: Path) -> Iterator[None]:
+    """Take what is known of source texts from a file, and add what is parsed meanwhile. Parsing takes most of the time of an identity.
+
+    A file that cannot be read is written again. Entries are found by the text's digest and the version of Python, so they are never out of date.
+    """
+    version = ".".join(map(str, sys.version_info[:3]))
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        tree = json.loads(file.read_text(encoding="utf-8"))
+        if tree["python"] == version and tree["format"] == _FORMAT:
+            for key, (digest, statements) in tree["files"].items():
+                _PARSED.setdefault(key, (digest, tuple((level, base, tuple(names)) for level, base, names in statements)))
+    known = len(_PARSED)
+    yield
+    if len(_PARSED) > known:
+        with contextlib.suppress(DataError):
+            write_json(file, {"python": version, "format": _FORMAT, "files": dict(list(_PARSED.items())[-_MOST:])})
+
+
+_MOST = 4000
+_FORMAT = 1
+"""Raised when what ``_parsed`` makes of a text changes."""
 
 
 def _plain(node: Any) -> Any:
@@ -94,9 +134,6 @@ def _plain(node: Any) -> Any:
         type(node).__name__,
         *((name, _plain(value)) for name, value in ast.iter_fields(node) if value not in (None, []) and name != "ctx"),
     )
-
-
-_EMPTY = syntax_digest(b"")
 
 
 def closure(module: str, packages: Mapping[str, Path]) -> dict[str, Path]:
@@ -174,18 +211,17 @@ def _imported(module: str, file: Path, packages: Mapping[str, Path]) -> Iterator
             yield inner if _file_of(inner, packages) is not None else absolute
 
 
-def _statements_of(file: Path) -> tuple[tuple[int, str, tuple[str, ...]], ...]:
+def _statements_of(file: Path) -> _Statements:
     try:
-        return _statements(file.read_text(encoding="utf-8"))
+        return _parsed(file.read_bytes())[1]
     except SyntaxError as error:
         raise StageError(f"{file}, line {error.lineno}: {error.msg}; a stage imports this file, so its code cannot be identified") from None
 
 
-@cache
-def _statements(text: str) -> tuple[tuple[int, str, tuple[str, ...]], ...]:
-    """Import statements of a source text: leading dots, module, and the names that are taken from it (none for a plain import)."""
+def _statements(tree: ast.Module) -> _Statements:
+    """Import statements: leading dots, module, and the names that are taken from it (none for a plain import)."""
     found: list[tuple[int, str, tuple[str, ...]]] = []
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found += [(0, alias.name, ()) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -199,3 +235,6 @@ def _absolute(module: str, file: Path, level: int, base: str) -> str:
         return base
     package = module.split(".") if file.name == "__init__.py" else module.split(".")[:-1]
     return ".".join([*package[: len(package) - level + 1], *([base] if base else [])])
+
+
+_EMPTY = syntax_digest(b"")

