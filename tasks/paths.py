@@ -10,4 +10,4 @@ SOURCES = Path("sources.lock.json")
 LOCK = Path("teacher.lock.json")
 CODE = Path("code.lock.json")
 LOCKED_FROM = {LOCK.name: "tune_teacher"}
-"""The stage whose output a lock locks: an edge that stands in no dvc.yaml, since a lock is written between two stages."""
+"""Lock → the stage whose output it locks. dvc.yaml does not know this dependency, since the lock is written between two stages."""

@@ -1,4 +1,4 @@
-"""The version of this package. It stands by itself, so that a new version with the same code makes no stage run again."""
+"""The version of this package. No stage imports this file, so a new version with the same code makes no stage run again."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from redistill.version import __version__
 from tasks.paths import CODE, STATE
 
 LOCKS_CODE = "lock_code"
-"""The stage that writes the lock, so that ``dvc repro`` by hand sees edited code too. It is no part of its own identity."""
+"""The stage that writes the lock, so that ``dvc repro`` by hand sees edited code too. It has no identity itself."""
 
 
 def stage_identity(stage: str) -> CodeIdentity:
@@ -27,7 +27,7 @@ def stage_names() -> list[str]:
 
 
 def lock_code(target: Path = CODE) -> None:
-    """Write the lock, unless it says the same already.
+    """Write the lock, unless it already says the same.
 
     ``stages`` is what DVC compares. ``files`` says for each file which stages run again when it is edited.
     """
@@ -42,7 +42,7 @@ def lock_code(target: Path = CODE) -> None:
 
 
 def _kept(stage: str, digest: str) -> Path:
-    """Where the files behind a digest are listed, so that a later change can be told by name."""
+    """A list of the files behind a digest, so that a later change can be named by file."""
     return STATE / "code" / f"{stage}-{digest[:16]}.json"
 
 

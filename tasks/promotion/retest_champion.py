@@ -33,8 +33,8 @@ class ChampionCheck:
 def retest_champion(params: Params, history: History) -> ChampionCheck | None:
     """Benchmark the champion again and judge it against the teacher; None when nothing is live."""
     client = connect(params)
-    if (mended := transitions.recover(client, params)) is not None:
-        print(mended)
+    if (recovered := transitions.recover(client, params)) is not None:
+        print(recovered)
     outside = transitions.moved_outside(client, params, history.events(client, params), (mlflow_names.CHAMPION,))
     version = transitions.live(client, params).champion
     if outside is not None:

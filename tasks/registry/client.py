@@ -1,4 +1,4 @@
-"""What redistill calls of an MLflow client: the surface that another registry would have to offer, and that a test can stand in for."""
+"""The methods of an MLflow client that redistill calls: what another registry would have to offer."""
 
 from __future__ import annotations
 

@@ -151,7 +151,7 @@ def _locked_code(evidence: Path, stages: list[dvc_lock.LockedStage], commit: str
 
 
 def _code_file(path: str, digest: str, commit: str, version: str) -> Link:
-    """A file of ours, as git has it at the commit of the cycle, or as it stands here."""
+    """A file of ours, as git has it at the commit of the cycle, or as it is on disk."""
     part, _, inside = path.partition("/")
     here = folders(part).get(part, Path(part)) / inside
     with contextlib.suppress(ValueError, SyntaxError):
@@ -161,7 +161,7 @@ def _code_file(path: str, digest: str, commit: str, version: str) -> Link:
             return Link("code", path, digest, "ok")
     with contextlib.suppress(OSError, SyntaxError):
         if syntax_digest(here.read_bytes()) == digest:
-            return Link("code", path, digest, "ok", "as it stands here")
+            return Link("code", path, digest, "ok", "as on disk")
     if version != __version__ and not here.resolve().is_relative_to(Path.cwd().resolve()):
         return Link(
             "code", path, digest, "ok", f"signed, but not checked: it came with redistill {version}, and {__version__} is installed"

@@ -94,7 +94,7 @@ def initialise() -> None:
     """
     if not Path(".dvc").is_dir():
         dvc("init", "-q", *([] if Path(".git").exists() else ["--no-scm"]))
-    # Without git DVC writes no .gitignore; where the project lies in another repository, git would take its cache.
+    # DVC writes no .gitignore where it runs without git. In a folder of another repository, git would then add DVC's cache.
     if not Path(".dvc/.gitignore").is_file():
         Path(".dvc/.gitignore").write_text("/config.local\n/tmp\n/cache\n", encoding="utf-8")
     STATE.mkdir(exist_ok=True)

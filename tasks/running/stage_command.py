@@ -33,7 +33,7 @@ def sections_of(function: Callable[..., None]) -> dict[str, type[Section]]:
 
 
 def arguments_of(function: Callable[..., None]) -> list[str]:
-    """The other parameters of a stage function: what stands after its name on the command line."""
+    """The other parameters of a stage function: what follows its name on the command line."""
     sections = sections_of(function)
     return [name for name in inspect.signature(function).parameters if name not in sections]
 

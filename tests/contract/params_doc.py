@@ -90,7 +90,7 @@ def page() -> str:
     parts = [HEAD]
     for name, kind in typing.get_type_hints(Params).items():
         parts.append(f"## {name}\n\n{' '.join((kind.__doc__ or '').split())}\n\n{table(kind)}\n")
-    parts.append("## Gates\n\nWhat may stand in `promote.gates`. Meanings and limits: [gates.md](gates.md).\n")
+    parts.append("## Gates\n\nWhat `promote.gates` may list. Meanings and limits: [gates.md](gates.md).\n")
     for gate in typing.get_args(typing.get_args(GateParams)[0]):
         names = ", ".join(f"`{n}`" for n in typing.get_args(typing.get_type_hints(gate)["name"]))
         limits = [f"`{f.name}`: {field_docs(gate)[f.name]} Default {default(f)}." for f in dataclasses.fields(gate) if f.name != "name"]

@@ -163,7 +163,9 @@ def report(as_json: Json = False) -> None:
 @app.command(context_settings={"ignore_unknown_options": True})
 def stage(
     name: Annotated[str, typer.Argument(help="A stage of dvc.yaml.", metavar="NAME")],
-    arguments: Annotated[list[str] | None, typer.Argument(help="What stands after @, such as the arm.", metavar="[ARGUMENT]...")] = None,
+    arguments: Annotated[
+        list[str] | None, typer.Argument(help="What follows @ in the stage's name, such as the arm.", metavar="[ARGUMENT]...")
+    ] = None,
 ) -> None:
     """Run one DVC stage: what dvc.yaml calls. To bring a stage up to date, use `dvc repro NAME`, which knows what is done already.
 

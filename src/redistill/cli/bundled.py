@@ -9,7 +9,7 @@ import redistill
 _PACKAGE = Path(redistill.__file__).parent
 PARTS = ("flows", "tasks")
 _MARKS = ("flows/distill_student.py", "tasks/stages")
-"""What tells flows and tasks of redistill from folders of these names that are something else."""
+"""A folder called flows or tasks is redistill's only if it has one of these."""
 
 
 def bundled_folder() -> Path:

@@ -38,7 +38,7 @@ _IGNORED = """# What a cycle makes: DVC knows it by dvc.lock.
 """
 _TERMS = """# Terms of {what}
 
-Put here the text of the terms that you read, or where it stands and what it says about this use.
+Put here the text of the terms that you read, or its address and what it says about this use.
 Then fill in its entry under governance.licenses in params.yaml. A cycle does not start before that.
 """
 
@@ -205,7 +205,7 @@ def write_project(directory: Path, values: dict[str, Any], teacher: Teacher, sou
 
 
 def _as_yaml(value: Any) -> Any:
-    """Text and lists as YAML spells them within braces, so that any label, path or text can stand in the file."""
+    """Text and lists as YAML for use within braces. Any label, path or text is quoted where it must be."""
     import yaml
 
     if not isinstance(value, str | list):

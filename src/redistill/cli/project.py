@@ -20,7 +20,7 @@ def use_application() -> None:
     """Make ``flows`` and ``tasks`` importable, here and in child processes: the project's own where it has them, else those of this package.
 
     Raises:
-        ConfigError: this directory is no project.
+        ConfigError: this directory is not a project.
     """
     from redistill.cli.bundled import application_folders
 

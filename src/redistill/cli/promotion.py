@@ -67,12 +67,12 @@ def history(as_json: Json = False) -> None:
     params = _params()
     registry, moves = application("tasks.registry.runs_and_versions"), application("tasks.registry.transitions")
     client = registry.connect(params)
-    mended = moves.recover(client, params)
+    recovered = moves.recover(client, params)
     events = moves.history(client, params)
     outside = moves.moved_outside(client, params, events)
     lines = [f"{e.at[:19]}  {e.kind:<9} {e.version or '-':>4}  {e.by}: {e.reason}" for e in events] or ["nothing has happened yet"]
-    lines += [f"warning: {said}" for said in (mended, outside) if said]
-    show({"events": [dataclasses.asdict(e) for e in events], "mended": mended, "moved_outside": outside}, as_json, lines)
+    lines += [f"warning: {said}" for said in (recovered, outside) if said]
+    show({"events": [dataclasses.asdict(e) for e in events], "mended": recovered, "moved_outside": outside}, as_json, lines)
 
 
 def heldout(as_json: Json = False) -> None:

@@ -16,7 +16,7 @@ class Section(Protocol):
     """A part of ``params.yaml`` with a name of its own, so that a stage can load it without the rest."""
 
     SECTION: ClassVar[str]
-    """Where it stands, as keys with dots. ``{arm}`` is the stage's argument of that name."""
+    """Its place in the file, as keys with dots. ``{arm}`` is the stage's argument of that name."""
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
@@ -27,7 +27,7 @@ def frozen(cls: type[_T]) -> type[_T]:
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 def section(name: str) -> Callable[[type[_T]], type[_T]]:
-    """Like ``frozen``, for what stands in ``params.yaml`` under ``name``."""
+    """Like ``frozen``, for the part of ``params.yaml`` that is called ``name``."""
 
     def named(cls: type[_T]) -> type[_T]:
         kind = frozen(cls)

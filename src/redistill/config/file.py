@@ -23,7 +23,7 @@ def read_tree(path: str | os.PathLike[str] = PARAMS) -> dict[str, Any]:
     """The file as YAML.
 
     Raises:
-        ConfigError: absent, not UTF-8, not YAML, a key that stands twice, or no mapping.
+        ConfigError: the file is missing, is not UTF-8 or not YAML, has a duplicate key, or is not a mapping.
     """
     file = Path(path)
     try:
@@ -102,5 +102,5 @@ def _describe(problem: Any, section: str) -> str:
 
 
 def _keys(location: Iterable[object]) -> list[str]:
-    """Keys and indices. Pydantic also names the branch of a union, which nobody wrote."""
+    """Keys and indices. Pydantic also names the branch of a union, which is not part of the file."""
     return [str(part) for part in location if not (isinstance(part, str) and (part.endswith("]") or part.endswith("()")))]

@@ -1,4 +1,4 @@
-"""What can be seen in a user's file: its columns, its labels, how long its texts are, and so which task it is."""
+"""What a user's file holds: columns, labels and lengths of texts; and the task that follows from them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Task = Literal["classification", "record", "generation"]
 
 MOST_LABELS = 200
 _FIRST_ROWS = 2000
-"""Rows by which columns are told apart. Labels and counts are those of all rows."""
+"""Rows that are looked at to find the columns. Labels and counts are those of all rows."""
 _TEXTS = 400
 _TEXT_NAMES = ("text", "message", "query", "question", "prompt", "input", "utterance", "sentence", "content", "body")
 _LABEL_NAMES = (
@@ -161,7 +161,7 @@ def _repeated(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str 
 
 
 def _task(counts: Counter[str]) -> Task:
-    """Few labels that come back often are classes; all else is text that a model writes."""
+    """Few labels that repeat often are classes. Everything else is text that a model writes."""
     return (
         "classification"
         if len(counts) <= MOST_LABELS and len(counts) <= sum(counts.values()) / 3 and max(map(len, counts)) <= 80
@@ -206,7 +206,7 @@ def _parts(counts: Counter[str], task: Task, path: Path, column: str) -> dict[st
         )
     except CycleError as error:
         raise ConfigError(
-            f"{path}: the parts {' and '.join(error.args[1][:2])} of records stand in both orders; a record has one order"
+            f"{path}: the parts {' and '.join(error.args[1][:2])} of records appear in both orders; a record has one order"
         ) from None
     return {"labels": tuple(sorted(labels)), "flags": flags, "entities": entities, "several": several}
 

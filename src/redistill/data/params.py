@@ -52,7 +52,7 @@ class RecordParams:
     labels: tuple[str, ...]
     """Every label."""
     flags: tuple[str, ...] = ()
-    """Names that may stand after the labels, such as `urgent`."""
+    """Names that may follow the labels, such as `urgent`."""
     entities: tuple[str, ...] = ()
     """Kinds of values that may follow as `KIND=VALUE`, copied from the message."""
     several: bool = False
@@ -66,7 +66,7 @@ class RecordParams:
             raise ValueError(f"{odd[0]!r} cannot be spelled in a record: names hold no '+', ';', '=' or line break")
         twice = sorted({n for n in names if names.count(n) > 1})
         if twice:
-            raise ValueError(f"{twice[0]!r} stands twice among labels, flags and entities; each name once")
+            raise ValueError(f"{twice[0]!r} is listed twice among labels, flags and entities; list each name once")
         return self
 
 

@@ -120,7 +120,7 @@ class PromoteParams:
     approval: Literal["auto", "person"] = "auto"
     """`auto`, or `person`: what passes waits for `redistill promote`."""
     two_people: bool = False
-    """Whoever approves must not be who started the cycle."""
+    """The person who approves must not be the person who started the cycle."""
     critical_labels: dict[str, Share] = Field(default_factory=dict)
     """Label or flag, and the recall that must be shown for it."""
     gates: tuple[Annotated[GateParams, BeforeValidator(_as_gate)], ...] = _EVERY

@@ -2,7 +2,7 @@
 
 A stored result is stale when the code that computed it changes, so it is stored with a digest of that code. The digest is of the syntax tree without
 docstrings and comments, so that another wording changes nothing. The list of files is derived from the imports, both at the top of a file and inside
-functions. Nobody keeps it by hand. Files are parsed and never run.
+functions. Files are parsed and never run.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def code_identity(module: str, packages: Mapping[str, Path]) -> CodeIdentity:
         StageError: one of the files is not Python.
     """
     files = closure(module, packages)
-    # A package that holds nothing but its docstring decides nothing.
+    # An ``__init__`` with nothing but a docstring changes no result.
     code = {_place(name, file): digest for name, file in files.items() if (digest := syntax_digest(file.read_bytes())) != _EMPTY}
     return CodeIdentity(code, _versions(outside for name, file in files.items() for outside in _outside(file)))
 
@@ -82,7 +82,7 @@ def syntax_digest(source: bytes) -> str:
 
 _Statements = tuple[tuple[int, str, tuple[str, ...]], ...]
 _PARSED: dict[str, tuple[str, _Statements]] = {}
-"""What was read of a source text, by the text's own digest: its syntax digest and its import statements."""
+"""Digest of a source text → its syntax digest and its import statements."""
 
 
 def _parsed(source: bytes) -> tuple[str, _Statements]:
@@ -113,12 +113,13 @@ def remembered(file: Path) -> Iterator[None]:
 
 
 _MOST = 4000
+"""Source texts that the file holds at most: about forty times those of a project."""
 _FORMAT = 1
 """Raised when what ``_parsed`` makes of a text changes."""
 
 
 def _plain(node: Any) -> Any:
-    """A tree as nested tuples, without what says nothing: strings that stand as statements, positions, and fields that are empty.
+    """A tree as nested tuples. Left out are strings that are statements of their own, positions, and empty fields.
 
     ``ast.dump`` is not used because it prints empty fields in some versions of Python and not in others.
     """
@@ -142,7 +143,7 @@ def closure(module: str, packages: Mapping[str, Path]) -> dict[str, Path]:
     ``from package import name`` is the module ``package.name`` where there is one, else the package itself.
 
     Raises:
-        ModuleNotFoundError: ``module`` is no file of these packages.
+        ModuleNotFoundError: ``module`` is not a file of these packages.
     """
     found: dict[str, Path] = {}
     waiting = [module]
@@ -154,7 +155,7 @@ def closure(module: str, packages: Mapping[str, Path]) -> dict[str, Path]:
         if file is None or name in found:
             continue
         found[name] = file
-        # The packages that a module lies in run first.
+        # Python runs the packages around a module before the module.
         waiting += [name.rpartition(".")[0], *_imported(name, file, packages)]
     return dict(sorted(found.items()))
 

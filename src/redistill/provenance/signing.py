@@ -89,7 +89,7 @@ def _make(key: Path) -> None:
 
     private = ec.generate_private_key(ec.SECP256R1())
     key.parent.mkdir(parents=True, exist_ok=True)
-    # Wherever the project lies, also in a folder of another repository, git does not see the key.
+    # Git must not see the key, also where the project is a folder of another repository.
     (key.parent / ".gitignore").write_text("*\n", encoding="utf-8")
     pem = private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     temporary = key.with_suffix(f".{os.getpid()}.tmp")

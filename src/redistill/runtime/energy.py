@@ -1,4 +1,4 @@
-"""Energy that the processor used, where the system tells."""
+"""Energy that the processor used, where the system reports it."""
 
 from __future__ import annotations
 

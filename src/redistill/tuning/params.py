@@ -79,7 +79,7 @@ def sweep_fits(sweep: SweepParams, teacher: TeacherParams) -> list[str]:
 
 
 def space_fits(tune: TuneParams, promote: PromoteParams, finetune: FinetuneParams, score: ScoreParams) -> list[str]:
-    """A stored top-k can be brought to those temperatures only that ``score`` was told of."""
+    """A stored top-k can be used only at the temperatures in ``score.temperatures``."""
     arm = finetune.arms.get(promote.arm)
     if arm is None or arm.learns_by(finetune.method).name != "logit":
         return []

@@ -90,7 +90,7 @@ def test_records_keep_the_order_of_their_parts(tmp_path: Path) -> None:
     init(tmp_path / "project", "--data", tmp_path / "rows.jsonl", "--task", "record")
     params = load_params(tmp_path / "project/params.yaml")
     assert sum(map(len, sources.load(params.data, tmp_path / "project").values())) == 40
-    with pytest.raises(ConfigError, match="stand in both orders"):
+    with pytest.raises(ConfigError, match="appear in both orders"):
         inspect(jsonl(tmp_path / "both.jsonl", [{"text": "a", "label": "fee; x; y"}, {"text": "b", "label": "fee; y; x"}]), "record")
 
 

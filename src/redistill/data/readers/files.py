@@ -1,4 +1,4 @@
-"""Where a source lies, and its bytes as text; errors name the file and line."""
+"""The file of a source, and its bytes as text. Errors name the file and line."""
 
 from __future__ import annotations
 
