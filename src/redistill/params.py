@@ -71,8 +71,8 @@ def parse_params(tree: object, where: str = "params") -> Params:
             else:
                 sections[each.name] = each.default_factory()
             continue
-        checked, found = validated(kinds[each.name], tree[each.name], each.name)
-        problems += found
+        checked, wrong = validated(kinds[each.name], tree[each.name], each.name)
+        problems += wrong
         if checked is not None:
             sections[each.name] = checked
     for check in CROSS_CHECKS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,13 @@ LOCKS_CODE = "lock_code"
 
 def stage_identity(stage: str) -> CodeIdentity:
     """What ``stage`` (without an arm) runs on now, in this project."""
+    return _identities([stage])[stage]
+
+
+def _identities(stages: Iterable[str]) -> dict[str, CodeIdentity]:
+    packages = folders("redistill", "tasks")
     with remembered(STATE / "code" / "parsed.json"):
-        return code_identity(f"tasks.stages.{stage}", folders("redistill", "tasks"))
+        return {name: code_identity(f"tasks.stages.{name}", packages) for name in stages}
 
 
 def stage_names() -> list[str]:
@@ -31,8 +37,7 @@ def lock_code(target: Path = CODE) -> None:
 
     ``stages`` is what DVC compares. ``files`` says for each file which stages run again when it is edited.
     """
-    with remembered(STATE / "code" / "parsed.json"):
-        identities = {name: stage_identity(name) for name in stage_names()}
+    identities = _identities(stage_names())
     for name, identity in identities.items():
         if not (kept := _kept(name, identity.digest)).is_file():
             write_json(kept, identity.files)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import re
 import shutil
@@ -67,8 +68,25 @@ def test_an_edited_loss_trains_again_and_what_follows_only_where_weights_changed
     assert repro() == {"lock_code", *ARMS, *BENCHMARKS}
 
 
+def test_locking_by_hand_waits_for_a_cycle(project: Path) -> None:
+    """A lock written while a stage runs would record its result under code that it did not run."""
+    before = (project / "code.lock.json").read_bytes()
+    edit(project / TRAINING, "0.9 * common.learning_rate", "0.85 * common.learning_rate")
+    environment = {**user_environment(), "PYTHONPATH": str(project / "src")}
+    command = [str(Path(sys.executable).parent / "redistill"), "-C", str(project), "lock"]
+    with open(project / ".redistill/cycle.lock", "a+", encoding="utf-8") as cycle:
+        fcntl.flock(cycle, fcntl.LOCK_EX)
+        with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as locking:
+            assert locking.stderr is not None
+            assert any("works in this project; waiting for it to end" in line for line in locking.stderr)
+            assert (project / "code.lock.json").read_bytes() == before
+            fcntl.flock(cycle, fcntl.LOCK_UN)
+            assert locking.wait(timeout=120) == 0
+    assert (project / "code.lock.json").read_bytes() != before
+
+
 def test_a_cycle_sees_edits_and_other_packages_and_says_why(project: Path, redistill: Command) -> None:
-    edit(project / TRAINING, "0.9 * common.learning_rate", "0.8 * common.learning_rate")
+    edit(project / TRAINING, "0.85 * common.learning_rate", "0.8 * common.learning_rate")
     lock = (project / "dvc.lock").read_text(encoding="utf-8")
     # As if validate had run with another version of a package.
     stage = lock[lock.index("\n  validate:") :]

@@ -120,12 +120,19 @@ def test_what_init_wrote_says_what_to_do_before_anything_is_asked(project: Path,
 
 def test_a_cycle_and_its_lineage_from_the_wheel_alone(project: Path, installed: Installed) -> None:
     fill_in(project)
+    # The project is a folder of another repository.
+    subprocess.run(["git", "init", "-q", str(project.parent)], check=True)
     done = installed.redistill(project, "run", "--json")
     assert done.code == 0, done.stderr[-3000:]
     assert set(done.result["stages"].values()) == {"ran"}
     links = installed.redistill(project, "lineage", "challenger" if done.result["verdict"] == "hold" else "champion")
     assert links.code == 0, links.stdout + links.stderr
     assert "redistill/distillation/losses/fused_head.py" in links.stdout and "tasks/training/arm.py" in links.stdout
+    listed = subprocess.run(
+        ["git", "status", "--porcelain", "-uall"], cwd=project.parent, capture_output=True, text=True, check=True
+    ).stdout
+    assert "triage/code.lock.json" in listed and "triage/.dvc/.gitignore" in listed
+    assert not re.search(r"triage/(artifacts/|\.redistill/|\.dvc/(cache|tmp)/|mlflow)", listed), listed
     lock = json.loads((project / "code.lock.json").read_text(encoding="utf-8"))
     assert lock["redistill"] == "0.1.0" and "tasks/training/arm.py" in lock["files"]
 
@@ -140,6 +147,8 @@ def test_an_upgrade_and_tasks_of_its_own_run_what_has_other_code(project: Path, 
     version = tmp_path / "src/redistill/version.py"
     version.write_text(version.read_text(encoding="utf-8").replace("0.1.0", "0.2.0"), encoding="utf-8")
     installed.install(wheel(tmp_path, tmp_path / "dist"))
+    links = installed.redistill(project, "lineage", "1")
+    assert links.code == 0 and "signed, but not checked: it came with redistill 0.1.0, and 0.2.0 is installed" in links.stdout, links.stderr
     done = installed.redistill(project, "eject", "--json")
     assert done.code == 0, done.stderr
     assert (project / "flows/distill_student.py").is_file()
@@ -151,4 +160,3 @@ def test_an_upgrade_and_tasks_of_its_own_run_what_has_other_code(project: Path, 
     assert ran == {*ARMS, "prepare"}, "the loss came with the upgrade, prepare is the project's own"
     assert json.loads((project / "code.lock.json").read_text(encoding="utf-8"))["redistill"] == "0.2.0"
     assert installed.redistill(project, "eject").code == 2, "nothing is overwritten"
-    assert (project / ".redistill/keys/.gitignore").read_text(encoding="utf-8") == "*\n"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import redistill
+from redistill.errors import ConfigError
 
 _PACKAGE = Path(redistill.__file__).parent
 PARTS = ("flows", "tasks")
@@ -18,7 +21,20 @@ def bundled_folder() -> Path:
     return installed if installed.is_dir() else _PACKAGE.parents[1]
 
 
-def application_folders(project: Path) -> list[Path]:
-    """Folders to import ``flows`` and ``tasks`` from, the project's own first."""
-    own = [project] if any((project / mark).exists() for mark in _MARKS) else []
-    return [*own, *(folder for folder in [bundled_folder()] if folder not in own)]
+def use_application() -> None:
+    """Make ``flows`` and ``tasks`` importable, here and in child processes: the project's own where it has them, else those of this package.
+
+    Raises:
+        ConfigError: this directory is not a project.
+    """
+    project = Path.cwd()
+    for name in ("params.yaml", "dvc.yaml"):
+        if not (project / name).is_file():
+            raise ConfigError(
+                f"{project.name}/ has no {name}: redistill runs from a project directory; go to one, name it with -C DIR, "
+                "or make one with `redistill init DIR`"
+            )
+    folders = [project] if any((project / mark).exists() for mark in _MARKS) else []
+    places = [str(folder) for folder in dict.fromkeys([*folders, bundled_folder()])]
+    sys.path[:0] = places
+    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([*places, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]))

@@ -9,6 +9,7 @@ import json
 import re
 import shutil
 import time
+from collections import Counter
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -67,7 +68,8 @@ class Teacher:
 
     @property
     def needs_hub(self) -> bool:
-        return any(map(is_hub_id, ([] if self.endpoint else [self.model]) + ([default_model()] if self.endpoint else [])))
+        """Whether weights are downloaded: the teacher's, or those that a student of an endpoint is made from."""
+        return is_hub_id(default_model() if self.endpoint else self.model)
 
 
 PACKAGED_CONFIG = {"num_hidden_layers": 30, "hidden_size": 576, "vocab_size": 49_152}
@@ -150,8 +152,9 @@ def _languages(texts: tuple[str, ...]) -> list[str]:
     """Languages of at least a twentieth of the texts that are long enough to tell."""
     from redistill.validation.filters.language import MIN_CHARS, detect
 
-    found = [language for text in texts if len(text) > 2 * MIN_CHARS for language, sure in [detect(text)] if sure > 0.6]
-    return sorted({x for x in found if found.count(x) >= max(2, len(found) / 20)}) or ["en"]
+    detected = [language for text in texts if len(text) > 2 * MIN_CHARS for language, sure in [detect(text)] if sure > 0.6]
+    counts = Counter(detected)
+    return sorted(language for language, n in counts.items() if n >= max(2, len(detected) / 20)) or ["en"]
 
 
 def write_project(directory: Path, values: dict[str, Any], teacher: Teacher, source: Path, data: Path | None) -> list[str]:
@@ -176,9 +179,9 @@ def write_project(directory: Path, values: dict[str, Any], teacher: Teacher, sou
     environment = jinja2.Environment(finalize=_as_yaml, keep_trailing_newline=True, undefined=jinja2.StrictUndefined, autoescape=False)  # noqa: S701 - YAML, not HTML
     text = environment.from_string(files("redistill.cli").joinpath("init_params.yaml.j2").read_text(encoding="utf-8")).render(values)
     parse_params(yaml.safe_load(text), "the params.yaml that init would write")
-    given = data or Path(str(files("redistill.cli").joinpath("example.csv")))
-    if (directory / source).exists() and file_digest(directory / source) != file_digest(given):
-        raise ConfigError(f"{directory / source} exists and holds something else than {given}; rename one of them")
+    original = data or Path(str(files("redistill.cli").joinpath("example.csv")))
+    if (directory / source).exists() and file_digest(directory / source) != file_digest(original):
+        raise ConfigError(f"{directory / source} exists and holds something else than {original}; rename one of them")
     if (directory / "dvc.yaml").exists():
         raise ConfigError(f"{directory} has a dvc.yaml already, and nothing is overwritten; choose another directory")
     made = []
@@ -189,7 +192,7 @@ def write_project(directory: Path, values: dict[str, Any], teacher: Teacher, sou
             made.append(page.relative_to(directory).as_posix())
     if not (directory / source).exists():
         (directory / source).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(given, directory / source)
+        shutil.copyfile(original, directory / source)
         made.append(source.as_posix())
     stages = (bundled_folder() / "dvc.yaml").read_text(encoding="utf-8")
     if teacher.endpoint:

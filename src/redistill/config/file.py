@@ -59,11 +59,11 @@ def load_sections(kinds: Sequence[type[Section]], path: str | os.PathLike[str] =
     for kind in kinds:
         key = kind.SECTION.format(**names)
         try:
-            section, found = validated(kind, _at(tree, key), key)
+            section, wrong = validated(kind, _at(tree, key), key)
         except KeyError:
-            section, found = None, [f"{key} is missing"]
+            section, wrong = None, [f"{key} is missing"]
         sections.append(section)
-        problems += found
+        problems += wrong
     if problems:
         raise several(str(path), problems)
     return sections

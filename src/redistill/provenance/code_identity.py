@@ -174,8 +174,8 @@ def _version(distribution: str) -> str | None:
 
 def _versions(modules: Iterable[str]) -> dict[str, str]:
     names = sorted({d for m in set(modules) for d in _DECIDING.get(m, ())})
-    found = {name: next(filter(None, map(_version, _BUILDS.get(name, (name,)))), None) for name in names}
-    return {name: version for name, version in found.items() if version is not None}
+    installed = {name: next(filter(None, map(_version, _BUILDS.get(name, (name,)))), None) for name in names}
+    return {name: version for name, version in installed.items() if version is not None}
 
 
 def _outside(file: Path) -> Iterator[str]:
