@@ -84,8 +84,13 @@ def inspect(path: Path, task: Task | None = None, text: str | None = None, label
     label_column = _named(label, columns, "label", path) or _by_name(others, _LABEL_NAMES) or _repeated(first, others)
     if text_column is None or label_column is None:
         missing = "text" if text_column is None else "label"
+        without = (
+            ""
+            if text_column is None
+            else ". redistill needs labelled rows to start: make the project with those, and add this file to data.source later"
+        )
         raise ConfigError(
-            f"{path}: no column is clearly the {missing}; the columns are {', '.join(columns)}; name it with --{missing} COLUMN"
+            f"{path}: no column is clearly the {missing}; the columns are {', '.join(columns)}; name it with --{missing} COLUMN{without}"
         )
     seen = _Seen(_by_name(columns, _ID_NAMES))
     for row in _rows(path):
@@ -161,12 +166,10 @@ def _repeated(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str 
 
 
 def _task(counts: Counter[str]) -> Task:
-    """Few labels that repeat often are classes. Everything else is text that a model writes."""
-    return (
-        "classification"
-        if len(counts) <= MOST_LABELS and len(counts) <= sum(counts.values()) / 3 and max(map(len, counts)) <= 80
-        else "generation"
-    )
+    """Few labels that repeat often, each a short line, are classes. Everything else is text that a model writes."""
+    few = len(counts) <= MOST_LABELS and len(counts) <= sum(counts.values()) / 3
+    short = all(len(label) <= 80 and "\n" not in label for label in counts)
+    return "classification" if few and short else "generation"
 
 
 def _parts(counts: Counter[str], task: Task, path: Path, column: str) -> dict[str, Any]:

@@ -142,6 +142,16 @@ def test_each_kind_of_teacher_gives_params_that_are_valid(tmp_path: Path, monkey
     assert load_params(tmp_path / "here/params.yaml").student.layers.keep == 2  # type: ignore[union-attr]
 
 
+def test_labels_of_several_lines_are_text_even_where_there_are_few(tmp_path: Path) -> None:
+    seen = inspect(jsonl(tmp_path / "rows.jsonl", messages(40, ["Dear customer,\nyes.", "Dear customer,\nno + sorry."])))
+    assert seen.task == "generation"
+
+
+def test_a_file_without_labels_is_not_enough(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="the columns are text; name it with --label COLUMN. redistill needs labelled rows to start"):
+        inspect(jsonl(tmp_path / "rows.jsonl", [{"text": f"question {i}"} for i in range(20)]))
+
+
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
     init(tmp_path / "project")
     before = {p: p.read_bytes() for p in (tmp_path / "project").rglob("*") if p.is_file()}
