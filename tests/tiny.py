@@ -7,9 +7,12 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from redistill.distillation.methods.known import known_methods
+
 if TYPE_CHECKING:
     import torch
 
+    from redistill.distillation.methods.base import Method
     from redistill.distillation.training.examples import Example
     from redistill.distillation.types import SoftTargets, TrainingRow
 
@@ -83,41 +86,57 @@ def _tokenizer(vocabulary: int) -> Any:
 
 def training_rows(tokenizer: Any, count: int = 8) -> list[TrainingRow]:
     """Rows of the bank example as a student would see them: message, arrow, line."""
-    from redistill.distillation.types import TrainingRow
-    from redistill.models.tokenizers import encode
+    from redistill.distillation.types import Span, TrainingRow
+    from redistill.models.tokenizers import encode, tokenizer_digest
 
     rows = []
     for number, sentence in enumerate(sentences(count)):
         prompt, _, line = sentence.partition("=>")
-        rows.append(TrainingRow(f"row-{number}", 0, f"{prompt}=>", line, tuple(encode(line, tokenizer)), "teacher"))
+        begin, completion = encode(f"{prompt}=>", tokenizer), encode(line, tokenizer)
+        ids = (*begin, *completion)
+        spans = (Span("prompt", 0, len(begin)), Span("completion", len(begin), len(ids)))
+        rows.append(TrainingRow(f"row-{number}", 0, ids, spans, tokenizer_digest(tokenizer), line, "teacher"))
     return rows
 
 
-def sequence(row: TrainingRow, tokenizer: Any) -> torch.Tensor:
+def sequence(row: TrainingRow) -> torch.Tensor:
     """Prompt and completion ids of a row."""
     import torch
 
-    return torch.tensor([*tokenizer(row.prompt, add_special_tokens=False)["input_ids"], *row.completion_ids])
+    return torch.tensor(row.token_ids)
 
 
-def soft_of(model: Any, row: TrainingRow, tokenizer: Any, first: int = 1, k: int = 6) -> SoftTargets:
+def soft_of(model: Any, row: TrainingRow, first: int = 1, k: int = 6) -> SoftTargets:
     """Soft targets as ``model`` would give them, for every token from ``first``."""
     import torch
 
     from redistill.distillation.soft_targets.from_teacher import from_logits
 
-    ids = sequence(row, tokenizer)
+    ids = sequence(row)
     with torch.no_grad():
         logits = model(ids[None]).logits[0]
-    return from_logits(logits[first - 1 : -1], ids.numpy(), first, k, (1.0, 2.0), (row.prompt_id, row.sample_index))
+    return from_logits(logits[first - 1 : -1], ids.numpy(), first, k, (1.0, 2.0), row.key)
 
 
 def examples_of(model: Any, tokenizer: Any, count: int = 8, alpha: float = 0.5, supervise: str = "completion") -> list[Example]:
     """Rows as training sees them; every other one has soft targets, as gold rows have none."""
-    from redistill.distillation.training.examples import to_example
+    from redistill.distillation.training.examples import Supervision, to_example
 
     rows = training_rows(tokenizer, count)
-    return [to_example(r, tokenizer, soft_of(model, r, tokenizer) if i % 2 else None, alpha, supervise) for i, r in enumerate(rows)]
+    return [to_example(r, soft_of(model, r) if i % 2 else None, Supervision(alpha, supervise)) for i, r in enumerate(rows)]
+
+
+def method_of(name: str, tokenizer: Any, teacher: Any = None, temperature: float = 1.0, seed: int = 7, **settings: Any) -> Method:
+    """A method by its name, with the teacher in memory where it needs one."""
+    from redistill.distillation.methods.base import Surroundings
+
+    return known_methods()[name](**settings).build(
+        Surroundings(temperature, tokenizer, len(tokenizer), seed, teacher if needs_weights(name) else None)
+    )
+
+
+def needs_weights(name: str) -> bool:
+    return "teacher_weights" in known_methods()[name].needs
 
 
 def weights(model: Any) -> dict[str, torch.Tensor]:

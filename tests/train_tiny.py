@@ -8,25 +8,23 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
-from redistill.distillation.methods.build import choose
-from redistill.distillation.params import LoraParams, MethodParams
-from redistill.distillation.training.examples import Examples
+from redistill.distillation.params import LoraParams
+from redistill.distillation.training.examples import Examples, Supervision
 from redistill.distillation.training.loop import train
 from redistill.distillation.training.recipe import Recipe
 from redistill.models.checkpoints import load_model
 from redistill.models.tokenizers import load_tokenizer
-from tests.tiny import soft_of, training_rows
+from tests.tiny import method_of, needs_weights, soft_of, training_rows
 
 
 def main(model_dir: str, teacher_dir: str, out: str, name: str, weights: str = "full") -> None:
     tokenizer, teacher = load_tokenizer(model_dir), load_model(teacher_dir)
     rows = training_rows(tokenizer, 30)
-    params = MethodParams(name=name)  # type: ignore[arg-type]
-    soft = {(r.prompt_id, 0): soft_of(teacher, r, tokenizer) for r in rows[::2]} if name == "logit" else {}
-    examples = Examples(rows, tokenizer, soft, 0.5, "all", 1.0, params.in_memory)
+    soft = {r.key: soft_of(teacher, r) for r in rows[::2]} if name == "logit" else {}
+    examples = Examples(rows, soft, Supervision(0.5, "all", teacher_in_memory=needs_weights(name)))
     # Rows differ in length, so a mean per process would not be the mean of all; 10 steps of 8 rows pass the end of an epoch.
     recipe = Recipe(10, 4, 2, 1e-2, 0.1, 0.01, 7, 10**6, lora=LoraParams(rank=4) if weights == "lora" else None, precision="fp32")
-    method = choose(params, 1.0, tokenizer, len(tokenizer), teacher if params.in_memory else None, 7)
+    method = method_of(name, tokenizer, teacher)
     prepared = method.prepare(examples, passes=3)
     model = train(load_model(model_dir), tokenizer, prepared, recipe, Path(out) / "work", method=method)
     if int(os.environ.get("RANK", "0")) == 0:

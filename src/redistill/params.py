@@ -11,7 +11,8 @@ from typing import Any
 
 from redistill.config.file import PARAMS, mapping, read_tree, several, validated
 from redistill.data.params import DataParams
-from redistill.distillation.params import FinetuneParams, ScoreParams, TuneTeacherParams, arms_fit, tuning_fits
+from redistill.distillation.arm_params import FinetuneParams, arms_fit
+from redistill.distillation.params import ScoreParams, TuneTeacherParams, tuning_fits
 from redistill.evaluation.params import BenchmarkParams
 from redistill.models.params import StudentParams
 from redistill.operations.params import ScheduleParams

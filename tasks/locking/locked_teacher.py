@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from redistill.distillation.types import TrainingRow
-from redistill.errors import DataError
+from redistill.errors import DataError, TeacherError
 from redistill.io.json import read_json
-from redistill.models.tokenizers import load_tokenizer
+from redistill.models.tokenizers import load_tokenizer, tokenizer_digest
+from redistill.teacher import fingerprint
 from redistill.teacher.types import TeacherCapabilities, TeacherFingerprint
 from tasks.paths import ARTIFACTS, LOCK, SOURCES
 
@@ -44,12 +45,46 @@ def refuse_unnamed(lock: LockedTeacher, rows: Iterable[TrainingRow]) -> None:
     Raises:
         DataError: a row was completed by another one.
     """
-    strange = [r for r in rows if r.teacher is not None and r.teacher != lock.answers_from(r.slice)]
-    if strange:
-        row = strange[0]
+    others = [r for r in rows if r.teacher and r.teacher != lock.answers_from(r.slice)]
+    if others:
+        row = others[0]
         raise DataError(
-            f"teacher {(row.teacher or '')[:12]} completed {len(strange)} kept rows, but the lock lets {lock.answers_from(row.slice)[:12]} answer for them "
+            f"teacher {row.teacher[:12]} completed {len(others)} kept rows, but the lock lets {lock.answers_from(row.slice)[:12]} answer for them "
             f"(slice {row.slice or 'none'}); run the cycle, or generate, validate and score again"
+        )
+
+
+def require_locked_weights(lock: LockedTeacher, rows: Iterable[TrainingRow] = ()) -> Path:
+    """The directory of the teacher's weights, once it is certain that they are the locked ones and that they completed ``rows``.
+
+    Raises:
+        TeacherError: other weights are there. Their completions and probabilities would be stored under the locked teacher's name.
+        DataError: another teacher completed some of the rows.
+    """
+    assert lock.path is not None
+    digest = fingerprint.fingerprint(lock.path, lock.fingerprint.name).digest
+    if digest not in lock.answers.values():
+        raise TeacherError(
+            f"{lock.path} has fingerprint {digest[:12]}, but {LOCK.name} lets {lock.answers['default'][:12]} answer; "
+            "lock again with `redistill lock`, or restore the locked checkpoint with `dvc checkout`"
+        )
+    if others := {r.teacher for r in rows if r.origin == "teacher"} - {digest}:
+        raise DataError(
+            f"{lock.path} holds teacher {digest[:12]}, but {min(others)[:12]} completed kept rows; restore it with `dvc checkout`, or lock and generate again"
+        )
+    return lock.path
+
+
+def require_same_tokenizer(lock: LockedTeacher, tokenizer: Any, method: str) -> None:
+    """Probabilities belong to token ids, so they can be compared only where both models name their tokens alike.
+
+    Raises:
+        DataError: the student's tokenizer is not the teacher's.
+    """
+    if lock.tokenizer_digest is not None and lock.tokenizer_digest != tokenizer_digest(tokenizer):
+        raise DataError(
+            f"the student's tokenizer is not the teacher's, so their probabilities name other tokens and method {method} cannot compare them; "
+            "use a student with the teacher's tokenizer, or method sequence"
         )
 
 

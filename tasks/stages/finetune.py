@@ -9,7 +9,9 @@ import subprocess
 import sys
 
 from redistill.data.params import DataParams
-from redistill.distillation.params import ArmParams, FinetuneCommonParams, MethodParams
+from redistill.distillation.arm_params import ArmParams
+from redistill.distillation.methods.base import MethodParams
+from redistill.distillation.params import FinetuneCommonParams
 from redistill.errors import ConfigError, DataError, TeacherError
 from redistill.io.atomic import replacing_directory
 from redistill.io.digests import tree_digest
@@ -48,9 +50,9 @@ def _digests(method: MethodParams, arm: ArmParams) -> list[str]:
     paths = ["base", "prompts/train.parquet"]
     if arm.rows != "gold":
         paths.append("validated/kept.parquet")
-    if method.name == "logit":
+    if "soft_targets" in method.needs:
         paths.append("soft_targets/targets")
-    if method.in_memory:
+    if "teacher_weights" in method.needs:
         paths.append("teacher")
     return [tree_digest(ARTIFACTS / p) for p in paths]
 

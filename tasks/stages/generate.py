@@ -11,7 +11,7 @@ from redistill.data.templates import render
 from redistill.data.types import Prompt
 from redistill.distillation.soft_targets.from_teacher import from_listed
 from redistill.distillation.soft_targets.shards import write_soft_targets
-from redistill.distillation.types import SoftTargets
+from redistill.distillation.types import SignalKey, SoftTargets
 from redistill.errors import TeacherError
 from redistill.io.atomic import replacing_directory
 from redistill.io.json import write_json
@@ -146,5 +146,5 @@ def _storable(text: str) -> str:
 def _captured(answer: TeacherAnswer, lock: LockedTeacher, k: int) -> SoftTargets:
     request = answer.request
     prompt_ids = encode(request.prompt, lock.tokenizer)
-    ids, key = [*prompt_ids, *answer.token_ids], (request.prompt_id, request.sample_index)
-    return from_listed(answer.top_ids, answer.top_logprobs, ids, len(prompt_ids), k, key, lock.answers_from(request.slice))
+    key = SignalKey(request.prompt_id, request.sample_index, lock.answers_from(request.slice))
+    return from_listed(answer.top_ids, answer.top_logprobs, [*prompt_ids, *answer.token_ids], len(prompt_ids), k, key)

@@ -8,34 +8,33 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
-
 from redistill.distillation.params import ScoreParams
 from redistill.distillation.soft_targets.scoring import score_sequences
 from redistill.distillation.soft_targets.shards import ShardFacts, SoftTargetFiles, write_soft_targets
 from redistill.distillation.types import SoftTargets, TrainingRow
-from redistill.errors import ConfigError, DataError
+from redistill.errors import ConfigError
 from redistill.io.json import write_json
 from redistill.io.parquet import read_records
 from redistill.models import checkpoints
 from redistill.models.lm_head import check_supported_head
-from redistill.models.tokenizers import encode, vocabulary_size
+from redistill.models.tokenizers import vocabulary_size
 from redistill.runtime.precision import dtype_name
 from redistill.runtime.progress import Progress
-from redistill.teacher import fingerprint
-from tasks.locking.locked_teacher import LockedTeacher, read_lock
+from tasks.locking.locked_teacher import LockedTeacher, read_lock, require_locked_weights
 from tasks.paths import ARTIFACTS
 
 
 def score(score: ScoreParams) -> None:
     """Write ``artifacts/soft_targets`` for the kept pool rows: shards, and a summary of what they hold and cost."""
     lock = read_lock()
-    rows = read_records(ARTIFACTS / "validated" / "kept.parquet", TrainingRow)
+    kept = read_records(ARTIFACTS / "validated" / "kept.parquet", TrainingRow)
+    rows = [r for r in kept if r.tokenizer == lock.tokenizer_digest]
+    if len(rows) < len(kept) and lock.tokenizer is not None:
+        print("[score] no soft targets: the student's tokenizer is not the teacher's, so probabilities would name other tokens", flush=True)
     vocabulary = 0 if lock.tokenizer is None else vocabulary_size(lock.tokenizer)
     if score.top_k == 0 or lock.path is None:
         captured = SoftTargetFiles(ARTIFACTS / "completions" / "captured")
-        keys = ((r.prompt_id, r.sample_index) for r in rows)
-        targets: Iterator[SoftTargets] = (captured[key] for key in keys if key in captured)
+        targets: Iterator[SoftTargets] = (captured[r.key] for r in rows if r.key in captured)
     else:
         if score.top_k > vocabulary:
             raise ConfigError(f"score.top_k={score.top_k}, but the teacher's vocabulary has {vocabulary} tokens; lower score.top_k")
@@ -65,21 +64,11 @@ def _summary(shards: list[ShardFacts]) -> dict[str, object]:
 
 
 def _from_weights(rows: list[TrainingRow], lock: LockedTeacher, params: ScoreParams, vocabulary: int) -> Iterator[SoftTargets]:
-    assert lock.path is not None
-    found = fingerprint.fingerprint(lock.path, "").digest
-    strange = sorted({r.teacher or "" for r in rows} - {found})
-    if found not in lock.answers.values() or strange:
-        raise DataError(
-            f"{lock.path} holds teacher {found[:12]}, but {strange[0][:12] if strange else 'another one'} wrote the kept rows; restore it with "
-            "`dvc checkout`, or lock and generate again"
-        )
-    model = checkpoints.load_model(lock.path, dtype_name())
+    model = checkpoints.load_model(require_locked_weights(lock, rows), dtype_name())
     check_supported_head(model)
-    sequences = [
-        ((r.prompt_id, r.sample_index), np.asarray([*encode(r.prompt, lock.tokenizer), *r.completion_ids], dtype=np.int64)) for r in rows
-    ]
-    progress = Progress("score", len(sequences), "rows")
-    scored = score_sequences(model, sequences, params.top_k, params.temperatures, params.batch_tokens, vocabulary, found)
+    progress = Progress("score", len(rows), "rows")
+    sequences = [(r.key, r.token_ids) for r in rows]
+    scored = score_sequences(model, sequences, params.top_k, params.temperatures, params.batch_tokens, vocabulary)
     for done, targets in enumerate(scored, 1):
         yield targets
         progress(done)

@@ -6,7 +6,9 @@ import time
 from typing import TYPE_CHECKING
 
 from redistill.data.params import DataParams
-from redistill.distillation.params import ArmParams, FinetuneCommonParams, MethodParams
+from redistill.distillation.arm_params import ArmParams
+from redistill.distillation.methods.base import MethodParams
+from redistill.distillation.params import FinetuneCommonParams
 from redistill.errors import ConfigError
 from redistill.io.json import write_json
 from redistill.models import checkpoints

@@ -6,13 +6,13 @@ from collections import Counter, defaultdict
 
 from redistill.data.params import DataParams
 from redistill.data.types import Prompt
-from redistill.distillation.training.rows import teacher_rows
+from redistill.distillation.training.rows import RowMaker
 from redistill.distillation.types import TrainingRow
 from redistill.io.atomic import replacing_directory
 from redistill.io.json import write_json
 from redistill.io.parquet import read_records, write_records
 from redistill.models import checkpoints
-from redistill.models.tokenizers import load_tokenizer, tokenizer_digest
+from redistill.models.tokenizers import load_tokenizer
 from redistill.runtime.progress import Progress
 from redistill.teacher.params import GenerateParams
 from redistill.teacher.types import TeacherCompletion
@@ -42,12 +42,10 @@ def validate(data: DataParams, intake: IntakeParams, generate: GenerateParams, v
     for done, (prompt_id, given) in enumerate(samples.items(), 1):
         verdicts += [(prompts[prompt_id], c, v) for c, v in judge.judge(prompts[prompt_id], given)]
         progress(done)
-    tokenizer = load_tokenizer(ARTIFACTS / "base")
     lock = read_lock()
-    same = lock.tokenizer_digest == tokenizer_digest(tokenizer)
     ends = () if lock.path is None else checkpoints.end_ids_of(lock.path)
     kept = [(p, c) for p, c, v in verdicts if isinstance(v, Keep)]
-    rows = teacher_rows(kept, data, tokenizer, same, ends)
+    rows = RowMaker(data, load_tokenizer(ARTIFACTS / "base")).completed(kept, lock.tokenizer_digest, ends)
     derived = [_derived(p, c, v, data) for p, c, v in verdicts]
     dropped = [_dropped(p, c, v) for p, c, v in verdicts if isinstance(v, Drop)]
     reasons = Counter((d.filter, d.reason) for d in dropped)

@@ -9,9 +9,11 @@ from typing import Any
 
 from redistill.data.params import DataParams
 from redistill.data.types import Prompt
-from redistill.distillation.params import ArmParams, FinetuneCommonParams, MethodParams
+from redistill.distillation.arm_params import ArmParams
+from redistill.distillation.methods.base import MethodParams, Surroundings
+from redistill.distillation.params import FinetuneCommonParams
 from redistill.distillation.soft_targets.shards import SoftTargetFiles
-from redistill.distillation.training.rows import gold_rows
+from redistill.distillation.training.rows import RowMaker
 from redistill.distillation.types import TrainingRow
 from redistill.errors import ConfigError, DataError
 from redistill.io.parquet import read_records
@@ -21,8 +23,7 @@ from redistill.models.tokenizers import load_tokenizer, tokenizer_digest, vocabu
 from redistill.runtime.cpu import use_threads
 from redistill.runtime.precision import Precision, dtype_name, resolved, training_device
 from redistill.runtime.progress import Progress
-from redistill.teacher import fingerprint
-from tasks.locking.locked_teacher import read_lock, refuse_unnamed
+from tasks.locking.locked_teacher import LockedTeacher, read_lock, refuse_unnamed, require_locked_weights, require_same_tokenizer
 from tasks.paths import ARTIFACTS
 
 
@@ -37,8 +38,7 @@ def train_arm(
     watch: Callable[[Any, Any, int, int], None] | None = None,
 ) -> tuple[Any, Any, dict[str, Any]]:
     """Train one arm from ``base``: model, tokenizer, and what is told of it. ``watch`` sees the model after every step."""
-    from redistill.distillation.methods.build import choose
-    from redistill.distillation.training.examples import Examples
+    from redistill.distillation.training.examples import Examples, Supervision
     from redistill.distillation.training.loop import train
     from redistill.distillation.training.recipe import steps_for
 
@@ -47,20 +47,23 @@ def train_arm(
     learns_by = arm_params.learns_by(method)
     rows = rows_of(data, arm_params, tokenizer)
     if arm_params.alpha > 0:
-        refuse_unnamed(read_lock(), rows)
-    soft = _soft_targets(rows, arm_params.alpha, tokenizer) if learns_by.name == "logit" else {}
-    examples = Examples(
-        rows, tokenizer, soft, arm_params.alpha, common.supervise, arm_params.temperature, learns_by.in_memory, arm_params.prompt_weight
-    )
+        lock = read_lock()
+        refuse_unnamed(lock, rows)
+        require_same_tokenizer(lock, tokenizer, learns_by.name)
+    soft = _soft_targets(rows, arm_params.alpha) if "soft_targets" in learns_by.needs else {}
+    in_memory = "teacher_weights" in learns_by.needs
+    supervision = Supervision(arm_params.alpha, common.supervise, arm_params.prompt_weight, in_memory, arm_params.temperature)
+    examples = Examples(rows, soft, supervision)
     steps = steps_for(common.tokens, examples, common.batch_size * common.gradient_accumulation)
     # Only the method holds the teacher, so that the method can free it.
-    way = choose(
-        learns_by,
-        arm_params.temperature,
-        tokenizer,
-        vocabulary_size(tokenizer),
-        _teacher(rows, learns_by, tokenizer, common.precision) if learns_by.in_memory else None,
-        common.seed,
+    way = learns_by.build(
+        Surroundings(
+            arm_params.temperature,
+            tokenizer,
+            vocabulary_size(tokenizer),
+            common.seed,
+            _teacher(rows, read_lock(), learns_by, common.precision) if in_memory else None,
+        )
     )
     passes = steps * common.batch_size * common.gradient_accumulation / max(1, len(examples))
     asked = Progress(f"teacher-states@{arm}", sum(r.origin == "teacher" for r in rows), "rows") if is_main_process() else None
@@ -108,39 +111,36 @@ def is_main_process() -> bool:
 
 def rows_of(data: DataParams, arm: ArmParams, tokenizer: Any) -> list[TrainingRow]:
     """Gold rows, and the kept ones where the arm wants them."""
-    rows = gold_rows(read_records(ARTIFACTS / "prompts" / "train.parquet", Prompt), data, tokenizer)
-    return rows if arm.rows == "gold" else rows + read_records(ARTIFACTS / "validated" / "kept.parquet", TrainingRow)
+    rows = RowMaker(data, tokenizer).gold(read_records(ARTIFACTS / "prompts" / "train.parquet", Prompt))
+    if arm.rows == "gold":
+        return rows
+    kept: list[TrainingRow] = read_records(ARTIFACTS / "validated" / "kept.parquet", TrainingRow)
+    digest = tokenizer_digest(tokenizer)
+    if others := {r.tokenizer for r in kept} - {digest}:
+        raise DataError(f"the kept rows have tokens of tokenizer {min(others)[:12]}, the student has {digest[:12]}; run validate again")
+    return rows + kept
 
 
-def _soft_targets(rows: list[TrainingRow], alpha: float, tokenizer: Any) -> SoftTargetFiles:
-    soft = SoftTargetFiles(ARTIFACTS / "soft_targets" / "targets", tokenizer_digest(tokenizer))
+def _soft_targets(rows: list[TrainingRow], alpha: float) -> SoftTargetFiles:
+    soft = SoftTargetFiles(ARTIFACTS / "soft_targets" / "targets")
     kept = [r for r in rows if r.origin == "teacher"]
-    missing = sum((r.prompt_id, r.sample_index) not in soft for r in kept)
+    missing = [r for r in kept if r.key not in soft]
     if missing:
-        raise DataError(f"{missing} of {len(kept)} kept rows have no soft targets, but alpha={alpha:g}; run score again, or set alpha to 0")
+        raise DataError(
+            f"{len(missing)} of {len(kept)} kept rows have no soft targets of teacher {missing[0].teacher[:12]}, which completed them, but "
+            f"alpha={alpha:g}; run score again, or set alpha to 0"
+        )
     return soft
 
 
-def _teacher(rows: list[TrainingRow], method: MethodParams, tokenizer: Any, precision: Precision) -> Any:
-    """The locked teacher's weights, once it is sure that their probabilities may be compared with this student's on these rows."""
+def _teacher(rows: list[TrainingRow], lock: LockedTeacher, method: MethodParams, precision: Precision) -> Any:
+    """The locked teacher's weights, once it is certain that they completed these rows."""
     from redistill.models.lm_head import check_supported_head
 
-    lock = read_lock()
     if lock.path is None:
         raise ConfigError(
             f"method {method.name} needs the teacher's weights in memory, but the locked teacher is an endpoint; use logit or sequence"
         )
-    if tokenizer_digest(lock.tokenizer) != tokenizer_digest(tokenizer):
-        raise DataError(
-            f"the student's tokenizer is not the teacher's, so their probabilities name other tokens and method {method.name} cannot compare them; "
-            "use a student with the teacher's tokenizer, or method sequence"
-        )
-    found = fingerprint.fingerprint(lock.path, "").digest
-    strange = sorted({r.teacher or "" for r in rows if r.origin == "teacher"} - {found})
-    if strange:
-        raise DataError(
-            f"{lock.path} holds teacher {found[:12]}, but {strange[0][:12]} wrote kept rows; restore it with `dvc checkout`, or lock and generate again"
-        )
-    teacher = checkpoints.load_model(lock.path, dtype_name(precision, training_device()))
+    teacher = checkpoints.load_model(require_locked_weights(lock, rows), dtype_name(precision, training_device()))
     check_supported_head(teacher)
     return teacher

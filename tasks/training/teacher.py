@@ -18,12 +18,12 @@ TRAIN = ARTIFACTS / "prompts" / "train.parquet"
 
 def train_teacher(raw: Path, tokenizer: Any, data: DataParams, params: TuneTeacherParams, work: Path, progress: str = "") -> Any:
     """The teacher after its training on the labelled rows, LoRA merged. Continues from what an earlier run left in ``work``."""
-    from redistill.distillation.training.examples import Examples
+    from redistill.distillation.training.examples import Examples, Supervision
     from redistill.distillation.training.loop import train
     from redistill.distillation.training.recipe import Recipe
-    from redistill.distillation.training.rows import gold_rows
+    from redistill.distillation.training.rows import RowMaker
 
-    examples = Examples(gold_rows(read_records(TRAIN, Prompt), data, tokenizer), tokenizer, {}, 0.0, "completion")
+    examples = Examples(RowMaker(data, tokenizer).gold(read_records(TRAIN, Prompt)), {}, Supervision())
     steps = max(1, round(params.epochs * len(examples) / params.batch_size))
     recipe = Recipe(
         steps=steps,

@@ -10,7 +10,9 @@ from typing import Any
 
 from redistill.data.params import DataParams
 from redistill.data.types import Prompt
-from redistill.distillation.params import ArmParams, FinetuneCommonParams, MethodParams
+from redistill.distillation.arm_params import ArmParams
+from redistill.distillation.methods.base import MethodParams
+from redistill.distillation.params import FinetuneCommonParams
 from redistill.errors import ConfigError
 from redistill.io.parquet import read_records
 from redistill.models.params import PruneParams, StudentParams

@@ -11,13 +11,13 @@ from typing import Any
 from redistill.data.params import DataParams
 from redistill.data.types import Prompt
 from redistill.distillation.student_base import base_of
-from redistill.distillation.training.rows import gold_rows
+from redistill.distillation.training.rows import RowMaker
 from redistill.errors import ConfigError, DataError
 from redistill.io.json import read_json
 from redistill.io.parquet import read_records
 from redistill.models import checkpoints
 from redistill.models.params import StudentParams
-from redistill.models.tokenizers import encode, load_tokenizer
+from redistill.models.tokenizers import load_tokenizer
 from redistill.runtime.precision import dtype_name
 from redistill.runtime.progress import Progress
 from redistill.teacher.params import TeacherParams
@@ -50,7 +50,7 @@ def search_layers(
         raise ConfigError(f"KEEP={keep}: give a number from 1 to {total - 1}, below the teacher's {total} layers")
     tokenizer = load_tokenizer(teacher)
     model = checkpoints.load_model(teacher, dtype_name()).eval()
-    rows = sorted(gold_rows(read_records(train, Prompt), data, tokenizer), key=lambda r: r.prompt_id)[:ROWS]
+    rows = sorted(RowMaker(data, tokenizer).gold(read_records(train, Prompt)), key=lambda r: r.prompt_id)[:ROWS]
     if not rows:
         raise DataError("no labelled train row to judge a cut on")
     progress = Progress("search_layers", sum(range(keep + 1, total + 1)), "cuts")
@@ -62,7 +62,7 @@ def search_layers(
         progress(tried)
 
     kept: tuple[int, ...] = ()
-    for cut in greedy_cuts(model, [(encode(r.prompt, tokenizer), r.completion_ids) for r in rows], keep, count):
+    for cut in greedy_cuts(model, rows, keep, count):
         say(f"{len(cut.kept)} layers without {cut.dropped}: {cut.nll:.3f} nats per token")
         kept = cut.kept
     return {"layers": list(kept), "patch": {"student": {"layers": {"listed": list(kept)}}}}

@@ -18,7 +18,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
-from redistill.distillation.params import MethodParams
+from redistill.distillation.methods.known import known_methods
 from redistill.models import checkpoints
 from redistill.models.tokenizers import load_tokenizer
 from redistill.params import load_params
@@ -33,7 +33,7 @@ CASES = ("trl gkd", "ours logit", "ours online")
 
 def measure(case: str, tokens: int) -> dict[str, float]:
     """Train one student, and score it on dev."""
-    from redistill.distillation.training.examples import Examples
+    from redistill.distillation.training.examples import Examples, Supervision
     from redistill.distillation.training.recipe import steps_for
     from redistill.evaluation.dev_score import dev_score
     from tests.bench.trl_gkd import train_trl
@@ -49,7 +49,7 @@ def measure(case: str, tokens: int) -> dict[str, float]:
             tokenizer, model = load_tokenizer(base), checkpoints.load_model(base)
             rows = rows_of(params.data, arm, tokenizer)
             # The tokens that our arm is supervised on, prompts of the teacher's rows among them where params say so.
-            examples = Examples(rows, tokenizer, {}, 1.0, common.supervise, in_memory=True)
+            examples = Examples(rows, {}, Supervision(1.0, common.supervise, teacher_in_memory=True))
             steps = steps_for(tokens, examples, common.batch_size)
             teacher = checkpoints.load_model(ARTIFACTS / "teacher", dtype_name())
             warmup = round(common.warmup_share * steps)
@@ -67,7 +67,7 @@ def measure(case: str, tokens: int) -> dict[str, float]:
                 sampling="group_by_length",
             )
         else:
-            method = MethodParams(name=case.removeprefix("ours "))  # type: ignore[arg-type]
+            method = known_methods()[case.removeprefix("ours ")]()
             model, tokenizer, _ = train_arm(name, base, work, params.data, method, common, replace(arm, method=None))
         seconds = time.perf_counter() - start
     found = dev_score(model, tokenizer, variant.dev_rows(), params.data, params.generate.max_tokens)

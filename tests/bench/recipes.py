@@ -25,7 +25,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from redistill.distillation.params import ArmParams, FinetuneCommonParams
+from redistill.distillation.arm_params import ArmParams
+from redistill.distillation.params import FinetuneCommonParams
 from redistill.evaluation.dev_score import dev_score, f1, score_of
 from redistill.io.digests import canonical_digest, tree_digest
 from redistill.models import weights_source

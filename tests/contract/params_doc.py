@@ -9,12 +9,13 @@ import json
 import sys
 import textwrap
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Any
 
 import yaml
 
+from redistill.distillation.methods.known import known_methods
 from redistill.params import Params
 from redistill.promotion.params import GateParams
 from tests.tiny_project import ROOT
@@ -31,7 +32,10 @@ This page is made from the strings under the fields in `src/redistill/*/params.p
 
 @cache
 def field_docs(kind: type) -> dict[str, str]:
-    """The string under each field of a class, on one line."""
+    """The string under each field of a class and of its bases, on one line."""
+    inherited = {
+        name: text for base in reversed(kind.__bases__) if dataclasses.is_dataclass(base) for name, text in field_docs(base).items()
+    }
     [definition] = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
     assert isinstance(definition, ast.ClassDef)
     found: dict[str, str] = {}
@@ -39,7 +43,7 @@ def field_docs(kind: type) -> dict[str, str]:
         if isinstance(field, ast.AnnAssign) and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
             assert isinstance(field.target, ast.Name)
             found[field.target.id] = " ".join(str(after.value.value).split())
-    return found
+    return inherited | found
 
 
 def rows(kind: type, prefix: str = "") -> Iterator[tuple[str, str, str]]:
@@ -90,12 +94,21 @@ def page() -> str:
     parts = [HEAD]
     for name, kind in typing.get_type_hints(Params).items():
         parts.append(f"## {name}\n\n{' '.join((kind.__doc__ or '').split())}\n\n{table(kind)}\n")
+    parts.append(
+        "## Methods\n\nWhat `finetune.method` and `finetune.arms.NAME.method` may be. Which to choose: [methods](methods/README.md).\n"
+    )
+    parts += [*named(known_methods().values()), ""]
     parts.append("## Gates\n\nWhat `promote.gates` may list. Meanings and limits: [gates.md](gates.md).\n")
-    for gate in typing.get_args(typing.get_args(GateParams)[0]):
-        names = ", ".join(f"`{n}`" for n in typing.get_args(typing.get_type_hints(gate)["name"]))
-        limits = [f"`{f.name}`: {field_docs(gate)[f.name]} Default {default(f)}." for f in dataclasses.fields(gate) if f.name != "name"]
-        parts.append(f"- {names}: {' '.join((gate.__doc__ or '').split())} {' '.join(limits)}".rstrip())
+    parts += named(typing.get_args(typing.get_args(GateParams)[0]))
     return "\n".join(parts) + "\n"
+
+
+def named(kinds: Iterable[type]) -> Iterator[str]:
+    """A line for each class that is chosen by its name: what it is, and its settings."""
+    for kind in kinds:
+        names = ", ".join(f"`{n}`" for n in typing.get_args(typing.get_type_hints(kind)["name"]))
+        settings = [f"`{f.name}`: {field_docs(kind)[f.name]} Default {default(f)}." for f in dataclasses.fields(kind) if f.name != "name"]
+        yield f"- {names}: {' '.join((kind.__doc__ or '').split())} {' '.join(settings)}".rstrip()
 
 
 if __name__ == "__main__":

@@ -88,7 +88,7 @@ teacher = VllmTeacher(path)
 texts = ["The capital of France is", "2 + 2 =", "Once upon a time"]
 requests = [TeacherRequest(str(i), 0, (Message("user", t),), t, "") for i, t in enumerate(texts)]
 for a in sorted(teacher.complete(requests, GenerateParams(max_tokens=8, top_k=5)), key=lambda a: a.request.prompt_id):
-    soft = from_listed(a.top_ids, a.top_logprobs, [0, *a.token_ids], 1, 5, (a.request.prompt_id, 0))
+    soft = from_listed(a.top_ids, a.top_logprobs, [0, *a.token_ids], 1, 5, SignalKey(a.request.prompt_id, 0, "t"))
     print(json.dumps({"text": a.text, "finish": a.finish_reason, "n": len(a.token_ids), "mean": a.mean_logprob, "tail": float(soft.tail_T.min()), "k": soft.top_ids_TK.shape[1]}))
 # A caller that stops in the middle leaves nothing in the engine.
 left = teacher.complete(requests, GenerateParams(max_tokens=8))

@@ -86,7 +86,8 @@ def test_the_stages_of_a_chat_teacher(project: Path, monkeypatch: pytest.MonkeyP
     assert len(stopped) > 0.5 * len(completions) and {c.token_ids[-1] for c in stopped} <= set(ends) and len(ends) == 2
     validate(params.data, params.intake, params.generate, params.validate)
     kept = read_records("artifacts/validated/kept.parquet", TrainingRow)
-    assert kept and all("Today: 05 Jan 2026" in row.prompt for row in kept)
+    tokenizer = load_tokenizer("artifacts/base")
+    assert kept and all("Today: 05 Jan 2026" in tokenizer.decode(row.token_ids[: row.completion_begin]) for row in kept)
     assert all(sum(i in ends for i in row.completion_ids) == 1 and row.completion_ids[-1] in ends for row in kept)
     score(params.score)
     arm = params.finetune.arms["kd"]

@@ -14,6 +14,7 @@ from redistill.distillation.losses.fused_head import distill_loss
 from redistill.distillation.losses.tail_bucket import temper
 from redistill.distillation.losses.types import TokenTargets
 from redistill.distillation.soft_targets.from_teacher import from_listed, from_logits
+from redistill.distillation.types import SignalKey
 from tests.dense import dense
 
 LOGITS = st.floats(-12, 12)
@@ -78,7 +79,7 @@ def test_more_of_the_teacher_is_never_less_loss(case: tuple[torch.Tensor, torch.
 @given(case=cases())
 def test_top_k_and_tail_are_one(case: tuple[torch.Tensor, torch.Tensor, int, float]) -> None:
     _, teacher, k, temperature = case
-    soft = from_logits(teacher, np.arange(len(teacher) + 1), 1, k, (temperature,), ("row", 0))
+    soft = from_logits(teacher, np.arange(len(teacher) + 1), 1, k, (temperature,), SignalKey("row", 0, ""))
     np.testing.assert_allclose(np.exp(soft.top_logprobs_TK).sum(-1) + soft.tail_T, np.ones(len(teacher)), atol=1e-6)
     assert (soft.tail_T >= 0).all() and (np.diff(soft.top_logprobs_TK, axis=-1) <= 0).all()
     assert all(len(set(ids)) == k for ids in soft.top_ids_TK.tolist())
@@ -91,14 +92,14 @@ def test_top_k_and_tail_are_one(case: tuple[torch.Tensor, torch.Tensor, int, flo
 def test_what_an_engine_lists_is_what_the_logits_say(case: tuple[torch.Tensor, torch.Tensor, int, float], data: st.DataObject) -> None:
     """Listed in any order, with one of the tokens twice: the same soft targets as from the logits."""
     _, teacher, k, _ = case
-    expected = from_logits(teacher, np.arange(len(teacher) + 1), 1, k, (1.0,), ("row", 0))
+    expected = from_logits(teacher, np.arange(len(teacher) + 1), 1, k, (1.0,), SignalKey("row", 0, ""))
     ids, logprobs = [], []
     for row_ids, row_lp in zip(expected.top_ids_TK.tolist(), expected.top_logprobs_TK.tolist(), strict=True):
         pairs = list(zip(row_ids, row_lp, strict=True))
         pairs = data.draw(st.permutations([*pairs, data.draw(st.sampled_from(pairs))]))
         ids.append([i for i, _ in pairs])
         logprobs.append([x for _, x in pairs])
-    listed = from_listed(ids, logprobs, range(len(teacher) + 1), 1, k, ("row", 0))
+    listed = from_listed(ids, logprobs, range(len(teacher) + 1), 1, k, SignalKey("row", 0, ""))
     np.testing.assert_array_equal(listed.top_logprobs_TK, expected.top_logprobs_TK)
     np.testing.assert_allclose(listed.tail_T, expected.tail_T, atol=1e-6)
     assert [sorted(x) for x in listed.top_ids_TK.tolist()] == [sorted(x) for x in expected.top_ids_TK.tolist()]

@@ -10,9 +10,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redistill.distillation.soft_targets.coding import decode, encode, pack_ids, unpack_ids
+from redistill.distillation.soft_targets.coding import decode, encode, from_varints, varints
 from redistill.distillation.soft_targets.shards import SoftTargetFiles, write_soft_targets
-from redistill.distillation.types import SoftTargets
+from redistill.distillation.types import SignalKey, SoftTargets
 
 V = 300
 
@@ -58,31 +58,29 @@ def test_more_bits_cost_less(given_: tuple[np.ndarray, ...]) -> None:
 
 
 @given(values=hnp.arrays(np.int64, st.integers(0, 40), elements=st.integers(0, 2**31 - 1)))
-def test_any_ids_survive_packing(values: np.ndarray) -> None:
-    assert unpack_ids(pack_ids(values)).tolist() == values.tolist()
+def test_any_numbers_survive_packing(values: np.ndarray) -> None:
+    assert from_varints(varints(values)).tolist() == values.tolist()
 
 
 @given(data=st.data())
 def test_rows_come_back_under_their_keys(data: st.DataObject) -> None:
     """Whatever the shards and groups: the stream is cut into pieces of a few tokens here."""
     temperatures = data.draw(st.lists(st.floats(0.1, 10.0), unique=True, max_size=2))
-    keys = data.draw(st.lists(st.tuples(st.text(max_size=8), st.integers(0, 9)), unique=True, max_size=6))
+    keys = data.draw(st.lists(st.tuples(st.text(max_size=8), st.integers(0, 9), st.text(max_size=8)), unique=True, max_size=6))
     rows = []
-    for prompt_id, sample_index in keys:
+    for key in keys:
         ids, logprobs, whole = data.draw(distributions())
         t = len(ids)
         rows.append(
             SoftTargets(
-                prompt_id,
-                sample_index,
-                data.draw(hnp.arrays(np.int32, st.integers(0, 9), elements=st.integers(0, 2**31 - 1))),
+                SignalKey(*key),
+                data.draw(st.text(max_size=16)),
                 data.draw(st.integers(0, 9)),
                 ids.astype(np.int32),
                 logprobs,
                 np.clip(1.0 - np.exp(logprobs.astype(np.float64)).sum(-1), 0.0, 1.0).astype(np.float32),
                 -(np.exp(whole) * whole).sum(-1).astype(np.float32),
                 {temperature: np.log(np.exp(whole / temperature).sum(-1)).astype(np.float32) for temperature in temperatures},
-                data.draw(st.text(max_size=8)),
             )
         )
         assert rows[-1].tail_T.shape == (t,)
@@ -90,16 +88,10 @@ def test_rows_come_back_under_their_keys(data: st.DataObject) -> None:
         facts = write_soft_targets(Path(folder) / "soft", iter(rows), "digest", V, bits=16, shard_tokens=7, group_tokens=3)
         assert sum(f.rows for f in facts) == len(rows) and sum(f.tokens for f in facts) == sum(len(r.tail_T) for r in rows)
         back = SoftTargetFiles(Path(folder) / "soft", "digest")
-        assert list(back) == keys
+        assert list(back) == [SignalKey(*key) for key in keys]
         for row in reversed(rows):
-            other = back[row.prompt_id, row.sample_index]
-            assert (other.prompt_id, other.sample_index, other.first, other.teacher) == (
-                row.prompt_id,
-                row.sample_index,
-                row.first,
-                row.teacher,
-            )
-            assert other.token_ids_L.tolist() == row.token_ids_L.tolist() and set(other.log_z) == set(row.log_z)
+            other = back[row.key]
+            assert (other.key, other.sequence, other.first, set(other.log_z)) == (row.key, row.sequence, row.first, set(row.log_z))
             for temperature, log_z in row.log_z.items():
                 np.testing.assert_array_equal(other.log_z[temperature], log_z)
             np.testing.assert_allclose(other.entropy_T, row.entropy_T, rtol=1e-3, atol=1e-3)

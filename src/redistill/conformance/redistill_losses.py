@@ -12,17 +12,18 @@ import numpy as np
 import torch
 
 from redistill.conformance.protocol import Implementation, Problem
-from redistill.distillation.losses.divergences import DenseTargets, Divergence, TeacherStates, dense_loss
+from redistill.distillation.losses.divergences import DenseTargets, TeacherStates, dense_loss
 from redistill.distillation.losses.fused_head import distill_loss
 from redistill.distillation.losses.tail_bucket import temper
 from redistill.distillation.losses.types import TokenTargets
 from redistill.distillation.methods.logit import Logit
 from redistill.distillation.methods.online import Online
-from redistill.distillation.soft_targets.from_teacher import bind, from_listed, from_logits
+from redistill.distillation.soft_targets.from_teacher import from_listed, from_logits
 from redistill.distillation.soft_targets.scoring import score_sequences
 from redistill.distillation.soft_targets.shards import SoftTargetFiles, write_soft_targets
-from redistill.distillation.training.examples import Example, collate
-from redistill.distillation.types import SoftTargets
+from redistill.distillation.training.batch import collate
+from redistill.distillation.training.examples import Example, Supervision, to_example
+from redistill.distillation.types import Divergence, SignalKey, SoftTargets, Span, TrainingRow
 from redistill.models.tokenizers import vocabulary_digest
 from redistill.version import __version__
 
@@ -48,17 +49,17 @@ class Sparse(Implementation):
 
     def _soft(self, problem: Problem, row: int) -> SoftTargets:
         ids, width = problem.ids_BL[row].numpy(), problem.student_BLV.shape[-1]
-        return from_logits(problem.teacher_BLW[row, :-1], ids, 1, _K, _TEMPERATURES, (f"row-{row}", 0), width)
+        return from_logits(problem.teacher_BLW[row, :-1], ids, 1, _K, _TEMPERATURES, _key(row), width)
 
     def _loss(self, problem: Problem, soft: list[SoftTargets], temperature: float, count: int) -> torch.Tensor:
         examples = [
-            {"example": Example(ids.numpy(), np.zeros(len(ids), np.float32), on.numpy().astype(np.float32), targets)}
+            Example(ids.numpy(), np.zeros(len(ids), np.float32), on.numpy().astype(np.float32), targets)
             for ids, on, targets in zip(problem.ids_BL, problem.supervised_BL, soft, strict=True)
         ]
-        inputs = collate(examples, 0, temperature)
+        batch = collate(examples, 0, temperature)
         # Given logits are hidden states in front of a head that changes nothing.
         head = torch.eye(problem.student_BLV.shape[-1])
-        return Logit(temperature).loss(problem.student_BLV, head, inputs).total / count
+        return Logit(temperature).loss(problem.student_BLV, head, batch).total / count
 
     def chunked(self, hidden_ND: torch.Tensor, head_VD: torch.Tensor, teacher_NV: torch.Tensor, chunk: int) -> torch.Tensor:
         top, ids = teacher_NV.softmax(-1).topk(_K, -1)
@@ -68,7 +69,7 @@ class Sparse(Implementation):
 
     def tokenizers(self, student: dict[str, int], teacher: dict[str, int]) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            given = [from_logits(torch.zeros(1, 4), np.array([0, 1]), 1, 2, (), ("row", 0))]
+            given = [from_logits(torch.zeros(1, 4), np.array([0, 1]), 1, 2, (), _key(0))]
             write_soft_targets(Path(folder) / "soft", given, vocabulary_digest(teacher), 4)
             SoftTargetFiles(Path(folder) / "soft", vocabulary_digest(student))
 
@@ -80,23 +81,29 @@ class Sparse(Implementation):
             files = SoftTargetFiles(Path(folder) / "soft", "tokenizer")
             cached = {key: files[key] for key in files}
         parts = [problem.rows(slice(row, row + 1)) for row in range(len(order))]
-        return [self._loss(part, [cached[f"row-{row}", 0]], 1.0, 1).item() for row, part in enumerate(parts)]
+        return [self._loss(part, [cached[_key(row)]], 1.0, 1).item() for row, part in enumerate(parts)]
 
     def cached_at(self, teacher_NV: torch.Tensor, temperature: float, log_z: bool) -> tuple[torch.Tensor, torch.Tensor]:
         ids = np.zeros(len(teacher_NV) + 1, np.int64)
-        soft = from_logits(teacher_NV, ids, 1, _K, (temperature,) if log_z else (), ("row", 0))
+        soft = from_logits(teacher_NV, ids, 1, _K, (temperature,) if log_z else (), _key(0))
         stored = torch.from_numpy(soft.log_z[temperature]) if log_z else None
         return torch.from_numpy(soft.top_ids_TK).long(), temper(torch.from_numpy(soft.top_logprobs_TK), stored, temperature)
 
     def listed(self, ids: list[int], logprobs: list[float]) -> tuple[list[int], list[float]]:
-        found = from_listed([ids], [logprobs], [0, ids[0]], 1, len(ids), ("row", 0))
+        found = from_listed([ids], [logprobs], [0, ids[0]], 1, len(ids), _key(0))
         return found.top_ids_TK[0].tolist(), found.top_logprobs_TK[0].tolist()
 
     def ask_teacher(self, model: Any, ids_BL: torch.Tensor) -> None:
-        list(score_sequences(model, [((f"row-{i}", 0), row.numpy()) for i, row in enumerate(ids_BL)], _K, (1.0,), 4096))
+        list(score_sequences(model, [(_key(i), row.tolist()) for i, row in enumerate(ids_BL)], _K, (1.0,), 4096))
 
     def other_ids(self, ids_L: torch.Tensor, others_L: torch.Tensor) -> None:
-        bind(from_logits(torch.zeros(len(others_L) - 1, 4), others_L.numpy(), 1, 2, (), ("row", 0)), ids_L.tolist())
+        ids = tuple(ids_L.tolist())
+        row = TrainingRow(*_key(0)[:2], ids, (Span("completion", 0, len(ids)),), "tokenizer", "", "teacher")
+        to_example(row, from_logits(torch.zeros(len(others_L) - 1, 4), others_L.numpy(), 1, 2, (), _key(0)), Supervision(1.0))
+
+
+def _key(row: int) -> SignalKey:
+    return SignalKey(f"row-{row}", 0, "")
 
 
 class _Given(torch.nn.Module):
@@ -157,8 +164,7 @@ class Dense(Implementation):
         return method, list(method.prepare(examples, passes=2))
 
     def _of_batch(self, method: Online, told: list[Example], student_BLV: torch.Tensor) -> torch.Tensor:
-        inputs = collate([{"example": e} for e in told], 0, 1.0)
-        return method.loss(student_BLV, torch.eye(student_BLV.shape[-1]), inputs).total
+        return method.loss(student_BLV, torch.eye(student_BLV.shape[-1]), collate(told, 0, 1.0)).total
 
     def chunked(self, hidden_ND: torch.Tensor, head_VD: torch.Tensor, teacher_NV: torch.Tensor, chunk: int) -> torch.Tensor:
         ones, labels = torch.ones(len(hidden_ND)), torch.zeros(len(hidden_ND), dtype=torch.long)

@@ -1,15 +1,14 @@
-"""Sections ``tune_teacher``, ``score`` and ``finetune`` of params.yaml: how teacher and students are trained, what all arms share, and what an arm adds."""
+"""Sections ``tune_teacher``, ``score`` and ``finetune.common`` of params.yaml: how the teacher is trained and scored, and what all arms share."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from redistill.config.base import Positive, Share, Whole, frozen, section
 from redistill.runtime.precision import Precision
-from redistill.teacher.params import GenerateParams, TeacherParams
+from redistill.teacher.params import TeacherParams
 
 
 @frozen
@@ -108,116 +107,6 @@ class FinetuneCommonParams:
         if self.batch_size % self.processes:
             raise ValueError(f"batch_size {self.batch_size} cannot be shared by {self.processes} processes; give a multiple")
         return self
-
-
-@section("finetune.method")
-class MethodParams:
-    """How a student learns from its teacher; [which to choose](methods/README.md). A name alone is a method with its defaults."""
-
-    name: Literal["logit", "sequence", "online", "on_policy"] = "logit"
-    """`logit` (stored soft targets), `sequence` (text only), `online` (teacher in memory) or `on_policy` (the student's own completions, judged
-    by the teacher in memory)."""
-    divergence: Literal["forward_kl", "reverse_kl", "jsd", "skew_kl", "skew_reverse_kl"] = "forward_kl"
-    """For a teacher in memory."""
-    beta: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
-    """Weight in `jsd`, `skew_kl` and `skew_reverse_kl`. Left out: 0.5 for `jsd`, 0.1 for the others."""
-    on_policy_fraction: Share = 0.5
-    """Share of the teacher's rows that get the student's own completions."""
-    max_tokens: Positive = 48
-    """The longest of those completions."""
-    teacher_states_mb: Annotated[int, Field(ge=0)] = 2048
-    """What `online` may hold of the teacher's hidden states in each process, so that several passes over the rows ask it once. 0 asks it for
-    every batch."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_name(cls, value: object) -> object:
-        """A name alone is a method with its defaults."""
-        return {"name": value} if isinstance(value, str) else value
-
-    @model_validator(mode="after")
-    def _divergence_is_possible(self) -> MethodParams:
-        if self.name in ("logit", "sequence") and self.divergence != "forward_kl":
-            raise ValueError(
-                f"divergence {self.divergence} needs the teacher's whole distribution, which method {self.name} does not have; use method online"
-            )
-        return self
-
-    @property
-    def mixture_beta(self) -> float:
-        """``beta``, or the default of its divergence's authors: 0.1 where it is skewed (DistiLLM), 0.5 for ``jsd``, which makes it symmetric (GKD)."""
-        return self.beta or (0.1 if self.divergence.startswith("skew") else 0.5)
-
-    @property
-    def in_memory(self) -> bool:
-        """Whether the teacher is loaded beside the student."""
-        return self.name in ("online", "on_policy")
-
-
-@section("finetune.arms.{arm}")
-class ArmParams:
-    """One arm. It also needs its line in `dvc.yaml`."""
-
-    rows: Literal["gold", "gold_and_teacher"]
-    """`gold` (labelled rows) or `gold_and_teacher`."""
-    alpha: Share = 0.0
-    """Weight of the distillation term on the teacher's rows; the rest is cross-entropy on the text."""
-    prompt_weight: Share = 0.0
-    """Weight of the prompts' own text in the teacher's rows. It is the control for `supervise: all`, which gives an arm with probabilities
-    several times the targets of one without: with `prompt_weight` equal to the other arm's `alpha`, an arm with `alpha: 0` has the same
-    targets with the same weights, by text alone. `artifacts/students/ARM.json` says how many tokens and targets a row has on average."""
-    temperature: Annotated[float, Field(gt=0.0)] = 1.0
-    """Divides the logits of both models. Other than 1 it must be in `score.temperatures`."""
-    method: MethodParams | None = None
-    """A method for this arm alone."""
-
-    def learns_by(self, method: MethodParams) -> MethodParams:
-        """What this arm does where ``finetune.method`` is the given one; without a weight on probabilities there is text alone."""
-        return MethodParams(name="sequence") if self.alpha == 0.0 else self.method or method
-
-
-@section("finetune")
-class FinetuneParams:
-    """How students are trained."""
-
-    common: FinetuneCommonParams
-    """What all arms share."""
-    arms: dict[str, ArmParams]
-    """The arms, by name."""
-    method: MethodParams
-    """How they learn from the teacher."""
-
-
-def arms_fit(finetune: FinetuneParams, teacher: TeacherParams, generate: GenerateParams, score: ScoreParams) -> list[str]:
-    """What an arm asks for and the other sections do not give."""
-    problems = [problem for name, arm in finetune.arms.items() for problem in _arm_fits(name, arm, finetune, teacher, generate, score)]
-    if finetune.common.tokens < finetune.common.batch_size:
-        problems.append("finetune.common.tokens is less than one batch")
-    return problems
-
-
-def _arm_fits(
-    name: str, arm: ArmParams, finetune: FinetuneParams, teacher: TeacherParams, generate: GenerateParams, score: ScoreParams
-) -> Iterator[str]:
-    where, method = f"finetune.arms.{name}", arm.learns_by(finetune.method)
-    for key in ("alpha", "prompt_weight"):
-        if getattr(arm, key) > 0 and arm.rows == "gold":
-            yield f"{where}: {key}={getattr(arm, key):g} needs the teacher's rows, but rows is gold"
-    if arm.alpha > 0 and method.name == "sequence":
-        yield f"{where}: alpha={arm.alpha:g} weighs the teacher's probabilities, which method sequence does not use; set alpha to 0"
-    if method.in_memory and teacher.backend == "openai":
-        yield f"{where}: method {method.name} needs the teacher's weights in memory, but teacher.backend is openai; use logit or sequence"
-    if method.name != "logit":
-        return
-    if arm.temperature != 1.0 and arm.temperature not in score.temperatures:
-        yield (
-            f"{where}.temperature={arm.temperature:g} is not in score.temperatures={list(score.temperatures)}: "
-            "a cached top-k cannot be re-tempered without its log Z_T; add it there"
-        )
-    if arm.temperature != 1.0 and score.top_k == 0:
-        yield f"{where}.temperature={arm.temperature:g} needs the score stage's log Z_T, but score.top_k is 0"
-    if score.top_k == 0 and generate.top_k == 0:
-        yield f"{where}.alpha={arm.alpha:g} needs soft targets; set score.top_k or generate.top_k"
 
 
 def tuning_fits(tune_teacher: TuneTeacherParams, teacher: TeacherParams) -> list[str]:

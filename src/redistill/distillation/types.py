@@ -1,48 +1,103 @@
-"""What a student learns from: rows of text, and the teacher's probabilities of their tokens."""
+"""What a student learns from: rows of tokens, and what the teacher said about each of them."""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, NamedTuple
 
-if TYPE_CHECKING:
-    import numpy as np
+import numpy as np
+
+SpanKind = Literal["prompt", "completion"]
+"""What tokens of a row are. Students that reason or call tools will need more kinds; the record does not change for them."""
+
+Divergence = Literal["forward_kl", "reverse_kl", "jsd", "skew_kl", "skew_reverse_kl"]
+"""How far a student's distribution is from its teacher's (``redistill.distillation.losses.divergences``)."""
+
+SignalKind = Literal["soft_targets"]
+"""What a teacher can say about a row besides its text. Each kind has files of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Tokens ``begin`` to ``end`` − 1 of a row are of one kind."""
+
+    kind: SpanKind
+    begin: int
+    end: int
+
+
+class SignalKey(NamedTuple):
+    """Which row a signal is about, which teacher it comes from, and of which kind it is."""
+
+    prompt_id: str
+    sample_index: int
+    teacher: str
+    kind: SignalKind = "soft_targets"
+
+    def __str__(self) -> str:
+        return f"{self.prompt_id[:12]}/{self.sample_index}"
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingRow:
-    """One sequence a student learns from: gold label or teacher completion, never both.
+    """One sequence that a student learns from: a gold label or a teacher completion, never both.
 
-    ``teacher`` is the digest of the teacher that completed it, as the lock named it for this row; None on a gold row. ``slice`` is its prompt's.
+    ``token_ids`` are the whole sequence, made once, and ``spans`` say what each part of it is, without gaps. ``tokenizer`` is the digest of the tokenizer
+    that made the ids. ``completion`` is the text of the completion, for people and for audits. ``teacher`` is the digest of the teacher that completed the row, as
+    the lock named it; empty on a gold row. ``slice`` is its prompt's.
     """
 
     prompt_id: str
     sample_index: int
-    prompt: str
+    token_ids: tuple[int, ...]
+    spans: tuple[Span, ...]
+    tokenizer: str
     completion: str
-    completion_ids: tuple[int, ...]
     origin: Literal["gold", "teacher"]
-    teacher: str | None = None
+    teacher: str = ""
     slice: str = ""
+
+    @property
+    def key(self) -> SignalKey:
+        """The key of the row's soft targets."""
+        return SignalKey(self.prompt_id, self.sample_index, self.teacher)
+
+    @property
+    def completion_begin(self) -> int:
+        """Where the first completion starts. Nothing before it is text that the student must write."""
+        return next((s.begin for s in self.spans if s.kind == "completion"), len(self.token_ids))
+
+    @property
+    def completion_ids(self) -> tuple[int, ...]:
+        return tuple(i for s in self.spans if s.kind == "completion" for i in self.token_ids[s.begin : s.end])
 
 
 @dataclass(frozen=True, slots=True)
 class SoftTargets:
     """The teacher's top-K for the tokens of one row, at T = 1, in nats.
 
-    ``token_ids_L`` is the whole sequence; entry i of the arrays is the teacher's distribution of token
-    ``first + i``, for ``first + i`` up to the last one. ``tail_T`` is the mass outside K, ``entropy_T`` the
-    teacher's full entropy, and ``log_z[T]`` is log Σ_V exp(ℓ/T) with ℓ the log-probabilities at T = 1. ``teacher`` is the
-    digest of the teacher that gave them.
+    ``sequence`` is the digest of the row's token ids (``sequence_digest``). Entry i of the arrays is the teacher's distribution of token
+    ``first + i``, up to the last one. ``tail_T`` is the mass outside K, ``entropy_T`` the teacher's full entropy, and ``log_z[T]`` is
+    log Σ_V exp(ℓ/T) with ℓ the log-probabilities at T = 1.
     """
 
-    prompt_id: str
-    sample_index: int
-    token_ids_L: np.ndarray
+    key: SignalKey
+    sequence: str
     first: int
     top_ids_TK: np.ndarray
     top_logprobs_TK: np.ndarray
     tail_T: np.ndarray
     entropy_T: np.ndarray
     log_z: dict[float, np.ndarray] = field(default_factory=dict)
-    teacher: str = ""
+
+    @property
+    def end(self) -> int:
+        """Tokens of the row that these targets belong to."""
+        return self.first + len(self.tail_T)
+
+
+def sequence_digest(token_ids: Sequence[int] | np.ndarray) -> str:
+    """A short digest of a row's token ids: text and probabilities of one row must come from the same tokens (KD rules 8 and 12)."""
+    return hashlib.sha256(np.asarray(token_ids, "<i4").tobytes()).hexdigest()[:16]

@@ -6,7 +6,8 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from redistill.models.generation import left_padded
+from redistill.models.generation import generate
+from redistill.models.tokenizers import encode
 
 
 def generator(model: Any, tokenizer: Any, tokens: int) -> Callable[[Sequence[str]], int]:
@@ -14,12 +15,9 @@ def generator(model: Any, tokenizer: Any, tokens: int) -> Callable[[Sequence[str
     import torch
 
     def run(prompts: Sequence[str]) -> int:
-        batch = left_padded(prompts, tokenizer)
+        rows = [encode(p, tokenizer) for p in prompts]
         with torch.inference_mode():
-            out = model.generate(
-                **batch, max_new_tokens=tokens, min_new_tokens=tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id
-            )
-        return int(out[:, batch["input_ids"].shape[1] :].numel())
+            return int(generate(model, rows, tokenizer.pad_token_id, tokens, min_new_tokens=tokens).tokens_NT.numel())
 
     return run
 

@@ -19,8 +19,9 @@ from redistill.data.templates import render
 from redistill.data.types import Prompt
 from redistill.evaluation.outcomes import items_of
 from redistill.evaluation.row_scores import chrf_scores
-from redistill.models.generation import end_ids, left_padded, up_to_end, without_end
+from redistill.models.generation import end_ids, generate, up_to_end, without_end
 from redistill.models.stopping_criteria import stopping_criteria
+from redistill.models.tokenizers import encode
 from redistill.runtime.precision import multiplies_bf16
 
 
@@ -101,18 +102,14 @@ def score_of(labelled: Sequence[Prompt], lines: Sequence[str], data: DataParams)
 @torch.no_grad()
 def _complete(model: Any, tokenizer: Any, texts: Sequence[str], stops: Sequence[str], max_tokens: int, batch: int) -> list[str]:
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-    lines = [""] * len(texts)
+    lines, ends = [""] * len(texts), end_ids(model)
     for start in range(0, len(order), batch):
-        own = order[start : start + batch]
-        given = {name: value.to(model.device) for name, value in left_padded([texts[i] for i in own], tokenizer).items()}
+        chosen = order[start : start + batch]
+        rows = [encode(texts[i], tokenizer) for i in chosen]
+        criteria = stopping_criteria(tokenizer, [stops] * len(rows), max(map(len, rows)))
         with torch.autocast(model.device.type, torch.bfloat16, enabled=multiplies_bf16(model.device.type)):
-            width = given["input_ids"].shape[1]
-            criteria = stopping_criteria(tokenizer, [stops] * len(own), width)
-            out = model.generate(
-                **given, max_new_tokens=max_tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id, stopping_criteria=criteria
-            )
-        made_NT, ends = out[:, width:], end_ids(model)
-        for i, made, counts in zip(own, made_NT, up_to_end(made_NT, ends), strict=True):
+            made_NT = generate(model, rows, tokenizer.pad_token_id, max_tokens, stopping_criteria=criteria).tokens_NT
+        for i, made, counts in zip(chosen, made_NT, up_to_end(made_NT, ends), strict=True):
             ids = without_end(made[counts].tolist(), ends)
             lines[i] = cut(str(tokenizer.decode(ids, skip_special_tokens=True)), stops).strip()
     return lines

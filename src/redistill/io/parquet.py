@@ -37,10 +37,14 @@ def read_records(path: str | os.PathLike[str], kind: type) -> list[Any]:
     """Read what ``write_records`` wrote.
 
     Raises:
-        DataError: missing, not Parquet, another record, or another schema version.
+        DataError: missing, not Parquet, another record, other columns, or another schema version.
     """
-    as_record = _from_parquet(kind)
-    return [as_record(row) for row in _read_table(path, kind.__name__).to_pylist()]
+    as_record, table = _from_parquet(kind), _read_table(path, kind.__name__)
+    if (columns := table.schema.names) != schema_of(kind).names:
+        raise DataError(
+            f"{path} has the columns {', '.join(columns)}, this redistill reads {', '.join(schema_of(kind).names)}; run its stage again"
+        )
+    return [as_record(row) for row in table.to_pylist()]
 
 
 @functools.cache

@@ -7,12 +7,13 @@ A checkpoint ships a ``generation_config``, and transformers applies what stands
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from redistill.models.padding import left_padded
 
 if TYPE_CHECKING:
     import torch
-
-from redistill.models.tokenizers import encode
 
 
 def make_neutral(model: Any, end_ids: Sequence[int]) -> None:
@@ -50,13 +51,17 @@ def without_end(ids: Sequence[int], ends: Sequence[int]) -> list[int]:
     return list(ids[:-1]) if ids and ids[-1] in ends else list(ids)
 
 
-def left_padded(prompts: Sequence[str], tokenizer: Any) -> dict[str, Any]:
-    """``input_ids`` and ``attention_mask`` (N × longest) of prompts that end together, as ``model.generate`` wants them."""
-    import torch
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """What a model wrote after each of N prompts: ``tokens_NT``, padded behind the end token, and the logits of each step (T × [N, V]) where they were requested."""
 
-    rows = [encode(p, tokenizer) for p in prompts]
-    width = max(map(len, rows))
-    return {
-        "input_ids": torch.tensor([[tokenizer.pad_token_id] * (width - len(r)) + r for r in rows]),
-        "attention_mask": torch.tensor([[0] * (width - len(r)) + [1] * len(r) for r in rows]),
-    }
+    tokens_NT: torch.Tensor
+    logits: tuple[torch.Tensor, ...] = ()
+
+
+def generate(model: Any, prompts: Sequence[Sequence[int]], pad_id: int, max_tokens: int, **options: Any) -> Generated:
+    """Complete prompts (token ids) together, greedily where ``options`` of ``model.generate`` do not say otherwise."""
+    padded = {name: value.to(model.device) for name, value in left_padded(prompts, pad_id).items()}
+    settings = {"do_sample": False, "max_new_tokens": max_tokens, "pad_token_id": pad_id, **options}
+    out = model.generate(**padded, **settings, return_dict_in_generate=True)
+    return Generated(out.sequences[:, padded["input_ids"].shape[1] :], tuple(out.logits or ()))

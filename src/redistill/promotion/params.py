@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from redistill.config.base import Alpha, Margin, Positive, Share, frozen, section
 from redistill.data.params import DataParams
-from redistill.distillation.params import FinetuneParams
+from redistill.distillation.arm_params import FinetuneParams
 from redistill.evaluation.params import BenchmarkParams
 from redistill.evaluation.types import Metric
 

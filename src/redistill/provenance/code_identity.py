@@ -80,6 +80,7 @@ def syntax_digest(source: bytes) -> str:
     return _parsed(source)[0]
 
 
+_ALL = "*"
 _Statements = tuple[tuple[int, str, tuple[str, ...]], ...]
 _PARSED: dict[str, tuple[str, _Statements]] = {}
 """Digest of a source text → its syntax digest and its import statements."""
@@ -114,7 +115,7 @@ def remembered(file: Path) -> Iterator[None]:
 
 _MOST = 4000
 """Source texts that the file holds at most: about forty times those of a project."""
-_FORMAT = 1
+_FORMAT = 2
 """Raised when what ``_parsed`` makes of a text changes."""
 
 
@@ -207,9 +208,17 @@ def _imported(module: str, file: Path, packages: Mapping[str, Path]) -> Iterator
             yield base
             continue
         absolute = _absolute(module, file, level, base)
+        if _ALL in names:
+            yield from _modules_in(absolute, packages)
         for name in names:
             inner = f"{absolute}.{name}"
             yield inner if _file_of(inner, packages) is not None else absolute
+
+
+def _modules_in(package: str, packages: Mapping[str, Path]) -> Iterator[str]:
+    file = _file_of(package, packages)
+    if file is not None and file.name == "__init__.py":
+        yield from (f"{package}.{other.stem}" for other in sorted(file.parent.glob("*.py")) if other != file)
 
 
 def _statements_of(file: Path) -> _Statements:
@@ -220,13 +229,18 @@ def _statements_of(file: Path) -> _Statements:
 
 
 def _statements(tree: ast.Module) -> _Statements:
-    """Import statements: leading dots, module, and the names that are taken from it (none for a plain import)."""
+    """Import statements: leading dots, module, and the names that are taken from it (none for a plain import).
+
+    A file that calls ``iter_modules`` looks for the files beside it and imports them by name, so it counts as an import of all of them.
+    """
     found: list[tuple[int, str, tuple[str, ...]]] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found += [(0, alias.name, ()) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             found.append((node.level, node.module or "", tuple(alias.name for alias in node.names)))
+        elif isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) == "iter_modules":
+            found.append((1, "", (_ALL,)))
     return tuple(found)
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from redistill.models.checkpoints import load_model
-from redistill.models.generation import end_ids, left_padded, up_to_end, without_end
+from redistill.models.generation import end_ids, generate, up_to_end, without_end
 from redistill.models.stopping_criteria import stopping_criteria
-from redistill.models.tokenizers import load_tokenizer, tokenizer_digest
+from redistill.models.tokenizers import encode, load_tokenizer, tokenizer_digest
 from redistill.runtime.precision import dtype_name
 from redistill.teacher.local import ended_at_stop
 from redistill.teacher.params import GenerateParams
@@ -38,22 +38,15 @@ class TransformersTeacher:
 
     @torch.inference_mode()
     def _batch(self, requests: Sequence[TeacherRequest], params: GenerateParams) -> Iterator[TeacherAnswer]:
-        batch = left_padded([r.prompt for r in requests], self._tokenizer)
-        options: dict[str, Any] = {"do_sample": False}
+        rows = [encode(r.prompt, self._tokenizer) for r in requests]
+        options: dict[str, Any] = {}
         if params.temperature > 0:
             torch.manual_seed(params.seed + requests[0].sample_index)
             options = {"do_sample": True, "temperature": params.temperature, "top_p": params.top_p, "top_k": 0}
-        out = self._model.generate(
-            **batch,
-            max_new_tokens=params.max_tokens,
-            pad_token_id=self._tokenizer.pad_token_id,
-            return_dict_in_generate=True,
-            output_logits=True,
-            stopping_criteria=stopping_criteria(self._tokenizer, [r.stop for r in requests], batch["input_ids"].shape[1]),
-            **options,
-        )
-        made_NT = out.sequences[:, batch["input_ids"].shape[1] :]
-        logprobs_TNV = [torch.log_softmax(step.float(), -1) for step in out.logits]
+        criteria = stopping_criteria(self._tokenizer, [r.stop for r in requests], max(map(len, rows)))
+        pad_id = self._tokenizer.pad_token_id
+        made = generate(self._model, rows, pad_id, params.max_tokens, output_logits=True, stopping_criteria=criteria, **options)
+        made_NT, logprobs_TNV = made.tokens_NT, [torch.log_softmax(step.float(), -1) for step in made.logits]
         for i, (request, counts) in enumerate(zip(requests, up_to_end(made_NT, self._ends), strict=True)):
             yield self._answer(request, tuple(made_NT[i][counts].tolist()), [step[i] for step in logprobs_TNV], params.top_k)
 

@@ -13,7 +13,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-from redistill.distillation.losses.types import IGNORE
+from redistill.distillation.training.batch import Batch, collate
+from redistill.distillation.training.examples import Supervision, to_example
+from redistill.distillation.types import TrainingRow
 
 
 class Cut(NamedTuple):
@@ -24,17 +26,15 @@ class Cut(NamedTuple):
     nll: float
 
 
-def greedy_cuts(
-    model: Any, rows: Sequence[tuple[Sequence[int], Sequence[int]]], keep: int, tried: Callable[[], None] = lambda: None
-) -> Iterator[Cut]:
-    """Remove layers until ``keep`` are left; ``rows`` are prompt ids and completion ids, ``tried`` is called per candidate.
+def greedy_cuts(model: Any, rows: Sequence[TrainingRow], keep: int, tried: Callable[[], None] = lambda: None) -> Iterator[Cut]:
+    """Remove layers until ``keep`` are left; ``tried`` is called per candidate.
 
     The model is put together again for every candidate and left cut; it should be the *tuned* teacher, which can do the task.
     """
     decoder = model.get_decoder()
     layers = list(decoder.layers)
     types = getattr(decoder.config, "layer_types", None)
-    batch = _batch(rows)
+    batch = batch_of(rows)
     kept = tuple(range(len(layers)))
     while len(kept) > keep:
         costs = []
@@ -45,29 +45,21 @@ def greedy_cuts(
             if types:
                 # Masks are chosen by position in this list, not by what the layer remembers of itself.
                 decoder.config.layer_types = [types[i] for i in rest]
-            nll = completion_nll(model, *batch)
+            nll = completion_nll(model, batch)
             costs.append((nll if math.isfinite(nll) else math.inf, layer, rest))
             tried()
         nll, dropped, kept = min(costs)
         yield Cut(dropped, kept, nll)
 
 
+def batch_of(rows: Sequence[TrainingRow]) -> Batch:
+    """All rows as one batch whose completions are supervised."""
+    return collate([to_example(row, None, Supervision()) for row in rows], 0, 1.0)
+
+
 @torch.inference_mode()
-def completion_nll(model: Any, ids_NL: torch.Tensor, mask_NL: torch.Tensor, labels_NL: torch.Tensor) -> float:
-    """Mean negative log-likelihood of the completion tokens in nats; ``labels_NL`` are shifted already."""
-    hidden = model.get_decoder()(input_ids=ids_NL, attention_mask=mask_NL, use_cache=False).last_hidden_state
-    chosen = labels_NL != IGNORE
-    logits = model.get_output_embeddings()(hidden[chosen]).float()
-    return float(torch.nn.functional.cross_entropy(logits, labels_NL[chosen]))
-
-
-def _batch(rows: Sequence[tuple[Sequence[int], Sequence[int]]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    width = max(len(p) + len(c) for p, c in rows)
-    ids = torch.zeros(len(rows), width, dtype=torch.long)
-    mask, labels = torch.zeros_like(ids), torch.full_like(ids, IGNORE)
-    for i, (prompt, completion) in enumerate(rows):
-        size = len(prompt) + len(completion)
-        ids[i, :size] = torch.tensor([*prompt, *completion])
-        mask[i, :size] = 1
-        labels[i, len(prompt) - 1 : size - 1] = torch.tensor(completion)
-    return ids, mask, labels
+def completion_nll(model: Any, batch: Batch) -> float:
+    """Mean negative log-likelihood of the supervised tokens in nats."""
+    hidden = model.get_decoder()(input_ids=batch.input_ids_BL, attention_mask=batch.attention_mask_BL, use_cache=False).last_hidden_state
+    logits = model.get_output_embeddings()(hidden[batch.supervised_BL]).float()
+    return float(torch.nn.functional.cross_entropy(logits, batch.labels_BL[batch.supervised_BL]))

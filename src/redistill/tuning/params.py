@@ -7,7 +7,8 @@ from typing import Annotated
 from pydantic import Field, PlainValidator, model_validator
 
 from redistill.config.base import Positive, Share, Whole, frozen, section
-from redistill.distillation.params import FinetuneParams, ScoreParams
+from redistill.distillation.arm_params import FinetuneParams
+from redistill.distillation.params import ScoreParams
 from redistill.promotion.params import PromoteParams
 from redistill.teacher.params import TeacherParams
 
@@ -81,7 +82,7 @@ def sweep_fits(sweep: SweepParams, teacher: TeacherParams) -> list[str]:
 def space_fits(tune: TuneParams, promote: PromoteParams, finetune: FinetuneParams, score: ScoreParams) -> list[str]:
     """A stored top-k can be used only at the temperatures in ``score.temperatures``."""
     arm = finetune.arms.get(promote.arm)
-    if arm is None or arm.learns_by(finetune.method).name != "logit":
+    if arm is None or "soft_targets" not in arm.learns_by(finetune.method).needs:
         return []
     unscored = sorted(set(tune.space.temperature) - {1.0, *score.temperatures})
     if unscored:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from redistill.distillation.params import FinetuneParams
+from redistill.distillation.arm_params import FinetuneParams
 from redistill.models.params import StudentParams
 from redistill.promotion.params import PromoteParams
 from redistill.tuning.params import SpaceParams, TuneParams

@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch.nn import functional
 
-from redistill.distillation.losses.divergences import DenseTargets, Divergence, TeacherStates, dense_loss
+from redistill.distillation.losses.divergences import DenseTargets, TeacherStates, dense_loss
 from redistill.distillation.losses.fused_head import distill_loss
 from redistill.distillation.losses.types import TokenTargets
 from redistill.distillation.losses.workspace import Workspace
+from redistill.distillation.types import Divergence
 
 N, D, E, V = 13, 6, 5, 29
 KINDS: tuple[Divergence, ...] = ("forward_kl", "reverse_kl", "jsd", "skew_kl", "skew_reverse_kl")

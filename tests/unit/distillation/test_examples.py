@@ -10,9 +10,10 @@ import pytest
 import torch
 from transformers import TrainingArguments
 
-from redistill.distillation.losses.types import IGNORE, TokenTargets
+from redistill.distillation.losses.types import IGNORE
 from redistill.distillation.methods.logit import Logit
-from redistill.distillation.training.examples import Example, ExampleData, Examples, collate, to_example
+from redistill.distillation.training.batch import collate
+from redistill.distillation.training.examples import Example, Examples, Supervision, to_example
 from redistill.distillation.training.trainer import DistillTrainer
 from redistill.distillation.types import SoftTargets
 from redistill.errors import DataError
@@ -60,8 +61,8 @@ def trainer_for(
         vocabulary=len(tokenizer),
         model=model,
         args=arguments,
-        train_dataset=ExampleData(examples),
-        data_collator=lambda rows: collate(rows, tokenizer.pad_token_id, temperature),
+        train_dataset=examples,
+        data_collator=lambda rows: collate(rows, tokenizer.pad_token_id, temperature).as_mapping(),
         method=Logit(temperature),
     )
 
@@ -78,10 +79,10 @@ def gradient_by_hand(model, examples, tokenizer) -> dict[str, torch.Tensor]:
     model.zero_grad()
     supervised = 0
     for example in examples:
-        batch = collate([{"example": example}], tokenizer.pad_token_id, 1.0)
-        chosen = batch["labels"] != IGNORE
-        hidden = model.get_decoder()(input_ids=batch["input_ids"]).last_hidden_state[chosen]
-        targets = TokenTargets(*(batch[name][chosen] for name in ("labels", "top_ids", "top_p", "kd", "ce")))
+        batch = collate([example], tokenizer.pad_token_id, 1.0)
+        chosen = batch.labels_BL != IGNORE
+        hidden = model.get_decoder()(input_ids=batch.input_ids_BL).last_hidden_state[chosen]
+        targets = batch.targets()
         expected = dense(hidden, model.lm_head.weight, targets)
         torch.autograd.backward([hidden, model.lm_head.weight], [expected.grad_hidden.float(), expected.grad_head.float()])
         supervised += int(((example.ce_weight_L > 0) | (example.kd_weight_L > 0)).sum())
@@ -96,14 +97,14 @@ def largest_difference(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -
 def test_hard_loss_is_the_models_own(model, tokenizer, tmp_path: Path) -> None:
     """Rule 1 against transformers: the shift, the padding and the mean over supervised tokens."""
     rows = training_rows(tokenizer, 5)
-    examples = [to_example(r, tokenizer, None, 0.5, "completion") for r in rows]
-    batch = collate([{"example": e} for e in examples], tokenizer.pad_token_id, 1.0)
-    labels = torch.full_like(batch["input_ids"], IGNORE)
+    examples = [to_example(r, None, Supervision(0.5, "completion")) for r in rows]
+    batch = collate(examples, tokenizer.pad_token_id, 1.0)
+    labels = torch.full_like(batch.input_ids_BL, IGNORE)
     for i, row in enumerate(rows):
-        ids = sequence(row, tokenizer)
+        ids = sequence(row)
         labels[i, len(ids) - len(row.completion_ids) : len(ids)] = torch.tensor(row.completion_ids)
-    expected = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], labels=labels).loss
-    loss = trainer_for(model, examples, tokenizer, tmp_path).compute_loss(model, batch)
+    expected = model(input_ids=batch.input_ids_BL, attention_mask=batch.attention_mask_BL, labels=labels).loss
+    loss = trainer_for(model, examples, tokenizer, tmp_path).compute_loss(model, batch.as_mapping())
     torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-6)
 
 
@@ -112,28 +113,28 @@ def test_hard_loss_is_the_models_own(model, tokenizer, tmp_path: Path) -> None:
 def test_a_student_that_is_its_teacher_has_nothing_to_learn(model, tokenizer, tmp_path: Path, temperature: float, first: int) -> None:
     """Rule 1 for soft targets: in place they give 0; one step off, what the dense reference says."""
     rows = training_rows(tokenizer, 3)
-    softs = [soft_of(model, r, tokenizer, first) for r in rows]
+    softs = [soft_of(model, r, first) for r in rows]
     trainer = trainer_for(model, [], tokenizer, tmp_path, temperature=temperature)
 
     def batch_of(targets):
-        examples = [to_example(r, tokenizer, s, 1.0, "all") for r, s in zip(rows, targets, strict=True)]
-        return collate([{"example": e} for e in examples], tokenizer.pad_token_id, temperature)
+        examples = [to_example(r, s, Supervision(1.0, "all")) for r, s in zip(rows, targets, strict=True)]
+        return collate(examples, tokenizer.pad_token_id, temperature)
 
     def off_by_one(s: SoftTargets) -> SoftTargets:
         moved = {name: np.roll(getattr(s, name), 1, axis=0) for name in ("top_ids_TK", "top_logprobs_TK", "tail_T", "entropy_T")}
         return dataclasses.replace(s, **moved, log_z={t: np.roll(z, 1) for t, z in s.log_z.items()})
 
-    loss = trainer.compute_loss(model, batch_of(softs))
+    loss = trainer.compute_loss(model, batch_of(softs).as_mapping())
     loss.backward()
     assert loss.item() == pytest.approx(0.0, abs=1e-5)
     assert max(p.grad.abs().max().item() for p in model.parameters()) < 1e-5
     batch = batch_of([off_by_one(s) for s in softs])
-    chosen = batch["labels"] != IGNORE
-    hidden = model.get_decoder()(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).last_hidden_state[chosen]
-    targets = TokenTargets(*(batch[name][chosen] for name in ("labels", "top_ids", "top_p", "kd", "ce")))
+    chosen = batch.labels_BL != IGNORE
+    hidden = model.get_decoder()(input_ids=batch.input_ids_BL, attention_mask=batch.attention_mask_BL).last_hidden_state[chosen]
+    targets = batch.targets()
     expected = dense(hidden, model.lm_head.weight, targets, temperature).total / chosen.sum()
     assert expected > 0.05
-    assert trainer.compute_loss(model, batch).item() == pytest.approx(expected.item(), rel=1e-4)
+    assert trainer.compute_loss(model, batch.as_mapping()).item() == pytest.approx(expected.item(), rel=1e-4)
 
 
 @pytest.mark.parametrize("supervise", ["completion", "all"])
@@ -157,20 +158,20 @@ def test_one_token_answers_to_one_token_prompts(model, tokenizer, tmp_path: Path
 
 def test_weights_of_gold_and_teacher_rows(model, tokenizer) -> None:
     row = training_rows(tokenizer, 1)[0]
-    soft = soft_of(model, row, tokenizer)
-    start, size = len(soft.token_ids_L) - len(row.completion_ids), len(soft.token_ids_L)
+    soft = soft_of(model, row)
+    start, size = row.completion_begin, len(row.token_ids)
     ones = np.r_[np.zeros(start), np.ones(size - start)]
-    for gold in (to_example(row, tokenizer, None, 0.7, "completion"), to_example(row, tokenizer, soft, 0.0, "all")):
-        assert gold.soft is None and gold.input_ids_L.tolist() == soft.token_ids_L.tolist()
+    for gold in (to_example(row, None, Supervision(0.7, "completion")), to_example(row, soft, Supervision(0.0, "all"))):
+        assert gold.soft is None and tuple(gold.input_ids_L) == row.token_ids
         np.testing.assert_array_equal(gold.ce_weight_L, ones)
         np.testing.assert_array_equal(gold.kd_weight_L, np.zeros(size))
-    taught = to_example(row, tokenizer, soft, 0.7, "completion")
+    taught = to_example(row, soft, Supervision(0.7, "completion"))
     np.testing.assert_allclose(taught.ce_weight_L, 0.3 * ones, rtol=1e-6)
     np.testing.assert_allclose(taught.kd_weight_L, 0.7 * ones, rtol=1e-6)
-    everything = to_example(row, tokenizer, soft, 0.7, "all")
+    everything = to_example(row, soft, Supervision(0.7, "all"))
     np.testing.assert_allclose(everything.ce_weight_L, 0.3 * ones, rtol=1e-6)
     np.testing.assert_allclose(everything.kd_weight_L, np.r_[0.0, np.full(size - 1, 0.7)], rtol=1e-6)
-    late = to_example(row, tokenizer, soft_of(model, row, tokenizer, first=start + 2), 0.7, "all")
+    late = to_example(row, soft_of(model, row, first=start + 2), Supervision(0.7, "all"))
     np.testing.assert_allclose(late.kd_weight_L, np.r_[np.zeros(start + 2), np.full(size - start - 2, 0.7)], rtol=1e-6)
 
 
@@ -179,24 +180,24 @@ def test_text_can_be_supervised_on_the_very_tokens_that_probabilities_are(model,
     """``prompt_weight`` as the control of ``supervise: all``: the same targets, weights and count, without a probability."""
     rows = training_rows(tokenizer, 6)
     rows[0] = dataclasses.replace(rows[0], origin="gold")
-    softs = {(r.prompt_id, 0): soft_of(model, r, tokenizer) for r in rows[1:]}
-    kd = Examples(rows, tokenizer, softs, alpha, "all")
-    text = Examples(rows, tokenizer, {}, 0.0, "all", prompt_weight=alpha)
-    bare = Examples(rows, tokenizer, {}, 0.0, "all")
+    softs = {r.key: soft_of(model, r) for r in rows[1:]}
+    kd = Examples(rows, softs, Supervision(alpha, "all"))
+    text = Examples(rows, {}, Supervision(0.0, "all", prompt_weight=alpha))
+    bare = Examples(rows, {}, Supervision(0.0, "all"))
     assert text.targets.tolist() == kd.targets.tolist() == [bare.targets[0], *(kd.lengths[1:] - 1)]
     assert (bare.targets[1:] < 0.5 * kd.targets[1:]).all(), "without it text has the completion alone"
     for ours, theirs, example in zip(text, kd, bare, strict=True):
         np.testing.assert_allclose(ours.ce_weight_L, theirs.ce_weight_L + theirs.kd_weight_L, rtol=1e-6)
         assert not ours.kd_weight_L.any() and ours.soft is None
-        np.testing.assert_array_equal(ours.ce_weight_L[ours.prompt_tokens :], example.ce_weight_L[ours.prompt_tokens :])
-    batches = [collate([{"example": e} for e in examples], tokenizer.pad_token_id, 1.0) for examples in (text, kd)]
-    assert torch.equal(batches[0]["labels"], batches[1]["labels"]), "the count that the loss is divided by"
+        np.testing.assert_array_equal(ours.ce_weight_L[ours.completion_begin :], example.ce_weight_L[ours.completion_begin :])
+    batches = [collate(examples, tokenizer.pad_token_id, 1.0) for examples in (text, kd)]
+    assert torch.equal(batches[0].labels_BL, batches[1].labels_BL), "the count that the loss is divided by"
 
 
 def test_both_on_prompts_add_up(model, tokenizer) -> None:
     row = training_rows(tokenizer, 1)[0]
-    found = to_example(row, tokenizer, soft_of(model, row, tokenizer), 0.7, "all", prompt_weight=0.2)
-    begin = found.prompt_tokens
+    found = to_example(row, soft_of(model, row), Supervision(0.7, "all", prompt_weight=0.2))
+    begin = found.completion_begin
     np.testing.assert_allclose(
         found.ce_weight_L, np.r_[0.0, np.full(begin - 1, 0.2), np.full(len(found.ce_weight_L) - begin, 0.3)], rtol=1e-6
     )
@@ -205,27 +206,27 @@ def test_both_on_prompts_add_up(model, tokenizer) -> None:
 
 def test_batch_is_padded_and_shifted_as_one(model, tokenizer) -> None:
     examples = examples_of(model, tokenizer, 4)
-    batch = collate([{"example": e} for e in examples], tokenizer.pad_token_id, 1.0)
+    batch = collate(examples, tokenizer.pad_token_id, 1.0)
     for i, e in enumerate(examples):
         size = len(e.input_ids_L)
-        assert batch["attention_mask"][i].sum() == size
-        assert torch.all(batch["labels"][i, size - 1 :] == IGNORE) and torch.all(batch["input_ids"][i, size:] == tokenizer.pad_token_id)
+        assert batch.attention_mask_BL[i].sum() == size
+        assert torch.all(batch.labels_BL[i, size - 1 :] == IGNORE) and torch.all(batch.input_ids_BL[i, size:] == tokenizer.pad_token_id)
         t = size - 3
-        assert batch["labels"][i, t] == e.input_ids_L[t + 1]
+        assert batch.labels_BL[i, t] == e.input_ids_L[t + 1]
         if e.soft is not None:
             place = t + 1 - e.soft.first
-            assert batch["top_ids"][i, t].tolist() == e.soft.top_ids_TK[place].tolist()
-            np.testing.assert_allclose(batch["top_p"][i, t], np.exp(e.soft.top_logprobs_TK[place]), rtol=1e-6)
+            assert batch.top_ids_BLK[i, t].tolist() == e.soft.top_ids_TK[place].tolist()
+            np.testing.assert_allclose(batch.top_p_BLK[i, t], np.exp(e.soft.top_logprobs_TK[place]), rtol=1e-6)
     with pytest.raises(ValueError, match="needs the stored log Z_T"):
-        collate([{"example": examples[1]}], tokenizer.pad_token_id, 1.5)
+        collate([examples[1]], tokenizer.pad_token_id, 1.5)
 
 
 def test_soft_targets_of_other_tokens_are_refused(model, tokenizer) -> None:
     rows = training_rows(tokenizer, 2)
-    with pytest.raises(DataError, match="made for other token ids than the row has"):
-        to_example(rows[1], tokenizer, soft_of(model, rows[0], tokenizer), 0.5, "completion")
-    one_token = dataclasses.replace(rows[0], completion_ids=(*rows[0].completion_ids[:-1], rows[0].completion_ids[-1] + 1))
+    with pytest.raises(DataError, match="belong to other tokens than the row has"):
+        to_example(rows[1], soft_of(model, rows[0]), Supervision(0.5, "completion"))
+    one_token = dataclasses.replace(rows[0], token_ids=(*rows[0].token_ids[:-1], rows[0].token_ids[-1] + 1))
     with pytest.raises(DataError, match="run score again"):
-        to_example(one_token, tokenizer, soft_of(model, rows[0], tokenizer), 0.5, "completion")
+        to_example(one_token, soft_of(model, rows[0]), Supervision(0.5, "completion"))
     with pytest.raises(DataError, match="more than 8; lower intake.max_chars"):
-        to_example(rows[0], tokenizer, None, 0.5, "completion", max_tokens=8)
+        to_example(rows[0], None, Supervision(0.5, "completion", max_tokens=8))

@@ -10,14 +10,18 @@ import pytest
 
 from redistill.distillation.soft_targets.coding import Codes, decode, encode
 from redistill.distillation.soft_targets.shards import SoftTargetFiles, write_soft_targets
-from redistill.distillation.types import SoftTargets
+from redistill.distillation.types import SignalKey, SoftTargets, sequence_digest
 from redistill.errors import DataError
-from redistill.io.parquet import SCHEMA_VERSION
 
 
 def soft(key: str, log_z: dict[float, np.ndarray] | None = None, teacher: str = "t" * 64) -> SoftTargets:
     ids, logprobs = np.array([[5, 2], [7, 0]]), np.log(np.array([[0.6, 0.3], [0.999, 1e-7]]))
-    return SoftTargets(key, 0, np.arange(4), 2, ids, logprobs, np.array([0.1, 0.001]), np.array([0.9, 0.01]), log_z or {}, teacher)
+    tail, entropy = np.array([0.1, 0.001]), np.array([0.9, 0.01])
+    return SoftTargets(key_of(key, teacher), sequence_digest(range(4)), 2, ids, logprobs, tail, entropy, log_z or {})
+
+
+def key_of(prompt: str, teacher: str = "t" * 64) -> SignalKey:
+    return SignalKey(prompt, 0, teacher)
 
 
 def write(folder: Path, *rows: SoftTargets, **options: int) -> SoftTargetFiles:
@@ -26,7 +30,7 @@ def write(folder: Path, *rows: SoftTargets, **options: int) -> SoftTargetFiles:
 
 
 def test_ids_are_sorted_and_what_rounds_to_nothing_joins_the_tail(tmp_path: Path) -> None:
-    row = write(tmp_path / "soft", soft("a"))["a", 0]
+    row = write(tmp_path / "soft", soft("a"))[key_of("a")]
     assert row.top_ids_TK.tolist() == [[2, 5], [7, 0]] and np.isneginf(row.top_logprobs_TK[1, 1])
     np.testing.assert_allclose(np.exp(row.top_logprobs_TK), [[0.3, 0.6], [0.999, 0.0]], atol=4e-3)
     np.testing.assert_allclose(np.exp(row.top_logprobs_TK).sum(-1) + row.tail_T, [1.0, 1.0], atol=1e-6)
@@ -52,13 +56,13 @@ def test_the_error_at_other_temperatures_is_measured_and_twelve_bits_keep_it_sma
     logprobs = logits - np.log(np.exp(logits).sum())
     ids = np.argsort(-logprobs)[:32]
     log_z = {2.0: np.array([np.log(np.exp(logprobs / 2).sum())], np.float32)}
-    row = SoftTargets("a", 0, np.arange(2), 1, ids[None], logprobs[ids][None], np.zeros(1), np.zeros(1), log_z, "t" * 64)
+    row = SoftTargets(key_of("a"), sequence_digest(range(2)), 1, ids[None], logprobs[ids][None], np.zeros(1), np.zeros(1), log_z)
     (fact,) = write_soft_targets(tmp_path / "soft", [row], "d", 100, bits)
     stated = pq.ParquetFile(tmp_path / "soft" / fact.file).metadata.metadata
     assert float(stated[b"redistill.kl_error_nats_at_2"]) == fact.kl_error_at["2"] <= most
     assert fact.kl_error_at["2"] > 5 * fact.kl_error, "heat raises what was rounded"
     # By hand: the values that are read back, re-tempered with the stored log Z_T, what is not listed sharing the rest.
-    back = SoftTargetFiles(tmp_path / "soft")["a", 0]
+    back = SoftTargetFiles(tmp_path / "soft")[key_of("a")]
     q = {
         int(i): np.exp(lp / 2 - log_z[2.0][0]) for i, lp in zip(back.top_ids_TK[0], back.top_logprobs_TK[0], strict=True) if np.isfinite(lp)
     }
@@ -71,8 +75,7 @@ def test_the_error_at_other_temperatures_is_measured_and_twelve_bits_keep_it_sma
 
 def test_bound_to_the_tokenizer(tmp_path: Path) -> None:
     files = write(tmp_path / "soft", soft("a"), soft("b"))
-    assert set(files) == {("a", 0), ("b", 0)} and len(files) == 2 and ("c", 0) not in files
-    assert files["a", 0].teacher == "t" * 64
+    assert set(files) == {key_of("a"), key_of("b")} and len(files) == 2 and key_of("c") not in files and key_of("a", "other") not in files
     with pytest.raises(DataError, match=r"of tokenizer dddddddddddd, but the student's is eeeeeeeeeeee.*alpha 0"):
         SoftTargetFiles(tmp_path / "soft", "e" * 64)
     write_soft_targets(tmp_path / "none", [], "d" * 64, 100)
@@ -81,7 +84,7 @@ def test_bound_to_the_tokenizer(tmp_path: Path) -> None:
 
 def test_rows_with_and_without_log_z(tmp_path: Path) -> None:
     files = write(tmp_path / "soft", soft("a"), soft("b", {2.0: np.ones(2, np.float32)}), soft("c"))
-    assert not files["a", 0].log_z and not files["c", 0].log_z and files["b", 0].log_z[2.0].tolist() == [1.0, 1.0]
+    assert not files[key_of("a")].log_z and not files[key_of("c")].log_z and files[key_of("b")].log_z[2.0].tolist() == [1.0, 1.0]
 
 
 @pytest.mark.parametrize(
@@ -96,7 +99,7 @@ def test_rows_with_and_without_log_z(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_no_distribution_is_refused_and_nothing_is_left(tmp_path: Path, ids, logprobs, words: str) -> None:
-    broken = SoftTargets("b", 0, np.arange(2), 1, np.array(ids), np.array(logprobs), np.zeros(1), np.zeros(1), {}, "t")
+    broken = SoftTargets(key_of("b"), sequence_digest(range(2)), 1, np.array(ids), np.array(logprobs), np.zeros(1), np.zeros(1))
     with pytest.raises(DataError, match=words):
         write(tmp_path / "soft", soft("a"), broken)
     assert list(tmp_path.iterdir()) == []
@@ -116,7 +119,7 @@ def test_a_crash_leaves_what_was_there(tmp_path: Path) -> None:
 
     with pytest.raises(RuntimeError):
         write_soft_targets(tmp_path / "soft", rows(), "d" * 64, 100)
-    assert list(SoftTargetFiles(tmp_path / "soft")) == [("a", 0)] and len(list(tmp_path.iterdir())) == 1
+    assert list(SoftTargetFiles(tmp_path / "soft")) == [key_of("a")] and len(list(tmp_path.iterdir())) == 1
 
 
 @pytest.mark.parametrize("spoil", [lambda b: b"", lambda b: b"PK\x03\x04 not this", lambda b: b[: len(b) // 2], lambda b: b[:-1]])
@@ -147,7 +150,7 @@ def test_other_folders_and_schemas_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "soft" / "shard-00000.parquet"
     table = pq.read_table(file)
     pq.write_table(table.replace_schema_metadata({**table.schema.metadata, b"redistill.schema": b"0"}), file)
-    with pytest.raises(DataError, match=rf"has schema 0, this redistill reads {SCHEMA_VERSION}; run its stage again"):
+    with pytest.raises(DataError, match="has schema 0, this redistill reads 4; run its stage again"):
         SoftTargetFiles(tmp_path / "soft")
 
 
@@ -170,7 +173,7 @@ def test_writing_holds_one_group_and_reading_a_few(tmp_path: Path) -> None:
         for i in range(120):
             top = np.sort(draw.dirichlet(np.full(64, 0.3), 500))[:, ::-1] * 0.99
             ids = np.cumsum(draw.integers(1, 700, (500, 64)), -1)
-            yield SoftTargets(f"row-{i}", 0, np.arange(501), 1, ids, np.log(top + 1e-12), 1 - top.sum(-1), top[:, 0], {}, "t")
+            yield SoftTargets(key_of(f"row-{i}"), sequence_digest(range(501)), 1, ids, np.log(top + 1e-12), 1 - top.sum(-1), top[:, 0])
 
     tracemalloc.start()
     write_soft_targets(tmp_path / "soft", rows(), "d", 50_000, group_tokens=2_000)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
 import numpy as np
 import pytest
 import torch
 
-from redistill.distillation.soft_targets.from_teacher import bind, from_listed, from_logits
+from redistill.distillation.soft_targets.from_teacher import from_listed, from_logits
+from redistill.distillation.types import SignalKey, sequence_digest
 from redistill.errors import DataError
 
-KEY = ("0123456789abcdef", 0)
+KEY = SignalKey("0123456789abcdef", 0, "t")
 LN = math.log
 
 
@@ -28,8 +28,8 @@ def test_listed_rows_are_ranked_and_keep_their_tail() -> None:
     np.testing.assert_allclose(soft.tail_T, [0.2], rtol=1e-6)
     # ½ ln 2 + 2 · 0.2 ln 5 + 0.1 ln 10
     np.testing.assert_allclose(soft.entropy_T, [0.5 * LN(2) + 0.4 * LN(5) + 0.1 * LN(10)], rtol=1e-6)
-    assert (soft.prompt_id, soft.sample_index, soft.first, soft.log_z) == (*KEY, 1, {})
-    assert soft.token_ids_L.tolist() == [5, 6]
+    assert (soft.key, soft.first, soft.end, soft.log_z) == (KEY, 1, 2, {})
+    assert soft.sequence == sequence_digest([5, 6])
 
 
 def test_sampled_token_listed_first_and_again_is_one_token() -> None:
@@ -58,7 +58,7 @@ def test_minus_infinity_is_no_entry_and_short_positions_are_padded() -> None:
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, 0.5])
 def test_impossible_log_probabilities_are_refused(value: float) -> None:
-    with pytest.raises(DataError, match=r"log-probability (nan|inf|0\.5) at token 1 of row 0123456789ab; it must be ≤ 0"):
+    with pytest.raises(DataError, match=r"log-probability (nan|inf|0\.5) at token 1 of row 0123456789ab/0; it must be ≤ 0"):
         from_listed([[1], [2, 3]], [[-1.0], [-1.0, value]], [1, 2, 3], 1, 2, KEY)
 
 
@@ -68,7 +68,7 @@ def test_rounding_just_above_zero_is_zero() -> None:
 
 
 def test_probabilities_above_one_in_sum_are_refused() -> None:
-    with pytest.raises(DataError, match="probabilities of token 0 of row 0123456789ab sum to more than 1"):
+    with pytest.raises(DataError, match="probabilities of token 0 of row 0123456789ab/0 sum to more than 1"):
         listed([1, 2], [0.9, 0.9])
 
 
@@ -88,7 +88,7 @@ def test_dense_logits_give_the_definitions() -> None:
     np.testing.assert_allclose(soft.entropy_T, -(p * p.log()).sum(-1), rtol=1e-5)
     assert 1.0 not in soft.log_z, "log-probabilities are normalised already"
     np.testing.assert_allclose(soft.log_z[2.0], torch.logsumexp(p.log() / 2, -1), rtol=1e-5)
-    assert soft.first == 3 and soft.token_ids_L.tolist() == list(range(8))
+    assert (soft.first, soft.end, soft.sequence) == (3, 8, sequence_digest(range(8)))
     assert (soft.top_ids_TK.dtype, soft.top_logprobs_TK.dtype) == (np.int32, np.float32)
 
 
@@ -119,11 +119,7 @@ def test_broken_logits_are_refused(value: float) -> None:
         from_logits(logits, np.arange(3), 1, 2, (1.0,), KEY)
 
 
-def test_bind_accepts_exactly_these_tokens() -> None:
-    soft = listed([1], [0.5])
-    assert bind(soft, [5, 6]) is soft
-    for other in ([5, 7], [5], [5, 6, 6], [6, 5], []):
-        with pytest.raises(DataError, match="row 0123456789ab/0 were made for other token ids"):
-            bind(soft, other)
-    empty = dataclasses.replace(soft, token_ids_L=np.zeros(0, np.int32))
-    assert bind(empty, []) is empty
+def test_a_sequence_is_told_from_every_other() -> None:
+    assert sequence_digest([5, 6]) == sequence_digest((5, 6)) == sequence_digest(np.array([5, 6], np.int64))
+    others = ([5, 7], [5], [5, 6, 6], [6, 5], [])
+    assert len({sequence_digest(ids) for ids in ([5, 6], *others)}) == 1 + len(others)

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from redistill.distillation.params import LoraParams
-from redistill.distillation.training.examples import Example, to_example
+from redistill.distillation.training.examples import Example, Supervision, to_example
 from redistill.distillation.training.loop import newest_checkpoint, train
 from redistill.distillation.training.recipe import Recipe, steps_for
 from redistill.errors import DataError
@@ -83,7 +83,7 @@ def test_training_learns_and_writes_its_metrics(tiny_model_dir: Path, tokenizer,
     rows = training_rows(tokenizer, 4)
     teacher = load_model(tiny_model_dir)
     teacher.model.embed_tokens.weight.data *= 2.0
-    examples = [to_example(r, tokenizer, soft_of(teacher, r, tokenizer), 1.0, "completion") for r in rows]
+    examples = [to_example(r, soft_of(teacher, r), Supervision(1.0, "completion")) for r in rows]
     train(load_model(tiny_model_dir), tokenizer, examples, dataclasses.replace(RECIPE, steps=20, save_every_steps=100), tmp_path)
     logs = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     kl = {entry["step"]: entry["kl_nats_per_token"] for entry in logs if "kl_nats_per_token" in entry}

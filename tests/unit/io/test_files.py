@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from redistill.data.types import Message, Prompt
-from redistill.distillation.types import TrainingRow
+from redistill.distillation.types import Span, TrainingRow
 from redistill.errors import DataError
 from redistill.io.atomic import replacing, replacing_directory
 from redistill.io.digests import file_digest, tree_digest
@@ -20,24 +20,24 @@ from redistill.io.json import read_json, write_json
 from redistill.io.parquet import SCHEMA_VERSION, read_records, write_records
 from redistill.validation.types import DroppedRow
 
-ROW = TrainingRow("a" * 64, 0, "fee?\n=>", " fee", (1, 2, 3), "gold")
+ROW = TrainingRow("a" * 64, 0, (5, 1, 2, 3), (Span("prompt", 0, 1), Span("completion", 1, 4)), "t" * 64, " fee", "gold")
 FULL_DISK = """
     import resource, sys
     import numpy as np
     from redistill.io.json import write_json
     from redistill.io.parquet import write_records
     from redistill.errors import DataError
-    from redistill.distillation.types import SoftTargets, TrainingRow
+    from redistill.distillation.types import SignalKey, SoftTargets, TrainingRow
     from redistill.distillation.soft_targets.shards import write_soft_targets
 
     folder = sys.argv[1]
     noise = np.random.default_rng(0)
-    rows = [TrainingRow(noise.bytes(32).hex(), i, noise.bytes(200).hex(), "x", (1, 2), "gold") for i in range(200)]
+    rows = [TrainingRow(noise.bytes(32).hex(), i, (1, 2), (), "t", noise.bytes(200).hex(), "gold") for i in range(200)]
     top = np.log(noise.dirichlet(np.ones(31), 400)[:, :30])
     ids = np.argsort(noise.random((400, 50_000)))[:, :30]
-    soft = SoftTargets("a", 0, np.arange(401), 1, ids, top, top[:, 0], -top[:, 1])
+    soft = SoftTargets(SignalKey("a", 0, "t"), "s", 1, ids, top, top[:, 0], -top[:, 1])
     writers = {
-        "a.json": lambda path: write_json(path, [row.prompt for row in rows]),
+        "a.json": lambda path: write_json(path, [row.completion for row in rows]),
         "b.parquet": lambda path: write_records(path, TrainingRow, rows),
         "c": lambda path: write_soft_targets(path, [soft], "digest", 50_000),
     }
@@ -136,6 +136,9 @@ def test_other_schemas_and_strange_files_are_refused(tmp_path: Path) -> None:
     table = pq.read_table(file)
     pq.write_table(table.replace_schema_metadata({**table.schema.metadata, b"redistill.schema": b"0"}), file)
     with pytest.raises(DataError, match=rf"has schema 0, this redistill reads {SCHEMA_VERSION}; run its stage again"):
+        read_records(file, TrainingRow)
+    pq.write_table(table.drop_columns(["spans"]), file)
+    with pytest.raises(DataError, match="has the columns prompt_id, .* this redistill reads .* spans, .*; run its stage again"):
         read_records(file, TrainingRow)
 
 

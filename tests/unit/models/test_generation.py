@@ -17,24 +17,24 @@ from transformers import AutoModelForCausalLM
 from redistill.data.params import DataParams
 from redistill.data.templates import completion_text
 from redistill.data.types import Message, Prompt
-from redistill.distillation.methods.build import choose
-from redistill.distillation.params import MethodParams
 from redistill.distillation.soft_targets.from_teacher import from_listed
-from redistill.distillation.training.examples import to_example
-from redistill.distillation.training.rows import gold_rows, teacher_rows
+from redistill.distillation.training.examples import Supervision, to_example
+from redistill.distillation.training.rows import RowMaker
+from redistill.distillation.types import SignalKey
 from redistill.evaluation.dev_score import _complete
 from redistill.evaluation.lm_eval import run_benchmark, weights_model
 from redistill.evaluation.params import BenchmarkParams
 from redistill.models import pruning
 from redistill.models.checkpoints import end_ids_of, load_model, save_checkpoint
-from redistill.models.generation import end_ids, left_padded
+from redistill.models.generation import end_ids
+from redistill.models.padding import left_padded
 from redistill.models.params import StudentParams
-from redistill.models.tokenizers import encode, load_tokenizer
+from redistill.models.tokenizers import encode, load_tokenizer, tokenizer_digest
 from redistill.runtime.precision import multiplies_bf16
 from redistill.teacher.params import GenerateParams
 from redistill.teacher.transformers import TransformersTeacher
 from redistill.teacher.types import TeacherCompletion, TeacherRequest
-from tests.tiny import BANK, make_tiny_model
+from tests.tiny import BANK, make_tiny_model, method_of
 
 MAX_TOKENS = 12
 TEXTS = [json.loads(line)["text"] for line in BANK.read_text(encoding="utf-8").splitlines()[:12]]
@@ -163,18 +163,18 @@ def test_a_row_ends_with_the_end_that_the_teacher_used(shipped: Path, second_end
     kept = [
         (given[a.request.prompt_id], TeacherCompletion(a.request.prompt_id, 0, a.text, None, a.token_ids, "stop", "t")) for a in answers
     ]
-    rows = teacher_rows(kept, DATA, tokenizer, True, end_ids_of(shipped))
+    maker, same = RowMaker(DATA, tokenizer), tokenizer_digest(tokenizer)
+    rows = maker.completed(kept, same, end_ids_of(shipped))
     assert second_end in {r.completion_ids[-1] for r in rows}
     for row, answer in zip(rows, answers, strict=True):
         assert row.completion_ids == answer.token_ids
-        prompt_ids = encode(row.prompt, tokenizer)
-        soft = from_listed(
-            answer.top_ids, answer.top_logprobs, [*prompt_ids, *answer.token_ids], len(prompt_ids), 4, (row.prompt_id, 0), "t"
-        )
-        assert to_example(row, tokenizer, soft, 0.5, "completion").soft is soft
-    spelled = teacher_rows(kept, DATA, tokenizer, False, end_ids_of(shipped))
+        prompt_ids = encode(answer.request.prompt, tokenizer)
+        ids = [*prompt_ids, *answer.token_ids]
+        soft = from_listed(answer.top_ids, answer.top_logprobs, ids, len(prompt_ids), 4, SignalKey(row.prompt_id, 0, "t"))
+        assert to_example(row, soft, Supervision(0.5, "completion")).soft is soft
+    spelled = maker.completed(kept, "another tokenizer", end_ids_of(shipped))
     broken_off = [(p, replace(c, token_ids=c.token_ids[:-1])) for p, c in kept]
-    for row in (*spelled, *teacher_rows(broken_off, DATA, tokenizer, True, end_ids_of(shipped)), *gold_rows(prompts(), DATA, tokenizer)):
+    for row in (*spelled, *maker.completed(broken_off, same, end_ids_of(shipped)), *maker.gold(prompts())):
         assert row.completion_ids[-1] == tokenizer.eos_token_id and row.completion_ids[-2] not in (tokenizer.eos_token_id, second_end)
 
 
@@ -183,7 +183,8 @@ def test_a_teachers_end_ids_are_ordinary_tokens_of_another_tokenizer(shipped: Pa
     tokenizer = load_tokenizer(shipped)
     [prompt, *_] = prompts()
     last = encode(completion_text("fee", DATA), tokenizer)[-1]
-    [row] = teacher_rows([(prompt, TeacherCompletion(prompt.id, 0, "fee", None, (), "stop", "t"))], DATA, tokenizer, False, (last,))
+    completion = TeacherCompletion(prompt.id, 0, "fee", None, (), "stop", "t")
+    [row] = RowMaker(DATA, tokenizer).completed([(prompt, completion)], "another tokenizer", (last,))
     assert row.completion_ids[-1] == tokenizer.eos_token_id != last
 
 
@@ -205,7 +206,8 @@ def test_dev_scores_are_those_of_greedy_completions_up_to_the_end(plain: Path, s
     model = load_model(plain)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=multiplies_bf16()):
         out = [
-            model.generate(**left_padded([r], tokenizer), max_new_tokens=MAX_TOKENS, do_sample=False, pad_token_id=0)[0] for r in rendered
+            model.generate(**left_padded([encode(r, tokenizer)], 0), max_new_tokens=MAX_TOKENS, do_sample=False, pad_token_id=0)[0]
+            for r in rendered
         ]
     made = [until(o[len(encode(r, tokenizer)) :].tolist(), ends) for o, r in zip(out, rendered, strict=True)]
     # One at a time, so that padding, which bfloat16 can tell, is the same on both sides.
@@ -217,7 +219,7 @@ def test_dev_scores_are_those_of_greedy_completions_up_to_the_end(plain: Path, s
 def test_own_completions_are_sampled_from_the_students_own_distribution(plain: Path, shipped: Path, second_end: int) -> None:
     """The same draws as without the shipped settings, up to the end that the file adds."""
     tokenizer = load_tokenizer(plain)
-    method: Any = choose(MethodParams(name="on_policy", max_tokens=MAX_TOKENS), 1.0, tokenizer, len(tokenizer), load_model(plain), 7)
+    method: Any = method_of("on_policy", tokenizer, load_model(plain), seed=7, max_tokens=MAX_TOKENS)
     asked = [torch.tensor(encode(f"{t}\n=>", tokenizer)) for t in TEXTS]
     free, ours = (method._complete(load_model(path), asked, 11) for path in (plain, shipped))
     cut = 0

@@ -9,7 +9,7 @@ import pytest
 
 from redistill.data.params import DataParams, SourceParams
 from redistill.data.types import Message, Prompt
-from redistill.distillation.training.rows import gold_rows, teacher_rows
+from redistill.distillation.training.rows import RowMaker
 from redistill.errors import TeacherError
 from redistill.io.parquet import read_records
 from redistill.teacher.completion_store import CompletionStore
@@ -124,6 +124,9 @@ class Letters:
     def __call__(self, text: str, **_: object) -> dict[str, list[int]]:
         return {"input_ids": [ord(c) for c in text]}
 
+    def get_vocab(self) -> dict[str, int]:
+        return {chr(i): i for i in range(128)}
+
 
 def test_a_completion_is_spelled_as_a_gold_label_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An endpoint completes ``=>`` with the blank that we add ourselves; a student must see one blank, not two."""
@@ -132,5 +135,6 @@ def test_a_completion_is_spelled_as_a_gold_label_is(tmp_path: Path, monkeypatch:
     answers = [TeacherAnswer(request(n), text, None, (), "stop", None) for n, text in enumerate(("fee", " fee", " fee "))]
     write(answers, 3, LOCK, GenerateParams())
     completions = read_records(tmp_path / "artifacts" / "completions" / "completions.parquet", TeacherCompletion)
-    rows = teacher_rows(list(zip(prompts, completions, strict=True)), DATA, Letters(), same_tokenizer=False)
-    assert [r.completion_ids for r in rows] == [r.completion_ids for r in gold_rows(prompts, DATA, Letters())]
+    maker = RowMaker(DATA, Letters())
+    rows = maker.completed(list(zip(prompts, completions, strict=True)), teacher_tokenizer=None)
+    assert [(r.token_ids, r.spans) for r in rows] == [(r.token_ids, r.spans) for r in maker.gold(prompts)]

@@ -14,6 +14,7 @@ from redistill.distillation.types import TrainingRow
 from redistill.errors import DataError
 from redistill.io.json import read_json, write_json
 from redistill.io.parquet import read_records, write_records
+from redistill.models.tokenizers import load_tokenizer, tokenizer_digest
 from redistill.teacher.params import GenerateParams
 from redistill.teacher.types import TeacherCompletion
 from redistill.validation.params import IntakeParams, ValidateParams
@@ -67,6 +68,11 @@ def test_kept_rows_train_dropped_rows_are_told_and_no_text_reaches_the_docs(proj
     kept, calibration = (read_records(folder / f"{name}.parquet", TrainingRow) for name in ("kept", "calibration"))
     assert [(r.completion, r.origin) for r in kept] == [(f" {SAID[i]}", "teacher") for i in (0, 1, 5)]
     assert [r.completion for r in calibration] == [" card"]
+    tokenizer = load_tokenizer("artifacts/base")
+    for row in (*kept, *calibration):
+        assert [(s.kind, s.begin) for s in row.spans] == [("prompt", 0), ("completion", row.completion_begin)]
+        assert tokenizer.decode(row.token_ids[: row.completion_begin]).endswith("=>") and row.tokenizer == tokenizer_digest(tokenizer)
+        assert tokenizer.decode(row.completion_ids[:-1]) == row.completion and row.completion_ids[-1] == tokenizer.eos_token_id
     dropped = read_records(folder / "dropped.parquet", DroppedRow)
     assert [(d.filter, d.reason, d.redacted) for d in dropped] == [
         ("personal_data", "e-mail address", "fee; merchant=[EMAIL]"),

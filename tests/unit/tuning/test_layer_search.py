@@ -8,17 +8,26 @@ import pytest
 import torch
 
 from redistill.data.params import DataParams, SourceParams
+from redistill.distillation.types import Span, TrainingRow
 from redistill.errors import ConfigError, DataError
 from redistill.models.checkpoints import load_model
 from redistill.models.params import StudentParams
 from redistill.models.pruning import prune
 from redistill.teacher.params import TeacherParams
-from redistill.tuning.layer_search import completion_nll, greedy_cuts
+from redistill.tuning.layer_search import batch_of, completion_nll, greedy_cuts
 from tasks.tuning.layer_search import search_layers
 from tests.tiny import make_tiny_model
 
 DATA = DataParams(name="tiny", source=(SourceParams(path="rows.jsonl", splits={"pool": 1.0}),), task="generation")
-ROWS = [([5, 6, 7], [8, 9]), ([5, 9, 11, 12], [13, 2])]
+
+
+def row(prompt: list[int], completion: list[int]) -> TrainingRow:
+    begin, end = len(prompt), len(prompt) + len(completion)
+    spans = (Span("prompt", 0, begin), Span("completion", begin, end))
+    return TrainingRow(str(prompt), 0, (*prompt, *completion), spans, "tokenizer", "", "gold")
+
+
+ROWS = [row([5, 6, 7], [8, 9]), row([5, 9, 11, 12], [13, 2])]
 
 
 @pytest.fixture
@@ -33,11 +42,10 @@ def test_it_drops_the_layer_that_a_trial_of_each_finds_cheapest(tmp_path: Path, 
         kept = [i for i in range(4) if i != layer]
         student = prune(load_model(tmp_path / "tiny").eval(), kept)
         losses = []
-        for prompt, completion in ROWS:
-            ids = torch.tensor([[*prompt, *completion]])
-            logits = student(ids).logits[0, len(prompt) - 1 : -1]
-            losses.append(torch.nn.functional.cross_entropy(logits, torch.tensor(completion), reduction="sum"))
-        costs[layer] = float(sum(losses).detach()) / sum(len(c) for _, c in ROWS)
+        for r in ROWS:
+            logits = student(torch.tensor([r.token_ids])).logits[0, r.completion_begin - 1 : -1]
+            losses.append(torch.nn.functional.cross_entropy(logits, torch.tensor(r.completion_ids), reduction="sum"))
+        costs[layer] = float(sum(losses).detach()) / sum(len(r.completion_ids) for r in ROWS)
     cut = next(greedy_cuts(model, ROWS, 3))
     assert cut.dropped == min(costs, key=costs.__getitem__)
     assert cut.nll == pytest.approx(min(costs.values()), abs=1e-5)
@@ -54,14 +62,11 @@ def test_a_layer_that_does_nothing_costs_nothing(model: torch.nn.Module) -> None
 
 
 def test_cost_is_the_cross_entropy_of_the_completion(model: torch.nn.Module) -> None:
-    (prompt, completion) = ROWS[0]
-    ids = torch.tensor([[*prompt, *completion]])
-    labels = torch.full_like(ids, -100)
-    labels[0, len(prompt) - 1 : -1] = torch.tensor(completion)
-    wanted = torch.tensor([[*[-100] * len(prompt), *completion]])
-    assert completion_nll(model, ids, torch.ones_like(ids), labels) == pytest.approx(
-        float(model(ids, labels=wanted).loss.detach()), abs=1e-5
-    )
+    ids = torch.tensor([ROWS[0].token_ids])
+    labels = ids.clone()
+    labels[0, : ROWS[0].completion_begin] = -100
+    expected = float(model(ids, labels=labels).loss.detach())
+    assert completion_nll(model, batch_of(ROWS[:1])) == pytest.approx(expected, abs=1e-5)
 
 
 def test_every_candidate_is_counted(model: torch.nn.Module) -> None:
@@ -82,12 +87,10 @@ def test_masks_follow_the_layers_that_stay(tmp_path: Path) -> None:
         use_sliding_window=True, sliding_window=2, layer_types=types, initializer_range=0.5,
     )  # fmt: skip
     Qwen2ForCausalLM(config).save_pretrained(tmp_path)
-    rows = [([5, 6, 7, 8, 9, 10], [11, 12, 13])]
-    ids, labels = torch.tensor([rows[0][0] + rows[0][1]]), torch.full((1, 9), -100)
-    labels[0, 5:8] = torch.tensor(rows[0][1])
+    rows = [row([5, 6, 7, 8, 9, 10], [11, 12, 13])]
     cut = next(greedy_cuts(load_model(tmp_path).eval(), rows, 2))
     built = {d: prune(load_model(tmp_path).eval(), [i for i in range(3) if i != d]) for d in range(3)}
-    costs = {d: completion_nll(m, ids, torch.ones_like(ids), labels) for d, m in built.items()}
+    costs = {d: completion_nll(m, batch_of(rows)) for d, m in built.items()}
     assert cut.dropped == min(costs, key=costs.__getitem__)
     assert cut.nll == pytest.approx(min(costs.values()), abs=1e-5)
 

@@ -14,16 +14,16 @@ each times T² as a value, and T as a gradient by the logits before they are div
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 
 from redistill.distillation.losses.fused_head import HeadLossInputs, head_and_loss
 from redistill.distillation.losses.types import LossSums
 from redistill.distillation.losses.workspace import Workspace
+from redistill.distillation.types import Divergence
 from redistill.errors import DataError
 
-Divergence = Literal["forward_kl", "reverse_kl", "jsd", "skew_kl", "skew_reverse_kl"]
 _MIXTURES = ("jsd", "skew_kl", "skew_reverse_kl")
 _CHUNK_ELEMENTS = 12 << 20
 """Less than the sparse loss has: four to six tensors of a chunk's width are held here, two there."""

@@ -1,4 +1,5 @@
-"""Ways to distil: one ``finetune.method`` a file, all on the same records, batches and training loop.
+"""Ways to distil: one ``finetune.method`` a file, all on the same rows, batches and training loop.
 
-Another method is another file with a ``Method`` in it, its name in ``distillation.params.MethodParams``, and its line in ``redistill.distillation.methods.build``.
+A new method is a new file here: its settings (a ``MethodParams`` with a name) and its ``Method``. ``redistill.distillation.methods.known`` imports
+it. Nothing in these files may import torch at the top, because the command line reads the settings.
 """

@@ -1,43 +1,110 @@
-"""What a method adds to the training loop: perhaps other batches, and a loss."""
+"""What a method is: settings in ``params.yaml``, what it needs besides the student, and a loss."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union
 
-import torch
+from pydantic import BeforeValidator, Discriminator, GetCoreSchemaHandler, Tag
 
-from redistill.distillation.losses.types import IGNORE, LossSums, TokenTargets
-from redistill.distillation.losses.workspace import Workspace
-from redistill.distillation.training.examples import Example
+if TYPE_CHECKING:
+    import torch
+    from pydantic_core import CoreSchema
+
+    from redistill.distillation.losses.types import LossSums
+    from redistill.distillation.losses.workspace import Workspace
+    from redistill.distillation.training.batch import Batch
+    from redistill.distillation.training.examples import Example
+
+Need = Literal["text", "soft_targets", "teacher_weights", "teacher_logprobs"]
+"""What a method can need of the teacher: its completions, its stored probabilities of them, its weights beside the student, or a running teacher that
+gives log-probabilities of tokens that the student wrote."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a method gets besides its settings. ``tokenizer`` is the student's, ``vocabulary`` its number of ids; ``teacher`` is the loaded model, for
+    methods that need its weights."""
+
+    temperature: float
+    tokenizer: Any
+    vocabulary: int
+    seed: int
+    teacher: Any = None
+
+
+class MethodParams:
+    """How a student learns from its teacher; [which to choose](methods/README.md). A name alone is a method with its defaults."""
+
+    SECTION: ClassVar[str] = "finetune.method"
+    KINDS: ClassVar[dict[str, type[MethodParams]]] = {}
+    """Settings by name, of the methods that were imported. ``redistill.distillation.methods.known`` imports all of them."""
+    needs: ClassVar[frozenset[Need]]
+    name: str
+
+    def __init_subclass__(cls) -> None:
+        # A base of several methods has no name.
+        if isinstance(name := getattr(cls, "name", None), str):
+            MethodParams.KINDS[name] = cls
+
+    def build(self, surroundings: Surroundings) -> Method:
+        raise NotImplementedError
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """This class itself is validated as the method that ``name`` says."""
+        if cls is not MethodParams:
+            return handler(source)
+        tagged = tuple(Annotated[kind, Tag(_tag(name))] for name, kind in MethodParams.KINDS.items())
+        union: Any = Union[tagged]  # noqa: UP007 - of a tuple
+        return handler.generate_schema(Annotated[union, Discriminator(lambda value: _tag(_name_of(value))), BeforeValidator(_named)])
 
 
 class Method(ABC):
-    """One way to distil. ``in_memory`` methods ask a teacher that is loaded beside the student.
+    """One way to distil.
 
     ``temperature`` is the one of its divergence. The method owns it: batches are made with it, and a batch that was made with another is refused.
     """
 
-    in_memory = False
     temperature = 1.0
 
     def prepare(self, examples: Sequence[Example], passes: float, progress: Callable[[int], None] | None = None) -> Sequence[Example]:
         """The examples to train on, before training starts; by default these. ``passes`` is how often this process goes over them."""
         return examples
 
-    def batch(self, model: Any, inputs: dict[str, torch.Tensor], step: int) -> dict[str, torch.Tensor]:
+    def batch(self, model: Any, batch: Batch, step: int) -> Batch:
         """What the student is trained on in this step; by default what the collator made. Called before supervised tokens are counted."""
-        return inputs
+        return batch
 
     @abstractmethod
-    def loss(
-        self, hidden_BLD: torch.Tensor, head_VD: torch.Tensor, inputs: Mapping[str, torch.Tensor], workspace: Workspace | None = None
-    ) -> LossSums:
+    def loss(self, hidden_BLD: torch.Tensor, head_VD: torch.Tensor, batch: Batch, workspace: Workspace | None = None) -> LossSums:
         """Weighted sums over the supervised tokens of a batch, not yet divided by anything (KD rule 2)."""
 
 
-def token_targets(inputs: Mapping[str, torch.Tensor], chosen_BL: torch.Tensor | None = None) -> TokenTargets:
-    """The targets of the chosen tokens, by default the supervised ones."""
-    chosen = inputs["labels"] != IGNORE if chosen_BL is None else chosen_BL
-    return TokenTargets(*(inputs[name][chosen] for name in ("labels", "top_ids", "top_p", "kd", "ce")))
+def _named(value: object) -> object:
+    """A name alone is a method with its defaults. Settings of another method are an error that says whose they are."""
+    if isinstance(value, str):
+        value = {"name": value}
+    if isinstance(value, MethodParams):
+        return value
+    if not isinstance(value, dict):
+        raise ValueError(f"{value!r} is not a method; give a name, or a mapping with one")
+    value = {"name": "logit", **value}
+    settings = {name: {field.name for field in fields(kind)} for name, kind in sorted(MethodParams.KINDS.items())}  # type: ignore[arg-type]
+    if (name := str(value["name"])) not in settings:
+        raise ValueError(f"unknown method {name!r}; known are {', '.join(settings)}")
+    for key in value.keys() - settings[name]:
+        if others := [other for other, keys in settings.items() if key in keys]:
+            raise ValueError(f"method {name} has no {key}; it is a setting of {', '.join(others)}")
+    return value
+
+
+def _name_of(value: Any) -> str:
+    return str(value.get("name")) if isinstance(value, dict) else str(getattr(value, "name", None))
+
+
+def _tag(name: str) -> str:
+    # Parentheses mark it as a branch and not a key of the file, so that messages leave it out (``redistill.config.file``).
+    return f"{name}()"

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-import numpy as np
-import torch
+from redistill.config.base import frozen
+from redistill.distillation.methods.base import Method, MethodParams, Need, Surroundings
 
-from redistill.distillation.losses.fused_head import distill_loss
-from redistill.distillation.losses.types import IGNORE, LossSums
-from redistill.distillation.losses.workspace import Workspace
-from redistill.distillation.methods.base import Method, token_targets
+if TYPE_CHECKING:
+    import torch
+
+    from redistill.distillation.losses.types import LossSums
+    from redistill.distillation.losses.workspace import Workspace
+    from redistill.distillation.training.batch import Batch
+
+
+@frozen
+class LogitParams(MethodParams):
+    """Stored soft targets: the likeliest tokens of each place with their probabilities, and the rest as one. The default."""
+
+    needs: ClassVar[frozenset[Need]] = frozenset({"text", "soft_targets"})
+    name: Literal["logit"] = "logit"
+    """`logit`."""
+
+    def build(self, surroundings: Surroundings) -> Method:
+        return Logit(surroundings.temperature)
 
 
 class Logit(Method):
@@ -23,14 +37,12 @@ class Logit(Method):
     def __init__(self, temperature: float = 1.0) -> None:
         self.temperature = temperature
 
-    def loss(
-        self, hidden_BLD: torch.Tensor, head_VD: torch.Tensor, inputs: Mapping[str, torch.Tensor], workspace: Workspace | None = None
-    ) -> LossSums:
-        made_at = float(inputs["temperature"])
-        if made_at != float(np.float32(self.temperature)):
+    def loss(self, hidden_BLD: torch.Tensor, head_VD: torch.Tensor, batch: Batch, workspace: Workspace | None = None) -> LossSums:
+        from redistill.distillation.losses.fused_head import distill_loss
+
+        if batch.temperature != self.temperature:
             raise ValueError(
-                f"the batch's teacher probabilities are at temperature {made_at:g}, the loss is at {self.temperature:g}; collate with the method's"
+                f"the batch's teacher probabilities are at temperature {batch.temperature:g}, the loss is at {self.temperature:g}; collate with the method's"
             )
         # The hidden states of other tokens never meet the head.
-        hidden_ND = hidden_BLD[inputs["labels"] != IGNORE]
-        return distill_loss(hidden_ND, head_VD, token_targets(inputs), self.temperature, workspace=workspace)
+        return distill_loss(hidden_BLD[batch.supervised_BL], head_VD, batch.targets(), self.temperature, workspace=workspace)

@@ -8,18 +8,50 @@ no text loss on those: the text is not the teacher's, and the divergence has the
 from __future__ import annotations
 
 import zlib
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
 
-from redistill.distillation.losses.types import IGNORE
-from redistill.distillation.methods.online import Online
-from redistill.models.generation import end_ids, up_to_end
+from redistill.config.base import Positive, Share, frozen
+from redistill.distillation.methods.base import Method, Surroundings
+from redistill.distillation.methods.online import DenseParams, Online
+from redistill.models.generation import end_ids, generate, up_to_end
+
+if TYPE_CHECKING:
+    import torch
+
+    from redistill.distillation.training.batch import Batch
+
+
+@frozen
+class OnPolicyParams(DenseParams):
+    """The student's own completions, judged by the teacher in memory."""
+
+    name: Literal["on_policy"] = "on_policy"
+    """`on_policy`."""
+    on_policy_fraction: Share = 0.5
+    """Share of the teacher's rows that get the student's own completions."""
+    max_tokens: Positive = 48
+    """The longest of those completions."""
+
+    def build(self, surroundings: Surroundings) -> Method:
+        s = surroundings
+        return OnPolicy(
+            s.teacher,
+            s.vocabulary,
+            self.divergence,
+            self.mixture_beta,
+            s.temperature,
+            fraction=self.on_policy_fraction,
+            max_tokens=self.max_tokens,
+            pad_id=s.tokenizer.pad_token_id,
+            seed=s.seed,
+        )
 
 
 class OnPolicy(Online):
-    """``fraction`` of the rows that the teacher is asked about get the student's own completion, of at most ``max_tokens``.
+    """``fraction`` of the rows with a KD term get the student's own completion, of at most ``max_tokens``.
 
     Which rows follows from ``seed``, the step and each row's own tokens; what is sampled also from which rows are completed together. So a resumed run draws
     what the killed one drew, and another split into micro-batches or processes completes the same rows, with other samples.
@@ -29,30 +61,32 @@ class OnPolicy(Online):
         super().__init__(*args, **kwargs)
         self._fraction, self._max_tokens, self._pad_id, self._seed = fraction, max_tokens, pad_id, seed
 
-    def batch(self, model: Any, inputs: dict[str, torch.Tensor], step: int) -> dict[str, torch.Tensor]:
-        ids_BL, begins_B = inputs["input_ids"], inputs["prompt_tokens"]
-        asked = torch.where((inputs["kd"] > 0).any(-1))[0].tolist()
-        sizes_B = inputs["attention_mask"].sum(-1).tolist()
-        own = [row for row in asked if self._draw(step, ids_BL[row, : sizes_B[row]]).random() < self._fraction]
-        if not own:
-            return inputs
-        draw = self._draw(step, torch.cat([ids_BL[row, : sizes_B[row]] for row in own]))
-        prompts = [ids_BL[row, : int(begins_B[row])] for row in own]
+    def batch(self, model: Any, batch: Batch, step: int) -> Batch:
+        import torch
+
+        from redistill.distillation.losses.types import IGNORE
+
+        ids_BL = batch.input_ids_BL
+        compared = torch.where((batch.kd_BL > 0).any(-1))[0].tolist()
+        sizes_B = batch.attention_mask_BL.sum(-1).tolist()
+        sampled = [row for row in compared if self._draw(step, ids_BL[row, : sizes_B[row]]).random() < self._fraction]
+        if not sampled:
+            return batch
+        draw = self._draw(step, torch.cat([ids_BL[row, : sizes_B[row]] for row in sampled]))
+        prompts = [ids_BL[row, : int(batch.completion_begins_B[row])] for row in sampled]
         completions = self._complete(model, prompts, int(draw.integers(2**31)))
         longest = max(max(len(p) + len(c) for p, c in zip(prompts, completions, strict=True)), ids_BL.shape[1])
-        fill = {"input_ids": self._pad_id, "labels": IGNORE}
-        changed = {name: _widened(value, longest, fill.get(name, 0)) for name, value in inputs.items()}
-        for row, prompt, completion in zip(own, prompts, completions, strict=True):
-            sequence = torch.cat([prompt, completion])
-            begin, size = len(prompt), len(sequence)
+        changed = _widened(batch, longest, self._pad_id)
+        for row, prompt, completion in zip(sampled, prompts, completions, strict=True):
+            begin, size = len(prompt), len(prompt) + len(completion)
             # The prompt stays as it was, supervised or not; position t holds what predicts token t + 1.
-            for name, empty in (("input_ids", self._pad_id), ("attention_mask", 0)):
-                changed[name][row, begin:] = empty
-            for name, value in (("labels", IGNORE), ("kd", 0.0), ("ce", 0.0), ("top_p", 0.0)):
-                changed[name][row, begin - 1 :] = value
-            changed["input_ids"][row, begin:size], changed["attention_mask"][row, begin:size] = completion, 1
-            changed["labels"][row, begin - 1 : size - 1] = completion
-            changed["kd"][row, begin - 1 : size - 1] = 1.0
+            changed.input_ids_BL[row, begin:], changed.attention_mask_BL[row, begin:] = self._pad_id, 0
+            changed.labels_BL[row, begin - 1 :] = IGNORE
+            for weights in (changed.kd_BL, changed.ce_BL, changed.top_p_BLK):
+                weights[row, begin - 1 :] = 0.0
+            changed.input_ids_BL[row, begin:size], changed.attention_mask_BL[row, begin:size] = completion, 1
+            changed.labels_BL[row, begin - 1 : size - 1] = completion
+            changed.kd_BL[row, begin - 1 : size - 1] = 1.0
         return changed
 
     def _draw(self, step: int, ids: torch.Tensor) -> np.random.Generator:
@@ -60,36 +94,31 @@ class OnPolicy(Online):
 
     def _complete(self, model: Any, prompts: list[torch.Tensor], seed: int) -> list[torch.Tensor]:
         """Sampled at temperature 1 from the student as it is now; its dropout is off while it does."""
-        width = max(len(p) for p in prompts)
-        ids = torch.full((len(prompts), width), self._pad_id, dtype=torch.long, device=prompts[0].device)
-        mask = torch.zeros_like(ids)
-        for i, prompt in enumerate(prompts):
-            # A decoder continues at the right end.
-            ids[i, width - len(prompt) :], mask[i, width - len(prompt) :] = prompt, 1
+        import torch
+
+        device, rows = prompts[0].device, [p.tolist() for p in prompts]
+        sampling = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
         training = model.training
         model.eval()
-        devices = [ids.device] if ids.device.type == "cuda" else []
+        devices = [device] if device.type == "cuda" else []
         try:
             with torch.no_grad(), torch.random.fork_rng(devices):
                 torch.manual_seed(seed)
-                out = model.generate(
-                    input_ids=ids,
-                    attention_mask=mask,
-                    do_sample=True,
-                    temperature=1.0,
-                    top_k=0,
-                    top_p=1.0,
-                    max_new_tokens=self._max_tokens,
-                    pad_token_id=self._pad_id,
-                )[:, width:]
+                made_NT = generate(model, rows, self._pad_id, self._max_tokens, **sampling).tokens_NT
         finally:
             model.train(training)
-        return [row[counts] for row, counts in zip(out, up_to_end(out, end_ids(model)), strict=True)]
+        return [row[counts] for row, counts in zip(made_NT, up_to_end(made_NT, end_ids(model)), strict=True)]
 
 
-def _widened(value: torch.Tensor, length: int, fill: int) -> torch.Tensor:
-    if value.dim() < 2:
-        return value
-    wide = value.new_full((value.shape[0], length, *value.shape[2:]), fill)
-    wide[:, : value.shape[1]] = value
-    return wide
+def _widened(batch: Batch, length: int, pad_id: int) -> Batch:
+    """A copy of the batch, padded to ``length`` tokens."""
+    from redistill.distillation.losses.types import IGNORE
+
+    fill = {"input_ids_BL": pad_id, "labels_BL": IGNORE, "attention_mask_BL": 0, "kd_BL": 0, "ce_BL": 0, "top_ids_BLK": 0, "top_p_BLK": 0}
+
+    def wide(value: torch.Tensor, padding: int) -> torch.Tensor:
+        made = value.new_full((value.shape[0], length, *value.shape[2:]), padding)
+        made[:, : value.shape[1]] = value
+        return made
+
+    return replace(batch, **{name: wide(getattr(batch, name), padding) for name, padding in fill.items()})

@@ -60,7 +60,7 @@ def encode(
     if (gaps < 0).any():
         raise DataError("soft targets list a token id twice at one position; the teacher's logprobs are broken")
     codes = Codes(
-        _varints(counts_T), _varints(gaps), codes_TK[kept_TK].astype("u1" if bits <= 8 else "<u2").tobytes(), tail_codes_T.tobytes()
+        varints(counts_T), varints(gaps), codes_TK[kept_TK].astype("u1" if bits <= 8 else "<u2").tobytes(), tail_codes_T.tobytes()
     )
     decoded_TK, decoded_tail_T = _normalised(codes_TK, tail_codes_T, steps)
     errors = {1.0: _error(p_TK, kept_TK, decoded_TK, decoded_tail_T, vocabulary)}
@@ -77,7 +77,7 @@ def decode(codes: Codes, bits: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     Raises:
         DataError: the parts do not fit each other.
     """
-    counts_T, gaps = _from_varints(codes.counts), _from_varints(codes.ids)
+    counts_T, gaps = from_varints(codes.counts), from_varints(codes.ids)
     tail_T = np.frombuffer(codes.tail, "<u2")
     flat = np.frombuffer(codes.probabilities, "u1" if bits <= 8 else "<u2")
     if len(counts_T) != len(tail_T) or not counts_T.sum() == len(gaps) == len(flat):
@@ -90,15 +90,6 @@ def decode(codes: Codes, bits: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     p_TK, decoded_tail_T = _normalised(codes_TK, tail_T, 2**bits - 1)
     with np.errstate(divide="ignore"):
         return ids_TK.astype(np.int32), np.log(p_TK).astype(np.float32), decoded_tail_T.astype(np.float32)
-
-
-def pack_ids(ids: np.ndarray) -> bytes:
-    """Any non-negative integers as LEB128, in their own order."""
-    return _varints(np.asarray(ids, np.int64))
-
-
-def unpack_ids(data: bytes) -> np.ndarray:
-    return _from_varints(data).astype(np.int32)
 
 
 def _normalised(codes_TK: np.ndarray, tail_codes_T: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray]:
@@ -124,7 +115,7 @@ def _error(p_TK: np.ndarray, kept_TK: np.ndarray, decoded_TK: np.ndarray, decode
     return error_T
 
 
-def _varints(values: np.ndarray) -> bytes:
+def varints(values: np.ndarray) -> bytes:
     """LEB128: seven bits a byte, lowest first; the high bit says that more follow."""
     values = np.asarray(values, np.int64)
     width = max(1, -(-int(values.max(initial=0)).bit_length() // 7))
@@ -136,7 +127,7 @@ def _varints(values: np.ndarray) -> bytes:
     return data
 
 
-def _from_varints(data: bytes) -> np.ndarray:
+def from_varints(data: bytes) -> np.ndarray:
     read = np.frombuffer(data, np.uint8)
     if len(read) and read[-1] >= 0x80:
         raise DataError("a row of soft targets is damaged: it ends within a number; run score again")

@@ -11,19 +11,18 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from redistill.distillation.types import SoftTargets
+from redistill.distillation.types import SignalKey, SoftTargets, sequence_digest
 from redistill.errors import DataError
 
 
 def from_logits(
     logits_TV: torch.Tensor,
-    token_ids_L: np.ndarray,
+    token_ids_L: Sequence[int] | np.ndarray,
     first: int,
     k: int,
     temperatures: Sequence[float],
-    key: tuple[str, int],
+    key: SignalKey,
     vocabulary: int | None = None,
-    teacher: str = "",
 ) -> SoftTargets:
     """Soft targets from dense teacher logits: the T rows that predict tokens ``first`` … L − 1.
 
@@ -34,15 +33,14 @@ def from_logits(
     """
     logits_TV = logits_TV[:, :vocabulary]
     if not torch.isfinite(logits_TV).all():
-        raise DataError(f"the teacher gave NaN or infinite logits on row {key[0][:12]}; check its weights and dtype")
+        raise DataError(f"the teacher gave NaN or infinite logits on row {key}; check its weights and dtype")
     logprobs_TV = torch.log_softmax(logits_TV.float(), -1)
     k = min(k, logprobs_TV.shape[-1])
     top, ids = logprobs_TV.topk(k, -1)
     p = top.exp()
     return SoftTargets(
-        prompt_id=key[0],
-        sample_index=key[1],
-        token_ids_L=np.asarray(token_ids_L, dtype=np.int32),
+        key=key,
+        sequence=sequence_digest(token_ids_L),
         first=first,
         top_ids_TK=ids.numpy().astype(np.int32),
         top_logprobs_TK=top.numpy(),
@@ -50,7 +48,6 @@ def from_logits(
         entropy_T=-(logprobs_TV.exp() * logprobs_TV).sum(-1).numpy(),
         # At temperature 1 the log-probabilities are normalised already.
         log_z={t: torch.logsumexp(logprobs_TV / t, -1).numpy() for t in temperatures if t != 1.0},
-        teacher=teacher,
     )
 
 
@@ -60,8 +57,7 @@ def from_listed(
     token_ids_L: Sequence[int],
     first: int,
     k: int,
-    key: tuple[str, int],
-    teacher: str = "",
+    key: SignalKey,
 ) -> SoftTargets:
     """Soft targets from what an engine or endpoint lists per token: sorted, without duplicates, cut to k.
 
@@ -75,12 +71,12 @@ def from_listed(
         best: dict[int, float] = {}
         for token, value in zip(row_ids, row_lp, strict=True):
             if np.isnan(value) or value > 1e-3:
-                raise DataError(f"the teacher gave log-probability {value} at token {position} of row {key[0][:12]}; it must be ≤ 0")
+                raise DataError(f"the teacher gave log-probability {value} at token {position} of row {key}; it must be ≤ 0")
             if np.isfinite(value):
                 best[int(token)] = max(best.get(int(token), -np.inf), min(float(value), 0.0))
         ranked = sorted(best.items(), key=lambda pair: (-pair[1], pair[0]))[:k]
         if sum(np.exp(v) for _, v in ranked) > 1.01:
-            raise DataError(f"probabilities of token {position} of row {key[0][:12]} sum to more than 1; the teacher's logprobs are broken")
+            raise DataError(f"probabilities of token {position} of row {key} sum to more than 1; the teacher's logprobs are broken")
         ranked_rows.append(ranked)
     width = max((len(r) for r in ranked_rows), default=0)
     top_ids = np.zeros((len(ranked_rows), width), dtype=np.int32)
@@ -92,18 +88,4 @@ def from_listed(
     tail = np.clip(1.0 - p.sum(-1), 0.0, 1.0)
     with np.errstate(divide="ignore", invalid="ignore"):
         entropy = -np.where(p > 0, p * np.where(p > 0, top_lp, 0.0), 0.0).sum(-1) - np.where(tail > 0, tail * np.log(tail), 0.0)
-    return SoftTargets(key[0], key[1], np.asarray(token_ids_L, dtype=np.int32), first, top_ids, top_lp, tail, entropy, {}, teacher)
-
-
-def bind(targets: SoftTargets, sequence_ids: Sequence[int]) -> SoftTargets:
-    """Check that soft targets belong to exactly these tokens (KD rules 8 and 12).
-
-    Raises:
-        DataError: other tokens: text and probabilities would come from two generations.
-    """
-    if not np.array_equal(targets.token_ids_L, np.asarray(sequence_ids, dtype=np.int32)):
-        raise DataError(
-            f"soft targets of row {targets.prompt_id[:12]}/{targets.sample_index} were made for other token ids than the row has; "
-            "the template or tokenizer changed since; run score again"
-        )
-    return targets
+    return SoftTargets(key, sequence_digest(token_ids_L), first, top_ids, top_lp, tail, entropy)

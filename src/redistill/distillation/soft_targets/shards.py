@@ -18,14 +18,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from redistill.distillation.soft_targets.coding import Codes, decode, encode, pack_ids, unpack_ids
-from redistill.distillation.types import SoftTargets
+from redistill.distillation.soft_targets.coding import Codes, decode, encode
+from redistill.distillation.types import SignalKey, SoftTargets
 from redistill.errors import DataError
 from redistill.io.atomic import is_disk_error, replacing_directory
-from redistill.io.parquet import SCHEMA_VERSION
 
-Key = tuple[str, int]
-
+_SCHEMA = "4"
+"""Raised when the columns of a shard change."""
 GROUP_TOKENS = 16_384
 """Tokens of a row group: what is held at once, and what a read of one row costs."""
 SHARD_TOKENS = 8_000_000
@@ -65,17 +64,16 @@ def write_soft_targets(
     Raises:
         DataError: two rows of one key, values that are no probabilities, ids outside the vocabulary, or a full disk.
     """
-    seen: set[Key] = set()
+    seen: set[SignalKey] = set()
     facts: list[ShardFacts] = []
     metadata = {"redistill.tokenizer": tokenizer_digest, "redistill.vocabulary": str(vocabulary), "redistill.bits": str(bits)}
     with replacing_directory(path) as folder:
         shard: _Shard | None = None
         try:
             for row in rows:
-                key = (row.prompt_id, row.sample_index)
-                if key in seen:
-                    raise DataError(f"two soft targets for row {key[0][:12]}/{key[1]}; score each row once")
-                seen.add(key)
+                if row.key in seen:
+                    raise DataError(f"two soft targets for row {row.key}; score each row once")
+                seen.add(row.key)
                 shard = shard or _Shard(folder / f"shard-{len(facts):05d}.parquet", sorted(row.log_z), vocabulary, bits, metadata)
                 if sorted(row.log_z) != shard.temperatures:
                     facts.append(shard.close())
@@ -105,7 +103,7 @@ class _Shard:
         self._worst = self._tail = 0.0
         self._ids = self._waiting_tokens = 0
         self._waiting: list[dict[str, Any]] = []
-        whole = {"redistill.schema": str(SCHEMA_VERSION), "redistill.record": "SoftTargets", **metadata}
+        whole = {"redistill.schema": _SCHEMA, "redistill.record": "SoftTargets", **metadata}
         self._schema = _schema(temperatures).with_metadata(whole)
         self._handle = open(path, "wb")  # noqa: SIM115 - closed by close or abandon
         self._writer = pq.ParquetWriter(
@@ -117,11 +115,11 @@ class _Shard:
         error_T = errors[1.0]
         self._waiting.append(
             {
-                "prompt_id": row.prompt_id,
-                "sample_index": row.sample_index,
-                "teacher": row.teacher,
+                "prompt_id": row.key.prompt_id,
+                "sample_index": row.key.sample_index,
+                "teacher": row.key.teacher,
+                "sequence": row.sequence,
                 "first": row.first,
-                "token_ids": pack_ids(row.token_ids_L),
                 **codes._asdict(),
                 "entropy": np.asarray(row.entropy_T, "<f2").tobytes(),
                 **{_log_z(t): np.asarray(row.log_z[t], np.float32) for t in self.temperatures},
@@ -177,8 +175,8 @@ class _Shard:
             self._handle.close()
 
 
-class SoftTargetFiles(Mapping[Key, SoftTargets]):
-    """Soft targets by (prompt id, sample index), read when they are asked for.
+class SoftTargetFiles(Mapping[SignalKey, SoftTargets]):
+    """Soft targets by the row that they are about and the teacher that gave them, read when they are needed.
 
     Raises:
         DataError: missing, damaged, another schema, or written for another tokenizer: its ids would name other tokens.
@@ -187,7 +185,7 @@ class SoftTargetFiles(Mapping[Key, SoftTargets]):
     def __init__(self, path: str | os.PathLike[str], tokenizer_digest: str | None = None) -> None:
         self._path = Path(path)
         self._files: list[pq.ParquetFile] = []
-        self._places: dict[Key, tuple[int, int, int]] = {}
+        self._places: dict[SignalKey, tuple[int, int, int]] = {}
         self._held: OrderedDict[tuple[int, int], pa.Table] = OrderedDict()
         shards = sorted(self._path.glob("shard-*.parquet"))
         if not shards:
@@ -202,21 +200,20 @@ class SoftTargetFiles(Mapping[Key, SoftTargets]):
                 )
             self._files.append(file)
             for group in range(file.num_row_groups):
-                keys = _read_group(file, shard, group, ["prompt_id", "sample_index"])
-                pairs = zip(keys["prompt_id"].to_pylist(), keys["sample_index"].to_pylist(), strict=True)
-                self._places.update({pair: (number, group, i) for i, pair in enumerate(pairs)})
+                columns = [column.to_pylist() for column in _read_group(file, shard, group, list(_KEY)).select(_KEY).columns]
+                self._places.update({SignalKey(*key): (number, group, i) for i, key in enumerate(zip(*columns, strict=True))})
         self._bits = [int((f.schema_arrow.metadata or {})[b"redistill.bits"]) for f in self._files]
 
     def __len__(self) -> int:
         return len(self._places)
 
-    def __iter__(self) -> Iterator[Key]:
+    def __iter__(self) -> Iterator[SignalKey]:
         return iter(self._places)
 
     def __contains__(self, key: object) -> bool:
         return key in self._places
 
-    def __getitem__(self, key: Key) -> SoftTargets:
+    def __getitem__(self, key: SignalKey) -> SoftTargets:
         number, group, i = self._places[key]
         if (number, group) in self._held:
             self._held.move_to_end((number, group))
@@ -231,24 +228,25 @@ class SoftTargetFiles(Mapping[Key, SoftTargets]):
         }
         ids_TK, logprobs_TK, tail_T = decode(Codes(*(row[name] for name in Codes._fields)), self._bits[number])
         return SoftTargets(
-            prompt_id=row["prompt_id"],
-            sample_index=row["sample_index"],
-            token_ids_L=unpack_ids(row["token_ids"]),
+            key=SignalKey(*(row[name] for name in _KEY)),
+            sequence=row["sequence"],
             first=row["first"],
             top_ids_TK=ids_TK,
             top_logprobs_TK=logprobs_TK,
             tail_T=tail_T,
             entropy_T=np.frombuffer(row["entropy"], "<f2").astype(np.float32),
             log_z={_temperature(n): np.asarray(v, np.float32) for n, v in row.items() if n.startswith("log_z_")},
-            teacher=row["teacher"],
         )
 
 
+_KEY = ("prompt_id", "sample_index", "teacher")
+
+
 def _schema(temperatures: list[float]) -> pa.Schema:
-    binary = [(name, pa.binary()) for name in ("token_ids", *Codes._fields, "entropy")]
+    binary = [(name, pa.binary()) for name in (*Codes._fields, "entropy")]
     log_z = [(_log_z(t), pa.list_(pa.float32())) for t in temperatures]
-    keys = [("prompt_id", pa.string()), ("sample_index", pa.int32()), ("teacher", pa.string()), ("first", pa.int32())]
-    return pa.schema([*keys, *binary, *log_z])
+    keys = zip(_KEY, (pa.string(), pa.int32(), pa.string()), strict=True)
+    return pa.schema([*keys, ("sequence", pa.string()), ("first", pa.int32()), *binary, *log_z])
 
 
 def _log_z(temperature: float) -> str:
@@ -267,8 +265,8 @@ def _opened(shard: Path) -> pq.ParquetFile:
     found = {k.decode(): v.decode() for k, v in (file.schema_arrow.metadata or {}).items()}
     if found.get("redistill.record") != "SoftTargets":
         raise DataError(f"{shard} holds {found.get('redistill.record', 'no redistill record')}, expected SoftTargets")
-    if found.get("redistill.schema") != str(SCHEMA_VERSION):
-        raise DataError(f"{shard} has schema {found.get('redistill.schema')}, this redistill reads {SCHEMA_VERSION}; run its stage again")
+    if found.get("redistill.schema") != _SCHEMA:
+        raise DataError(f"{shard} has schema {found.get('redistill.schema')}, this redistill reads {_SCHEMA}; run its stage again")
     return file
 
 

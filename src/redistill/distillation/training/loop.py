@@ -20,8 +20,9 @@ from transformers import PrinterCallback, TrainingArguments
 from redistill.distillation.methods.base import Method
 from redistill.distillation.methods.logit import Logit
 from redistill.distillation.params import LoraParams
+from redistill.distillation.training.batch import collate
 from redistill.distillation.training.callbacks import MetricsFile, Watch, Watched
-from redistill.distillation.training.examples import Example, ExampleData, collate
+from redistill.distillation.training.examples import Example
 from redistill.distillation.training.recipe import Recipe, lengths_of, plain_attention_bytes
 from redistill.distillation.training.sampler import TrainingOrder
 from redistill.distillation.training.trainer import DistillTrainer
@@ -68,8 +69,8 @@ def train(
     trainer = DistillTrainer(
         model=model,
         args=arguments,
-        train_dataset=ExampleData(examples),
-        data_collator=lambda rows: collate(rows, tokenizer.pad_token_id, method.temperature),
+        train_dataset=examples,
+        data_collator=lambda rows: collate(rows, tokenizer.pad_token_id, method.temperature).as_mapping(),
         callbacks=[MetricsFile(work / "metrics.jsonl", progress)],
         method=method,
         vocabulary=vocabulary_size(tokenizer),

@@ -1,4 +1,4 @@
-"""From prompts and completions to the rows that a student trains on."""
+"""From prompts and completions to the rows that a student trains on. This is where a row's tokens are made."""
 
 from __future__ import annotations
 
@@ -8,54 +8,40 @@ from typing import Any
 from redistill.data.params import DataParams
 from redistill.data.templates import completion_text, render
 from redistill.data.types import Prompt
-from redistill.distillation.types import TrainingRow
-from redistill.models.tokenizers import encode
+from redistill.distillation.types import Span, TrainingRow
+from redistill.models.tokenizers import encode, tokenizer_digest
 from redistill.teacher.types import TeacherCompletion
 
 
-def gold_rows(prompts: Sequence[Prompt], data: DataParams, tokenizer: Any) -> list[TrainingRow]:
-    """Labelled prompts as training rows; the label is spelled as a completion and closed with the end token."""
-    return [_row(p, 0, p.label, None, None, data, tokenizer, (tokenizer.eos_token_id,)) for p in prompts if p.label is not None]
+class RowMaker:
+    """Makes rows for one student: with its tokenizer, in the template that serves it."""
 
+    def __init__(self, data: DataParams, tokenizer: Any) -> None:
+        self._data, self._tokenizer, self._digest = data, tokenizer, tokenizer_digest(tokenizer)
 
-def teacher_rows(
-    kept: Sequence[tuple[Prompt, TeacherCompletion]],
-    data: DataParams,
-    tokenizer: Any,
-    same_tokenizer: bool,
-    teacher_ends: Sequence[int] = (),
-) -> list[TrainingRow]:
-    """Kept completions as training rows.
+    def gold(self, prompts: Sequence[Prompt]) -> list[TrainingRow]:
+        """Labelled prompts as rows. The label is written as a completion and closed with the end token."""
+        return [self._row(p, 0, p.label, (), "", (self._tokenizer.eos_token_id,)) for p in prompts if p.label is not None]
 
-    With the teacher's own tokenizer the exact ids are taken, since probabilities belong to ids and not to text; such a row ends with the end token that
-    the teacher used, one of ``teacher_ends``. For a student with another tokenizer the text is tokenized again and ends with that tokenizer's end token. There the
-    teacher's end ids are ids of ordinary tokens.
-    """
-    ends = (*(teacher_ends if same_tokenizer else ()), tokenizer.eos_token_id)
-    return [_row(p, c.sample_index, c.text, c.token_ids if same_tokenizer else None, c.teacher, data, tokenizer, ends) for p, c in kept]
+    def completed(
+        self, kept: Sequence[tuple[Prompt, TeacherCompletion]], teacher_tokenizer: str | None, teacher_ends: Sequence[int] = ()
+    ) -> list[TrainingRow]:
+        """Kept completions as rows. ``teacher_tokenizer`` is the digest of the teacher's tokenizer, None where it is not known.
 
+        Where it is the student's own, the exact ids are taken, since probabilities belong to ids and not to text. Such a row ends with the end token that
+        the teacher used, one of ``teacher_ends``. Otherwise the text is tokenized again and ends with the student's end token: the ids of the teacher's
+        end tokens are ids of ordinary tokens there.
+        """
+        same = teacher_tokenizer == self._digest
+        ends = (*(teacher_ends if same else ()), self._tokenizer.eos_token_id)
+        return [self._row(p, c.sample_index, c.text, c.token_ids if same else (), c.teacher, ends) for p, c in kept]
 
-def _row(
-    prompt: Prompt,
-    sample: int,
-    text: str,
-    ids: Sequence[int] | None,
-    teacher: str | None,
-    data: DataParams,
-    tokenizer: Any,
-    ends: Sequence[int],
-) -> TrainingRow:
-    spelled = completion_text(text, data)
-    tokens = list(ids) if ids else encode(spelled, tokenizer)
-    if not tokens or tokens[-1] not in ends:
-        tokens.append(tokenizer.eos_token_id)
-    return TrainingRow(
-        prompt.id,
-        sample,
-        render(prompt, data, tokenizer),
-        spelled,
-        tuple(tokens),
-        "gold" if teacher is None else "teacher",
-        teacher,
-        prompt.slice,
-    )
+    def _row(self, prompt: Prompt, sample: int, text: str, ids: Sequence[int], teacher: str, ends: Sequence[int]) -> TrainingRow:
+        written = completion_text(text, self._data)
+        begin = encode(render(prompt, self._data, self._tokenizer), self._tokenizer)
+        completion = list(ids) or encode(written, self._tokenizer)
+        if not completion or completion[-1] not in ends:
+            completion.append(self._tokenizer.eos_token_id)
+        tokens = (*begin, *completion)
+        spans = (Span("prompt", 0, len(begin)), Span("completion", len(begin), len(tokens)))
+        return TrainingRow(prompt.id, sample, tokens, spans, self._digest, written, "teacher" if teacher else "gold", teacher, prompt.slice)

@@ -13,6 +13,7 @@ from transformers import Trainer
 from redistill.distillation.losses.types import IGNORE
 from redistill.distillation.losses.workspace import Workspace
 from redistill.distillation.methods.base import Method
+from redistill.distillation.training.batch import Batch
 from redistill.distillation.training.sampler import TrainingOrder
 
 
@@ -62,7 +63,8 @@ class DistillTrainer(Trainer):
         """The method may change a batch before its supervised tokens are counted, over micro-batches and processes (KD rule 2)."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         with self.accelerator.autocast():
-            batches = [self._method.batch(self._bare, dict(batch), self.state.global_step) for batch in batches]
+            step = self.state.global_step
+            batches = [self._method.batch(self._bare, Batch.of_mapping(batch), step).as_mapping() for batch in batches]
         return batches, self._get_num_items_in_batch(batches, device)
 
     def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
@@ -70,18 +72,18 @@ class DistillTrainer(Trainer):
         # The count is the whole step's, and processes average their gradients: their number makes up for it. No token is no loss, not 0 / 0.
         # Tokens are weighed by it beforehand: to scale a head's gradient afterwards is a pass over all of it.
         share = self.accelerator.num_processes / torch.as_tensor(count).clamp_min(1)
-        return model(distill={**inputs, "kd": inputs["kd"] * share, "ce": inputs["ce"] * share})
+        return model(distill=Batch.of_mapping(inputs).scaled(share))
 
-    def _loss_of(self, inputs: Any) -> torch.Tensor:
+    def _loss_of(self, batch: Batch) -> torch.Tensor:
         hidden = self._bare.get_decoder()(
-            input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False
+            input_ids=batch.input_ids_BL, attention_mask=batch.attention_mask_BL, use_cache=False
         ).last_hidden_state
         hidden = hidden.to(torch.bfloat16 if self.args.bf16 else hidden.dtype)
         head = self._head(self._bare) if self._frozen_head is None else self._frozen_head
         # The losses choose their own precision; autocast would round what they keep in float32.
         with torch.autocast(hidden.device.type, enabled=False):
-            sums = self._method.loss(hidden, head, inputs, self._workspace)
-        weighted = [float((inputs["kd"] > 0).sum()), float((inputs["ce"] > 0).sum())]
+            sums = self._method.loss(hidden, head, batch, self._workspace)
+        weighted = [float((batch.kd_BL > 0).sum()), float((batch.ce_BL > 0).sum())]
         self._sums += np.array([float(sums.kl_sum), float(sums.ce_sum), *weighted])
         return sums.total
 

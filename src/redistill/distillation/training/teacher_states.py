@@ -1,4 +1,4 @@
-"""What a teacher in memory says about every row, asked once: its last hidden states, from which its head makes the whole distribution again.
+"""The last hidden states of a teacher in memory for every row, computed once. Its head makes the whole distribution from them again.
 
 A frozen teacher says the same at every pass over the data. Hidden states are the smallest exact form of that: D numbers a token instead of V.
 """
@@ -14,6 +14,7 @@ import torch
 
 from redistill.distillation.training.examples import Example
 from redistill.errors import DataError
+from redistill.models.padding import right_padded
 
 
 class ExamplesWithStates(Sequence[Example]):
@@ -31,7 +32,7 @@ class ExamplesWithStates(Sequence[Example]):
         return replace(self._examples[index], states_ND=self._states[index])
 
 
-def ask_for_states(
+def states_of(
     decoder: Any,
     head_WE: torch.Tensor,
     examples: Sequence[Example],
@@ -41,32 +42,30 @@ def ask_for_states(
 ) -> ExamplesWithStates | None:
     """The examples with the states that ``decoder`` has in front of its head, or None where these would take more than ``limit_bytes``.
 
-    ``batch_tokens`` are asked at a time, padding included. Which rows are asked together follows from the rows alone, so a resumed run and another process hold the same numbers.
+    ``batch_tokens`` go through the teacher at a time, padding included. Which rows go together follows from the rows alone, so a resumed run and another process hold the same numbers.
 
     Raises:
         DataError: states that are NaN or infinite.
     """
     row_bytes = head_WE.shape[1] * head_WE.element_size()
-    ids, told, held = [], [], 0
+    ids, places, held = [], [], 0
     for example in examples:
-        told.append(np.flatnonzero(example.kd_weight_L > 0) - 1)
+        places.append(np.flatnonzero(example.kd_weight_L > 0) - 1)
         ids.append(example.input_ids_L)
-        held += len(told[-1]) * row_bytes
+        held += len(places[-1]) * row_bytes
         if held > limit_bytes:
             return None
     lengths = np.asarray([len(row) for row in ids], np.int64)
     states = [head_WE.new_zeros((0, head_WE.shape[1]), device="cpu")] * len(ids)
-    asked = np.asarray([i for i, places in enumerate(told) if len(places)], np.int64)
+    compared = np.asarray([i for i, of_row in enumerate(places) if len(of_row)], np.int64)
     done = 0
-    for batch in _batches(asked, lengths, batch_tokens):
-        rows = torch.nn.utils.rnn.pad_sequence([torch.from_numpy(ids[i]) for i in batch], batch_first=True)
-        mask = torch.arange(rows.shape[1]) < torch.from_numpy(lengths[batch]).unsqueeze(-1)
+    for batch in _batches(compared, lengths, batch_tokens):
+        padded = {name: value.to(head_WE.device) for name, value in right_padded([ids[i].tolist() for i in batch]).items()}
         # inference_mode would forbid what autograd later saves of these (KD rule 11).
         with torch.no_grad():
-            given = {"input_ids": rows.to(head_WE.device), "attention_mask": mask.long().to(head_WE.device)}
-            found = decoder(**given, use_cache=False).last_hidden_state
-        for i, row in zip(batch, found, strict=True):
-            states[i] = row[torch.from_numpy(told[i]).to(row.device)].cpu()
+            hidden_BLD = decoder(**padded, use_cache=False).last_hidden_state
+        for i, row in zip(batch, hidden_BLD, strict=True):
+            states[i] = row[torch.from_numpy(places[i]).to(row.device)].cpu()
             if not torch.isfinite(states[i]).all():
                 raise DataError(f"the teacher gave NaN or infinite states on a row of {lengths[i]} tokens; check its weights and dtype")
         done += len(batch)
@@ -75,10 +74,10 @@ def ask_for_states(
     return ExamplesWithStates(examples, states, lengths)
 
 
-def _batches(asked: np.ndarray, lengths: np.ndarray, tokens: int) -> Iterator[list[int]]:
+def _batches(chosen: np.ndarray, lengths: np.ndarray, tokens: int) -> Iterator[list[int]]:
     """Rows in order of length, so many that they fill a batch."""
     batch: list[int] = []
-    for i in asked[np.argsort(lengths[asked], kind="stable")].tolist():
+    for i in chosen[np.argsort(lengths[chosen], kind="stable")].tolist():
         if batch and (len(batch) + 1) * lengths[i] > tokens:
             yield batch
             batch = []

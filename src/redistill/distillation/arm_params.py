@@ -1,0 +1,84 @@
+"""Section ``finetune`` of params.yaml as a whole: which arms are trained, by which method, and whether that fits the other sections.
+
+Apart from ``redistill.distillation.params``, so that an edited method is no part of the code of stages that only train or score the teacher.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from redistill.config.base import Share, section
+from redistill.distillation.methods import known  # noqa: F401 - makes every method known to MethodParams
+from redistill.distillation.methods.base import MethodParams
+from redistill.distillation.methods.sequence import SequenceParams
+from redistill.distillation.params import FinetuneCommonParams, ScoreParams
+from redistill.teacher.params import GenerateParams, TeacherParams
+
+
+@section("finetune.arms.{arm}")
+class ArmParams:
+    """One arm. It also needs its line in `dvc.yaml`."""
+
+    rows: Literal["gold", "gold_and_teacher"]
+    """`gold` (labelled rows) or `gold_and_teacher`."""
+    alpha: Share = 0.0
+    """Weight of the distillation term on the teacher's rows; the rest is cross-entropy on the text."""
+    prompt_weight: Share = 0.0
+    """Weight of the prompts' own text in the teacher's rows. It is the control for `supervise: all`, which gives an arm with probabilities
+    several times the targets of one without: with `prompt_weight` equal to the other arm's `alpha`, an arm with `alpha: 0` has the same
+    targets with the same weights, by text alone. `artifacts/students/ARM.json` says how many tokens and targets a row has on average."""
+    temperature: Annotated[float, Field(gt=0.0)] = 1.0
+    """Divides the logits of both models. Other than 1 it must be in `score.temperatures`."""
+    method: MethodParams | None = None
+    """A method for this arm alone."""
+
+    def learns_by(self, method: MethodParams) -> MethodParams:
+        """The arm's own method, else ``method`` (of ``finetune``). Without a weight on probabilities the arm learns from text only."""
+        return SequenceParams() if self.alpha == 0.0 else self.method or method
+
+
+@section("finetune")
+class FinetuneParams:
+    """How students are trained."""
+
+    common: FinetuneCommonParams
+    """What all arms share."""
+    arms: dict[str, ArmParams]
+    """The arms, by name."""
+    method: MethodParams
+    """How they learn from the teacher."""
+
+
+def arms_fit(finetune: FinetuneParams, teacher: TeacherParams, generate: GenerateParams, score: ScoreParams) -> list[str]:
+    """What an arm asks for and the other sections do not give."""
+    problems = [problem for name, arm in finetune.arms.items() for problem in _arm_fits(name, arm, finetune, teacher, generate, score)]
+    if finetune.common.tokens < finetune.common.batch_size:
+        problems.append("finetune.common.tokens is less than one batch")
+    return problems
+
+
+def _arm_fits(
+    name: str, arm: ArmParams, finetune: FinetuneParams, teacher: TeacherParams, generate: GenerateParams, score: ScoreParams
+) -> Iterator[str]:
+    where, method = f"finetune.arms.{name}", arm.learns_by(finetune.method)
+    for key in ("alpha", "prompt_weight"):
+        if getattr(arm, key) > 0 and arm.rows == "gold":
+            yield f"{where}: {key}={getattr(arm, key):g} needs the teacher's rows, but rows is gold"
+    if arm.alpha > 0 and method.needs == {"text"}:
+        yield f"{where}: alpha={arm.alpha:g} weighs the teacher's probabilities, which method {method.name} does not use; set alpha to 0"
+    if "teacher_weights" in method.needs and teacher.backend == "openai":
+        yield f"{where}: method {method.name} needs the teacher's weights in memory, but teacher.backend is openai; use logit or sequence"
+    if "soft_targets" not in method.needs:
+        return
+    if arm.temperature != 1.0 and arm.temperature not in score.temperatures:
+        yield (
+            f"{where}.temperature={arm.temperature:g} is not in score.temperatures={list(score.temperatures)}: "
+            "a cached top-k cannot be re-tempered without its log Z_T; add it there"
+        )
+    if arm.temperature != 1.0 and score.top_k == 0:
+        yield f"{where}.temperature={arm.temperature:g} needs the score stage's log Z_T, but score.top_k is 0"
+    if score.top_k == 0 and generate.top_k == 0:
+        yield f"{where}.alpha={arm.alpha:g} needs soft targets; set score.top_k or generate.top_k"
