@@ -87,7 +87,7 @@ def test_a_text_never_quotes_more_than_it_holds_and_never_its_own_prompt(heldout
     index = QuoteIndex([heldout], 3)
     quoted = index.match(text)
     assert quoted is None or (quoted in " ".join(text.replace("£", "").split()) and quoted in heldout.replace("£", ""))
-    assert index.match(text, own_prompt=text) is None
+    assert index.match(text, prompt=text) is None
 
 
 @st.composite

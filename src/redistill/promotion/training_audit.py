@@ -14,7 +14,6 @@ from redistill.promotion.types import Audit
 from redistill.validation.filters import personal_data, secrets
 from redistill.validation.filters.near_duplicate import NearDuplicates
 from redistill.validation.filters.quoting import QuoteIndex
-from redistill.validation.types import Keep
 
 
 def audit(rows: Sequence[tuple[Prompt, str]], heldout: Sequence[Prompt], near_duplicate: float, quote_words: int) -> Audit:
@@ -34,8 +33,8 @@ def audit(rows: Sequence[tuple[Prompt, str]], heldout: Sequence[Prompt], near_du
         rows=len(rows),
         heldout_rows=len(heldout),
         quotes_heldout=sum(seen(p, c) for p, c in rows),
-        personal_data=sum(personal_data.judge(f"{p.text}\n{c}") != Keep() for p, c in rows),
-        secrets=sum(secrets.judge(f"{p.text}\n{c}") != Keep() for p, c in rows),
+        personal_data=sum(bool(personal_data.find(f"{p.text}\n{c}")) for p, c in rows),
+        secrets=sum(bool(secrets.find(f"{p.text}\n{c}")) for p, c in rows),
         planted=sum(p.planted is not None for p, _ in rows),
         rows_digest=canonical_digest(sorted([p.id, c] for p, c in rows)),
     )

@@ -7,13 +7,15 @@ fixed order stays. Pure and deterministic; judging what was kept once more drops
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from redistill.data.types import Prompt
-from redistill.validation.filters import language, length, personal_data, profanity, secrets
+from redistill.validation.filters import personal_data, profanity, secrets
+from redistill.validation.filters.language import Language
+from redistill.validation.filters.length import Length
 from redistill.validation.filters.near_duplicate import NearDuplicates
 from redistill.validation.params import IntakeParams
-from redistill.validation.types import Drop, DroppedRow, Keep
+from redistill.validation.types import Candidate, Drop, DroppedRow, Filter, Keep
 
 STAGE = "prepare"
 PRIORITY = ("heldout", "dev", "calibration", "train", "pool")
@@ -41,7 +43,9 @@ def judge(splits: dict[str, list[Prompt]], params: IntakeParams) -> tuple[dict[s
 
 def judge_row(prompt: Prompt, params: IntakeParams) -> Keep | Drop:
     """One row by itself. All its messages count for what must not leave the house, the last for length and language."""
-    return next((v for v in _objections(prompt, params) if isinstance(v, Drop)), Keep())
+    # One after the other: what is too long never reaches the slower filters.
+    judged = (judge(Candidate(text_of(prompt))) for judge, text_of in _filters(params))
+    return next((verdict for verdict in judged if isinstance(verdict, Drop)), Keep())
 
 
 def redacted(text: str) -> str:
@@ -61,18 +65,17 @@ def _clean(text: str) -> str:
     return text
 
 
-def _objections(prompt: Prompt, params: IntakeParams) -> Iterator[Keep | Drop]:
-    text = _whole_text(prompt)
-    # Lazily, one after the other: what is too long never reaches the slower filters.
-    yield length.judge(prompt.text, params)
-    yield length.judge(_conversation(prompt), params)
+def _filters(params: IntakeParams) -> Iterator[tuple[Filter, Callable[[Prompt], str]]]:
+    """The filters of requests in the order in which they are asked, and which text of a request each one judges."""
+    yield Length(params).judge, _last_message
+    yield Length(params).judge, _conversation
     if params.secrets:
-        yield secrets.judge(text)
+        yield secrets.judge, _whole_text
     if params.pii:
-        yield personal_data.judge(text)
+        yield personal_data.judge, _whole_text
     if params.profanity:
-        yield profanity.judge(text)
-    yield language.judge(prompt.text, params)
+        yield profanity.judge, _whole_text
+    yield Language(params).judge, _last_message
 
 
 def _judge_between(splits: dict[str, list[tuple[int, Prompt]]], params: IntakeParams) -> dict[tuple[str, int], Drop]:
@@ -109,6 +112,10 @@ def _against(text: str, split: str, seen: dict[str, NearDuplicates]) -> Drop | N
 
 def _rank(split: str) -> tuple[int, str]:
     return (PRIORITY.index(split) if split in PRIORITY else len(PRIORITY), split)
+
+
+def _last_message(prompt: Prompt) -> str:
+    return prompt.text
 
 
 def _whole_text(prompt: Prompt) -> str:

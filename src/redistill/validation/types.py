@@ -1,8 +1,23 @@
-"""Whether a row may go on, and what is stored of one that may not."""
+"""What filters judge, their verdicts, and what is stored of a row that was dropped."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A text that is judged: a request, or a completion with the request that it completes.
+
+    ``prompt`` is the request's text, empty where the request itself is judged. ``mean_logprob`` is the mean log-probability of a completion's tokens in
+    nats, None where it is not known.
+    """
+
+    text: str
+    prompt: str = ""
+    finish_reason: str = ""
+    mean_logprob: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +31,15 @@ class Drop:
 
     filter: str
     reason: str
+
+
+Filter = Callable[[Candidate], Keep | Drop]
+"""One judgement. A filter without settings is the function ``judge`` of its file; one with settings is the method ``judge`` of a class made with them."""
+
+
+def first_objection(filters: Iterable[Filter], candidate: Candidate) -> Keep | Drop:
+    """The first filter that drops the candidate decides; the others do not run."""
+    return next((verdict for judge in filters if isinstance(verdict := judge(candidate), Drop)), Keep())
 
 
 @dataclass(frozen=True, slots=True)

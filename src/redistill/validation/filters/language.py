@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any, Literal
 
 from redistill.validation.params import IntakeParams
-from redistill.validation.types import Drop, Keep
+from redistill.validation.types import Candidate, Drop, Keep
 
 MIN_CHARS = 20
 MIN_WORDS = 4
@@ -27,14 +27,19 @@ def detect(text: str, model: Literal["lite"] = "lite") -> tuple[str, float]:
     return (str(best[0]["lang"]), float(best[0]["score"])) if best else ("", 0.0)
 
 
-def judge(text: str, params: IntakeParams) -> Keep | Drop:
-    """Drop a text whose detected language is not listed, when the detector is sure enough; no list keeps all."""
-    if not params.languages or _too_short(text):
-        return Keep()
-    language, confidence = detect(text)
-    if language in params.languages or confidence < params.min_language_confidence:
-        return Keep()
-    return Drop("language", language)
+class Language:
+    """Drops a text whose detected language is not listed, when the detector is sure enough; no list keeps all."""
+
+    def __init__(self, params: IntakeParams) -> None:
+        self._params = params
+
+    def judge(self, candidate: Candidate) -> Keep | Drop:
+        if not self._params.languages or _too_short(candidate.text):
+            return Keep()
+        language, confidence = detect(candidate.text)
+        if language in self._params.languages or confidence < self._params.min_language_confidence:
+            return Keep()
+        return Drop("language", language)
 
 
 def _too_short(text: str) -> bool:

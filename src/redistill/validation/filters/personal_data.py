@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from redistill.validation.types import Drop, Keep
+from redistill.validation.types import Candidate, Drop, Keep
 
 CARD, EMAIL, IBAN, PHONE = "payment card", "e-mail address", "IBAN", "phone number"
 _TOKENS = {CARD: "[CARD]", EMAIL: "[EMAIL]", IBAN: "[IBAN]", PHONE: "[PHONE]"}
@@ -73,8 +73,8 @@ def find(text: str) -> list[Finding]:
     return sorted(taken, key=lambda f: f.start)
 
 
-def judge(text: str) -> Keep | Drop:
-    found = find(text)
+def judge(candidate: Candidate) -> Keep | Drop:
+    found = find(candidate.text)
     return Drop("personal_data", found[0].kind) if found else Keep()
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from functools import cache
 
-from redistill.validation.types import Drop, Keep
+from redistill.validation.types import Candidate, Drop, Keep
 
 _LOOKALIKES = {"a": "a@4", "b": "b8", "c": "c", "e": "e3", "g": "g9", "i": "i1!|", "o": "o0", "s": "s$5", "t": "t7", "u": "uv"}
 _ENDINGS = "(?:s|es|er|ers|ed|in|ing|y|ty|ted|ting|head|heads|hole|holes|face|wit|wits|bag|bags)?"
@@ -42,8 +42,8 @@ def find(text: str) -> list[tuple[int, int]]:
     return [match.span() for match in _pattern().finditer(text)]
 
 
-def judge(text: str) -> Keep | Drop:
-    return Drop("profanity", "insult") if _pattern().search(text) else Keep()
+def judge(candidate: Candidate) -> Keep | Drop:
+    return Drop("profanity", "insult") if _pattern().search(candidate.text) else Keep()
 
 
 def mask(text: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from redistill.validation.types import Drop, Keep
+from redistill.validation.types import Candidate, Drop, Keep
 
 _WORD = re.compile(r"\w+")
 
@@ -21,13 +21,13 @@ class QuoteIndex:
         self._words = words
         self._grams: set[tuple[str, ...]] = {gram for text in texts for gram in self._runs(text)}
 
-    def match(self, text: str, own_prompt: str = "") -> str | None:
-        """The first words that the text quotes, or None."""
-        own = set(self._runs(own_prompt))
-        return next((" ".join(gram) for gram in self._runs(text) if gram in self._grams and gram not in own), None)
+    def match(self, text: str, prompt: str = "") -> str | None:
+        """The first words that the text quotes, or None. Words of ``prompt`` are no quotation."""
+        allowed = set(self._runs(prompt))
+        return next((" ".join(gram) for gram in self._runs(text) if gram in self._grams and gram not in allowed), None)
 
-    def judge(self, text: str, own_prompt: str = "") -> Keep | Drop:
-        return Drop("decontamination", "quotes a held-out row") if self.match(text, own_prompt) else Keep()
+    def judge(self, candidate: Candidate) -> Keep | Drop:
+        return Drop("decontamination", "quotes a held-out row") if self.match(candidate.text, candidate.prompt) else Keep()
 
     def _runs(self, text: str) -> list[tuple[str, ...]]:
         words = _WORD.findall(text.lower())

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from redistill.validation.types import Drop, Keep
+from redistill.validation.types import Candidate, Drop, Keep
 
 _LOOKED_AT = 300
 _CANNOT = (
@@ -28,8 +28,8 @@ _SPEAKS_AS_MODEL = re.compile(
 )
 
 
-def judge(text: str) -> Keep | Drop:
-    opening = text[:_LOOKED_AT].replace("\u2019", "'").replace("\u02bc", "'")
+def judge(candidate: Candidate) -> Keep | Drop:
+    opening = candidate.text[:_LOOKED_AT].replace("\u2019", "'").replace("\u02bc", "'")
     if _SPEAKS_AS_MODEL.search(opening):
         return Drop("refusal", "speaks as an AI model")
     if _REFUSES.search(opening):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from itertools import groupby
 
-from redistill.validation.types import Drop, Keep
+from redistill.validation.types import Candidate, Drop, Keep
 
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 _GRAM = 3
@@ -32,5 +32,11 @@ def share(text: str) -> float:
     return max(shares)
 
 
-def judge(text: str, max_repetition: float) -> Keep | Drop:
-    return Drop("repetition", "repeats itself") if share(text) > max_repetition else Keep()
+class Repetition:
+    """Drops a text of which more than ``max_share`` repeats."""
+
+    def __init__(self, max_share: float) -> None:
+        self._max_share = max_share
+
+    def judge(self, candidate: Candidate) -> Keep | Drop:
+        return Drop("repetition", "repeats itself") if share(candidate.text) > self._max_share else Keep()

@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any
 
 from redistill.validation.filters.personal_data import Finding
-from redistill.validation.types import Drop, Keep
+from redistill.validation.types import Candidate, Drop, Keep
 
 PRIVATE_KEY, BASIC_AUTH, ASSIGNMENT = "private key", "basic auth credentials", "password or key in an assignment"
 _KINDS = {
@@ -53,8 +53,8 @@ def find(text: str) -> list[Finding]:
     return sorted(found, key=lambda f: (f.start, f.kind == ASSIGNMENT, f.end, f.kind))
 
 
-def judge(text: str) -> Keep | Drop:
-    found = find(text)
+def judge(candidate: Candidate) -> Keep | Drop:
+    found = find(candidate.text)
     return Drop("secrets", found[0].kind) if found else Keep()
 
 

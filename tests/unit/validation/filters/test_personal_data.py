@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from redistill.validation.filters.personal_data import CARD, EMAIL, IBAN, PHONE, find, judge, redact
-from redistill.validation.types import Drop, Keep
+from redistill.validation.types import Candidate, Drop, Keep
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ from redistill.validation.types import Drop, Keep
 )
 def test_personal_data_is_found_and_replaced(text: str, kind: str, redacted: str) -> None:
     assert [f.kind for f in find(text)] == [kind]
-    assert judge(text) == Drop("personal_data", kind)
+    assert judge(Candidate(text)) == Drop("personal_data", kind)
     assert redact(text) == redacted
 
 
@@ -54,7 +54,7 @@ def test_personal_data_is_found_and_replaced(text: str, kind: str, redacted: str
 )
 def test_amounts_dates_and_card_endings_pass(text: str) -> None:
     assert find(text) == []
-    assert judge(text) == Keep()
+    assert judge(Candidate(text)) == Keep()
 
 
 def test_a_found_value_is_replaced_wherever_it_stands() -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from redistill.validation.filters.profanity import find, judge, mask
-from redistill.validation.types import Drop, Keep
+from redistill.validation.types import Candidate, Drop, Keep
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ from redistill.validation.types import Drop, Keep
     ],
 )
 def test_strong_insults_are_dropped_and_masked(text: str) -> None:
-    assert judge(f"well, {text}!") == Drop("profanity", "insult")
+    assert judge(Candidate(f"well, {text}!")) == Drop("profanity", "insult")
     assert "[INSULT]" in mask(text)
     assert find(mask(text)) == []
 
@@ -58,5 +58,5 @@ def test_strong_insults_are_dropped_and_masked(text: str) -> None:
     ],
 )
 def test_mild_words_and_innocent_ones_pass(text: str) -> None:
-    assert judge(text) == Keep()
+    assert judge(Candidate(text)) == Keep()
     assert mask(text) == text

@@ -6,7 +6,7 @@ import pytest
 
 from redistill.validation.filters.personal_data import redact
 from redistill.validation.filters.secrets import find, judge
-from redistill.validation.types import Drop, Keep
+from redistill.validation.types import Candidate, Drop, Keep
 
 # Put together here, so that no scanner takes this file for a leak.
 GITHUB = "ghp_" + "a1B2" * 9
@@ -34,7 +34,7 @@ PEM = "-----BEGIN RSA PRIVATE KEY-----\n" + "MIIEpAIBAAKCAQEA\n" * 3 + "abc=\n--
     ],
 )
 def test_secrets_are_found_and_replaced_whole(text: str, kind: str, redacted: str) -> None:
-    assert judge(text) == Drop("secrets", kind)
+    assert judge(Candidate(text)) == Drop("secrets", kind)
     assert redact(text) == redacted
 
 
@@ -55,4 +55,4 @@ def test_every_secret_of_a_line_is_found() -> None:
 )
 def test_prose_about_passwords_passes(text: str) -> None:
     assert find(text) == []
-    assert judge(text) == Keep()
+    assert judge(Candidate(text)) == Keep()
