@@ -64,8 +64,8 @@ class _OneLine(logging.Filter):
 def run(reason: Reason = "by hand", as_json: Json = False) -> None:
     """Run one cycle: prepare data, generate with the teacher, validate, train, benchmark, decide, route.
 
-    DVC runs only stages whose inputs changed. The teacher generates only completions that are not in the store. After an
-    interruption, run the command again.
+    DVC runs only stages whose inputs changed. The teacher generates only completions that are not in the store.
+    After an interruption, run the command again.
     """
     from redistill.params import load_params
 

@@ -20,9 +20,9 @@ def conformance(
 ) -> None:
     """Test the twelve rules of correct distillation on the losses of redistill and of other libraries.
 
-    These are small checks on a CPU; they take at most a minute. The output has the measured error of each rule, and what was measured. "Not
-    applicable" means that the implementation has nothing to test the rule on, for example no cache. The exit code is 1 if a loss of redistill
-    fails.
+    These are small checks on a CPU; they take at most a minute. The output has the measured error of each rule, and what was measured.
+    "Not applicable" means that the implementation has nothing to test the rule on, for example no cache.
+    The exit code is 1 if a loss of redistill fails.
 
     Example: redistill conformance --impl redistill
     """
@@ -50,9 +50,10 @@ def tune(
 ) -> None:
     """Search settings of the promoted arm on the dev split: alpha, learning rate, layers kept, temperature.
 
-    The section tune of params.yaml sets the search space. Trials train on the data that the last cycle prepared. Bad trials stop early. Each
-    trial is a nested MLflow run. Held-out rows are not used. The best settings are printed as a patch of params.yaml; the file itself does not
-    change. If the search was interrupted, run the command again to continue it.
+    The section tune of params.yaml sets the search space. Trials train on the data that the last cycle prepared. Bad trials stop early.
+    Each trial is a nested MLflow run. Held-out rows are not used.
+    The best settings are printed as a patch of params.yaml; the file itself does not change.
+    If the search was interrupted, run the command again to continue it.
 
     Example: redistill tune --trials 12 --minutes 90
     """
@@ -83,8 +84,9 @@ def layers(
 ) -> None:
     """Search which layers of the tuned teacher its student should keep, on train rows.
 
-    The search drops one layer after the other. It always drops the layer whose removal increases the loss least. A cycle must have tuned the
-    teacher before. The result is printed as a patch of params.yaml; the file itself does not change.
+    The search drops one layer after the other. It always drops the layer whose removal increases the loss least.
+    A cycle must have tuned the teacher before.
+    The result is printed as a patch of params.yaml; the file itself does not change.
 
     Example: redistill layers 10
     """

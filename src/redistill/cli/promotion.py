@@ -36,8 +36,8 @@ def gate(version: Version, as_json: Json = False) -> None:
 def promote(version: Version, reason: Why = "", as_json: Json = False) -> None:
     """Approve a challenger: make it the champion, keep the old champion as previous, and send traffic to the new one.
 
-    Its gates must have passed, and its signed evidence must verify. If promote.two_people is set, the approver must not be the person who
-    started its cycle.
+    Its gates must have passed, and its signed evidence must verify.
+    If promote.two_people is set, the approver must not be the person who started its cycle.
     """
     _told(application("tasks.promotion.approve").approve(_params(), version, reason), as_json)
 
