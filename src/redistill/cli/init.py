@@ -31,14 +31,19 @@ def init(
     directory: Annotated[Path, typer.Argument(help="Directory of the new project. It may contain your data already.", metavar="DIR")],
     data: Annotated[
         Path | None,
-        typer.Option("--data", help="Labelled rows: JSONL, CSV or Parquet. Copied into DIR/data, unless the file is in DIR.", metavar="FILE"),
+        typer.Option(
+            "--data", help="Labelled rows: JSONL, CSV or Parquet. Copied into DIR/data, unless the file is in DIR.", metavar="FILE"
+        ),
     ] = None,
     task: Annotated[
         str | None,
-        typer.Option("--task", help="record, classification or generation. Default: classification or generation, guessed from the labels."),
+        typer.Option(
+            "--task", help="record, classification or generation. Default: classification or generation, guessed from the labels."
+        ),
     ] = None,
     teacher: Annotated[
-        str | None, typer.Option("--teacher", help="The teacher model: a directory, a hub id, or openai:MODEL for an endpoint.", metavar="MODEL")
+        str | None,
+        typer.Option("--teacher", help="The teacher model: a directory, a hub id, or openai:MODEL for an endpoint.", metavar="MODEL"),
     ] = None,
     text: Annotated[str | None, typer.Option("--text", help="Column of the messages, if it is not clear.", metavar="COLUMN")] = None,
     label: Annotated[str | None, typer.Option("--label", help="Column of the labels, if it is not clear.", metavar="COLUMN")] = None,

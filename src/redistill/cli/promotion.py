@@ -11,7 +11,9 @@ import typer
 from redistill.cli.project import Json, application, show
 from redistill.errors import RegistryError
 
-Version = Annotated[str, typer.Argument(help="The number of a version, an alias (champion, challenger, previous, reference), or NAME/VERSION.")]
+Version = Annotated[
+    str, typer.Argument(help="The number of a version, an alias (champion, challenger, previous, reference), or NAME/VERSION.")
+]
 Why = Annotated[str, typer.Option("--reason", help="The reason. It is recorded with your name and the time.")]
 
 
@@ -130,7 +132,8 @@ def lineage(version: Version, as_json: Json = False) -> None:
 def reproduce(
     version: Version,
     allow: Annotated[
-        float, typer.Option("--allow", help="Share of rows whose response may differ, because other machines round differently.", min=0, max=1)
+        float,
+        typer.Option("--allow", help="Share of rows whose response may differ, because other machines round differently.", min=0, max=1),
     ] = 0.0,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the clean checkout in .redistill/reproduce/.")] = False,
     as_json: Json = False,
