@@ -1,4 +1,4 @@
-"""The command line. Heavy things are imported inside the commands, so that ``--help`` answers at once."""
+"""The command line. Commands import heavy packages inside their functions, so that ``--help`` is fast."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    help="Keep a small student model as good as the large teacher it replaces, night after night.\n\n"
-    "A project is a directory with params.yaml and dvc.yaml. One cycle: [bold]redistill run[/bold]; what is live: "
-    "[bold]redistill status[/bold]; who answers: [bold]redistill route get[/bold]; why: [bold]redistill history[/bold].\n\n"
+    help="Train a small student model to replace a large teacher model, and check every night that it is still as good.\n\n"
+    "A project is a directory with params.yaml and dvc.yaml. [bold]redistill run[/bold] runs one cycle. [bold]redistill status[/bold] shows "
+    "what is live, [bold]redistill route get[/bold] which model responds, and [bold]redistill history[/bold] why.\n\n"
     "Exit codes: 0 done (also hold), 2 usage or config, 3 data, 4 teacher, 5 stage failed, 6 registry.",
 )
-route_app = typer.Typer(no_args_is_help=True, help="Who answers requests: the flag in artifacts/route/flags.json.")
+route_app = typer.Typer(no_args_is_help=True, help="Show or set which model responds to requests (the flag in artifacts/route/flags.json).")
 app.command()(init.init)
 app.add_typer(route_app, name="route")
 
-Reason = Annotated[str, typer.Option("--reason", help="Why; it is recorded.")]
+Reason = Annotated[str, typer.Option("--reason", help="The reason. It is recorded.")]
 FLAGS = Path("artifacts/route/flags.json")
 _DEBUG = {"on": False}
 
@@ -40,7 +40,7 @@ _DEBUG = {"on": False}
 @app.callback()
 def project(
     directory: Annotated[Path, typer.Option("-C", help="The project directory.", metavar="DIR")] = Path(),
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks instead of one-line errors.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks instead of one-line error messages.")] = False,
 ) -> None:
     _DEBUG["on"] = debug
     environment.silence()
@@ -52,7 +52,7 @@ def project(
 
 
 class _OneLine(logging.Filter):
-    """Prefect logs every exception with its traceback; ours are meant for the user and end in one line."""
+    """Removes the traceback that Prefect logs for our own exceptions, because the user gets their message in one line."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.exc_info and isinstance(record.exc_info[1], RedistillError) and not _DEBUG["on"]:
@@ -62,10 +62,10 @@ class _OneLine(logging.Filter):
 
 @app.command()
 def run(reason: Reason = "by hand", as_json: Json = False) -> None:
-    """Run one cycle: prepare, ask the teacher, validate, train, benchmark, decide, route.
+    """Run one cycle: prepare data, generate with the teacher, validate, train, benchmark, decide, route.
 
-    What DVC finds unchanged is not made again, and the teacher is asked only for what the store does not hold, so a
-    cycle that was killed is simply run again.
+    DVC runs only stages whose inputs changed. The teacher generates only completions that are not in the store.
+    After an interruption, run the command again.
     """
     from redistill.params import load_params
 
@@ -82,10 +82,10 @@ def run(reason: Reason = "by hand", as_json: Json = False) -> None:
 
 @app.command()
 def lock(
-    new_date: Annotated[bool, typer.Option("--new-date", help="Let chat templates that state the date state today's from now on.")] = False,
+    new_date: Annotated[bool, typer.Option("--new-date", help="From now on, chat templates that state a date state today's date.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Lock sources, code and teacher by hand: fingerprints, capabilities, licence review."""
+    """Check the licence reviews, then write the lock files of sources, code and teacher. A cycle does this too."""
     from redistill.params import load_params
 
     params = load_params()
@@ -105,7 +105,7 @@ def lock(
 
 @app.command()
 def status(as_json: Json = False) -> None:
-    """What is live, since when, and what the last completed cycle said."""
+    """Show which versions are live, the route, and the last completed cycle."""
     from redistill.params import load_params
     from redistill.provenance import mlflow_names
     from redistill.serving.route_flag import read_route
@@ -135,11 +135,11 @@ def status(as_json: Json = False) -> None:
 @app.command()
 def watch(
     once: Annotated[
-        bool, typer.Option("--once", help="Look once and return; without it, serve the watcher and the nightly cycle until stopped.")
+        bool, typer.Option("--once", help="Check once and exit. Without this option, run the watcher and the nightly cycle until stopped.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Compare the teacher with the last completed cycle's, and start a cycle where it changed."""
+    """Compare the teacher with that of the last completed cycle, and start a cycle if it changed."""
     watcher = application("flows.watch_teacher")
     if not once:
         watcher.serve()
@@ -151,7 +151,7 @@ def watch(
 
 @app.command()
 def report(as_json: Json = False) -> None:
-    """Where the last report is, and what it decided."""
+    """Show where the last report is, and its decision."""
     from redistill.io.json import read_json
 
     tree = read_json("artifacts/report/report.json")
@@ -162,12 +162,12 @@ def report(as_json: Json = False) -> None:
 
 @app.command(context_settings={"ignore_unknown_options": True})
 def stage(
-    name: Annotated[str, typer.Argument(help="A stage of dvc.yaml.", metavar="NAME")],
+    name: Annotated[str, typer.Argument(help="Name of a stage in dvc.yaml.", metavar="NAME")],
     arguments: Annotated[
-        list[str] | None, typer.Argument(help="What follows @ in the stage's name, such as the arm.", metavar="[ARGUMENT]...")
+        list[str] | None, typer.Argument(help="The part after @ in the stage's name, for example the arm.", metavar="[ARGUMENT]...")
     ] = None,
 ) -> None:
-    """Run one DVC stage: what dvc.yaml calls. To bring a stage up to date, use `dvc repro NAME`, which knows what is done already.
+    """Run one DVC stage, even if it is up to date. dvc.yaml uses this command. To run a stage only if needed, use `dvc repro NAME`.
 
     Example: redistill stage finetune kd
     """
@@ -178,7 +178,7 @@ def stage(
 
 @route_app.command("get")
 def route_get(as_json: Json = False) -> None:
-    """Who answers now, by whose wish, and why."""
+    """Show which model responds now, whether it is pinned, and why."""
     from redistill.serving.route_flag import read_route
 
     now = read_route(FLAGS)
@@ -196,12 +196,12 @@ def route_get(as_json: Json = False) -> None:
 @route_app.command("set")
 def route_set(
     to: Annotated[
-        str, typer.Argument(help="teacher, student, or auto (hand the route back to the system)", metavar="{teacher|student|auto}")
+        str, typer.Argument(help="teacher, student, or auto (remove the pin, so that the system decides)", metavar="{teacher|student|auto}")
     ],
-    reason: Annotated[str, typer.Option("--reason", help="Why; it is recorded in the flag.")] = "",
+    reason: Annotated[str, typer.Option("--reason", help="The reason. It is recorded in the flag.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Pin the route by hand, or hand it back to the system."""
+    """Pin the route to a model, or remove the pin."""
     from redistill.serving.route_flag import update_route, with_pin
 
     route = update_route(FLAGS, lambda now: with_pin(now, to, reason))
@@ -214,7 +214,7 @@ engine.register(app)
 
 
 def main() -> None:
-    """Entry point: one line and an exit code for errors that are meant for the user."""
+    """Entry point. An error for the user is one line and an exit code."""
     try:
         app()
     except ModuleNotFoundError as error:

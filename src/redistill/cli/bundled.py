@@ -1,4 +1,4 @@
-"""Where flows and tasks come from. The wheel carries them inside this package, so that no top-level ``flows`` or ``tasks`` is installed."""
+"""Where flows and tasks come from. The wheel contains them inside this package, so that no top-level ``flows`` or ``tasks`` is installed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def bundled_folder() -> Path:
 
 
 def use_application() -> None:
-    """Make ``flows`` and ``tasks`` importable, here and in child processes: the project's own where it has them, else those of this package.
+    """Make ``flows`` and ``tasks`` importable, here and in child processes: those of the project if it has them, otherwise those of this package.
 
     Raises:
         ConfigError: this directory is not a project.

@@ -1,4 +1,4 @@
-"""``redistill eject``: flows and tasks copied into the project, to change them."""
+"""``redistill eject``: copies flows and tasks into the project, so that the user can change them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from redistill.errors import ConfigError
 
 
 def eject(as_json: Json = False) -> None:
-    """Copy this package's flows/ and tasks/ into the project, which from then on uses its own. dvc.yaml stays as it is.
+    """Copy flows/ and tasks/ from this package into the project. From then on, the project uses its own copies. dvc.yaml does not change.
 
-    For changes that params.yaml does not offer, such as another stage. Later versions of redistill no longer change these copies.
-    Keep your own modules inside tasks/: only there does a change make stages run again.
+    Use this for changes that params.yaml does not offer, such as another stage. Later versions of redistill do not change these copies.
+    Put your own modules into tasks/: a change of a module makes stages run again only there.
 
     Example: redistill -C triage eject
     """

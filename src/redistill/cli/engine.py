@@ -14,14 +14,15 @@ from redistill.cli.project import Json, application, show
 
 def conformance(
     impl: Annotated[
-        str | None, typer.Option("--impl", help="One implementation; all that are installed if left out.", metavar="NAME")
+        str | None, typer.Option("--impl", help="Name of one implementation. Default: all that are installed.", metavar="NAME")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Try the twelve rules of correct distillation on our losses and on what people would otherwise use.
+    """Test the twelve rules of correct distillation on the losses of redistill and of other libraries.
 
-    Small checks on a CPU, a minute at most: each rule's measured error, and what was measured. "Not applicable" means that there is nothing
-    the rule could be tried on, such as a cache. Ends with 1 where one of ours fails.
+    These are small checks on a CPU; they take at most a minute. The output has the measured error of each rule, and what was measured.
+    "Not applicable" means that the implementation has nothing to test the rule on, for example no cache.
+    The exit code is 1 if a loss of redistill fails.
 
     Example: redistill conformance --impl redistill
     """
@@ -43,15 +44,16 @@ def conformance(
 
 
 def tune(
-    trials: Annotated[int | None, typer.Option("--trials", min=1, help="How many in all; tune.trials if left out.")] = None,
-    minutes: Annotated[float | None, typer.Option("--minutes", min=0.01, help="Of this search; tune.minutes if left out.")] = None,
+    trials: Annotated[int | None, typer.Option("--trials", min=1, help="Total number of trials. Default: tune.trials.")] = None,
+    minutes: Annotated[float | None, typer.Option("--minutes", min=0.01, help="Time limit of this search. Default: tune.minutes.")] = None,
     as_json: Json = False,
 ) -> None:
     """Search settings of the promoted arm on the dev split: alpha, learning rate, layers kept, temperature.
 
-    The space is set under tune in params.yaml. Trials train on what the last cycle prepared, bad ones are given up early, and each is a nested
-    MLflow run. The held-out rows are not touched. The best is printed as a patch of params.yaml, and not applied. A search that was
-    stopped goes on where it was.
+    The section tune of params.yaml sets the search space. Trials train on the data that the last cycle prepared. Bad trials stop early.
+    Each trial is a nested MLflow run. Held-out rows are not used.
+    The best settings are printed as a patch of params.yaml; the file itself does not change.
+    If the search was interrupted, run the command again to continue it.
 
     Example: redistill tune --trials 12 --minutes 90
     """
@@ -77,13 +79,14 @@ def tune(
 
 
 def layers(
-    keep: Annotated[int, typer.Argument(min=1, help="How many layers the student should keep.", metavar="KEEP")],
+    keep: Annotated[int, typer.Argument(min=1, help="Number of layers that the student keeps.", metavar="KEEP")],
     as_json: Json = False,
 ) -> None:
     """Search which layers of the tuned teacher its student should keep, on train rows.
 
-    Drops one layer after the other, always the one whose loss costs least. Needs a teacher that a cycle has tuned. The result is a patch of
-    params.yaml, and not applied.
+    The search drops one layer after the other. It always drops the layer whose removal increases the loss least.
+    A cycle must have tuned the teacher before.
+    The result is printed as a patch of params.yaml; the file itself does not change.
 
     Example: redistill layers 10
     """
@@ -96,7 +99,7 @@ def layers(
 
 
 def _with_interval(value: float, interval: Sequence[float] | None) -> str:
-    """Trials of earlier versions have no interval."""
+    """The value with its interval, if it has one. Trials of earlier versions have none."""
     return f"{value:.3f}" + ("" if interval is None else f" ({interval[0]:.3f} to {interval[1]:.3f})")
 
 

@@ -1,4 +1,4 @@
-"""The command ``redistill``. A stage starts without the rest of the command line, since a cycle starts twenty of them."""
+"""The command ``redistill``. A stage starts without loading the other commands, because a cycle starts twenty stages."""
 
 from __future__ import annotations
 

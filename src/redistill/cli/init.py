@@ -1,4 +1,4 @@
-"""``redistill init``: a project from a user's file, with nothing asked."""
+"""``redistill init``: makes a project from a user's file, without questions."""
 
 from __future__ import annotations
 
@@ -28,25 +28,30 @@ from redistill.errors import ConfigError
 
 
 def init(
-    directory: Annotated[Path, typer.Argument(help="The new project; it may hold your data already.", metavar="DIR")],
+    directory: Annotated[Path, typer.Argument(help="Directory of the new project. It may contain your data already.", metavar="DIR")],
     data: Annotated[
         Path | None,
-        typer.Option("--data", help="Labelled rows: JSONL, CSV or Parquet. Copied into DIR/data unless it lies in DIR.", metavar="FILE"),
+        typer.Option(
+            "--data", help="Labelled rows: JSONL, CSV or Parquet. Copied into DIR/data, unless the file is in DIR.", metavar="FILE"
+        ),
     ] = None,
     task: Annotated[
         str | None,
-        typer.Option("--task", help="record, classification or generation; if left out, classification or generation, by the labels."),
+        typer.Option(
+            "--task", help="record, classification or generation. Default: classification or generation, guessed from the labels."
+        ),
     ] = None,
     teacher: Annotated[
-        str | None, typer.Option("--teacher", help="A directory, a hub id, or openai:MODEL for an endpoint.", metavar="MODEL")
+        str | None,
+        typer.Option("--teacher", help="The teacher model: a directory, a hub id, or openai:MODEL for an endpoint.", metavar="MODEL"),
     ] = None,
-    text: Annotated[str | None, typer.Option("--text", help="The column of the messages, if it is not clear.", metavar="COLUMN")] = None,
-    label: Annotated[str | None, typer.Option("--label", help="The column of the labels, if it is not clear.", metavar="COLUMN")] = None,
+    text: Annotated[str | None, typer.Option("--text", help="Column of the messages, if it is not clear.", metavar="COLUMN")] = None,
+    label: Annotated[str | None, typer.Option("--label", help="Column of the labels, if it is not clear.", metavar="COLUMN")] = None,
     as_json: Json = False,
 ) -> None:
-    """Make a project: params.yaml, dvc.yaml, .gitignore and licence pages to fill in. Asks nothing, and overwrites nothing.
+    """Make a project: params.yaml, dvc.yaml, .gitignore and licence pages to fill in. Asks no questions and overwrites nothing.
 
-    Columns, task, labels, languages and lengths are read from FILE. Without FILE the project gets a small example.
+    Columns, task, labels, languages and lengths are read from FILE. Without FILE, the project gets a small example.
 
     Example: redistill init triage --data messages.csv
     """

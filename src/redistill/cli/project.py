@@ -1,4 +1,4 @@
-"""What every command needs: the flows and tasks that work on this project, and one way to print."""
+"""What every command needs: the ``flows`` and ``tasks`` packages of this project, and a function that prints the result."""
 
 from __future__ import annotations
 

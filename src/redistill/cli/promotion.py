@@ -1,4 +1,4 @@
-"""Commands about what is live and why, from the gates that let it through to the digest of every input."""
+"""Commands that judge, promote, roll back, verify and rebuild model versions, and that show their history and cost."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import typer
 from redistill.cli.project import Json, application, show
 from redistill.errors import RegistryError
 
-Version = Annotated[str, typer.Argument(help="A version's number, an alias (champion, challenger, previous, reference), or NAME/VERSION.")]
-Why = Annotated[str, typer.Option("--reason", help="Why; it is recorded, with who and when.")]
+Version = Annotated[
+    str, typer.Argument(help="The number of a version, an alias (champion, challenger, previous, reference), or NAME/VERSION.")
+]
+Why = Annotated[str, typer.Option("--reason", help="The reason. It is recorded with your name and the time.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -22,9 +24,9 @@ def register(app: typer.Typer) -> None:
 
 
 def gate(version: Version, as_json: Json = False) -> None:
-    """Judge a registered version by every gate of promote.gates, also one that redistill did not train.
+    """Judge a registered version by every gate of promote.gates, even if redistill did not train it.
 
-    This asks the held-out set, so it counts as a look; asking the same again costs nothing. See [bold]redistill heldout[/bold].
+    This uses the held-out set, so it counts as a look. The same decision again is not a new look. See [bold]redistill heldout[/bold].
     """
     number, judgement = application("tasks.promotion.judge_version").gate(_params(), version)
     decision = judgement.decision
@@ -34,36 +36,36 @@ def gate(version: Version, as_json: Json = False) -> None:
 
 
 def promote(version: Version, reason: Why = "", as_json: Json = False) -> None:
-    """Approve a challenger: make it the champion, keep the old one as previous, and send traffic to it.
+    """Approve a challenger: make it the champion, keep the old champion as previous, and send traffic to the new one.
 
-    Its gates must have passed, and its signed evidence must verify. Where promote.two_people is set, another person than who started its
-    cycle must ask.
+    Its gates must have passed, and its signed evidence must verify.
+    If promote.two_people is set, the approver must not be the person who started its cycle.
     """
     _told(application("tasks.promotion.approve").approve(_params(), version, reason), as_json)
 
 
 def reject(version: Version, reason: Why = "", as_json: Json = False) -> None:
-    """Say no to a challenger. Nothing moves, and the rejection is recorded."""
+    """Reject a challenger. The rejection is recorded; nothing else changes."""
     number = application("tasks.promotion.approve").reject(_params(), version, reason)
     show({"rejected": number}, as_json, [f"version {number} was rejected; nothing else has changed"])
 
 
 def rollback(
-    to: Annotated[str | None, typer.Option("--to", help="The version to go back to; without it, the previous champion.")] = None,
+    to: Annotated[str | None, typer.Option("--to", help="The version to return to. Default: the previous champion.")] = None,
     reason: Why = "",
     as_json: Json = False,
 ) -> None:
-    """Go back to the previous champion, or to any that was champion before and whose evidence verifies; champion and route move together."""
+    """Return to the previous champion, or to an earlier one whose evidence verifies. Champion and route change together."""
     _told(application("tasks.promotion.approve").rollback(_params(), to, reason), as_json)
 
 
 def reference(version: Version, reason: Why = "", as_json: Json = False) -> None:
-    """Freeze a version: later students must not fall behind it in small steps. By default it is the first promoted version."""
+    """Set the reference, a frozen version: later students must not become worse than it in small steps. Default: the first champion."""
     _told(application("tasks.promotion.approve").set_reference(_params(), version, reason), as_json)
 
 
 def history(as_json: Json = False) -> None:
-    """Every promotion, hold, rejection and rollback: when, by whom, and why."""
+    """List every promotion, hold, rejection and rollback: when, by whom, and why."""
     params = _params()
     registry, moves = application("tasks.registry.runs_and_versions"), application("tasks.registry.transitions")
     client = registry.connect(params)
@@ -76,7 +78,7 @@ def history(as_json: Json = False) -> None:
 
 
 def heldout(as_json: Json = False) -> None:
-    """How much the held-out set can still tell: size, power, looks spent, age, and drift against recent prompts."""
+    """Show what the held-out set can still decide: size, power, looks used, age, and drift of recent prompts."""
     found = application("tasks.promotion.heldout_status").heldout(_params())
     smallest = found["smallest_loss_ruled_out"]
     slices = ", ".join(f"{name} {n}" for name, n in found["slices"].items())
@@ -105,9 +107,9 @@ def heldout(as_json: Json = False) -> None:
 
 
 def lineage(version: Version, as_json: Json = False) -> None:
-    """Print the chain from a version to the digest of every input, each checked against what is on disk.
+    """Print and verify the chain from a version to the digest of every input.
 
-    A link that was tampered with or is missing is named, and the exit code is 6.
+    Each link is compared with the files on disk. If a link is missing or was changed, the command names it and the exit code is 6.
     """
     number, links = application("tasks.reporting.verify_lineage").chain(_params(), version)
     broken = [link for link in links if link.state != "ok"]
@@ -130,14 +132,15 @@ def lineage(version: Version, as_json: Json = False) -> None:
 def reproduce(
     version: Version,
     allow: Annotated[
-        float, typer.Option("--allow", help="Share of rows whose response may differ: other machines round otherwise.", min=0, max=1)
+        float,
+        typer.Option("--allow", help="Share of rows whose response may differ, because other machines round differently.", min=0, max=1),
     ] = 0.0,
-    keep: Annotated[bool, typer.Option("--keep", help="Leave the clean checkout in .redistill/reproduce/.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the clean checkout in .redistill/reproduce/.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Build a version again from its signed bundle, in a clean checkout, and compare row by row with what was signed.
+    """Build a version again from its signed bundle, in a clean checkout, and compare the responses row by row with the signed ones.
 
-    Takes as long as the stages that it was made from; nothing comes from a cache. Exit code 6 where more rows differ than --allow.
+    All stages of the version run again, without a cache, so this takes as long as they did. The exit code is 6 if more rows differ than --allow.
     """
 
     def say(line: str) -> None:
@@ -159,7 +162,7 @@ def reproduce(
 
 
 def estimate(as_json: Json = False) -> None:
-    """What a cycle from nothing will take, before it runs: teacher tokens, hours, money, disk, and the volume that pays for it."""
+    """Estimate a cycle that reuses no results, before it runs: teacher tokens, hours, money, disk, and the break-even volume."""
     found = application("tasks.reporting.economics").estimate(_params())
     pays, disk, usd = found["break_even"], found["disk_bytes"], found["usd"]
     measured, stages = len(found["measured"]), len(found["seconds"])
@@ -178,7 +181,7 @@ def estimate(as_json: Json = False) -> None:
 
 
 def _pays(pays: dict[str, Any], month: dict[str, Any], requests: int) -> list[str]:
-    """What a month costs, and from what volume a student pays, with the intervals that follow from the time ratio."""
+    """The cost of a month and the break-even volume of a student, with the intervals that follow from the time ratio."""
 
     def volume(count: int | None) -> str:
         return "never" if count is None else f"{count:,}"

@@ -1,4 +1,4 @@
-"""``redistill stage NAME``: one DVC stage, by the tasks that work on this project."""
+"""``redistill stage NAME``: runs one DVC stage with the ``tasks`` package of this project."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from redistill.errors import ConfigError
 
 
 def run_stage(name: str, arguments: Sequence[str]) -> int:
-    """The stage's exit code; its errors are printed here, as one line, since a stage starts without the rest of the command line."""
+    """Run the stage and return its exit code. Errors are printed here, in one line, because the other commands are not loaded."""
     try:
         use_application()
     except ConfigError as error:
