@@ -45,11 +45,11 @@ def train_arm(
     use_threads(common.threads)
     tokenizer = load_tokenizer(base)
     learns_by = arm_params.learns_by(method)
+    if arm_params.alpha > 0:
+        require_same_tokenizer(read_lock(), tokenizer, learns_by.name)
     rows = rows_of(data, arm_params, tokenizer)
     if arm_params.alpha > 0:
-        lock = read_lock()
-        refuse_unnamed(lock, rows)
-        require_same_tokenizer(lock, tokenizer, learns_by.name)
+        refuse_unnamed(read_lock(), rows)
     soft = _soft_targets(rows, arm_params.alpha) if "soft_targets" in learns_by.needs else {}
     in_memory = "teacher_weights" in learns_by.needs
     supervision = Supervision(arm_params.alpha, common.supervise, arm_params.prompt_weight, in_memory, arm_params.temperature)
