@@ -46,20 +46,10 @@ def write_report(
     judgement: dict[str, Any],
     history: History,
 ) -> dict[str, Any]:
-    """Write ``report.json`` and ``index.html`` and return the former's content."""
+    """Write ``report.json``, ``index.html`` and the model card, and return the content of the first."""
     from redistill.report.model_card import model_card
     from redistill.report.page import render
 
-    arms = {who: read_json(ARTIFACTS / "benchmark" / who / "report.json") for who in _measured()}
-    reports = {who: report_from_json(tree) for who, tree in arms.items()}
-    timing = timing_from_json(read_json(TIMING))
-    for who, arm in arms.items():
-        times = timing.of(who)
-        arm["cost"] |= times.shown() if times is not None else {}
-    student, teacher = (
-        read_records(ARTIFACTS / "benchmark" / who / "outcomes.parquet", Outcome) for who in (params.promote.arm, "teacher")
-    )
-    kept = retention(student, teacher, params.benchmark.bootstrap, params.benchmark.seed, free_text=params.data.grammar is None)
     tree = {
         "schema": 1,
         "cycle": cycle,
@@ -71,14 +61,9 @@ def write_report(
         "judgement": {key: value for key, value in judgement.items() if key not in ("decision", "patch")},
         "patch": _patch(judgement.get("patch")),
         "route": {**dataclasses.asdict(route), "answers": route.answers},
-        "arms": arms,
-        "retention": {metric: None if score is None else dataclasses.asdict(score) for metric, score in kept.items()},
-        "timing": timing_to_json(timing),
-        "economics": economics(params, receipts, reports, timing, recent_cycles(params)),
         "history": _history(params, history),
-        "agreement": dataclasses.asdict(agreement(student, teacher)),
+        **_measurements(params, receipts),
         "governance": _governance(),
-        "examples": _examples(student, teacher),
         "training": _curves(),
         "sweep": [read_json(ARTIFACTS / "sweep" / f"{point}.json") for point in params.sweep.layers],
         "stages": [
@@ -93,6 +78,28 @@ def write_report(
         with replacing(REPORT / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
     return tree
+
+
+def _measurements(params: Params, receipts: Sequence[StageReceipt]) -> dict[str, Any]:
+    """What the benchmark and the timing say of every arm, and of student against teacher."""
+    arms = {who: read_json(ARTIFACTS / "benchmark" / who / "report.json") for who in _measured()}
+    reports = {who: report_from_json(tree) for who, tree in arms.items()}
+    timing = timing_from_json(read_json(TIMING))
+    for who, arm in arms.items():
+        times = timing.of(who)
+        arm["cost"] |= times.shown() if times is not None else {}
+    student, teacher = (
+        read_records(ARTIFACTS / "benchmark" / who / "outcomes.parquet", Outcome) for who in (params.promote.arm, "teacher")
+    )
+    kept = retention(student, teacher, params.benchmark.bootstrap, params.benchmark.seed, free_text=params.data.grammar is None)
+    return {
+        "arms": arms,
+        "retention": {metric: None if score is None else dataclasses.asdict(score) for metric, score in kept.items()},
+        "timing": timing_to_json(timing),
+        "economics": economics(params, receipts, reports, timing, recent_cycles(params)),
+        "agreement": dataclasses.asdict(agreement(student, teacher)),
+        "examples": _examples(student, teacher),
+    }
 
 
 def _history(params: Params, history: History) -> list[dict[str, Any]]:

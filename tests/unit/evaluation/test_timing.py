@@ -48,7 +48,9 @@ def noises() -> dict[str, Callable[[np.random.Generator, tuple[int, ...]], np.nd
 def test_the_interval_of_a_ratio_covers_the_truth_whatever_the_noise(noise: str, n: int) -> None:
     draw = np.random.default_rng(n)
     student, teacher = (np.exp(noises()[noise](draw, (DRAWS, n))) for _ in range(2))
-    covered = sum(found.interval.low <= 0.5 <= found.interval.high for s, t in zip(0.5 * student, teacher, strict=True) if (found := ratio(s, t)))
+    covered = sum(
+        found.interval.low <= 0.5 <= found.interval.high for s, t in zip(0.5 * student, teacher, strict=True) if (found := ratio(s, t))
+    )
     assert covered / DRAWS > 0.95 - BOUND
 
 
