@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from redistill.data.types import Prompt
 from redistill.evaluation.retention import agreement, retention
 from redistill.evaluation.summary import report_from_json
@@ -23,6 +21,7 @@ from redistill.io.parquet import read_records
 from redistill.operations.types import StageReceipt
 from redistill.params import Params
 from redistill.promotion.types import PromotionDecision
+from redistill.provenance import dvc_lock
 from redistill.serving.types import Route
 from redistill.validation.types import DroppedRow
 from tasks.paths import ARTIFACTS, LOCK
@@ -166,12 +165,12 @@ def _curves() -> dict[str, list[dict[str, float]]]:
 def _lineage() -> dict[str, Any]:
     """From the candidate back to every input digest."""
     lock = read_json(LOCK)
-    stages = yaml.safe_load(Path("dvc.lock").read_text(encoding="utf-8"))["stages"]
+    stages = dvc_lock.read(Path("dvc.lock"))
     return {
         "git_commit": git_commit(),
         "teacher": {"source": lock["source"], "current": lock["current"]["digest"], "answers_from": lock["answers_from"]},
         "sources": read_json("sources.lock.json"),
         "dvc_lock_sha256": tree_digest("dvc.lock"),
         "params_sha256": tree_digest("params.yaml"),
-        "outs": {o["path"]: {"md5": o["md5"], "stage": name} for name, s in sorted(stages.items()) for o in s.get("outs", [])},
+        "outs": {out.path: {"md5": out.md5, "stage": name} for name, stage in sorted(stages.items()) for out in stage.outs},
     }
