@@ -1,4 +1,4 @@
-"""One cycle: what happens when. What is made from what stands in dvc.yaml."""
+"""One cycle: the order of its steps. dvc.yaml says what each stage reads and writes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def distill_student(reason: str = "by hand") -> dict[str, Any]:
 
 
 def cycle(params: Params, reason: str, telling: Telling, warm: Warm) -> dict[str, Any]:
-    """The cycle itself, alone in its project."""
+    """The cycle itself. Only one cycle runs in a project at a time."""
     name = str(flow_run.name or "cycle")
     steps.review_licences(params)
     steps.lock_sources(params)

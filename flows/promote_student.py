@@ -1,4 +1,4 @@
-"""A person's word on a challenger, from the Prefect UI: its form asks for version, answer and reason."""
+"""Approve, reject or roll back a version in the Prefect UI: its form has the fields version, action and reason."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def promote_student(
     """Approve or reject a challenger, or roll back to a version.
 
     Args:
-        version: its number or alias; the evidence is in the artifact `decision` of its cycle.
-        answer: approve makes it the champion, reject records a no, rollback goes back to it.
-        reason: why; it is recorded with who and when.
+        version: its number or alias. The artifact `decision` of its cycle shows the evidence.
+        action: `approve` makes the version the champion; `reject` records a rejection; `rollback` makes an earlier champion live again.
+        reason: recorded with your name and the time.
     """
     params = load_params()
     if answer == "reject":

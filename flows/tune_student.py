@@ -1,4 +1,4 @@
-"""A search over a few settings of the promoted arm, on the dev split; what a person then does with it is theirs."""
+"""A search over a few settings of the promoted arm, scored on the dev split. It changes no settings; a person decides."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from tasks.tuning import study
 
 @flow(name="tune-student", log_prints=True)
 def tune_student(trials: int | None = None, minutes: float | None = None) -> dict[str, Any]:
-    """Try settings until there are enough trials or the time is over.
+    """Try settings until there are enough trials or the time limit is reached.
 
     Args:
-        trials: how many in all, those of an earlier search of the same study included; by default tune.trials.
-        minutes: of this search; by default tune.minutes. A trial that has begun is finished.
+        trials: total number, including earlier trials of the same study. Default: tune.trials.
+        minutes: time limit of this search. Default: tune.minutes. A trial that has started runs to its end.
     """
     params = load_params()
     wanted, until = trials or params.tune.trials, time.monotonic() + 60.0 * (minutes or params.tune.minutes)

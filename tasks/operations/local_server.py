@@ -68,8 +68,8 @@ def start(port: int = PORT) -> str:
         stop()
     if _answers(port):
         raise ConfigError(
-            f"port {port} of {HOST} is in use, by a program that `make up` did not start; end it, or name another port with PREFECT_PORT=..., "
-            "or, if it is a Prefect server, set PREFECT_API_URL and call `redistill watch`"
+            f"port {port} of {HOST} is used by a program that `make up` did not start; end that program, or choose another port with PREFECT_PORT=...; "
+            "if it is a Prefect server, set PREFECT_API_URL and run `redistill watch`"
         )
     FOLDER.mkdir(parents=True, exist_ok=True)
     clean = {k: v for k, v in environment.child_environment().items() if k != "PREFECT_API_URL"}
@@ -89,9 +89,9 @@ def start(port: int = PORT) -> str:
         if process.poll() is not None or time.monotonic() > deadline:
             stop()
             why = f"ended with {process.returncode}" if process.returncode is not None else f"is not healthy after {START_TIMEOUT_S:.0f} s"
-            raise StageError(f"Prefect's server {why}; its log is {LOG}")
+            raise StageError(f"Prefect's server {why}; see its log {LOG}")
         time.sleep(0.2)
-    return f"Prefect's server runs at {new.api} (process {new.pid}, log {LOG}); its pages: http://{HOST}:{port}"
+    return f"Prefect's server runs at {new.api} (process {new.pid}, log {LOG}); its UI: http://{HOST}:{port}"
 
 
 def stop() -> str:
@@ -100,7 +100,7 @@ def stop() -> str:
     process = ours.running() if ours is not None else None
     RECORD.unlink(missing_ok=True)
     if ours is None or process is None:
-        return "no server of this project runs"
+        return "no Prefect server of this project is running"
     family = [process, *process.children(recursive=True)]
     os.killpg(ours.pid, signal.SIGTERM)
     _, left = psutil.wait_procs(family, STOP_TIMEOUT_S)

@@ -1,4 +1,4 @@
-"""``redistill heldout``: how much the held-out set can still tell."""
+"""``redistill heldout``: what the held-out set can still decide."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from tasks.registry.runs_and_versions import connect
 from tasks.stages.benchmark import HELDOUT
 
 _DISCORDANCE, _SPREAD = 0.2, 0.25
-"""Where no student has been benchmarked yet: two models of one task often disagree on every fifth row, and graded scores differ by so much."""
+"""Assumptions before any student is benchmarked: two models of one task often disagree on every fifth row, and graded scores differ by this much."""
 
 
 def heldout(params: Params) -> dict[str, Any]:
-    """Size, age, looks, what the next look can rule out, and how far recent prompts have moved away.
+    """Size, age, looks, what the next look can rule out, and drift of recent prompts.
 
     Raises:
         DataError: ``prepare`` has not run.

@@ -1,4 +1,4 @@
-"""The timing that belongs to a checkpoint: the cycle's where the architecture is the same, else one made now and remembered."""
+"""The timing of a checkpoint: that of the cycle if the architecture is the same, else a new one, which is stored."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from tasks.stages.timing import TIMING
 
 
 def timing_of(student: str, params: Params, weights: Callable[[], Path]) -> Timing:
-    """The times of an architecture beside the locked teacher. ``weights`` are fetched only where it must be timed now.
+    """The times of an architecture and of the locked teacher. ``weights`` are loaded only if it must be timed now.
 
     Raises:
         DataError: there is no teacher, or the timing failed.
-        RegistryError: the weights cannot be had.
+        RegistryError: the weights cannot be loaded.
     """
     teacher = _teacher()
     if TIMING.is_file():

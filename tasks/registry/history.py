@@ -1,4 +1,4 @@
-"""What happened to which version, when, by whom and why: one MLflow run an event, in an experiment of its own."""
+"""The history: what happened to which version, when, by whom and why. One MLflow run per event, in a separate experiment."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Kind = Literal["promote", "hold", "reject", "rollback", "reference", "distrust"]
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One line of the history: what happened to which version, when, by whom, why, and what is live since."""
+    """One line of the history: what happened to which version, when, by whom, why, and which version is live after it."""
 
     id: str
     kind: Kind
@@ -36,9 +36,9 @@ class Event:
 
 
 class History:
-    """Every promotion, hold, rejection and rollback: read whole once, and after that only what was added since.
+    """Every promotion, hold, rejection and rollback. The first read loads all events, later reads only the new ones.
 
-    A cycle asks at its start and at its end, hours later; what a person did in between must be seen, but a history of years is not read twice.
+    A cycle reads it at its start and at its end, hours later. It must see what a person did in between, without reading a history of years twice.
     """
 
     def __init__(self) -> None:
@@ -61,7 +61,7 @@ class History:
 
 
 def withdrawn(events: Sequence[Event], version: str) -> str | None:
-    """Why a version may not come back by itself: a person said no to it, or rolled back from it. A person's promotion lifts that."""
+    """Why a version must not be promoted automatically: a person rejected it or rolled back from it. A promotion by a person ends that."""
     said, champion = None, None
     for event in events:
         if event.kind == "reject" and event.version == version:

@@ -1,4 +1,4 @@
-"""What this cycle cost and when it pays, from what the stages measured; and ``redistill estimate``, the same before it runs."""
+"""The cost of this cycle and when it pays, from measurements of the stages; and ``redistill estimate``, the same before a cycle runs."""
 
 from __future__ import annotations
 
@@ -121,9 +121,9 @@ def _teacher_tokens(params: Params, teacher: EvalReport) -> tuple[int, int]:
 
 
 def estimate(params: Params) -> dict[str, Any]:
-    """What a cycle from nothing will take, before anything is asked: rows, tokens, hours, money, disk, and the volume that pays for it.
+    """What a cycle without stored results will take, before any teacher call: rows, tokens, hours, money, disk, and the volume that pays for it.
 
-    From the last cycle's rates where one has run here, from assumed ones otherwise, which it says.
+    It uses the rates of the last cycle if one has run here, otherwise assumed rates, and says which.
 
     Raises:
         DataError: a source that cannot be read.
@@ -171,7 +171,7 @@ def estimate(params: Params) -> dict[str, Any]:
 
 
 def _past(params: Params) -> list[PastCycle]:
-    """The last cycles, where there is a store that knows of any: an estimate makes none."""
+    """The last cycles, if there is an MLflow store; an estimate does not create one."""
     own = STATE / "mlflow" / "mlflow.db"
     return recent_cycles(params) if own.is_file() or not mlflow_names.tracking_uri(STATE).startswith("sqlite") else []
 

@@ -1,4 +1,4 @@
-"""The report of a cycle: everything that its decision stands on, as ``report.json`` and one page."""
+"""The report of a cycle: the evidence for its decision, as ``report.json`` and one page."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def write_report(
 
 
 def _history(params: Params, history: History) -> list[dict[str, Any]]:
-    """What has happened to what is live so far; this cycle's own decision is not among it yet."""
+    """The history before this cycle's own decision."""
     return [dataclasses.asdict(event) for event in history.events(connect(params), params)][-50:]
 
 
@@ -123,7 +123,7 @@ def _governance() -> dict[str, Any]:
 
 
 def _patch(plan: dict[str, Any] | None) -> dict[str, Any] | None:
-    """The plan of a hold with the user's own ids, also as a file of its own for whoever carries it out."""
+    """The plan of a hold with the user's own ids. It is also written to a separate file."""
     if plan is None:
         (REPORT / "patch.json").unlink(missing_ok=True)
         return None

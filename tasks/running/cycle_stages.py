@@ -13,8 +13,8 @@ DATA = ("generate", "validate", "score")
 def after_data(params: Params) -> tuple[Wanted, ...]:
     """Training and benchmarks of every arm that params declare, the sweep over depths that they list, and the student timed beside the teacher.
 
-    An arm's benchmark needs its training, and nothing else here needs another, so they run side by side, long ones first. ``timing`` comes last and has the
-    machine for itself.
+    An arm's benchmark needs its training. There are no other dependencies here, so stages run side by side, long ones first. ``timing`` comes last and
+    runs without other stages.
     """
     arms = tuple(params.finetune.arms)
     baselines = ("base",) if params.data.task == "generation" else ("linear", "base")

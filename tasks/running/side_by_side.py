@@ -1,4 +1,4 @@
-"""Stages that do not need each other run at the same time, as far as the cores go.
+"""Runs stages that do not need each other at the same time, as many as there are cores for.
 
 A small model's training leaves most of a second core idle: two runs of one thread each take less time than two runs of two threads, one after the other
 (docs/benchmarks.md). The number of threads is a parameter of the stage, not of the schedule, because it changes how results round.
@@ -80,7 +80,7 @@ def _threads(wanted: Wanted, cores: int) -> int:
 
 
 def _startable(waiting: Sequence[Wanted], running: Collection[Wanted], cores: int) -> list[Wanted]:
-    """What may start now, in order, within the cores that are free. A stage that is not in this run counts as done."""
+    """The stages that may start now, in order, within the free cores. A stage that is not in this run counts as done."""
     free = cores - sum(_threads(w, cores) for w in running)
     pending = {w.stage for w in waiting} | {w.stage for w in running}
     found = []

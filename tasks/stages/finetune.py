@@ -77,4 +77,4 @@ def _in_processes(arm: str, processes: int, threads: int) -> None:
     if children.returncode and said:
         raise {ConfigError.exit_code: ConfigError, TeacherError.exit_code: TeacherError}.get(code, DataError)("; ".join(said))
     if children.returncode:
-        raise DataError(f"training in {processes} processes ended with {children.returncode}; its lines above say why")
+        raise DataError(f"training in {processes} processes ended with exit code {children.returncode}; the log lines above show the reason")

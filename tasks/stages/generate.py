@@ -1,4 +1,4 @@
-"""Stage ``generate``: every pool and calibration prompt asked once, whatever happens in between."""
+"""Stage ``generate``: the teacher completes every pool and calibration prompt once, also if the stage is interrupted."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from tasks.locking.open_teacher import open_teacher
 from tasks.paths import ARTIFACTS, STATE
 
 CAPTURED_BITS = 16
-"""What an engine said is kept as it said it; ``score`` decides what of it training reads."""
+"""Precision of captured probabilities: high, because ``score`` decides later what training reads."""
 _STORED_AT_ONCE = 16
 
 
 def generate(data: DataParams, teacher: TeacherParams, generate: GenerateParams) -> None:
-    """Ask what is not in the store yet, then write completions and the soft targets that came with them."""
+    """Request the completions that are not in the store, then write all completions and the soft targets that came with them."""
     lock = read_lock()
     prompts = [p for split in ("pool", "calibration") for p in read_records(ARTIFACTS / "prompts" / f"{split}.parquet", Prompt)]
     # An endpoint applies its own chat template; it is sent the plain text of ours.
@@ -59,7 +59,7 @@ def ask(
     store: CompletionStore,
     open_with: Callable[[LockedTeacher, TeacherParams, DataParams], Teacher] = open_teacher,
 ) -> tuple[list[TeacherAnswer], int]:
-    """Answers in the order of the requests, and how many had to be asked for.
+    """Completions in the order of the requests, and how many of them were not in the store.
 
     The engine is opened (by ``open_with``) only if one is missing, and closed at the end, also after an error.
     """
@@ -80,7 +80,7 @@ def ask(
     answers = [found[k] for k in keys]
     absent = sum(a is None for a in answers)
     if absent:
-        raise TeacherError(f"the teacher left {absent} of {len(requests)} prompts unanswered; what came is stored, run again")
+        raise TeacherError(f"the teacher returned no completion for {absent} of {len(requests)} prompts; all completions so far are stored; run again")
     return [a for a in answers if a is not None], len(missing)
 
 
@@ -113,7 +113,7 @@ def _ask_missing(
 
 
 def write(answers: Sequence[TeacherAnswer], asked: int, lock: LockedTeacher, params: GenerateParams) -> None:
-    """Write completions, captured soft targets, and how much was asked for, as one directory."""
+    """Write completions, captured soft targets and a summary, as one directory."""
     completions = [
         TeacherCompletion(
             a.request.prompt_id,
@@ -135,11 +135,11 @@ def write(answers: Sequence[TeacherAnswer], asked: int, lock: LockedTeacher, par
         write_soft_targets(folder / "captured", captured, lock.tokenizer_digest or "", vocabulary, CAPTURED_BITS)
         tokens = sum(len(a.token_ids) for a in answers)
         write_json(folder / "summary.json", {"prompts": len(answers), "completion_tokens": tokens, "teacher": lock.answers_from("")})
-    print(f"[generate] {len(answers)} completions, {asked} asked for now, {len(answers) - asked} from the store", flush=True)
+    print(f"[generate] {len(answers)} completions, {asked} new, {len(answers) - asked} from the store", flush=True)
 
 
 def _storable(text: str) -> str:
-    """Text as Parquet can hold it, without the blank that a plain template leaves in front: half a character becomes a mark."""
+    """Text that Parquet can store, without the space that a plain template leaves in front. Half of a surrogate pair becomes a question mark."""
     return text.strip().encode("utf-8", "replace").decode("utf-8")
 
 

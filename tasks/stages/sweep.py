@@ -49,7 +49,7 @@ def sweep(
         model, tokenizer, parameters = variant.trained(f"{arm}, {point} layers", smaller, teacher, data, method, common, arm_params)
         facts |= {"layers": int(point), "parameters": parameters, "tokens": common.tokens}
     else:
-        raise ConfigError(f"sweep.layers: {point!r} is neither a number of layers nor teacher")
+        raise ConfigError(f"sweep.layers: {point!r} is neither a number of layers nor the word teacher")
     found = dev_score(model, tokenizer, rows, data, generate.max_tokens)
     write_json(ARTIFACTS / "sweep" / f"{point}.json", {**facts, **_measured(found), "seconds": round(time.monotonic() - start, 1)})
     print(f"[sweep] {point}: {found.said} on {len(rows)} dev rows", flush=True)

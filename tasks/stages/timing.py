@@ -78,7 +78,7 @@ def _measured(
     lock = read_lock()
     prompts = read_records(_HELDOUT, Prompt)
     if not prompts:
-        raise DataError("there are no held-out rows to time on; give a source a share for heldout")
+        raise DataError("there are no held-out rows to measure times on; give a source a share for heldout in data.source")
     models = {"student": _local(checkpoint, prompts, data, params)}
     if with_linear:
         models["linear"] = _linear(prompts, data, params)

@@ -117,7 +117,7 @@ def rows_of(data: DataParams, arm: ArmParams, tokenizer: Any) -> list[TrainingRo
     kept: list[TrainingRow] = read_records(ARTIFACTS / "validated" / "kept.parquet", TrainingRow)
     digest = tokenizer_digest(tokenizer)
     if others := {r.tokenizer for r in kept} - {digest}:
-        raise DataError(f"the kept rows have tokens of tokenizer {min(others)[:12]}, the student has {digest[:12]}; run validate again")
+        raise DataError(f"the kept rows have tokens of tokenizer {min(others)[:12]}, but the student has tokenizer {digest[:12]}; run the stage validate again")
     return rows + kept
 
 
@@ -128,13 +128,13 @@ def _soft_targets(rows: list[TrainingRow], alpha: float) -> SoftTargetFiles:
     if missing:
         raise DataError(
             f"{len(missing)} of {len(kept)} kept rows have no soft targets of teacher {missing[0].teacher[:12]}, which completed them, but "
-            f"alpha={alpha:g}; run score again, or set alpha to 0"
+            f"alpha={alpha:g} needs them; run the stage score again, or set alpha to 0"
         )
     return soft
 
 
 def _teacher(rows: list[TrainingRow], lock: LockedTeacher, method: MethodParams, precision: Precision) -> Any:
-    """The locked teacher's weights, once it is certain that they completed these rows."""
+    """The locked teacher's weights, after a check that they completed these rows."""
     from redistill.models.lm_head import check_supported_head
 
     if lock.path is None:

@@ -1,4 +1,4 @@
-"""``python -m tasks.tuning.trial_worker STUDY``: one trial of a study in a process of its own, so that what dies with it is one trial."""
+"""``python -m tasks.tuning.trial_worker STUDY``: one trial of a study in a process of its own, so that a crash loses only this trial."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tasks.running.fork_server import die_with_parent
 from tasks.training import variant
 
 RUNGS = (1 / 3, 2 / 3)
-"""Parts of a trial after which it may be given up."""
+"""Parts of a trial after which it may be stopped early."""
 
 
 def study_file(name: str) -> Path:
@@ -61,7 +61,7 @@ def one(name: str, params: Params) -> None:
         print(f"[tune] trial {asked.number}: {found.said} on {len(rows)} dev rows", flush=True)
     except optuna.TrialPruned:
         study.tell(asked, state=optuna.trial.TrialState.PRUNED)
-        print(f"[tune] trial {asked.number}: given up early, below the median", flush=True)
+        print(f"[tune] trial {asked.number}: stopped early: score below the median", flush=True)
     except Exception:
         study.tell(asked, state=optuna.trial.TrialState.FAIL)
         raise

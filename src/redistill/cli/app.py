@@ -44,7 +44,7 @@ def project(
 ) -> None:
     _DEBUG["on"] = debug
     environment.silence()
-    # An orderly end, so that what was started (a stage, Prefect's own server) is stopped with us.
+    # Raise SystemExit, so that child processes (a stage, Prefect's own server) are stopped too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if not directory.is_dir():
         raise ConfigError(f"-C {directory}: no such directory")
@@ -75,7 +75,7 @@ def run(reason: Reason = "by hand", as_json: Json = False) -> None:
     outcome = application("flows.distill_student").distill_student(reason=reason)
     lines = [f"{stage:<18} {what}" for stage, what in outcome["stages"].items()]
     lines += ["", f"verdict: {outcome['verdict']} (version {outcome['model_version']})", *(f"  {r}" for r in outcome["reasons"])]
-    lines += [f"held:    {outcome['barred']}"] if outcome["barred"] else []
+    lines += [f"blocked: {outcome['barred']}"] if outcome["barred"] else []
     lines += [f"route:   {outcome['route']}", "report:  artifacts/report/index.html"]
     show(outcome, as_json, lines)
 

@@ -66,11 +66,11 @@ def tune(
     result = application("flows.tune_student").tune_student(trials=trials, minutes=minutes)
     metric = result["metric"]
     best, now = result["best"], result[f"{metric}_now"]
-    against = "" if now is None else f"; what params.yaml says now: {_with_interval(now, result[f'{metric}_now_interval'])}"
+    against = "" if now is None else f"; current params.yaml: {_with_interval(now, result[f'{metric}_now_interval'])}"
     found = _with_interval(best[metric], best.get(f"{metric}_interval"))
     lines = [
-        f"best of {result['trials']} trials, {result['pruned']} given up early: {METRICS[metric]} {found} on dev{against}",
-        "one run each, 95 % intervals over the dev rows; the best of several looks better than it is",
+        f"best of {result['trials']} trials, {result['pruned']} stopped early: {METRICS[metric]} {found} on dev{against}",
+        "one run each, 95 % intervals over the dev rows; the score of the best trial is too high on average, because it was selected",
         "",
     ]
     patch = yaml.safe_dump(result["patch"], sort_keys=False) if result["patch"] else "nothing to change\n"

@@ -1,4 +1,4 @@
-"""The implementations that can be tried, by name; each is made only when it is asked for, since its package may not be installed."""
+"""The implementations that can be tested, by name. Each is created only when it is needed, because its package may not be installed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ KNOWN: dict[str, tuple[Callable[[str], Implementation], str]] = {
     "trl-distillation": (_peer, "trl"),
     "liger-jsd": (_peer, "liger_kernel"),
 }
-"""Name → how it is made, and the package that it needs."""
+"""Name → the function that creates it, and the package that it needs."""
 
 
 def conformance(wanted: str | None) -> dict[str, tuple[str, dict[str, Finding]]]:

@@ -1,6 +1,6 @@
-"""The twelve rules of correct distillation, each as one measurement with a limit.
+"""The twelve rules of correct distillation. Each rule is one measurement with a limit.
 
-References are worked out here, in float64 and by autograd, from the definition of the divergence that an implementation says it minimises.
+References are computed here, in float64 and by autograd, from the definition of the divergence that an implementation minimises.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from redistill.conformance.protocol import Finding, Implementation, NotApplicabl
 
 _V = 11
 _NEAR = 1e-4
-"""Relative error that float32 explains."""
+"""Relative error that the precision of float32 can cause."""
 
 
 def problem(rows: int = 3, length: int = 7, seed: int = 0, extra: int = 0) -> Problem:
-    """Random logits and a ragged mask: prompts and completions of different lengths in each row."""
+    """Random logits and a mask in which prompts and completions have different lengths in each row."""
     g = torch.Generator().manual_seed(seed)
     supervised = torch.zeros((rows, length), dtype=torch.bool)
     for row in range(rows):
@@ -48,7 +48,7 @@ def measured(own: Implementation, given: Problem, temperature: float = 1.0, coun
 
 
 def _far(got: torch.Tensor, wanted: torch.Tensor) -> float:
-    """Largest difference, relative to the largest wanted."""
+    """Largest difference, relative to the largest expected value."""
     return float((got.double() - wanted.double()).abs().max() / wanted.double().abs().max().clamp_min(1e-30))
 
 
@@ -61,9 +61,9 @@ def shift(own: Implementation) -> Finding:
     given = problem()
     _, grad = measured(own, given)
     _, wanted = reference(own, given)
-    # Direction only: how the sum is normalised is another rule's.
+    # Direction only: another rule checks how the sum is normalised.
     error = _far(grad / grad.norm().clamp_min(1e-30), wanted / wanted.norm())
-    return _found(error, "gradient by the logits against the reference's, both of length one")
+    return _found(error, "gradient of the logits against that of the reference, both scaled to length 1")
 
 
 def normalise_once(own: Implementation) -> Finding:
@@ -90,11 +90,11 @@ def temperature_squared(own: Implementation) -> Finding:
 
 
 def report_kl(own: Implementation) -> Finding:
-    """4. The value is a divergence: nothing at equality, whatever the teacher's entropy."""
+    """4. The value is a divergence: 0 if student and teacher are equal, whatever the teacher's entropy is."""
     given = problem()
     equal = Problem(given.ids_BL, given.supervised_BL, given.teacher_BLW.clone().requires_grad_(), given.teacher_BLW)
     value, grad = measured(own, equal)
-    return _found(max(abs(value), float(grad.abs().max())), "value and gradient, in nats, where student and teacher are equal")
+    return _found(max(abs(value), float(grad.abs().max())), "value and gradient, in nats, for a student that is equal to its teacher")
 
 
 def chunked(own: Implementation) -> Finding:
@@ -113,7 +113,7 @@ def chunked(own: Implementation) -> Finding:
 
 
 def empty_mask(own: Implementation) -> Finding:
-    """6. Without a target the loss is a zero that can still be back-propagated."""
+    """6. Without targets, the loss is 0 and can still be back-propagated."""
     given = problem()
     nothing = Problem(given.ids_BL, torch.zeros_like(given.supervised_BL), given.student_BLV, given.teacher_BLW)
     value = own.loss(nothing, 1.0, 5 if own.takes_count else None)
@@ -121,7 +121,7 @@ def empty_mask(own: Implementation) -> Finding:
         return Finding("fail", None, "the loss of an empty mask is not connected to the graph")
     (grad,) = torch.autograd.grad(value, given.student_BLV, allow_unused=True)
     error = max(abs(float(value.detach())), 0.0 if grad is None else float(grad.abs().max()))
-    return _found(error if math.isfinite(error) else math.inf, "value and gradient with nothing to learn from")
+    return _found(error if math.isfinite(error) else math.inf, "value and gradient without targets")
 
 
 def vocabulary(own: Implementation) -> Finding:
@@ -133,7 +133,7 @@ def vocabulary(own: Implementation) -> Finding:
         padded = Finding("pass", None, f"heads of different width are refused ({type(error).__name__})")
     else:
         narrow = Problem(given.ids_BL, given.supervised_BL, given.student_BLV, given.teacher_BLW[..., :_V])
-        padded = _found(_far(grad, measured(own, narrow)[1]), "gradient with five padded teacher rows against that without them")
+        padded = _found(_far(grad, measured(own, narrow)[1]), "gradient with five rows of padding in the teacher's head against the gradient without them")
     if padded.outcome == "fail":
         return padded
     one = {"<s>": 0, "a": 1, "b": 2, "c": 3}
@@ -147,7 +147,7 @@ def vocabulary(own: Implementation) -> Finding:
 
 
 def bound_by_key(own: Implementation) -> Finding:
-    """8. A cached row belongs to its sample, in whatever order things come."""
+    """8. A cached row belongs to its sample, in any order of rows and samples."""
     given = problem(rows=5)
     straight, shuffled = own.by_key(given, [0, 1, 2, 3, 4]), own.by_key(given, [3, 0, 4, 2, 1])
     error = max(abs(a - b) for a, b in zip(straight, shuffled, strict=True))
@@ -156,7 +156,7 @@ def bound_by_key(own: Implementation) -> Finding:
 
 
 def log_z(own: Implementation) -> Finding:
-    """9. A cache is tempered with its stored normaliser, or not at all."""
+    """9. Cached probabilities are changed to another temperature only with the stored normaliser."""
     teacher = problem().teacher_BLW.reshape(-1, _V)
     ids, p = own.cached_at(teacher, 2.0, True)
     error = float((p - (teacher / 2.0).softmax(-1).gather(-1, ids)).abs().max())
@@ -164,7 +164,7 @@ def log_z(own: Implementation) -> Finding:
         own.cached_at(teacher, 2.0, False)
     except ValueError:
         return _found(error, "probabilities at T = 2 with the stored log Z; without it T = 2 is refused")
-    return Finding("fail", error, "a top-k cache without log Z_T is tempered all the same")
+    return Finding("fail", error, "a top-k cache without log Z_T is used at another temperature")
 
 
 def teacher_rows(own: Implementation) -> Finding:
@@ -176,13 +176,13 @@ def teacher_rows(own: Implementation) -> Finding:
             value = float(own.loss(given, 1.0, given.count).detach())
         except ValueError:
             continue
-        return Finding("fail", None, f"teacher logits of {bad} at one token give a loss of {value}, without a word")
+        return Finding("fail", None, f"teacher logits of {bad} at one token give a loss of {value}, without an error")
     try:
         ids, logprobs = own.listed([3, 5, 3], [math.log(0.5), math.log(0.3), math.log(0.5)])
     except NotApplicable as said:
         return Finding("pass", None, f"NaN and −inf are refused; {said}")
     error = abs(sum(map(math.exp, logprobs)) - 0.8) + (len(ids) - len(set(ids)))
-    return _found(error, "NaN and −inf are refused; mass of a list with a repeated id against what it holds")
+    return _found(error, "NaN and −inf are refused; probability mass of a list with a repeated id against the mass without the repetition")
 
 
 class RecordingTeacher(torch.nn.Module):
@@ -208,7 +208,7 @@ class RecordingTeacher(torch.nn.Module):
 
 
 def teacher_mode(own: Implementation) -> Finding:
-    """11. The teacher answers in eval mode, without a graph."""
+    """11. The teacher runs in eval mode and without gradients."""
     teacher = RecordingTeacher()
     own.ask_teacher(teacher, problem().ids_BL)
     wrong = [
@@ -217,8 +217,8 @@ def teacher_mode(own: Implementation) -> Finding:
         if on
     ]
     if not teacher.calls:
-        return Finding("fail", None, "the teacher was not asked")
-    said = " and ".join(wrong) or "in eval mode and without gradients, though it was handed over in training mode with dropout"
+        return Finding("fail", None, "the teacher did not run")
+    said = " and ".join(wrong) or "in eval mode and without gradients, although it was passed in training mode with dropout"
     return Finding("fail" if wrong else "pass", float(len(wrong)), f"the teacher ran {said}")
 
 
@@ -235,7 +235,7 @@ def one_pass(own: Implementation) -> Finding:
             raise no_cache from None
         same = bool(teacher.calls) and all(torch.equal(call[2], ids) for call in teacher.calls)
         return Finding(
-            "pass" if same else "fail", float(not same), "the teacher scored exactly the ids of the batch" if same else "it scored others"
+            "pass" if same else "fail", float(not same), "the teacher scored exactly the ids of the batch" if same else "the teacher scored other ids than those of the batch"
         )
     except Exception as refused:
         return Finding("pass", 0.0, f"probabilities made for other ids are refused ({type(refused).__name__})")

@@ -1,7 +1,7 @@
 """A quick score on the dev split, for choosing between students: greedy completions, exact match and F1 over a record's fields, chrF of free text.
 
-It is not what promotes: that is the benchmark on held-out rows, with gates. Here only students are compared with each other, on rows that no
-decision is made on.
+It does not decide about promotion: the benchmark on held-out rows does that, with gates. Here students are compared only with each other, on rows
+that no promotion depends on.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class DevScore:
 
     @property
     def said(self) -> str:
-        """The scores as people read them."""
+        """The scores as text."""
         graded = "" if self.chrf_N is None else f"chrF {self.objective:.3f}, "
         return f"{graded}F1 {self.f1:.3f}, exact match {self.exact_match:.3f}"
 

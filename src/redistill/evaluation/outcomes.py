@@ -15,7 +15,7 @@ Items = frozenset[tuple[str, str]]
 
 @functools.lru_cache(maxsize=1 << 16)
 def items_of(grammar: RecordGrammar | None, line: str) -> Items | None:
-    """The (field, value) pairs of a completion; None where it breaks the grammar. Free text is one item."""
+    """The (field, value) pairs of a completion; None if it breaks the grammar. Free text is one item."""
     if grammar is None:
         return frozenset({("text", line.strip())})
     try:

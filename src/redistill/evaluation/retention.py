@@ -42,7 +42,7 @@ def _pairs(student: Sequence[Outcome], teacher: Sequence[Outcome]) -> list[tuple
     ours, theirs = ({o.doc_hash: o for o in outcomes} for outcomes in (student, teacher))
     if ours.keys() != theirs.keys():
         raise DataError(
-            f"student and teacher answered different held-out rows: {len(ours.keys() ^ theirs.keys())} are in one only; benchmark both again"
+            f"student and teacher were benchmarked on different held-out rows: {len(ours.keys() ^ theirs.keys())} rows are in one benchmark only; benchmark both again"
         )
     return [(ours[key], theirs[key]) for key in sorted(ours)]
 

@@ -71,7 +71,7 @@ def _field_counts(outcome: Outcome, name: str, grammar: RecordGrammar | None) ->
 def report_from_json(tree: dict[str, Any]) -> EvalReport:
     """An EvalReport from its JSON form.
 
-    Earlier versions wrote a calibration error with an interval that did not cover the truth; of their reports that part is left out.
+    Earlier versions wrote a calibration error with an interval that was wrong. That part of their reports is left out.
     """
     from pydantic import TypeAdapter
 

@@ -18,7 +18,7 @@ class PruneParams:
     choice: Literal["early_and_last_two", "even", "first_and_last"] = "early_and_last_two"
     """`early_and_last_two`, `even` or `first_and_last`."""
     listed: Annotated[tuple[Annotated[int, Field(ge=0, strict=True)], ...], Field(min_length=1)] | None = None
-    """Which ones, such as [0, 1, 29]. Which layers stay matters more than how many: after a first cycle `redistill layers 14` searches for them
+    """Which ones, such as [0, 1, 29]. The choice of layers matters more than their number: after a first cycle `redistill layers 14` searches for them
     (ADR 7)."""
 
     @model_validator(mode="after")

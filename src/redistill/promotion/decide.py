@@ -1,8 +1,8 @@
-"""May the student replace what is live?
+"""The decision: may the student replace the live model?
 
-Every gate that ``promote.gates`` lists is asked, in that order, and all must pass; each at the level that the ledger of looks allows. Since
-all must pass, the chance of a wrong promotion is no more than that of the level itself (an intersection-union test). A student that
-only lacks evidence is told how many more rows would bring it, and a linear model that would do is named.
+Every gate that ``promote.gates`` lists is evaluated, in that order, at the level that the ledger of looks allows. All must pass. So the
+chance of a wrong promotion is not greater than the level itself (an intersection-union test). If only evidence is missing, the decision
+says how many more rows would bring it. It also says if a linear model is good enough.
 
 Source: Berger 1982, Technometrics 24:295-300 (intersection-union); Tango 1998 (``statistics.score_test``); Waudby-Smith & Ramdas 2024
 (``redistill.statistics.betting``).
@@ -23,8 +23,8 @@ from redistill.promotion.types import Gate, PromotionDecision
 def decide(evidence: Evidence, params: PromoteParams, level: float, looks: Gate | None = None) -> PromotionDecision:
     """Judge a candidate by every gate; it is promoted only if it passes all, and held otherwise.
 
-    A gate exists only where there is something to compare with. ``reasons`` are the sentences of the gates that did not pass, or of all
-    when promoted. At level 0 the held-out set is used up: nothing statistical is asked of it, and ``looks`` says so.
+    A gate exists only if there is something to compare with. ``reasons`` are the sentences of the gates that did not pass, or of all gates
+    if the student is promoted. At level 0 the held-out set is used up: no statistical gate is evaluated, and the gate ``looks`` says so.
 
     Raises:
         DataError: reports or outcomes are not about the same rows, prompts, template or backend, or hold a NaN.
@@ -53,16 +53,16 @@ def decide(evidence: Evidence, params: PromoteParams, level: float, looks: Gate 
 
 
 def shown(decision: PromotionDecision) -> bool:
-    """Whether everything that was asked of the held-out set was answered by a pass."""
+    """Whether all statistical gates passed."""
     asked = [gate.passed for gate in decision.gates if gate.p_value is not None]
     return bool(asked) and all(asked)
 
 
 def holds(champion: BenchmarkResult, teacher: BenchmarkResult, params: PromoteParams) -> Gate:
-    """Re-test a live champion against the teacher as it is today, by the gate that once let it pass.
+    """Re-test a live champion against today's teacher, by the same gate that it passed for its promotion.
 
-    At the whole of alpha, which no look exceeds: what was promoted on these very rows still holds on them. A new teacher version may
-    have overtaken it. ``redistill.promotion.retest`` says what follows where the gate does not pass.
+    The level is the whole of alpha, which no look exceeds. So a champion that was promoted on these rows passes on them again, unless
+    the teacher has changed. ``redistill.promotion.retest`` says what follows if the gate does not pass.
 
     Raises:
         DataError: as ``decide``.
@@ -85,9 +85,9 @@ def _judge(own: GateParams, evidence: Evidence, params: PromoteParams, level: fl
 
 
 def _linear_gate(evidence: Evidence, params: PromoteParams) -> Gate | None:
-    """The teacher's gate for the linear arm; it has no inference backend, so that is the one thing not compared.
+    """The teacher's gate for the linear arm. It has no inference backend, so backends are not compared.
 
-    At the whole of alpha: it is advice, and promotes nobody.
+    The level is the whole of alpha, because this is only advice and promotes no model.
     """
     if evidence.linear is None:
         return None

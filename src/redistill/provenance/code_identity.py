@@ -149,7 +149,7 @@ def closure(module: str, packages: Mapping[str, Path]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     waiting = [module]
     if _file_of(module, packages) is None:
-        raise ModuleNotFoundError(f"{module} is no module of {', '.join(packages)}")
+        raise ModuleNotFoundError(f"{module} is not a module of {', '.join(packages)}")
     while waiting:
         name = waiting.pop()
         file = _file_of(name, packages)
@@ -225,7 +225,7 @@ def _statements_of(file: Path) -> _Statements:
     try:
         return _parsed(file.read_bytes())[1]
     except SyntaxError as error:
-        raise StageError(f"{file}, line {error.lineno}: {error.msg}; a stage imports this file, so its code cannot be identified") from None
+        raise StageError(f"{file}, line {error.lineno}: {error.msg}; a stage imports this file, so its code cannot be identified; correct the file") from None
 
 
 def _statements(tree: ast.Module) -> _Statements:

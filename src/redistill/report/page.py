@@ -1,8 +1,8 @@
 """The page of a cycle: the tree of ``report.json`` as one HTML file that opens offline.
 
-The tree is shown, never judged again: verdict, gates and intervals were made elsewhere. Parts that a cycle does not have
-(a linear arm, an endpoint's parameters, curves) are left out or become a dash. Template and style stand in
-``page.html.j2``; it escapes all it is given, and forbids the browser any request or script.
+The page only shows the tree: verdict, gates and intervals come from other modules. Parts that a cycle does not have
+(a linear arm, an endpoint's parameters, curves) are left out or shown as a dash. Template and style are in
+``page.html.j2``. It escapes everything, and does not let the browser load anything or run scripts.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _UNITS = {
 def render(report: dict[str, Any]) -> str:
     """The whole page.
 
-    It must not be the reason why a cycle of hours ends without a report, so what is missing or no number is a dash.
+    An incomplete tree must not end a long cycle without a report, so a missing or invalid number is shown as a dash.
     """
     arms: dict[str, Any] = report.get("arms") or {}
     candidate = str(report.get("candidate"))
@@ -170,7 +170,7 @@ def priced(arms: dict[str, Any], economics: dict[str, Any]) -> dict[str, Any]:
 
 
 def calibrated_of(arms: dict[str, Any], candidate: str) -> dict[str, Any] | None:
-    """The reliability of student and teacher; None where neither tells how sure it is."""
+    """The reliability of student and teacher; None if neither reports its confidence."""
     series, errors = {}, {}
     for name in ("teacher", candidate):
         found = (arms.get(name) or {}).get("calibration") or {}
@@ -216,7 +216,7 @@ def forests_of(arms: dict[str, Any], candidate: str) -> dict[str, Markup]:
 
 
 def scatter_of(arms: dict[str, Any], candidate: str, cost: str, scale: float, title: str) -> dict[str, Any]:
-    """Exact match against a cost, with the names of the arms that do not tell it."""
+    """Exact match against a cost, with the names of the arms whose cost is unknown."""
     points = [p for name, arm in arms.items() if (p := _point(name, arm, candidate, "exact_match", cost, scale))]
     left_out = [name for name in arms if name not in {p.name for p in points}]
     return {"plot": scatter("Exact match, %", title, points) if points else None, "left_out": left_out}
@@ -251,7 +251,7 @@ def curves_of(training: dict[str, Any], candidate: str, key: str) -> Markup | No
 
 
 def varied(rows: Sequence[dict[str, Any]], limit: int) -> list[dict[str, Any]]:
-    """Some rows of every filter before more of one."""
+    """A few rows of each filter first, then more."""
     by_filter: dict[tuple[Any, Any], list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         by_filter[row.get("stage"), row.get("filter")].append(row)
@@ -259,7 +259,7 @@ def varied(rows: Sequence[dict[str, Any]], limit: int) -> list[dict[str, Any]]:
 
 
 def differing(answer: Any, wanted: Any) -> Markup:
-    """An answer with its wrong words marked and its missing ones struck in; words and separators are compared."""
+    """A completion with its wrong words marked and the missing words inserted as deleted; words and separators are compared."""
     given, aim = (re.findall(r"\s+|[;+=]|[^\s;+=]+", str(text or "")) for text in (answer, wanted))
     if len(given) * len(aim) > 1_000_000:  # the comparison is quadratic
         return escape(answer)

@@ -69,7 +69,7 @@ class Axis:
 
 
 def forest(title: str, points: Sequence[Point], span: Sequence[float]) -> Markup:
-    """One row an arm with its 95 % interval; a dashed line stands at the teacher's value.
+    """One row per arm with its 95 % interval; a dashed line shows the teacher's value.
 
     ``span`` is what the axis must hold besides the points, so that two plots side by side share one scale.
     """
@@ -181,7 +181,7 @@ def spread(wanted: Sequence[float], low: float, high: float, gap: float = _LABEL
 
 
 def reliability(title: str, series: Mapping[str, Sequence[tuple[float, float]]], role_of: Callable[[str], str]) -> Markup:
-    """How often right against how sure, in percent; on the diagonal, 80 % sure is 80 % right."""
+    """Share of right responses against confidence, in percent. On the diagonal, 80 % of the responses with a confidence of 80 % are right."""
     height, left, right, top, base = 300, 40, WIDTH - 84, 30, 256
     x_axis, y_axis = Axis(0.0, 100.0, 20.0, left, right, False), Axis(0.0, 100.0, 20.0, base, top, False)
     parts = _upright(y_axis, left, right, "Exactly right, %") + _level(x_axis, base, height, "Confidence, %")
@@ -192,7 +192,7 @@ def reliability(title: str, series: Mapping[str, Sequence[tuple[float, float]]],
         parts.append(Markup('<polyline class="curve dash-{} {}" points="{}"/>').format(i % 4, role_of(name), path))
         parts += [_marker(x_axis.at(x), y_axis.at(y), Point(name, role_of(name), y, y, y, x)) for x, y in rows]
         parts.append(_text(right + 15, label_y + 4, _short(name), f"name {role_of(name)}"))
-    told = "; ".join(f"{name}: " + ", ".join(f"{x:.0f} sure, {y:.0f} right" for x, y in rows) for name, rows in series.items())
+    told = "; ".join(f"{name}: " + ", ".join(f"confidence {x:.0f}, {y:.0f} right" for x, y in rows) for name, rows in series.items())
     return _svg(height, f"{title}: {told}", parts)
 
 
@@ -254,7 +254,7 @@ def _level(axis: Axis, base: float, height: float, title: str) -> list[Markup]:
 
 
 def _marker(x: float, y: float, point: Point) -> Markup:
-    """A diamond for the teacher, a disc for the candidate, rings for the rest: told apart without colour."""
+    """A diamond for the teacher, a disc for the candidate, rings for the rest: different without colour too."""
     diamond, circle = Markup('<path d="M{} {}l5 5l-5 5l-5-5z"/>'), Markup('<circle cx="{}" cy="{}" r="{}"/>')
     shape = diamond.format(x, round(y - 5, 1)) if point.role == "teacher" else circle.format(x, y, 4.5 if point.role == "student" else 3.5)
     return Markup('<g class="marker {}"><title>{}</title>{}</g>').format(point.role, point.told, shape)

@@ -1,4 +1,4 @@
-"""Have the prompts moved away from those that models are judged on? A classifier that can tell the two apart says yes.
+"""Drift: do recent prompts differ from those that models are judged on? If a classifier can distinguish them, they do.
 
 The AUC of a cross-fitted classifier has no interval of its own that can be trusted: its training folds overlap, so its rows are not
 independent. So it is compared with the AUC of the same texts under permuted labels, for which the whole cross-fit is made again. Without

@@ -1,4 +1,4 @@
-"""What local engines have in common: an answer ends at its first stop sequence, in text and in token ids alike."""
+"""Shared by local engines: a completion ends at its first stop sequence, in its text and in its token ids."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from redistill.teacher.types import TeacherAnswer
 
 
 def ended_at_stop(answer: TeacherAnswer, chosen: Sequence[float], tokenizer: Any) -> TeacherAnswer:
-    """The answer up to its first stop sequence; ``chosen`` are the log-probabilities of its tokens.
+    """The completion up to its first stop sequence; ``chosen`` are the log-probabilities of its tokens.
 
     Its ids are those that spell the text that is left, or none where a token lies across the end. What was listed for the tokens is dropped: a training
     row is closed with an end token that was never listed, and ``score`` tells its probabilities.

@@ -81,7 +81,7 @@ def decode(codes: Codes, bits: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     tail_T = np.frombuffer(codes.tail, "<u2")
     flat = np.frombuffer(codes.probabilities, "u1" if bits <= 8 else "<u2")
     if len(counts_T) != len(tail_T) or not counts_T.sum() == len(gaps) == len(flat):
-        raise DataError("a row of soft targets is damaged: its parts have different lengths; run score again")
+        raise DataError("a row of soft targets is damaged: its parts have different lengths; run the stage score again")
     width = int(counts_T.max(initial=0))
     kept_TK = np.arange(width) < counts_T[:, None]
     gaps_TK, codes_TK = np.zeros((len(counts_T), width), np.int64), np.zeros((len(counts_T), width), np.int64)
@@ -130,7 +130,7 @@ def varints(values: np.ndarray) -> bytes:
 def from_varints(data: bytes) -> np.ndarray:
     read = np.frombuffer(data, np.uint8)
     if len(read) and read[-1] >= 0x80:
-        raise DataError("a row of soft targets is damaged: it ends within a number; run score again")
+        raise DataError("a row of soft targets is damaged: it ends within a number; run the stage score again")
     ends = np.flatnonzero(read < 0x80)
     starts = np.concatenate([[0], ends[:-1] + 1]) if len(ends) else ends
     values = np.zeros(len(ends), np.int64)

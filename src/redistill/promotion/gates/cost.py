@@ -1,4 +1,4 @@
-"""Cheaper: as good as the teacher is not enough to replace it.
+"""Lower cost: a student that is only as good as the teacher does not replace it.
 
 A number of parameters is exact, so its ratio decides. A time differs from measurement to measurement, so there the interval of the ratio decides. A peak of
 memory is measured once: it can pass or hold.
@@ -24,7 +24,7 @@ _MEASURES = {
 
 
 def ratio(evidence: Evidence, own: RatioGate) -> list[Gate]:
-    """Student ÷ teacher of one cost; no gate where the teacher, behind an endpoint, does not tell its own.
+    """Student ÷ teacher of one cost; no gate if the teacher is an endpoint that does not report its own cost.
 
     Raises:
         DataError: the student's own cost was not measured.
@@ -36,11 +36,11 @@ def ratio(evidence: Evidence, own: RatioGate) -> list[Gate]:
     if own.name == "lighter" and evidence.teacher[0].backend == ENDPOINT:
         return []  # that would be the memory of the client
     if own.name == "lighter" and (student is None or teacher is None):
-        return [Gate("lighter", "hold", None, own.below, "ratio", "this system does not tell how much memory a process needs at its peak")]
+        return [Gate("lighter", "hold", None, own.below, "ratio", "this system does not report the peak memory of a process, so it was not compared")]
     if student is None:
-        raise DataError(f"the student's report has no number of {field}; benchmark it from its weights, not through an endpoint")
+        raise DataError(f"the student's report has no {field}; benchmark the student from its weights, not through an endpoint")
     if teacher is None:
-        return []  # an endpoint does not tell its parameters
+        return []  # an endpoint does not report its parameters
     value = student / teacher if teacher else math.inf
     passed = value < own.below
     shown = [int(v) if field == "parameters" else v * scale for v in (student, teacher)]
@@ -52,17 +52,17 @@ def ratio(evidence: Evidence, own: RatioGate) -> list[Gate]:
 
 
 def _faster(evidence: Evidence, own: RatioGate) -> Gate:
-    """Pass where the whole interval of the time ratio lies below the limit, fail where it lies wholly above, else hold.
+    """Pass if the whole interval of the time ratio is below the limit, fail if it is not below the limit anywhere, else hold.
 
     Raises:
-        DataError: what was timed is not what the student is.
+        DataError: the timing is not of the student's architecture.
     """
     timing = evidence.timing
     if timing is None:
-        why = evidence.unmeasured.get("timing", "no timing is here")
-        return Gate("faster", "hold", None, own.below, "ratio", f"student and teacher were not timed side by side: {why}")
+        why = evidence.unmeasured.get("timing", "there is no timing")
+        return Gate("faster", "hold", None, own.below, "ratio", f"the times of student and teacher were not compared: {why}")
     if timing.student.architecture != evidence.student[0].architecture:
-        raise DataError("the timing is of another architecture than the student's; run the stage timing again, then judge again")
+        raise DataError("the timing belongs to another architecture than the student; run the stage `timing` again, then judge again")
     found = timing.request_ratio
     low, high = found.interval.low, found.interval.high
     result, said = (

@@ -1,4 +1,4 @@
-"""Does the student treat like messages alike? Not more unlike than its teacher, by more than the margin."""
+"""Counterfactual fairness: the student may flip more counterfactual pairs than the teacher only by less than the margin."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def fair(evidence: Evidence, own: FairnessGate, params: PromoteParams, level: fl
     Pairs that come from one message may depend on each other, so a message counts as one row, however many pairs it has.
 
     Raises:
-        DataError: the two were asked different pairs.
+        DataError: the two were benchmarked on different pairs.
     """
     student, teacher = evidence.student[0].fairness, evidence.teacher[0].fairness
     for who, asked in (("student", student), ("teacher", teacher)):
         if asked is None or not asked.messages:
-            return [_unknown(own, f"the {who} was not asked the counterfactual pairs; benchmark it again")]
+            return [_unknown(own, f"the {who} was not benchmarked on the counterfactual pairs; benchmark it again")]
     assert student is not None and teacher is not None
     if student.pairs_digest != teacher.pairs_digest:
         raise DataError(
@@ -35,16 +35,16 @@ def fair(evidence: Evidence, own: FairnessGate, params: PromoteParams, level: fl
             "not comparable; benchmark both again"
         )
     if len(student.messages) < 2:
-        return [_unknown(own, "all counterfactual pairs come from one message, which shows nothing about others; add pairs from others")]
+        return [_unknown(own, "all counterfactual pairs come from one message, so they show nothing about other messages; add pairs from other messages")]
     counts = clustered_counts(_clusters(student, teacher))
     alone = len(student.messages) == student.n
     said = (
-        f"student decides otherwise for {100 * student.rate.value:.1f} % of {student.n} counterfactual pairs"
-        f"{'' if alone else f' from {counts.n} messages, each of which counts once'}, the teacher for {100 * teacher.rate.value:.1f} %"
+        f"the student flips on {100 * student.rate.value:.1f} % of {student.n} counterfactual pairs"
+        f"{'' if alone else f' from {counts.n} messages, each of which counts once'}, the teacher on {100 * teacher.rate.value:.1f} %"
     )
     rows = "counterfactual pairs" if alone else "messages with counterfactual pairs"
     judged = judged_difference(NAME, said, counts, own.margin, level, score_test(counts, own.margin), params.power, rows=rows)
-    # What is missing are pairs, as the sentence says: no number of held-out rows would bring them.
+    # More pairs are needed, not more held-out rows; the sentence says so.
     return [replace(judged, more_rows=0)]
 
 
