@@ -13,7 +13,7 @@ from tasks.promotion import approve
 
 @flow(name="promote-student", log_prints=True)
 def promote_student(
-    version: str = "challenger", answer: Literal["approve", "reject", "rollback"] = "approve", reason: str = ""
+    version: str = "challenger", action: Literal["approve", "reject", "rollback"] = "approve", reason: str = ""
 ) -> dict[str, Any]:
     """Approve or reject a challenger, or roll back to a version.
 
@@ -23,14 +23,14 @@ def promote_student(
         reason: recorded with your name and the time.
     """
     params = load_params()
-    if answer == "reject":
-        outcome: dict[str, Any] = {"answer": answer, "version": approve.reject(params, version, reason)}
+    if action == "reject":
+        outcome: dict[str, Any] = {"action": action, "version": approve.reject(params, version, reason)}
     else:
-        act = approve.approve if answer == "approve" else approve.rollback
+        act = approve.approve if action == "approve" else approve.rollback
         live = act(params, version, reason)
-        outcome = {"answer": answer, "champion": live.champion, "previous": live.previous, "route": live.route.answers}
+        outcome = {"action": action, "champion": live.champion, "previous": live.previous, "route": live.route.answers}
     lines = "\n".join(f"- {key}: {value}" for key, value in outcome.items())
     create_markdown_artifact(
-        markdown=f"# {answer}: {version}\n\n{lines}\n- reason: {reason}\n", key="promotion", description=f"{answer} {version}"
+        markdown=f"# {action}: {version}\n\n{lines}\n- reason: {reason}\n", key="promotion", description=f"{action} {version}"
     )
     return outcome

@@ -10,7 +10,7 @@ from prefect.artifacts import create_markdown_artifact
 
 from redistill.params import load_params
 from tasks import steps
-from tasks.reporting.cycle_progress import Telling
+from tasks.reporting.cycle_progress import CycleProgress
 from tasks.running import dvc_stage
 from tasks.tuning import study
 
@@ -24,13 +24,13 @@ def tune_student(trials: int | None = None, minutes: float | None = None) -> dic
         minutes: time limit of this search. Default: tune.minutes. A trial that has started runs to its end.
     """
     params = load_params()
-    wanted, until = trials or params.tune.trials, time.monotonic() + 60.0 * (minutes or params.tune.minutes)
-    telling = Telling(total=wanted)
-    with dvc_stage.one_cycle(telling.say):
-        name, mlflow_run_id = steps.open_study(params, telling.say)
+    trial_count, until = trials or params.tune.trials, time.monotonic() + 60.0 * (minutes or params.tune.minutes)
+    cycle_progress = CycleProgress(total=trial_count)
+    with dvc_stage.one_cycle(cycle_progress.say):
+        name, mlflow_run_id = steps.open_study(params, cycle_progress.say)
         done = study.finished_trials(params, name)
-        while done < wanted and time.monotonic() < until:
-            steps.run_trial(done, params, name, mlflow_run_id, telling.say, telling.progress)
+        while done < trial_count and time.monotonic() < until:
+            steps.run_trial(done, params, name, mlflow_run_id, cycle_progress.say, cycle_progress.progress)
             done = study.finished_trials(params, name)
         result: dict[str, Any] = steps.report_best_trial(params, name, mlflow_run_id)
     best = result["best"]

@@ -86,8 +86,8 @@ def _write_if_changed(path: Path, value: dict[str, Any]) -> bool:
 
 
 def _local(params: TeacherParams) -> tuple[TeacherFingerprint, TeacherCapabilities]:
-    found = fingerprint.fingerprint(TEACHER, params.model)
-    return found, TeacherCapabilities("score_given_ids", 0, tokenizers.tokenizer_digest_of(TEACHER))
+    result = fingerprint.fingerprint(TEACHER, params.model)
+    return result, TeacherCapabilities("score_given_ids", 0, tokenizers.tokenizer_digest_of(TEACHER))
 
 
 def _endpoint(params: Params) -> tuple[TeacherFingerprint, TeacherCapabilities]:
@@ -130,13 +130,13 @@ def _check_arms(params: Params, capabilities: TeacherCapabilities) -> None:
             raise ConfigError(
                 f"{which} > 0, but this teacher returns probabilities only during generation; set generate.top_k (at most {capabilities.max_k})"
             )
-    ours = tokenizers.tokenizer_digest_of(weights_source.resolve(*base_of(params.student, params.teacher)))
+    student_tokenizer = tokenizers.tokenizer_digest_of(weights_source.resolve(*base_of(params.student, params.teacher)))
     if capabilities.tokenizer_digest is None:
         raise ConfigError(
             f"{which} > 0, but {params.teacher.model} does not return token ids, so probabilities cannot be matched to the student's tokens; set alpha to 0 (text only)"
         )
-    if capabilities.tokenizer_digest != ours:
+    if capabilities.tokenizer_digest != student_tokenizer:
         raise ConfigError(
-            f"{which} > 0, but teacher and student have different tokenizers ({capabilities.tokenizer_digest[:12]} and {ours[:12]}): "
+            f"{which} > 0, but teacher and student have different tokenizers ({capabilities.tokenizer_digest[:12]} and {student_tokenizer[:12]}): "
             "the same ids mean other tokens; use a student with the teacher's tokenizer, or set alpha to 0 (text only)"
         )

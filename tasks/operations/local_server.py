@@ -61,10 +61,10 @@ def start(port: int = PORT) -> str:
         ConfigError: another program answers at the port.
         StageError: the server ended or is not healthy within three minutes; names its log.
     """
-    ours = _recorded()
-    if ours is not None and ours.running() and ours.port == port and _healthy(ours.api):
-        return f"Prefect's server already runs at {ours.api} (process {ours.pid})"
-    if ours is not None and ours.running():
+    server = _recorded()
+    if server is not None and server.running() and server.port == port and _healthy(server.api):
+        return f"Prefect's server already runs at {server.api} (process {server.pid})"
+    if server is not None and server.running():
         stop()
     if _answers(port):
         raise ConfigError(
@@ -96,18 +96,18 @@ def start(port: int = PORT) -> str:
 
 def stop() -> str:
     """End the server that ``start`` made, and no other process, and say so."""
-    ours = _recorded()
-    process = ours.running() if ours is not None else None
+    server = _recorded()
+    process = server.running() if server is not None else None
     RECORD.unlink(missing_ok=True)
-    if ours is None or process is None:
+    if server is None or process is None:
         return "no Prefect server of this project is running"
     family = [process, *process.children(recursive=True)]
-    os.killpg(ours.pid, signal.SIGTERM)
+    os.killpg(server.pid, signal.SIGTERM)
     _, left = psutil.wait_procs(family, STOP_TIMEOUT_S)
     for one in left:
         one.kill()
     psutil.wait_procs(left, STOP_TIMEOUT_S)
-    return f"Prefect's server (process {ours.pid}) has ended"
+    return f"Prefect's server (process {server.pid}) has ended"
 
 
 def _recorded() -> ServerProcess | None:

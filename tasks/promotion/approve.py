@@ -24,7 +24,7 @@ def promote(params: Params, version: str, reason: str) -> transitions.Live:
     Raises:
         RegistryError: the bundle or its signature is not valid, its verdict was hold, or the change failed; then nothing has changed.
     """
-    client = _whole(params)
+    client = _recovered_client(params)
     before = transitions.live(client, params)
     if _is_live(before, version):
         return before  # nothing will change, and tonight's re-test has verified this version
@@ -52,23 +52,23 @@ def _promoted(client: RegistryClient, params: Params, version: str, reason: str,
     return after
 
 
-def approve(params: Params, wanted: str, reason: str) -> transitions.Live:
+def approve(params: Params, version_name: str, reason: str) -> transitions.Live:
     """Approve a challenger.
 
     Raises:
         ConfigError: no reason, or the approver started the cycle where ``promote.two_people`` is set.
         RegistryError: as ``promote``, or teacher, champion or held-out set have changed since the decision.
     """
-    client = _whole(params)
-    version = _asked(client, params, wanted, reason)
+    client = _recovered_client(params)
+    version = _resolved_with_reason(client, params, version_name, reason)
     judged = _judgement(client, params, version, newest=True)
     if params.promote.two_people:
         # The signed bundle says who started the cycle. The tag alone could be removed.
-        told = judged if judged["trained"] else _judgement(client, params, version)
-        starters = {told["judged_by"], client.get_model_version(params.data.name, version).tags.get(mlflow_names.TAG_STARTED_BY)}
-        if transitions.who() in starters:
+        trained = judged if judged["trained"] else _judgement(client, params, version)
+        starters = {trained["judged_by"], client.get_model_version(params.data.name, version).tags.get(mlflow_names.TAG_STARTED_BY)}
+        if transitions.current_user() in starters:
             raise ConfigError(
-                f"{transitions.who()} started the cycle of version {version}, so another person must approve it (promote.two_people)"
+                f"{transitions.current_user()} started the cycle of version {version}, so another person must approve it (promote.two_people)"
             )
     _still_true(client, params, version, judged)
     return _promoted(client, params, version, reason, judged)
@@ -104,19 +104,19 @@ def blocked_by(params: Params, version: str, passed: bool, history: History) -> 
         return None
     client = connect(params)
     events = history.events(client, params)
-    if (said := transitions.moved_outside(client, params, events)) is not None:
-        return said
+    if (reason := transitions.moved_outside(client, params, events)) is not None:
+        return reason
     if transitions.live(client, params).champion == version:
         return None
-    if (said := withdrawn(events, version)) is not None:
-        return f"{said}; `redistill promote {version}` makes it champion"
+    if (reason := withdrawn(events, version)) is not None:
+        return f"{reason}; `redistill promote {version}` makes it champion"
     return f"version {version} waits for a person's approval" if params.promote.approval == "person" else None
 
 
-def reject(params: Params, wanted: str, reason: str) -> str:
+def reject(params: Params, version_name: str, reason: str) -> str:
     """Record a rejection. Nothing else changes."""
-    client = _whole(params)
-    version = _asked(client, params, wanted, reason)
+    client = _recovered_client(params)
+    version = _resolved_with_reason(client, params, version_name, reason)
     transitions.record(client, params, "reject", version, reason, transitions.live(client, params))
     return version
 
@@ -128,13 +128,13 @@ def rollback(params: Params, to: str | None, reason: str) -> transitions.Live:
         ConfigError: no reason.
         RegistryError: there is no earlier champion, its bundle does not verify, or the change failed; then nothing has changed.
     """
-    client = _whole(params)
+    client = _recovered_client(params)
     before = transitions.live(client, params)
     if to is None and before.previous is None:
         raise RegistryError(
             "there is no previous champion; name a version with --to, or pin the teacher with `redistill route set teacher --reason REASON`"
         )
-    version = _asked(client, params, to or str(before.previous), reason)
+    version = _resolved_with_reason(client, params, to or str(before.previous), reason)
     if version not in transitions.been_champion(client, params):
         raise RegistryError(
             f"version {version} was never champion, so rollback is not possible; to promote it, run `redistill promote {version}`"
@@ -151,10 +151,10 @@ def rollback(params: Params, to: str | None, reason: str) -> transitions.Live:
     return after
 
 
-def set_reference(params: Params, wanted: str, reason: str) -> transitions.Live:
+def set_reference(params: Params, version_name: str, reason: str) -> transitions.Live:
     """Make another version the reference. Default: the first promoted version."""
-    client = _whole(params)
-    version = _asked(client, params, wanted, reason)
+    client = _recovered_client(params)
+    version = _resolved_with_reason(client, params, version_name, reason)
     evidence_bundle.verified(client, params, version)
     if version not in transitions.been_champion(client, params):
         raise RegistryError(f"version {version} was never champion, so it cannot be the reference; choose a version that was")
@@ -172,13 +172,13 @@ def hold(params: Params, version: str, reason: str, route: Route) -> None:
     transitions.record(client, params, "hold", version, reason, replace(now, route=route))
 
 
-def _asked(client: RegistryClient, params: Params, wanted: str, reason: str) -> str:
+def _resolved_with_reason(client: RegistryClient, params: Params, version_name: str, reason: str) -> str:
     if not reason.strip():
         raise ConfigError("give a reason with --reason; it is recorded in the history")
-    return resolved(client, params, wanted)
+    return resolved(client, params, version_name)
 
 
-def _whole(params: Params) -> Any:
+def _recovered_client(params: Params) -> Any:
     """A registry client, after interrupted changes were completed or undone."""
     client = connect(params)
     transitions.recover(client, params)

@@ -20,7 +20,7 @@ from redistill.evaluation.types import Outcome
 from redistill.io.json import read_json
 from redistill.io.parquet import read_records
 from redistill.params import Params
-from redistill.promotion.alpha_spending import entry_digest, found, next_look, spendable
+from redistill.promotion.alpha_spending import earlier_look, entry_digest, next_look, spendable
 from redistill.promotion.decide import decide, shown
 from redistill.promotion.evidence import BenchmarkResult, Evidence
 from redistill.promotion.hold_plan import patch
@@ -69,7 +69,7 @@ def _judge(client: RegistryClient, params: Params, evidence: Evidence) -> Judgem
     if evidence.is_champion:
         decision = decide(evidence, promote, promote.alpha_per_heldout)
         return Judgement(decision, evidence, key, tuple(looks), True)
-    if (old := found(looks, key)) is not None:
+    if (old := earlier_look(looks, key)) is not None:
         return Judgement(decide(evidence, promote, old.level, _looks_gate(params, old, len(looks))), evidence, key, tuple(looks), True)
     _, level = spendable(looks, promote)
     if level == 0.0:
@@ -83,7 +83,7 @@ def _judge(client: RegistryClient, params: Params, evidence: Evidence) -> Judgem
         shown=False,
         verdict="hold",
         at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        by=transitions.who(),
+        by=transitions.current_user(),
     )
     decision = decide(evidence, promote, level, _looks_gate(params, new, len(looks) + 1))
     new = dataclasses.replace(new, shown=shown(decision), verdict=decision.verdict)
@@ -103,8 +103,10 @@ def evidence_of_version(client: RegistryClient, params: Params, version: str) ->
     """The evidence about any registered version, from this project or not. What was not measured before is measured now."""
     student = load_benchmark(measured_version(client, params, version))
     here = ARTIFACTS / "benchmark" / params.promote.arm / "report.json"
-    ours = here.is_file() and read_json(here)["model_digest"] == student[0].model_digest
-    audited = _audit(params, params.promote.arm) if ours else _audit_on_record(client, params, version, student[0].heldout_digest)
+    from_this_cycle = here.is_file() and read_json(here)["model_digest"] == student[0].model_digest
+    audited = (
+        _audit(params, params.promote.arm) if from_this_cycle else _audit_on_record(client, params, version, student[0].heldout_digest)
+    )
     return _evidence(client, params, student, audited, lambda: weights_of(client, params, version))
 
 
@@ -131,7 +133,9 @@ def _evidence(
             continue
         if others[role][0].template_digest != student[0].template_digest:
             del others[role]
-            unmeasured[role] = f"version {version} has another prompt template; choose another version with `redistill {_NAME_ANOTHER[role]}`"
+            unmeasured[role] = (
+                f"version {version} has another prompt template; choose another version with `redistill {_NAME_ANOTHER[role]}`"
+            )
     linear = ARTIFACTS / "benchmark" / "linear"
     return Evidence(
         student=student,
@@ -156,8 +160,8 @@ def measured_version(client: RegistryClient, params: Params, version: str, *, we
     """
     digest = client.get_model_version(params.data.name, version).tags.get(mlflow_names.TAG_MODEL_DIGEST)
     try:
-        if digest and (known := memo_directory(digest, params.data, params.benchmark) / "report.json").is_file():
-            return known.parent
+        if digest and (stored := memo_directory(digest, params.data, params.benchmark) / "report.json").is_file():
+            return stored.parent
         return _measured_now(params, version, weights or weights_of(client, params, version))
     except RedistillError as error:
         raise RegistryError(f"version {version} of {params.data.name} cannot be judged: {error}") from None
@@ -206,7 +210,7 @@ def summary(judgement: Judgement) -> dict[str, Any]:
         "question": judgement.question,
         "is_champion": evidence.is_champion,
         "heldout": evidence.student[0].heldout_digest,
-        "judged_by": transitions.who(),
+        "judged_by": transitions.current_user(),
         "audit": evidence.audit and dataclasses.asdict(evidence.audit),
         "timing": evidence.timing and timing_to_json(evidence.timing),
         "looks": [{**dataclasses.asdict(look), "digest": entry_digest(look)} for look in judgement.looks],
@@ -230,17 +234,17 @@ def _audit(params: Params, arm: str) -> Audit:
 def _audit_on_record(client: RegistryClient, params: Params, version: str, heldout: str) -> Audit | None:
     """The audit in a version's own bundle, if the bundle verifies and is about the same held-out rows."""
     try:
-        told = read_json(verified(client, params, version) / "judgement.json")
+        judgement = read_json(verified(client, params, version) / "judgement.json")
     except RedistillError:
         return None
-    return Audit(**told["audit"]) if told["audit"] and told["heldout"] == heldout else None
+    return Audit(**judgement["audit"]) if judgement["audit"] and judgement["heldout"] == heldout else None
 
 
-def _looks_gate(params: Params, look: Look, asked: int) -> Gate:
+def _looks_gate(params: Params, look: Look, look_count: int) -> Gate:
     planned = params.promote.looks_per_heldout
     sentence = (
         f"look {look.number} of {planned} at this held-out set, at level {look.level:.2g} of {params.promote.alpha_per_heldout:g} over all"
-        f"{'' if asked == look.number else f' (the same question as before; {asked} looks so far)'}"
+        f"{'' if look_count == look.number else f' (the same question as before; {look_count} looks so far)'}"
     )
     return Gate("looks", "pass", look.number, planned, "looks", sentence)
 

@@ -21,20 +21,20 @@ def fall_back_to_teacher(params: Params, check: ChampionCheck) -> Route:
     return route
 
 
-def planned(decision: PromotionDecision, version: str, champion: ChampionCheck | None, barred: str | None = None) -> Route:
+def planned(decision: PromotionDecision, version: str, champion: ChampionCheck | None, blocked_reason: str | None = None) -> Route:
     """The route after the decision: the promoted student; after a hold the champion if it is trusted, else the teacher.
 
     ``barred`` says why a candidate that passed is not promoted.
     """
     old = read_route(FLAGS)
-    if decision.verdict == "promote" and barred is None:
+    if decision.verdict == "promote" and blocked_reason is None:
         new = with_mode(old, "student", version, f"version {version} was promoted")
     elif champion is not None and champion.trusted:
         stands = f"keeps its traffic (night {champion.nights} on hold)" if champion.nights else "passed its re-test"
-        what = barred or "the challenger did not pass"
+        what = blocked_reason or "the challenger did not pass"
         new = with_mode(old, "student", champion.version, f"champion version {champion.version} {stands}; {what}")
     else:
-        new = with_mode(old, "teacher", None, "no student passed: " + (barred or decision.reasons[0]))
+        new = with_mode(old, "teacher", None, "no student passed: " + (blocked_reason or decision.reasons[0]))
     same = FLAGS.is_file() and (new.mode, new.model_version, new.pin) == (old.mode, old.model_version, old.pin)
     return old if same else new
 

@@ -33,8 +33,8 @@ def timing_of(student: str, params: Params, weights: Callable[[], Path]) -> Timi
         found = timing_from_json(read_json(TIMING))
         if (found.student.architecture, found.teacher.architecture) == (student, teacher):
             return found
-    asked = [student, teacher, file_digest(HELDOUT), str(params.data), str(params.benchmark)]
-    key = canonical_digest([*asked, locked_code("timing"), resolved()])
+    key_parts = [student, teacher, file_digest(HELDOUT), str(params.data), str(params.benchmark)]
+    key = canonical_digest([*key_parts, locked_code("timing"), resolved()])
     memo = STATE / "timings" / f"{key[:32]}.json"
     if not memo.is_file():
         command = [

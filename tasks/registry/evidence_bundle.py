@@ -71,9 +71,9 @@ def _shortened(card: str) -> str:
 def is_current(params: Params, version: str, judgement: dict[str, Any]) -> bool:
     """Whether the version's newest bundle has this judgement already; a champion keeps the bundle of its promotion."""
     tags = connect(params).get_model_version(params.data.name, version).tags
-    said = (tags.get(mlflow_names.TAG_QUESTION), tags.get(mlflow_names.TAG_VERDICT))
+    recorded = (tags.get(mlflow_names.TAG_QUESTION), tags.get(mlflow_names.TAG_VERDICT))
     return mlflow_names.TAG_EVIDENCE in tags and (
-        judgement["is_champion"] or said == (judgement["question"], judgement["decision"]["verdict"])
+        judgement["is_champion"] or recorded == (judgement["question"], judgement["decision"]["verdict"])
     )
 
 
@@ -109,9 +109,9 @@ def verified(client: RegistryClient, params: Params, version: str, *, newest: bo
 
     tags = client.get_model_version(params.data.name, version).tags
     run_id = tags.get(mlflow_names.TAG_JUDGED_RUN if newest else mlflow_names.TAG_MLFLOW_RUN)
-    said = f"version {version} of {params.data.name} cannot be verified: "
+    problem = f"version {version} of {params.data.name} cannot be verified: "
     if not run_id or mlflow_names.TAG_EVIDENCE not in tags:
-        raise RegistryError(said + f"it has no evidence bundle; run `redistill gate {params.data.name}/{version}` first")
+        raise RegistryError(problem + f"it has no evidence bundle; run `redistill gate {params.data.name}/{version}` first")
     folder = STATE / "bundles" / f"{version}-{run_id}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -121,9 +121,9 @@ def verified(client: RegistryClient, params: Params, version: str, *, newest: bo
         with _tree(weights or registered_weights(client, params, version), folder / mlflow_names.EVIDENCE) as tree:
             signing.verify(tree, folder / SIGNATURE, signing.verify_key(STATE))
     except RegistryError as error:
-        raise RegistryError(said + str(error)) from None
+        raise RegistryError(problem + str(error)) from None
     except (mlflow.MlflowException, OSError) as error:
-        raise RegistryError(said + f"its bundle cannot be loaded ({str(error).splitlines()[0][:200]})") from error
+        raise RegistryError(problem + f"its bundle cannot be loaded ({str(error).splitlines()[0][:200]})") from error
     return folder / mlflow_names.EVIDENCE
 
 

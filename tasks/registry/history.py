@@ -50,10 +50,10 @@ class History:
         experiment = client.get_experiment_by_name(mlflow_names.history_experiment(params.data.name))
         if experiment is None:
             return []
-        wanted, now = "", dt.datetime.now(dt.UTC)
+        filter_string, now = "", dt.datetime.now(dt.UTC)
         if self._whole_at is not None:
-            wanted = f"attributes.start_time >= {int((self._whole_at - _CLOCKS_DIFFER).timestamp() * 1000)}"
-        for run in searched_runs(client, experiment.experiment_id, wanted):
+            filter_string = f"attributes.start_time >= {int((self._whole_at - _CLOCKS_DIFFER).timestamp() * 1000)}"
+        for run in searched_runs(client, experiment.experiment_id, filter_string):
             event = Event(**json.loads(run.data.tags[mlflow_names.TAG_EVENT]))
             self._events[event.id] = event
         self._whole_at = self._whole_at or now
@@ -62,14 +62,14 @@ class History:
 
 def withdrawn(events: Sequence[Event], version: str) -> str | None:
     """Why a version must not be promoted automatically: a person rejected it or rolled back from it. A promotion by a person ends that."""
-    said, champion = None, None
+    reason, champion = None, None
     for event in events:
         if event.kind == "reject" and event.version == version:
-            said = f"version {version} was rejected by {event.by}: {event.reason}"
+            reason = f"version {version} was rejected by {event.by}: {event.reason}"
         elif event.kind == "rollback" and champion == version and event.champion != version:
-            said = f"version {version} was rolled back by {event.by}: {event.reason}"
+            reason = f"version {version} was rolled back by {event.by}: {event.reason}"
         elif event.kind in ("promote", "rollback") and event.champion == version:
-            said = None
+            reason = None
         if event.kind in ("promote", "rollback"):
             champion = event.champion
-    return said
+    return reason

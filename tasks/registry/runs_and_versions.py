@@ -139,7 +139,7 @@ def close_run(params: Params, mlflow_run_id: str, receipts: Sequence[StageReceip
     client.set_terminated(mlflow_run_id, "FINISHED" if status == "completed" else "FAILED")
 
 
-def resolved(client: RegistryClient, params: Params, wanted: str) -> str:
+def resolved(client: RegistryClient, params: Params, version_name: str) -> str:
     """A version from its number, an alias, or either behind ``NAME/``.
 
     Raises:
@@ -147,22 +147,24 @@ def resolved(client: RegistryClient, params: Params, wanted: str) -> str:
     """
     import mlflow
 
-    name, _, short = wanted.rpartition("/")
+    name, _, short = version_name.rpartition("/")
     if name and name != params.data.name:
-        raise RegistryError(f"{wanted}: the model of this project is {params.data.name}; name one of its versions, for example {params.data.name}/1")
+        raise RegistryError(
+            f"{version_name}: the model of this project is {params.data.name}; name one of its versions, for example {params.data.name}/1"
+        )
     version = str(registered_model(client, params.data.name).aliases.get(short, short))
     try:
         return str(client.get_model_version(params.data.name, version).version)
     except mlflow.MlflowException as error:
-        there = sorted((int(v.version) for v in client.search_model_versions(f"name = '{params.data.name}'")), reverse=True)
-        known = ", ".join(map(str, there[:10])) or "none yet: run a cycle"
-        raise RegistryError(f"{wanted}: {params.data.name} has no such version or alias; its versions are {known}") from error
+        versions = sorted((int(v.version) for v in client.search_model_versions(f"name = '{params.data.name}'")), reverse=True)
+        known = ", ".join(map(str, versions[:10])) or "none yet: run a cycle"
+        raise RegistryError(f"{version_name}: {params.data.name} has no such version or alias; its versions are {known}") from error
 
 
 def version_with(client: RegistryClient, name: str, digest: str) -> str | None:
     """The newest version with exactly these weights."""
-    found = client.search_model_versions(f"name = '{name}'")
-    same = [v for v in found if v.tags.get(mlflow_names.TAG_MODEL_DIGEST) == digest]
+    versions = client.search_model_versions(f"name = '{name}'")
+    same = [v for v in versions if v.tags.get(mlflow_names.TAG_MODEL_DIGEST) == digest]
     return str(max(same, key=lambda v: int(v.version)).version) if same else None
 
 
@@ -170,8 +172,8 @@ def last_completed(params: Params) -> dict[str, str] | None:
     """Tags of the last cycle that ran to its end."""
     client = connect(params)
     experiment = client.get_experiment_by_name(mlflow_names.experiment(params.data.name))
-    wanted = f"tags.`{mlflow_names.TAG_STATUS}` = 'completed' AND tags.`{mlflow_names.TAG_KIND}` = 'cycle'"
-    runs = client.search_runs([experiment.experiment_id], wanted, order_by=["attributes.start_time DESC"], max_results=1)
+    filter_string = f"tags.`{mlflow_names.TAG_STATUS}` = 'completed' AND tags.`{mlflow_names.TAG_KIND}` = 'cycle'"
+    runs = client.search_runs([experiment.experiment_id], filter_string, order_by=["attributes.start_time DESC"], max_results=1)
     return dict(runs[0].data.tags) if runs else None
 
 
@@ -188,12 +190,12 @@ def recent_cycles(params: Params, days: int = 30) -> list[PastCycle]:
     client = connect(params)
     experiment = client.get_experiment_by_name(mlflow_names.experiment(params.data.name))
     since = int(1000 * (time.time() - 86400 * days))
-    wanted = (
+    filter_string = (
         f"tags.`{mlflow_names.TAG_STATUS}` = 'completed' AND tags.`{mlflow_names.TAG_KIND}` = 'cycle' AND attributes.start_time >= {since}"
     )
     return [
         PastCycle(int(run.data.tags[mlflow_names.TAG_STAGES_RAN]), (run.info.end_time - run.info.start_time) / 1000)
-        for run in searched_runs(client, experiment.experiment_id, wanted)
+        for run in searched_runs(client, experiment.experiment_id, filter_string)
         if mlflow_names.TAG_STAGES_RAN in run.data.tags and run.info.end_time
     ]
 
@@ -206,18 +208,22 @@ def registered_model(client: RegistryClient, name: str) -> Any:
         return client.get_registered_model(name)
     except mlflow.MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise RegistryError(f"MLflow returned no information about model {name} ({_first_line(error)}); try again when MLflow is reachable") from error
+            raise RegistryError(
+                f"MLflow returned no information about model {name} ({_first_line(error)}); try again when MLflow is reachable"
+            ) from error
         return client.create_registered_model(
             name, description="Students that redistill trained on this data set; aliases say which is live."
         )
 
 
-def searched_runs(client: RegistryClient, experiment_id: str, wanted: str) -> list[Any]:
+def searched_runs(client: RegistryClient, experiment_id: str, filter_string: str) -> list[Any]:
     """All runs that match, over all pages, oldest first."""
     runs: list[Any] = []
     token = None
     while True:
-        page = client.search_runs([experiment_id], wanted, order_by=["attributes.start_time ASC"], max_results=1000, page_token=token)
+        page = client.search_runs(
+            [experiment_id], filter_string, order_by=["attributes.start_time ASC"], max_results=1000, page_token=token
+        )
         runs += page
         token = page.token
         if not token:

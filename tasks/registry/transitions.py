@@ -49,7 +49,7 @@ class Live:
         return {name: getattr(self, name) for name in _MOVED}
 
 
-def who() -> str:
+def current_user() -> str:
     """The name of the current user: REDISTILL_USER, which an auth layer can set, else the account."""
     return os.environ.get("REDISTILL_USER") or getpass.getuser()
 
@@ -57,8 +57,8 @@ def who() -> str:
 def live(client: RegistryClient, params: Params) -> Live:
     """What is live now, read from MLflow and the flag file."""
     aliases = registered_model(client, params.data.name).aliases
-    found = {name: (str(aliases[name]) if name in aliases else None) for name in _MOVED}
-    return Live(**found, route=read_route(FLAGS))
+    versions = {name: (str(aliases[name]) if name in aliases else None) for name in _MOVED}
+    return Live(**versions, route=read_route(FLAGS))
 
 
 def history(client: RegistryClient, params: Params) -> list[Event]:
@@ -93,7 +93,9 @@ def move(client: RegistryClient, params: Params, kind: Kind, version: str, reaso
         client.set_registered_model_tag(name, mlflow_names.TAG_MOVE, json.dumps(plan))
         try:
             if json.loads(registered_model(client, name).tags[mlflow_names.TAG_MOVE])["id"] != event.id:
-                raise RegistryError("another promotion or rollback has just started on another machine; check `redistill history`, then try again")
+                raise RegistryError(
+                    "another promotion or rollback has just started on another machine; check `redistill history`, then try again"
+                )
             _apply(client, params, after)
             _append(client, params, event)
         except BaseException as error:
@@ -105,9 +107,7 @@ def move(client: RegistryClient, params: Params, kind: Kind, version: str, reaso
                     return event  # it was committed before the failure, and _recover completed it
             if isinstance(error, RegistryError) or not isinstance(error, Exception):
                 raise
-            raise RegistryError(
-                f"the change was undone because MLflow failed ({str(error).splitlines()[0][:200]}); try again"
-            ) from error
+            raise RegistryError(f"the change was undone because MLflow failed ({str(error).splitlines()[0][:200]}); try again") from error
         with suppress(Exception):
             # It is committed; if the tag stays, the next command removes it.
             client.delete_registered_model_tag(name, mlflow_names.TAG_MOVE)
@@ -145,10 +145,10 @@ def moved_outside(
     events = [event for event in events if event.kind in ("promote", "rollback", "reference")]
     now = live(client, params)
     for alias in aliases:
-        recorded, found = (getattr(events[-1], alias) if events else None), now.aliases[alias]
-        if found != recorded:
+        recorded, actual = (getattr(events[-1], alias) if events else None), now.aliases[alias]
+        if actual != recorded:
             return (
-                f"alias {alias} is version {found or 'none'}, but redistill last set it to {recorded or 'none'}: another tool changed it; correct "
+                f"alias {alias} is version {actual or 'none'}, but redistill last set it to {recorded or 'none'}: another tool changed it; correct "
                 "it with `redistill rollback --to VERSION`, `redistill promote VERSION` or `redistill reference VERSION`"
             )
     return None
@@ -164,46 +164,46 @@ def _recover(client: RegistryClient, params: Params) -> str | None:
     plan = registered_model(client, name).tags.get(mlflow_names.TAG_MOVE)
     if plan is None:
         return None
-    found = json.loads(plan)
-    age = dt.datetime.now(dt.UTC) - dt.datetime.fromisoformat(found["at"])
-    if found["host"] != _here() and age < _UNDER_WAY:
-        raise RegistryError(f"a promotion or rollback has been running on {found['host']} for {age.seconds} s; try again in {_UNDER_WAY.seconds} s")
-    committed = any(event.id == found["id"] for event in history(client, params))
-    wanted = found["after" if committed else "before"]
+    transition = json.loads(plan)
+    age = dt.datetime.now(dt.UTC) - dt.datetime.fromisoformat(transition["at"])
+    if transition["host"] != _here() and age < _UNDER_WAY:
+        raise RegistryError(
+            f"a promotion or rollback has been running on {transition['host']} for {age.seconds} s; try again in {_UNDER_WAY.seconds} s"
+        )
+    committed = any(event.id == transition["id"] for event in history(client, params))
+    target = transition["after" if committed else "before"]
     # The flag file of another machine is not here; the next command on that machine sets it.
-    route = Route(**wanted["route"]) if found["host"] == _here() else read_route(FLAGS)
-    _apply(client, params, Live(**{**wanted, "route": route}))
+    route = Route(**target["route"]) if transition["host"] == _here() else read_route(FLAGS)
+    _apply(client, params, Live(**{**target, "route": route}))
     client.delete_registered_model_tag(name, mlflow_names.TAG_MOVE)
-    return (
-        f"an interrupted promotion or rollback was {'completed' if committed else 'undone'}; the champion is version {wanted['champion'] or 'none'}"
-    )
+    return f"an interrupted promotion or rollback was {'completed' if committed else 'undone'}; the champion is version {target['champion'] or 'none'}"
 
 
-def _apply(client: RegistryClient, params: Params, wanted: Live) -> None:
+def _apply(client: RegistryClient, params: Params, target: Live) -> None:
     """Sets `previous` before `champion`, so that a rollback target exists at every moment."""
     name = params.data.name
     now = live(client, params)
     for alias in (mlflow_names.REFERENCE, mlflow_names.PREVIOUS, mlflow_names.CHAMPION):
-        version = wanted.aliases[alias]
+        version = target.aliases[alias]
         if version == now.aliases[alias]:
             continue
         if version is None:
             client.delete_registered_model_alias(name, alias)
         else:
             client.set_registered_model_alias(name, alias, version)
-    if wanted.route != now.route:
-        _write(wanted.route)
+    if target.route != now.route:
+        _write(target.route)
 
 
-def _write(wanted: Route) -> Route:
+def _write(target: Route) -> Route:
     """Write the system's part of a route. The operator's pin is kept, even if a stored plan has another one.
 
     If mode and version are right already, the file does not change, because its reason may be the operator's.
     """
 
     def change(now: Route) -> Route:
-        same = FLAGS.is_file() and (wanted.mode, wanted.model_version) == (now.mode, now.model_version)
-        return now if same else replace(wanted, pin=now.pin)
+        same = FLAGS.is_file() and (target.mode, target.model_version) == (now.mode, now.model_version)
+        return now if same else replace(target, pin=now.pin)
 
     return update_route(FLAGS, change)
 
@@ -224,7 +224,7 @@ def _append(client: RegistryClient, params: Params, event: Event) -> None:
 
 def _event(move_id: str, kind: Kind, version: str | None, reason: str, now: Live) -> Event:
     at = dt.datetime.now(dt.UTC).isoformat(timespec="microseconds")
-    return Event(move_id, kind, version, at, who(), reason[:4000], now.champion, now.previous, now.route.answers, now.reference)
+    return Event(move_id, kind, version, at, current_user(), reason[:4000], now.champion, now.previous, now.route.answers, now.reference)
 
 
 def _changed(before: Live, now: Live) -> str:

@@ -18,7 +18,7 @@ from redistill.promotion.types import PromotionDecision
 _EVERY_S = 5.0
 
 
-class Telling:
+class CycleProgress:
     """Writes to Prefect's log and artifacts. Each artifact update is an API call, so there is a pause between two updates."""
 
     def __init__(self, total: int) -> None:

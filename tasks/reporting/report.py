@@ -136,8 +136,8 @@ def _patch(plan: dict[str, Any] | None) -> dict[str, Any] | None:
 def _examples(student: Sequence[Outcome], teacher: Sequence[Outcome]) -> list[dict[str, Any]]:
     """Held-out rows where student and teacher differ, both ways, in the order of the file."""
     text = {p.id: p.text for p in read_records(ARTIFACTS / "prompts" / "heldout.parquet", Prompt)}
-    theirs = {o.doc_hash: o for o in teacher}
-    pairs = [(s, theirs[s.doc_hash]) for s in student if s.response != theirs[s.doc_hash].response]
+    teacher_outcomes = {o.doc_hash: o for o in teacher}
+    pairs = [(s, teacher_outcomes[s.doc_hash]) for s in student if s.response != teacher_outcomes[s.doc_hash].response]
     picked = [p for p in pairs if p[0].exact][: _EXAMPLES // 3] + [p for p in pairs if not p[0].exact and p[1].exact][: _EXAMPLES // 3]
     picked += [p for p in pairs if not p[0].exact and not p[1].exact][: _EXAMPLES - len(picked)]
     return [

@@ -28,7 +28,7 @@ from tasks.running.dvc_stage import dvc
 _FROM_BUNDLE = ("params.yaml", "dvc.yaml", LOCK.name, "sources.lock.json")
 
 
-def reproduce(params: Params, wanted: str, say: Callable[[str], None], *, keep: bool = False) -> dict[str, Any]:
+def reproduce(params: Params, version_name: str, say: Callable[[str], None], *, keep: bool = False) -> dict[str, Any]:
     """Check out the commit of a version's cycle, put its params and locks there, run every stage that it was made from, and compare.
 
     Nothing comes from a cache, except the completions of a paid endpoint, which are in the store.
@@ -39,7 +39,7 @@ def reproduce(params: Params, wanted: str, say: Callable[[str], None], *, keep: 
         StageError: a stage failed.
     """
     client = connect(params)
-    version = resolved(client, params, wanted)
+    version = resolved(client, params, version_name)
     evidence = evidence_bundle.verified(client, params, version)
     if not (evidence / "report" / "report.json").is_file():
         raise RegistryError(f"version {version} was not trained by this project, so it cannot be built again")
@@ -53,19 +53,19 @@ def reproduce(params: Params, wanted: str, say: Callable[[str], None], *, keep: 
         _bring_inputs(then, read_json(evidence / "sources.lock.json"), project)
         dvc("init", "--no-scm", "-f", "-q", project=project)
         _lock_code(evidence, project, stages, say)
-        wanted_teacher = read_json(project / LOCK)["current"]["digest"]
+        signed_teacher = read_json(project / LOCK)["current"]["digest"]
         started = time.monotonic()
         for number, stage in enumerate(stages, 1):
             say(f"{number} of {len(stages)}: {stage} ({time.monotonic() - started:.0f} s so far)")
             dvc("repro", "--single-item", "--force", "--no-run-cache", stage, project=project)
             if (
                 stage == "tune_teacher"
-                and (rebuilt := fingerprint.fingerprint(project / "artifacts" / "teacher", then.teacher.model).digest) != wanted_teacher
+                and (rebuilt := fingerprint.fingerprint(project / "artifacts" / "teacher", then.teacher.model).digest) != signed_teacher
             ):
                 say(
-                    f"the rebuilt teacher is {rebuilt[:16]}, not {wanted_teacher[:16]}: its training rounds differently on this machine, so the other results will differ too"
+                    f"the rebuilt teacher is {rebuilt[:16]}, not {signed_teacher[:16]}: its training rounds differently on this machine, so the other results will differ too"
                 )
-        found = compared(evidence / "benchmark" / arm, project / "artifacts" / "benchmark" / arm)
+        comparison = compared(evidence / "benchmark" / arm, project / "artifacts" / "benchmark" / arm)
         weights = client.get_model_version(params.data.name, version).tags[mlflow_names.TAG_MODEL_DIGEST]
         return {
             "version": version,
@@ -73,7 +73,7 @@ def reproduce(params: Params, wanted: str, say: Callable[[str], None], *, keep: 
             "stages": stages,
             "seconds": round(time.monotonic() - started, 1),
             "weights_identical": tree_digest(project / "artifacts" / "students" / arm) == weights,
-            **found,
+            **comparison,
         }
 
 
@@ -99,7 +99,9 @@ def compared(signed: Path, rebuilt: Path) -> dict[str, Any]:
     before = {o.doc_hash: o for o in read_records(signed / "outcomes.parquet", Outcome)}
     after = {o.doc_hash: o for o in read_records(rebuilt / "outcomes.parquet", Outcome)}
     if before.keys() != after.keys():
-        raise DataError("the rebuilt version was benchmarked on different held-out rows than the signed version; the sources are not those of its cycle: restore them, then try again")
+        raise DataError(
+            "the rebuilt version was benchmarked on different held-out rows than the signed version; the sources are not those of its cycle: restore them, then try again"
+        )
     return {
         "rows": len(before),
         "same_response": sum(before[key].response == after[key].response for key in before),
@@ -112,11 +114,9 @@ def compared(signed: Path, rebuilt: Path) -> dict[str, Any]:
 def _checkout(commit: str, target: Path, keep: bool) -> Iterator[Path]:
     """The folder of this project in a clone of its repository at a commit."""
     top = subprocess.run(["git", "rev-parse", "--show-toplevel", "--show-prefix"], capture_output=True, text=True, check=False)
-    known = subprocess.run(["git", "cat-file", "-e", f"{commit}^{{commit}}"], capture_output=True, check=False)
-    if top.returncode or known.returncode:
-        raise RegistryError(
-            f"commit {commit} is not in this git repository; the code of that commit is needed to build the version again"
-        )
+    has_commit = subprocess.run(["git", "cat-file", "-e", f"{commit}^{{commit}}"], capture_output=True, check=False)
+    if top.returncode or has_commit.returncode:
+        raise RegistryError(f"commit {commit} is not in this git repository; the code of that commit is needed to build the version again")
     root, prefix = [*top.stdout.split("\n"), ""][:2]
     shutil.rmtree(target, ignore_errors=True)
     target.parent.mkdir(parents=True, exist_ok=True)

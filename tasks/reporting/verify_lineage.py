@@ -38,14 +38,14 @@ class Link:
     note: str = ""
 
 
-def chain(params: Params, wanted: str) -> tuple[str, list[Link]]:
+def chain(params: Params, version_name: str) -> tuple[str, list[Link]]:
     """All links of a version, the version first; one that is not ok breaks the chain.
 
     Raises:
         RegistryError: no such version.
     """
     client = connect(params)
-    version = resolved(client, params, wanted)
+    version = resolved(client, params, version_name)
     tags = client.get_model_version(params.data.name, version).tags
     links = [_weights(client, params, version, tags)]
     try:
@@ -166,7 +166,9 @@ def _code_file(path: str, digest: str, commit: str, version: str) -> Link:
         return Link(
             "code", path, digest, "ok", f"signed, but not checked: it came with redistill {version}, and {__version__} is installed"
         )
-    return Link("code", path, digest, "missing", f"this version of the file is not here; it belongs to redistill {version}, commit {commit[:12]}")
+    return Link(
+        "code", path, digest, "missing", f"this version of the file is not here; it belongs to redistill {version}, commit {commit[:12]}"
+    )
 
 
 def _inputs(evidence: Path, then: Params) -> list[Link]:
@@ -200,5 +202,5 @@ def _inputs(evidence: Path, then: Params) -> list[Link]:
     return links
 
 
-def _state(found: str | None, wanted: str) -> State:
-    return "missing" if found is None else "ok" if found == wanted else "changed"
+def _state(actual: str | None, recorded: str) -> State:
+    return "missing" if actual is None else "ok" if actual == recorded else "changed"

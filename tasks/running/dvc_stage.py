@@ -27,7 +27,7 @@ from redistill.operations.types import StageReceipt
 from redistill.runtime.environment import child_environment
 from redistill.runtime.progress import CONTINUES, LINE
 from tasks.paths import STATE
-from tasks.running.fork_server import Warm
+from tasks.running.fork_server import ForkServer
 from tasks.running.reasons import reasons
 
 CYCLE_LOCK = STATE / "cycle.lock"
@@ -152,7 +152,9 @@ def _outs(entry: dict[str, Any]) -> dict[str, str]:
     return {o["path"]: o.get("md5", "") for o in entry.get("outs", [])}
 
 
-def run_stage(stage: str, plan: Plan, warm: Warm, say: Callable[[str], None], progress: Callable[[str, int, int], None]) -> StageReceipt:
+def run_stage(
+    stage: str, plan: Plan, fork_server: ForkServer, say: Callable[[str], None], progress: Callable[[str, int, int], None]
+) -> StageReceipt:
     """Bring one stage up to date and say how: ran, restored from DVC's run cache, or unchanged.
 
     Raises:
@@ -174,7 +176,7 @@ def run_stage(stage: str, plan: Plan, warm: Warm, say: Callable[[str], None], pr
         if not _NOISE.match(line):
             say(line)
 
-    code, lines = warm.streamed("dvc", ["--wait-for-lock", "repro", "--single-item", stage], child_environment(), hear)
+    code, lines = fork_server.streamed("dvc", ["--wait-for-lock", "repro", "--single-item", stage], child_environment(), hear)
     if code:
         raise _failed(stage, code, lines, errors)
     if outcome != "unchanged":

@@ -52,7 +52,7 @@ _LAST_LINES = 30
 _PR_SET_PDEATHSIG = 1
 
 
-class Warm:
+class ForkServer:
     """Starts the server for the first stage and ends it with the cycle. On systems other than Linux, every stage starts without it.
 
     A server that the environment names already is used and left alone.
@@ -117,7 +117,7 @@ class Warm:
             with self._lock:
                 self._running.remove(end)
 
-    def __enter__(self) -> Warm:
+    def __enter__(self) -> ForkServer:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -245,11 +245,11 @@ def request(
     Returns the connection, on which the exit code will come and whose end ends the fork; None where there is no such server.
     """
     link = socket.socket(socket.AF_UNIX)
-    asked = {"module": module, "argv": [module, *arguments], "cwd": cwd or os.getcwd(), "environment": environment}
+    message = {"module": module, "argv": [module, *arguments], "cwd": cwd or os.getcwd(), "environment": environment}
     try:
         link.connect(path)
         socket.send_fds(link, [b"\n"], descriptors)
-        link.sendall(json.dumps(asked).encode() + b"\n")
+        link.sendall(json.dumps(message).encode() + b"\n")
     except OSError:
         link.close()
         return None
@@ -294,7 +294,8 @@ def in_fork(module: str, arguments: list[str]) -> int | None:
         code = exit_code(link)
     if code is None:
         print(
-            "error: the process that ran this stage was ended from outside; run again, and check the machine's memory if it happens twice", file=sys.stderr
+            "error: the process that ran this stage was ended from outside; run again, and check the machine's memory if it happens twice",
+            file=sys.stderr,
         )
         return 5
     return code

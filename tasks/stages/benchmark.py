@@ -60,8 +60,8 @@ def benchmark(who: str, data: DataParams, teacher: TeacherParams, generate: Gene
 def memo_directory(checkpoint_digest: str, data: DataParams, params: BenchmarkParams) -> Path:
     """Where the result for exactly this model, held-out set, template, measurement and measuring code is remembered."""
     code = locked_code("benchmark")
-    asked = [file_digest(HELDOUT), *(lock["sha256"] for lock in file_locks(params.files))]
-    return STATE / "evaluations" / canonical_digest([checkpoint_digest, asked, str(data), str(params), code, resolved()])[:32]
+    key_parts = [file_digest(HELDOUT), *(lock["sha256"] for lock in file_locks(params.files))]
+    return STATE / "evaluations" / canonical_digest([checkpoint_digest, key_parts, str(data), str(params), code, resolved()])[:32]
 
 
 def benchmark_checkpoint(who: str, checkpoint: Path, target: Path, data: DataParams, params: BenchmarkParams) -> None:
@@ -120,7 +120,9 @@ def _backend() -> str:
 def _heldout(data: DataParams, tokenizer: Any) -> tuple[list[Prompt], list[str]]:
     prompts = read_records(HELDOUT, Prompt)
     if len(prompts) < 2:
-        raise DataError(f"{len(prompts)} held-out rows; a benchmark needs at least 2 and a decision some hundreds; add labelled rows to the split heldout")
+        raise DataError(
+            f"{len(prompts)} held-out rows; a benchmark needs at least 2 and a decision some hundreds; add labelled rows to the split heldout"
+        )
     return prompts, [render(p, data, tokenizer) for p in prompts]
 
 
@@ -161,8 +163,8 @@ def _linear(target: Path, data: DataParams, params: BenchmarkParams) -> None:
     pairs, pair_prompts = _pairs(data, tokenizer, params)
     text_of = {r: p.text for p, r in zip([*prompts, *_both(pairs)], [*rendered, *pair_prompts], strict=True)}
 
-    def complete(asked: Sequence[str]) -> list[str]:
-        return predict([text_of[r] for r in asked])
+    def complete(prompts: Sequence[str]) -> list[str]:
+        return predict([text_of[r] for r in prompts])
 
     lm = completion_model(complete)
     outcomes = run_benchmark(lm, prompts, rendered, data, params)
@@ -193,14 +195,14 @@ def _endpoint(target: Path, data: DataParams, teacher: TeacherParams, generate: 
 
     written: dict[str, int] = {}
 
-    def complete(asked: Sequence[str]) -> list[str]:
-        requests = [request(by_text[r]) for r in asked]
+    def complete(prompts: Sequence[str]) -> list[str]:
+        requests = [request(by_text[r]) for r in prompts]
         store = CompletionStore(STATE / "store" / "completions.sqlite")
         try:
             answers = ask(requests, lock, teacher, data, greedy, store)[0]
         finally:
             store.close()
-        written.update({r: len(a.token_ids) or len(encode(a.text, tokenizer)) for r, a in zip(asked, answers, strict=True)})
+        written.update({r: len(a.token_ids) or len(encode(a.text, tokenizer)) for r, a in zip(prompts, answers, strict=True)})
         return [a.text for a in answers]
 
     lm = completion_model(complete)

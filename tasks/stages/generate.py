@@ -44,10 +44,10 @@ def generate(data: DataParams, teacher: TeacherParams, generate: GenerateParams)
     ]
     store = CompletionStore(STATE / "store" / "completions.sqlite")
     try:
-        answers, asked = ask(requests, lock, teacher, data, generate, store)
+        answers, request_count = ask(requests, lock, teacher, data, generate, store)
     finally:
         store.close()
-    write(answers, asked, lock, generate)
+    write(answers, request_count, lock, generate)
 
 
 def ask(
@@ -65,22 +65,24 @@ def ask(
     """
     generated_by = None if lock.backend == "openai" else LOCAL
     keys = [request_key(lock.answers_from(r.slice), r, params, generated_by) for r in requests]
-    found = {k: store.get(k, r) for k, r in zip(keys, requests, strict=True)}
-    missing = [(k, r) for k, r in dict(zip(keys, requests, strict=True)).items() if found[k] is None]
-    if len(missing) < len(found):
-        continues("generate", f"{len(found) - len(missing)} of {len(found)} completions are in the store")
+    stored = {k: store.get(k, r) for k, r in zip(keys, requests, strict=True)}
+    missing = [(k, r) for k, r in dict(zip(keys, requests, strict=True)).items() if stored[k] is None]
+    if len(missing) < len(stored):
+        continues("generate", f"{len(stored) - len(missing)} of {len(stored)} completions are in the store")
     if missing:
         progress = Progress("generate", len(requests), "prompts")
         progress(len(requests) - len(missing))
         engine = open_with(lock, teacher, data)
         try:
-            _ask_missing(engine, missing, params, store, found, progress, len(requests))
+            _ask_missing(engine, missing, params, store, stored, progress, len(requests))
         finally:
             engine.close()
-    answers = [found[k] for k in keys]
+    answers = [stored[k] for k in keys]
     absent = sum(a is None for a in answers)
     if absent:
-        raise TeacherError(f"the teacher returned no completion for {absent} of {len(requests)} prompts; all completions so far are stored; run again")
+        raise TeacherError(
+            f"the teacher returned no completion for {absent} of {len(requests)} prompts; all completions so far are stored; run again"
+        )
     return [a for a in answers if a is not None], len(missing)
 
 
@@ -89,7 +91,7 @@ def _ask_missing(
     missing: Sequence[tuple[str, TeacherRequest]],
     params: GenerateParams,
     store: CompletionStore,
-    found: dict[str, Any],
+    stored: dict[str, Any],
     progress: Progress,
     total: int,
 ) -> None:
@@ -102,7 +104,7 @@ def _ask_missing(
         for answer in engine.complete([r for _, r in ordered], params):
             key = key_of[answer.request.prompt_id, answer.request.sample_index]
             waiting.append((key, answer))
-            found[key] = answer
+            stored[key] = answer
             done += 1
             progress(done)
             if len(waiting) >= _STORED_AT_ONCE:
@@ -112,7 +114,7 @@ def _ask_missing(
         store.put(waiting)
 
 
-def write(answers: Sequence[TeacherAnswer], asked: int, lock: LockedTeacher, params: GenerateParams) -> None:
+def write(answers: Sequence[TeacherAnswer], request_count: int, lock: LockedTeacher, params: GenerateParams) -> None:
     """Write completions, captured soft targets and a summary, as one directory."""
     completions = [
         TeacherCompletion(
@@ -127,15 +129,15 @@ def write(answers: Sequence[TeacherAnswer], asked: int, lock: LockedTeacher, par
         )
         for a in answers
     ]
-    told = [a for a in answers if a.top_ids and a.token_ids and lock.tokenizer is not None]
-    captured = (_captured(a, lock, params.top_k) for a in told)
+    with_logprobs = [a for a in answers if a.top_ids and a.token_ids and lock.tokenizer is not None]
+    captured = (_captured(a, lock, params.top_k) for a in with_logprobs)
     vocabulary = 0 if lock.tokenizer is None else vocabulary_size(lock.tokenizer)
     with replacing_directory(ARTIFACTS / "completions") as folder:
         write_records(folder / "completions.parquet", TeacherCompletion, completions)
         write_soft_targets(folder / "captured", captured, lock.tokenizer_digest or "", vocabulary, CAPTURED_BITS)
         tokens = sum(len(a.token_ids) for a in answers)
         write_json(folder / "summary.json", {"prompts": len(answers), "completion_tokens": tokens, "teacher": lock.answers_from("")})
-    print(f"[generate] {len(answers)} completions, {asked} new, {len(answers) - asked} from the store", flush=True)
+    print(f"[generate] {len(answers)} completions, {request_count} new, {len(answers) - request_count} from the store", flush=True)
 
 
 def _storable(text: str) -> str:

@@ -62,12 +62,12 @@ def time_checkpoint(who: str, checkpoint: Path, out: Path, data: DataParams, tea
     _write(out, _measured(f"timing@{who}", checkpoint, data, teacher, benchmark, with_linear=False))
 
 
-def _write(file: Path, found: Timing) -> None:
-    write_json(file, timing_to_json(found))
-    ratio = found.request_ratio
+def _write(file: Path, timing: Timing) -> None:
+    write_json(file, timing_to_json(timing))
+    ratio = timing.request_ratio
     print(
         f"[timing] a request takes the student {ratio.value:.2f} times as long as the teacher "
-        f"({ratio.interval.low:.2f} to {ratio.interval.high:.2f}, n = {len(found.student.request_s)})",
+        f"({ratio.interval.low:.2f} to {ratio.interval.high:.2f}, n = {len(timing.student.request_s)})",
         flush=True,
     )
 

@@ -66,8 +66,8 @@ def train_arm(
         )
     )
     passes = steps * common.batch_size * common.gradient_accumulation / max(1, len(examples))
-    asked = Progress(f"teacher-states@{arm}", sum(r.origin == "teacher" for r in rows), "rows") if is_main_process() else None
-    prepared = way.prepare(examples, passes / common.processes, asked)
+    teacher_progress = Progress(f"teacher-states@{arm}", sum(r.origin == "teacher" for r in rows), "rows") if is_main_process() else None
+    prepared = way.prepare(examples, passes / common.processes, teacher_progress)
     progress = Progress(f"finetune@{arm}", steps, "steps")
     student = checkpoints.load_model(base)
     # A student stops where its rows do: a teacher of its family may end with a token that its own base does not list.
@@ -117,7 +117,9 @@ def rows_of(data: DataParams, arm: ArmParams, tokenizer: Any) -> list[TrainingRo
     kept: list[TrainingRow] = read_records(ARTIFACTS / "validated" / "kept.parquet", TrainingRow)
     digest = tokenizer_digest(tokenizer)
     if others := {r.tokenizer for r in kept} - {digest}:
-        raise DataError(f"the kept rows have tokens of tokenizer {min(others)[:12]}, but the student has tokenizer {digest[:12]}; run the stage validate again")
+        raise DataError(
+            f"the kept rows have tokens of tokenizer {min(others)[:12]}, but the student has tokenizer {digest[:12]}; run the stage validate again"
+        )
     return rows + kept
 
 

@@ -36,9 +36,11 @@ def study_name(params: Params) -> str:
     missing = [p for p in _NEEDED if not (ARTIFACTS / p).exists()]
     if missing:
         raise DataError(f"{ARTIFACTS / missing[0]} is missing: trials train on data that a cycle prepared; run `redistill run` first")
-    given = [params.data, params.teacher, params.student, params.finetune, params.promote.arm]
-    asked = [params.tune.space, params.tune.tokens, params.tune.seed]
-    settings = [str(dataclasses.asdict(g) if dataclasses.is_dataclass(g) and not isinstance(g, type) else g) for g in (*given, *asked)]
+    inputs = [params.data, params.teacher, params.student, params.finetune, params.promote.arm]
+    search_space = [params.tune.space, params.tune.tokens, params.tune.seed]
+    settings = [
+        str(dataclasses.asdict(g) if dataclasses.is_dataclass(g) and not isinstance(g, type) else g) for g in (*inputs, *search_space)
+    ]
     return canonical_digest([*settings, *(tree_digest(ARTIFACTS / p) for p in _NEEDED)])[:16]
 
 
@@ -88,8 +90,8 @@ def run_trial(
 
     code, lines = streamed(["-m", "tasks.tuning.trial_worker", name], child_environment(), hear)
     if code:
-        said = [line for line in lines if line.startswith("error: ")]
-        reason = said[-1].removeprefix("error: ") if said else " / ".join(list(lines)[-4:])
+        errors = [line for line in lines if line.startswith("error: ")]
+        reason = errors[-1].removeprefix("error: ") if errors else " / ".join(list(lines)[-4:])
         raise StageError(f"trial {number} failed: {reason}", f"trial {number}", code, tuple(lines))
     log_trials(params, name, mlflow_run_id)
 

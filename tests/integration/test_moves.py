@@ -69,7 +69,7 @@ def test_promotion_rollback_and_history(make_registry: Make) -> None:
         ("reject", "1"),
     ]
     last = transitions.history(registry.client, params)[2]
-    assert last.reason == "complaints from the branch" and last.by == transitions.who() and last.champion == "1"
+    assert last.reason == "complaints from the branch" and last.by == transitions.current_user() and last.champion == "1"
     assert outside(registry) is None
 
 

@@ -237,7 +237,9 @@ def _label(value: Any, path: Path, column: str) -> str:
     if value is None or isinstance(value, str):
         return (value or "").strip()
     if isinstance(value, bool) or not isinstance(value, int):
-        raise DataError(f"{path}: column {column!r} contains {shown_value(value)}, but a label must be text or a whole number; correct the row")
+        raise DataError(
+            f"{path}: column {column!r} contains {shown_value(value)}, but a label must be text or a whole number; correct the row"
+        )
     return str(value)
 
 

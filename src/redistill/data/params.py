@@ -109,7 +109,9 @@ class DataParams:
         if "{text}" not in self.prompt_template:
             raise ValueError("prompt_template must contain {text}, the place of the message")
         if self.stop and self.task != "generation":
-            raise ValueError(f"stop is for task: generation only; a completion of task: {self.task} is one line and ends at the end of that line; remove stop")
+            raise ValueError(
+                f"stop is for task: generation only; a completion of task: {self.task} is one line and ends at the end of that line; remove stop"
+            )
         return self
 
     @property

@@ -44,7 +44,9 @@ class RecordGrammar:
             DataError: the line breaks the grammar; the message names the first problem.
         """
         if "\n" in line.strip():
-            raise DataError(f"{line.strip()!r} contains a line break; a record must be one line, because a completion ends at the end of its line")
+            raise DataError(
+                f"{line.strip()!r} contains a line break; a record must be one line, because a completion ends at the end of its line"
+            )
         parts = line.strip().split("; ")
         labels = tuple(parts[0].split("+"))
         for label in labels:

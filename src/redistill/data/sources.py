@@ -129,7 +129,9 @@ def read_source(source: SourceParams, columns: ColumnParams, data: DataParams, r
 def _prompt(where: str, row: dict[str, Any], source: SourceParams, places: dict[str, str]) -> tuple[str, Prompt]:
     first = places.setdefault(row["id"], where)
     if first != where:
-        raise DataError(f"{where}: id {row['id']!r} is already used in {first}; ids must be unique over all sources; give this row another id")
+        raise DataError(
+            f"{where}: id {row['id']!r} is already used in {first}; ids must be unique over all sources; give this row another id"
+        )
     return where, Prompt.of(row["messages"], row["id"], row["slice"], row["label"], source.path, row["planted"])
 
 
@@ -157,7 +159,9 @@ def _messages(values: dict[str, Any], columns: ColumnParams, where: str) -> tupl
             raise DataError(f"{where}: role {turn.get('role')!r} is unknown; the roles are {', '.join(ROLES)}")
         _refuse_half_characters(content, where)
     if turns[-1]["role"] == "assistant":
-        raise DataError(f"{where}: messages end with a turn of the assistant; they must end with the request; move the assistant's text to {columns.label!r}")
+        raise DataError(
+            f"{where}: messages end with a turn of the assistant; they must end with the request; move the assistant's text to {columns.label!r}"
+        )
     return tuple(Message(t["role"], t["content"]) for t in turns)
 
 

@@ -51,7 +51,9 @@ def prompt_id(messages: tuple[Message, ...]) -> str:
     try:
         return _messages_digest(messages)
     except UnicodeEncodeError as error:
-        raise DataError(f"text {error.object[error.start]!r} contains an incomplete Unicode character (a surrogate without its pair); export the row again") from None
+        raise DataError(
+            f"text {error.object[error.start]!r} contains an incomplete Unicode character (a surrogate without its pair); export the row again"
+        ) from None
 
 
 def _messages_digest(messages: tuple[Message, ...]) -> str:

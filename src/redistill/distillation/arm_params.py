@@ -56,7 +56,9 @@ def arms_fit(finetune: FinetuneParams, teacher: TeacherParams, generate: Generat
     """Settings of arms that the other sections make impossible."""
     problems = [problem for name, arm in finetune.arms.items() for problem in _arm_fits(name, arm, finetune, teacher, generate, score)]
     if finetune.common.tokens < finetune.common.batch_size:
-        problems.append(f"finetune.common.tokens={finetune.common.tokens} is less than one token for each of batch_size={finetune.common.batch_size} rows; raise it")
+        problems.append(
+            f"finetune.common.tokens={finetune.common.tokens} is less than one token for each of batch_size={finetune.common.batch_size} rows; raise it"
+        )
     return problems
 
 

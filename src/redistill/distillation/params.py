@@ -20,7 +20,7 @@ class LoraParams:
     alpha: Positive = 32
     """Scale: the product of the matrices times `alpha / rank`."""
     dropout: Share = 0.0
-    """Share of their inputs that are left out in training."""
+    """Dropout: share of their inputs that is left out in training."""
 
 
 @section("tune_teacher")
@@ -30,19 +30,19 @@ class TuneTeacherParams:
     method: Literal["off", "lora", "full"] = "off"
     """`off`, `lora` or `full`. Must be `off` for an endpoint."""
     epochs: Annotated[float, Field(gt=0)] = 3.0
-    """Passes over the labelled rows."""
+    """Number of passes over the labelled rows."""
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3
-    """The highest one, after the warm-up."""
+    """Highest learning rate, after the warm-up."""
     batch_size: Positive = 16
-    """Rows of a step."""
+    """Rows per step."""
     warmup_share: Share = 0.1
     """Share of the steps in which the learning rate rises."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    """Of AdamW."""
+    """Weight decay of AdamW."""
     freeze_embeddings: bool = False
-    """Leave token embeddings and head as they are."""
+    """Do not train token embeddings and head."""
     seed: Whole = 7
-    """Order of the rows."""
+    """Seed of the order of the rows."""
     lora: LoraParams = Field(default_factory=LoraParams)
     """For `method: lora`."""
 
@@ -78,21 +78,21 @@ class FinetuneCommonParams:
     batch_size: Positive = 16
     """Rows of a micro-batch, over all processes."""
     gradient_accumulation: Positive = 1
-    """Micro-batches of a step."""
+    """Micro-batches per step."""
     learning_rate: Annotated[float, Field(gt=0)] = 7e-4
-    """The highest one, after the warm-up."""
+    """Highest learning rate, after the warm-up."""
     warmup_share: Share = 0.1
     """Share of the steps in which the learning rate rises."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    """Of AdamW."""
+    """Weight decay of AdamW."""
     seed: Whole = 7
-    """Order of the rows."""
+    """Seed of the order of the rows."""
     supervise: Literal["completion", "all"] = "completion"
     """`completion`, or `all`: the teacher's probabilities on prompt tokens too. In rows without probabilities, only the completion is supervised."""
     freeze_embeddings: bool = False
-    """Leave token embeddings and head as they are."""
+    """Do not train token embeddings and head."""
     save_every_steps: Positive = 50
-    """Steps between checkpoints that a killed run continues from."""
+    """Steps between two checkpoints. A killed run continues from the last one."""
     precision: Precision = "auto"
     """`bf16`, `fp32`, or `auto`: bf16 if the hardware supports it natively ([ADR 17](adr/0017-precision.md))."""
     processes: Positive = 1
@@ -105,7 +105,9 @@ class FinetuneCommonParams:
     @model_validator(mode="after")
     def _shared_evenly(self) -> FinetuneCommonParams:
         if self.batch_size % self.processes:
-            raise ValueError(f"batch_size {self.batch_size} cannot be shared by {self.processes} processes; set it to a multiple of {self.processes}")
+            raise ValueError(
+                f"batch_size {self.batch_size} cannot be shared by {self.processes} processes; set it to a multiple of {self.processes}"
+            )
         return self
 
 

@@ -47,7 +47,7 @@ class DevScore:
         return self._value(self.metric, np.arange(len(self.counts_N3)))
 
     @property
-    def said(self) -> str:
+    def text(self) -> str:
         """The scores as text."""
         graded = "" if self.chrf_N is None else f"chrF {self.objective:.3f}, "
         return f"{graded}F1 {self.f1:.3f}, exact match {self.exact_match:.3f}"
@@ -92,8 +92,8 @@ def score_of(labelled: Sequence[Prompt], lines: Sequence[str], data: DataParams)
     """The score of completions that are there already, one for each labelled prompt."""
     rows, exact = [], []
     for prompt, line in zip(labelled, lines, strict=True):
-        wanted, found = items_of(data.grammar, prompt.label or "") or frozenset(), items_of(data.grammar, line) or frozenset()
-        rows.append([len(wanted & found), len(found - wanted), len(wanted - found)])
+        expected, predicted = items_of(data.grammar, prompt.label or "") or frozenset(), items_of(data.grammar, line) or frozenset()
+        rows.append([len(expected & predicted), len(predicted - expected), len(expected - predicted)])
         exact.append(line == prompt.label)
     graded = None if data.grammar else np.array(chrf_scores([(p.label or "", line) for p, line in zip(labelled, lines, strict=True)]))
     return DevScore(np.array(rows).reshape(-1, 3), np.array(exact, bool), graded)

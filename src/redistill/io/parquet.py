@@ -111,7 +111,11 @@ def _read_table(path: str | os.PathLike[str], record: str) -> pa.Table:
         raise DataError(f"{path} is not a Parquet file ({str(error).splitlines()[0]}); remove it and run its stage again") from None
     metadata = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
     if metadata.get("redistill.record") != record:
-        raise DataError(f"{path} contains {metadata.get('redistill.record', 'no redistill record')} instead of {record}; remove it and run its stage again")
+        raise DataError(
+            f"{path} contains {metadata.get('redistill.record', 'no redistill record')} instead of {record}; remove it and run its stage again"
+        )
     if metadata.get("redistill.schema") != str(SCHEMA_VERSION):
-        raise DataError(f"{path} has schema {metadata.get('redistill.schema')}, but this version of redistill reads {SCHEMA_VERSION}; run its stage again")
+        raise DataError(
+            f"{path} has schema {metadata.get('redistill.schema')}, but this version of redistill reads {SCHEMA_VERSION}; run its stage again"
+        )
     return table

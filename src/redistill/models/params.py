@@ -33,7 +33,7 @@ class StudentParams:
     """What a student is made from."""
 
     model: str
-    """As for the teacher, or `teacher`: its raw weights."""
+    """A model in the same form as `teacher.model`, or the word `teacher`: the raw weights of the teacher."""
     init: Literal["prune", "copy", "config"] = "prune"
     """`prune` (some of the base's layers), `copy`, or `config` (random weights of a smaller configuration)."""
     layers: PruneParams | None = None
@@ -41,7 +41,7 @@ class StudentParams:
     config_overrides: dict[str, int] = Field(default_factory=dict)
     """For `init: config`: keys of the configuration, such as {hidden_size: 192}."""
     seed: Whole = 7
-    """Of random weights."""
+    """Seed of the random weights."""
 
     @model_validator(mode="after")
     def _whole(self) -> StudentParams:

@@ -28,7 +28,9 @@ def chosen_layers(total: int, layers: PruneParams) -> list[int]:
         return list(layers.listed)
     keep = layers.keep or 0
     if keep > total:
-        raise ConfigError(f"student.layers.keep={keep}, but the base has only {total} layers; a student cannot have more layers than its base; lower keep")
+        raise ConfigError(
+            f"student.layers.keep={keep}, but the base has only {total} layers; a student cannot have more layers than its base; lower keep"
+        )
     if layers.choice == "even":
         return sorted({round(i * (total - 1) / max(1, keep - 1)) for i in range(keep)})
     if layers.choice == "first_and_last":

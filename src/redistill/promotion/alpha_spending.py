@@ -32,7 +32,7 @@ def entry_digest(look: Look) -> str:
     return canonical_digest(dataclasses.asdict(look))
 
 
-def found(ledger: Sequence[Look], key: str) -> Look | None:
+def earlier_look(ledger: Sequence[Look], key: str) -> Look | None:
     """The earlier look with the same question, if there is one."""
     return next((look for look in ledger if look.key == key), None)
 

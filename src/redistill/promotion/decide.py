@@ -31,10 +31,10 @@ def decide(evidence: Evidence, params: PromoteParams, level: float, looks: Gate 
     """
     paired = pair("student", evidence.student, "teacher", evidence.teacher, params.scored_by).paired
     gates, notes = ([] if looks is None else [looks]), []
-    for own in params.gates:
-        judged, said = _judge(own, evidence, params, level)
+    for limits in params.gates:
+        judged, gate_notes = _judge(limits, evidence, params, level)
         gates += judged
-        notes += said
+        notes += gate_notes
     suffices = _linear_gate(evidence, params) if level > 0 else None
     open_gates = [gate for gate in gates if not gate.passed]
     reasons = [gate.sentence for gate in open_gates or gates] + notes
@@ -54,8 +54,8 @@ def decide(evidence: Evidence, params: PromoteParams, level: float, looks: Gate 
 
 def shown(decision: PromotionDecision) -> bool:
     """Whether all statistical gates passed."""
-    asked = [gate.passed for gate in decision.gates if gate.p_value is not None]
-    return bool(asked) and all(asked)
+    statistical = [gate.passed for gate in decision.gates if gate.p_value is not None]
+    return bool(statistical) and all(statistical)
 
 
 def holds(champion: BenchmarkResult, teacher: BenchmarkResult, params: PromoteParams) -> Gate:
@@ -70,17 +70,17 @@ def holds(champion: BenchmarkResult, teacher: BenchmarkResult, params: PromotePa
     return non_inferior("champion", champion, "teacher", teacher, params.teacher_gate.margin, params.alpha_per_heldout, params)
 
 
-def _judge(own: GateParams, evidence: Evidence, params: PromoteParams, level: float) -> tuple[list[Gate], list[str]]:
-    if isinstance(own, RatioGate):
-        return ratio(evidence, own), []
-    if isinstance(own, NonInferiorGate):
-        return (against(evidence, own, params, level) if level > 0 else []), []
-    if isinstance(own, SlicesGate):
-        return slices(evidence, own, params, level) if level > 0 else ([], [])
-    if isinstance(own, CriticalLabelsGate):
-        return (critical(evidence, own, params, level) if level > 0 else []), []
-    if isinstance(own, FairnessGate):
-        return (fair(evidence, own, params, level) if level > 0 else []), []
+def _judge(limits: GateParams, evidence: Evidence, params: PromoteParams, level: float) -> tuple[list[Gate], list[str]]:
+    if isinstance(limits, RatioGate):
+        return ratio(evidence, limits), []
+    if isinstance(limits, NonInferiorGate):
+        return (against(evidence, limits, params, level) if level > 0 else []), []
+    if isinstance(limits, SlicesGate):
+        return slices(evidence, limits, params, level) if level > 0 else ([], [])
+    if isinstance(limits, CriticalLabelsGate):
+        return (critical(evidence, limits, params, level) if level > 0 else []), []
+    if isinstance(limits, FairnessGate):
+        return (fair(evidence, limits, params, level) if level > 0 else []), []
     return audited(evidence), []
 
 

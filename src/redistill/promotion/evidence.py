@@ -85,19 +85,19 @@ class Evidence:
         gates = [dataclasses.asdict(gate) for gate in params.gates]
         # Left out for the default metric, so that looks from before there was a choice of metrics stay the same looks.
         chosen = [] if params.scored_by == "exact_match" and params.min_teacher is None else [params.scored_by, params.floor]
-        asked = [self.rows, student.template_digest, models, gates, params.critical_labels, params.alpha_per_heldout, *chosen]
-        return canonical_digest(asked)
+        key_parts = [self.rows, student.template_digest, models, gates, params.critical_labels, params.alpha_per_heldout, *chosen]
+        return canonical_digest(key_parts)
 
 
 def _flips(report: EvalReport) -> list[str]:
     """Digest of the flips on counterfactual pairs; an empty list if there are no pairs."""
-    told = report.fairness
-    return [] if told is None else [canonical_digest([told.pairs_digest, [[f.pair, *f.responses] for f in told.flips]])]
+    fairness = report.fairness
+    return [] if fairness is None else [canonical_digest([fairness.pairs_digest, [[f.pair, *f.responses] for f in fairness.flips]])]
 
 
 def pair(
     subject: str,
-    own: BenchmarkResult,
+    candidate: BenchmarkResult,
     other: str,
     reference: BenchmarkResult,
     metric: Metric,
@@ -112,10 +112,12 @@ def pair(
     """
     same_backend = same_backend and reference[0].backend != ENDPOINT
     for what in ("heldout_digest", "template_digest", "backend") if same_backend else ("heldout_digest", "template_digest"):
-        mine, theirs = getattr(own[0], what), getattr(reference[0], what)
-        if mine != theirs:
-            raise DataError(f"{subject} and {other} differ in {what} ({mine} against {theirs}): not comparable; benchmark both again")
-    rows, others = by_document(subject, own), by_document(other, reference)
+        candidate_value, reference_value = getattr(candidate[0], what), getattr(reference[0], what)
+        if candidate_value != reference_value:
+            raise DataError(
+                f"{subject} and {other} differ in {what} ({candidate_value} against {reference_value}): not comparable; benchmark both again"
+            )
+    rows, others = by_document(subject, candidate), by_document(other, reference)
     if rows.keys() != others.keys():
         odd = sorted(rows.keys() ^ others.keys())
         raise DataError(
@@ -150,7 +152,9 @@ def by_document(who: str, measured: BenchmarkResult) -> dict[str, Outcome]:
             raise DataError(f"{name} of the {who} is {value}, which is not a number; benchmark it again")
     rows = {outcome.doc_hash: outcome for outcome in outcomes}
     if len(rows) != len(outcomes):
-        raise DataError(f"{len(outcomes) - len(rows)} of the {len(outcomes)} outcomes of the {who} repeat a doc_hash, but each row must occur once; benchmark it again")
+        raise DataError(
+            f"{len(outcomes) - len(rows)} of the {len(outcomes)} outcomes of the {who} repeat a doc_hash, but each row must occur once; benchmark it again"
+        )
     if len(rows) != report.n or (rows and abs(exact_share(measured) - report.exact_match.value) > 0.5 / len(rows)):
         raise DataError(
             f"the report of the {who} (n={report.n}, exact match {report.exact_match.value:.4f}) and its {len(rows)} outcomes do not belong "

@@ -30,8 +30,12 @@ def patch(evidence: Evidence, decision: PromotionDecision, training_rows: int) -
     """
     rows, teacher = by_document("student", evidence.student), by_document("teacher", evidence.teacher)
     keys = sorted(rows)
-    own, theirs = (row_scores([of[key] for key in keys], decision.metric) for of in (rows, teacher))
-    lost_keys = [key for key, mine, other in zip(keys, own, theirs, strict=True) if other - mine >= _LOST]
+    student_scores, teacher_scores = (row_scores([of[key] for key in keys], decision.metric) for of in (rows, teacher))
+    lost_keys = [
+        key
+        for key, student_score, teacher_score in zip(keys, student_scores, teacher_scores, strict=True)
+        if teacher_score - student_score >= _LOST
+    ]
     lost = [rows[key] for key in lost_keys]
     cells: Counter[tuple[str, str]] = Counter((row.slice, label) for row in lost for label in labels_of(evidence, row))
     total, budget = sum(cells.values()), max(1, training_rows // 4)
@@ -60,8 +64,8 @@ def _flips(evidence: Evidence) -> list[dict[str, Any]]:
 
 def labels_of(evidence: Evidence, row: Outcome) -> list[str]:
     """The labels that a row should have; free text has one common name."""
-    found = sorted(value for field, value in items_of(evidence.grammar, row.target) or () if field == "label")
-    return found or [_NO_LABEL]
+    labels = sorted(value for field, value in items_of(evidence.grammar, row.target) or () if field == "label")
+    return labels or [_NO_LABEL]
 
 
 def _told(student: Outcome, teacher: Outcome) -> dict[str, Any]:

@@ -132,13 +132,13 @@ class PromoteParams:
         if twice:
             raise ValueError(f"gate {twice[0]!r} is listed twice in promote.gates; list each gate once")
         if not any(g.name == "teacher" for g in self.gates):
-            raise ValueError(
-                "promote.gates must list the gate 'teacher': without it, the student is never compared with its teacher"
-            )
+            raise ValueError("promote.gates must list the gate 'teacher': without it, the student is never compared with its teacher")
         if self.two_people and self.approval != "person":
             raise ValueError("promote.two_people needs promote.approval: person; with auto, no person approves")
         if self.critical_labels and not any(g.name == "critical_labels" for g in self.gates):
-            raise ValueError("critical_labels has limits, but promote.gates does not list the gate 'critical_labels' that uses them; list it, or remove the limits")
+            raise ValueError(
+                "critical_labels has limits, but promote.gates does not list the gate 'critical_labels' that uses them; list it, or remove the limits"
+            )
         sure = [label for label, recall in self.critical_labels.items() if recall >= 1.0]
         if sure:
             raise ValueError(f"critical_labels.{sure[0]}: no number of rows can show a recall of 1; set a limit below it, such as 0.95")
@@ -170,7 +170,9 @@ def promotion_fits(promote: PromoteParams, finetune: FinetuneParams, data: DataP
     if critical:
         problems.append(f"promote.critical_labels.{min(critical)} is not a label or flag of data.record")
     if benchmark.fairness is None and any(g.name == "fairness" for g in promote.gates):
-        problems.append("promote.gates lists 'fairness', but benchmark.fairness names no file of counterfactual pairs; name one, or remove the gate")
+        problems.append(
+            "promote.gates lists 'fairness', but benchmark.fairness names no file of counterfactual pairs; name one, or remove the gate"
+        )
     return problems
 
 

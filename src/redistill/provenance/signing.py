@@ -79,8 +79,8 @@ def verify(folder: Path, signature: Path, key: Path) -> None:
         verifying.Config().use_elliptic_key_verifier(public_key=key).verify(folder, signature)  # type: ignore[no-untyped-call]
     except Exception as error:
         # The library raises errors of many types, its own and those of cryptography. With any of them, the version is not verified.
-        told = " ".join(str(error).split())[:300] or type(error).__name__
-        raise RegistryError(f"its signature is not valid ({told}); the files were changed, or another key signed them") from None
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise RegistryError(f"its signature is not valid ({reason}); the files were changed, or another key signed them") from None
 
 
 def _make(key: Path) -> None:

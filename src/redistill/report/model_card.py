@@ -83,7 +83,10 @@ def _results(report: dict[str, Any], student: dict[str, Any], teacher: dict[str,
     table.append(f"| time of a request, teacher = 1 | {spread} | 1 |")
     sizes = [arm["cost"]["parameters"] for arm in (student, teacher)]
     table.append("| parameters, M | " + " | ".join("–" if n is None else f"{n / 1e6:.1f}" for n in sizes) + " |")
-    return f"On {student['n']} held-out rows, in percent, with 95 % intervals. All models were measured with the same backend and template.\n\n" + "\n".join(table)
+    return (
+        f"On {student['n']} held-out rows, in percent, with 95 % intervals. All models were measured with the same backend and template.\n\n"
+        + "\n".join(table)
+    )
 
 
 def _data(report: dict[str, Any]) -> str:
@@ -92,8 +95,8 @@ def _data(report: dict[str, Any]) -> str:
     dropped = sum(d["rows"] for d in intake.get("dropped") or ()) + sum(d["rows"] for d in kept.get("dropped") or ())
     sources = "\n".join(f"- {_text(s['path'])}: {s.get('sha256') or s.get('revision')}" for s in report["lineage"]["sources"]["sources"])
     audit = (report.get("judgement") or {}).get("audit")
-    said = f"The {audit['rows']:,} rows that trained it were audited against the held-out rows. " if audit else ""
-    return f"Rows: {rows}. {said}{dropped:,} rows were dropped by filters before training.\n\n{sources}"
+    audited = f"The {audit['rows']:,} rows that trained it were audited against the held-out rows. " if audit else ""
+    return f"Rows: {rows}. {audited}{dropped:,} rows were dropped by filters before training.\n\n{sources}"
 
 
 def _limits(report: dict[str, Any], student: dict[str, Any]) -> str:

@@ -36,5 +36,5 @@ class PeakMemory:
 
 def _status(name: str) -> int | None:
     """A size from ``/proc/self/status``, in bytes."""
-    found = re.search(rf"^{name}:\s+(\d+) kB$", _STATUS.read_text(encoding="ascii", errors="replace"), re.M)
-    return 1024 * int(found[1]) if found else None
+    match = re.search(rf"^{name}:\s+(\d+) kB$", _STATUS.read_text(encoding="ascii", errors="replace"), re.M)
+    return 1024 * int(match[1]) if match else None

@@ -115,7 +115,9 @@ def paired_scores(candidate: Sequence[float], reference: Sequence[float]) -> Pai
         DataError: lengths differ, fewer than two rows, or a score outside [0, 1].
     """
     if len(candidate) != len(reference):
-        raise DataError(f"{len(candidate)} candidate rows against {len(reference)} reference rows: a paired test needs the same rows; benchmark both again")
+        raise DataError(
+            f"{len(candidate)} candidate rows against {len(reference)} reference rows: a paired test needs the same rows; benchmark both again"
+        )
     for row, scores in enumerate(zip(candidate, reference, strict=True)):
         if not all(0.0 <= s <= 1.0 for s in scores):
             raise DataError(f"row {row} has scores {scores}, but a score must be between 0 and 1; benchmark again")

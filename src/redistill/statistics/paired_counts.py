@@ -74,7 +74,9 @@ def paired_counts(candidate: Sequence[bool], reference: Sequence[bool]) -> Paire
         DataError: lengths differ, fewer than two rows, or an entry that is neither true nor false.
     """
     if len(candidate) != len(reference):
-        raise DataError(f"{len(candidate)} candidate rows against {len(reference)} reference rows: a paired test needs the same rows; benchmark both again")
+        raise DataError(
+            f"{len(candidate)} candidate rows against {len(reference)} reference rows: a paired test needs the same rows; benchmark both again"
+        )
     pairs = list(zip(candidate, reference, strict=True))
     for row, pair in enumerate(pairs):
         if any(value not in (False, True) for value in pair):

@@ -69,9 +69,13 @@ class OpenAITeacher:
         if not re.fullmatch(r"https?://[^\s@?#]+", self._url):
             raise ConfigError(f"set {URL_VARIABLE} to an http(s) address without password or query, such as http://127.0.0.1:8000/v1")
         if not re.fullmatch(r"[!-~]*", self._key.get_secret_value()):  # else the HTTP library's own error would quote it
-            raise ConfigError(f"{KEY_VARIABLE} contains a space, control or non-ASCII character, which an HTTP header cannot contain; set it again")
+            raise ConfigError(
+                f"{KEY_VARIABLE} contains a space, control or non-ASCII character, which an HTTP header cannot contain; set it again"
+            )
         if params.budget_usd is not None and not self._usd(Counter(prompt_tokens=1, completion_tokens=1)):
-            raise ConfigError(f"teacher.budget_usd={params.budget_usd:g} has no effect while both prices are 0; set teacher.usd_per_million_prompt_tokens and teacher.usd_per_million_completion_tokens")
+            raise ConfigError(
+                f"teacher.budget_usd={params.budget_usd:g} has no effect while both prices are 0; set teacher.usd_per_million_prompt_tokens and teacher.usd_per_million_completion_tokens"
+            )
         self.usage, self._reserved = Counter[str](), Counter[str]()
         self.system_fingerprint: str | None = None
         self._capabilities: TeacherCapabilities | None = None
@@ -89,15 +93,15 @@ class OpenAITeacher:
 
         Its documentation does not say it: endpoints refuse a large k, reduce it, or leave out logprobs without an error.
         """
-        found, params = TeacherCapabilities("none", 0, None), TypeAdapter(GenerateParams)
+        capabilities, params = TeacherCapabilities("none", 0, None), TypeAdapter(GenerateParams)
         list(self.complete([_PROBE], params.validate_python({"max_tokens": 8})))
         for k in (1, 5, 20):
             with suppress(_RefusedError):
                 [answer] = self.complete([_PROBE], params.validate_python({"max_tokens": 8, "top_k": k}))
                 if max(map(len, answer.top_logprobs), default=0) >= k:
-                    found = TeacherCapabilities("at_generation", k, None)
-        self._capabilities = found
-        return found
+                    capabilities = TeacherCapabilities("at_generation", k, None)
+        self._capabilities = capabilities
+        return capabilities
 
     def complete(self, requests: Sequence[TeacherRequest], params: GenerateParams) -> Iterator[TeacherAnswer]:
         """Yield each completion when it arrives, in any order, with at most ``teacher.max_concurrency`` requests at a time.
@@ -114,7 +118,9 @@ class OpenAITeacher:
                 yield item
             item.result()
         except CancelledError:
-            raise TeacherError("the teacher was closed before all requests were completed; the completions so far are stored; run again") from None
+            raise TeacherError(
+                "the teacher was closed before all requests were completed; the completions so far are stored; run again"
+            ) from None
         finally:
             asking.cancel()
 
@@ -219,21 +225,21 @@ class OpenAITeacher:
         body |= self._neutral or {}
         body |= {"n": 1, "seed": p.seed + request.sample_index} | ({"return_tokens_as_token_ids": True} if self._vllm_ids else {})
         if self._chat:
-            said = [{"role": m.role, "content": m.content} for m in request.messages]
+            messages = [{"role": m.role, "content": m.content} for m in request.messages]
             # A chat model may open with a line break, or reason in many lines before it answers: a record's one line is cut out afterwards.
             stop = {"stop": list(request.stop)} if request.stop and request.stop != ("\n",) else {}
-            body |= {"messages": [*said[:-1], {**said[-1], "content": request.prompt}]} | stop
+            body |= {"messages": [*messages[:-1], {**messages[-1], "content": request.prompt}]} | stop
             return body | ({"logprobs": True, "top_logprobs": p.top_k} if p.top_k else {})
         stop = {"stop": list(request.stop)} if request.stop else {}
         return body | {"prompt": request.prompt} | stop | ({"logprobs": p.top_k} if p.top_k else {})
 
     def _refusal(self, response: httpx.Response) -> Exception:
-        status, said, after, wait_s = response.status_code, self._quote(response), response.headers.get("Retry-After", ""), 0.0
+        status, quote, after, wait_s = response.status_code, self._quote(response), response.headers.get("Retry-After", ""), 0.0
         if status in (408, 409, 429) or status >= 500:
             with suppress(ValueError, TypeError):  # neither seconds nor a date, so no wait is requested
                 wait_s = float(after) if re.fullmatch(r"[\d.]+", after) else parsedate_to_datetime(after).timestamp() - time.time()
-            return _TryAgainError(f"status {status}: {said}", min(max(wait_s, 0.0), _LONGEST_WAIT_S))
-        why = _ADVICE.get(status, f"it says {said}; {_REFUSED}")  # never the text of a 401 response, which quotes a part of the key
+            return _TryAgainError(f"status {status}: {quote}", min(max(wait_s, 0.0), _LONGEST_WAIT_S))
+        why = _ADVICE.get(status, f"it says {quote}; {_REFUSED}")  # never the text of a 401 response, which quotes a part of the key
         return _RefusedError(f"the teacher at {self._url} returned status {status} for model {self._params.model}: {why}")
 
     def _quote(self, response: httpx.Response) -> str:
@@ -259,25 +265,25 @@ def _ended(answer: TeacherAnswer, *, chat: bool) -> TeacherAnswer:
 
 def _parse(request: TeacherRequest, choice: dict[str, Any]) -> TeacherAnswer:
     """Read one choice. A chat lists logprobs as one entry a token, a completion as columns."""
-    said, listed = choice.get("message") or choice, choice.get("logprobs") or {}
+    message, listed = choice.get("message") or choice, choice.get("logprobs") or {}
     if "content" in listed:
-        own = [(e["token"], e["logprob"]) for e in listed["content"] or ()]
+        chosen = [(e["token"], e["logprob"]) for e in listed["content"] or ()]
         tops = [[(t["token"], t["logprob"]) for t in e.get("top_logprobs") or ()] for e in listed["content"] or ()]
     else:
-        own = list(zip(listed.get("tokens") or (), listed.get("token_logprobs") or (), strict=True))
+        chosen = list(zip(listed.get("tokens") or (), listed.get("token_logprobs") or (), strict=True))
         tops = [list((row or {}).items()) for row in listed.get("top_logprobs") or ()]
-    if len(tops) not in (0, len(own)) or not all(value is not None and value <= 1e-3 for row in (own, *tops) for _, value in row):
+    if len(tops) not in (0, len(chosen)) or not all(value is not None and value <= 1e-3 for row in (chosen, *tops) for _, value in row):
         raise ValueError("log-probabilities missing, NaN, null or positive")  # servers spell NaN as null; none may reach a loss
     tops = tops if any(tops) else []
-    ids = [tuple(int(t[9:]) for t, _ in row if t.startswith("token_id:")) for row in (own, *tops)]  # only vLLM tells them
-    all_ids = list(map(len, ids)) == list(map(len, (own, *tops)))
+    ids = [tuple(int(t[9:]) for t, _ in row if t.startswith("token_id:")) for row in (chosen, *tops)]  # only vLLM tells them
+    all_ids = list(map(len, ids)) == list(map(len, (chosen, *tops)))
     return TeacherAnswer(
         request,
-        text="".join((said.get("content") or "") if "message" in choice else choice["text"]),  # join refuses chunks that are no text
-        reasoning=said.get("reasoning_content") or said.get("reasoning"),
+        text="".join((message.get("content") or "") if "message" in choice else choice["text"]),  # join refuses chunks that are no text
+        reasoning=message.get("reasoning_content") or message.get("reasoning"),
         token_ids=ids[0] if all_ids else (),
         finish_reason=choice.get("finish_reason") or "unknown",
-        mean_logprob=sum(value for _, value in own) / len(own) if own else None,
+        mean_logprob=sum(value for _, value in chosen) / len(chosen) if chosen else None,
         top_ids=tuple(ids[1:]) if all_ids else (),
         top_logprobs=tuple(tuple(value for _, value in row) for row in tops),
         top_tokens=tuple(tuple(token for token, _ in row) for row in tops),

@@ -92,16 +92,16 @@ def current(params: Searched) -> dict[str, Any]:
     arm, space = params.finetune.arms[params.promote.arm], params.tune.space
     depth = params.student.layers
     layers = None if depth is None else depth.keep or len(depth.listed or ())
-    found: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     if space.alpha is not None and space.alpha[0] <= arm.alpha <= space.alpha[1]:
-        found["alpha"] = arm.alpha
+        settings["alpha"] = arm.alpha
     if space.learning_rate is not None and space.learning_rate[0] <= params.finetune.common.learning_rate <= space.learning_rate[1]:
-        found["learning_rate"] = params.finetune.common.learning_rate
+        settings["learning_rate"] = params.finetune.common.learning_rate
     if layers in space.layers:
-        found["layers"] = layers
+        settings["layers"] = layers
     if arm.temperature in space.temperature:
-        found["temperature"] = arm.temperature
-    return found
+        settings["temperature"] = arm.temperature
+    return settings
 
 
 def drawn(trial: optuna.Trial, space: SpaceParams, params: Searched) -> Setting:

@@ -23,7 +23,9 @@ def review(params: GovernanceParams, today: dt.date, root: Path) -> list[dict[st
     Raises:
         ConfigError: something is not covered, not allowed, expired, dated in the future, or its text has changed; all problems at once.
     """
-    problems = [f"no entry in governance.licenses covers the {kind}; add one" for kind in COVERED if kind not in {x.covers for x in params.licenses}]
+    problems = [
+        f"no entry in governance.licenses covers the {kind}; add one" for kind in COVERED if kind not in {x.covers for x in params.licenses}
+    ]
     for x in params.licenses:
         where = f"governance.licenses {x.name!r} ({x.covers})"
         terms = root / x.terms

@@ -129,7 +129,7 @@ def test_weights_end_there_for_whoever_asks_them(tiny: Any, tiny_model_dir: Path
     labelled = [replace(p, label=cut(text, stops).strip() or None) for p, text in zip(prompts(), unstopped, strict=True)]
     found = dev_score(model, tokenizer, labelled, data, PARAMS.max_tokens, batch=4)
     assert len(found.exact_N) == sum(p.label is not None for p in labelled) > 0 and found.exact_N.all()
-    assert found.objective == 1.0 and found.said == "chrF 1.000, F1 1.000, exact match 1.000"
+    assert found.objective == 1.0 and found.text == "chrF 1.000, F1 1.000, exact match 1.000"
     _as_the_teacher_answers(tiny_model_dir, tokenizer, rendered, stops)
 
 

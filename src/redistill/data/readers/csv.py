@@ -29,6 +29,8 @@ def csv_rows(path: str, file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 yield f"line {line}", dict(zip(header, fields, strict=False))
             line = reader.line_num + 1
     except csv.Error as error:
-        raise DataError(f"{path}, line {line}: invalid CSV ({error}); close every quote, and write a quote inside text as two quotes") from None
+        raise DataError(
+            f"{path}, line {line}: invalid CSV ({error}); close every quote, and write a quote inside text as two quotes"
+        ) from None
     finally:
         csv.field_size_limit(limit)

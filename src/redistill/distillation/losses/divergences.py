@@ -65,7 +65,9 @@ def dense_loss(
         DataError: a teacher that gives NaN or infinite logits (rule 10).
     """
     if divergence in _MIXTURES and not 0.0 < beta < 1.0:
-        raise ValueError(f"beta={beta:g}: {divergence} mixes teacher and student, so beta must be between 0 and 1; instead of 0 or 1 use forward_kl or reverse_kl")
+        raise ValueError(
+            f"beta={beta:g}: {divergence} mixes teacher and student, so beta must be between 0 and 1; instead of 0 or 1 use forward_kl or reverse_kl"
+        )
     labels_N, kd_weight_N, ce_weight_N = targets
     shared = min(head_VD.shape[0], teacher.head_WE.shape[0])
     teacher_head = teacher.head_WE[:shared].detach().to(teacher.hidden_NE.dtype)

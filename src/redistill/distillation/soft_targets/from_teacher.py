@@ -71,7 +71,9 @@ def from_listed(
         best: dict[int, float] = {}
         for token, value in zip(row_ids, row_lp, strict=True):
             if np.isnan(value) or value > 1e-3:
-                raise DataError(f"the teacher returned log-probability {value} at token {position} of row {key}, but it must be ≤ 0; check the teacher's logprobs")
+                raise DataError(
+                    f"the teacher returned log-probability {value} at token {position} of row {key}, but it must be ≤ 0; check the teacher's logprobs"
+                )
             if np.isfinite(value):
                 best[int(token)] = max(best.get(int(token), -np.inf), min(float(value), 0.0))
         ranked = sorted(best.items(), key=lambda pair: (-pair[1], pair[0]))[:k]

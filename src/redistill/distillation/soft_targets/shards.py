@@ -262,11 +262,15 @@ def _opened(shard: Path) -> pq.ParquetFile:
         file = pq.ParquetFile(shard)
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"{shard} is not a Parquet file ({str(error).splitlines()[0]}); remove it and run its stage again") from None
-    found = {k.decode(): v.decode() for k, v in (file.schema_arrow.metadata or {}).items()}
-    if found.get("redistill.record") != "SoftTargets":
-        raise DataError(f"{shard} contains {found.get('redistill.record', 'no redistill record')} instead of SoftTargets; remove it and run its stage again")
-    if found.get("redistill.schema") != _SCHEMA:
-        raise DataError(f"{shard} has schema {found.get('redistill.schema')}, but this version of redistill reads {_SCHEMA}; run its stage again")
+    metadata = {k.decode(): v.decode() for k, v in (file.schema_arrow.metadata or {}).items()}
+    if metadata.get("redistill.record") != "SoftTargets":
+        raise DataError(
+            f"{shard} contains {metadata.get('redistill.record', 'no redistill record')} instead of SoftTargets; remove it and run its stage again"
+        )
+    if metadata.get("redistill.schema") != _SCHEMA:
+        raise DataError(
+            f"{shard} has schema {metadata.get('redistill.schema')}, but this version of redistill reads {_SCHEMA}; run its stage again"
+        )
     return file
 
 

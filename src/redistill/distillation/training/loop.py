@@ -54,7 +54,9 @@ def train(
         ConfigError: a batch that cannot be shared evenly, or several GPUs in one process.
     """
     if not examples:
-        raise DataError("no rows to train on: all rows were dropped; see the reasons that the stages prepare and validate print, or the report's section Governance")
+        raise DataError(
+            "no rows to train on: all rows were dropped; see the reasons that the stages prepare and validate print, or the report's section Governance"
+        )
     check_supported_head(model)
     method = method or Logit()
     work.mkdir(parents=True, exist_ok=True)
@@ -89,7 +91,9 @@ def train(
 def _arguments(recipe: Recipe, work: Path) -> TrainingArguments:
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if recipe.batch_size % processes:
-        raise ConfigError(f"finetune.common.batch_size={recipe.batch_size} cannot be shared by {processes} processes; set it to a multiple of {processes}")
+        raise ConfigError(
+            f"finetune.common.batch_size={recipe.batch_size} cannot be shared by {processes} processes; set it to a multiple of {processes}"
+        )
     arguments = TrainingArguments(
         output_dir=str(work),
         max_steps=recipe.steps,

@@ -67,7 +67,9 @@ def states_of(
         for i, row in zip(batch, hidden_BLD, strict=True):
             states[i] = row[torch.from_numpy(places[i]).to(row.device)].cpu()
             if not torch.isfinite(states[i]).all():
-                raise DataError(f"the teacher returned NaN or infinite states for a row of {lengths[i]} tokens; check its weights and dtype")
+                raise DataError(
+                    f"the teacher returned NaN or infinite states for a row of {lengths[i]} tokens; check its weights and dtype"
+                )
         done += len(batch)
         if progress is not None:
             progress(done)

@@ -47,7 +47,9 @@ def calibration(confidence: Sequence[float], right: Sequence[bool], resamples: i
     """
     sure_N, right_N = np.asarray(confidence, dtype=float), np.asarray(right, dtype=float)
     if sure_N.shape != right_N.shape or sure_N.size == 0:
-        raise DataError(f"{sure_N.size} confidences for {right_N.size} responses; calibration needs one confidence per response; benchmark again")
+        raise DataError(
+            f"{sure_N.size} confidences for {right_N.size} responses; calibration needs one confidence per response; benchmark again"
+        )
     if not ((sure_N >= 0) & (sure_N <= 1)).all():
         raise DataError("a confidence lies outside [0, 1], but it must be a probability; benchmark again")
     order_N = np.argsort(sure_N, kind="stable")

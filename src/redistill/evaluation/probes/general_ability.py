@@ -30,10 +30,10 @@ def measure_breadth(model: Any, tokenizer: Any, params: BenchmarkParams) -> dict
         DataError: a task that counts no right answers.
     """
     lm = weights_model(model, tokenizer, params, batch_size=_BATCH)
-    found = {GENERAL: _accuracy(GENERAL, samples_of(lm, _general(), params))}
+    accuracies = {GENERAL: _accuracy(GENERAL, samples_of(lm, _general(), params))}
     for task in params.tasks:
-        found[task] = _accuracy(task, _named(lm, task, params))
-    return found
+        accuracies[task] = _accuracy(task, _named(lm, task, params))
+    return accuracies
 
 
 def _general() -> dict[str, Any]:
@@ -87,8 +87,8 @@ def _accuracy(task: str, samples: Sequence[dict[str, Any]]) -> Score:
     metric = next((m for m in _METRICS if all(m in s for s in first)), None)
     values = [float(s[metric]) for s in first] if metric else []
     if not values or any(v not in (0.0, 1.0) for v in values):
-        told = ", ".join(samples[0]["metrics"]) if samples else "none"
+        metrics = ", ".join(samples[0]["metrics"]) if samples else "none"
         raise DataError(
-            f"benchmark.tasks: {task} does not count right answers (its metrics: {told}); choose a task with one of {', '.join(_METRICS)}"
+            f"benchmark.tasks: {task} does not count right answers (its metrics: {metrics}); choose a task with one of {', '.join(_METRICS)}"
         )
     return share(int(sum(values)), len(values))

@@ -30,7 +30,9 @@ def fit(train: Sequence[Prompt], grammar: RecordGrammar, seed: int) -> Callable[
     texts = [p.text for p in train]
     records = [grammar.parse(p.label or "") for p in train]
     if len({label for r in records for label in r.labels}) < 2:
-        raise DataError(f"the {len(train)} training rows have fewer than two different labels, so a linear baseline cannot be trained; add rows with other labels")
+        raise DataError(
+            f"the {len(train)} training rows have fewer than two different labels, so a linear baseline cannot be trained; add rows with other labels"
+        )
 
     def features() -> object:
         words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
@@ -41,8 +43,8 @@ def fit(train: Sequence[Prompt], grammar: RecordGrammar, seed: int) -> Callable[
         single = make_pipeline(features(), classifier).fit(texts, [r.labels[0] for r in records])
         return lambda rows: [str(label) for label in single.predict(list(rows))]
     binarizer = MultiLabelBinarizer()
-    wanted = binarizer.fit_transform([[*r.labels, *r.flags] for r in records])
-    several = make_pipeline(features(), OneVsRestClassifier(classifier)).fit(texts, wanted)
+    targets = binarizer.fit_transform([[*r.labels, *r.flags] for r in records])
+    several = make_pipeline(features(), OneVsRestClassifier(classifier)).fit(texts, targets)
 
     def predict(rows: Sequence[str]) -> list[str]:
         lines = []

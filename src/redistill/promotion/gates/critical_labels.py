@@ -12,7 +12,7 @@ from redistill.promotion.types import Gate
 from redistill.statistics.shares import share_interval, share_rows_needed, share_test
 
 
-def critical(evidence: Evidence, own: CriticalLabelsGate, params: PromoteParams, level: float) -> list[Gate]:
+def critical(evidence: Evidence, limits: CriticalLabelsGate, params: PromoteParams, level: float) -> list[Gate]:
     """One gate per label or flag: its recall is shown to be above its limit, by the exact binomial test.
 
     Raises:
@@ -23,7 +23,9 @@ def critical(evidence: Evidence, own: CriticalLabelsGate, params: PromoteParams,
     gates = []
     for name, limit in params.critical_labels.items():
         if grammar is None or name not in known:
-            raise DataError(f"promote.critical_labels.{name} is not a label or flag of the data; the labels and flags are {', '.join(known) or 'none'}")
+            raise DataError(
+                f"promote.critical_labels.{name} is not a label or flag of the data; the labels and flags are {', '.join(known) or 'none'}"
+            )
         item = ("label", name) if name in grammar.labels else (name, "yes")
         rows = [o for o in evidence.student[1] if item in (items_of(grammar, o.target) or ())]
         hits = sum(item in (items_of(grammar, o.response) or ()) for o in rows)
@@ -36,9 +38,7 @@ def _judged(name: str, hits: int, n: int, limit: float, level: float, power: flo
     if n == 0:
         # The smallest number of rows that can show it, if all of them are found.
         needed = share_rows_needed(1, 1, limit, level, power)
-        sentence = (
-            f"no held-out row has {name}, so its recall is unknown; {needed:,} more {rows} would show it, if the student finds {name} in all of them"
-        )
+        sentence = f"no held-out row has {name}, so its recall is unknown; {needed:,} more {rows} would show it, if the student finds {name} in all of them"
         return Gate(f"recall_{name}", "hold", None, limit, "share", sentence, p_value=1.0, more_rows=needed)
     p_value, interval = share_test(hits, n, limit), share_interval(hits, n, 2 * level)
     result, missing = verdict(p_value <= level, interval, limit), 0

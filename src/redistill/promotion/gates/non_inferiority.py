@@ -17,20 +17,20 @@ from redistill.statistics.shares import holm
 from redistill.statistics.types import Interval
 
 
-def against(evidence: Evidence, own: NonInferiorGate, params: PromoteParams, level: float) -> list[Gate]:
+def against(evidence: Evidence, limits: NonInferiorGate, params: PromoteParams, level: float) -> list[Gate]:
     """The gate against teacher, champion or reference; no gate if there is no such model, a hold if it could not be measured."""
-    if own.name in evidence.unmeasured:
-        sentence = f"the student could not be compared with the {own.name}: {evidence.unmeasured[own.name]}"
-        return [Gate(f"non_inferior_to_{own.name}", "hold", None, -own.margin, "points", sentence)]
-    reference: BenchmarkResult | None = getattr(evidence, own.name)
+    if limits.name in evidence.unmeasured:
+        sentence = f"the student could not be compared with the {limits.name}: {evidence.unmeasured[limits.name]}"
+        return [Gate(f"non_inferior_to_{limits.name}", "hold", None, -limits.margin, "points", sentence)]
+    reference: BenchmarkResult | None = getattr(evidence, limits.name)
     if reference is None:
         return []
-    return [non_inferior("student", evidence.student, own.name, reference, own.margin, level, params)]
+    return [non_inferior("student", evidence.student, limits.name, reference, limits.margin, level, params)]
 
 
 def non_inferior(
     subject: str,
-    own: BenchmarkResult,
+    result: BenchmarkResult,
     other: str,
     reference: BenchmarkResult,
     margin: float,
@@ -44,16 +44,16 @@ def non_inferior(
     Raises:
         DataError: the two were not measured on the same rows and prompts.
     """
-    compared = pair(subject, own, other, reference, params.scored_by, same_backend=same_backend)
+    compared = pair(subject, result, other, reference, params.scored_by, same_backend=same_backend)
     name, floor = f"non_inferior_to_{other}", params.floor if other == "teacher" else 0.0
     if (reason := insensitive(compared, other, floor)) is not None:
         return not_judged(name, compared.paired.difference, margin, reason)
     metric = NAMES[compared.metric]
-    said = f"{subject} {100 * compared.candidate:.1f} % {metric} against the {other}'s {100 * compared.reference:.1f} %"
-    return judged_difference(name, said, compared.paired, margin, level, compared.paired.p_value(margin), params.power)
+    sentence = f"{subject} {100 * compared.candidate:.1f} % {metric} against the {other}'s {100 * compared.reference:.1f} %"
+    return judged_difference(name, sentence, compared.paired, margin, level, compared.paired.p_value(margin), params.power)
 
 
-def slices(evidence: Evidence, own: SlicesGate, params: PromoteParams, level: float) -> tuple[list[Gate], list[str]]:
+def slices(evidence: Evidence, limits: SlicesGate, params: PromoteParams, level: float) -> tuple[list[Gate], list[str]]:
     """A gate for every slice that has enough rows, and a note on every other slice.
 
     Each slice is a claim of its own, so the p-values have Holm's correction.
@@ -63,27 +63,29 @@ def slices(evidence: Evidence, own: SlicesGate, params: PromoteParams, level: fl
         sizes[outcome.slice] = sizes.get(outcome.slice, 0) + 1
     named = {name: n for name, n in sorted(sizes.items()) if len(sizes) > 1}
     notes = [
-        f"slice {name} has {n} held-out rows, fewer than {own.min_rows}: it has no gate of its own"
+        f"slice {name} has {n} held-out rows, fewer than {limits.min_rows}: it has no gate of its own"
         for name, n in named.items()
-        if n < own.min_rows
+        if n < limits.min_rows
     ]
     compared = {
         name: pair("student", evidence.student, "teacher", evidence.teacher, params.scored_by, within=name)
         for name, n in named.items()
-        if n >= own.min_rows
+        if n >= limits.min_rows
     }
     reasons = {name: insensitive(c, "teacher", params.floor, f" in slice {name}") for name, c in compared.items()}
-    p_values = [1.0 if reasons[name] is not None else c.paired.p_value(own.margin) for name, c in compared.items()]
+    p_values = [1.0 if reasons[name] is not None else c.paired.p_value(limits.margin) for name, c in compared.items()]
     gates = []
     for (name, c), p_value, adjusted in zip(compared.items(), p_values, holm(p_values), strict=True):
         if (reason := reasons[name]) is not None:
-            gates.append(not_judged(f"slice_{name}", c.paired.difference, own.margin, reason))
+            gates.append(not_judged(f"slice_{name}", c.paired.difference, limits.margin, reason))
             continue
         # The level of this slice that is equivalent to Holm's adjusted p-value at the whole level, so that interval and test agree.
         share = p_value / adjusted if adjusted > 0 else 1.0 / len(compared)
-        said = f"student against teacher in slice {name}"
+        sentence = f"student against teacher in slice {name}"
         correction = f", Holm's correction over {len(compared)} slices" if len(compared) > 1 else ""
-        gates.append(judged_difference(f"slice_{name}", said, c.paired, own.margin, level * share, p_value, params.power, correction))
+        gates.append(
+            judged_difference(f"slice_{name}", sentence, c.paired, limits.margin, level * share, p_value, params.power, correction)
+        )
     return gates, notes
 
 
@@ -122,7 +124,7 @@ def verdict(passed: bool, interval: Interval | None, limit: float, *, above: boo
 
 def judged_difference(
     name: str,
-    said: str,
+    comparison: str,
     counts: Paired,
     margin: float,
     level: float,
@@ -138,7 +140,7 @@ def judged_difference(
     interval = counts.interval(2 * level)
     result = verdict(p_value <= level, interval, -margin)
     sentence = (
-        f"{said}: difference {100 * counts.difference:z.1f} points ({coverage(level)} interval {spread(interval)}), "
+        f"{comparison}: difference {100 * counts.difference:z.1f} points ({coverage(level)} interval {spread(interval)}), "
         f"one-sided p {shown(p_value, level)} for a loss of {100 * margin:g} points or more, level {level:.2g}{correction}"
     )
     missing = 0
@@ -170,7 +172,9 @@ def _wanted(counts: Paired, margin: float, level: float, power: float, rows: str
         )
     narrow = f"a margin of {100 * margin:g} points is too narrow for them" if counts.difference > -margin / 2 else None
     named = f"{rows} (now {counts.n:,})"
-    return more_rows(needed, counts.n, named, power, "the true difference is the observed one", "the observed difference is close to the limit", narrow)
+    return more_rows(
+        needed, counts.n, named, power, "the true difference is the observed one", "the observed difference is close to the limit", narrow
+    )
 
 
 def coverage(level: float) -> str:

@@ -10,7 +10,9 @@ def audited(evidence: Evidence) -> list[Gate]:
     """No training row contains held-out text, personal data or secrets, or is planted; a hold if the training rows are unknown."""
     audit = evidence.audit
     if audit is None:
-        sentence = "the rows that trained this student are unknown, so it may have seen the held-out set; promote a version that a cycle trained"
+        sentence = (
+            "the rows that trained this student are unknown, so it may have seen the held-out set; promote a version that a cycle trained"
+        )
         return [Gate("audit", "hold", None, 0.0, "rows", sentence)]
     found = {
         "quote held-out text": audit.quotes_heldout,

@@ -66,16 +66,16 @@ def find(text: str) -> list[Finding]:
     An IBAN holds digits that pass as a card or a phone number, so the surer kinds are looked for first.
     """
     taken: list[Finding] = []
-    for found in (_ibans(text), _emails(text), _cards(text), _phones(text)):
-        for finding in found:
+    for findings in (_ibans(text), _emails(text), _cards(text), _phones(text)):
+        for finding in findings:
             if all(finding.end <= other.start or other.end <= finding.start for other in taken):
                 taken.append(finding)
     return sorted(taken, key=lambda f: f.start)
 
 
 def judge(candidate: Candidate) -> Keep | Drop:
-    found = find(candidate.text)
-    return Drop("personal_data", found[0].kind) if found else Keep()
+    findings = find(candidate.text)
+    return Drop("personal_data", findings[0].kind) if findings else Keep()
 
 
 def redact(text: str, findings: Iterable[Finding] | None = None) -> str:
