@@ -55,7 +55,7 @@ _PR_SET_PDEATHSIG = 1
 class ForkServer:
     """Starts the server for the first stage and ends it with the cycle. On systems other than Linux, every stage starts without it.
 
-    A server that the environment names already is used and left alone.
+    If the environment names a server already, that server is used and is not ended here.
     """
 
     def __init__(self, preload: tuple[str, ...] = PRELOAD, patience_s: float = 10.0) -> None:

@@ -66,7 +66,7 @@ def _write(file: Path, timing: Timing) -> None:
     write_json(file, timing_to_json(timing))
     ratio = timing.request_ratio
     print(
-        f"[timing] a request takes the student {ratio.value:.2f} times as long as the teacher "
+        f"[timing] the student takes {ratio.value:.2f} times as long as the teacher for a request "
         f"({ratio.interval.low:.2f} to {ratio.interval.high:.2f}, n = {len(timing.student.request_s)})",
         flush=True,
     )

@@ -114,7 +114,7 @@ def test_a_person_approves_and_rolls_back(first: dict[str, Any], ask: Any, proje
     waiting = ask("run", "--json", "--reason", "another arm").result
     assert waiting["verdict"] == "promote" and "waits for a person" in waiting["barred"] and waiting["model_version"] == "3"
     assert ask("status", "--json").result["champion"] == "1"
-    assert "cannot approve it too" in ask("promote", "challenger", "--reason", "mine", code=2).stderr
+    assert "another person must approve it" in ask("promote", "challenger", "--reason", "mine", code=2).stderr
     approved = ask("promote", "challenger", "--reason", "read the report", "--json", env={"REDISTILL_USER": "grace"}).result
     assert approved == {"champion": "3", "previous": "1", "reference": "1", "route": "student", "pin": "none"}
     back = ask("rollback", "--reason", "the branch complains", "--json").result

@@ -190,11 +190,11 @@ def two_ids_swapped(text: str) -> str:
     ("method", "processes", "said"),
     [
         ("logit", 1, "tokenizer"),
-        ("online", 1, "the student's tokenizer is not the teacher's, so their probabilities name other tokens and method online cannot"),
+        ("online", 1, "the student's tokenizer is not the teacher's, so the same ids mean other tokens and method online cannot"),
         (
             "on_policy",
             2,
-            "the student's tokenizer is not the teacher's, so their probabilities name other tokens and method on_policy cannot",
+            "the student's tokenizer is not the teacher's, so the same ids mean other tokens and method on_policy cannot",
         ),
     ],
 )

@@ -96,7 +96,7 @@ def heldout(as_json: Json = False) -> None:
             f"({status['discordance_is']} discordance {status['discordance']:.2f}); smallest loss that can be ruled out: {100 * smallest:.1f} points"
         )
     if status["drift_auc"] is None:
-        lines.append("drift      too few rows to tell")
+        lines.append("drift      unknown: too few rows")
     else:
         low, high = status["drift_by_chance"]
         verdict = "drift is shown" if status["drift_shown"] else "no drift is shown"

@@ -28,8 +28,8 @@ class ArmParams:
     """Weight of the distillation term on the teacher's rows; the rest is cross-entropy on the text."""
     prompt_weight: Share = 0.0
     """Weight of the prompts' own text in the teacher's rows. It is the control for `supervise: all`, which gives an arm with probabilities
-    several times the targets of one without: with `prompt_weight` equal to the other arm's `alpha`, an arm with `alpha: 0` has the same
-    targets with the same weights, by text alone. `artifacts/students/ARM.json` says how many tokens and targets a row has on average."""
+    several times the targets of an arm without them: with `prompt_weight` equal to the other arm's `alpha`, an arm with `alpha: 0` has the
+    same targets with the same weights, but only by text. `artifacts/students/ARM.json` has the average number of tokens and targets per row."""
     temperature: Annotated[float, Field(gt=0.0)] = 1.0
     """Divides the logits of both models. Other than 1 it must be in `score.temperatures`."""
     method: MethodParams | None = None

@@ -1,4 +1,4 @@
-"""Token ids of a text, and digests that tell whether two tokenizers are the same."""
+"""Token ids of a text, and digests that show whether two tokenizers are the same."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from redistill.models.tokenizers import TOKENIZER_FILES
 
 
 def resolve(model: str, revision: str | None = None, cache: str | os.PathLike[str] = ".redistill/models") -> Path:
-    """A local directory in hub layout with safetensors and a tokenizer, for whatever the user named.
+    """A local directory in hub layout with safetensors and a tokenizer, for the model that the user named.
 
     Raises:
         ConfigError: the model does not exist, or its name has an unknown form.

@@ -75,7 +75,7 @@ def render(report: dict[str, Any]) -> str:
 
 
 def number(value: Any, scale: float = 1.0, digits: int = 1, unit: str = "") -> str:
-    """A number as people read it: thousands separated, a true minus, and a dash for whatever is no finite number."""
+    """A number as text: thousands separated, a true minus sign, and a dash if it is not a finite number."""
     finite = _finite(value)
     return DASH if finite is None else f"{finite * scale:z,.{digits}f}".replace("-", "\u2212") + unit
 

@@ -72,7 +72,7 @@ def update_route(path: str | os.PathLike[str], change: Callable[[Route], Route])
     to the registry: an operator who pins the teacher during an incident must not wait until MLflow answers.
 
     Returns:
-        The route as it stands in the file now.
+        The route that is in the file now.
 
     Raises:
         DataError: the flag file or its lock cannot be written.

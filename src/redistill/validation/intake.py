@@ -26,11 +26,11 @@ _LOOKED_AT_CHARS = 8000
 
 def judge(splits: dict[str, list[Prompt]], params: IntakeParams) -> tuple[dict[str, list[Prompt]], list[DroppedRow]]:
     """Kept rows by split, in their order, and dropped rows in the order of the splits given."""
-    alone = {(split, i): judge_row(p, params) for split, rows in splits.items() for i, p in enumerate(rows)}
+    row_verdicts = {(split, i): judge_row(p, params) for split, rows in splits.items() for i, p in enumerate(rows)}
     between = _judge_between(
-        {split: [(i, p) for i, p in enumerate(rows) if alone[split, i] == Keep()] for split, rows in splits.items()}, params
+        {split: [(i, p) for i, p in enumerate(rows) if row_verdicts[split, i] == Keep()] for split, rows in splits.items()}, params
     )
-    verdicts = {**alone, **between}
+    verdicts = {**row_verdicts, **between}
     kept = {split: [p for i, p in enumerate(rows) if verdicts[split, i] == Keep()] for split, rows in splits.items()}
     dropped = [
         DroppedRow(p.id, p.source_id, STAGE, verdict.filter, verdict.reason, redacted(_whole_text(p)), p.slice, p.planted)

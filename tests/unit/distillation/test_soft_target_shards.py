@@ -106,7 +106,7 @@ def test_what_is_no_distribution_is_refused_and_nothing_is_left(tmp_path: Path, 
 
 
 def test_two_rows_of_one_key_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="two soft targets for row a/0"):
+    with pytest.raises(DataError, match="row a/0 has soft targets twice"):
         write(tmp_path / "soft", soft("a"), soft("a"))
 
 
@@ -127,7 +127,7 @@ def test_what_is_no_parquet_is_refused(tmp_path: Path, spoil) -> None:
     write(tmp_path / "soft", soft("a"))
     file = tmp_path / "soft" / "shard-00000.parquet"
     file.write_bytes(spoil(file.read_bytes()))
-    with pytest.raises(DataError, match="is not a Parquet file .*; remove it and run again"):
+    with pytest.raises(DataError, match="is not a Parquet file .*; remove it and run its stage again"):
         SoftTargetFiles(tmp_path / "soft")
 
 
@@ -144,13 +144,13 @@ def test_a_damaged_page_is_refused(tmp_path: Path) -> None:
 
 
 def test_other_folders_and_schemas_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="is missing or holds no soft targets"):
+    with pytest.raises(DataError, match="is missing or has no soft targets"):
         SoftTargetFiles(tmp_path / "soft")
     write(tmp_path / "soft", soft("a"))
     file = tmp_path / "soft" / "shard-00000.parquet"
     table = pq.read_table(file)
     pq.write_table(table.replace_schema_metadata({**table.schema.metadata, b"redistill.schema": b"0"}), file)
-    with pytest.raises(DataError, match="has schema 0, this redistill reads 4; run its stage again"):
+    with pytest.raises(DataError, match="has schema 0, but this version of redistill reads 4; run its stage again"):
         SoftTargetFiles(tmp_path / "soft")
 
 

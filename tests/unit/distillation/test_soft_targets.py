@@ -115,7 +115,7 @@ def test_k_beyond_the_vocabulary_is_the_vocabulary() -> None:
 def test_broken_logits_are_refused(value: float) -> None:
     logits = torch.zeros(2, 4)
     logits[1, 2] = value
-    with pytest.raises(DataError, match="NaN or infinite logits on row 0123456789ab"):
+    with pytest.raises(DataError, match="NaN or infinite logits for row 0123456789ab"):
         from_logits(logits, np.arange(3), 1, 2, (1.0,), KEY)
 
 

@@ -45,9 +45,11 @@ def encode(
     p_TK = np.exp(np.asarray(top_logprobs_TK, np.float64))
     used_TK = p_TK > 0
     if not np.isfinite(p_TK).all() or (p_TK.sum(-1) > 1.01).any():
-        raise DataError("soft targets hold NaN or probabilities that sum to more than 1; the teacher's logprobs are broken")
+        raise DataError("soft targets contain NaN or probabilities that sum to more than 1; check the teacher's logprobs")
     if ((top_ids_TK < 0) | (top_ids_TK >= vocabulary))[used_TK].any():
-        raise DataError(f"soft targets name token ids outside the vocabulary of {vocabulary:,}; they belong to another tokenizer")
+        raise DataError(
+            f"soft targets contain token ids outside the vocabulary of {vocabulary:,}; they belong to another tokenizer: use a student with the teacher's tokenizer"
+        )
     codes_TK = np.minimum(np.rint(np.sqrt(p_TK) * steps), steps).astype(np.int64)
     order_TK = np.argsort(np.where(codes_TK > 0, top_ids_TK, vocabulary), axis=-1, kind="stable")
     ids_TK, codes_TK, p_TK = (np.take_along_axis(a, order_TK, -1) for a in (top_ids_TK, codes_TK, p_TK))
@@ -58,7 +60,7 @@ def encode(
     previous_TK = np.concatenate([np.full((len(ids_TK), 1), -1, np.int64), ids_TK[:, :-1]], -1)[:, : ids_TK.shape[1]]
     gaps = (ids_TK - previous_TK - 1)[kept_TK]
     if (gaps < 0).any():
-        raise DataError("soft targets list a token id twice at one position; the teacher's logprobs are broken")
+        raise DataError("soft targets contain a token id twice at one position; check the teacher's logprobs")
     codes = Codes(
         varints(counts_T), varints(gaps), codes_TK[kept_TK].astype("u1" if bits <= 8 else "<u2").tobytes(), tail_codes_T.tobytes()
     )

@@ -78,7 +78,7 @@ def from_listed(
                 best[int(token)] = max(best.get(int(token), -np.inf), min(float(value), 0.0))
         ranked = sorted(best.items(), key=lambda pair: (-pair[1], pair[0]))[:k]
         if sum(np.exp(v) for _, v in ranked) > 1.01:
-            raise DataError(f"probabilities of token {position} of row {key} sum to more than 1; the teacher's logprobs are broken")
+            raise DataError(f"probabilities of token {position} of row {key} sum to more than 1; check the teacher's logprobs")
         ranked_rows.append(ranked)
     width = max((len(r) for r in ranked_rows), default=0)
     top_ids = np.zeros((len(ranked_rows), width), dtype=np.int32)

@@ -42,12 +42,12 @@ def fair(evidence: Evidence, limits: FairnessGate, params: PromoteParams, level:
             )
         ]
     counts = clustered_counts(_clusters(student, teacher))
-    alone = len(student.messages) == student.n
+    one_pair_each = len(student.messages) == student.n
     sentence = (
         f"the student flips on {100 * student.rate.value:.1f} % of {student.n} counterfactual pairs"
-        f"{'' if alone else f' from {counts.n} messages, each of which counts once'}, the teacher on {100 * teacher.rate.value:.1f} %"
+        f"{'' if one_pair_each else f' from {counts.n} messages, each of which counts once'}, the teacher on {100 * teacher.rate.value:.1f} %"
     )
-    rows = "counterfactual pairs" if alone else "messages with counterfactual pairs"
+    rows = "counterfactual pairs" if one_pair_each else "messages with counterfactual pairs"
     judged = judged_difference(NAME, sentence, counts, limits.margin, level, score_test(counts, limits.margin), params.power, rows=rows)
     # More pairs are needed, not more held-out rows; the sentence says so.
     return [replace(judged, more_rows=0)]
