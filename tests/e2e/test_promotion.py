@@ -104,7 +104,7 @@ def test_a_starved_student_is_held_with_a_reason_and_a_plan(first: dict[str, Any
     assert "non_inferior_to_teacher" in plan["because"] and plan["prompts"] and all(p["ask_for"] >= 1 for p in plan["prompts"])
     assert plan["lost"] and {"source_id", "label", "student", "teacher"} <= set(plan["lost"][0])
     refused = ask("promote", "2", "--reason", "I like it", code=6)
-    assert "version 2 was held, not promoted" in refused.stderr
+    assert "version 2 is on hold and cannot be promoted" in refused.stderr
     assert ask("status", "--json").result["champion"] == "1"
 
 

@@ -73,7 +73,11 @@ def test_a_port_that_is_taken_is_one_clear_line(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         done = server(tmp_path, "start", str(port))
-    assert done.returncode == 2 and done.stderr.startswith(f"error: port {port} of 127.0.0.1 is in use") and done.stderr.count("\n") == 1
+    assert (
+        done.returncode == 2
+        and done.stderr.startswith(f"error: port {port} of 127.0.0.1 is used by a program")
+        and done.stderr.count("\n") == 1
+    )
 
 
 @pytest.mark.parametrize("arguments", [(), ("restart",), ("start", "http"), ("start", "70000"), ("start", "4200", "more")])

@@ -88,13 +88,13 @@ def test_what_may_not_be_promoted(make_registry: Make, monkeypatch: pytest.Monke
     monkeypatch.setenv("REDISTILL_USER", "nightly")
     weak = registry.version(60, seed=1)
     monkeypatch.setenv("REDISTILL_USER", "grace")
-    with pytest.raises(RegistryError, match="version 1 was held, not promoted"):
+    with pytest.raises(RegistryError, match="version 1 is on hold and cannot be promoted"):
         approve.approve(params, weak, "please")
     monkeypatch.setenv("REDISTILL_USER", "ada")
     good = registry.version(122, seed=2, started_by="ada")
     with pytest.raises(ConfigError, match="ada started the cycle of version 2, so another person must approve it"):
         approve.approve(params, good, "mine")
-    with pytest.raises(ConfigError, match="with a reason"):
+    with pytest.raises(ConfigError, match="give a reason"):
         approve.approve(params, good, "  ")
     with pytest.raises(RegistryError, match=r"9: .* has no such version or alias; its versions are 2, 1"):
         approve.approve(params, "9", "x")

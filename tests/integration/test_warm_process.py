@@ -134,7 +134,7 @@ def test_the_end_of_the_cycle_ends_everything(project: Path) -> None:
         pid = int(asking.stdout.readline().rsplit(" ", 1)[1].rstrip("}\n"))
     _, errors = asking.communicate(timeout=30)
     assert asking.returncode == 5
-    assert errors.startswith("error: the process that ran this stage ended")
+    assert errors.startswith("error: the process that ran this stage was ended from outside")
     assert eventually(lambda: not alive(pid))
     assert not Path(environment[SOCKET]).parent.exists()
 

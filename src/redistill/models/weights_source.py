@@ -82,7 +82,7 @@ def _package_file(name: str) -> Path:
         raise ConfigError(f"model package:{name}: package {package} is not installed; pip install {package}, or the extra that brings it")
     source = Path(next(iter(spec.submodule_search_locations))) / file
     if not source.is_file():
-        raise ConfigError(f"model package:{name}: the package has no file {file}; correct the name")
+        raise ConfigError(f"model package:{name}: package {package} has no file {file!r}; the form is package:NAME/FILE.gguf")
     return source
 
 

@@ -77,7 +77,9 @@ def check_batch(rows: Sequence[DerivedRow], params: ValidateParams, max_tokens: 
     rules = [_rule(r) for run in result.run_results.values() for r in run.results]
     broken = [r for r in rules if not r["passed"]]
     if broken:
-        problems = "; ".join(f"{r['rule']} on {r['column']}: observed {r['seen']}, limits {r['limits']}" for r in broken)
+        problems = "; ".join(
+            f"{r['rule']} on {r['column']}: observed {r['seen']}" + (f", limits {r['limits']}" if r["limits"] else "") for r in broken
+        )
         raise DataError(
             f"the teacher's completions fail {len(broken)} batch rule{'s' * (len(broken) > 1)}: {problems}; the reasons for dropped rows are printed above; fix the teacher, the template or the limits before training on them"
         )

@@ -228,5 +228,5 @@ def test_soft_targets_of_other_tokens_are_refused(model, tokenizer) -> None:
     one_token = dataclasses.replace(rows[0], token_ids=(*rows[0].token_ids[:-1], rows[0].token_ids[-1] + 1))
     with pytest.raises(DataError, match="run the stage score again"):
         to_example(one_token, soft_of(model, rows[0]), Supervision(0.5, "completion"))
-    with pytest.raises(DataError, match="more than 8; lower intake.max_chars"):
+    with pytest.raises(DataError, match="more than the limit of 8; lower intake.max_chars"):
         to_example(rows[0], None, Supervision(0.5, "completion", max_tokens=8))

@@ -76,7 +76,7 @@ def test_the_error_at_other_temperatures_is_measured_and_twelve_bits_keep_it_sma
 def test_bound_to_the_tokenizer(tmp_path: Path) -> None:
     files = write(tmp_path / "soft", soft("a"), soft("b"))
     assert set(files) == {key_of("a"), key_of("b")} and len(files) == 2 and key_of("c") not in files and key_of("a", "other") not in files
-    with pytest.raises(DataError, match=r"of tokenizer dddddddddddd, but the student's is eeeeeeeeeeee.*alpha 0"):
+    with pytest.raises(DataError, match=r"of tokenizer dddddddddddd, but the student's is eeeeeeeeeeee.*alpha to 0"):
         SoftTargetFiles(tmp_path / "soft", "e" * 64)
     write_soft_targets(tmp_path / "none", [], "d" * 64, 100)
     assert list(SoftTargetFiles(tmp_path / "none", "e" * 64)) == []
@@ -92,7 +92,7 @@ def test_rows_with_and_without_log_z(tmp_path: Path) -> None:
     [
         ([[5, 100]], [[-1.0, -2.0]], "outside the vocabulary of 100"),
         ([[5, -1]], [[-1.0, -2.0]], "outside the vocabulary"),
-        ([[5, 5]], [[-1.0, -2.0]], "list a token id twice"),
+        ([[5, 5]], [[-1.0, -2.0]], "contain a token id twice"),
         ([[5, 6]], [[-1.0, np.nan]], "NaN"),
         ([[5, 6]], [[-0.1, -0.1]], "sum to more than 1"),
         ([[5, 6]], [[3.0, -9.0]], "sum to more than 1"),

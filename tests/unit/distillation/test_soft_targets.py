@@ -58,7 +58,7 @@ def test_minus_infinity_is_no_entry_and_short_positions_are_padded() -> None:
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, 0.5])
 def test_impossible_log_probabilities_are_refused(value: float) -> None:
-    with pytest.raises(DataError, match=r"log-probability (nan|inf|0\.5) at token 1 of row 0123456789ab/0; it must be ≤ 0"):
+    with pytest.raises(DataError, match=r"log-probability (nan|inf|0\.5) at token 1 of row 0123456789ab/0, but it must be ≤ 0"):
         from_listed([[1], [2, 3]], [[-1.0], [-1.0, value]], [1, 2, 3], 1, 2, KEY)
 
 

@@ -51,7 +51,7 @@ def test_pairs_are_read_and_become_two_prompts(tmp_path: Path) -> None:
         ({**ROW, "message": " "}, "line 2: message must be text, not ' '"),
         (ROW, "line 2: id 'a' occurs twice"),
         ({**ROW, "id": "b", "message": "m"}, "pair 'a' has no message, but 1 of the 2 pairs have one; .* in all pairs or in none"),
-        ([1], "line 2: .* is no object"),
+        ([1], "line 2: .* is not a JSON object"),
     ],
 )
 def test_a_bad_pair_is_one_clear_line(tmp_path: Path, row: object, said: str) -> None:
@@ -62,7 +62,7 @@ def test_a_bad_pair_is_one_clear_line(tmp_path: Path, row: object, said: str) ->
 def test_no_file_and_no_rows(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"pairs.jsonl is missing; correct benchmark.fairness"):
         read_pairs("pairs.jsonl", tmp_path)
-    with pytest.raises(DataError, match="holds no pairs"):
+    with pytest.raises(DataError, match="has no pairs"):
         read_pairs("pairs.jsonl", write(tmp_path))
 
 

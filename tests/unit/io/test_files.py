@@ -102,7 +102,7 @@ def test_work_directory_survives_a_crash_and_is_found_again(tmp_path: Path) -> N
 def test_nothing_to_write_keeps_its_kind(tmp_path: Path) -> None:
     write_records(tmp_path / "rows.parquet", DroppedRow, [])
     assert read_records(tmp_path / "rows.parquet", DroppedRow) == []
-    with pytest.raises(DataError, match="holds DroppedRow, expected Prompt"):
+    with pytest.raises(DataError, match="contains DroppedRow instead of Prompt"):
         read_records(tmp_path / "rows.parquet", Prompt)
 
 
@@ -130,7 +130,7 @@ def test_other_schemas_and_strange_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is missing; run the stage that writes it"):
         read_records(file, TrainingRow)
     pq.write_table(pa.table({"a": [1]}), file)
-    with pytest.raises(DataError, match="holds no redistill record, expected TrainingRow"):
+    with pytest.raises(DataError, match="contains no redistill record instead of TrainingRow"):
         read_records(file, TrainingRow)
     write_records(file, TrainingRow, [ROW])
     table = pq.read_table(file)

@@ -83,8 +83,8 @@ def test_hub_id_that_is_not_to_be_had(tmp_path: Path, monkeypatch: pytest.Monkey
     ("model", "sentence"),
     [
         ("package:surely-not-installed/teacher.gguf", "package surely-not-installed is not installed; pip install surely-not-installed"),
-        ("package:pytest/teacher.gguf", "pytest holds no teacher.gguf"),
-        ("package:pytest", "pytest holds no"),
+        ("package:pytest/teacher.gguf", "pytest has no file 'teacher.gguf'"),
+        ("package:pytest", "pytest has no file"),
     ],
 )
 def test_package_without_the_weights_is_refused(model: str, sentence: str) -> None:

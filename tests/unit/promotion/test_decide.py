@@ -175,7 +175,7 @@ def test_a_student_that_was_not_timed_beside_the_teacher_is_held() -> None:
 def test_an_endpoint_that_does_not_tell_its_size_is_not_compared_by_size() -> None:
     api = evidence(rows(220), who="teacher", parameters=None)
     assert [g.name for g in judge(evidence(rows(220)), api).gates] == ["non_inferior_to_teacher", "faster"]
-    with pytest.raises(DataError, match="no number of parameters"):
+    with pytest.raises(DataError, match="no value for parameters"):
         judge(evidence(rows(220), parameters=None))
 
 
@@ -319,8 +319,8 @@ AUDITED = PromoteParams(gates=("audit", "teacher"))  # type: ignore[arg-type]
     ("found", "result", "says"),
     [
         (Audit(850, N, 0, 0, 0, 0, "d"), "pass", "850 training rows audited against 400 held-out rows: no held-out text"),
-        (Audit(850, N, 2, 0, 1, 0, "d"), "fail", "2 quote held-out text, 1 hold secrets"),
-        (None, "hold", "not on record"),
+        (Audit(850, N, 2, 0, 1, 0, "d"), "fail", "2 quote held-out text, 1 contain secrets"),
+        (None, "hold", "are unknown"),
     ],
 )
 def test_what_trained_the_student_is_audited(found: Audit | None, result: str, says: str) -> None:
@@ -385,8 +385,8 @@ BROKEN = [
     (_with_report(heldout_digest="heldout-b"), "heldout_digest"),
     (_with_report(template_digest="template-b"), "template_digest"),
     (_with_report(backend="vllm"), "backend"),
-    (_with_report(exact_match=NAN), "exact_match is nan"),
-    (_with_report(f1=NAN), "f1 is nan"),
+    (_with_report(exact_match=NAN), "exact_match of the .* is nan"),
+    (_with_report(f1=NAN), "f1 of the .* is nan"),
     (_with_report(n=N + 1), "and its 400 outcomes do not belong together"),
     (_with_report(exact_match=share(10, N)), "and its 400 outcomes do not belong together"),
     (_with_row(doc_hash="elsewhere"), "different held-out rows: 2 doc_hash values"),

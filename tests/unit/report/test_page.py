@@ -92,7 +92,7 @@ def test_all_parts_are_there_in_order() -> None:
         "bank-triage", "2026-11-22T02-00-11-7f3a", "22 November 2026, 03:14 UTC", "7 (kd)", "Hold", "It passes 8 of 9 gates", "The teacher responds now.",
         "94.8 %", "91.1–98.4", "92.8 %", "89.8–94.9", "p = 0.180", "p < 0.001", "−7.7 to −0.3 points (99.0 %)", "> −5.0 points", "< 1.00",
         "Slice e-mail", "Training rows audited", "Looks at this held-out set", "a loss of 5.1 points is the smallest",
-        "held-0042", "Worth it at 1,000,000 requests", "24 requests to both in turns", "A month has 2 whole cycles for what changes", "Brier score", "A perfectly calibrated model would show 1.6–7.2 on these rows (95 %): miscalibrated.", "19 November 2026, 03:11 UTC", "5,083 more held-out rows.",
+        "held-0042", "Worth it at 1,000,000 requests", "24 requests to both in turns", "A month has 2 whole cycles because of changes", "Brier score", "A perfectly calibrated model would show 1.6–7.2 on these rows (95 %): miscalibrated.", "19 November 2026, 03:11 UTC", "5,083 more held-out rows.",
         "31 caught, none passed", "near-copy of a held-out row", "SmolLM2-135M-Instruct", "2028-11-22", "12 layers", "49.6 M", "3 min 32 s", "30 layers (teacher)", "column mean to be between", "at least 0.5", "[card number]",
         "Student right, teacher wrong", "Teacher right, student wrong", "finetune@kd", "47 min 56 s", "fe0072e4c1a95b0d8a1f6a3f3be2ad90c11c7f52", "77d10c52" * 8,
         "4be9d3a1" * 8, "18be77d2" * 8, "artifacts/students/kd", *FIELDS, *SLICES,
@@ -113,7 +113,7 @@ def test_promotion_is_said_plainly() -> None:
     tree["decision"].update(verdict="promote", more_rows=0)
     tree["route"].update(answers="student", mode="student", model_version="7", pin="student", reason="version 7 was promoted")
     text = words_of(render(tree))
-    assert "Promote" in text and "The student does not yet replace" not in text
+    assert "Promote" in text and "The student does not replace" not in text
     assert "The student responds now, version 7." in text and "An operator has pinned the student." in text
     assert "Still wanted as evidence" not in text
 

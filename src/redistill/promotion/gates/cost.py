@@ -47,7 +47,7 @@ def ratio(evidence: Evidence, limits: RatioGate) -> list[Gate]:
             )
         ]
     if student is None:
-        raise DataError(f"the student's report has no {field}; benchmark the student from its weights, not through an endpoint")
+        raise DataError(f"the student's report has no value for {field}; benchmark the student from its weights, not through an endpoint")
     if teacher is None:
         return []  # an endpoint does not report its parameters
     value = student / teacher if teacher else math.inf
