@@ -22,10 +22,10 @@ COMPILE := $(BIN)/uv pip compile pyproject.toml --overrides requirements/overrid
 
 .PHONY: help setup demo demo-quick test test-all check lock up down bench clean
 
-help:  ## What can be made
+help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-setup: $(STAMP)  ## Make .venv from the locks (about 4 GB on disk, a few minutes; a second call does nothing)
+setup: $(STAMP)  ## Create .venv from the locks (about 4 GB on disk, a few minutes; a second call does nothing)
 
 $(STAMP): $(LOCKED) pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found; install Python 3.11, or name another with PYTHON=..." >&2; exit 2; }
@@ -49,7 +49,7 @@ demo-quick: setup  ## The same flow on tiny random models, for a first look (abo
 test: setup  ## Unit, property, contract, integration and short end-to-end tests, on JOBS workers (2)
 	$(PYTEST) -n $(JOBS) -m "not long"
 
-test-all: setup  ## Everything, the real example included
+test-all: setup  ## All tests, including the real example
 	$(PYTEST) -n $(JOBS) -m "not long"
 	$(BIN)/python -m pytest -q tests -m long
 
@@ -68,12 +68,12 @@ up: setup  ## Prefect's server and UI on this machine, serving the nightly cycle
 	$(BIN)/python -m tasks.operations.local_server start $(PREFECT_PORT)
 	PREFECT_API_URL=http://127.0.0.1:$(PREFECT_PORT)/api $(BIN)/redistill watch
 
-down: setup  ## End the server that `make up` started
+down: setup  ## Stop the server that `make up` started
 	$(BIN)/python -m tasks.operations.local_server stop
 
-bench: setup  ## The engine's benches, their tables into docs/benchmarks.md (an hour, and the demo first; wants the machine for itself)
+bench: setup  ## Run the engine's benchmarks and write their tables to docs/benchmarks.md (an hour, and the demo first; needs a machine without other work)
 	@test -d artifacts/soft_targets || $(MAKE) --no-print-directory demo
 	$(BIN)/python -m tests.bench
 
-clean:  ## Remove what cycles made (not the locks, not the environment)
+clean:  ## Remove the results of cycles (not the locks, not the environment)
 	rm -rf artifacts .redistill

@@ -1,4 +1,4 @@
-"""One cycle: what happens when. What is made from what stands in dvc.yaml."""
+"""One cycle: the order of its steps. dvc.yaml says what each stage reads and writes."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from tasks.promotion import approve, judge, route
 from tasks.promotion.retest_champion import ChampionCheck
 from tasks.registry import evidence_bundle
 from tasks.registry.history import History
-from tasks.reporting.cycle_progress import Telling
+from tasks.reporting.cycle_progress import CycleProgress
 from tasks.running import dvc_stage
 from tasks.running.cycle_stages import BEFORE_LOCK, DATA, TEACHER, after_data, every_stage
-from tasks.running.fork_server import Warm
+from tasks.running.fork_server import ForkServer
 from tasks.running.side_by_side import run_side_by_side
 
 
@@ -28,13 +28,13 @@ from tasks.running.side_by_side import run_side_by_side
 def distill_student(reason: str = "by hand") -> dict[str, Any]:
     """Distil, judge, and promote or hold; returns the cycle's outcome."""
     params = load_params()
-    telling = Telling(total=len(every_stage(params)))
-    with dvc_stage.one_cycle(telling.say), Warm() as warm:
-        return cycle(params, reason, telling, warm)
+    cycle_progress = CycleProgress(total=len(every_stage(params)))
+    with dvc_stage.one_cycle(cycle_progress.say), ForkServer() as fork_server:
+        return cycle(params, reason, cycle_progress, fork_server)
 
 
-def cycle(params: Params, reason: str, telling: Telling, warm: Warm) -> dict[str, Any]:
-    """The cycle itself, alone in its project."""
+def cycle(params: Params, reason: str, cycle_progress: CycleProgress, fork_server: ForkServer) -> dict[str, Any]:
+    """The cycle itself. Only one cycle runs in a project at a time."""
     name = str(flow_run.name or "cycle")
     steps.review_licences(params)
     steps.lock_sources(params)
@@ -45,12 +45,12 @@ def cycle(params: Params, reason: str, telling: Telling, warm: Warm) -> dict[str
     receipts: list[StageReceipt] = []
 
     def run(stage: str) -> StageReceipt:
-        receipt: StageReceipt = steps.run_stage(stage, plan, warm, telling.say, telling.progress)
+        receipt: StageReceipt = steps.run_stage(stage, plan, fork_server, cycle_progress.say, cycle_progress.progress)
         return receipt
 
     def done(receipt: StageReceipt) -> None:
         receipts.append(receipt)
-        telling.done(receipt)
+        cycle_progress.done(receipt)
 
     def stages(names: tuple[str, ...]) -> None:
         for stage in names:
@@ -68,7 +68,7 @@ def cycle(params: Params, reason: str, telling: Telling, warm: Warm) -> dict[str
         if live is not None and not live.trusted:
             steps.fall_back_to_teacher(params, live)
         stages(DATA)
-        run_side_by_side(after_data(params), run, done, telling.say, warm.stop)
+        run_side_by_side(after_data(params), run, done, cycle_progress.say, fork_server.stop)
         steps.log_training(params, run_id)
         version = steps.register(params, run_id, name, fingerprint)
         decision, outcome = promote_or_hold(params, run_id, name, version, live, receipts, history)
@@ -76,7 +76,7 @@ def cycle(params: Params, reason: str, telling: Telling, warm: Warm) -> dict[str
     finally:
         steps.close_run(params, run_id, receipts, raw, status)
     outcome = {"cycle": name, "stages": {r.stage: r.outcome for r in receipts}, **outcome}
-    telling.decision(outcome, decision, receipts)
+    cycle_progress.decision(outcome, decision, receipts)
     return outcome
 
 
@@ -93,21 +93,21 @@ def promote_or_hold(
     judgement = steps.decide_promotion(params)
     decision = judgement.decision
     passed = decision.verdict == "promote"
-    barred = approve.blocked_by(params, version, passed, history)
-    planned = route.planned(decision, version, live, barred)
+    blocked_reason = approve.blocked_by(params, version, passed, history)
+    planned = route.planned(decision, version, live, blocked_reason)
     judged = judge.summary(judgement)
     steps.write_report(params, cycle_name, version, decision, planned, receipts, judged, history)
     if not evidence_bundle.is_current(params, version, judged):
         steps.attach_evidence(params, run_id, version, judged)
-    if passed and barred is None:
+    if passed and blocked_reason is None:
         final = steps.promote(params, version, f"passed all {len(decision.gates)} gates").route
     else:
         final = steps.set_route(params, planned, live)
-        steps.hold(params, version, barred or decision.reasons[0], final)
+        steps.hold(params, version, blocked_reason or decision.reasons[0], final)
     return decision, {
         "verdict": decision.verdict,
         "reasons": list(decision.reasons),
-        "barred": barred,
+        "barred": blocked_reason,
         "model_version": version,
         "route": final.answers,
     }

@@ -1,4 +1,4 @@
-"""A search over a few settings of the promoted arm, on the dev split; what a person then does with it is theirs."""
+"""A search over a few settings of the promoted arm, scored on the dev split. It changes no settings; a person decides."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from prefect.artifacts import create_markdown_artifact
 
 from redistill.params import load_params
 from tasks import steps
-from tasks.reporting.cycle_progress import Telling
+from tasks.reporting.cycle_progress import CycleProgress
 from tasks.running import dvc_stage
 from tasks.tuning import study
 
 
 @flow(name="tune-student", log_prints=True)
 def tune_student(trials: int | None = None, minutes: float | None = None) -> dict[str, Any]:
-    """Try settings until there are enough trials or the time is over.
+    """Try settings until there are enough trials or the time limit is reached.
 
     Args:
-        trials: how many in all, those of an earlier search of the same study included; by default tune.trials.
-        minutes: of this search; by default tune.minutes. A trial that has begun is finished.
+        trials: total number, including earlier trials of the same study. Default: tune.trials.
+        minutes: time limit of this search. Default: tune.minutes. A trial that has started runs to its end.
     """
     params = load_params()
-    wanted, until = trials or params.tune.trials, time.monotonic() + 60.0 * (minutes or params.tune.minutes)
-    telling = Telling(total=wanted)
-    with dvc_stage.one_cycle(telling.say):
-        name, mlflow_run_id = steps.open_study(params, telling.say)
+    trial_count, until = trials or params.tune.trials, time.monotonic() + 60.0 * (minutes or params.tune.minutes)
+    cycle_progress = CycleProgress(total=trial_count)
+    with dvc_stage.one_cycle(cycle_progress.say):
+        name, mlflow_run_id = steps.open_study(params, cycle_progress.say)
         done = study.finished_trials(params, name)
-        while done < wanted and time.monotonic() < until:
-            steps.run_trial(done, params, name, mlflow_run_id, telling.say, telling.progress)
+        while done < trial_count and time.monotonic() < until:
+            steps.run_trial(done, params, name, mlflow_run_id, cycle_progress.say, cycle_progress.progress)
             done = study.finished_trials(params, name)
         result: dict[str, Any] = steps.report_best_trial(params, name, mlflow_run_id)
     best = result["best"]

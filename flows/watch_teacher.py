@@ -1,4 +1,4 @@
-"""Scheduled: is the teacher still the one of the last completed cycle? If not, start one."""
+"""Scheduled: starts a cycle if the teacher is not that of the last completed cycle any more."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ CHANGED = "redistill.teacher.version.changed"
 
 @flow(name="watch-teacher", log_prints=True)
 def watch_teacher() -> dict[str, Any]:
-    """Fingerprint the teacher, compare with the last completed cycle, and start a cycle where it changed."""
+    """Fingerprint the teacher, compare it with that of the last completed cycle, and start a cycle if it changed."""
     params = load_params()
     now = teacher_lock.raw_fingerprint(params.teacher)
     last = runs_and_versions.last_completed(params)
     before = last.get(mlflow_names.TAG_TEACHER_RAW) if last else None
     if now == before:
-        print(f"teacher {now[:16]} is the one of the last completed cycle")
+        print(f"teacher {now[:16]} has not changed since the last completed cycle")
         return {"changed": False, "fingerprint": now, "before": before}
     emit_event(
         CHANGED,

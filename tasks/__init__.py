@@ -1,1 +1,1 @@
-"""How one step touches the world: DVC stage commands, and Prefect tasks with side effects."""
+"""The steps with side effects: DVC stage commands, and Prefect tasks."""

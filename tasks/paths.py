@@ -1,4 +1,4 @@
-"""Where a project's files lie: the one place that spells the layout."""
+"""The paths of a project's files. Only this module has them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Every step of a flow as a Prefect task. What a step does is an ordinary function in its room.
+"""Every step of a flow as a Prefect task. The work of a step is an ordinary function in another package of ``tasks``.
 
-Prefect's own cache is off: DVC, the completion store and MLflow know what is done already.
+Prefect's own cache is off, because DVC, the completion store and MLflow know what is done already.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Everything that redistill raises on purpose.
+"""The errors that redistill raises.
 
 ::
 
     RedistillError
     ├── ConfigError (also ValueError)     exit 2   params, usage, licences not reviewed
     ├── DataError (also ValueError)       exit 3   source rows, files, artifacts
-    ├── TeacherError                      exit 4   the teacher does not answer, or cannot do what is asked
+    ├── TeacherError                      exit 4   the teacher does not respond, or cannot do what is requested
     ├── StageError                        exit 5   a DVC stage ended with an error
     └── RegistryError                     exit 6   MLflow registry, aliases, evidence
 
@@ -17,25 +17,25 @@ from __future__ import annotations
 
 
 class RedistillError(Exception):
-    """Base of all errors whose message is meant for the user."""
+    """Base of all errors with a message for the user."""
 
     exit_code = 1
 
 
 class ConfigError(RedistillError, ValueError):
-    """``params.yaml`` or the call itself is wrong."""
+    """``params.yaml`` or the command line is wrong."""
 
     exit_code = 2
 
 
 class DataError(RedistillError, ValueError):
-    """A source, a row or an artifact is not what it must be."""
+    """A source, a row or an artifact is missing or wrong."""
 
     exit_code = 3
 
 
 class TeacherError(RedistillError):
-    """The teacher cannot be reached, refuses, or answers nonsense."""
+    """The teacher cannot be reached, refuses a request, or returns invalid data."""
 
     exit_code = 4
 
@@ -51,7 +51,7 @@ class StageError(RedistillError):
         self.code = code
         self.log_tail = log_tail
 
-        # A stage that named its own kind of error keeps it: bad data is bad data, wherever it is met.
+        # The exit code of the stage's own error is kept: bad data is exit 3, in a stage too.
         self.exit_code = code if code in (2, 3, 4) else 5
 
     def __str__(self) -> str:
@@ -59,6 +59,6 @@ class StageError(RedistillError):
 
 
 class RegistryError(RedistillError):
-    """The model registry refused, or its state contradicts ours."""
+    """The model registry refused a request, or its state is not what redistill recorded."""
 
     exit_code = 6

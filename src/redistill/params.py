@@ -44,7 +44,7 @@ class Params:
 
 
 CROSS_CHECKS: tuple[Callable[..., list[str]], ...] = (arms_fit, tuning_fits, sweep_fits, space_fits, promotion_fits)
-"""What sections must agree on. Each check is in the file of the section that it is about. Its parameters have the names of the sections that it reads."""
+"""Checks over several sections. Each check is in the file of the section that it is about. Its parameters have the names of the sections that it reads."""
 
 
 def load_params(path: str | os.PathLike[str] = PARAMS) -> Params:

@@ -90,5 +90,5 @@ def check_code_is_locked(stage: str) -> None:
     edited = [name for name, digest in now.files.items() if files.get(name, {}).get("digest") != digest]
     raise StageError(
         f"the code of stage {stage} is not the code that {CODE} names ({', '.join(edited[:3]) or 'its packages or its list of files'}); "
-        "run `redistill lock`, or the cycle again"
+        "run `redistill lock`, or run the cycle again"
     )

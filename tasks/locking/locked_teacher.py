@@ -1,4 +1,4 @@
-"""The locked teacher: what ``teacher.lock.json`` names, found again."""
+"""The locked teacher: loads what ``teacher.lock.json`` names, and checks it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TEACHER = ARTIFACTS / "teacher"
 
 @dataclass(frozen=True, slots=True)
 class LockedTeacher:
-    """A teacher as it was locked. ``tokenizer`` is None for an endpoint, whose tokens we cannot see."""
+    """A teacher as it was locked. ``tokenizer`` is None for an endpoint, whose tokens are not known."""
 
     fingerprint: TeacherFingerprint
     answers: dict[str, str]
@@ -31,7 +31,7 @@ class LockedTeacher:
     tokenizer: Any
 
     def answers_from(self, slice: str) -> str:
-        """Digest of the teacher version that answers for a slice."""
+        """Digest of the teacher version that completes prompts of a slice."""
         return self.answers.get(slice, self.answers["default"])
 
     @property
@@ -40,50 +40,50 @@ class LockedTeacher:
 
 
 def refuse_unnamed(lock: LockedTeacher, rows: Iterable[TrainingRow]) -> None:
-    """Only a teacher that the lock lets answer may teach its probabilities.
+    """Check that the teacher that the lock names completed these rows, because only its probabilities may be used.
 
     Raises:
-        DataError: a row was completed by another one.
+        DataError: another teacher completed a row.
     """
     others = [r for r in rows if r.teacher and r.teacher != lock.answers_from(r.slice)]
     if others:
         row = others[0]
         raise DataError(
-            f"teacher {row.teacher[:12]} completed {len(others)} kept rows, but the lock lets {lock.answers_from(row.slice)[:12]} answer for them "
-            f"(slice {row.slice or 'none'}); run the cycle, or generate, validate and score again"
+            f"teacher {row.teacher[:12]} wrote {len(others)} kept rows, but teacher.lock.json names teacher {lock.answers_from(row.slice)[:12]} for them "
+            f"(slice {row.slice or 'none'}); run the cycle, or the stages generate, validate and score again"
         )
 
 
 def require_locked_weights(lock: LockedTeacher, rows: Iterable[TrainingRow] = ()) -> Path:
-    """The directory of the teacher's weights, once it is certain that they are the locked ones and that they completed ``rows``.
+    """The directory of the teacher's weights, after a check that they are the locked ones and that they completed ``rows``.
 
     Raises:
-        TeacherError: other weights are there. Their completions and probabilities would be stored under the locked teacher's name.
+        TeacherError: the directory has other weights. Their completions and probabilities would be stored under the locked teacher's name.
         DataError: another teacher completed some of the rows.
     """
     assert lock.path is not None
     digest = fingerprint.fingerprint(lock.path, lock.fingerprint.name).digest
     if digest not in lock.answers.values():
         raise TeacherError(
-            f"{lock.path} has fingerprint {digest[:12]}, but {LOCK.name} lets {lock.answers['default'][:12]} answer; "
+            f"{lock.path} has fingerprint {digest[:12]}, but {LOCK.name} names teacher {lock.answers['default'][:12]}; "
             "lock again with `redistill lock`, or restore the locked checkpoint with `dvc checkout`"
         )
     if others := {r.teacher for r in rows if r.origin == "teacher"} - {digest}:
         raise DataError(
-            f"{lock.path} holds teacher {digest[:12]}, but {min(others)[:12]} completed kept rows; restore it with `dvc checkout`, or lock and generate again"
+            f"{lock.path} contains teacher {digest[:12]}, but teacher {min(others)[:12]} wrote kept rows; restore it with `dvc checkout`, or lock and generate again"
         )
     return lock.path
 
 
 def require_same_tokenizer(lock: LockedTeacher, tokenizer: Any, method: str) -> None:
-    """Probabilities belong to token ids, so they can be compared only where both models name their tokens alike.
+    """Probabilities belong to token ids, so they can be compared only if both models have the same tokenizer.
 
     Raises:
         DataError: the student's tokenizer is not the teacher's.
     """
     if lock.tokenizer_digest is not None and lock.tokenizer_digest != tokenizer_digest(tokenizer):
         raise DataError(
-            f"the student's tokenizer is not the teacher's, so their probabilities name other tokens and method {method} cannot compare them; "
+            f"the student's tokenizer is not the teacher's, so the same ids mean other tokens and method {method} cannot compare probabilities; "
             "use a student with the teacher's tokenizer, or method sequence"
         )
 
@@ -102,7 +102,7 @@ def read_lock(path: Path = LOCK) -> LockedTeacher:
         DataError: no lock, or not one of ours.
     """
     if not path.is_file():
-        raise DataError(f"{path} is missing: no teacher has been locked; run `redistill lock` or a whole cycle")
+        raise DataError(f"{path} is missing: no teacher has been locked; run `redistill lock`, or a whole cycle")
     tree = read_json(path)
     try:
         current = TeacherFingerprint(**{k: tree["current"][k] for k in ("name", "digest", "parts")})

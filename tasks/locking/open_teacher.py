@@ -1,4 +1,4 @@
-"""The locked teacher, ready to complete prompts."""
+"""Opens the locked teacher, so that it can complete prompts."""
 
 from __future__ import annotations
 

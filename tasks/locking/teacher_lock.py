@@ -1,4 +1,4 @@
-"""Lock the teacher: the fingerprint of what answers, what it can do, and that its terms were reviewed."""
+"""Locks the teacher: its fingerprint, its capabilities, and the reviews of its terms."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tasks.paths import LOCK, SOURCES
 
 
 def review_licences(params: Params) -> None:
-    """Stop before anything is read or asked where terms are not reviewed."""
+    """Stop before any file is read and before any teacher call if terms are not reviewed."""
     review(params.governance, dt.date.today(), Path())
 
 
@@ -72,7 +72,7 @@ def lock_teacher(params: Params) -> tuple[TeacherFingerprint, bool]:
 
 
 def raw_fingerprint(params: TeacherParams) -> str:
-    """Digest of the teacher as its owner publishes it, before our tuning: what the watcher compares."""
+    """Digest of the teacher as its owner publishes it, before tuning. The watcher compares this digest."""
     if params.backend == "openai":
         return _endpoint_fingerprint(params, None).digest
     return weights_source.source_digest(params.model, params.revision)
@@ -86,8 +86,8 @@ def _write_if_changed(path: Path, value: dict[str, Any]) -> bool:
 
 
 def _local(params: TeacherParams) -> tuple[TeacherFingerprint, TeacherCapabilities]:
-    found = fingerprint.fingerprint(TEACHER, params.model)
-    return found, TeacherCapabilities("score_given_ids", 0, tokenizers.tokenizer_digest_of(TEACHER))
+    result = fingerprint.fingerprint(TEACHER, params.model)
+    return result, TeacherCapabilities("score_given_ids", 0, tokenizers.tokenizer_digest_of(TEACHER))
 
 
 def _endpoint(params: Params) -> tuple[TeacherFingerprint, TeacherCapabilities]:
@@ -112,31 +112,31 @@ def _endpoint_fingerprint(params: TeacherParams, system: str | None) -> TeacherF
 
 
 def _check_arms(params: Params, capabilities: TeacherCapabilities) -> None:
-    """Refuse here, in one line, a method that needs more than the teacher can give."""
+    """Raise one error, at the lock, for a method that needs more than the teacher can return."""
     eager = [name for name, arm in params.finetune.arms.items() if arm.alpha > 0]
     if not eager:
         return
     which = ", ".join(f"finetune.arms.{n}.alpha" for n in eager)
     if capabilities.logprobs == "none":
         raise ConfigError(
-            f"{which} > 0 needs the teacher's probabilities, but {params.teacher.model} gives none; set alpha to 0 (text only), or use a teacher with logprobs"
+            f"{which} > 0 needs the teacher's probabilities, but {params.teacher.model} returns none; set alpha to 0 (text only), or use a teacher with logprobs"
         )
     if capabilities.logprobs == "at_generation":
         if params.generate.top_k > capabilities.max_k:
             raise ConfigError(
-                f"generate.top_k={params.generate.top_k}, but the teacher endpoint returns at most {capabilities.max_k} logprobs a token; lower generate.top_k"
+                f"generate.top_k={params.generate.top_k}, but the teacher endpoint returns at most {capabilities.max_k} logprobs per token; lower generate.top_k"
             )
         if params.generate.top_k == 0:
             raise ConfigError(
-                f"{which} > 0, but this teacher can tell probabilities only while it generates; set generate.top_k (at most {capabilities.max_k})"
+                f"{which} > 0, but this teacher returns probabilities only during generation; set generate.top_k (at most {capabilities.max_k})"
             )
-    ours = tokenizers.tokenizer_digest_of(weights_source.resolve(*base_of(params.student, params.teacher)))
+    student_tokenizer = tokenizers.tokenizer_digest_of(weights_source.resolve(*base_of(params.student, params.teacher)))
     if capabilities.tokenizer_digest is None:
         raise ConfigError(
-            f"{which} > 0, but {params.teacher.model} does not tell its token ids, so probabilities cannot be matched to the student's tokens; set alpha to 0 (text only)"
+            f"{which} > 0, but {params.teacher.model} does not return token ids, so probabilities cannot be matched to the student's tokens; set alpha to 0 (text only)"
         )
-    if capabilities.tokenizer_digest != ours:
+    if capabilities.tokenizer_digest != student_tokenizer:
         raise ConfigError(
-            f"{which} > 0, but teacher and student have different tokenizers ({capabilities.tokenizer_digest[:12]} and {ours[:12]}): "
-            "ids would name other tokens; use a student of the teacher's family, or set alpha to 0 (text only)"
+            f"{which} > 0, but teacher and student have different tokenizers ({capabilities.tokenizer_digest[:12]} and {student_tokenizer[:12]}): "
+            "the same ids mean other tokens; use a student with the teacher's tokenizer, or set alpha to 0 (text only)"
         )

@@ -61,15 +61,15 @@ def start(port: int = PORT) -> str:
         ConfigError: another program answers at the port.
         StageError: the server ended or is not healthy within three minutes; names its log.
     """
-    ours = _recorded()
-    if ours is not None and ours.running() and ours.port == port and _healthy(ours.api):
-        return f"Prefect's server already runs at {ours.api} (process {ours.pid})"
-    if ours is not None and ours.running():
+    server = _recorded()
+    if server is not None and server.running() and server.port == port and _healthy(server.api):
+        return f"Prefect's server already runs at {server.api} (process {server.pid})"
+    if server is not None and server.running():
         stop()
     if _answers(port):
         raise ConfigError(
-            f"port {port} of {HOST} is in use, by a program that `make up` did not start; end it, or name another port with PREFECT_PORT=..., "
-            "or, if it is a Prefect server, set PREFECT_API_URL and call `redistill watch`"
+            f"port {port} of {HOST} is used by a program that `make up` did not start; end that program, or choose another port with PREFECT_PORT=...; "
+            "if it is a Prefect server, set PREFECT_API_URL and run `redistill watch`"
         )
     FOLDER.mkdir(parents=True, exist_ok=True)
     clean = {k: v for k, v in environment.child_environment().items() if k != "PREFECT_API_URL"}
@@ -89,25 +89,25 @@ def start(port: int = PORT) -> str:
         if process.poll() is not None or time.monotonic() > deadline:
             stop()
             why = f"ended with {process.returncode}" if process.returncode is not None else f"is not healthy after {START_TIMEOUT_S:.0f} s"
-            raise StageError(f"Prefect's server {why}; its log is {LOG}")
+            raise StageError(f"Prefect's server {why}; see its log {LOG}")
         time.sleep(0.2)
-    return f"Prefect's server runs at {new.api} (process {new.pid}, log {LOG}); its pages: http://{HOST}:{port}"
+    return f"Prefect's server runs at {new.api} (process {new.pid}, log {LOG}); its UI: http://{HOST}:{port}"
 
 
 def stop() -> str:
     """End the server that ``start`` made, and no other process, and say so."""
-    ours = _recorded()
-    process = ours.running() if ours is not None else None
+    server = _recorded()
+    process = server.running() if server is not None else None
     RECORD.unlink(missing_ok=True)
-    if ours is None or process is None:
-        return "no server of this project runs"
+    if server is None or process is None:
+        return "no Prefect server of this project is running"
     family = [process, *process.children(recursive=True)]
-    os.killpg(ours.pid, signal.SIGTERM)
+    os.killpg(server.pid, signal.SIGTERM)
     _, left = psutil.wait_procs(family, STOP_TIMEOUT_S)
     for one in left:
         one.kill()
     psutil.wait_procs(left, STOP_TIMEOUT_S)
-    return f"Prefect's server (process {ours.pid}) has ended"
+    return f"Prefect's server (process {server.pid}) has ended"
 
 
 def _recorded() -> ServerProcess | None:

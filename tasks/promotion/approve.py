@@ -1,4 +1,4 @@
-"""Promote, hold, approve, reject, roll back: the few ways in which what is live may change."""
+"""Promote, hold, approve, reject, roll back: the operations that can change the live version."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def promote(params: Params, version: str, reason: str) -> transitions.Live:
     """Make a version the champion, the old one ``previous``, and send traffic to it, once its bundle verifies. A second call changes nothing.
 
     Raises:
-        RegistryError: the bundle or its signature fails, its verdict was hold, or the move failed; then nothing has changed.
+        RegistryError: the bundle or its signature is not valid, its verdict was hold, or the change failed; then nothing has changed.
     """
-    client = _whole(params)
+    client = _recovered_client(params)
     before = transitions.live(client, params)
     if _is_live(before, version):
-        return before  # nothing to verify: nothing will change, and the re-test of this very night has verified it
+        return before  # nothing will change, and tonight's re-test has verified this version
     return _promoted(client, params, version, reason, _judgement(client, params, version, newest=True))
 
 
@@ -37,7 +37,7 @@ def _is_live(now: transitions.Live, version: str) -> bool:
 
 def _promoted(client: RegistryClient, params: Params, version: str, reason: str, judged: dict[str, Any]) -> transitions.Live:
     if judged["decision"]["verdict"] != "promote":
-        raise RegistryError(f"version {version} was held, not promoted; its gates stand in its report: `redistill gate {version}`")
+        raise RegistryError(f"version {version} is on hold and cannot be promoted; `redistill gate {version}` shows why")
     before = transitions.live(client, params)
     if _is_live(before, version):
         return before
@@ -52,30 +52,30 @@ def _promoted(client: RegistryClient, params: Params, version: str, reason: str,
     return after
 
 
-def approve(params: Params, wanted: str, reason: str) -> transitions.Live:
-    """A person's yes to a challenger.
+def approve(params: Params, version_name: str, reason: str) -> transitions.Live:
+    """Approve a challenger.
 
     Raises:
         ConfigError: no reason, or the approver started the cycle where ``promote.two_people`` is set.
-        RegistryError: as ``promote``, or it was judged with another teacher, champion or held-out set than today's.
+        RegistryError: as ``promote``, or teacher, champion or held-out set have changed since the decision.
     """
-    client = _whole(params)
-    version = _asked(client, params, wanted, reason)
+    client = _recovered_client(params)
+    version = _resolved_with_reason(client, params, version_name, reason)
     judged = _judgement(client, params, version, newest=True)
     if params.promote.two_people:
-        # Signed by whose cycle it was; the tag by itself could be taken away.
-        told = judged if judged["trained"] else _judgement(client, params, version)
-        starters = {told["judged_by"], client.get_model_version(params.data.name, version).tags.get(mlflow_names.TAG_STARTED_BY)}
-        if transitions.who() in starters:
+        # The signed bundle says who started the cycle. The tag alone could be removed.
+        trained = judged if judged["trained"] else _judgement(client, params, version)
+        starters = {trained["judged_by"], client.get_model_version(params.data.name, version).tags.get(mlflow_names.TAG_STARTED_BY)}
+        if transitions.current_user() in starters:
             raise ConfigError(
-                f"{transitions.who()} started the cycle of version {version} and cannot approve it too (promote.two_people); ask a colleague to"
+                f"{transitions.current_user()} started the cycle of version {version}, so another person must approve it (promote.two_people)"
             )
     _still_true(client, params, version, judged)
     return _promoted(client, params, version, reason, judged)
 
 
 def _judgement(client: RegistryClient, params: Params, version: str, *, newest: bool = False) -> dict[str, Any]:
-    """What a version's verified bundle says of it."""
+    """The judgement in a version's verified bundle."""
     evidence = evidence_bundle.verified(client, params, version, newest=newest)
     return {**read_json(evidence / "judgement.json"), "trained": (evidence / "report").is_dir()}
 
@@ -93,51 +93,51 @@ def _still_true(client: RegistryClient, params: Params, version: str, judged: di
     for what, digest in today.items():
         if then.get(what, "none") != digest:
             raise RegistryError(
-                f"version {version} was judged with another {what} ({then.get(what, 'none')[:12]}, today's is {digest[:12]}); "
-                f"judge it again: redistill gate {version}"
+                f"version {version} was judged with another {what} ({then.get(what, 'none')[:12]}) than today's ({digest[:12]}); "
+                f"judge it again with `redistill gate {version}`"
             )
 
 
 def blocked_by(params: Params, version: str, passed: bool, history: History) -> str | None:
-    """Why a candidate that passed does not go live by itself, or None: a person's word is asked for, or was no, or somebody moved an alias."""
+    """Why a passed candidate is not promoted automatically (approval pending, rejected before, or an alias changed from outside), or None."""
     if not passed:
         return None
     client = connect(params)
     events = history.events(client, params)
-    if (said := transitions.moved_outside(client, params, events)) is not None:
-        return said
+    if (reason := transitions.moved_outside(client, params, events)) is not None:
+        return reason
     if transitions.live(client, params).champion == version:
         return None
-    if (said := withdrawn(events, version)) is not None:
-        return f"{said}; `redistill promote {version}` brings it back"
+    if (reason := withdrawn(events, version)) is not None:
+        return f"{reason}; `redistill promote {version}` makes it champion"
     return f"version {version} waits for a person's approval" if params.promote.approval == "person" else None
 
 
-def reject(params: Params, wanted: str, reason: str) -> str:
-    """A person's no: recorded, and nothing moves."""
-    client = _whole(params)
-    version = _asked(client, params, wanted, reason)
+def reject(params: Params, version_name: str, reason: str) -> str:
+    """Record a rejection. Nothing else changes."""
+    client = _recovered_client(params)
+    version = _resolved_with_reason(client, params, version_name, reason)
     transitions.record(client, params, "reject", version, reason, transitions.live(client, params))
     return version
 
 
 def rollback(params: Params, to: str | None, reason: str) -> transitions.Live:
-    """Back to ``previous``, or to any version that was champion before and whose bundle verifies; champion and route together.
+    """Return to ``previous``, or to any earlier champion whose bundle verifies. Champion and route change together.
 
     Raises:
         ConfigError: no reason.
-        RegistryError: nothing to go back to, an unverified version, or the move failed; then nothing has changed.
+        RegistryError: there is no earlier champion, its bundle does not verify, or the change failed; then nothing has changed.
     """
-    client = _whole(params)
+    client = _recovered_client(params)
     before = transitions.live(client, params)
     if to is None and before.previous is None:
         raise RegistryError(
-            "there is no previous champion to go back to; name a version with --to, or pin the teacher: redistill route set teacher"
+            "there is no previous champion; name a version with --to, or pin the teacher with `redistill route set teacher --reason REASON`"
         )
-    version = _asked(client, params, to or str(before.previous), reason)
+    version = _resolved_with_reason(client, params, to or str(before.previous), reason)
     if version not in transitions.been_champion(client, params):
         raise RegistryError(
-            f"version {version} was never champion, so there is nothing to go back to; `redistill promote {version}` asks for it again"
+            f"version {version} was never champion, so rollback is not possible; to promote it, run `redistill promote {version}`"
         )
     evidence_bundle.verified(client, params, version)
     after = replace(
@@ -151,13 +151,13 @@ def rollback(params: Params, to: str | None, reason: str) -> transitions.Live:
     return after
 
 
-def set_reference(params: Params, wanted: str, reason: str) -> transitions.Live:
-    """Freeze another version as what every later student is held against; until then it is the first that was promoted."""
-    client = _whole(params)
-    version = _asked(client, params, wanted, reason)
+def set_reference(params: Params, version_name: str, reason: str) -> transitions.Live:
+    """Make another version the reference. Default: the first promoted version."""
+    client = _recovered_client(params)
+    version = _resolved_with_reason(client, params, version_name, reason)
     evidence_bundle.verified(client, params, version)
     if version not in transitions.been_champion(client, params):
-        raise RegistryError(f"version {version} was never champion, so no later student can be held against it")
+        raise RegistryError(f"version {version} was never champion, so it cannot be the reference; choose a version that was")
     before = transitions.live(client, params)
     after = replace(before, reference=version)
     if before != after:
@@ -166,20 +166,20 @@ def set_reference(params: Params, wanted: str, reason: str) -> transitions.Live:
 
 
 def hold(params: Params, version: str, reason: str, route: Route) -> None:
-    """Write a hold into the history."""
+    """Record a hold in the history."""
     client = connect(params)
     now = transitions.live(client, params)
     transitions.record(client, params, "hold", version, reason, replace(now, route=route))
 
 
-def _asked(client: RegistryClient, params: Params, wanted: str, reason: str) -> str:
+def _resolved_with_reason(client: RegistryClient, params: Params, version_name: str, reason: str) -> str:
     if not reason.strip():
-        raise ConfigError("what is live changes with a reason (--reason), so that the next person knows why")
-    return resolved(client, params, wanted)
+        raise ConfigError("give a reason with --reason; it is recorded in the history")
+    return resolved(client, params, version_name)
 
 
-def _whole(params: Params) -> Any:
-    """A client on a registry in which no move is left halfway."""
+def _recovered_client(params: Params) -> Any:
+    """A registry client, after interrupted changes were completed or undone."""
     client = connect(params)
     transitions.recover(client, params)
     return client

@@ -1,4 +1,4 @@
-"""``redistill heldout``: how much the held-out set can still tell."""
+"""``redistill heldout``: what the held-out set can still decide."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from tasks.registry.runs_and_versions import connect
 from tasks.stages.benchmark import HELDOUT
 
 _DISCORDANCE, _SPREAD = 0.2, 0.25
-"""Where no student has been benchmarked yet: two models of one task often disagree on every fifth row, and graded scores differ by so much."""
+"""Assumptions before any student is benchmarked: two models of one task often disagree on every fifth row, and graded scores differ by this much."""
 
 
 def heldout(params: Params) -> dict[str, Any]:
-    """Size, age, looks, what the next look can rule out, and how far recent prompts have moved away.
+    """Size, age, looks, what the next look can rule out, and drift of recent prompts.
 
     Raises:
         DataError: ``prepare`` has not run.
@@ -37,7 +37,7 @@ def heldout(params: Params) -> dict[str, Any]:
     digest = heldout_identity((p.id, p.label or "") for p in prompts)
     looks = look_ledger.read(connect(params), params, digest)
     _, level = spendable(looks, params.promote)
-    margin, wanted = params.promote.teacher_gate.margin, params.promote.power
+    margin, power_target = params.promote.teacher_gate.margin, params.promote.power
     arm, teacher = (ARTIFACTS / "benchmark" / who for who in (params.promote.arm, "teacher"))
     known = (arm / "report.json").is_file() and (teacher / "report.json").is_file()
     metric = params.promote.scored_by
@@ -61,7 +61,7 @@ def heldout(params: Params) -> dict[str, Any]:
         "discordance_is": "observed" if known else "assumed",
         "power_of_an_equal_student": paired.power_if_equal(margin, level) if level > 0 else 0.0,
         "margin": margin,
-        "smallest_loss_ruled_out": paired.smallest_loss(level, wanted) if level > 0 else None,
+        "smallest_loss_ruled_out": paired.smallest_loss(level, power_target) if level > 0 else None,
         "drift_auc": None if drift is None else drift.auc,
         "drift_by_chance": None if drift is None else [drift.by_chance.low, drift.by_chance.high],
         "drift_shown": None if drift is None else drift.shown,
@@ -81,6 +81,8 @@ def _since(params: Params) -> str | None:
     for source in params.data.source:
         file = Path(source.path)
         if source.splits.get("heldout") and file.is_file():
-            told = subprocess.run(["git", "log", "-1", "--format=%cI", "--", str(file)], capture_output=True, text=True, check=False)
-            dates.append(told.stdout.strip() or dt.datetime.fromtimestamp(file.stat().st_mtime, dt.UTC).isoformat(timespec="seconds"))
+            last_commit = subprocess.run(["git", "log", "-1", "--format=%cI", "--", str(file)], capture_output=True, text=True, check=False)
+            dates.append(
+                last_commit.stdout.strip() or dt.datetime.fromtimestamp(file.stat().st_mtime, dt.UTC).isoformat(timespec="seconds")
+            )
     return max(dates, default=None)

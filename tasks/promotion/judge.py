@@ -1,4 +1,4 @@
-"""Judge a student: gather its evidence, ask the ledger for a level, decide, and write the look down before anybody hears of it."""
+"""Judges a student: collects the evidence, gets a level from the ledger, decides, and records the look before the decision is published."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from redistill.evaluation.types import Outcome
 from redistill.io.json import read_json
 from redistill.io.parquet import read_records
 from redistill.params import Params
-from redistill.promotion.alpha_spending import entry_digest, found, next_look, spendable
+from redistill.promotion.alpha_spending import earlier_look, entry_digest, next_look, spendable
 from redistill.promotion.decide import decide, shown
 from redistill.promotion.evidence import BenchmarkResult, Evidence
 from redistill.promotion.hold_plan import patch
@@ -41,7 +41,7 @@ _ROWS = {"gold": ("train",), "gold_and_teacher": ("train", "pool")}
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """A decision and all that it stands on."""
+    """A decision and its evidence."""
 
     decision: PromotionDecision
     evidence: Evidence
@@ -51,7 +51,7 @@ class Judgement:
 
 
 def judge(client: RegistryClient, params: Params, evidence: Evidence) -> Judgement:
-    """Decide at the level that this held-out set still allows; the same question again costs nothing and gets the same level.
+    """Decide at the level that this held-out set still allows. The same question again is not a new look and gets the same level.
 
     Raises:
         DataError: evidence that cannot be compared.
@@ -69,7 +69,7 @@ def _judge(client: RegistryClient, params: Params, evidence: Evidence) -> Judgem
     if evidence.is_champion:
         decision = decide(evidence, promote, promote.alpha_per_heldout)
         return Judgement(decision, evidence, key, tuple(looks), True)
-    if (old := found(looks, key)) is not None:
+    if (old := earlier_look(looks, key)) is not None:
         return Judgement(decide(evidence, promote, old.level, _looks_gate(params, old, len(looks))), evidence, key, tuple(looks), True)
     _, level = spendable(looks, promote)
     if level == 0.0:
@@ -83,7 +83,7 @@ def _judge(client: RegistryClient, params: Params, evidence: Evidence) -> Judgem
         shown=False,
         verdict="hold",
         at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        by=transitions.who(),
+        by=transitions.current_user(),
     )
     decision = decide(evidence, promote, level, _looks_gate(params, new, len(looks) + 1))
     new = dataclasses.replace(new, shown=shown(decision), verdict=decision.verdict)
@@ -92,7 +92,7 @@ def _judge(client: RegistryClient, params: Params, evidence: Evidence) -> Judgem
 
 
 def evidence_of_arm(client: RegistryClient, params: Params) -> Evidence:
-    """The evidence on the candidate that this cycle has just trained and benchmarked."""
+    """The evidence about the candidate that this cycle has trained and benchmarked."""
     arm = params.promote.arm
     return _evidence(
         client, params, load_benchmark(ARTIFACTS / "benchmark" / arm), _audit(params, arm), lambda: ARTIFACTS / "students" / arm
@@ -100,11 +100,13 @@ def evidence_of_arm(client: RegistryClient, params: Params) -> Evidence:
 
 
 def evidence_of_version(client: RegistryClient, params: Params, version: str) -> Evidence:
-    """The evidence on any registered version, ours or not, measured now where it was not before."""
+    """The evidence about any registered version, from this project or not. What was not measured before is measured now."""
     student = load_benchmark(measured_version(client, params, version))
     here = ARTIFACTS / "benchmark" / params.promote.arm / "report.json"
-    ours = here.is_file() and read_json(here)["model_digest"] == student[0].model_digest
-    audited = _audit(params, params.promote.arm) if ours else _audit_on_record(client, params, version, student[0].heldout_digest)
+    from_this_cycle = here.is_file() and read_json(here)["model_digest"] == student[0].model_digest
+    audited = (
+        _audit(params, params.promote.arm) if from_this_cycle else _audit_on_record(client, params, version, student[0].heldout_digest)
+    )
     return _evidence(client, params, student, audited, lambda: weights_of(client, params, version))
 
 
@@ -127,11 +129,13 @@ def _evidence(
         try:
             others[role] = load_benchmark(measured_version(client, params, version))
         except RedistillError as error:
-            unmeasured[role] = f"{error}; name another with `redistill {_NAME_ANOTHER[role]}`"
+            unmeasured[role] = f"{error}; choose another version with `redistill {_NAME_ANOTHER[role]}`"
             continue
         if others[role][0].template_digest != student[0].template_digest:
             del others[role]
-            unmeasured[role] = f"version {version} answers another template; name another with `redistill {_NAME_ANOTHER[role]}`"
+            unmeasured[role] = (
+                f"version {version} has another prompt template; choose another version with `redistill {_NAME_ANOTHER[role]}`"
+            )
     linear = ARTIFACTS / "benchmark" / "linear"
     return Evidence(
         student=student,
@@ -147,17 +151,17 @@ def _evidence(
 
 
 def measured_version(client: RegistryClient, params: Params, version: str, *, weights: Path | None = None) -> Path:
-    """Where a version's benchmark on today's held-out set is; measured now where it is not remembered.
+    """The folder of a version's benchmark on today's held-out set. It is measured now if there is no stored result.
 
-    What is remembered is found by the registered digest, so nothing is fetched for it. ``weights`` are the registered ones where they are here already.
+    A stored result is found by the registered digest, without downloading weights. ``weights`` are the registered ones if they are on this machine already.
 
     Raises:
-        RegistryError: its weights cannot be had, are not the registered ones, or cannot be benchmarked.
+        RegistryError: its weights cannot be loaded, are not the registered ones, or cannot be benchmarked.
     """
     digest = client.get_model_version(params.data.name, version).tags.get(mlflow_names.TAG_MODEL_DIGEST)
     try:
-        if digest and (known := memo_directory(digest, params.data, params.benchmark) / "report.json").is_file():
-            return known.parent
+        if digest and (stored := memo_directory(digest, params.data, params.benchmark) / "report.json").is_file():
+            return stored.parent
         return _measured_now(params, version, weights or weights_of(client, params, version))
     except RedistillError as error:
         raise RegistryError(f"version {version} of {params.data.name} cannot be judged: {error}") from None
@@ -194,7 +198,7 @@ def load_benchmark(folder: Path) -> BenchmarkResult:
 
 
 def summary(judgement: Judgement) -> dict[str, Any]:
-    """What the bundle and the report keep of a judgement besides the decision."""
+    """The part of a judgement that bundle and report store."""
     evidence = judgement.evidence
     return {
         "models": {
@@ -206,7 +210,7 @@ def summary(judgement: Judgement) -> dict[str, Any]:
         "question": judgement.question,
         "is_champion": evidence.is_champion,
         "heldout": evidence.student[0].heldout_digest,
-        "judged_by": transitions.who(),
+        "judged_by": transitions.current_user(),
         "audit": evidence.audit and dataclasses.asdict(evidence.audit),
         "timing": evidence.timing and timing_to_json(evidence.timing),
         "looks": [{**dataclasses.asdict(look), "digest": entry_digest(look)} for look in judgement.looks],
@@ -228,26 +232,26 @@ def _audit(params: Params, arm: str) -> Audit:
 
 
 def _audit_on_record(client: RegistryClient, params: Params, version: str, heldout: str) -> Audit | None:
-    """The audit in a version's own bundle, where that verifies and was about the same held-out rows."""
+    """The audit in a version's own bundle, if the bundle verifies and is about the same held-out rows."""
     try:
-        told = read_json(verified(client, params, version) / "judgement.json")
+        judgement = read_json(verified(client, params, version) / "judgement.json")
     except RedistillError:
         return None
-    return Audit(**told["audit"]) if told["audit"] and told["heldout"] == heldout else None
+    return Audit(**judgement["audit"]) if judgement["audit"] and judgement["heldout"] == heldout else None
 
 
-def _looks_gate(params: Params, look: Look, asked: int) -> Gate:
+def _looks_gate(params: Params, look: Look, look_count: int) -> Gate:
     planned = params.promote.looks_per_heldout
     sentence = (
         f"look {look.number} of {planned} at this held-out set, at level {look.level:.2g} of {params.promote.alpha_per_heldout:g} over all"
-        f"{'' if asked == look.number else f' (asked before; {asked} looks so far)'}"
+        f"{'' if look_count == look.number else f' (the same question as before; {look_count} looks so far)'}"
     )
     return Gate("looks", "pass", look.number, planned, "looks", sentence)
 
 
 def _used_up(params: Params, looks: Sequence[Look]) -> Gate:
     sentence = (
-        f"this held-out set has been asked {len(looks)} times, and the {params.promote.alpha_per_heldout:g} that may be spent on it is spent; "
-        "refresh the held-out set: label new prompts and put them in its place"
+        f"this held-out set is used up: after {len(looks)} looks, all of promote.alpha_per_heldout={params.promote.alpha_per_heldout:g} is spent; "
+        "replace the held-out set: label new prompts and use them instead"
     )
     return Gate("looks", "hold", len(looks), params.promote.looks_per_heldout, "looks", sentence)

@@ -1,4 +1,4 @@
-"""``redistill gate``: judge any registered version, also one that redistill did not train."""
+"""``redistill gate``: judges any registered version, also one that redistill did not train."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ from tasks.registry.client import RegistryClient
 from tasks.registry.runs_and_versions import connect, resolved
 
 
-def gate(params: Params, wanted: str) -> tuple[str, Judgement]:
-    """Judge a version by every gate, and give it a signed bundle where it has none about this question.
+def gate(params: Params, version_name: str) -> tuple[str, Judgement]:
+    """Judge a version by every gate, and give it a signed bundle if it has none about this question.
 
-    It is a look at the held-out set like any other: the same question again is free, a new one is not.
+    This is a look at the held-out set like any other. The same question again is not a new look.
 
     Raises:
-        RegistryError: no such version, or one whose weights cannot be had.
+        RegistryError: there is no such version, or its weights cannot be loaded.
         DataError: no teacher has been benchmarked here yet.
     """
     lock_code()
     client = connect(params)
     transitions.recover(client, params)
-    version = resolved(client, params, wanted)
+    version = resolved(client, params, version_name)
     read_json(ARTIFACTS / "benchmark" / "teacher" / "report.json")
     _digest_on_record(client, params, version)
     judgement = judge(client, params, evidence_of_version(client, params, version))
-    told = summary(judgement)
-    if not evidence_bundle.is_current(params, version, told):
+    judged = summary(judgement)
+    if not evidence_bundle.is_current(params, version, judged):
         experiment = client.get_experiment_by_name(mlflow_names.experiment(params.data.name))
-        tags = {mlflow_names.TAG_KIND: "gate", mlflow_names.TAG_STARTED_BY: transitions.who()}
+        tags = {mlflow_names.TAG_KIND: "gate", mlflow_names.TAG_STARTED_BY: transitions.current_user()}
         run_id = client.create_run(experiment.experiment_id, tags=tags, run_name=f"gate-{version}").info.run_id
         folders = {"student": measured_version(client, params, version), "teacher": ARTIFACTS / "benchmark" / "teacher"}
-        evidence_bundle.write(params, run_id, version, told, folders, None)
+        evidence_bundle.write(params, run_id, version, judged, folders, None)
         client.set_terminated(run_id, "FINISHED")
     return version, judgement
 
 
 def _digest_on_record(client: RegistryClient, params: Params, version: str) -> None:
-    """A version from elsewhere has no digest of its weights; from now on it has."""
+    """Record the digest of the weights for a version that redistill did not register."""
     if mlflow_names.TAG_MODEL_DIGEST not in client.get_model_version(params.data.name, version).tags:
         digest = checkpoints.model_digest(evidence_bundle.weights_of(client, params, version))
         client.set_model_version_tag(params.data.name, version, mlflow_names.TAG_MODEL_DIGEST, digest)

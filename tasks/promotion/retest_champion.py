@@ -1,4 +1,4 @@
-"""Re-test what is live: today's champion on today's held-out rows against today's teacher."""
+"""The re-test of the live champion on today's held-out rows against today's teacher."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from tasks.registry.runs_and_versions import connect
 
 @dataclass(frozen=True, slots=True)
 class ChampionCheck:
-    """What the re-test showed, in one sentence, and whether the champion may answer.
+    """The result of the re-test in one sentence, and whether the champion may have traffic.
 
-    ``found`` is the alias as it stood then; None where it was taken away from outside. ``nights``: for how many nights it has been on hold; 0 where it holds.
+    ``found`` is the version of the alias at that time; None if it was removed from outside. ``nights``: for how many nights it has been on hold; 0 if it passed.
     """
 
     found: str | None
@@ -31,7 +31,7 @@ class ChampionCheck:
 
 
 def retest_champion(params: Params, history: History) -> ChampionCheck | None:
-    """Benchmark the champion again and judge it against the teacher; None when nothing is live."""
+    """Benchmark the champion again and judge it against the teacher; None if there is no champion."""
     client = connect(params)
     if (recovered := transitions.recover(client, params)) is not None:
         print(recovered)
@@ -42,7 +42,7 @@ def retest_champion(params: Params, history: History) -> ChampionCheck | None:
     if version is None:
         return None
     try:
-        # Fetched once: what is verified is what is measured.
+        # Downloaded once, so that exactly the verified weights are measured.
         weights = evidence_bundle.registered_weights(client, params, version)
         evidence_bundle.verified(client, params, version, weights=weights)
         measured = measured_version(client, params, version, weights=weights)
@@ -59,7 +59,7 @@ def _checked(client: RegistryClient, params: Params, version: str, tested: Retes
     nights = hold_counter.count_night(client, params, version)
     result = tested.after(nights, params.promote)
     route = transitions.live(client, params).route
-    # A champion that lost its traffic does not get it back by a test that shows neither.
+    # A champion that lost its traffic does not get it back by a re-test that ends in a hold.
     trusted = result == "hold" and (route.mode, route.model_version) == ("student", version)
     sentence = f"{tested.gate.sentence} ({'' if tested.worse else 'not '}shown to be worse than the teacher; night {nights} on hold)"
     print(f"champion version {version}: {sentence}")

@@ -1,4 +1,4 @@
-"""The timing that belongs to a checkpoint: the cycle's where the architecture is the same, else one made now and remembered."""
+"""The timing of a checkpoint: that of the cycle if the architecture is the same, else a new one, which is stored."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from tasks.stages.timing import TIMING
 
 
 def timing_of(student: str, params: Params, weights: Callable[[], Path]) -> Timing:
-    """The times of an architecture beside the locked teacher. ``weights`` are fetched only where it must be timed now.
+    """The times of an architecture and of the locked teacher. ``weights`` are loaded only if it must be timed now.
 
     Raises:
         DataError: there is no teacher, or the timing failed.
-        RegistryError: the weights cannot be had.
+        RegistryError: the weights cannot be loaded.
     """
     teacher = _teacher()
     if TIMING.is_file():
         found = timing_from_json(read_json(TIMING))
         if (found.student.architecture, found.teacher.architecture) == (student, teacher):
             return found
-    asked = [student, teacher, file_digest(HELDOUT), str(params.data), str(params.benchmark)]
-    key = canonical_digest([*asked, locked_code("timing"), resolved()])
+    key_parts = [student, teacher, file_digest(HELDOUT), str(params.data), str(params.benchmark)]
+    key = canonical_digest([*key_parts, locked_code("timing"), resolved()])
     memo = STATE / "timings" / f"{key[:32]}.json"
     if not memo.is_file():
         command = [

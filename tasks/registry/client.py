@@ -1,4 +1,4 @@
-"""The methods of an MLflow client that redistill calls: what another registry would have to offer."""
+"""The methods of an MLflow client that redistill calls. Another registry would need the same methods."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The evidence bundle of a version: what it was judged on, signed together with its weights, in the MLflow run of its cycle.
+"""The evidence bundle of a version: the evidence of its judgement, signed together with its weights, in the MLflow run of its cycle.
 
 A bundle is written once. No command promotes, and no re-test of the champion passes, a version whose bundle does not verify.
 """
@@ -69,18 +69,18 @@ def _shortened(card: str) -> str:
 
 
 def is_current(params: Params, version: str, judgement: dict[str, Any]) -> bool:
-    """Whether the version's newest bundle says this very thing already; a champion keeps the one that it was promoted with."""
+    """Whether the version's newest bundle has this judgement already; a champion keeps the bundle of its promotion."""
     tags = connect(params).get_model_version(params.data.name, version).tags
-    said = (tags.get(mlflow_names.TAG_QUESTION), tags.get(mlflow_names.TAG_VERDICT))
+    recorded = (tags.get(mlflow_names.TAG_QUESTION), tags.get(mlflow_names.TAG_VERDICT))
     return mlflow_names.TAG_EVIDENCE in tags and (
-        judgement["is_champion"] or said == (judgement["question"], judgement["decision"]["verdict"])
+        judgement["is_champion"] or recorded == (judgement["question"], judgement["decision"]["verdict"])
     )
 
 
 def _signed(client: RegistryClient, params: Params, mlflow_run_id: str, version: str, evidence: Path, *, trained: bool) -> None:
     """Sign evidence and weights as one tree, then store evidence and signature and point the version at them.
 
-    ``trained`` bundles are what lineage and reproduction start from; a later judgement by itself stands beside and never replaces one.
+    Lineage and reproduction start from ``trained`` bundles. A later judgement is stored beside such a bundle and never replaces it.
     """
     weights = registered_weights(client, params, version)
     signature = evidence.parent / SIGNATURE
@@ -97,21 +97,21 @@ def _signed(client: RegistryClient, params: Params, mlflow_run_id: str, version:
 
 
 def verified(client: RegistryClient, params: Params, version: str, *, newest: bool = False, weights: Path | None = None) -> Path:
-    """The evidence of a version on this machine, once its signature over evidence and the registered weights holds.
+    """The folder with a version's evidence, after a check of its signature over evidence and registered weights.
 
-    ``weights`` are the registered ones where they were fetched just now. ``newest`` is the last judgement, which may be of `redistill gate`;
-    otherwise it is the bundle of the cycle that trained it.
+    ``weights`` are the registered ones if they were downloaded just now. ``newest`` selects the last judgement, which may be of `redistill gate`;
+    otherwise it is the bundle of the cycle that trained the version.
 
     Raises:
-        RegistryError: no bundle, a changed one, or weights that are not the signed ones.
+        RegistryError: there is no bundle, it was changed, or the weights are not the signed ones.
     """
     import mlflow
 
     tags = client.get_model_version(params.data.name, version).tags
     run_id = tags.get(mlflow_names.TAG_JUDGED_RUN if newest else mlflow_names.TAG_MLFLOW_RUN)
-    said = f"version {version} of {params.data.name} is not to be trusted: "
+    problem = f"version {version} of {params.data.name} cannot be verified: "
     if not run_id or mlflow_names.TAG_EVIDENCE not in tags:
-        raise RegistryError(said + f"it has no evidence bundle; let `redistill gate {params.data.name}/{version}` judge it first")
+        raise RegistryError(problem + f"it has no evidence bundle; run `redistill gate {params.data.name}/{version}` first")
     folder = STATE / "bundles" / f"{version}-{run_id}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -121,17 +121,17 @@ def verified(client: RegistryClient, params: Params, version: str, *, newest: bo
         with _tree(weights or registered_weights(client, params, version), folder / mlflow_names.EVIDENCE) as tree:
             signing.verify(tree, folder / SIGNATURE, signing.verify_key(STATE))
     except RegistryError as error:
-        raise RegistryError(said + str(error)) from None
+        raise RegistryError(problem + str(error)) from None
     except (mlflow.MlflowException, OSError) as error:
-        raise RegistryError(said + f"its bundle cannot be had ({str(error).splitlines()[0][:200]})") from error
+        raise RegistryError(problem + f"its bundle cannot be loaded ({str(error).splitlines()[0][:200]})") from error
     return folder / mlflow_names.EVIDENCE
 
 
 def registered_weights(client: RegistryClient, params: Params, version: str) -> Path:
-    """A version's checkpoint as the registry holds it now, whatever copies are here: what is signed must be what others will load.
+    """A version's checkpoint as the registry has it now, not a local copy, because others will load what the registry has.
 
     Raises:
-        RegistryError: it cannot be had, holds more than one checkpoint, or another than is on record.
+        RegistryError: it cannot be loaded, has more than one checkpoint, or its digest is not the registered one.
     """
     import mlflow
 
@@ -141,17 +141,17 @@ def registered_weights(client: RegistryClient, params: Params, version: str) -> 
     try:
         mlflow.artifacts.download_artifacts(artifact_uri=f"models:/{params.data.name}/{version}", dst_path=str(target))
     except (mlflow.MlflowException, OSError) as error:
-        raise RegistryError(f"its weights cannot be had ({str(error).splitlines()[0][:200]})") from error
+        raise RegistryError(f"its weights cannot be loaded ({str(error).splitlines()[0][:200]})") from error
     folders = sorted(p.parent for p in target.rglob("config.json"))
     if len(folders) != 1:
-        raise RegistryError(f"it holds {len(folders)} checkpoints, where one is served")
+        raise RegistryError(f"it has {len(folders)} checkpoints, but must have exactly one")
     if digest is not None and tree_digest(folders[0]) != digest:
-        raise RegistryError(f"its weights do not have the registered digest {digest[:12]}")
+        raise RegistryError(f"its weights do not have the registered digest {digest[:12]}; they were changed after the registration")
     return folders[0]
 
 
 def weights_of(client: RegistryClient, params: Params, version: str) -> Path:
-    """A version's checkpoint to measure: the arm on disk where it is the same, else from the registry.
+    """A version's checkpoint to measure: the arm on disk if it is the same, else from the registry.
 
     Raises:
         RegistryError: as ``registered_weights``.

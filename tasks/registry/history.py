@@ -1,4 +1,4 @@
-"""What happened to which version, when, by whom and why: one MLflow run an event, in an experiment of its own."""
+"""The history: what happened to which version, when, by whom and why. One MLflow run per event, in a separate experiment."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Kind = Literal["promote", "hold", "reject", "rollback", "reference", "distrust"]
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One line of the history: what happened to which version, when, by whom, why, and what is live since."""
+    """One line of the history: what happened to which version, when, by whom, why, and which version is live after it."""
 
     id: str
     kind: Kind
@@ -36,9 +36,9 @@ class Event:
 
 
 class History:
-    """Every promotion, hold, rejection and rollback: read whole once, and after that only what was added since.
+    """Every promotion, hold, rejection and rollback. The first read loads all events, later reads only the new ones.
 
-    A cycle asks at its start and at its end, hours later; what a person did in between must be seen, but a history of years is not read twice.
+    A cycle reads it at its start and at its end, hours later. It must see what a person did in between, without reading a history of years twice.
     """
 
     def __init__(self) -> None:
@@ -50,10 +50,10 @@ class History:
         experiment = client.get_experiment_by_name(mlflow_names.history_experiment(params.data.name))
         if experiment is None:
             return []
-        wanted, now = "", dt.datetime.now(dt.UTC)
+        filter_string, now = "", dt.datetime.now(dt.UTC)
         if self._whole_at is not None:
-            wanted = f"attributes.start_time >= {int((self._whole_at - _CLOCKS_DIFFER).timestamp() * 1000)}"
-        for run in searched_runs(client, experiment.experiment_id, wanted):
+            filter_string = f"attributes.start_time >= {int((self._whole_at - _CLOCKS_DIFFER).timestamp() * 1000)}"
+        for run in searched_runs(client, experiment.experiment_id, filter_string):
             event = Event(**json.loads(run.data.tags[mlflow_names.TAG_EVENT]))
             self._events[event.id] = event
         self._whole_at = self._whole_at or now
@@ -61,15 +61,15 @@ class History:
 
 
 def withdrawn(events: Sequence[Event], version: str) -> str | None:
-    """Why a version may not come back by itself: a person said no to it, or rolled back from it. A person's promotion lifts that."""
-    said, champion = None, None
+    """Why a version must not be promoted automatically: a person rejected it or rolled back from it. A promotion by a person ends that."""
+    reason, champion = None, None
     for event in events:
         if event.kind == "reject" and event.version == version:
-            said = f"version {version} was rejected by {event.by}: {event.reason}"
+            reason = f"version {version} was rejected by {event.by}: {event.reason}"
         elif event.kind == "rollback" and champion == version and event.champion != version:
-            said = f"version {version} was rolled back by {event.by}: {event.reason}"
+            reason = f"version {version} was rolled back by {event.by}: {event.reason}"
         elif event.kind in ("promote", "rollback") and event.champion == version:
-            said = None
+            reason = None
         if event.kind in ("promote", "rollback"):
             champion = event.champion
-    return said
+    return reason

@@ -1,4 +1,4 @@
-"""For how many nights the champion has been on hold: one tag of the registered model, so it survives a crash and another machine goes on with it."""
+"""Counts the nights that the champion has been on hold, in one tag of the registered model, so a crash does not lose it and every machine can read it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tasks.registry.runs_and_versions import registered_model
 
 
 def read(client: RegistryClient, params: Params) -> Hold | None:
-    """The count as it stands; None where the champion is not on hold, or the tag is unreadable."""
+    """The present count; None if the champion is not on hold, or if the tag cannot be read."""
     tag = registered_model(client, params.data.name).tags.get(mlflow_names.TAG_HOLD)
     try:
         return None if tag is None else Hold(**json.loads(tag))
@@ -34,7 +34,7 @@ def count_night(client: RegistryClient, params: Params, version: str) -> int:
 
 
 def clear(client: RegistryClient, params: Params) -> None:
-    """Forget the count, since the champion holds."""
+    """Delete the count, because the champion passed its re-test."""
     with transitions.registry_lock():
         if mlflow_names.TAG_HOLD in registered_model(client, params.data.name).tags:
             client.delete_registered_model_tag(params.data.name, mlflow_names.TAG_HOLD)

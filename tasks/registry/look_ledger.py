@@ -1,4 +1,4 @@
-"""The ledger of looks in MLflow: one run an entry, in an experiment of its own, and its head as a tag of the registered model."""
+"""The ledger of looks in MLflow: one run per entry, in a separate experiment, and the digest of the last entry as a tag of the registered model."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def read(client: RegistryClient, params: Params, heldout: str) -> list[Look]:
 
 
 def append(client: RegistryClient, params: Params, look: Look) -> None:
-    """Add an entry, then announce it; nothing is told of a decision before both are done."""
+    """Append an entry, then write its digest to the tag of the registered model. A decision is published only after both."""
     name = mlflow_names.looks_experiment(params.data.name)
     experiment = client.get_experiment_by_name(name)
     experiment_id = experiment.experiment_id if experiment else client.create_experiment(name, mlflow_names.artifact_root(STATE))

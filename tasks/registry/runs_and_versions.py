@@ -1,4 +1,4 @@
-"""MLflow: one run a cycle, one version a student, aliases for what is live, evidence beside the weights."""
+"""MLflow: one run per cycle, one version per student, aliases for the live versions, evidence beside the weights."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def connect(params: Params) -> RegistryClient:
         mlflow.set_experiment(name)
     except mlflow.MlflowException as error:
         raise RegistryError(
-            f"MLflow at {mlflow_names.tracking_uri(STATE)} cannot be used ({_first_line(error)}); start it, or unset MLFLOW_TRACKING_URI"
+            f"MLflow at {mlflow_names.tracking_uri(STATE)} cannot be used ({_first_line(error)}); start it, or unset MLFLOW_TRACKING_URI to use a local file"
         ) from error
     return client
 
@@ -121,7 +121,7 @@ def register(params: Params, mlflow_run_id: str, cycle: str, teacher: TeacherFin
             mlflow_names.TAG_MLFLOW_RUN: mlflow_run_id,
             mlflow_names.TAG_STARTED_BY: client.get_run(mlflow_run_id).data.tags.get(mlflow_names.TAG_STARTED_BY, ""),
         }
-        # With its tags in one request: a version without its digest and run never exists.
+        # One request sets the version and its tags, so no version is without its digest and run.
         version = str(mlflow.register_model(info.model_uri, name, await_registration_for=60, tags=tags).version)
     client.set_registered_model_alias(name, mlflow_names.CHALLENGER, version)
     return version
@@ -139,30 +139,32 @@ def close_run(params: Params, mlflow_run_id: str, receipts: Sequence[StageReceip
     client.set_terminated(mlflow_run_id, "FINISHED" if status == "completed" else "FAILED")
 
 
-def resolved(client: RegistryClient, params: Params, wanted: str) -> str:
+def resolved(client: RegistryClient, params: Params, version_name: str) -> str:
     """A version from its number, an alias, or either behind ``NAME/``.
 
     Raises:
-        RegistryError: no such version or alias; the message lists those that there are.
+        RegistryError: there is no such version or alias; the message lists the versions.
     """
     import mlflow
 
-    name, _, short = wanted.rpartition("/")
+    name, _, short = version_name.rpartition("/")
     if name and name != params.data.name:
-        raise RegistryError(f"{wanted}: this project's model is {params.data.name}; name a version of it, as in {params.data.name}/1")
+        raise RegistryError(
+            f"{version_name}: the model of this project is {params.data.name}; name one of its versions, for example {params.data.name}/1"
+        )
     version = str(registered_model(client, params.data.name).aliases.get(short, short))
     try:
         return str(client.get_model_version(params.data.name, version).version)
     except mlflow.MlflowException as error:
-        there = sorted((int(v.version) for v in client.search_model_versions(f"name = '{params.data.name}'")), reverse=True)
-        known = ", ".join(map(str, there[:10])) or "none yet; run a cycle"
-        raise RegistryError(f"{wanted}: no such version or alias of {params.data.name}; versions: {known}") from error
+        versions = sorted((int(v.version) for v in client.search_model_versions(f"name = '{params.data.name}'")), reverse=True)
+        known = ", ".join(map(str, versions[:10])) or "none yet: run a cycle"
+        raise RegistryError(f"{version_name}: {params.data.name} has no such version or alias; its versions are {known}") from error
 
 
 def version_with(client: RegistryClient, name: str, digest: str) -> str | None:
     """The newest version with exactly these weights."""
-    found = client.search_model_versions(f"name = '{name}'")
-    same = [v for v in found if v.tags.get(mlflow_names.TAG_MODEL_DIGEST) == digest]
+    versions = client.search_model_versions(f"name = '{name}'")
+    same = [v for v in versions if v.tags.get(mlflow_names.TAG_MODEL_DIGEST) == digest]
     return str(max(same, key=lambda v: int(v.version)).version) if same else None
 
 
@@ -170,8 +172,8 @@ def last_completed(params: Params) -> dict[str, str] | None:
     """Tags of the last cycle that ran to its end."""
     client = connect(params)
     experiment = client.get_experiment_by_name(mlflow_names.experiment(params.data.name))
-    wanted = f"tags.`{mlflow_names.TAG_STATUS}` = 'completed' AND tags.`{mlflow_names.TAG_KIND}` = 'cycle'"
-    runs = client.search_runs([experiment.experiment_id], wanted, order_by=["attributes.start_time DESC"], max_results=1)
+    filter_string = f"tags.`{mlflow_names.TAG_STATUS}` = 'completed' AND tags.`{mlflow_names.TAG_KIND}` = 'cycle'"
+    runs = client.search_runs([experiment.experiment_id], filter_string, order_by=["attributes.start_time DESC"], max_results=1)
     return dict(runs[0].data.tags) if runs else None
 
 
@@ -188,12 +190,12 @@ def recent_cycles(params: Params, days: int = 30) -> list[PastCycle]:
     client = connect(params)
     experiment = client.get_experiment_by_name(mlflow_names.experiment(params.data.name))
     since = int(1000 * (time.time() - 86400 * days))
-    wanted = (
+    filter_string = (
         f"tags.`{mlflow_names.TAG_STATUS}` = 'completed' AND tags.`{mlflow_names.TAG_KIND}` = 'cycle' AND attributes.start_time >= {since}"
     )
     return [
         PastCycle(int(run.data.tags[mlflow_names.TAG_STAGES_RAN]), (run.info.end_time - run.info.start_time) / 1000)
-        for run in searched_runs(client, experiment.experiment_id, wanted)
+        for run in searched_runs(client, experiment.experiment_id, filter_string)
         if mlflow_names.TAG_STAGES_RAN in run.data.tags and run.info.end_time
     ]
 
@@ -206,18 +208,22 @@ def registered_model(client: RegistryClient, name: str) -> Any:
         return client.get_registered_model(name)
     except mlflow.MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise RegistryError(f"MLflow does not tell about model {name} ({_first_line(error)}); try again once it answers") from error
+            raise RegistryError(
+                f"MLflow returned no information about model {name} ({_first_line(error)}); try again when MLflow is reachable"
+            ) from error
         return client.create_registered_model(
             name, description="Students that redistill trained on this data set; aliases say which is live."
         )
 
 
-def searched_runs(client: RegistryClient, experiment_id: str, wanted: str) -> list[Any]:
+def searched_runs(client: RegistryClient, experiment_id: str, filter_string: str) -> list[Any]:
     """All runs that match, over all pages, oldest first."""
     runs: list[Any] = []
     token = None
     while True:
-        page = client.search_runs([experiment_id], wanted, order_by=["attributes.start_time ASC"], max_results=1000, page_token=token)
+        page = client.search_runs(
+            [experiment_id], filter_string, order_by=["attributes.start_time ASC"], max_results=1000, page_token=token
+        )
         runs += page
         token = page.token
         if not token:

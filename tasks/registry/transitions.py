@@ -1,8 +1,8 @@
-"""What is live moves as one: aliases and route together, or not at all.
+"""Changes aliases and route together, or not at all.
 
-A move is written down before it starts (a tag of the registered model) and committed by its entry in the history. Whoever comes next and finds the
-tag finishes a committed move and undoes any other, so a crash between two steps leaves nothing half-promoted. A move says what it
-expects to find and stops where somebody else was faster; MLflow itself would let the last writer win.
+A transition is recorded in a tag of the registered model before it starts, and committed by its entry in the history. If the next command finds
+the tag, it completes a committed transition and undoes any other. So a crash between two steps leaves nothing half-promoted. A transition
+knows what it expects to find, and stops if another process has changed it. MLflow itself would let the last writer win.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from tasks.registry.runs_and_versions import registered_model
 FLAGS = ARTIFACTS / "route" / "flags.json"
 _MOVED = (mlflow_names.CHAMPION, mlflow_names.PREVIOUS, mlflow_names.REFERENCE)
 _UNDER_WAY = dt.timedelta(minutes=2)
-"""A move takes seconds. Here a lock tells a running one from a stopped one; elsewhere only its age can."""
+"""A transition takes seconds. On this machine a lock shows whether it still runs; on another machine only its age can show it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """What is live: the aliases that promotion moves, and the route."""
+    """What is live: the aliases that promotion changes, and the route."""
 
     champion: str | None
     previous: str | None
@@ -49,16 +49,16 @@ class Live:
         return {name: getattr(self, name) for name in _MOVED}
 
 
-def who() -> str:
-    """Who acts: the identity that the environment's auth layer gives, else the account."""
+def current_user() -> str:
+    """The name of the current user: REDISTILL_USER, which an auth layer can set, else the account."""
     return os.environ.get("REDISTILL_USER") or getpass.getuser()
 
 
 def live(client: RegistryClient, params: Params) -> Live:
-    """What is live now, as MLflow and the flag file say."""
+    """What is live now, read from MLflow and the flag file."""
     aliases = registered_model(client, params.data.name).aliases
-    found = {name: (str(aliases[name]) if name in aliases else None) for name in _MOVED}
-    return Live(**found, route=read_route(FLAGS))
+    versions = {name: (str(aliases[name]) if name in aliases else None) for name in _MOVED}
+    return Live(**versions, route=read_route(FLAGS))
 
 
 def history(client: RegistryClient, params: Params) -> list[Event]:
@@ -67,15 +67,15 @@ def history(client: RegistryClient, params: Params) -> list[Event]:
 
 
 def record(client: RegistryClient, params: Params, kind: Kind, version: str | None, reason: str, now: Live) -> None:
-    """Write down what moved nothing: a hold, a rejection."""
+    """Record an event that changes no alias: a hold or a rejection."""
     _append(client, params, _event(uuid.uuid4().hex, kind, version, reason, now))
 
 
 def move(client: RegistryClient, params: Params, kind: Kind, version: str, reason: str, before: Live, after: Live) -> Event:
-    """Go from ``before`` to ``after``; on any failure everything is as it was.
+    """Change from ``before`` to ``after``; after any failure everything is as before.
 
     Raises:
-        RegistryError: what is live is not ``before`` any more, another move is under way, or MLflow failed; then nothing has changed.
+        RegistryError: ``before`` is not live any more, another transition is running, or MLflow failed; then nothing has changed.
     """
     with registry_lock():
         _recover(client, params)
@@ -93,23 +93,23 @@ def move(client: RegistryClient, params: Params, kind: Kind, version: str, reaso
         client.set_registered_model_tag(name, mlflow_names.TAG_MOVE, json.dumps(plan))
         try:
             if json.loads(registered_model(client, name).tags[mlflow_names.TAG_MOVE])["id"] != event.id:
-                raise RegistryError("another move has just started elsewhere; look at `redistill history`, then try again")
+                raise RegistryError(
+                    "another promotion or rollback has just started on another machine; check `redistill history`, then try again"
+                )
             _apply(client, params, after)
             _append(client, params, event)
         except BaseException as error:
             _write(before.route)
-            # Where MLflow does not answer, the tag stays, and the next command undoes the rest.
+            # If MLflow does not respond, the tag stays, and the next command undoes the rest.
             with suppress(Exception):
                 _recover(client, params)
                 if any(e.id == event.id for e in history(client, params)):
-                    return event  # it was committed before something failed; the mending finished it
+                    return event  # it was committed before the failure, and _recover completed it
             if isinstance(error, RegistryError) or not isinstance(error, Exception):
                 raise
-            raise RegistryError(
-                f"the move was undone, since MLflow failed in its middle ({str(error).splitlines()[0][:200]}); try again"
-            ) from error
+            raise RegistryError(f"the change was undone because MLflow failed ({str(error).splitlines()[0][:200]}); try again") from error
         with suppress(Exception):
-            # It is committed; a tag that stays is taken away by the next command.
+            # It is committed; if the tag stays, the next command removes it.
             client.delete_registered_model_tag(name, mlflow_names.TAG_MOVE)
         return event
 
@@ -130,7 +130,7 @@ def apply_system_route(client: RegistryClient, params: Params, champion: str | N
 
 
 def recover(client: RegistryClient, params: Params) -> str | None:
-    """Finish or undo a move that a crash left halfway; what was done, or None."""
+    """Complete or undo a transition that a crash interrupted; returns a sentence about it, or None."""
     with registry_lock():
         return _recover(client, params)
 
@@ -141,15 +141,15 @@ def moved_outside(
     events: Sequence[Event],
     aliases: Sequence[str] = (mlflow_names.CHAMPION, mlflow_names.REFERENCE),
 ) -> str | None:
-    """A sentence where one of the aliases is not where these events, the whole history, say; None where all is as recorded."""
+    """A sentence if one of the aliases is not the version in the history (``events``), else None."""
     events = [event for event in events if event.kind in ("promote", "rollback", "reference")]
     now = live(client, params)
     for alias in aliases:
-        recorded, found = (getattr(events[-1], alias) if events else None), now.aliases[alias]
-        if found != recorded:
+        recorded, actual = (getattr(events[-1], alias) if events else None), now.aliases[alias]
+        if actual != recorded:
             return (
-                f"alias {alias} is at version {found or 'none'}, but redistill last set it to {recorded or 'none'}: it was moved from outside; set "
-                "it right with `redistill rollback --to VERSION`, `redistill promote VERSION` or `redistill reference VERSION`"
+                f"alias {alias} is version {actual or 'none'}, but redistill last set it to {recorded or 'none'}: another tool changed it; correct "
+                "it with `redistill rollback --to VERSION`, `redistill promote VERSION` or `redistill reference VERSION`"
             )
     return None
 
@@ -164,52 +164,52 @@ def _recover(client: RegistryClient, params: Params) -> str | None:
     plan = registered_model(client, name).tags.get(mlflow_names.TAG_MOVE)
     if plan is None:
         return None
-    found = json.loads(plan)
-    age = dt.datetime.now(dt.UTC) - dt.datetime.fromisoformat(found["at"])
-    if found["host"] != _here() and age < _UNDER_WAY:
-        raise RegistryError(f"a move is under way on {found['host']}, since {age.seconds} s; try again in {_UNDER_WAY.seconds} s")
-    committed = any(event.id == found["id"] for event in history(client, params))
-    wanted = found["after" if committed else "before"]
-    # Another machine's flag file is not here; its own next command sets it.
-    route = Route(**wanted["route"]) if found["host"] == _here() else read_route(FLAGS)
-    _apply(client, params, Live(**{**wanted, "route": route}))
+    transition = json.loads(plan)
+    age = dt.datetime.now(dt.UTC) - dt.datetime.fromisoformat(transition["at"])
+    if transition["host"] != _here() and age < _UNDER_WAY:
+        raise RegistryError(
+            f"a promotion or rollback has been running on {transition['host']} for {age.seconds} s; try again in {_UNDER_WAY.seconds} s"
+        )
+    committed = any(event.id == transition["id"] for event in history(client, params))
+    target = transition["after" if committed else "before"]
+    # The flag file of another machine is not here; the next command on that machine sets it.
+    route = Route(**target["route"]) if transition["host"] == _here() else read_route(FLAGS)
+    _apply(client, params, Live(**{**target, "route": route}))
     client.delete_registered_model_tag(name, mlflow_names.TAG_MOVE)
-    return (
-        f"a move that was stopped halfway was {'finished' if committed else 'undone'}; champion is version {wanted['champion'] or 'none'}"
-    )
+    return f"an interrupted promotion or rollback was {'completed' if committed else 'undone'}; the champion is version {target['champion'] or 'none'}"
 
 
-def _apply(client: RegistryClient, params: Params, wanted: Live) -> None:
-    """Previous first: until the champion moves, the way back is already laid."""
+def _apply(client: RegistryClient, params: Params, target: Live) -> None:
+    """Sets `previous` before `champion`, so that a rollback target exists at every moment."""
     name = params.data.name
     now = live(client, params)
     for alias in (mlflow_names.REFERENCE, mlflow_names.PREVIOUS, mlflow_names.CHAMPION):
-        version = wanted.aliases[alias]
+        version = target.aliases[alias]
         if version == now.aliases[alias]:
             continue
         if version is None:
             client.delete_registered_model_alias(name, alias)
         else:
             client.set_registered_model_alias(name, alias, version)
-    if wanted.route != now.route:
-        _write(wanted.route)
+    if target.route != now.route:
+        _write(target.route)
 
 
-def _write(wanted: Route) -> Route:
-    """Write the system's part of a route. The operator's pin stays as it is now, also where a stored plan has another one.
+def _write(target: Route) -> Route:
+    """Write the system's part of a route. The operator's pin is kept, even if a stored plan has another one.
 
-    Where mode and version are right already, the file stays as it is: its reason may be the operator's.
+    If mode and version are right already, the file does not change, because its reason may be the operator's.
     """
 
     def change(now: Route) -> Route:
-        same = FLAGS.is_file() and (wanted.mode, wanted.model_version) == (now.mode, now.model_version)
-        return now if same else replace(wanted, pin=now.pin)
+        same = FLAGS.is_file() and (target.mode, target.model_version) == (now.mode, now.model_version)
+        return now if same else replace(target, pin=now.pin)
 
     return update_route(FLAGS, change)
 
 
 def _here() -> str:
-    """This project on this machine: who wrote a plan, and whose flag file the route in it is."""
+    """Identifies this project on this machine: a plan records it, because its route belongs to the flag file there."""
     return f"{socket.gethostname()}:{STATE.absolute()}"
 
 
@@ -224,22 +224,22 @@ def _append(client: RegistryClient, params: Params, event: Event) -> None:
 
 def _event(move_id: str, kind: Kind, version: str | None, reason: str, now: Live) -> Event:
     at = dt.datetime.now(dt.UTC).isoformat(timespec="microseconds")
-    return Event(move_id, kind, version, at, who(), reason[:4000], now.champion, now.previous, now.route.answers, now.reference)
+    return Event(move_id, kind, version, at, current_user(), reason[:4000], now.champion, now.previous, now.route.answers, now.reference)
 
 
 def _changed(before: Live, now: Live) -> str:
     for alias in _MOVED:
         if before.aliases[alias] != now.aliases[alias]:
             return (
-                f"alias {alias} is at version {now.aliases[alias] or 'none'} now, not {before.aliases[alias] or 'none'} as this move expected; "
-                "somebody was faster: look at `redistill history`, then try again"
+                f"alias {alias} is now version {now.aliases[alias] or 'none'}, not {before.aliases[alias] or 'none'}: another process changed it; "
+                "check `redistill history`, then try again"
             )
-    return "the route was set by somebody else meanwhile; look at `redistill route get`, then try again"
+    return "another process has changed the route; check `redistill route get`, then try again"
 
 
 @contextmanager
 def registry_lock() -> Iterator[None]:
-    """One change at a time in this project. Across machines, the tag and the comparison with what was expected protect a move."""
+    """One change at a time in this project. Between machines, the tag and the comparison with the expected state protect a transition."""
     STATE.mkdir(parents=True, exist_ok=True)
     with open(STATE / "moves.lock", "w", encoding="utf-8") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)

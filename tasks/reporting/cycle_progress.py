@@ -18,8 +18,8 @@ from redistill.promotion.types import PromotionDecision
 _EVERY_S = 5.0
 
 
-class Telling:
-    """Speaks to Prefect's log and artifacts; each artifact update is an API call, so they are spaced."""
+class CycleProgress:
+    """Writes to Prefect's log and artifacts. Each artifact update is an API call, so there is a pause between two updates."""
 
     def __init__(self, total: int) -> None:
         self._total = total
@@ -36,7 +36,7 @@ class Telling:
             logging.getLogger("redistill").info(line)
 
     def progress(self, stage: str, done: int, total: int) -> None:
-        """Progress inside a stage, as its share of the whole cycle; stages that run side by side say theirs from threads of their own."""
+        """Progress inside a stage, as its share of the whole cycle. Stages that run side by side call this from threads of their own."""
         with self._lock:
             self._parts[stage] = done / max(1, total)
             now = time.monotonic()
@@ -74,7 +74,7 @@ class Telling:
         text = (
             f"# {decision.verdict}: version {outcome['model_version']}\n\n"
             f"Traffic goes to the **{outcome['route']}**.\n\n"
-            + (f"**Held all the same:** {outcome['barred']}.\n\n" if outcome["barred"] else "")
+            + (f"**Not promoted:** {outcome['barred']}.\n\n" if outcome["barred"] else "")
             + "\n".join(f"- {r}" for r in decision.reasons)
             + f"\n\n| gate | outcome | evidence |\n|---|---|---|\n{gates}\n"
         )

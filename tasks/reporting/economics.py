@@ -1,4 +1,4 @@
-"""What this cycle cost and when it pays, from what the stages measured; and ``redistill estimate``, the same before it runs."""
+"""The cost of this cycle and when it pays, from measurements of the stages; and ``redistill estimate``, the same before a cycle runs."""
 
 from __future__ import annotations
 
@@ -93,10 +93,10 @@ def _pays(params: Params, student: EvalReport, teacher: EvalReport, timing: Timi
     """The break-even with its intervals; None where a request has no price."""
     pace, price = timing.student_pace, student_price(params.economics)
     usd, least, most = (price.per_request(student.cost, s) for s in (pace.value, pace.interval.low, pace.interval.high))
-    theirs = teacher_price(params.economics, params.teacher).per_request(teacher.cost, _pace(timing, "teacher"))
-    if usd is None or least is None or most is None or theirs is None:
+    teacher_usd = teacher_price(params.economics, params.teacher).per_request(teacher.cost, _pace(timing, "teacher"))
+    if usd is None or least is None or most is None or teacher_usd is None:
         return None
-    return told(break_even(Estimate(usd, Interval(least, most)), theirs, month, params.economics.requests_per_month))
+    return break_even_tree(break_even(Estimate(usd, Interval(least, most)), teacher_usd, month, params.economics.requests_per_month))
 
 
 def _month(params: Params, cycle_usd: float, past: Sequence[PastCycle], changed_now: bool) -> Month:
@@ -109,7 +109,7 @@ def _month(params: Params, cycle_usd: float, past: Sequence[PastCycle], changed_
     return Month(changes, max(0, money.cycles_per_month - changes), cycle_usd, quiet_usd)
 
 
-def told(pays: BreakEven) -> dict[str, Any]:
+def break_even_tree(pays: BreakEven) -> dict[str, Any]:
     return {**dataclasses.asdict(pays), "verdict": pays.verdict}
 
 
@@ -121,29 +121,29 @@ def _teacher_tokens(params: Params, teacher: EvalReport) -> tuple[int, int]:
 
 
 def estimate(params: Params) -> dict[str, Any]:
-    """What a cycle from nothing will take, before anything is asked: rows, tokens, hours, money, disk, and the volume that pays for it.
+    """What a cycle without stored results will take, before any teacher call: rows, tokens, hours, money, disk, and the volume that pays for it.
 
-    From the last cycle's rates where one has run here, from assumed ones otherwise, which it says.
+    It uses the rates of the last cycle if one has run here, otherwise assumed rates, and says which.
 
     Raises:
         DataError: a source that cannot be read.
     """
     splits = sources.load(params.data, Path())
-    asked = [p for split in ("pool", "calibration") for p in splits.get(split, [])]
+    prompts = [p for split in ("pool", "calibration") for p in splits.get(split, [])]
     heldout = len(splits.get("heldout", []))
     known: dict[str, float] = read_json(SECONDS) if SECONDS.is_file() else {}
     reports = {who: _report(who) for who in ("teacher", params.promote.arm)}
     teacher = reports["teacher"]
-    chars = sum(len(params.data.prompt_template.replace("{text}", p.text)) for p in asked)
+    chars = sum(len(params.data.prompt_template.replace("{text}", p.text)) for p in prompts)
     prompt_tokens = math.ceil(chars / _CHARS_PER_TOKEN) * params.generate.samples
     per_completion = teacher.cost.tokens_per_request if teacher and teacher.cost.tokens_per_request else float(params.generate.max_tokens)
-    completion_tokens = math.ceil(len(asked) * params.generate.samples * per_completion)
+    completion_tokens = math.ceil(len(prompts) * params.generate.samples * per_completion)
     seconds = _seconds(params, known, prompt_tokens, completion_tokens, heldout)
     whole = CycleCost(seconds, prompt_tokens, completion_tokens)
     price = teacher_price(params.economics, params.teacher)
     usd = whole.usd(params.economics, price)
     found: dict[str, Any] = {
-        "rows_to_ask": len(asked) * params.generate.samples,
+        "rows_to_ask": len(prompts) * params.generate.samples,
         "teacher_prompt_tokens": prompt_tokens,
         "teacher_completion_tokens": completion_tokens,
         "hours": round(whole.total_s / 3600, 3),
@@ -171,7 +171,7 @@ def estimate(params: Params) -> dict[str, Any]:
 
 
 def _past(params: Params) -> list[PastCycle]:
-    """The last cycles, where there is a store that knows of any: an estimate makes none."""
+    """The last cycles, if there is an MLflow store; an estimate does not create one."""
     own = STATE / "mlflow" / "mlflow.db"
     return recent_cycles(params) if own.is_file() or not mlflow_names.tracking_uri(STATE).startswith("sqlite") else []
 

@@ -1,4 +1,4 @@
-"""The report of a cycle: everything that its decision stands on, as ``report.json`` and one page."""
+"""The report of a cycle: the evidence for its decision, as ``report.json`` and one page."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def _measurements(params: Params, receipts: Sequence[StageReceipt]) -> dict[str,
 
 
 def _history(params: Params, history: History) -> list[dict[str, Any]]:
-    """What has happened to what is live so far; this cycle's own decision is not among it yet."""
+    """The history before this cycle's own decision."""
     return [dataclasses.asdict(event) for event in history.events(connect(params), params)][-50:]
 
 
@@ -129,7 +129,7 @@ def _governance() -> dict[str, Any]:
 
 
 def _patch(plan: dict[str, Any] | None) -> dict[str, Any] | None:
-    """The plan of a hold with the user's own ids, also as a file of its own for whoever carries it out."""
+    """The plan of a hold with the user's own ids. It is also written to a separate file."""
     if plan is None:
         (REPORT / "patch.json").unlink(missing_ok=True)
         return None
@@ -142,8 +142,8 @@ def _patch(plan: dict[str, Any] | None) -> dict[str, Any] | None:
 def _examples(student: Sequence[Outcome], teacher: Sequence[Outcome]) -> list[dict[str, Any]]:
     """Held-out rows where student and teacher differ, both ways, in the order of the file."""
     text = {p.id: p.text for p in read_records(ARTIFACTS / "prompts" / "heldout.parquet", Prompt)}
-    theirs = {o.doc_hash: o for o in teacher}
-    pairs = [(s, theirs[s.doc_hash]) for s in student if s.response != theirs[s.doc_hash].response]
+    teacher_outcomes = {o.doc_hash: o for o in teacher}
+    pairs = [(s, teacher_outcomes[s.doc_hash]) for s in student if s.response != teacher_outcomes[s.doc_hash].response]
     picked = [p for p in pairs if p[0].exact][: _EXAMPLES // 3] + [p for p in pairs if not p[0].exact and p[1].exact][: _EXAMPLES // 3]
     picked += [p for p in pairs if not p[0].exact and not p[1].exact][: _EXAMPLES - len(picked)]
     return [

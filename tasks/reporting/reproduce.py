@@ -28,21 +28,21 @@ from tasks.running.dvc_stage import dvc
 _FROM_BUNDLE = ("params.yaml", "dvc.yaml", LOCK.name, "sources.lock.json")
 
 
-def reproduce(params: Params, wanted: str, say: Callable[[str], None], *, keep: bool = False) -> dict[str, Any]:
+def reproduce(params: Params, version_name: str, say: Callable[[str], None], *, keep: bool = False) -> dict[str, Any]:
     """Check out the commit of a version's cycle, put its params and locks there, run every stage that it was made from, and compare.
 
-    Nothing is taken from a cache but a paid endpoint's answers, which the store holds.
+    Nothing comes from a cache, except the completions of a paid endpoint, which are in the store.
 
     Raises:
-        RegistryError: an unverified version, or one that was not trained here.
-        DataError: an input is not here any more, or is another one now.
+        RegistryError: the version is not verified, or was not trained by this project.
+        DataError: an input is missing or has changed.
         StageError: a stage failed.
     """
     client = connect(params)
-    version = resolved(client, params, wanted)
+    version = resolved(client, params, version_name)
     evidence = evidence_bundle.verified(client, params, version)
     if not (evidence / "report" / "report.json").is_file():
-        raise RegistryError(f"version {version} was judged here, but not trained here: there is nothing to build it from")
+        raise RegistryError(f"version {version} was not trained by this project, so it cannot be built again")
     then = load_params(evidence / "params.yaml")
     arm = then.promote.arm
     commit = read_json(evidence / "report" / "report.json")["lineage"]["git_commit"]
@@ -53,19 +53,19 @@ def reproduce(params: Params, wanted: str, say: Callable[[str], None], *, keep: 
         _bring_inputs(then, read_json(evidence / "sources.lock.json"), project)
         dvc("init", "--no-scm", "-f", "-q", project=project)
         _lock_code(evidence, project, stages, say)
-        wanted_teacher = read_json(project / LOCK)["current"]["digest"]
+        signed_teacher = read_json(project / LOCK)["current"]["digest"]
         started = time.monotonic()
         for number, stage in enumerate(stages, 1):
             say(f"{number} of {len(stages)}: {stage} ({time.monotonic() - started:.0f} s so far)")
             dvc("repro", "--single-item", "--force", "--no-run-cache", stage, project=project)
             if (
                 stage == "tune_teacher"
-                and (rebuilt := fingerprint.fingerprint(project / "artifacts" / "teacher", then.teacher.model).digest) != wanted_teacher
+                and (rebuilt := fingerprint.fingerprint(project / "artifacts" / "teacher", then.teacher.model).digest) != signed_teacher
             ):
                 say(
-                    f"the teacher came out as {rebuilt[:16]}, not as {wanted_teacher[:16]}: its training rounds otherwise here, so the rest will differ"
+                    f"the rebuilt teacher is {rebuilt[:16]}, not {signed_teacher[:16]}: its training rounds differently on this machine, so the other results will differ too"
                 )
-        found = compared(evidence / "benchmark" / arm, project / "artifacts" / "benchmark" / arm)
+        comparison = compared(evidence / "benchmark" / arm, project / "artifacts" / "benchmark" / arm)
         weights = client.get_model_version(params.data.name, version).tags[mlflow_names.TAG_MODEL_DIGEST]
         return {
             "version": version,
@@ -73,33 +73,35 @@ def reproduce(params: Params, wanted: str, say: Callable[[str], None], *, keep: 
             "stages": stages,
             "seconds": round(time.monotonic() - started, 1),
             "weights_identical": tree_digest(project / "artifacts" / "students" / arm) == weights,
-            **found,
+            **comparison,
         }
 
 
 def _lock_code(evidence: Path, project: Path, stages: list[str], say: Callable[[str], None]) -> None:
-    """Lock the checkout's code, and say where it, or the packages here, are not those of the version."""
+    """Lock the checkout's code, and report stages whose code or packages are not those of the version."""
     if not (evidence / CODE).is_file():
-        return  # from before there was this lock
+        return  # the bundle is older than this lock
     dvc("repro", "--single-item", LOCKS_CODE, project=project)
     then, now = (read_json(folder / CODE)["stages"] for folder in (evidence, project))
     for stage in dict.fromkeys(name.partition("@")[0] for name in stages):
         if then.get(stage) != now.get(stage):
             say(
-                f"stage {stage} ran on other code or packages then ({then.get(stage)}) than here ({now.get(stage)}), so it may come out differently"
+                f"stage {stage} had other code or packages in its cycle ({then.get(stage)}) than here ({now.get(stage)}), so its result may differ"
             )
 
 
 def compared(signed: Path, rebuilt: Path) -> dict[str, Any]:
-    """How many held-out rows got the same response, and how often right and wrong changed sides.
+    """How many held-out rows got the same response, and how many are right in only one of the two versions.
 
     Raises:
-        DataError: the two were not asked the same rows.
+        DataError: the two were not benchmarked on the same rows.
     """
     before = {o.doc_hash: o for o in read_records(signed / "outcomes.parquet", Outcome)}
     after = {o.doc_hash: o for o in read_records(rebuilt / "outcomes.parquet", Outcome)}
     if before.keys() != after.keys():
-        raise DataError("the rebuilt version was asked other held-out rows than the signed one; the sources are not those of its cycle")
+        raise DataError(
+            "the rebuilt version was benchmarked on different held-out rows than the signed version; the sources are not those of its cycle: restore them, then try again"
+        )
     return {
         "rows": len(before),
         "same_response": sum(before[key].response == after[key].response for key in before),
@@ -110,13 +112,11 @@ def compared(signed: Path, rebuilt: Path) -> dict[str, Any]:
 
 @contextmanager
 def _checkout(commit: str, target: Path, keep: bool) -> Iterator[Path]:
-    """A clone of this repository at a commit, and in it the folder that this project is."""
+    """The folder of this project in a clone of its repository at a commit."""
     top = subprocess.run(["git", "rev-parse", "--show-toplevel", "--show-prefix"], capture_output=True, text=True, check=False)
-    known = subprocess.run(["git", "cat-file", "-e", f"{commit}^{{commit}}"], capture_output=True, check=False)
-    if top.returncode or known.returncode:
-        raise RegistryError(
-            f"commit {commit} is not in a git repository here; a version can be built again only from the code that built it"
-        )
+    has_commit = subprocess.run(["git", "cat-file", "-e", f"{commit}^{{commit}}"], capture_output=True, check=False)
+    if top.returncode or has_commit.returncode:
+        raise RegistryError(f"commit {commit} is not in this git repository; the code of that commit is needed to build the version again")
     root, prefix = [*top.stdout.split("\n"), ""][:2]
     shutil.rmtree(target, ignore_errors=True)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -132,7 +132,7 @@ def _checkout(commit: str, target: Path, keep: bool) -> Iterator[Path]:
 
 
 def _bring_inputs(then: Params, locked: dict[str, Any], project: Path) -> None:
-    """Data and models that git does not hold, from where they stand in this project, if they are still the same."""
+    """Copy data and models that are not in git from this project, if they are still the same."""
     for source in (*locked["sources"], *locked.get("probes", ())):
         here, there = Path(source["path"]), project / source["path"]
         if here.is_absolute() or source.get("revision"):
@@ -142,7 +142,7 @@ def _bring_inputs(then: Params, locked: dict[str, Any], project: Path) -> None:
             shutil.copy(here, there)
         if not there.is_file() or file_digest(there) != source["sha256"]:
             raise DataError(
-                f"{here} is not what the version was made from (sha256 {source['sha256'][:16]}…); bring that file back, then try again"
+                f"{here} is missing or is not the file of the version (sha256 {source['sha256'][:16]}…); restore that file, then try again"
             )
     for model in {then.teacher.model, base_of(then.student, then.teacher)[0]}:
         if Path(model).is_dir() and not Path(model).is_absolute() and not (project / model).exists():

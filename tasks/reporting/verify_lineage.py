@@ -1,4 +1,4 @@
-"""``redistill lineage``: the chain from a version to every input, each link checked against what is on disk."""
+"""``redistill lineage``: the chain from a version to every input. Each link is compared with the files on disk."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ State = Literal["ok", "missing", "changed"]
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """One link: what it is, the digest on record, and whether what is here has it."""
+    """One link: its name, the recorded digest, and whether the file here has that digest."""
 
     part: str
     what: str
@@ -38,14 +38,14 @@ class Link:
     note: str = ""
 
 
-def chain(params: Params, wanted: str) -> tuple[str, list[Link]]:
+def chain(params: Params, version_name: str) -> tuple[str, list[Link]]:
     """All links of a version, the version first; one that is not ok breaks the chain.
 
     Raises:
         RegistryError: no such version.
     """
     client = connect(params)
-    version = resolved(client, params, wanted)
+    version = resolved(client, params, version_name)
     tags = client.get_model_version(params.data.name, version).tags
     links = [_weights(client, params, version, tags)]
     try:
@@ -56,7 +56,7 @@ def chain(params: Params, wanted: str) -> tuple[str, list[Link]]:
         Link("version", "signed evidence", tags[mlflow_names.TAG_EVIDENCE], _state(tree_digest(evidence), tags[mlflow_names.TAG_EVIDENCE]))
     )
     if not (evidence / "report" / "report.json").is_file():
-        return version, [*links, Link("version", "training", "none", "ok", "not trained here: the chain ends at its evidence")]
+        return version, [*links, Link("version", "training", "none", "ok", "not trained by this project: the chain ends at its evidence")]
     return version, [*links, *_made_from(client, params, version, evidence)]
 
 
@@ -97,7 +97,7 @@ def _made_from(client: RegistryClient, params: Params, version: str, evidence: P
         links += [_data(stage.name, out) for out in stage.outs if not out.path.endswith((".json", ".jsonl"))]
         for dep in stage.deps:
             if outs.get(dep.path, dep.md5) != dep.md5:
-                links.append(Link(stage.name, dep.path, dep.md5, "changed", f"its maker made {outs[dep.path][:12]}"))
+                links.append(Link(stage.name, dep.path, dep.md5, "changed", f"but the stage that writes it wrote {outs[dep.path][:12]}"))
             if dep.path.endswith(".py") and dep.path not in made:
                 made.add(dep.path)
                 links.append(_code(stage.name, dep, commit))
@@ -111,8 +111,8 @@ def _data(stage: str, out: dvc_lock.Tracked) -> Link:
         return Link(stage, out.path, out.md5, "ok")
     kept = dvc_lock.cached(Path(os.environ.get("DVC_CACHE_DIR", ".dvc/cache")), out.md5)
     if kept:
-        return Link(stage, out.path, out.md5, "ok", "in DVC's cache; another one is in its place now")
-    note = "its content in DVC's cache is another" if kept is False else "neither on disk nor in DVC's cache; `dvc pull` may bring it"
+        return Link(stage, out.path, out.md5, "ok", "in DVC's cache; the file on disk is another one")
+    note = "its content in DVC's cache has changed" if kept is False else "neither on disk nor in DVC's cache; `dvc pull` may bring it"
     return Link(stage, out.path, out.md5, "changed" if kept is False else "missing", note)
 
 
@@ -122,9 +122,9 @@ def _code(stage: str, dep: dvc_lock.Tracked, commit: str) -> Link:
     if done.returncode == 0 and hashlib.md5(done.stdout).hexdigest() == dep.md5:  # noqa: S324 - DVC's choice
         return Link(stage, dep.path, dep.md5, "ok")
     if dvc_lock.md5_of(Path(dep.path)) == dep.md5:
-        return Link(stage, dep.path, dep.md5, "ok", "as on disk; git has no such version of it" if done.returncode == 0 else "as on disk")
+        return Link(stage, dep.path, dep.md5, "ok", "as on disk; git has another version of it" if done.returncode == 0 else "as on disk")
     state: State = "changed" if done.returncode == 0 or Path(dep.path).is_file() else "missing"
-    return Link(stage, dep.path, dep.md5, state, f"neither commit {commit[:12]} nor the disk has it")
+    return Link(stage, dep.path, dep.md5, state, f"neither commit {commit[:12]} nor the disk has this version of it")
 
 
 def _locked_code(evidence: Path, stages: list[dvc_lock.LockedStage], commit: str) -> Iterator[Link]:
@@ -166,11 +166,13 @@ def _code_file(path: str, digest: str, commit: str, version: str) -> Link:
         return Link(
             "code", path, digest, "ok", f"signed, but not checked: it came with redistill {version}, and {__version__} is installed"
         )
-    return Link("code", path, digest, "missing", f"not here any more; it was that of redistill {version}, at commit {commit[:12]}")
+    return Link(
+        "code", path, digest, "missing", f"this version of the file is not here; it belongs to redistill {version}, commit {commit[:12]}"
+    )
 
 
 def _inputs(evidence: Path, then: Params) -> list[Link]:
-    """What came from outside: source files, the raw models, reviewed terms."""
+    """External inputs: source files, the raw models, reviewed terms."""
     from redistill.models import weights_source
 
     locked = read_json(evidence / "sources.lock.json")
@@ -180,14 +182,14 @@ def _inputs(evidence: Path, then: Params) -> list[Link]:
         if file.is_file():
             links.append(Link("sources", source["path"], digest, _state(file_digest(file), digest)))
         elif source.get("revision"):
-            links.append(Link("sources", source["path"], source["revision"], "ok", "a hub revision; not fetched again"))
+            links.append(Link("sources", source["path"], source["revision"], "ok", "a hub revision; not downloaded again"))
         else:
             links.append(Link("sources", source["path"], digest, "missing", "the file is gone"))
     models = (("teacher", then.teacher.model, then.teacher.revision), ("student", *base_of(then.student, then.teacher)))
     for role, model, revision in models:
         digest = locked["models"][role]["digest"]
         if role == "teacher" and then.teacher.backend == "openai":
-            links.append(Link("models", f"teacher {model}", digest, "ok", "an endpoint: only its declared identity is known"))
+            links.append(Link("models", f"teacher {model}", digest, "ok", "an endpoint: only the name that it reports is known"))
             continue
         try:
             links.append(Link("models", f"raw {role} {model}", digest, _state(weights_source.source_digest(model, revision), digest)))
@@ -200,5 +202,5 @@ def _inputs(evidence: Path, then: Params) -> list[Link]:
     return links
 
 
-def _state(found: str | None, wanted: str) -> State:
-    return "missing" if found is None else "ok" if found == wanted else "changed"
+def _state(actual: str | None, recorded: str) -> State:
+    return "missing" if actual is None else "ok" if actual == recorded else "changed"

@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 from redistill.params import Params
-from tasks.running.side_by_side import Wanted
+from tasks.running.side_by_side import QueuedStage
 
 BEFORE_LOCK = ("prepare", "tune_teacher")
 TEACHER = ("init_student", "benchmark@teacher")
 DATA = ("generate", "validate", "score")
 
 
-def after_data(params: Params) -> tuple[Wanted, ...]:
+def after_data(params: Params) -> tuple[QueuedStage, ...]:
     """Training and benchmarks of every arm that params declare, the sweep over depths that they list, and the student timed beside the teacher.
 
-    An arm's benchmark needs its training, and nothing else here needs another, so they run side by side, long ones first. ``timing`` comes last and has the
-    machine for itself.
+    An arm's benchmark needs its training. There are no other dependencies here, so stages run side by side, long ones first. ``timing`` comes last and
+    runs without other stages.
     """
     arms = tuple(params.finetune.arms)
     baselines = ("base",) if params.data.task == "generation" else ("linear", "base")
     common = params.finetune.common
     trained = common.threads and common.threads * common.processes
     return (
-        *(Wanted(f"finetune@{a}", trained) for a in arms),
-        *(Wanted(f"sweep@{p}", common.threads) for p in params.sweep.layers),
-        *(Wanted(f"benchmark@{w}", params.benchmark.threads, frozenset({f"finetune@{w}"})) for w in (*arms, *baselines)),
-        Wanted("timing", None, frozenset(f"finetune@{a}" for a in arms)),
+        *(QueuedStage(f"finetune@{a}", trained) for a in arms),
+        *(QueuedStage(f"sweep@{p}", common.threads) for p in params.sweep.layers),
+        *(QueuedStage(f"benchmark@{w}", params.benchmark.threads, frozenset({f"finetune@{w}"})) for w in (*arms, *baselines)),
+        QueuedStage("timing", None, frozenset(f"finetune@{a}" for a in arms)),
     )
 
 

@@ -27,7 +27,7 @@ from redistill.provenance.dvc_lock import LockedStage
 from redistill.runtime.environment import child_environment
 from redistill.runtime.progress import CONTINUES, LINE
 from tasks.paths import STATE
-from tasks.running.fork_server import Warm
+from tasks.running.fork_server import ForkServer
 from tasks.running.reasons import reasons
 
 CYCLE_LOCK = STATE / "cycle.lock"
@@ -56,11 +56,11 @@ def one_cycle(say: Callable[[str], None], timeout_s: float = 6 * 3600.0) -> Iter
             except BlockingIOError:
                 if not said:
                     handle.seek(0)
-                    say(f"another cycle (process {handle.read().strip() or 'unknown'}) works in this project; waiting for it to end")
+                    say(f"another cycle (process {handle.read().strip() or 'unknown'}) is running in this project; waiting for it to end")
                     said = True
                 if time.monotonic() > deadline:
                     raise StageError(
-                        f"waited {timeout_s:.0f} s for another cycle to end; look at `redistill status`, then run again"
+                        f"waited {timeout_s:.0f} s for another cycle in this project to end; check `redistill status`, then run again"
                     ) from None
                 time.sleep(0.5)
         handle.truncate(0)
@@ -110,7 +110,7 @@ _DVC_LOCK = Path("dvc.lock")
 
 
 class Plan:
-    """What DVC thinks is out of date, asked once a cycle; knows which stages are made from which."""
+    """What is out of date according to DVC, read once per cycle, and which stages depend on which."""
 
     def __init__(self) -> None:
         self._status: dict[str, list[Any]] = json.loads(dvc("status", "--json") or "{}")
@@ -124,7 +124,7 @@ class Plan:
         return {self._made_by[p] for p in _parents(path) if p in self._made_by}
 
     def still_made(self, stage: str) -> bool:
-        """True when neither the stage nor anything above it has changed; only then may its subprocess be saved."""
+        """True if neither the stage nor anything that it depends on has changed. Only then its subprocess can be skipped."""
         if stage in self.changed or stage not in self._stages:
             return False
         return all(self.still_made(above) for above in self._above[stage])
@@ -138,7 +138,7 @@ class Plan:
         return tuple(dict.fromkeys((*reasons(stage, self._status.get(stage, []), locked), *made)))
 
     def touched(self, file: str) -> None:
-        """A file that stages read as params was rewritten since: those stages must be asked again."""
+        """A file that stages read as params was rewritten, so DVC must check these stages again."""
         self.changed |= {name for name, s in self._stages.items() if file in s.params}
 
     def outs(self, stage: str) -> dict[str, str]:
@@ -150,7 +150,9 @@ def _parents(path: str) -> list[str]:
     return ["/".join(parts[:i]) for i in range(1, len(parts) + 1)]
 
 
-def run_stage(stage: str, plan: Plan, warm: Warm, say: Callable[[str], None], progress: Callable[[str, int, int], None]) -> StageReceipt:
+def run_stage(
+    stage: str, plan: Plan, fork_server: ForkServer, say: Callable[[str], None], progress: Callable[[str, int, int], None]
+) -> StageReceipt:
     """Bring one stage up to date and say how: ran, restored from DVC's run cache, or unchanged.
 
     Raises:
@@ -172,7 +174,7 @@ def run_stage(stage: str, plan: Plan, warm: Warm, say: Callable[[str], None], pr
         if not _NOISE.match(line):
             say(line)
 
-    code, lines = warm.streamed("dvc", ["--wait-for-lock", "repro", "--single-item", stage], child_environment(), hear)
+    code, lines = fork_server.streamed("dvc", ["--wait-for-lock", "repro", "--single-item", stage], child_environment(), hear)
     if code:
         raise _failed(stage, code, lines, errors)
     if outcome != "unchanged":

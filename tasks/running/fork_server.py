@@ -33,7 +33,7 @@ from queue import SimpleQueue
 from typing import Any, NoReturn
 
 SOCKET = "REDISTILL_WARM"
-# DVC first: a cycle calls it before its first stage, and requests are served between two imports.
+# DVC first, because a cycle calls it before its first stage. Requests are served between two imports.
 PRELOAD = (
     "pydantic.dataclasses",
     "dvc.cli",
@@ -52,10 +52,10 @@ _LAST_LINES = 30
 _PR_SET_PDEATHSIG = 1
 
 
-class Warm:
-    """Starts the server when the first stage asks and ends it with the cycle. Without Linux, everything simply starts cold.
+class ForkServer:
+    """Starts the server for the first stage and ends it with the cycle. On systems other than Linux, every stage starts without it.
 
-    A server that the environment names already is used and left alone.
+    If the environment names a server already, that server is used and is not ended here.
     """
 
     def __init__(self, preload: tuple[str, ...] = PRELOAD, patience_s: float = 10.0) -> None:
@@ -117,7 +117,7 @@ class Warm:
             with self._lock:
                 self._running.remove(end)
 
-    def __enter__(self) -> Warm:
+    def __enter__(self) -> ForkServer:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -245,11 +245,11 @@ def request(
     Returns the connection, on which the exit code will come and whose end ends the fork; None where there is no such server.
     """
     link = socket.socket(socket.AF_UNIX)
-    asked = {"module": module, "argv": [module, *arguments], "cwd": cwd or os.getcwd(), "environment": environment}
+    message = {"module": module, "argv": [module, *arguments], "cwd": cwd or os.getcwd(), "environment": environment}
     try:
         link.connect(path)
         socket.send_fds(link, [b"\n"], descriptors)
-        link.sendall(json.dumps(asked).encode() + b"\n")
+        link.sendall(json.dumps(message).encode() + b"\n")
     except OSError:
         link.close()
         return None
@@ -295,7 +295,8 @@ def in_fork(module: str, arguments: list[str]) -> int | None:
         code = exit_code(link)
     if code is None:
         print(
-            "error: the process that ran this stage ended; run again, and look at the machine's memory if it happens twice", file=sys.stderr
+            "error: the process that ran this stage was ended from outside; run again, and check the machine's memory if it happens twice",
+            file=sys.stderr,
         )
         return 5
     return code
@@ -387,7 +388,7 @@ def _accept(listener: socket.socket, selector: selectors.BaseSelector) -> set[_C
 
 
 def _close_all(selector: selectors.BaseSelector) -> None:
-    """In a fork: the listener and the connections of all other callers, who would not hear of the server's end while a fork holds theirs."""
+    """In a fork: close the listener and the connections of all other callers. Otherwise they would not notice the end of the server."""
     for key in list(selector.get_map().values()):
         if isinstance(key.fileobj, int):
             os.close(key.fileobj)
@@ -409,7 +410,7 @@ def _ended(child: _Child, selector: selectors.BaseSelector) -> None:
 
 
 def _become(request: dict[str, Any], descriptors: list[int]) -> NoReturn:
-    """Be the process that asked: its files, folder, environment and command."""
+    """Take over the caller's streams, folder, environment and command line."""
     code = 1
     try:
         die_with_parent()

@@ -43,7 +43,7 @@ def _code(stage: str, before: Mapping[str, Any]) -> Iterator[str]:
     name = stage.partition("@")[0]
     then, now = before.get(f"stages.{name}"), read_json(CODE)["stages"].get(name)
     if then is None or now is None:
-        yield "its code was not on record"
+        yield "its code was not recorded before"
         return
     for package in sorted(then["packages"].keys() | now["packages"].keys()):
         versions = then["packages"].get(package), now["packages"].get(package)

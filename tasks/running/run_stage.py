@@ -1,6 +1,6 @@
 """``redistill stage NAME [ARGUMENT ...]``: runs a stage, in a fork of the cycle's fork server where there is one.
 
-The commands of dvc.yaml go through here. This module imports nothing heavy: the process that only asks for a fork must not pay for a stage's imports.
+The commands of dvc.yaml call this module. It imports nothing heavy, because the process that only requests a fork does not need a stage's imports.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def needs_fresh_process(name: str) -> bool:
 def run_stage(name: str, arguments: Sequence[str]) -> int:
     """The stage's exit code."""
     if not name.isidentifier() or importlib.util.find_spec(f"tasks.stages.{name}") is None:
-        print(f"error: there is no stage {name}; dvc.yaml lists the stages", file=sys.stderr)
+        print(f"error: there is no stage {name}; see the stages in dvc.yaml", file=sys.stderr)
         return 2
     fork_server.die_with_parent()
     command = [name, *arguments]

@@ -1,4 +1,4 @@
-"""Stages that do not need each other run at the same time, as far as the cores go.
+"""Runs stages that do not need each other at the same time, as many as there are cores for.
 
 A small model's training leaves most of a second core idle: two runs of one thread each take less time than two runs of two threads, one after the other
 (docs/benchmarks.md). The number of threads is a parameter of the stage, not of the schedule, because it changes how results round.
@@ -17,7 +17,7 @@ from redistill.runtime.cpu import usable_cores
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class QueuedStage:
     """A stage, how many threads it has (None: every core), and the stages that must be done before it."""
 
     stage: str
@@ -26,7 +26,7 @@ class Wanted:
 
 
 def run_side_by_side(
-    stages: Sequence[Wanted],
+    stages: Sequence[QueuedStage],
     run: Callable[[str], StageReceipt],
     done: Callable[[StageReceipt], None],
     say: Callable[[str], None],
@@ -40,7 +40,7 @@ def run_side_by_side(
     """
     cores = cores or usable_cores()
     waiting, failed = list(stages), list[Exception]()
-    running: dict[Future[StageReceipt], Wanted] = {}
+    running: dict[Future[StageReceipt], QueuedStage] = {}
     machine_s: dict[str, float] = {}
 
     def give_up(error: Exception) -> None:
@@ -53,19 +53,19 @@ def run_side_by_side(
         try:
             at = time.monotonic()
             while waiting or running:
-                for wanted in _startable(waiting, running.values(), cores):
-                    waiting.remove(wanted)
+                for stage in _startable(waiting, running.values(), cores):
+                    waiting.remove(stage)
                     # Each thread has its own context variables. Without a copy of ours, a Prefect task would not know its flow run.
-                    running[pool.submit(contextvars.copy_context().run, run, wanted.stage)] = wanted
+                    running[pool.submit(contextvars.copy_context().run, run, stage.stage)] = stage
                 ended, _ = wait(running, return_when=FIRST_COMPLETED)
                 before, at = at, time.monotonic()
                 passed, threads = at - before, sum(_threads(w, cores) for w in running.values())
-                for wanted in running.values():
-                    machine_s[wanted.stage] = machine_s.get(wanted.stage, 0.0) + passed * _threads(wanted, cores) / threads
+                for stage in running.values():
+                    machine_s[stage.stage] = machine_s.get(stage.stage, 0.0) + passed * _threads(stage, cores) / threads
                 for future in ended:
-                    wanted = running.pop(future)
+                    stage = running.pop(future)
                     try:
-                        done(replace(future.result(), machine_s=machine_s[wanted.stage]))
+                        done(replace(future.result(), machine_s=machine_s[stage.stage]))
                     except Exception as error:
                         give_up(error)
         except BaseException:
@@ -75,17 +75,17 @@ def run_side_by_side(
         raise failed[0]
 
 
-def _threads(wanted: Wanted, cores: int) -> int:
-    return min(cores, wanted.threads or cores)
+def _threads(stage: QueuedStage, cores: int) -> int:
+    return min(cores, stage.threads or cores)
 
 
-def _startable(waiting: Sequence[Wanted], running: Collection[Wanted], cores: int) -> list[Wanted]:
-    """What may start now, in order, within the cores that are free. A stage that is not in this run counts as done."""
+def _startable(waiting: Sequence[QueuedStage], running: Collection[QueuedStage], cores: int) -> list[QueuedStage]:
+    """The stages that may start now, in order, within the free cores. A stage that is not in this run counts as done."""
     free = cores - sum(_threads(w, cores) for w in running)
     pending = {w.stage for w in waiting} | {w.stage for w in running}
-    found = []
-    for wanted in waiting:
-        if not wanted.after & pending and _threads(wanted, cores) <= free:
-            found.append(wanted)
-            free -= _threads(wanted, cores)
-    return found
+    startable = []
+    for stage in waiting:
+        if not stage.after & pending and _threads(stage, cores) <= free:
+            startable.append(stage)
+            free -= _threads(stage, cores)
+    return startable

@@ -1,6 +1,6 @@
 """Stage ``benchmark@WHO``: one model on the held-out rows, with its outcomes row by row, its size and its memory.
 
-How long it takes is the stage ``timing``'s to say: times of two processes cannot be compared.
+The stage ``timing`` measures times, because times of two processes cannot be compared.
 
 Also ``redistill stage benchmark --checkpoint DIR --out DIR``: the same for any checkpoint, which is how a live champion is
 tested again. What was measured for a model, held-out set, template and parameters is remembered by digest.
@@ -60,12 +60,12 @@ def benchmark(who: str, data: DataParams, teacher: TeacherParams, generate: Gene
 def memo_directory(checkpoint_digest: str, data: DataParams, params: BenchmarkParams) -> Path:
     """Where the result for exactly this model, held-out set, template, measurement and measuring code is remembered."""
     code = locked_code("benchmark")
-    asked = [file_digest(HELDOUT), *(lock["sha256"] for lock in file_locks(params.files))]
-    return STATE / "evaluations" / canonical_digest([checkpoint_digest, asked, str(data), str(params), code, resolved()])[:32]
+    key_parts = [file_digest(HELDOUT), *(lock["sha256"] for lock in file_locks(params.files))]
+    return STATE / "evaluations" / canonical_digest([checkpoint_digest, key_parts, str(data), str(params), code, resolved()])[:32]
 
 
 def benchmark_checkpoint(who: str, checkpoint: Path, target: Path, data: DataParams, params: BenchmarkParams) -> None:
-    """Measure local weights, or give back what was measured for the very same thing before."""
+    """Measure local weights, or return a stored result of exactly the same measurement."""
     digest = checkpoints.model_digest(weights_source.checked_directory(checkpoint))
     memo = memo_directory(digest, data, params)
     if (memo / "report.json").is_file():
@@ -113,14 +113,16 @@ def _memory() -> PeakMemory:
 
 
 def _backend() -> str:
-    """What every model of one comparison must have been measured with."""
+    """The settings that all models of one comparison must share."""
     return f"transformers-{resolved()}"
 
 
 def _heldout(data: DataParams, tokenizer: Any) -> tuple[list[Prompt], list[str]]:
     prompts = read_records(HELDOUT, Prompt)
     if len(prompts) < 2:
-        raise DataError(f"{len(prompts)} held-out rows; a benchmark needs at least 2, a decision some hundreds")
+        raise DataError(
+            f"{len(prompts)} held-out rows; a benchmark needs at least 2 and a decision some hundreds; add labelled rows to the split heldout"
+        )
     return prompts, [render(p, data, tokenizer) for p in prompts]
 
 
@@ -152,7 +154,7 @@ def _linear(target: Path, data: DataParams, params: BenchmarkParams) -> None:
     from redistill.evaluation.probes.linear_baseline import fit
 
     if data.grammar is None:
-        raise ConfigError("benchmark@linear needs labels to learn; it has none for data.task: generation")
+        raise ConfigError("benchmark@linear needs labels, but data.task: generation has none; remove it from dvc.yaml")
     tokenizer = load_tokenizer(ARTIFACTS / "base")
     memory = _memory()
     train_file = ARTIFACTS / "prompts" / "train.parquet"
@@ -161,8 +163,8 @@ def _linear(target: Path, data: DataParams, params: BenchmarkParams) -> None:
     pairs, pair_prompts = _pairs(data, tokenizer, params)
     text_of = {r: p.text for p, r in zip([*prompts, *_both(pairs)], [*rendered, *pair_prompts], strict=True)}
 
-    def complete(asked: Sequence[str]) -> list[str]:
-        return predict([text_of[r] for r in asked])
+    def complete(prompts: Sequence[str]) -> list[str]:
+        return predict([text_of[r] for r in prompts])
 
     lm = completion_model(complete)
     outcomes = run_benchmark(lm, prompts, rendered, data, params)
@@ -193,19 +195,19 @@ def _endpoint(target: Path, data: DataParams, teacher: TeacherParams, generate: 
 
     written: dict[str, int] = {}
 
-    def complete(asked: Sequence[str]) -> list[str]:
-        requests = [request(by_text[r]) for r in asked]
+    def complete(prompts: Sequence[str]) -> list[str]:
+        requests = [request(by_text[r]) for r in prompts]
         store = CompletionStore(STATE / "store" / "completions.sqlite")
         try:
             answers = ask(requests, lock, teacher, data, greedy, store)[0]
         finally:
             store.close()
-        written.update({r: len(a.token_ids) or len(encode(a.text, tokenizer)) for r, a in zip(asked, answers, strict=True)})
+        written.update({r: len(a.token_ids) or len(encode(a.text, tokenizer)) for r, a in zip(prompts, answers, strict=True)})
         return [a.text for a in answers]
 
     lm = completion_model(complete)
     outcomes = run_benchmark(lm, prompts, rendered, data, params)
-    # Its memory is elsewhere; ours is that of a client.
+    # The model's memory is on another machine; the memory of this process is only that of a client.
     cost = Cost(None, 0, None, sum(written[r] for r in rendered) / len(rendered), _mean_tokens(rendered, tokenizer))
     fairness = _fairness(lm, pairs, pair_prompts, data, params)
     template = template_digest(data, tokenizer)

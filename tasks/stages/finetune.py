@@ -59,22 +59,24 @@ def _digests(method: MethodParams, arm: ArmParams) -> list[str]:
 
 def _in_processes(arm: str, processes: int, threads: int) -> None:
     """The same stage in several processes that share each batch; torchrun's rendezvous stays on this machine."""
-    warm = {"REDISTILL_WARM"}
-    environment = {**{k: v for k, v in os.environ.items() if k not in warm}, "OMP_NUM_THREADS": str(threads)}
+    fork_server = {"REDISTILL_WARM"}
+    environment = {**{k: v for k, v in os.environ.items() if k not in fork_server}, "OMP_NUM_THREADS": str(threads)}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
     command += [f"--nproc-per-node={processes}", "-m", "tasks.running.stage_command", "finetune", arm]
     # torchrun's own code is always 1, and every process says the same.
-    code, said = 1, dict[str, None]()
+    code, errors = 1, dict[str, None]()
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as children:
         assert children.stderr is not None
         for line in children.stderr:
             if line.startswith("error: "):
-                said[line.removeprefix("error: ").strip()] = None
+                errors[line.removeprefix("error: ").strip()] = None
             else:
                 print(line, end="", file=sys.stderr, flush=True)
             if found := _EXITED.search(line):
                 code = int(found[1])
-    if children.returncode and said:
-        raise {ConfigError.exit_code: ConfigError, TeacherError.exit_code: TeacherError}.get(code, DataError)("; ".join(said))
+    if children.returncode and errors:
+        raise {ConfigError.exit_code: ConfigError, TeacherError.exit_code: TeacherError}.get(code, DataError)("; ".join(errors))
     if children.returncode:
-        raise DataError(f"training in {processes} processes ended with {children.returncode}; its lines above say why")
+        raise DataError(
+            f"training in {processes} processes ended with exit code {children.returncode}; the log lines above show the reason"
+        )

@@ -1,4 +1,4 @@
-"""Stage ``generate``: every pool and calibration prompt asked once, whatever happens in between."""
+"""Stage ``generate``: the teacher completes every pool and calibration prompt once, also if the stage is interrupted."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from tasks.locking.open_teacher import open_teacher
 from tasks.paths import ARTIFACTS, STATE
 
 CAPTURED_BITS = 16
-"""What an engine said is kept as it said it; ``score`` decides what of it training reads."""
+"""Precision of captured probabilities: high, because ``score`` decides later what training reads."""
 _STORED_AT_ONCE = 16
 
 
 def generate(data: DataParams, teacher: TeacherParams, generate: GenerateParams) -> None:
-    """Ask what is not in the store yet, then write completions and the soft targets that came with them."""
+    """Request the completions that are not in the store, then write all completions and the soft targets that came with them."""
     lock = read_lock()
     prompts = [p for split in ("pool", "calibration") for p in read_records(ARTIFACTS / "prompts" / f"{split}.parquet", Prompt)]
     # An endpoint applies its own chat template; it is sent the plain text of ours.
@@ -44,10 +44,10 @@ def generate(data: DataParams, teacher: TeacherParams, generate: GenerateParams)
     ]
     store = CompletionStore(STATE / "store" / "completions.sqlite")
     try:
-        answers, asked = ask(requests, lock, teacher, data, generate, store)
+        answers, request_count = ask(requests, lock, teacher, data, generate, store)
     finally:
         store.close()
-    write(answers, asked, lock, generate)
+    write(answers, request_count, lock, generate)
 
 
 def ask(
@@ -59,28 +59,30 @@ def ask(
     store: CompletionStore,
     open_with: Callable[[LockedTeacher, TeacherParams, DataParams], Teacher] = open_teacher,
 ) -> tuple[list[TeacherAnswer], int]:
-    """Answers in the order of the requests, and how many had to be asked for.
+    """Completions in the order of the requests, and how many of them were not in the store.
 
     The engine is opened (by ``open_with``) only if one is missing, and closed at the end, also after an error.
     """
     generated_by = None if lock.backend == "openai" else LOCAL
     keys = [request_key(lock.answers_from(r.slice), r, params, generated_by) for r in requests]
-    found = {k: store.get(k, r) for k, r in zip(keys, requests, strict=True)}
-    missing = [(k, r) for k, r in dict(zip(keys, requests, strict=True)).items() if found[k] is None]
-    if len(missing) < len(found):
-        continues("generate", f"{len(found) - len(missing)} of {len(found)} completions are in the store")
+    stored = {k: store.get(k, r) for k, r in zip(keys, requests, strict=True)}
+    missing = [(k, r) for k, r in dict(zip(keys, requests, strict=True)).items() if stored[k] is None]
+    if len(missing) < len(stored):
+        continues("generate", f"{len(stored) - len(missing)} of {len(stored)} completions are in the store")
     if missing:
         progress = Progress("generate", len(requests), "prompts")
         progress(len(requests) - len(missing))
         engine = open_with(lock, teacher, data)
         try:
-            _ask_missing(engine, missing, params, store, found, progress, len(requests))
+            _ask_missing(engine, missing, params, store, stored, progress, len(requests))
         finally:
             engine.close()
-    answers = [found[k] for k in keys]
+    answers = [stored[k] for k in keys]
     absent = sum(a is None for a in answers)
     if absent:
-        raise TeacherError(f"the teacher left {absent} of {len(requests)} prompts unanswered; what came is stored, run again")
+        raise TeacherError(
+            f"the teacher returned no completion for {absent} of {len(requests)} prompts; all completions so far are stored; run again"
+        )
     return [a for a in answers if a is not None], len(missing)
 
 
@@ -89,7 +91,7 @@ def _ask_missing(
     missing: Sequence[tuple[str, TeacherRequest]],
     params: GenerateParams,
     store: CompletionStore,
-    found: dict[str, Any],
+    stored: dict[str, Any],
     progress: Progress,
     total: int,
 ) -> None:
@@ -102,7 +104,7 @@ def _ask_missing(
         for answer in engine.complete([r for _, r in ordered], params):
             key = key_of[answer.request.prompt_id, answer.request.sample_index]
             waiting.append((key, answer))
-            found[key] = answer
+            stored[key] = answer
             done += 1
             progress(done)
             if len(waiting) >= _STORED_AT_ONCE:
@@ -112,8 +114,8 @@ def _ask_missing(
         store.put(waiting)
 
 
-def write(answers: Sequence[TeacherAnswer], asked: int, lock: LockedTeacher, params: GenerateParams) -> None:
-    """Write completions, captured soft targets, and how much was asked for, as one directory."""
+def write(answers: Sequence[TeacherAnswer], request_count: int, lock: LockedTeacher, params: GenerateParams) -> None:
+    """Write completions, captured soft targets and a summary, as one directory."""
     completions = [
         TeacherCompletion(
             a.request.prompt_id,
@@ -127,19 +129,19 @@ def write(answers: Sequence[TeacherAnswer], asked: int, lock: LockedTeacher, par
         )
         for a in answers
     ]
-    told = [a for a in answers if a.top_ids and a.token_ids and lock.tokenizer is not None]
-    captured = (_captured(a, lock, params.top_k) for a in told)
+    with_logprobs = [a for a in answers if a.top_ids and a.token_ids and lock.tokenizer is not None]
+    captured = (_captured(a, lock, params.top_k) for a in with_logprobs)
     vocabulary = 0 if lock.tokenizer is None else vocabulary_size(lock.tokenizer)
     with replacing_directory(ARTIFACTS / "completions") as folder:
         write_records(folder / "completions.parquet", TeacherCompletion, completions)
         write_soft_targets(folder / "captured", captured, lock.tokenizer_digest or "", vocabulary, CAPTURED_BITS)
         tokens = sum(len(a.token_ids) for a in answers)
         write_json(folder / "summary.json", {"prompts": len(answers), "completion_tokens": tokens, "teacher": lock.answers_from("")})
-    print(f"[generate] {len(answers)} completions, {asked} asked for now, {len(answers) - asked} from the store", flush=True)
+    print(f"[generate] {len(answers)} completions, {request_count} new, {len(answers) - request_count} from the store", flush=True)
 
 
 def _storable(text: str) -> str:
-    """Text as Parquet can hold it, without the blank that a plain template leaves in front: half a character becomes a mark."""
+    """Text that Parquet can store, without the space that a plain template leaves in front. Half of a surrogate pair becomes a question mark."""
     return text.strip().encode("utf-8", "replace").decode("utf-8")
 
 

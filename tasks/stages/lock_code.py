@@ -1,4 +1,4 @@
-"""Stage ``lock_code``: writes ``code.lock.json``. It runs at every ``dvc repro``, and what has other code runs again."""
+"""Stage ``lock_code``: writes ``code.lock.json``. It runs at every ``dvc repro``, and stages whose code has changed run again."""
 
 from __future__ import annotations
 

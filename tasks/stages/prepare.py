@@ -1,4 +1,4 @@
-"""Stage ``prepare``: sources → prompts of five splits, judged before any teacher is asked."""
+"""Stage ``prepare``: reads the sources and writes the prompts of five splits, filtered before any teacher call."""
 
 from __future__ import annotations
 

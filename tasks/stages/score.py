@@ -30,7 +30,7 @@ def score(score: ScoreParams) -> None:
     kept = read_records(ARTIFACTS / "validated" / "kept.parquet", TrainingRow)
     rows = [r for r in kept if r.tokenizer == lock.tokenizer_digest]
     if len(rows) < len(kept) and lock.tokenizer is not None:
-        print("[score] no soft targets: the student's tokenizer is not the teacher's, so probabilities would name other tokens", flush=True)
+        print("[score] no soft targets: the student's tokenizer is not the teacher's, so the same ids mean other tokens", flush=True)
     vocabulary = 0 if lock.tokenizer is None else vocabulary_size(lock.tokenizer)
     if score.top_k == 0 or lock.path is None:
         captured = SoftTargetFiles(ARTIFACTS / "completions" / "captured")

@@ -49,13 +49,13 @@ def sweep(
         model, tokenizer, parameters = variant.trained(f"{arm}, {point} layers", smaller, teacher, data, method, common, arm_params)
         facts |= {"layers": int(point), "parameters": parameters, "tokens": common.tokens}
     else:
-        raise ConfigError(f"sweep.layers: {point!r} is neither a number of layers nor teacher")
-    found = dev_score(model, tokenizer, rows, data, generate.max_tokens)
-    write_json(ARTIFACTS / "sweep" / f"{point}.json", {**facts, **_measured(found), "seconds": round(time.monotonic() - start, 1)})
-    print(f"[sweep] {point}: {found.said} on {len(rows)} dev rows", flush=True)
+        raise ConfigError(f"sweep.layers: {point!r} is neither a number of layers nor the word teacher")
+    score = dev_score(model, tokenizer, rows, data, generate.max_tokens)
+    write_json(ARTIFACTS / "sweep" / f"{point}.json", {**facts, **_measured(score), "seconds": round(time.monotonic() - start, 1)})
+    print(f"[sweep] {point}: {score.text} on {len(rows)} dev rows", flush=True)
 
 
-def _measured(found: DevScore) -> dict[str, float]:
-    low, high = found.interval("f1")
-    measured = {"exact_match": found.exact_match, "f1": found.f1, "f1_low": low, "f1_high": high}
+def _measured(score: DevScore) -> dict[str, float]:
+    low, high = score.interval("f1")
+    measured = {"exact_match": score.exact_match, "f1": score.f1, "f1_low": low, "f1_high": high}
     return {name: round(value, 4) for name, value in measured.items()}

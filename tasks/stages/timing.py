@@ -62,12 +62,12 @@ def time_checkpoint(who: str, checkpoint: Path, out: Path, data: DataParams, tea
     _write(out, _measured(f"timing@{who}", checkpoint, data, teacher, benchmark, with_linear=False))
 
 
-def _write(file: Path, found: Timing) -> None:
-    write_json(file, timing_to_json(found))
-    ratio = found.request_ratio
+def _write(file: Path, timing: Timing) -> None:
+    write_json(file, timing_to_json(timing))
+    ratio = timing.request_ratio
     print(
-        f"[timing] a request takes the student {ratio.value:.2f} times as long as the teacher "
-        f"({ratio.interval.low:.2f} to {ratio.interval.high:.2f}, n = {len(found.student.request_s)})",
+        f"[timing] the student takes {ratio.value:.2f} times as long as the teacher for a request "
+        f"({ratio.interval.low:.2f} to {ratio.interval.high:.2f}, n = {len(timing.student.request_s)})",
         flush=True,
     )
 
@@ -78,7 +78,7 @@ def _measured(
     lock = read_lock()
     prompts = read_records(_HELDOUT, Prompt)
     if not prompts:
-        raise DataError("there are no held-out rows to time on; give a source a share for heldout")
+        raise DataError("there are no held-out rows to measure times on; give a source a share for heldout in data.source")
     models = {"student": _local(checkpoint, prompts, data, params)}
     if with_linear:
         models["linear"] = _linear(prompts, data, params)

@@ -57,8 +57,8 @@ def train_arm(
     steps = steps_for(common.tokens, examples, common.batch_size * common.gradient_accumulation)
     built = _method(rows, learns_by, arm_params.temperature, common, tokenizer)
     passes = steps * common.batch_size * common.gradient_accumulation / max(1, len(examples))
-    computed = Progress(f"teacher-states@{arm}", sum(r.origin == "teacher" for r in rows), "rows") if is_main_process() else None
-    prepared = built.prepare(examples, passes / common.processes, computed)
+    teacher_progress = Progress(f"teacher-states@{arm}", sum(r.origin == "teacher" for r in rows), "rows") if is_main_process() else None
+    prepared = built.prepare(examples, passes / common.processes, teacher_progress)
     progress = Progress(f"finetune@{arm}", steps, "steps")
     student = checkpoints.load_model(base)
     # A student stops where its rows do: a teacher of its family may end with a token that its own base does not list.
@@ -114,7 +114,9 @@ def rows_of(data: DataParams, arm: ArmParams, tokenizer: Any) -> list[TrainingRo
     kept: list[TrainingRow] = read_records(ARTIFACTS / "validated" / "kept.parquet", TrainingRow)
     digest = tokenizer_digest(tokenizer)
     if others := {r.tokenizer for r in kept} - {digest}:
-        raise DataError(f"the kept rows have tokens of tokenizer {min(others)[:12]}, the student has {digest[:12]}; run validate again")
+        raise DataError(
+            f"the kept rows have tokens of tokenizer {min(others)[:12]}, but the student has tokenizer {digest[:12]}; run the stage validate again"
+        )
     return rows + kept
 
 
@@ -125,13 +127,13 @@ def _soft_targets(rows: list[TrainingRow], alpha: float) -> SoftTargetFiles:
     if missing:
         raise DataError(
             f"{len(missing)} of {len(kept)} kept rows have no soft targets of teacher {missing[0].teacher[:12]}, which completed them, but "
-            f"alpha={alpha:g}; run score again, or set alpha to 0"
+            f"alpha={alpha:g} needs them; run the stage score again, or set alpha to 0"
         )
     return soft
 
 
 def _teacher(rows: list[TrainingRow], lock: LockedTeacher, method: MethodParams, precision: Precision) -> Any:
-    """The locked teacher's weights, once it is certain that they completed these rows."""
+    """The locked teacher's weights, after a check that they completed these rows."""
     from redistill.models.lm_head import check_supported_head
 
     if lock.path is None:

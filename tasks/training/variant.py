@@ -64,5 +64,7 @@ def dev_rows() -> list[Prompt]:
     """
     rows: list[Prompt] = [p for p in read_records(ARTIFACTS / "prompts" / "dev.parquet", Prompt) if p.label is not None]
     if not rows:
-        raise ConfigError("the dev split has no labelled row to choose by; give data.source a share for dev")
+        raise ConfigError(
+            "the dev split has no labelled rows, which are needed to compare students; give a source a share for dev in data.source"
+        )
     return rows

@@ -1,6 +1,6 @@
 """``redistill layers KEEP``: which layers of the tuned teacher its student should keep, as a params patch.
 
-Not a stage: the answer is a person's decision and goes into params.yaml. It looks at train rows only.
+This is not a stage, because a person decides and changes params.yaml. It uses train rows only.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ROWS = 16
 def search_layers(
     keep: int, data: DataParams, teacher_params: TeacherParams, student_params: StudentParams, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Say every removal with what it cost; returns the kept layers, and the patch of params.yaml.
+    """Report every removal and its loss; returns the kept layers, and the patch of params.yaml.
 
     Raises:
         ConfigError: the student is not cut from the teacher, or ``keep`` is not a number of its layers.
@@ -39,20 +39,20 @@ def search_layers(
 
     if teacher_params.backend == "openai" or base_of(student_params, teacher_params)[0] != teacher_params.model:
         raise ConfigError(
-            f"student.model={student_params.model} is not cut from a local teacher ({teacher_params.model}): the search cuts the tuned teacher, and its "
-            "layers say nothing about another base"
+            f"student.model={student_params.model} is not a part of the local teacher ({teacher_params.model}): the search tests layers of the tuned teacher, so "
+            "it does not apply to another base"
         )
     teacher, train = ARTIFACTS / "teacher", ARTIFACTS / "prompts" / "train.parquet"
     if not (teacher / "config.json").is_file() or not train.is_file():
-        raise DataError(f"{teacher} or {train} is missing: the search looks at a tuned teacher; run a cycle first")
+        raise DataError(f"{teacher} or {train} is missing: the search needs a tuned teacher; run a cycle first")
     total = int(read_json(teacher / "config.json")["num_hidden_layers"])
     if not 0 < keep < total:
-        raise ConfigError(f"KEEP={keep}: give a number from 1 to {total - 1}, below the teacher's {total} layers")
+        raise ConfigError(f"KEEP={keep}: give a number from 1 to {total - 1}; the teacher has {total} layers")
     tokenizer = load_tokenizer(teacher)
     model = checkpoints.load_model(teacher, dtype_name()).eval()
     rows = sorted(RowMaker(data, tokenizer).gold(read_records(train, Prompt)), key=lambda r: r.prompt_id)[:ROWS]
     if not rows:
-        raise DataError("no labelled train row to judge a cut on")
+        raise DataError("the search needs labelled train rows, and there are none; give a source a share for train in data.source")
     progress = Progress("search_layers", sum(range(keep + 1, total + 1)), "cuts")
     tried = 0
 

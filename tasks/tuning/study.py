@@ -1,4 +1,4 @@
-"""Tuning as Prefect sees it: a study, one task a trial, and every trial a nested MLflow run."""
+"""Tuning in Prefect: a study with one task per trial, and a nested MLflow run for every trial."""
 
 from __future__ import annotations
 
@@ -28,17 +28,19 @@ _NEEDED = ("prompts/train.parquet", "prompts/dev.parquet", "validated/kept.parqu
 
 
 def study_name(params: Params) -> str:
-    """One name a question: other data, teacher or settings are another study, and nothing is mixed up.
+    """The name of the study. It depends on data, teacher and settings, so that different searches are never mixed.
 
     Raises:
         DataError: no cycle has prepared what a trial needs.
     """
     missing = [p for p in _NEEDED if not (ARTIFACTS / p).exists()]
     if missing:
-        raise DataError(f"{ARTIFACTS / missing[0]} is missing: trials train on what a cycle prepared; run `redistill run` first")
-    given = [params.data, params.teacher, params.student, params.finetune, params.promote.arm]
-    asked = [params.tune.space, params.tune.tokens, params.tune.seed]
-    settings = [str(dataclasses.asdict(g) if dataclasses.is_dataclass(g) and not isinstance(g, type) else g) for g in (*given, *asked)]
+        raise DataError(f"{ARTIFACTS / missing[0]} is missing: trials train on data that a cycle prepared; run `redistill run` first")
+    inputs = [params.data, params.teacher, params.student, params.finetune, params.promote.arm]
+    search_space = [params.tune.space, params.tune.tokens, params.tune.seed]
+    settings = [
+        str(dataclasses.asdict(g) if dataclasses.is_dataclass(g) and not isinstance(g, type) else g) for g in (*inputs, *search_space)
+    ]
     return canonical_digest([*settings, *(tree_digest(ARTIFACTS / p) for p in _NEEDED)])[:16]
 
 
@@ -50,7 +52,7 @@ def open_study(params: Params, say: Callable[[str], None]) -> tuple[str, str]:
     left = tuning.take_up(study)
     done = len(tuning.finished(study))
     if left or done:
-        say(f"study {name}: {done} trials done before" + (f", {left} left unfinished and tried again" if left else ""))
+        say(f"study {name}: {done} trials done before" + (f", {left} unfinished and run again" if left else ""))
     else:
         start = tuning.current(params)
         if start:
@@ -88,8 +90,8 @@ def run_trial(
 
     code, lines = streamed(["-m", "tasks.tuning.trial_worker", name], child_environment(), hear)
     if code:
-        said = [line for line in lines if line.startswith("error: ")]
-        reason = said[-1].removeprefix("error: ") if said else " / ".join(list(lines)[-4:])
+        errors = [line for line in lines if line.startswith("error: ")]
+        reason = errors[-1].removeprefix("error: ") if errors else " / ".join(list(lines)[-4:])
         raise StageError(f"trial {number} failed: {reason}", f"trial {number}", code, tuple(lines))
     log_trials(params, name, mlflow_run_id)
 
@@ -123,7 +125,7 @@ def log_trials(params: Params, name: str, mlflow_run_id: str) -> None:
 
 
 def objective(params: Params) -> str:
-    """What trials are chosen by (``DevScore.objective``), as a key."""
+    """The metric that compares trials (``DevScore.objective``), as a key."""
     return "chrf" if params.data.grammar is None else "f1"
 
 
@@ -137,7 +139,7 @@ def tell(params: Params, name: str, mlflow_run_id: str) -> dict[str, Any]:
     done = tuning.finished(study)
     whole = [t for t in done if t.state.name == "COMPLETE"]
     if not whole:
-        raise DataError("no trial ran to its end within the cap; give tune.minutes more, or tune.tokens less")
+        raise DataError("no trial ran to its end within the time limit; raise tune.minutes, or lower tune.tokens")
     best = study.best_trial
     now = tuning.current(params)
     start = next((trial for trial in whole if now and trial.params == {**trial.params, **now}), None)

@@ -1,4 +1,4 @@
-"""``python -m tasks.tuning.trial_worker STUDY``: one trial of a study in a process of its own, so that what dies with it is one trial."""
+"""``python -m tasks.tuning.trial_worker STUDY``: one trial of a study in a process of its own, so that a crash loses only this trial."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tasks.running.fork_server import die_with_parent
 from tasks.training import variant
 
 RUNGS = (1 / 3, 2 / 3)
-"""Parts of a trial after which it may be given up."""
+"""Parts of a trial after which it may be stopped early."""
 
 
 def study_file(name: str) -> Path:
@@ -32,16 +32,16 @@ def one(name: str, params: Params) -> None:
     from redistill.evaluation.dev_score import dev_score
 
     study = tuning.open_study(study_file(name), name, params.tune.seed)
-    asked = study.ask()
+    trial = study.ask()
     try:
-        setting = tuning.drawn(asked, params.tune.space, params)
+        setting = tuning.drawn(trial, params.tune.space, params)
         rows = variant.dev_rows()
-        print(f"[tune] trial {asked.number}: {', '.join(f'{k} {v:.4g}' for k, v in asked.params.items())}", flush=True)
+        print(f"[tune] trial {trial.number}: {', '.join(f'{k} {v:.4g}' for k, v in trial.params.items())}", flush=True)
 
         def watch(model: Any, tokenizer: Any, step: int, of: int) -> None:
             if step in {max(1, round(rung * of)) for rung in RUNGS} and step < of:
-                asked.report(dev_score(model, tokenizer, rows, params.data, params.generate.max_tokens).objective, step)
-                if asked.should_prune():
+                trial.report(dev_score(model, tokenizer, rows, params.data, params.generate.max_tokens).objective, step)
+                if trial.should_prune():
                     raise optuna.TrialPruned
 
         student = params.student if setting.layers is None else variant.with_depth(params.student, setting.layers)
@@ -49,21 +49,21 @@ def one(name: str, params: Params) -> None:
             params.finetune.common, learning_rate=setting.learning_rate, tokens=params.tune.tokens or params.finetune.common.tokens
         )
         arm = replace(params.finetune.arms[params.promote.arm], alpha=setting.alpha, temperature=setting.temperature)
-        label = f"{params.promote.arm}, trial {asked.number}"
+        label = f"{params.promote.arm}, trial {trial.number}"
         model, tokenizer, parameters = variant.trained(
             label, student, params.teacher, params.data, params.finetune.method, common, arm, watch
         )
-        found = dev_score(model, tokenizer, rows, params.data, params.generate.max_tokens)
-        asked.set_user_attr("exact_match", round(found.exact_match, 4))
-        asked.set_user_attr("parameters", parameters)
-        asked.set_user_attr(f"{found.metric}_interval", [round(end, 4) for end in found.interval()])
-        study.tell(asked, found.objective)
-        print(f"[tune] trial {asked.number}: {found.said} on {len(rows)} dev rows", flush=True)
+        score = dev_score(model, tokenizer, rows, params.data, params.generate.max_tokens)
+        trial.set_user_attr("exact_match", round(score.exact_match, 4))
+        trial.set_user_attr("parameters", parameters)
+        trial.set_user_attr(f"{score.metric}_interval", [round(end, 4) for end in score.interval()])
+        study.tell(trial, score.objective)
+        print(f"[tune] trial {trial.number}: {score.text} on {len(rows)} dev rows", flush=True)
     except optuna.TrialPruned:
-        study.tell(asked, state=optuna.trial.TrialState.PRUNED)
-        print(f"[tune] trial {asked.number}: given up early, below the median", flush=True)
+        study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+        print(f"[tune] trial {trial.number}: stopped early: score below the median", flush=True)
     except Exception:
-        study.tell(asked, state=optuna.trial.TrialState.FAIL)
+        study.tell(trial, state=optuna.trial.TrialState.FAIL)
         raise
 
 

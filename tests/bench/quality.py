@@ -96,7 +96,7 @@ def main() -> None:
             check=False,
         )
         if done.returncode:
-            sys.exit(f"error: {case} ended with {done.returncode}; its lines above say why")
+            sys.exit(f"error: {case} ended with {done.returncode}; the lines above show the reason")
         found = json.loads(done.stdout.splitlines()[-1])
         interval = f"{found['low']:.3f} to {found['high']:.3f}"
         print(f"| {case} | {found['f1']:.3f} | {interval} | {found['exact']:.3f} | {found['seconds'] / 60:.1f} |", flush=True)

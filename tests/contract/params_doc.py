@@ -23,7 +23,7 @@ from tests.tiny_project import ROOT
 FILE = ROOT / "docs" / "params.md"
 HEAD = """# params.yaml, key by key
 
-What a person decides about a project; no machine writes it. Unknown keys, missing keys, wrong types, impossible values and sections that do not fit each other are
+The settings of a project. redistill never changes this file. Unknown keys, missing keys, wrong types, impossible values and sections that do not fit each other are
 reported together, each with its full key. `redistill init` writes a file that is valid.
 
 This page is made from the strings under the fields in `src/redistill/*/params.py` (`python -m tests.contract.params_doc --fix`). A default of "–" means: left out.

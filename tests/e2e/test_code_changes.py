@@ -78,7 +78,7 @@ def test_locking_by_hand_waits_for_a_cycle(project: Path) -> None:
         fcntl.flock(cycle, fcntl.LOCK_EX)
         with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as locking:
             assert locking.stderr is not None
-            assert any("works in this project; waiting for it to end" in line for line in locking.stderr)
+            assert any("is running in this project; waiting for it to end" in line for line in locking.stderr)
             assert (project / "code.lock.json").read_bytes() == before
             fcntl.flock(cycle, fcntl.LOCK_UN)
             assert locking.wait(timeout=120) == 0

@@ -156,10 +156,10 @@ def test_a_method_whose_needs_are_unmet_is_refused_before_training(copy: Path, f
     rows = read_records(copy / "artifacts/validated/kept.parquet", TrainingRow)
     write_records(copy / "artifacts/validated/kept.parquet", TrainingRow, [dataclasses.replace(r, teacher="0" * 64) for r in rows])
     code, line = said("tasks.running.stage_command", "finetune", "kd")
-    assert code == 3 and "teacher 000000000000 completed" in line and "kept rows, but the lock lets" in line, line
+    assert code == 3 and "teacher 000000000000 wrote" in line and "kept rows, but teacher.lock.json names" in line, line
     write_params(copy)
     code, line = said("tasks.running.stage_command", "finetune", "kd")
-    assert code == 3 and "teacher 000000000000 completed" in line and "kept rows, but the lock lets" in line, line
+    assert code == 3 and "teacher 000000000000 wrote" in line and "kept rows, but teacher.lock.json names" in line, line
     code, line = said("tasks.running.stage_command", "score")
     assert code == 3 and "000000000000 completed kept rows" in line, line
     write_records(copy / "artifacts/validated/kept.parquet", TrainingRow, [dataclasses.replace(r, tokenizer="f" * 64) for r in rows])
@@ -215,7 +215,7 @@ def test_a_search_that_was_killed_goes_on(copy: Path, redistill: Command, prefec
     process.wait()
     done = redistill(copy, "tune", "--trials", "2", "--json")
     assert done.code == 0, done.stderr[-3000:]
-    assert "1 left unfinished and tried again" in done.stderr, "".join(said)[-2000:]
+    assert "1 unfinished and run again" in done.stderr, "".join(said)[-2000:]
     assert done.result["trials"] == 2 and done.result["best"]["f1"] > 0 and done.result["f1_now"] is not None
     for value, (low, high) in (
         (done.result["best"]["f1"], done.result["best"]["f1_interval"]),
@@ -291,4 +291,4 @@ def test_bad_input_is_one_line_and_its_own_exit_code(first: dict[str, Any], tiny
     refused = redistill(tiny_project, "run")
     write_params(tiny_project)
     assert refused.code == 2
-    assert "nothing in governance.licenses covers the teacher" in refused.stderr
+    assert "no entry in governance.licenses covers the teacher" in refused.stderr

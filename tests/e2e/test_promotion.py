@@ -104,7 +104,7 @@ def test_a_starved_student_is_held_with_a_reason_and_a_plan(first: dict[str, Any
     assert "non_inferior_to_teacher" in plan["because"] and plan["prompts"] and all(p["ask_for"] >= 1 for p in plan["prompts"])
     assert plan["lost"] and {"source_id", "label", "student", "teacher"} <= set(plan["lost"][0])
     refused = ask("promote", "2", "--reason", "I like it", code=6)
-    assert "version 2 was held, not promoted" in refused.stderr
+    assert "version 2 is on hold and cannot be promoted" in refused.stderr
     assert ask("status", "--json").result["champion"] == "1"
 
 
@@ -114,7 +114,7 @@ def test_a_person_approves_and_rolls_back(first: dict[str, Any], ask: Any, proje
     waiting = ask("run", "--json", "--reason", "another arm").result
     assert waiting["verdict"] == "promote" and "waits for a person" in waiting["barred"] and waiting["model_version"] == "3"
     assert ask("status", "--json").result["champion"] == "1"
-    assert "cannot approve it too" in ask("promote", "challenger", "--reason", "mine", code=2).stderr
+    assert "another person must approve it" in ask("promote", "challenger", "--reason", "mine", code=2).stderr
     approved = ask("promote", "challenger", "--reason", "read the report", "--json", env={"REDISTILL_USER": "grace"}).result
     assert approved == {"champion": "3", "previous": "1", "reference": "1", "route": "student", "pin": "none"}
     back = ask("rollback", "--reason", "the branch complains", "--json").result

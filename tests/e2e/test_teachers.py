@@ -70,7 +70,7 @@ def test_alpha_needs_logprobs(tmp_path: Path, redistill: Command, endpoint: tupl
     (project / "teacher").rename(project / "teacher-weights")
     done = redistill(project, "run", env={"REDISTILL_TEACHER_URL": endpoint[0]})
     assert done.code == 2
-    assert "error: finetune.arms.kd.alpha > 0 needs the teacher's probabilities, but served gives none" in done.stderr
+    assert "error: finetune.arms.kd.alpha > 0 needs the teacher's probabilities, but served returns none" in done.stderr
 
 
 def test_vllm_on_the_pretrained_teacher(tmp_path: Path) -> None:

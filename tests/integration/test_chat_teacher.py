@@ -79,7 +79,7 @@ def test_the_stages_of_a_chat_teacher(project: Path, monkeypatch: pytest.MonkeyP
     lock_sources(params)
     assert read_json("sources.lock.json") == tree
     generate(params.data, params.teacher, params.generate)
-    assert " 0 asked for now" in capsys.readouterr().out
+    assert " 0 new" in capsys.readouterr().out
     completions = read_records("artifacts/completions/completions.parquet", TeacherCompletion)
     stopped = [c for c in completions if c.finish_reason == "stop"]
     ends = end_ids_of("artifacts/teacher")

@@ -113,7 +113,7 @@ def test_generate_asks_only_for_what_is_missing(project: Path, stage: Callable[.
     assert asked <= total - had
     assert continued(again.stdout + again.stderr), "its seconds are not those of the whole stage"
     third = stage("generate")
-    assert f"{total} completions, 0 asked for now" in third.stdout + third.stderr
+    assert f"{total} completions, 0 new" in third.stdout + third.stderr
 
 
 def test_score_leaves_nothing_half_written(project: Path, stage: Callable[..., Done]) -> None:
@@ -190,11 +190,11 @@ def two_ids_swapped(text: str) -> str:
     ("method", "processes", "said"),
     [
         ("logit", 1, "tokenizer"),
-        ("online", 1, "the student's tokenizer is not the teacher's, so their probabilities name other tokens and method online cannot"),
+        ("online", 1, "the student's tokenizer is not the teacher's, so the same ids mean other tokens and method online cannot"),
         (
             "on_policy",
             2,
-            "the student's tokenizer is not the teacher's, so their probabilities name other tokens and method on_policy cannot",
+            "the student's tokenizer is not the teacher's, so the same ids mean other tokens and method on_policy cannot",
         ),
     ],
 )

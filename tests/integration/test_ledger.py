@@ -37,7 +37,7 @@ def test_a_question_is_asked_once_and_a_used_up_set_no_more(make_registry: Make)
     registry.version(122, seed=3)
     used_up = judge(registry)
     assert used_up.decision.verdict == "hold" and used_up.decision.gates[0].name == "looks"
-    assert "has been asked 2 times" in used_up.decision.reasons[0] and "refresh the held-out set" in used_up.decision.reasons[0]
+    assert "used up: after 2 looks" in used_up.decision.reasons[0] and "replace the held-out set" in used_up.decision.reasons[0]
     assert all(g.p_value is None for g in used_up.decision.gates) and looks(registry) == 2
     stricter = replace(registry.params.promote, gates=registry.params.promote.gates[:2])
     registry.params = replace(registry.params, promote=stricter)
@@ -64,7 +64,7 @@ def test_a_forgotten_look_stops_every_decision(make_registry: Make) -> None:
     registry.client.restore_run(runs[1].info.run_id)
     assert looks(registry) == 3
     registry.client.delete_run(runs[2].info.run_id)
-    with pytest.raises(RegistryError, match="last announced entry is changed or gone"):
+    with pytest.raises(RegistryError, match="last recorded entry was changed or deleted"):
         judge(registry)
 
 

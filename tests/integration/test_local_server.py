@@ -66,14 +66,18 @@ def test_the_server_comes_up_logs_to_a_file_and_ends(tmp_path: Path) -> None:
         down = server(tmp_path, "stop")
     assert (down.returncode, down.stdout) == (0, f"Prefect's server (process {pid}) has ended\n"), down.stderr
     assert not psutil.pid_exists(pid)
-    assert server(tmp_path, "stop").stdout == "no server of this project runs\n"
+    assert server(tmp_path, "stop").stdout == "no Prefect server of this project is running\n"
 
 
 def test_a_port_that_is_taken_is_one_clear_line(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         done = server(tmp_path, "start", str(port))
-    assert done.returncode == 2 and done.stderr.startswith(f"error: port {port} of 127.0.0.1 is in use") and done.stderr.count("\n") == 1
+    assert (
+        done.returncode == 2
+        and done.stderr.startswith(f"error: port {port} of 127.0.0.1 is used by a program")
+        and done.stderr.count("\n") == 1
+    )
 
 
 @pytest.mark.parametrize("arguments", [(), ("restart",), ("start", "http"), ("start", "70000"), ("start", "4200", "more")])
@@ -90,5 +94,5 @@ def test_a_process_that_has_the_number_of_an_old_server_is_left_alone(tmp_path: 
         record.parent.mkdir(parents=True)
         record.write_text(json.dumps({"pid": other.pid, "created": created, "port": 4200}), encoding="utf-8")
         done = server(tmp_path, "stop")
-        assert (done.returncode, done.stdout, other.poll()) == (0, "no server of this project runs\n", None)
+        assert (done.returncode, done.stdout, other.poll()) == (0, "no Prefect server of this project is running\n", None)
         other.terminate()

@@ -69,7 +69,7 @@ def test_promotion_rollback_and_history(make_registry: Make) -> None:
         ("reject", "1"),
     ]
     last = transitions.history(registry.client, params)[2]
-    assert last.reason == "complaints from the branch" and last.by == transitions.who() and last.champion == "1"
+    assert last.reason == "complaints from the branch" and last.by == transitions.current_user() and last.champion == "1"
     assert outside(registry) is None
 
 
@@ -88,15 +88,15 @@ def test_what_may_not_be_promoted(make_registry: Make, monkeypatch: pytest.Monke
     monkeypatch.setenv("REDISTILL_USER", "nightly")
     weak = registry.version(60, seed=1)
     monkeypatch.setenv("REDISTILL_USER", "grace")
-    with pytest.raises(RegistryError, match="version 1 was held, not promoted"):
+    with pytest.raises(RegistryError, match="version 1 is on hold and cannot be promoted"):
         approve.approve(params, weak, "please")
     monkeypatch.setenv("REDISTILL_USER", "ada")
     good = registry.version(122, seed=2, started_by="ada")
-    with pytest.raises(ConfigError, match="ada started the cycle of version 2 and cannot approve it too"):
+    with pytest.raises(ConfigError, match="ada started the cycle of version 2, so another person must approve it"):
         approve.approve(params, good, "mine")
-    with pytest.raises(ConfigError, match="with a reason"):
+    with pytest.raises(ConfigError, match="give a reason"):
         approve.approve(params, good, "  ")
-    with pytest.raises(RegistryError, match=r"9: no such version or alias .* versions: 2, 1"):
+    with pytest.raises(RegistryError, match=r"9: .* has no such version or alias; its versions are 2, 1"):
         approve.approve(params, "9", "x")
     with pytest.raises(RegistryError, match="no previous champion"):
         approve.rollback(params, None, "x")
@@ -127,10 +127,10 @@ def _forged(run: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
-        (_forged, "signature does not hold"),
-        (lambda run: (run / "bundle.sig").unlink(), "its bundle cannot be had"),
-        (lambda run: shutil.rmtree(run / "evidence"), "its bundle cannot be had"),
-        (lambda run: (run / "evidence" / "extra.json").write_text("{}", encoding="utf-8"), "signature does not hold"),
+        (_forged, "signature is not valid"),
+        (lambda run: (run / "bundle.sig").unlink(), "its bundle cannot be loaded"),
+        (lambda run: shutil.rmtree(run / "evidence"), "its bundle cannot be loaded"),
+        (lambda run: (run / "evidence" / "extra.json").write_text("{}", encoding="utf-8"), "signature is not valid"),
     ],
     ids=["forged", "no signature", "no evidence", "added"],
 )
@@ -157,7 +157,7 @@ def test_a_live_version_whose_bundle_is_touched_holds_no_longer(make_registry: M
     assert retest_champion(registry.params, History()).trusted  # type: ignore[union-attr]
     (_evidence(registry, "1") / "evidence" / "extra.json").write_text("{}", encoding="utf-8")
     check = retest_champion(registry.params, History())
-    assert check is not None and not check.trusted and "signature does not hold" in check.sentence
+    assert check is not None and not check.trusted and "signature is not valid" in check.sentence
 
 
 def test_only_who_was_champion_can_come_back(make_registry: Make) -> None:
@@ -364,7 +364,7 @@ def test_two_promotions_at_once(make_registry: Make) -> None:
         said = list(pool.map(ask, versions))
     events = [e for e in transitions.history(registry.client, params) if e.reason.startswith("rival")]
     assert len(events) == said.count(None) >= 1
-    assert all("somebody was faster" in s or "set by somebody else" in s for s in said if s)
+    assert all("another process changed it" in s or "another process has changed the route" in s for s in said if s)
     last = events[-1]
     assert standing(registry)[:2] == (last.champion, last.previous) and standing(registry)[4] == last.version
 
@@ -376,7 +376,7 @@ def test_a_move_under_way_elsewhere_is_left_alone_until_it_is_old(make_registry:
     live = transitions.live(registry.client, params)
     plan = {"id": "x", "host": "elsewhere", "at": dt.datetime.now(dt.UTC).isoformat(), "before": asdict(live), "after": asdict(live)}
     registry.client.set_registered_model_tag(params.data.name, mlflow_names.TAG_MOVE, json.dumps(plan))
-    with pytest.raises(RegistryError, match="under way on elsewhere"):
+    with pytest.raises(RegistryError, match="running on elsewhere"):
         approve.promote(params, version, "x")
     plan["at"] = "2026-01-01T00:00:00+00:00"
     registry.client.set_registered_model_tag(params.data.name, mlflow_names.TAG_MOVE, json.dumps(plan))

@@ -244,14 +244,16 @@ def test_nan_logprobs_are_tried_again_and_never_passed_on(serve: Any, teach: Any
         ("half", "RemoteProtocolError"),
         ("html", "status 200, but no completion (Expecting value: line 1 column 1 (char 0)): '<html><body>Please sign in"),
         ("no_choices", "no choices"),
-        ("never", "no answer within teacher.timeout_s=0.3"),
+        ("never", "no response within teacher.timeout_s=0.3"),
     ],
 )
 def test_a_failure_that_does_not_pass_ends_with_its_reason(serve: Any, teach: Any, fault: str, reason: str) -> None:
     endpoint = serve(faults=[fault, fault])
     answers, text = failing(teach(endpoint.url, timeout_s=0.3, max_retries=1))
     assert not answers
-    assert text.startswith(f"the teacher at {endpoint.url} gave model any no usable answer in 2 tries (teacher.max_retries=1); the last: ")
+    assert text.startswith(
+        f"the teacher at {endpoint.url} returned no usable completion for model any in 2 tries (teacher.max_retries=1); last error: "
+    )
     assert reason in text
     assert "raise teacher.max_retries, and run again" in text
     assert len(endpoint.bodies) == 2
@@ -263,7 +265,7 @@ def test_nobody_listens(teach: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         bound.bind(("127.0.0.1", 0))
         teacher = teach(f"http://127.0.0.1:{bound.getsockname()[1]}/v1", max_retries=1, budget_tokens=100)
         _, text = failing(teacher)
-    assert "in 2 tries (teacher.max_retries=1); the last: ConnectError (" in text
+    assert "in 2 tries (teacher.max_retries=1); last error: ConnectError (" in text
     assert not teacher.usage  # nothing was sent, so nothing is counted
 
 
@@ -281,7 +283,7 @@ def test_a_refusal_ends_the_run_at_once(serve: Any, teach: Any, status: int, adv
     endpoint = serve(faults=[str(status)])
     answers, text = failing(teach(endpoint.url, max_concurrency=1), n=3)
     assert not answers
-    assert text.startswith(f"the teacher at {endpoint.url} answers {status} to model any: {advice}")
+    assert text.startswith(f"the teacher at {endpoint.url} returned status {status} for model any: {advice}")
     assert len(endpoint.bodies) == 1
 
 
@@ -336,7 +338,7 @@ def test_an_error_comes_after_the_answers_that_were_paid_for(serve: Any, teach: 
     endpoint = serve(faults=["ok", "ok", "401"])
     answers, text = failing(teach(endpoint.url, max_concurrency=1), n=5)
     assert [a.request.prompt_id for a in answers] == ["p0", "p1"]
-    assert "answers 401" in text
+    assert "returned status 401" in text
     assert len(endpoint.bodies) == 3
 
 
@@ -365,7 +367,7 @@ def test_close_ends_a_run_with_an_error_and_its_thread(serve: Any, teach: Any) -
     next(stream)
     until(lambda: len(endpoint.bodies) == 2, "the second request")
     teacher.close()
-    with pytest.raises(TeacherError, match="closed before it had answered all requests; what came is stored; run again"):
+    with pytest.raises(TeacherError, match="closed before all requests were completed; the completions so far are stored; run again"):
         next(stream)
     assert not [thread for thread in threading.enumerate() if thread.name == "redistill-teacher"]
 
@@ -388,8 +390,8 @@ def test_the_token_budget_is_never_overshot(serve: Any, teach: Any, concurrency:
     answers, text = failing(teacher, n=40, max_tokens=20)
     assert teacher.usage.total() == spent(endpoint) <= 100
     assert len(answers) == len(endpoint.bodies) == (100 - 33) // 6 + 1
-    assert f"may cost no more: {teacher.usage.total()} of teacher.budget_tokens=100 are spent, and the next request may take 33;" in text
-    assert "what was completed is stored; raise teacher.budget_tokens or wait, and run again" in text
+    assert f"is used up: {teacher.usage.total()} of teacher.budget_tokens=100 is spent, and the next request may need 33;" in text
+    assert "all completions so far are stored; raise teacher.budget_tokens, then run again" in text
     assert failing(teacher, n=1, max_tokens=20)[0] == []  # the budget is the teacher's, not the call's
 
 
@@ -408,8 +410,8 @@ def test_the_usd_budget_is_never_overshot(serve: Any, teach: Any) -> None:
     paid = sum(e["usage"]["prompt_tokens"] * 1e-3 + e["usage"]["completion_tokens"] * 1e-2 for e in endpoint.events("answered"))
     assert 0.3 - 0.213 < paid <= 0.3  # a request may take (5 + 8) * 0.001 + 20 * 0.01
     assert len(answers) == len(endpoint.events("answered")) > 0
-    assert f"may cost no more: {paid:.10g} of teacher.budget_usd=0.3 are spent, and the next request may take 0.213;" in text
-    assert "raise teacher.budget_usd or wait, and run again" in text
+    assert f"is used up: {paid:.10g} of teacher.budget_usd=0.3 is spent, and the next request may need 0.213;" in text
+    assert "raise teacher.budget_usd, then run again" in text
 
 
 @pytest.mark.parametrize(("options", "fault"), [(["--no-usage"], "ok"), ([], "half"), ([], "never")])
@@ -452,7 +454,7 @@ def test_the_probe_finds_what_the_endpoint_honours(
 
 
 def test_the_probe_tells_a_wrong_key_from_missing_logprobs(serve: Any, teach: Any) -> None:
-    with pytest.raises(TeacherError, match="answers 401"):
+    with pytest.raises(TeacherError, match="returned status 401"):
         teach(serve(faults=["401"]).url).capabilities()
 
 
@@ -485,5 +487,5 @@ def test_a_key_that_no_header_carries_is_refused_unquoted(key: str) -> None:
 
 
 def test_a_usd_budget_needs_prices() -> None:
-    with pytest.raises(ConfigError, match=r"teacher.budget_usd=5 never ends at usd_per_million prices of 0"):
+    with pytest.raises(ConfigError, match=r"teacher.budget_usd=5 has no effect while both prices are 0"):
         OpenAITeacher(TeacherParams(model="any", budget_usd=5.0), "http://host/v1", None, chat=False)

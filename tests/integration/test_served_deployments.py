@@ -50,8 +50,8 @@ def test_nightly_and_watcher_are_served_and_the_cron_starts_a_run(
     }
     assert all(d["concurrency_limit"] == 1 or d["global_concurrency_limit"] for d in found)
     form = next(d for d in found if d["name"] == "by-hand")["parameter_openapi_schema"]["properties"]
-    assert form["answer"]["enum"] == ["approve", "reject", "rollback"] and form["version"]["default"] == "challenger"
-    assert "recorded with who and when" in form["reason"]["description"]
+    assert form["action"]["enum"] == ["approve", "reject", "rollback"] and form["version"]["default"] == "challenger"
+    assert "recorded with your name and the time" in form["reason"]["description"]
 
     nightly = next(d["id"] for d in found if d["name"] == "nightly")
     started = {"flow_runs": {"deployment_id": {"any_": [nightly]}, "start_time": {"is_null_": False}}}

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tasks.running import dvc_stage
-from tasks.running.fork_server import Warm
+from tasks.running.fork_server import ForkServer
 
 PIPELINE = """
 stages:
@@ -41,7 +41,7 @@ def test_a_stage_that_ends_while_another_holds_the_repository_is_recorded(tmp_pa
     (tmp_path / "dvc.yaml").write_text(WAITING, encoding="utf-8")
     dvc_stage.initialise()
     plan, said = dvc_stage.Plan(), list[str]()
-    with Warm(()) as warm, ThreadPoolExecutor(1) as pool:
+    with ForkServer(()) as warm, ThreadPoolExecutor(1) as pool:
         running = pool.submit(dvc_stage.run_stage, "waiting", plan, warm, said.append, lambda *_: None)
         # As long as another stage's outputs are hashed and copied.
         with open(tmp_path / ".dvc/tmp/lock", "a+", encoding="utf-8") as held:
@@ -68,7 +68,7 @@ def test_a_stage_that_continues_an_earlier_run_is_not_whole(tmp_path: Path, monk
     (tmp_path / "dvc.yaml").write_text(PIPELINE, encoding="utf-8")
     dvc_stage.initialise()
     plan, said = dvc_stage.Plan(), list[str]()
-    with Warm(()) as warm:
+    with ForkServer(()) as warm:
         receipts = [dvc_stage.run_stage(stage, plan, warm, said.append, lambda *_: None) for stage in ("whole", "resumed")]
     assert [(r.stage, r.outcome, r.whole) for r in receipts] == [("whole", "ran", True), ("resumed", "ran", False)]
     assert "[resumed] continues: from step 40" in said

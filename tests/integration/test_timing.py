@@ -45,7 +45,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, run: Run) -> Path:
         run(made, "tasks.running.stage_command", name)
     run(made, "redistill", "lock")
     said = run(made, "tasks.running.stage_command", "timing")
-    assert "[timing] a request takes the student 0." in said
+    assert "[timing] the student takes 0." in said
     return made
 
 

@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from redistill.runtime.environment import child_environment
-from tasks.running.fork_server import SOCKET, Warm
+from tasks.running.fork_server import SOCKET, ForkServer
 from tests.tiny_project import make_tiny_project
 
 PROBE = """
@@ -53,7 +53,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def warm(project: Path) -> Iterator[dict[str, str]]:
     # A module of the standard library that nothing else imports stands for the heavy ones.
-    with Warm(("a_library_that_is_not_installed", "wave"), patience_s=1.0) as process:
+    with ForkServer(("a_library_that_is_not_installed", "wave"), patience_s=1.0) as process:
         yield process.environment(child_environment())
 
 
@@ -121,7 +121,7 @@ def test_a_stage_ends_with_who_asked(warm: dict[str, str], kind: str, signal_num
 
 
 def test_the_end_of_the_cycle_ends_everything(project: Path) -> None:
-    with Warm(("wave",)) as process:
+    with ForkServer(("wave",)) as process:
         environment = process.environment(child_environment())
         asking = subprocess.Popen(
             [sys.executable, "-m", "tasks.running.run_stage", "probe", "hang"],
@@ -134,14 +134,14 @@ def test_the_end_of_the_cycle_ends_everything(project: Path) -> None:
         pid = int(asking.stdout.readline().rsplit(" ", 1)[1].rstrip("}\n"))
     _, errors = asking.communicate(timeout=30)
     assert asking.returncode == 5
-    assert errors.startswith("error: the process that ran this stage ended")
+    assert errors.startswith("error: the process that ran this stage was ended from outside")
     assert eventually(lambda: not alive(pid))
     assert not Path(environment[SOCKET]).parent.exists()
 
 
 def test_a_caller_hears_that_the_server_was_killed_though_another_fork_lives_on(project: Path) -> None:
     """A fork that keeps the connections of others open would leave their callers waiting for as long as it lives."""
-    with Warm(("wave",)) as process:
+    with ForkServer(("wave",)) as process:
         environment = process.environment(child_environment())
         asking, pids = [], []
         for kind in ("hang", "deaf"):
@@ -163,7 +163,7 @@ def test_a_caller_hears_that_the_server_was_killed_though_another_fork_lives_on(
 @pytest.mark.parametrize("warm", [True, False])
 def test_another_thread_can_end_all_that_runs(project: Path, warm: bool, kind: str) -> None:
     """Two stages run side by side, the flow's own thread is interrupted: both end, also if they ignore SIGTERM, and what starts after that ends at once."""
-    with Warm(("wave",), patience_s=2.0) as process:
+    with ForkServer(("wave",), patience_s=2.0) as process:
         base = child_environment() if warm else {**child_environment(), SOCKET: "/nonexistent"}
         pids: Queue[int] = Queue()
 
@@ -182,7 +182,7 @@ def test_another_thread_can_end_all_that_runs(project: Path, warm: bool, kind: s
 
 def test_the_server_outlives_the_thread_that_first_asked_for_it(project: Path) -> None:
     """The kernel ends a process when the thread that started it ends, and a thread of a pool ends before the cycle does."""
-    with Warm(("wave",)) as process:
+    with ForkServer(("wave",)) as process:
         asking = Thread(target=process.environment, args=[child_environment()])
         asking.start()
         asking.join(30)

@@ -82,5 +82,5 @@ def test_any_text_is_a_record_or_a_data_error(grammar: RecordGrammar, line: str)
 def test_ungrounded_entities_are_refused(case: tuple[RecordGrammar, Record], text: str) -> None:
     grammar, record = case
     assume(any(value not in text for _, value in record.entities))
-    with pytest.raises(DataError, match="does not stand in the text"):
+    with pytest.raises(DataError, match="does not occur in the text"):
         grammar.check_grounded(record, text)

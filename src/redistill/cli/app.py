@@ -44,7 +44,7 @@ def project(
 ) -> None:
     _DEBUG["on"] = debug
     environment.silence()
-    # An orderly end, so that what was started (a stage, Prefect's own server) is stopped with us.
+    # Raise SystemExit, so that child processes (a stage, Prefect's own server) are stopped too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if not directory.is_dir():
         raise ConfigError(f"-C {directory}: no such directory")
@@ -75,7 +75,7 @@ def run(reason: Reason = "by hand", as_json: Json = False) -> None:
     outcome = application("flows.distill_student").distill_student(reason=reason)
     lines = [f"{stage:<18} {what}" for stage, what in outcome["stages"].items()]
     lines += ["", f"verdict: {outcome['verdict']} (version {outcome['model_version']})", *(f"  {r}" for r in outcome["reasons"])]
-    lines += [f"held:    {outcome['barred']}"] if outcome["barred"] else []
+    lines += [f"blocked: {outcome['barred']}"] if outcome["barred"] else []
     lines += [f"route:   {outcome['route']}", "report:  artifacts/report/index.html"]
     show(outcome, as_json, lines)
 
@@ -115,10 +115,10 @@ def status(as_json: Json = False) -> None:
     client = registry.connect(params)
     route = read_route(FLAGS)
     last = registry.last_completed(params)
-    there = registry.registered_model(client, params.data.name).aliases
-    aliases = {a: str(there[a]) if a in there else None for a in mlflow_names.ALIASES}
+    registered = registry.registered_model(client, params.data.name).aliases
+    aliases = {a: str(registered[a]) if a in registered else None for a in mlflow_names.ALIASES}
     on_hold = application("tasks.registry.hold_counter").read(client, params)
-    found = {
+    summary = {
         "model": params.data.name,
         **aliases,
         "route": route.answers,
@@ -129,7 +129,7 @@ def status(as_json: Json = False) -> None:
         "last_commit": last and last.get(mlflow_names.TAG_GIT),
         "moved_outside": moves.moved_outside(client, params, moves.history(client, params)),
     }
-    show(found, as_json, [f"{k.replace('_', ' '):<14} {'-' if v is None else v}" for k, v in found.items()])
+    show(summary, as_json, [f"{k.replace('_', ' '):<14} {'-' if v is None else v}" for k, v in summary.items()])
 
 
 @app.command()
@@ -156,8 +156,8 @@ def report(as_json: Json = False) -> None:
 
     tree = read_json("artifacts/report/report.json")
     page = Path("artifacts/report/index.html").absolute()
-    found = {"page": str(page), "verdict": tree["decision"]["verdict"], "cycle": tree["cycle"], "model_version": tree["model_version"]}
-    show(found, as_json, [f"{found['cycle']}: {found['verdict']} (version {found['model_version']})", page.as_uri()])
+    summary = {"page": str(page), "verdict": tree["decision"]["verdict"], "cycle": tree["cycle"], "model_version": tree["model_version"]}
+    show(summary, as_json, [f"{summary['cycle']}: {summary['verdict']} (version {summary['model_version']})", page.as_uri()])
 
 
 @app.command(context_settings={"ignore_unknown_options": True})
@@ -182,7 +182,7 @@ def route_get(as_json: Json = False) -> None:
     from redistill.serving.route_flag import read_route
 
     now = read_route(FLAGS)
-    found = {
+    summary = {
         "answers": now.answers,
         "pin": now.pin,
         "mode": now.mode,
@@ -190,7 +190,7 @@ def route_get(as_json: Json = False) -> None:
         "reason": now.reason,
         "changed_at": now.changed_at,
     }
-    show(found, as_json, [f"{k.replace('_', ' '):<14} {'-' if v in (None, '') else v}" for k, v in found.items()])
+    show(summary, as_json, [f"{k.replace('_', ' '):<14} {'-' if v in (None, '') else v}" for k, v in summary.items()])
 
 
 @route_app.command("set")
@@ -205,7 +205,7 @@ def route_set(
     from redistill.serving.route_flag import update_route, with_pin
 
     route = update_route(FLAGS, lambda now: with_pin(now, to, reason))
-    show({"answers": route.answers, "pin": route.pin}, as_json, [f"{route.answers} answers (pin: {route.pin})"])
+    show({"answers": route.answers, "pin": route.pin}, as_json, [f"{route.answers} responds (pin: {route.pin})"])
 
 
 app.command()(eject.eject)

@@ -22,7 +22,9 @@ def eject(as_json: Json = False) -> None:
         raise ConfigError(f"{Path.cwd().name}/ has no params.yaml; eject runs in a project, or name one with -C DIR")
     there = [part for part in PARTS if Path(part).exists()]
     if there:
-        raise ConfigError(f"{' and '.join(f'{part}/' for part in there)} exist in this project already, and nothing is overwritten")
+        raise ConfigError(
+            f"{' and '.join(f'{part}/' for part in there)} exist in this project already, and nothing is overwritten; remove or rename them first"
+        )
     for part in PARTS:
         shutil.copytree(bundled_folder() / part, part, ignore=shutil.ignore_patterns("__pycache__"))
     show({"copied": list(PARTS)}, as_json, [f"copied {' and '.join(f'{part}/' for part in PARTS)}; this project uses them from now on"])

@@ -28,10 +28,10 @@ def conformance(
     """
     from redistill.conformance.implementations import conformance as run
 
-    found = run(impl)
-    tree = {name: {rule: dataclasses.asdict(f) for rule, f in findings.items()} for name, (_, findings) in found.items()}
+    results = run(impl)
+    tree = {name: {rule: dataclasses.asdict(f) for rule, f in findings.items()} for name, (_, findings) in results.items()}
     lines: list[str | None] = []
-    for name, (version, findings) in found.items():
+    for name, (version, findings) in results.items():
         passed = sum(f.outcome == "pass" for f in findings.values())
         failed = sum(f.outcome == "fail" for f in findings.values())
         lines += ["" if lines else None, f"{name} ({version}): {passed} of {len(findings)} pass, {failed} fail"]
@@ -39,7 +39,7 @@ def conformance(
             f"  {rule:<20} {f.outcome:<15} {'' if f.error is None else format(f.error, '.1e'):<8} {f.why}" for rule, f in findings.items()
         ]
     show({"implementations": tree}, as_json, [line for line in lines if line is not None])
-    if any(f.outcome == "fail" for name, (_, findings) in found.items() if name.startswith("redistill") for f in findings.values()):
+    if any(f.outcome == "fail" for name, (_, findings) in results.items() if name.startswith("redistill") for f in findings.values()):
         raise typer.Exit(1)
 
 
@@ -66,11 +66,11 @@ def tune(
     result = application("flows.tune_student").tune_student(trials=trials, minutes=minutes)
     metric = result["metric"]
     best, now = result["best"], result[f"{metric}_now"]
-    against = "" if now is None else f"; what params.yaml says now: {_with_interval(now, result[f'{metric}_now_interval'])}"
-    found = _with_interval(best[metric], best.get(f"{metric}_interval"))
+    against = "" if now is None else f"; current params.yaml: {_with_interval(now, result[f'{metric}_now_interval'])}"
+    score = _with_interval(best[metric], best.get(f"{metric}_interval"))
     lines = [
-        f"best of {result['trials']} trials, {result['pruned']} given up early: {METRICS[metric]} {found} on dev{against}",
-        "one run each, 95 % intervals over the dev rows; the best of several looks better than it is",
+        f"best of {result['trials']} trials, {result['pruned']} stopped early: {METRICS[metric]} {score} on dev{against}",
+        "one run each, 95 % intervals over the dev rows; the score of the best trial is too high on average, because it was selected",
         "",
     ]
     patch = yaml.safe_dump(result["patch"], sort_keys=False) if result["patch"] else "nothing to change\n"
@@ -94,8 +94,8 @@ def layers(
 
     params = load_params()
     search = application("tasks.tuning.layer_search")
-    found = search.search_layers(keep, params.data, params.teacher, params.student, lambda line: print(line, file=sys.stderr, flush=True))
-    show(found, as_json, [f"student: {{layers: {{listed: {found['layers']}}}}}"])
+    result = search.search_layers(keep, params.data, params.teacher, params.student, lambda line: print(line, file=sys.stderr, flush=True))
+    show(result, as_json, [f"student: {{layers: {{listed: {result['layers']}}}}}"])
 
 
 def _with_interval(value: float, interval: Sequence[float] | None) -> str:

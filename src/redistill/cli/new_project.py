@@ -181,7 +181,7 @@ def write_project(directory: Path, values: dict[str, Any], teacher: Teacher, sou
     parse_params(yaml.safe_load(text), "the params.yaml that init would write")
     original = data or Path(str(files("redistill.cli").joinpath("example.csv")))
     if (directory / source).exists() and file_digest(directory / source) != file_digest(original):
-        raise ConfigError(f"{directory / source} exists and holds something else than {original}; rename one of them")
+        raise ConfigError(f"{directory / source} exists and its content is not that of {original}; rename one of the two files")
     if (directory / "dvc.yaml").exists():
         raise ConfigError(f"{directory} has a dvc.yaml already, and nothing is overwritten; choose another directory")
     made = []

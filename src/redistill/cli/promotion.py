@@ -30,9 +30,9 @@ def gate(version: Version, as_json: Json = False) -> None:
     """
     number, judgement = application("tasks.promotion.judge_version").gate(_params(), version)
     decision = judgement.decision
-    found = {"version": number, "verdict": decision.verdict, "gates": [dataclasses.asdict(g) for g in decision.gates]}
+    result = {"version": number, "verdict": decision.verdict, "gates": [dataclasses.asdict(g) for g in decision.gates]}
     lines = [f"version {number}: {decision.verdict}", *(f"  {g.result:<4}  {g.name}: {g.sentence}" for g in decision.gates)]
-    show({**found, "reasons": list(decision.reasons)}, as_json, lines)
+    show({**result, "reasons": list(decision.reasons)}, as_json, lines)
 
 
 def promote(version: Version, reason: Why = "", as_json: Json = False) -> None:
@@ -41,7 +41,7 @@ def promote(version: Version, reason: Why = "", as_json: Json = False) -> None:
     Its gates must have passed, and its signed evidence must verify.
     If promote.two_people is set, the approver must not be the person who started its cycle.
     """
-    _told(application("tasks.promotion.approve").approve(_params(), version, reason), as_json)
+    show_live(application("tasks.promotion.approve").approve(_params(), version, reason), as_json)
 
 
 def reject(version: Version, reason: Why = "", as_json: Json = False) -> None:
@@ -56,12 +56,12 @@ def rollback(
     as_json: Json = False,
 ) -> None:
     """Return to the previous champion, or to an earlier one whose evidence verifies. Champion and route change together."""
-    _told(application("tasks.promotion.approve").rollback(_params(), to, reason), as_json)
+    show_live(application("tasks.promotion.approve").rollback(_params(), to, reason), as_json)
 
 
 def reference(version: Version, reason: Why = "", as_json: Json = False) -> None:
     """Set the reference, a frozen version: later students must not become worse than it in small steps. Default: the first champion."""
-    _told(application("tasks.promotion.approve").set_reference(_params(), version, reason), as_json)
+    show_live(application("tasks.promotion.approve").set_reference(_params(), version, reason), as_json)
 
 
 def history(as_json: Json = False) -> None:
@@ -73,37 +73,37 @@ def history(as_json: Json = False) -> None:
     events = moves.history(client, params)
     outside = moves.moved_outside(client, params, events)
     lines = [f"{e.at[:19]}  {e.kind:<9} {e.version or '-':>4}  {e.by}: {e.reason}" for e in events] or ["nothing has happened yet"]
-    lines += [f"warning: {said}" for said in (recovered, outside) if said]
+    lines += [f"warning: {warning}" for warning in (recovered, outside) if warning]
     show({"events": [dataclasses.asdict(e) for e in events], "mended": recovered, "moved_outside": outside}, as_json, lines)
 
 
 def heldout(as_json: Json = False) -> None:
     """Show what the held-out set can still decide: size, power, looks used, age, and drift of recent prompts."""
-    found = application("tasks.promotion.heldout_status").heldout(_params())
-    smallest = found["smallest_loss_ruled_out"]
-    slices = ", ".join(f"{name} {n}" for name, n in found["slices"].items())
+    status = application("tasks.promotion.heldout_status").heldout(_params())
+    smallest = status["smallest_loss_ruled_out"]
+    slices = ", ".join(f"{name} {n}" for name, n in status["slices"].items())
     lines = [
-        f"held-out   {found['rows']} rows ({slices}), digest {found['heldout'][:16]}",
-        f"since      {found['since'] or 'unknown'}",
-        f"looks      {found['looks']} of {found['looks_planned']}; alpha spent {found['alpha_spent']:g} of {found['alpha']:g}, next level {found['next_level']:.2g}",
-        *(f"           {e['number']:>3}  {e['at']}  {e['by']}: {e['verdict']} at level {e['level']:.2g}" for e in found["entries"]),
+        f"held-out   {status['rows']} rows ({slices}), digest {status['heldout'][:16]}",
+        f"since      {status['since'] or 'unknown'}",
+        f"looks      {status['looks']} of {status['looks_planned']}; alpha spent {status['alpha_spent']:g} of {status['alpha']:g}, next level {status['next_level']:.2g}",
+        *(f"           {e['number']:>3}  {e['at']}  {e['by']}: {e['verdict']} at level {e['level']:.2g}" for e in status["entries"]),
     ]
     if smallest is None:
         lines.append("power      none: this held-out set is used up; label new prompts and put them in its place")
     else:
         lines.append(
-            f"power      an equal student passes a margin of {100 * found['margin']:g} points with {100 * found['power_of_an_equal_student']:.0f} % "
-            f"({found['discordance_is']} discordance {found['discordance']:.2f}); smallest loss that can be ruled out: {100 * smallest:.1f} points"
+            f"power      an equal student passes a margin of {100 * status['margin']:g} points with {100 * status['power_of_an_equal_student']:.0f} % "
+            f"({status['discordance_is']} discordance {status['discordance']:.2f}); smallest loss that can be ruled out: {100 * smallest:.1f} points"
         )
-    if found["drift_auc"] is None:
-        lines.append("drift      too few rows to tell")
+    if status["drift_auc"] is None:
+        lines.append("drift      unknown: too few rows")
     else:
-        low, high = found["drift_by_chance"]
-        verdict = "drift is shown" if found["drift_shown"] else "no drift is shown"
+        low, high = status["drift_by_chance"]
+        verdict = "drift is shown" if status["drift_shown"] else "no drift is shown"
         lines.append(
-            f"drift      {verdict}: AUC {found['drift_auc']:.2f} for telling pool prompts from held-out ones; without drift {low:.2f} to {high:.2f} (95 %)"
+            f"drift      {verdict}: AUC {status['drift_auc']:.2f} of a classifier that separates pool prompts from held-out ones; without drift {low:.2f} to {high:.2f} (95 %)"
         )
-    show(found, as_json, lines)
+    show(status, as_json, lines)
 
 
 def lineage(version: Version, as_json: Json = False) -> None:
@@ -146,38 +146,38 @@ def reproduce(
     def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
-    found = application("tasks.reporting.reproduce").reproduce(_params(), version, say, keep=keep)
-    differ = found["rows"] - found["same_response"]
+    result = application("tasks.reporting.reproduce").reproduce(_params(), version, say, keep=keep)
+    differ = result["rows"] - result["same_response"]
     lines = [
-        f"version {found['version']} built again from commit {found['commit'][:12]} in {found['seconds']:.0f} s",
-        f"weights   {'identical' if found['weights_identical'] else 'differ'}",
-        f"responses {found['same_response']} of {found['rows']} identical; {found['only_signed_right']} rows right only as signed, "
-        f"{found['only_rebuilt_right']} only as rebuilt",
+        f"version {result['version']} built again from commit {result['commit'][:12]} in {result['seconds']:.0f} s",
+        f"weights   {'identical' if result['weights_identical'] else 'differ'}",
+        f"responses {result['same_response']} of {result['rows']} identical; {result['only_signed_right']} rows right only as signed, "
+        f"{result['only_rebuilt_right']} only as rebuilt",
     ]
-    show({**found, "reproduced": differ <= allow * found["rows"]}, as_json, lines)
-    if differ > allow * found["rows"]:
+    show({**result, "reproduced": differ <= allow * result["rows"]}, as_json, lines)
+    if differ > allow * result["rows"]:
         raise RegistryError(
-            f"{differ} of {found['rows']} responses differ, more than --allow {allow:g}: version {found['version']} was not reproduced"
+            f"{differ} of {result['rows']} responses differ, more than --allow {allow:g}: version {result['version']} was not reproduced"
         )
 
 
 def estimate(as_json: Json = False) -> None:
     """Estimate a cycle that reuses no results, before it runs: teacher tokens, hours, money, disk, and the break-even volume."""
-    found = application("tasks.reporting.economics").estimate(_params())
-    pays, disk, usd = found["break_even"], found["disk_bytes"], found["usd"]
-    measured, stages = len(found["measured"]), len(found["seconds"])
+    result = application("tasks.reporting.economics").estimate(_params())
+    pays, disk, usd = result["break_even"], result["disk_bytes"], result["usd"]
+    measured, stages = len(result["measured"]), len(result["seconds"])
     basis = "as measured here" if measured == stages else f"{measured} of {stages} stages as measured here, the others by assumed rates"
     lines = [
-        f"teacher   {found['rows_to_ask']:,} completions: about {found['teacher_prompt_tokens']:,} prompt and {found['teacher_completion_tokens']:,} completion tokens",
-        f"time      {found['hours']:.2f} hours ({basis})",
+        f"teacher   {result['rows_to_ask']:,} completions: about {result['teacher_prompt_tokens']:,} prompt and {result['teacher_completion_tokens']:,} completion tokens",
+        f"time      {result['hours']:.2f} hours ({basis})",
         "money     " + ("unknown: set economics.machine_usd_per_hour" if usd is None else f"{usd:.2f} USD a cycle"),
         "disk      " + ("unknown" if disk is None else f"{disk / 1e9:.1f} GB"),
     ]
     if pays is None:
-        lines.append(f"pays      unknown: {found['why_no_break_even']}")
+        lines.append(f"pays      unknown: {result['why_no_break_even']}")
     else:
-        lines += _pays(pays, found["month"], _params().economics.requests_per_month)
-    show(found, as_json, lines)
+        lines += _pays(pays, result["month"], _params().economics.requests_per_month)
+    show(result, as_json, lines)
 
 
 def _pays(pays: dict[str, Any], month: dict[str, Any], requests: int) -> list[str]:
@@ -195,17 +195,17 @@ def _pays(pays: dict[str, Any], month: dict[str, Any], requests: int) -> list[st
     ]
 
 
-def _told(live: Any, as_json: bool) -> None:
-    found = {
+def show_live(live: Any, as_json: bool) -> None:
+    summary = {
         "champion": live.champion,
         "previous": live.previous,
         "reference": live.reference,
         "route": live.route.answers,
         "pin": live.route.pin,
     }
-    lines = [f"champion {found['champion'] or '-'}, previous {found['previous'] or '-'}, reference {found['reference'] or '-'}"]
-    lines.append(f"route:   {found['route']}" + ("" if live.route.pin == "none" else f" (pinned: {live.route.pin})"))
-    show(found, as_json, lines)
+    lines = [f"champion {summary['champion'] or '-'}, previous {summary['previous'] or '-'}, reference {summary['reference'] or '-'}"]
+    lines.append(f"route:   {summary['route']}" + ("" if live.route.pin == "none" else f" (pinned: {live.route.pin})"))
+    show(summary, as_json, lines)
 
 
 def _params() -> Any:

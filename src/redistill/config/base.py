@@ -1,4 +1,4 @@
-"""What every section of ``params.yaml`` is built on: frozen, keyword-only dataclasses that reject unknown keys."""
+"""The base of every section of ``params.yaml``: frozen, keyword-only dataclasses that reject unknown keys."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Section(Protocol):
     """A part of ``params.yaml`` with a name of its own, so that a stage can load it without the rest."""
 
     SECTION: ClassVar[str]
-    """Its place in the file, as keys with dots. ``{arm}`` is the stage's argument of that name."""
+    """Its place in the file, as keys with dots. ``{arm}`` stands for the stage's argument of that name."""
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)

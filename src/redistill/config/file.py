@@ -45,12 +45,12 @@ def read_tree(path: str | os.PathLike[str] = PARAMS) -> dict[str, Any]:
 
 def mapping(tree: object, where: str) -> dict[str, Any]:
     if not isinstance(tree, dict):
-        raise ConfigError(f"{where} must hold a mapping of sections (data, intake, …), not {type(tree).__name__}")
+        raise ConfigError(f"{where} must contain a mapping of sections (data, intake, …), not {type(tree).__name__}")
     return tree
 
 
 def load_sections(kinds: Sequence[type[Section]], path: str | os.PathLike[str] = PARAMS, **names: str) -> list[Any]:
-    """These sections, without a look at the others. ``names`` fill the places in braces of a section's name.
+    """Only these sections; the others are not checked. ``names`` are the values for braces in a section's name.
 
     Raises:
         ConfigError: as ``read_tree``, and one line for all problems of these sections.
@@ -78,7 +78,7 @@ def _at(tree: Any, key: str) -> Any:
 
 
 def validated(kind: type[_T], tree: object, section: str) -> tuple[_T | None, list[str]]:
-    """The record, or the problems that keep ``tree`` from being one."""
+    """The record, or the problems of ``tree``."""
     try:
         return TypeAdapter(kind).validate_python(tree), []
     except ValidationError as error:

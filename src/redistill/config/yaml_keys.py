@@ -1,4 +1,4 @@
-"""YAML as ``params.yaml`` is read: what YAML would accept in silence, but nobody means, is an error that names its line."""
+"""How ``params.yaml`` is read: duplicate keys and dates without quotes are errors that name the line. Plain YAML accepts both."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from redistill.errors import ConfigError
 
 
 class UniqueKeys(yaml.SafeLoader):
-    """YAML where a key written twice is an error, not a silent overwrite."""
+    """YAML in which a duplicate key is an error. By default the second value replaces the first without an error."""
 
 
 def _mapping(loader: UniqueKeys, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -18,14 +18,14 @@ def _mapping(loader: UniqueKeys, node: yaml.MappingNode, deep: bool = False) -> 
     for key_node, _ in node.value:
         key = loader.construct_object(key_node, deep=True)
         if key in seen:
-            raise ConfigError(f"params.yaml line {key_node.start_mark.line + 1}: key {key!r} stands twice; keep one")
+            raise ConfigError(f"params.yaml line {key_node.start_mark.line + 1}: key {key!r} occurs twice; keep one")
         seen.add(key)
     return yaml.SafeLoader.construct_mapping(loader, node, deep)
 
 
 def _date(loader: UniqueKeys, node: yaml.ScalarNode) -> Any:
     raise ConfigError(
-        f"params.yaml line {node.start_mark.line + 1}: put the date {node.value} in quotes; DVC reads this file too and refuses bare dates"
+        f"params.yaml line {node.start_mark.line + 1}: put the date {node.value} in quotes; DVC reads this file too and does not accept dates without quotes"
     )
 
 

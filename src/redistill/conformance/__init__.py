@@ -1,1 +1,1 @@
-"""Twelve rules that a distillation loss must keep, as small checks that run on a CPU against any implementation."""
+"""Twelve rules of correct distillation. Each is a small check on a CPU that works for any implementation."""

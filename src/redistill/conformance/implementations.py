@@ -1,4 +1,4 @@
-"""The implementations that can be tried, by name; each is made only when it is asked for, since its package may not be installed."""
+"""The implementations that can be tested, by name. Each is created only when it is needed, because its package may not be installed."""
 
 from __future__ import annotations
 
@@ -33,24 +33,24 @@ KNOWN: dict[str, tuple[Callable[[str], Implementation], str]] = {
     "trl-distillation": (_peer, "trl"),
     "liger-jsd": (_peer, "liger_kernel"),
 }
-"""Name → how it is made, and the package that it needs."""
+"""Name → the function that creates it, and the package that it needs."""
 
 
-def conformance(wanted: str | None) -> dict[str, tuple[str, dict[str, Finding]]]:
+def conformance(requested: str | None) -> dict[str, tuple[str, dict[str, Finding]]]:
     """Version and findings of one implementation, or of all whose packages are installed.
 
     Raises:
         ConfigError: no such implementation, or its package is not installed.
     """
-    if wanted is not None and wanted not in KNOWN:
-        raise ConfigError(f"--impl {wanted}: unknown; the implementations are {', '.join(KNOWN)}")
-    found = {}
-    for name in [wanted] if wanted else KNOWN:
+    if requested is not None and requested not in KNOWN:
+        raise ConfigError(f"--impl {requested}: unknown; the implementations are {', '.join(KNOWN)}")
+    results = {}
+    for name in [requested] if requested else KNOWN:
         make, package = KNOWN[name]
         if importlib.util.find_spec(package) is None:
-            if wanted:
+            if requested:
                 raise ConfigError(f"--impl {name}: package {package} is not installed; pip install {package}")
             continue
         implementation = make(name)
-        found[name] = (implementation.version, run_rules(implementation))
-    return found
+        results[name] = (implementation.version, run_rules(implementation))
+    return results

@@ -1,6 +1,6 @@
-"""What a user would otherwise take: TRL's two distillation losses, Liger's, and ``torch.nn.functional.kl_div`` as people write it.
+"""Adapters for the losses of other libraries: TRL (two), Liger and ``torch.nn.functional.kl_div``.
 
-Each is called as its own trainer calls it. Internals of TRL are reached, so its version is pinned in pyproject.toml.
+Each loss is called as the library's own trainer calls it. This uses internals of TRL, so its version is pinned in pyproject.toml.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def _labels(problem: Problem) -> torch.Tensor:
 
 
 class Given(torch.nn.Module):
-    """A model that answers with logits that are given."""
+    """A model that returns the given logits."""
 
     def __init__(self, logits_BLV: torch.Tensor) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class Given(torch.nn.Module):
 
 
 class TrlGkd(Implementation):
-    """``trl.experimental.gkd.GKDTrainer.compute_loss`` with ``beta=0``. It has no text loss, and never passes its loss a temperature."""
+    """``trl.experimental.gkd.GKDTrainer.compute_loss`` with ``beta=0``. It has no text loss, and never passes a temperature to its loss."""
 
     name = "trl-gkd"
     text_loss = False
@@ -46,7 +46,7 @@ class TrlGkd(Implementation):
 
     def loss(self, problem: Problem, temperature: float = 1.0, count: int | None = None) -> torch.Tensor:
         if temperature != 1.0:
-            raise NotApplicable("its trainer passes the loss no temperature")
+            raise NotApplicable("its trainer does not pass a temperature to the loss")
         return self._step(Given(problem.student_BLV), Given(problem.teacher_BLW), problem.ids_BL, _labels(problem), count)
 
     def _step(self, student: Any, teacher: Any, ids: torch.Tensor, labels: torch.Tensor, count: int | None) -> torch.Tensor:
@@ -114,7 +114,7 @@ class TrlDistillation(Implementation):
 class Liger(Implementation):
     """``LigerFusedLinearJSDLoss`` with ``beta=0``, uncompiled so that it runs on a CPU; the caller shifts. It takes no count.
 
-    It adds a hard loss to its divergence; the rules look at the divergence alone, so its weight is 0 here.
+    It adds a hard loss to its divergence. The rules are about the divergence only, so the weight of the hard loss is 0 here.
     """
 
     name = "liger-jsd"
@@ -147,7 +147,7 @@ class Liger(Implementation):
 
     def chunked(self, hidden_ND: torch.Tensor, head_VD: torch.Tensor, teacher_NV: torch.Tensor, chunk: int) -> torch.Tensor:
         labels = torch.zeros(len(hidden_ND), dtype=torch.long)
-        # It gives the mean over tokens; the reference is their sum.
+        # It returns the mean over tokens, but the reference is the sum.
         return len(hidden_ND) * self._of_tokens(hidden_ND, head_VD, teacher_NV, torch.eye(teacher_NV.shape[-1]), labels, 1.0, chunk)
 
 

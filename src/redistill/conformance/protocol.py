@@ -1,4 +1,4 @@
-"""What an implementation shows of itself so that the rules can be tried on it."""
+"""The interface through which the rules test an implementation."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """``error`` is what was measured, in the rule's own unit; None where nothing was."""
+    """``error`` is the measured value, in the rule's own unit; None if nothing was measured."""
 
     outcome: Literal["pass", "fail", "not applicable"]
     error: float | None
@@ -40,22 +40,22 @@ class Finding:
 
 
 class NotApplicable(Exception):
-    """The implementation has nothing that this rule could be tried on."""
+    """The implementation has no feature that this rule could test."""
 
 
 class Implementation(ABC):
-    """One way to distil, seen from outside. What it does not have raises ``NotApplicable``; only ``loss`` must be there."""
+    """An implementation to test. Only ``loss`` is required; other methods raise ``NotApplicable`` if the implementation has no such feature."""
 
     name: str
     version: str
     takes_count = True
-    """Whether its loss is divided by a global count that it is given; where not, a trainer averages the means of micro-batches."""
+    """Whether its loss is divided by a global count that it receives. If not, a trainer averages the means of micro-batches."""
 
     text_loss = True
     """Whether it adds a text loss to its divergence. Without one, T² only rescales the whole loss."""
 
     def divergence(self, teacher_NV: torch.Tensor, student_NV: torch.Tensor) -> torch.Tensor:
-        """What it means to minimise, per token, by definition and in float64, from tempered logits: forward KL."""
+        """The definition of the divergence that it minimises, per token, in float64, from logits divided by the temperature: forward KL."""
         log_p, log_q = teacher_NV.log_softmax(-1), student_NV.log_softmax(-1)
         return (log_p.exp() * (log_p - log_q)).sum(-1)
 
@@ -69,12 +69,12 @@ class Implementation(ABC):
         """
 
     def chunked(self, hidden_ND: torch.Tensor, head_VD: torch.Tensor, teacher_NV: torch.Tensor, chunk: int) -> torch.Tensor:
-        """The loss from hidden states and a head, ``chunk`` tokens at a time; teacher logits are given."""
+        """The loss from hidden states and a head, ``chunk`` tokens at a time, with given teacher logits."""
         raise NotApplicable("it does not work in chunks")
 
     def tokenizers(self, student: dict[str, int], teacher: dict[str, int]) -> None:
         """Refuse, by any error, a pair of token → id maps that differ."""
-        raise NotApplicable("it is given no tokenizers")
+        raise NotApplicable("it does not receive tokenizers")
 
     def by_key(self, problem: Problem, order: list[int]) -> list[float]:
         """The loss of every row, after its cached teacher rows were written in ``order``."""
@@ -85,13 +85,13 @@ class Implementation(ABC):
         raise NotApplicable("it keeps no cache of the teacher's probabilities")
 
     def listed(self, ids: list[int], logprobs: list[float]) -> tuple[list[int], list[float]]:
-        """What it makes of a teacher's list for one token, which may repeat an id or hold −inf."""
+        """What it reads from a teacher's list for one token. The list may repeat an id or contain −inf."""
         raise NotApplicable("its teacher is dense, so no list can repeat an id")
 
     def ask_teacher(self, model: Any, ids_BL: torch.Tensor) -> None:
         """Its own way to get a teacher's logits for these tokens; ``model`` records how it was called."""
-        raise NotApplicable("it is given logits, and never runs a teacher")
+        raise NotApplicable("it receives logits, and never runs a teacher")
 
     def other_ids(self, ids_L: torch.Tensor, others_L: torch.Tensor) -> None:
         """Refuse, by any error, probabilities that were made for ``others_L`` when the text is ``ids_L``."""
-        raise NotApplicable("it keeps no text apart from its probabilities")
+        raise NotApplicable("it does not store text and probabilities separately")

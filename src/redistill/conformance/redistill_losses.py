@@ -1,4 +1,4 @@
-"""redistill under its own rules, through the collator and the batch losses that training runs: ``logit`` from soft targets, ``online`` with a teacher."""
+"""The losses of redistill for the rules, with the collator and batch losses of training: ``logit`` from soft targets, ``online`` with a teacher."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Sparse(Implementation):
             for ids, on, targets in zip(problem.ids_BL, problem.supervised_BL, soft, strict=True)
         ]
         batch = collate(examples, 0, temperature)
-        # Given logits are hidden states in front of a head that changes nothing.
+        # The given logits are used as hidden states, with the identity as head.
         head = torch.eye(problem.student_BLV.shape[-1])
         return Logit(temperature).loss(problem.student_BLV, head, batch).total / count
 
@@ -107,7 +107,7 @@ def _key(row: int) -> SignalKey:
 
 
 class _Given(torch.nn.Module):
-    """A teacher whose logits are given: they are its hidden states, in front of a head that changes nothing."""
+    """A teacher with given logits: they are its hidden states, and its head is the identity."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__()
@@ -127,7 +127,7 @@ class _Given(torch.nn.Module):
 
 
 class Dense(Implementation):
-    """``finetune.method: online`` with a divergence over the whole vocabulary; the teacher is asked once, beforehand."""
+    """``finetune.method: online`` with a divergence over the whole vocabulary; the teacher runs once, before training."""
 
     version = __version__
     _beta = 0.3
@@ -138,7 +138,7 @@ class Dense(Implementation):
     def divergence(self, teacher_NV: torch.Tensor, student_NV: torch.Tensor) -> torch.Tensor:
         log_p, log_q = teacher_NV.log_softmax(-1), student_NV.log_softmax(-1)
         p, q, beta = log_p.exp(), log_q.exp(), self._beta
-        # log m in logarithms, so that a reference does not underflow either.
+        # log m is computed from logarithms, so that the reference does not underflow either.
         of_p, of_q = math.log(beta), math.log1p(-beta)
         log_m, log_other = torch.logaddexp(log_p + of_p, log_q + of_q), torch.logaddexp(log_p + of_q, log_q + of_p)
         from_p, from_q = (p * (log_p - log_m)).sum(-1), (q * (log_q - log_m)).sum(-1)

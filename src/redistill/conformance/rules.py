@@ -1,6 +1,6 @@
-"""The twelve rules of correct distillation, each as one measurement with a limit.
+"""The twelve rules of correct distillation. Each rule is one measurement with a limit.
 
-References are worked out here, in float64 and by autograd, from the definition of the divergence that an implementation says it minimises.
+References are computed here, in float64 and by autograd, from the definition of the divergence that an implementation minimises.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from redistill.conformance.protocol import Finding, Implementation, NotApplicabl
 
 _V = 11
 _NEAR = 1e-4
-"""Relative error that float32 explains."""
+"""Relative error that the precision of float32 can cause."""
 
 
 def problem(rows: int = 3, length: int = 7, seed: int = 0, extra: int = 0) -> Problem:
-    """Random logits and a ragged mask: prompts and completions of different lengths in each row."""
+    """Random logits and a mask in which prompts and completions have different lengths in each row."""
     g = torch.Generator().manual_seed(seed)
     supervised = torch.zeros((rows, length), dtype=torch.bool)
     for row in range(rows):
@@ -31,158 +31,168 @@ def problem(rows: int = 3, length: int = 7, seed: int = 0, extra: int = 0) -> Pr
     return Problem(torch.randint(_V, (rows, length), generator=g), supervised, student, teacher)
 
 
-def reference(own: Implementation, given: Problem, temperature: float = 1.0) -> tuple[float, torch.Tensor]:
+def reference(implementation: Implementation, batch: Problem, temperature: float = 1.0) -> tuple[float, torch.Tensor]:
     """Σ T² D over the targets, and its gradient by the student's logits."""
-    student = given.student_BLV.detach().double().requires_grad_()
-    chosen = given.supervised_BL[:, 1:]
-    p = given.teacher_BLW.double()[:, :-1, :_V][chosen] / temperature
-    value = temperature**2 * own.divergence(p, student[:, :-1][chosen] / temperature).sum()
+    student = batch.student_BLV.detach().double().requires_grad_()
+    chosen = batch.supervised_BL[:, 1:]
+    p = batch.teacher_BLW.double()[:, :-1, :_V][chosen] / temperature
+    value = temperature**2 * implementation.divergence(p, student[:, :-1][chosen] / temperature).sum()
     (grad,) = torch.autograd.grad(value, student)
     return float(value.detach()), grad
 
 
-def measured(own: Implementation, given: Problem, temperature: float = 1.0, count: int | None = None) -> tuple[float, torch.Tensor]:
-    value = own.loss(given, temperature, given.count if count is None else count)
-    (grad,) = torch.autograd.grad(value, given.student_BLV, allow_unused=True)
-    return float(value.detach()), torch.zeros_like(given.student_BLV) if grad is None else grad
+def measured(
+    implementation: Implementation, batch: Problem, temperature: float = 1.0, count: int | None = None
+) -> tuple[float, torch.Tensor]:
+    value = implementation.loss(batch, temperature, batch.count if count is None else count)
+    (grad,) = torch.autograd.grad(value, batch.student_BLV, allow_unused=True)
+    return float(value.detach()), torch.zeros_like(batch.student_BLV) if grad is None else grad
 
 
-def _far(got: torch.Tensor, wanted: torch.Tensor) -> float:
-    """Largest difference, relative to the largest wanted."""
-    return float((got.double() - wanted.double()).abs().max() / wanted.double().abs().max().clamp_min(1e-30))
+def _error(got: torch.Tensor, expected: torch.Tensor) -> float:
+    """Largest difference, relative to the largest expected value."""
+    return float((got.double() - expected.double()).abs().max() / expected.double().abs().max().clamp_min(1e-30))
 
 
-def _found(error: float, why: str, limit: float = _NEAR) -> Finding:
+def _finding(error: float, why: str, limit: float = _NEAR) -> Finding:
     return Finding("pass" if error <= limit else "fail", error, why)
 
 
-def shift(own: Implementation) -> Finding:
+def shift(implementation: Implementation) -> Finding:
     """1. The logits of position t learn token t + 1, and the mask moves with them."""
-    given = problem()
-    _, grad = measured(own, given)
-    _, wanted = reference(own, given)
-    # Direction only: how the sum is normalised is another rule's.
-    error = _far(grad / grad.norm().clamp_min(1e-30), wanted / wanted.norm())
-    return _found(error, "gradient by the logits against the reference's, both of length one")
+    batch = problem()
+    _, grad = measured(implementation, batch)
+    _, expected = reference(implementation, batch)
+    # Direction only: another rule checks how the sum is normalised.
+    error = _error(grad / grad.norm().clamp_min(1e-30), expected / expected.norm())
+    return _finding(error, "gradient of the logits against that of the reference, both scaled to length 1")
 
 
-def normalise_once(own: Implementation) -> Finding:
+def normalise_once(implementation: Implementation) -> Finding:
     """2. Four micro-batches of two are one batch of eight."""
-    given = problem(rows=8)
-    _, whole = measured(own, given)
-    parts = [given.rows(slice(i, i + 2)) for i in range(0, 8, 2)]
-    scale = 1.0 if own.takes_count else 1.0 / len(parts)
-    summed = torch.cat([scale * measured(own, part, count=given.count)[1] for part in parts])
-    return _found(_far(summed, whole), "gradients of 4 × 2 rows against 1 × 8, relative")
+    batch = problem(rows=8)
+    _, whole = measured(implementation, batch)
+    parts = [batch.rows(slice(i, i + 2)) for i in range(0, 8, 2)]
+    scale = 1.0 if implementation.takes_count else 1.0 / len(parts)
+    summed = torch.cat([scale * measured(implementation, part, count=batch.count)[1] for part in parts])
+    return _finding(_error(summed, whole), "gradients of 4 × 2 rows against 1 × 8, relative")
 
 
-def temperature_squared(own: Implementation) -> Finding:
+def temperature_squared(implementation: Implementation) -> Finding:
     """3. T² multiplies value and gradient, so that a temperature does not change the divergence's weight against the text's loss."""
-    if not own.text_loss:
+    if not implementation.text_loss:
         raise NotApplicable("it adds no text loss to its divergence, so T² would only rescale the loss")
-    given, worst = problem(), 0.0
-    base, one = measured(own, given), reference(own, given)
+    batch, worst = problem(), 0.0
+    base, one = measured(implementation, batch), reference(implementation, batch)
     for temperature in (2.0, 4.0):
-        (value, grad), (wanted, wanted_grad) = measured(own, given, temperature), reference(own, given, temperature)
-        worst = max(worst, abs(value / base[0] * one[0] / wanted - 1.0))
-        worst = max(worst, float(abs(grad.norm() / base[1].norm() * one[1].norm() / wanted_grad.norm() - 1.0)))
-    return _found(worst, "value and gradient at T = 2 and 4, each to that at T = 1, against the reference's ratio")
+        (value, grad), (expected, expected_grad) = (
+            measured(implementation, batch, temperature),
+            reference(implementation, batch, temperature),
+        )
+        worst = max(worst, abs(value / base[0] * one[0] / expected - 1.0))
+        worst = max(worst, float(abs(grad.norm() / base[1].norm() * one[1].norm() / expected_grad.norm() - 1.0)))
+    return _finding(worst, "value and gradient at T = 2 and 4, each to that at T = 1, against the reference's ratio")
 
 
-def report_kl(own: Implementation) -> Finding:
-    """4. The value is a divergence: nothing at equality, whatever the teacher's entropy."""
-    given = problem()
-    equal = Problem(given.ids_BL, given.supervised_BL, given.teacher_BLW.clone().requires_grad_(), given.teacher_BLW)
-    value, grad = measured(own, equal)
-    return _found(max(abs(value), float(grad.abs().max())), "value and gradient, in nats, where student and teacher are equal")
+def report_kl(implementation: Implementation) -> Finding:
+    """4. The value is a divergence: 0 if student and teacher are equal, whatever the teacher's entropy is."""
+    batch = problem()
+    equal = Problem(batch.ids_BL, batch.supervised_BL, batch.teacher_BLW.clone().requires_grad_(), batch.teacher_BLW)
+    value, grad = measured(implementation, equal)
+    return _finding(max(abs(value), float(grad.abs().max())), "value and gradient, in nats, for a student that is equal to its teacher")
 
 
-def chunked(own: Implementation) -> Finding:
+def chunked(implementation: Implementation) -> Finding:
     """5. Any chunk size, any number of tokens, odd ones included: the same loss and gradients."""
     g, worst = torch.Generator().manual_seed(1), 0.0
     for n in (1, 2, 3, 7, 16, 33):
         hidden, head = torch.randn(n, 5, generator=g).requires_grad_(), torch.randn(_V, 5, generator=g).requires_grad_()
         teacher = torch.randn(n, _V, generator=g)
         student = (hidden.detach().double() @ head.detach().double().T).requires_grad_()
-        (by_logits,) = torch.autograd.grad(own.divergence(teacher.double(), student).sum(), student)
-        wanted = (by_logits @ head.detach().double(), by_logits.T @ hidden.detach().double())
+        (by_logits,) = torch.autograd.grad(implementation.divergence(teacher.double(), student).sum(), student)
+        expected = (by_logits @ head.detach().double(), by_logits.T @ hidden.detach().double())
         for chunk in (1, 2, 5, 64):
-            got = torch.autograd.grad(own.chunked(hidden, head, teacher, chunk), (hidden, head))
-            worst = max(worst, *(_far(a, b) for a, b in zip(got, wanted, strict=True)))
-    return _found(worst, "gradients of hidden states and head against the unchunked reference, 1 to 33 tokens in chunks of 1 to 64")
+            got = torch.autograd.grad(implementation.chunked(hidden, head, teacher, chunk), (hidden, head))
+            worst = max(worst, *(_error(a, b) for a, b in zip(got, expected, strict=True)))
+    return _finding(worst, "gradients of hidden states and head against the unchunked reference, 1 to 33 tokens in chunks of 1 to 64")
 
 
-def empty_mask(own: Implementation) -> Finding:
-    """6. Without a target the loss is a zero that can still be back-propagated."""
-    given = problem()
-    nothing = Problem(given.ids_BL, torch.zeros_like(given.supervised_BL), given.student_BLV, given.teacher_BLW)
-    value = own.loss(nothing, 1.0, 5 if own.takes_count else None)
+def empty_mask(implementation: Implementation) -> Finding:
+    """6. Without targets, the loss is 0 and can still be back-propagated."""
+    batch = problem()
+    nothing = Problem(batch.ids_BL, torch.zeros_like(batch.supervised_BL), batch.student_BLV, batch.teacher_BLW)
+    value = implementation.loss(nothing, 1.0, 5 if implementation.takes_count else None)
     if not value.requires_grad:
         return Finding("fail", None, "the loss of an empty mask is not connected to the graph")
-    (grad,) = torch.autograd.grad(value, given.student_BLV, allow_unused=True)
+    (grad,) = torch.autograd.grad(value, batch.student_BLV, allow_unused=True)
     error = max(abs(float(value.detach())), 0.0 if grad is None else float(grad.abs().max()))
-    return _found(error if math.isfinite(error) else math.inf, "value and gradient with nothing to learn from")
+    return _finding(error if math.isfinite(error) else math.inf, "value and gradient without targets")
 
 
-def vocabulary(own: Implementation) -> Finding:
+def vocabulary(implementation: Implementation) -> Finding:
     """7. Padding of the head is cut off and the rest renormalised; tokenizers that differ by one id are refused."""
-    given = problem(extra=5)
+    batch = problem(extra=5)
     try:
-        _, grad = measured(own, given)
+        _, grad = measured(implementation, batch)
     except (ValueError, RuntimeError, IndexError) as error:
         padded = Finding("pass", None, f"heads of different width are refused ({type(error).__name__})")
     else:
-        narrow = Problem(given.ids_BL, given.supervised_BL, given.student_BLV, given.teacher_BLW[..., :_V])
-        padded = _found(_far(grad, measured(own, narrow)[1]), "gradient with five padded teacher rows against that without them")
+        narrow = Problem(batch.ids_BL, batch.supervised_BL, batch.student_BLV, batch.teacher_BLW[..., :_V])
+        padded = _finding(
+            _error(grad, measured(implementation, narrow)[1]),
+            "gradient with five rows of padding in the teacher's head against the gradient without them",
+        )
     if padded.outcome == "fail":
         return padded
     one = {"<s>": 0, "a": 1, "b": 2, "c": 3}
     try:
-        own.tokenizers(one, {**one, "b": 3, "c": 2})
-    except NotApplicable as said:
-        return Finding(padded.outcome, padded.error, f"{padded.why}; {said}")
+        implementation.tokenizers(one, {**one, "b": 3, "c": 2})
+    except NotApplicable as reason:
+        return Finding(padded.outcome, padded.error, f"{padded.why}; {reason}")
     except Exception as refused:
         return Finding("pass", padded.error, f"{padded.why}; a swapped pair of ids is refused ({type(refused).__name__})")
     return Finding("fail", 2.0, "tokenizers of equal size in which two ids are swapped are accepted")
 
 
-def bound_by_key(own: Implementation) -> Finding:
-    """8. A cached row belongs to its sample, in whatever order things come."""
-    given = problem(rows=5)
-    straight, shuffled = own.by_key(given, [0, 1, 2, 3, 4]), own.by_key(given, [3, 0, 4, 2, 1])
+def bound_by_key(implementation: Implementation) -> Finding:
+    """8. A cached row belongs to its sample, in any order of rows and samples."""
+    batch = problem(rows=5)
+    straight, shuffled = implementation.by_key(batch, [0, 1, 2, 3, 4]), implementation.by_key(batch, [3, 0, 4, 2, 1])
     error = max(abs(a - b) for a, b in zip(straight, shuffled, strict=True))
     apart = min(abs(a - b) for i, a in enumerate(straight) for b in straight[:i])
-    return _found(error, f"loss of each of five rows, cache in order against shuffled; rows differ by at least {apart:.2g}", 0.0)
+    return _finding(error, f"loss of each of five rows, cache in order against shuffled; rows differ by at least {apart:.2g}", 0.0)
 
 
-def log_z(own: Implementation) -> Finding:
-    """9. A cache is tempered with its stored normaliser, or not at all."""
+def log_z(implementation: Implementation) -> Finding:
+    """9. Cached probabilities are changed to another temperature only with the stored normaliser."""
     teacher = problem().teacher_BLW.reshape(-1, _V)
-    ids, p = own.cached_at(teacher, 2.0, True)
+    ids, p = implementation.cached_at(teacher, 2.0, True)
     error = float((p - (teacher / 2.0).softmax(-1).gather(-1, ids)).abs().max())
     try:
-        own.cached_at(teacher, 2.0, False)
+        implementation.cached_at(teacher, 2.0, False)
     except ValueError:
-        return _found(error, "probabilities at T = 2 with the stored log Z; without it T = 2 is refused")
-    return Finding("fail", error, "a top-k cache without log Z_T is tempered all the same")
+        return _finding(error, "probabilities at T = 2 with the stored log Z; without it T = 2 is refused")
+    return Finding("fail", error, "a top-k cache without log Z_T is used at another temperature")
 
 
-def teacher_rows(own: Implementation) -> Finding:
+def teacher_rows(implementation: Implementation) -> Finding:
     """10. NaN and −inf never reach the loss, and an id that is listed twice counts once."""
     for bad in (math.nan, -math.inf):
-        given = problem()
-        given.teacher_BLW[1, 2] = bad
+        batch = problem()
+        batch.teacher_BLW[1, 2] = bad
         try:
-            value = float(own.loss(given, 1.0, given.count).detach())
+            value = float(implementation.loss(batch, 1.0, batch.count).detach())
         except ValueError:
             continue
-        return Finding("fail", None, f"teacher logits of {bad} at one token give a loss of {value}, without a word")
+        return Finding("fail", None, f"teacher logits of {bad} at one token give a loss of {value}, without an error")
     try:
-        ids, logprobs = own.listed([3, 5, 3], [math.log(0.5), math.log(0.3), math.log(0.5)])
-    except NotApplicable as said:
-        return Finding("pass", None, f"NaN and −inf are refused; {said}")
+        ids, logprobs = implementation.listed([3, 5, 3], [math.log(0.5), math.log(0.3), math.log(0.5)])
+    except NotApplicable as reason:
+        return Finding("pass", None, f"NaN and −inf are refused; {reason}")
     error = abs(sum(map(math.exp, logprobs)) - 0.8) + (len(ids) - len(set(ids)))
-    return _found(error, "NaN and −inf are refused; mass of a list with a repeated id against what it holds")
+    return _finding(
+        error, "NaN and −inf are refused; probability mass of a list with a repeated id against the mass without the repetition"
+    )
 
 
 class RecordingTeacher(torch.nn.Module):
@@ -207,35 +217,37 @@ class RecordingTeacher(torch.nn.Module):
         return self.head
 
 
-def teacher_mode(own: Implementation) -> Finding:
-    """11. The teacher answers in eval mode, without a graph."""
+def teacher_mode(implementation: Implementation) -> Finding:
+    """11. The teacher runs in eval mode and without gradients."""
     teacher = RecordingTeacher()
-    own.ask_teacher(teacher, problem().ids_BL)
+    implementation.ask_teacher(teacher, problem().ids_BL)
     wrong = [
         name
         for name, on in (("in training mode", any(c[0] for c in teacher.calls)), ("with gradients", any(c[1] for c in teacher.calls)))
         if on
     ]
     if not teacher.calls:
-        return Finding("fail", None, "the teacher was not asked")
-    said = " and ".join(wrong) or "in eval mode and without gradients, though it was handed over in training mode with dropout"
-    return Finding("fail" if wrong else "pass", float(len(wrong)), f"the teacher ran {said}")
+        return Finding("fail", None, "the teacher did not run")
+    mode = " and ".join(wrong) or "in eval mode and without gradients, although it was passed in training mode with dropout"
+    return Finding("fail" if wrong else "pass", float(len(wrong)), f"the teacher ran {mode}")
 
 
-def one_pass(own: Implementation) -> Finding:
+def one_pass(implementation: Implementation) -> Finding:
     """12. Text and probabilities belong to the same token ids."""
     ids = problem().ids_BL
     try:
-        own.other_ids(ids[0], ids[1])
+        implementation.other_ids(ids[0], ids[1])
     except NotApplicable as no_cache:
         teacher = RecordingTeacher()
         try:
-            own.ask_teacher(teacher, ids)
+            implementation.ask_teacher(teacher, ids)
         except NotApplicable:
             raise no_cache from None
         same = bool(teacher.calls) and all(torch.equal(call[2], ids) for call in teacher.calls)
         return Finding(
-            "pass" if same else "fail", float(not same), "the teacher scored exactly the ids of the batch" if same else "it scored others"
+            "pass" if same else "fail",
+            float(not same),
+            "the teacher scored exactly the ids of the batch" if same else "the teacher scored other ids than those of the batch",
         )
     except Exception as refused:
         return Finding("pass", 0.0, f"probabilities made for other ids are refused ({type(refused).__name__})")
@@ -261,12 +273,12 @@ RULES: dict[str, Callable[[Implementation], Finding]] = {
 }
 
 
-def run_rules(own: Implementation) -> dict[str, Finding]:
+def run_rules(implementation: Implementation) -> dict[str, Finding]:
     """Every rule on one implementation."""
-    found = {}
+    findings = {}
     for name, rule in RULES.items():
         try:
-            found[name] = rule(own)
-        except NotApplicable as said:
-            found[name] = Finding("not applicable", None, str(said))
-    return found
+            findings[name] = rule(implementation)
+        except NotApplicable as reason:
+            findings[name] = Finding("not applicable", None, str(reason))
+    return findings

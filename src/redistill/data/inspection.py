@@ -1,4 +1,4 @@
-"""What a user's file holds: columns, labels and lengths of texts; and the task that follows from them."""
+"""What a user's file contains: columns, labels and lengths of texts, and the task that follows from them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Task = Literal["classification", "record", "generation"]
 
 MOST_LABELS = 200
 _FIRST_ROWS = 2000
-"""Rows that are looked at to find the columns. Labels and counts are those of all rows."""
+"""Number of rows that are read to find the columns. Labels and counts are those of all rows."""
 _TEXTS = 400
 _TEXT_NAMES = ("text", "message", "query", "question", "prompt", "input", "utterance", "sentence", "content", "body")
 _LABEL_NAMES = (
@@ -74,7 +74,7 @@ def inspect(path: Path, task: Task | None = None, text: str | None = None, label
     """
     first = list(itertools.islice(_rows(path), _FIRST_ROWS))
     if not first:
-        raise DataError(f"{path} holds no rows")
+        raise DataError(f"{path} has no rows; give it at least one")
     columns = list(dict.fromkeys(str(name) for row in first for name in row))
     conversations = text is None and any(isinstance(row.get("messages"), list) for row in first)
     text_column = (
@@ -87,7 +87,7 @@ def inspect(path: Path, task: Task | None = None, text: str | None = None, label
         without = (
             ""
             if text_column is None
-            else ". redistill needs labelled rows to start: make the project with those, and add this file to data.source later"
+            else ". redistill needs labelled rows to start: make the project with labelled rows, and add this file to data.source later"
         )
         raise ConfigError(
             f"{path}: no column is clearly the {missing}; the columns are {', '.join(columns)}; name it with --{missing} COLUMN{without}"
@@ -180,12 +180,12 @@ def _parts(counts: Counter[str], task: Task, path: Path, column: str) -> dict[st
         odd = sorted(x for x in counts if set(x) & set("+;=\n"))
         if odd:
             raise ConfigError(
-                f"{path}: label {odd[0]!r} in column {column!r} holds '+', ';', '=' or a line break, which a label may not; rename it, "
-                "or use --task record where such a value is a record, or --task generation where it is text"
+                f"{path}: label {odd[0]!r} in column {column!r} contains '+', ';', '=' or a line break, which a label must not contain; rename it, "
+                "or use --task record if such a value is a record, or --task generation if it is text"
             )
         if len(counts) > MOST_LABELS:
             raise ConfigError(
-                f"{path}: column {column!r} has {len(counts)} different values, more than the {MOST_LABELS} that a classification may have here; "
+                f"{path}: column {column!r} has {len(counts)} different values, more than the {MOST_LABELS} labels that `init` accepts for a classification; "
                 "use --task generation, or --label with another column"
             )
         return {**nothing, "labels": tuple(sorted(counts))}
@@ -200,7 +200,7 @@ def _parts(counts: Counter[str], task: Task, path: Path, column: str) -> dict[st
                 before[kind].setdefault(name, set()).update(names[:place])
     if len(labels) > MOST_LABELS:
         raise ConfigError(
-            f"{path}: column {column!r} does not hold records: its values begin with {len(labels)} different labels; "
+            f"{path}: column {column!r} does not contain records: its values begin with {len(labels)} different labels; "
             "a record is a line such as `fee+refund; urgent; amount=5`"
         )
     try:
@@ -209,7 +209,7 @@ def _parts(counts: Counter[str], task: Task, path: Path, column: str) -> dict[st
         )
     except CycleError as error:
         raise ConfigError(
-            f"{path}: the parts {' and '.join(error.args[1][:2])} of records appear in both orders; a record has one order"
+            f"{path}: the parts {' and '.join(error.args[1][:2])} of records appear in both orders; use the same order in all records"
         ) from None
     return {"labels": tuple(sorted(labels)), "flags": flags, "entities": entities, "several": several}
 
@@ -237,7 +237,9 @@ def _label(value: Any, path: Path, column: str) -> str:
     if value is None or isinstance(value, str):
         return (value or "").strip()
     if isinstance(value, bool) or not isinstance(value, int):
-        raise DataError(f"{path}: column {column!r} holds {shown_value(value)}; a label is text or a whole number")
+        raise DataError(
+            f"{path}: column {column!r} contains {shown_value(value)}, but a label must be text or a whole number; correct the row"
+        )
     return str(value)
 
 

@@ -42,12 +42,12 @@ class ColumnParams:
     id: str = "id"
     """The user's own key of a row; unique over all sources."""
     slice: str = "slice"
-    """Something known of a row without its label, such as a channel or a language."""
+    """A property of a row that is known without its label, such as the channel or the language."""
 
 
 @frozen
 class RecordParams:
-    """What a completion may hold, for `classification` and `record`."""
+    """What a completion may contain, for `classification` and `record`."""
 
     labels: tuple[str, ...]
     """Every label."""
@@ -63,7 +63,7 @@ class RecordParams:
         names = [*self.labels, *self.flags, *self.entities]
         odd = [n for n in names if not n.strip() or n != n.strip() or set(n) & set("+;=\n")]
         if odd:
-            raise ValueError(f"{odd[0]!r} cannot be spelled in a record: names hold no '+', ';', '=' or line break")
+            raise ValueError(f"{odd[0]!r} cannot be a name in a record: names must not contain '+', ';', '=' or a line break")
         twice = sorted({n for n in names if names.count(n) > 1})
         if twice:
             raise ValueError(f"{twice[0]!r} is listed twice among labels, flags and entities; list each name once")
@@ -74,7 +74,7 @@ DEFAULT_SPLITS = {"train": 0.2, "dev": 0.1, "pool": 0.4, "calibration": 0.1, "he
 
 
 def _as_sources(given: object) -> object:
-    """One path alone is a source with the default splits."""
+    """A single path is a source with the default splits."""
     return [{"path": given, "splits": DEFAULT_SPLITS}] if isinstance(given, str) else given
 
 
@@ -89,7 +89,7 @@ class DataParams:
     task: Literal["classification", "record", "generation"]
     """`classification` (one label), `record` (a line with a grammar) or `generation` (free text)."""
     record: RecordParams | None = None
-    """What a completion may hold. Needed unless `task` is `generation`."""
+    """What a completion may contain. Required unless `task` is `generation`."""
     columns: ColumnParams = Field(default_factory=ColumnParams)
     """Names of the columns."""
     format: Literal["plain", "chat"] = "plain"
@@ -98,28 +98,30 @@ class DataParams:
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     """For `generation`: texts at which a completion ends, besides the end token. A record ends with its line; [why](gates.md#where-completions-end)."""
     prompt_template: str = "{text}\n=>"
-    """How a message is shown to teacher and student. Holds `{text}`."""
+    """How a message is shown to teacher and student. Must contain `{text}`."""
     max_rows: Positive | None = None
     """Take a stable subset of so many rows of each source. Left out: all rows."""
 
     @model_validator(mode="after")
     def _whole(self) -> DataParams:
         if self.task != "generation" and (self.record is None or not self.record.labels):
-            raise ValueError(f"task: {self.task} needs record.labels, the labels that a completion may hold")
+            raise ValueError(f"task: {self.task} needs record.labels, the labels that a completion may contain")
         if "{text}" not in self.prompt_template:
             raise ValueError("prompt_template must contain {text}, the place of the message")
         if self.stop and self.task != "generation":
-            raise ValueError(f"stop is for task: generation; a completion of task: {self.task} is one line, and ends with it")
+            raise ValueError(
+                f"stop is for task: generation only; a completion of task: {self.task} is one line and ends at the end of that line; remove stop"
+            )
         return self
 
     @property
     def stops(self) -> tuple[str, ...]:
-        """Where a completion ends besides the model's own end token: a record with its line, free text where ``stop`` says."""
+        """Where a completion ends besides the model's own end token: a record ends with its line, free text at a text in ``stop``."""
         return self.stop if self.task == "generation" else ("\n",)
 
     @property
     def grammar(self) -> RecordGrammar | None:
-        """What a completion may hold; None where it is free text."""
+        """What a completion may contain; None for free text."""
         if self.record is None or self.task == "generation":
             return None
         r = self.record

@@ -26,7 +26,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class RecordGrammar:
-    """What a valid line may hold. ``several`` allows more than one label; flags and entities may be empty."""
+    """What a valid line may contain. ``several`` allows more than one label; flags and entities may be empty."""
 
     labels: tuple[str, ...]
     flags: tuple[str, ...] = ()
@@ -41,10 +41,12 @@ class RecordGrammar:
         """Read one line.
 
         Raises:
-            DataError: the line breaks the grammar; the message names the first offence.
+            DataError: the line breaks the grammar; the message names the first problem.
         """
         if "\n" in line.strip():
-            raise DataError(f"{line.strip()!r} holds a line break; a record is one line, at whose end every completion stops")
+            raise DataError(
+                f"{line.strip()!r} contains a line break; a record must be one line, because a completion ends at the end of its line"
+            )
         parts = line.strip().split("; ")
         labels = tuple(parts[0].split("+"))
         for label in labels:
@@ -63,7 +65,7 @@ class RecordGrammar:
             if name not in order or (name in self.flags) == bool(equals) or (equals and not value.strip()):
                 raise DataError(f"{part!r} is neither a flag ({', '.join(self.flags)}) nor KIND=VALUE of {', '.join(self.entities)}")
             if order[name] <= last:
-                raise DataError(f"{part!r} stands twice or out of order; the order is {', '.join(order)}")
+                raise DataError(f"{part!r} occurs twice or in the wrong order; the order is {', '.join(order)}")
             last = order[name]
             if equals:
                 entities.append((name, value))
@@ -72,20 +74,20 @@ class RecordGrammar:
         return Record(labels, tuple(flags), tuple(entities))
 
     def check_grounded(self, record: Record, text: str) -> None:
-        """Entities are copied, never invented.
+        """Check that every entity's value occurs in the text.
 
         Raises:
-            DataError: an entity's value does not stand in the text.
+            DataError: an entity's value does not occur in the text.
         """
         for kind, value in record.entities:
             if value not in text:
-                raise DataError(f"entity {kind}={value!r} does not stand in the text")
+                raise DataError(f"entity {kind}={value!r} does not occur in the text")
 
     def write(self, record: Record) -> str:
-        """The one spelling of a record; ``parse(write(r)) == r``.
+        """The line of a record. Every record has exactly one; ``parse(write(r)) == r``.
 
         Raises:
-            DataError: the record has none: an unknown name, no label, or a value that would read as something else.
+            DataError: the record has no line: an unknown name, no label, or a value that would be parsed differently.
         """
         order = {name: rank for rank, name in enumerate((*self.flags, *self.entities))}
         parts = ["+".join(sorted(record.labels))]
@@ -93,5 +95,5 @@ class RecordGrammar:
         parts += [f"{k}={v}" for k, v in sorted(record.entities, key=lambda pair: order.get(pair[0], -1))]
         line = "; ".join(parts)
         if self.parse(line).items() != record.items():
-            raise DataError(f"the record {line!r} does not read back as it was; a value holds a separator")
+            raise DataError(f"the record {line!r} does not parse to the same record; one of its values contains a separator")
         return line

@@ -1,8 +1,8 @@
 """From a user's files to prompts in five splits.
 
 A source is a JSONL, CSV or Parquet file, or a hub data set (``hf:owner/name[@revision][:split]``, or ``hf:/directory`` in
-hub layout). Its rows hold ``text`` (or ``messages``) and may hold ``label``, ``id`` and ``slice``. Which split a row falls
-into is a hash of what it says, so no row moves when sources grow, and equal requests never part.
+hub layout). Its rows have ``text`` (or ``messages``) and may have ``label``, ``id`` and ``slice``. The split of a row is
+a hash of its text, so no row changes its split when sources grow, and equal requests are always in the same split.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ _HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 
 
 def load(data: DataParams, root: Path) -> dict[str, list[Prompt]]:
-    """All sources as prompts by split, in the order in which they stand; relative paths start at ``root``.
+    """All sources as prompts by split, in the order of the files; relative paths start at ``root``.
 
-    Rows hashed into pool or calibration lose their label: what is asked of the teacher counts as unlabelled. Equal requests
-    all stay; intake drops the later ones and says so.
+    Rows in pool or calibration lose their label, because the teacher labels them. Equal requests are all kept here; intake drops the
+    later ones and reports it.
 
     Raises:
         DataError: a source or a row is not what it must be; one line with file, line, value and what to do.
@@ -52,8 +52,8 @@ def load(data: DataParams, root: Path) -> dict[str, list[Prompt]]:
                 splits[split].append(Prompt.of(prompt.messages, prompt.source_id, prompt.slice, None, prompt.source, prompt.planted))
             elif split and prompt.label is None:
                 raise DataError(
-                    f"{where}: a row without {data.columns.label!r} falls into split {split}, which needs labels; label it, or list unlabelled "
-                    "rows as a source of their own with splits pool and calibration only"
+                    f"{where}: a row without {data.columns.label!r} belongs to split {split}, which needs labels; label it, or list "
+                    "unlabelled rows as a separate source with splits pool and calibration only"
                 )
             elif split:
                 splits[split].append(prompt)
@@ -99,7 +99,7 @@ def split_of(identity: str, shares: dict[str, float]) -> str | None:
         edge, last = edge + shares[name], name
         if position < edge:
             return name
-    # Shares that sum to one but for a rounding error leave nobody out.
+    # If the shares sum to one, apart from a rounding error, no row is left out.
     return last if edge > 1 - 1e-9 else None
 
 
@@ -123,20 +123,22 @@ def read_source(source: SourceParams, columns: ColumnParams, data: DataParams, r
         identity = row["id"] or f"{_stem(source.path)}:{number.split()[-1]}"
         yield where, {"messages": messages, "label": label, "id": identity, "slice": row["slice"] or DEFAULT_SLICE, "planted": planted}
     if count == 0:
-        raise DataError(f"{source.path} holds no rows; give it at least one, or take it out of data.source")
+        raise DataError(f"{source.path} has no rows; give it at least one, or remove it from data.source")
 
 
 def _prompt(where: str, row: dict[str, Any], source: SourceParams, places: dict[str, str]) -> tuple[str, Prompt]:
     first = places.setdefault(row["id"], where)
     if first != where:
-        raise DataError(f"{where}: id {row['id']!r} already stands in {first}; ids must be unique over all sources, give this row another")
+        raise DataError(
+            f"{where}: id {row['id']!r} is already used in {first}; ids must be unique over all sources; give this row another id"
+        )
     return where, Prompt.of(row["messages"], row["id"], row["slice"], row["label"], source.path, row["planted"])
 
 
 def _subset(rows: list[tuple[str, Prompt]], limit: int | None) -> list[tuple[str, Prompt]]:
     if limit is None or len(rows) <= limit:
         return rows
-    # Another hash than the one that splits: the smallest of that one would all fall into the first split.
+    # Not the hash that decides the split: the rows with its smallest values are all in the first split.
     order = sorted(range(len(rows)), key=lambda i: (hashlib.sha256(f"max_rows {rows[i][1].id}".encode()).digest(), i))
     return [rows[i] for i in sorted(order[:limit])]
 
@@ -157,7 +159,9 @@ def _messages(values: dict[str, Any], columns: ColumnParams, where: str) -> tupl
             raise DataError(f"{where}: role {turn.get('role')!r} is unknown; the roles are {', '.join(ROLES)}")
         _refuse_half_characters(content, where)
     if turns[-1]["role"] == "assistant":
-        raise DataError(f"{where}: messages end with the assistant's turn; end with the request and move the answer to {columns.label!r}")
+        raise DataError(
+            f"{where}: messages end with a turn of the assistant; they must end with the request; move the assistant's text to {columns.label!r}"
+        )
     return tuple(Message(t["role"], t["content"]) for t in turns)
 
 
@@ -171,10 +175,10 @@ def _short(value: Any, name: str, where: str) -> str | None:
 
 
 def _refuse_half_characters(text: str, where: str) -> None:
-    """JSON can spell half a surrogate pair; nothing that hashes, tokenizes or stores text can."""
+    """JSON can contain half of a surrogate pair, but such text cannot be hashed, tokenized or stored."""
     if _HALF_CHARACTER.search(text):
         raise DataError(
-            f"{where}: {shown_value(text)} holds half a surrogate pair, which is no character; write the row again from its source"
+            f"{where}: {shown_value(text)} contains an incomplete Unicode character (a surrogate without its pair); export the row again"
         )
 
 
@@ -185,7 +189,7 @@ def _checked_label(label: str | None, text: str, data: DataParams, where: str) -
     if grammar is None:
         if (stop := next((stop for stop in data.stops if stop in label), None)) is not None:
             raise DataError(
-                f"{where}: label {shown_value(label)} holds {stop!r}, at which every completion ends, so nothing can match it; correct the row or data.stop"
+                f"{where}: label {shown_value(label)} contains the stop sequence {stop!r}, so no completion can match it; correct the row or data.stop"
             )
         return label
     try:

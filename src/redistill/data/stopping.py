@@ -1,7 +1,7 @@
 """Where a completion ends besides the model's own end token: at the first of the task's stop sequences (``DataParams.stops``).
 
-One rule for teacher, benchmark, dev score and timings, so that what is judged is what is served. A stop sequence is looked for in the text, since
-where it begins and ends among the tokens is the tokenizer's affair.
+One rule for teacher, benchmark, dev score and timings, so that what is judged is what is served. A stop sequence is searched in the text, because
+its first and last token can also contain other text.
 """
 
 from __future__ import annotations

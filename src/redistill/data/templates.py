@@ -23,7 +23,7 @@ def render(prompt: Prompt, data: DataParams, tokenizer: Any = None) -> str:
 
 
 def completion_text(label: str, data: DataParams) -> str:
-    """How a completion is spelled after the prompt: a plain template needs the space that a tokenizer expects."""
+    """The completion as it follows the prompt: after a plain template it starts with the space that a tokenizer expects."""
     return label if data.format == "chat" else f" {label}"
 
 

@@ -46,12 +46,14 @@ def prompt_id(messages: tuple[Message, ...]) -> str:
     """Sha256 of the canonical messages.
 
     Raises:
-        DataError: the text is no Unicode (half of a surrogate pair, as JSON escapes may hold it).
+        DataError: the text is not valid Unicode (half of a surrogate pair, which JSON escapes can contain).
     """
     try:
         return _messages_digest(messages)
     except UnicodeEncodeError as error:
-        raise DataError(f"text holds {error.object[error.start]!r}, half of a character; fix the export that wrote it") from None
+        raise DataError(
+            f"text {error.object[error.start]!r} contains an incomplete Unicode character (a surrogate without its pair); export the row again"
+        ) from None
 
 
 def _messages_digest(messages: tuple[Message, ...]) -> str:

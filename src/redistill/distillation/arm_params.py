@@ -1,6 +1,6 @@
 """Section ``finetune`` of params.yaml as a whole: which arms are trained, by which method, and whether that fits the other sections.
 
-Apart from ``redistill.distillation.params``, so that an edited method is no part of the code of stages that only train or score the teacher.
+Separate from ``redistill.distillation.params``, so that stages that only train or score the teacher do not run again if a method is edited.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ class ArmParams:
     """Weight of the distillation term on the teacher's rows; the rest is cross-entropy on the text."""
     prompt_weight: Share = 0.0
     """Weight of the prompts' own text in the teacher's rows. It is the control for `supervise: all`, which gives an arm with probabilities
-    several times the targets of one without: with `prompt_weight` equal to the other arm's `alpha`, an arm with `alpha: 0` has the same
-    targets with the same weights, by text alone. `artifacts/students/ARM.json` says how many tokens and targets a row has on average."""
+    several times the targets of an arm without them: with `prompt_weight` equal to the other arm's `alpha`, an arm with `alpha: 0` has the
+    same targets with the same weights, but only by text. `artifacts/students/ARM.json` has the average number of tokens and targets per row."""
     temperature: Annotated[float, Field(gt=0.0)] = 1.0
     """Divides the logits of both models. Other than 1 it must be in `score.temperatures`."""
     method: MethodParams | None = None
-    """A method for this arm alone."""
+    """A method only for this arm."""
 
     def learns_by(self, method: MethodParams) -> MethodParams:
-        """The arm's own method, else ``method`` (of ``finetune``). Without a weight on probabilities the arm learns from text only."""
+        """The arm's own method, else ``finetune.method``. With alpha 0, only text is used."""
         return SequenceParams() if self.alpha == 0.0 else self.method or method
 
 
@@ -53,10 +53,12 @@ class FinetuneParams:
 
 
 def arms_fit(finetune: FinetuneParams, teacher: TeacherParams, generate: GenerateParams, score: ScoreParams) -> list[str]:
-    """What an arm asks for and the other sections do not give."""
+    """Settings of arms that the other sections make impossible."""
     problems = [problem for name, arm in finetune.arms.items() for problem in _arm_fits(name, arm, finetune, teacher, generate, score)]
     if finetune.common.tokens < finetune.common.batch_size:
-        problems.append("finetune.common.tokens is less than one batch")
+        problems.append(
+            f"finetune.common.tokens={finetune.common.tokens} is less than one token for each of batch_size={finetune.common.batch_size} rows; raise it"
+        )
     return problems
 
 
@@ -66,7 +68,7 @@ def _arm_fits(
     where, method = f"finetune.arms.{name}", arm.learns_by(finetune.method)
     for key in ("alpha", "prompt_weight"):
         if getattr(arm, key) > 0 and arm.rows == "gold":
-            yield f"{where}: {key}={getattr(arm, key):g} needs the teacher's rows, but rows is gold"
+            yield f"{where}: {key}={getattr(arm, key):g} needs the teacher's rows, but rows is gold; set rows to gold_and_teacher, or {key} to 0"
     if arm.alpha > 0 and method.needs == {"text"}:
         yield f"{where}: alpha={arm.alpha:g} weighs the teacher's probabilities, which method {method.name} does not use; set alpha to 0"
     if "teacher_weights" in method.needs and teacher.backend == "openai":
@@ -76,9 +78,9 @@ def _arm_fits(
     if arm.temperature != 1.0 and arm.temperature not in score.temperatures:
         yield (
             f"{where}.temperature={arm.temperature:g} is not in score.temperatures={list(score.temperatures)}: "
-            "a cached top-k cannot be re-tempered without its log Z_T; add it there"
+            "a stored top-k cannot be used at another temperature without its log Z_T; add the temperature there"
         )
     if arm.temperature != 1.0 and score.top_k == 0:
-        yield f"{where}.temperature={arm.temperature:g} needs the score stage's log Z_T, but score.top_k is 0"
+        yield f"{where}.temperature={arm.temperature:g} needs log Z_T from the stage score, but score.top_k is 0; set score.top_k, or use temperature 1"
     if score.top_k == 0 and generate.top_k == 0:
         yield f"{where}.alpha={arm.alpha:g} needs soft targets; set score.top_k or generate.top_k"

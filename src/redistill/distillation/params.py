@@ -20,7 +20,7 @@ class LoraParams:
     alpha: Positive = 32
     """Scale: the product of the matrices times `alpha / rank`."""
     dropout: Share = 0.0
-    """Share of their inputs that are left out in training."""
+    """Dropout: share of their inputs that is left out in training."""
 
 
 @section("tune_teacher")
@@ -30,19 +30,19 @@ class TuneTeacherParams:
     method: Literal["off", "lora", "full"] = "off"
     """`off`, `lora` or `full`. Must be `off` for an endpoint."""
     epochs: Annotated[float, Field(gt=0)] = 3.0
-    """Passes over the labelled rows."""
+    """Number of passes over the labelled rows."""
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3
-    """The highest one, after the warm-up."""
+    """Highest learning rate, after the warm-up."""
     batch_size: Positive = 16
-    """Rows of a step."""
+    """Rows per step."""
     warmup_share: Share = 0.1
     """Share of the steps in which the learning rate rises."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    """Of AdamW."""
+    """Weight decay of AdamW."""
     freeze_embeddings: bool = False
-    """Leave token embeddings and head as they are."""
+    """Do not train token embeddings and head."""
     seed: Whole = 7
-    """Order of the rows."""
+    """Seed of the order of the rows."""
     lora: LoraParams = Field(default_factory=LoraParams)
     """For `method: lora`."""
 
@@ -52,9 +52,9 @@ class ScoreParams:
     """Soft targets: the teacher's probabilities of the tokens of each kept row."""
 
     top_k: Annotated[int, Field(ge=0, strict=True)] = 32
-    """Likeliest tokens that are stored at each place. 0 turns the stage off."""
+    """Number of most likely tokens that are stored at each position. 0 turns the stage off."""
     bits: Annotated[int, Field(ge=4, le=16, strict=True)] | None = None
-    """How finely probabilities are stored, 4 to 16: size against error, see [benchmarks](benchmarks.md). Left out: 8, and 12 where there are
+    """How finely probabilities are stored, 4 to 16: size against error, see [benchmarks](benchmarks.md). Left out: 8, or 12 if there are
     temperatures other than 1."""
     temperatures: tuple[Annotated[float, Field(gt=0)], ...] = (1.0,)
     """Temperatures that training may use; their log Z is stored."""
@@ -63,38 +63,38 @@ class ScoreParams:
 
     @property
     def coded_bits(self) -> int:
-        """What ``bits`` says, or what fits the temperatures."""
+        """``bits``, or the default for these temperatures."""
         return self.bits or (8 if set(self.temperatures) <= {1.0} else 12)
 
 
 @section("finetune.common")
 class FinetuneCommonParams:
-    """What all arms share, so that a difference between them is the arm's."""
+    """Settings that all arms share, so that differences in quality come from the arms."""
 
     weights: Literal["full", "lora"] = "full"
     """`full`, or `lora` adapters."""
     tokens: Positive
-    """Tokens that each arm is fed."""
+    """Training tokens of each arm."""
     batch_size: Positive = 16
     """Rows of a micro-batch, over all processes."""
     gradient_accumulation: Positive = 1
-    """Micro-batches of a step."""
+    """Micro-batches per step."""
     learning_rate: Annotated[float, Field(gt=0)] = 7e-4
-    """The highest one, after the warm-up."""
+    """Highest learning rate, after the warm-up."""
     warmup_share: Share = 0.1
     """Share of the steps in which the learning rate rises."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    """Of AdamW."""
+    """Weight decay of AdamW."""
     seed: Whole = 7
-    """Order of the rows."""
+    """Seed of the order of the rows."""
     supervise: Literal["completion", "all"] = "completion"
-    """`completion`, or `all`: the teacher's probabilities on prompt tokens too. Rows without them have their completion alone."""
+    """`completion`, or `all`: the teacher's probabilities on prompt tokens too. In rows without probabilities, only the completion is supervised."""
     freeze_embeddings: bool = False
-    """Leave token embeddings and head as they are."""
+    """Do not train token embeddings and head."""
     save_every_steps: Positive = 50
-    """Steps between checkpoints that a killed run continues from."""
+    """Steps between two checkpoints. A killed run continues from the last one."""
     precision: Precision = "auto"
-    """`bf16`, `fp32`, or `auto`: bf16 where the machine multiplies it natively ([ADR 17](adr/0017-precision.md))."""
+    """`bf16`, `fp32`, or `auto`: bf16 if the hardware supports it natively ([ADR 17](adr/0017-precision.md))."""
     processes: Positive = 1
     """Processes that share each batch: one a GPU, or several on one CPU."""
     threads: Positive | None = None
@@ -105,12 +105,14 @@ class FinetuneCommonParams:
     @model_validator(mode="after")
     def _shared_evenly(self) -> FinetuneCommonParams:
         if self.batch_size % self.processes:
-            raise ValueError(f"batch_size {self.batch_size} cannot be shared by {self.processes} processes; give a multiple")
+            raise ValueError(
+                f"batch_size {self.batch_size} cannot be shared by {self.processes} processes; set it to a multiple of {self.processes}"
+            )
         return self
 
 
 def tuning_fits(tune_teacher: TuneTeacherParams, teacher: TeacherParams) -> list[str]:
-    """Only a teacher whose weights are here can be tuned."""
+    """Only a teacher with local weights can be tuned."""
     if tune_teacher.method != "off" and teacher.backend == "openai":
         return ["tune_teacher.method must be off for teacher.backend: openai; an endpoint cannot be tuned from here"]
     return []

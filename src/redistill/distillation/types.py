@@ -1,4 +1,4 @@
-"""What a student learns from: rows of tokens, and what the teacher said about each of them."""
+"""What a student learns from: rows of tokens, and the teacher's probabilities for them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A quick score on the dev split, for choosing between students: greedy completions, exact match and F1 over a record's fields, chrF of free text.
 
-It is not what promotes: that is the benchmark on held-out rows, with gates. Here only students are compared with each other, on rows that no
-decision is made on.
+It does not decide about promotion: the benchmark on held-out rows does that, with gates. Here students are compared only with each other, on rows
+that no promotion depends on.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class DevScore:
         return f1(self.counts_N3) if self.chrf_N is None else float(self.chrf_N.mean())
 
     @property
-    def said(self) -> str:
-        """The scores as people read them."""
+    def text(self) -> str:
+        """The scores as text."""
         graded = "" if self.chrf_N is None else f"chrF {self.objective:.3f}, "
         return f"{graded}F1 {self.f1:.3f}, exact match {self.exact_match:.3f}"
 
@@ -92,8 +92,8 @@ def score_of(labelled: Sequence[Prompt], lines: Sequence[str], data: DataParams)
     """The score of completions that are there already, one for each labelled prompt."""
     rows, exact = [], []
     for prompt, line in zip(labelled, lines, strict=True):
-        wanted, found = items_of(data.grammar, prompt.label or "") or frozenset(), items_of(data.grammar, line) or frozenset()
-        rows.append([len(wanted & found), len(found - wanted), len(wanted - found)])
+        expected, predicted = items_of(data.grammar, prompt.label or "") or frozenset(), items_of(data.grammar, line) or frozenset()
+        rows.append([len(expected & predicted), len(predicted - expected), len(expected - predicted)])
         exact.append(line == prompt.label)
     graded = None if data.grammar else np.array(chrf_scores([(p.label or "", line) for p, line in zip(labelled, lines, strict=True)]))
     return DevScore(np.array(rows).reshape(-1, 3), np.array(exact, bool), graded)

@@ -1,7 +1,7 @@
 """One generated lm-eval benchmark, one backend and template for every model compared.
 
-lm-eval asks (``generate_until``, greedy, the template that serves) and keeps every sample with its document and prompt
-hash; what is counted on a sample is ours (``redistill.evaluation.outcomes``).
+lm-eval generates the completions (``generate_until``, greedy, with the template that serves) and keeps every sample with its document
+and prompt hash. Our code scores them (``redistill.evaluation.outcomes``).
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ TASK = "redistill_heldout"
 def run_benchmark(
     model: Any, prompts: Sequence[Prompt], rendered: Sequence[str], data: DataParams, params: BenchmarkParams
 ) -> list[Outcome]:
-    """Ask an lm-eval model every held-out prompt and return one outcome a row, in the order of ``prompts``."""
+    """Run an lm-eval model on every held-out prompt and return one outcome per row, in the order of ``prompts``."""
     rows = [{"prompt_id": p.id, "prompt": r, "target": p.label} for p, r in zip(prompts, rendered, strict=True)]
     by_id = {p.id: p for p in prompts}
     samples = samples_of(model, _generation(TASK, rows, data.stops, params), params)
     if len(samples) != len(prompts):
-        raise DataError(f"lm-eval returned {len(samples)} samples for {len(prompts)} held-out rows")
+        raise DataError(f"lm-eval returned {len(samples)} samples for {len(prompts)} held-out rows; run the benchmark again")
     sure = getattr(model, "confidence_of", lambda _: None)
     return [outcome_of(s, by_id[s["doc"]["prompt_id"]], data.grammar, sure(s["doc"]["prompt"])) for s in samples]
 
 
 def respond(model: Any, rendered: Sequence[str], stops: Sequence[str], params: BenchmarkParams) -> list[str]:
-    """Greedy responses to prompts that have no target, asked just as the held-out ones are."""
+    """Greedy responses to prompts that have no target, generated like those to held-out prompts."""
     rows = [{"prompt": r, "target": ""} for r in rendered]
     task = _generation(f"{TASK}_pairs", rows, stops, params)
     return [str(s["filtered_resps"][0]).strip() for s in samples_of(model, task, params)]
@@ -66,7 +66,7 @@ def samples_of(
     import lm_eval
     from lm_eval import evaluator
 
-    # After each evaluation it describes the machine by means of `pip list`: one and a half seconds, for a record that nobody here reads.
+    # After each evaluation lm-eval runs `pip list` to describe the machine. That takes one and a half seconds, and the record is not used here.
     evaluator.add_env_info = lambda storage: None
 
     results = lm_eval.simple_evaluate(
@@ -92,11 +92,11 @@ def completion_model(complete: Callable[[Sequence[str]], Sequence[str]]) -> Any:
     class CompletionModel(LM):
         def generate_until(self, requests: Any, disable_tqdm: bool = False) -> list[str]:
             lines = complete([r.args[0] for r in requests])
-            # An endpoint may have no stop sequences; what it is asked for ends there all the same.
+            # An endpoint may not support stop sequences, so its completion is cut here too.
             return [cut(line.strip(), r.args[1]["until"]) for line, r in zip(lines, requests, strict=True)]
 
         def loglikelihood(self, requests: Any, disable_tqdm: bool = False) -> Any:
-            raise DataError("this model only completes; it has no log-likelihoods")
+            raise DataError("this model only writes completions and has no log-likelihoods, so it cannot run this benchmark")
 
         def loglikelihood_rolling(self, requests: Any, disable_tqdm: bool = False) -> Any:
             return self.loglikelihood(requests)
@@ -107,7 +107,7 @@ def completion_model(complete: Callable[[Sequence[str]], Sequence[str]]) -> Any:
 def weights_model(model: Any, tokenizer: Any, params: BenchmarkParams, *, batch_size: int | None = None) -> Any:
     """lm-eval's transformers backend around loaded weights; nothing is added to the prompt's tokens.
 
-    It also keeps how sure the model was of each response: the probability of the whole of it, at no further forward pass.
+    It also keeps the model's confidence in each response: the probability of the whole response, without another forward pass.
     """
     import torch
     from lm_eval.models.huggingface import HFLM
@@ -121,7 +121,7 @@ def weights_model(model: Any, tokenizer: Any, params: BenchmarkParams, *, batch_
             chosen_TB: list[torch.Tensor] = []
 
             def listen(_: Any, scores_BV: torch.Tensor) -> torch.Tensor:
-                # Greedy: the token to come is the likeliest one.
+                # Greedy: the next token is the most likely one.
                 wide = scores_BV.float()
                 chosen_TB.append(wide.amax(-1) - wide.logsumexp(-1))
                 return scores_BV

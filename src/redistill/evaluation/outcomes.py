@@ -15,7 +15,7 @@ Items = frozenset[tuple[str, str]]
 
 @functools.lru_cache(maxsize=1 << 16)
 def items_of(grammar: RecordGrammar | None, line: str) -> Items | None:
-    """The (field, value) pairs of a completion; None where it breaks the grammar. Free text is one item."""
+    """The (field, value) pairs of a completion; None if it breaks the grammar. Free text is one item."""
     if grammar is None:
         return frozenset({("text", line.strip())})
     try:
@@ -27,8 +27,8 @@ def items_of(grammar: RecordGrammar | None, line: str) -> Items | None:
 def outcome_of(sample: dict[str, Any], prompt: Prompt, grammar: RecordGrammar | None, confidence: float | None = None) -> Outcome:
     response = str(sample["filtered_resps"][0]).strip()
     target = prompt.label or ""
-    wanted = items_of(grammar, target) or frozenset()
-    given = items_of(grammar, response) or frozenset()
+    expected = items_of(grammar, target) or frozenset()
+    predicted = items_of(grammar, response) or frozenset()
     return Outcome(
         prompt_id=prompt.id,
         doc_hash=sample["doc_hash"],
@@ -37,8 +37,8 @@ def outcome_of(sample: dict[str, Any], prompt: Prompt, grammar: RecordGrammar | 
         target=target,
         response=response,
         exact=response == target,
-        true_positives=len(wanted & given),
-        false_positives=len(given - wanted),
-        false_negatives=len(wanted - given),
+        true_positives=len(expected & predicted),
+        false_positives=len(predicted - expected),
+        false_negatives=len(expected - predicted),
         confidence=confidence,
     )

@@ -20,19 +20,19 @@ class BenchmarkParams:
     max_tokens: Positive = 48
     """The longest completion."""
     latency_requests: Annotated[int, Field(ge=6, strict=True)] = 24
-    """Requests that student and teacher get in turns, one at a time, for the ratio of their times. More make its interval narrower; six at
-    least."""
+    """Requests that student and teacher get in turns, one at a time, for the ratio of their times. More requests make its interval narrower; at
+    least six."""
     bootstrap: Positive = 1000
-    """Resamples of an interval, and of what chance explains of a calibration error."""
+    """Number of resamples for an interval, and for the range of a calibration error that chance explains."""
     seed: Whole = 7
-    """Of the resamples."""
+    """Seed of the resamples."""
     fairness: str | None = None
     """A JSONL file of counterfactual pairs, each with `id`, `kind` and two `texts`. With it, the gate `fairness` can be listed. Pairs made from
     one message count once: name it in `message`, in all pairs of the file or in none. Without that key, pairs belong to one message where
     they have a text in common, or where the words that both texts share are the same (at least half of the longer text)."""
     tasks: tuple[str, ...] = ()
     """lm-eval benchmarks outside the task, by name (their data comes from the hub), or as a YAML file that describes one. Every report has sixty
-    general questions of its own besides. The YAML file itself is followed by digest; the data that it names is not."""
+    general questions of its own as well. If the YAML file changes, benchmarks run again; a change of the data that it names is not noticed."""
     task_rows: Positive | None = None
     """Cut each of `tasks` to its first rows. Left out: all rows."""
 

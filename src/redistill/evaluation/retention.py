@@ -23,9 +23,11 @@ def retention(
         DataError: the two are not about the same rows.
     """
     pairs = _pairs(student, teacher)
-    ours, theirs = [s for s, _ in pairs], [t for _, t in pairs]
+    student_outcomes, teacher_outcomes = [s for s, _ in pairs], [t for _, t in pairs]
     metrics = {"chrf": _chrf_counts} if free_text else {"exact_match": _exact_counts, "f1": _f1_counts}
-    return {name: bootstrap_retention(counts(ours), counts(theirs), resamples, seed) for name, counts in metrics.items()}
+    return {
+        name: bootstrap_retention(counts(student_outcomes), counts(teacher_outcomes), resamples, seed) for name, counts in metrics.items()
+    }
 
 
 def agreement(student: Sequence[Outcome], teacher: Sequence[Outcome]) -> Score:
@@ -39,12 +41,12 @@ def agreement(student: Sequence[Outcome], teacher: Sequence[Outcome]) -> Score:
 
 
 def _pairs(student: Sequence[Outcome], teacher: Sequence[Outcome]) -> list[tuple[Outcome, Outcome]]:
-    ours, theirs = ({o.doc_hash: o for o in outcomes} for outcomes in (student, teacher))
-    if ours.keys() != theirs.keys():
+    student_rows, teacher_rows = ({o.doc_hash: o for o in outcomes} for outcomes in (student, teacher))
+    if student_rows.keys() != teacher_rows.keys():
         raise DataError(
-            f"student and teacher answered different held-out rows: {len(ours.keys() ^ theirs.keys())} are in one only; benchmark both again"
+            f"student and teacher were benchmarked on different held-out rows: {len(student_rows.keys() ^ teacher_rows.keys())} rows are in one benchmark only; benchmark both again"
         )
-    return [(ours[key], theirs[key]) for key in sorted(ours)]
+    return [(student_rows[key], teacher_rows[key]) for key in sorted(student_rows)]
 
 
 def _exact_counts(outcomes: Sequence[Outcome]) -> tuple[list[int], list[int]]:

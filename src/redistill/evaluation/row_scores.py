@@ -1,4 +1,4 @@
-"""What one held-out row is worth to a model, by the metric that ``promote.metric`` names: a share from 0 to 1.
+"""The score of one held-out row, by the metric that ``promote.metric`` names: a share from 0 to 1.
 
 Exact match is right or wrong. The F1 of a row's items gives credit for a record that is right in part: with many labels and fields, two
 records that differ in one of ten are nearly alike. chrF does so for free text, which has no one right spelling.
@@ -15,7 +15,7 @@ from typing import Any
 from redistill.evaluation.types import Metric, Outcome
 
 NAMES: dict[Metric, str] = {"exact_match": "exact match", "row_f1": "row F1", "chrf": "chrF"}
-"""What people call a metric; all are means over rows."""
+"""The metrics' names in texts; all are means over rows."""
 
 
 def row_scores(outcomes: Sequence[Outcome], metric: Metric) -> list[float]:
@@ -41,7 +41,7 @@ def _metric() -> Any:
 
 @lru_cache(maxsize=100_000)
 def _chrf(reference: str, completion: str) -> float:
-    """Remembered, since every gate of a decision asks for the same rows again, at a millisecond each."""
+    """Cached, because every gate of a decision needs the same rows, and a row takes a millisecond."""
     return float(min(1.0, max(0.0, _metric().sentence_score(completion, [reference]).score / 100)))
 
 

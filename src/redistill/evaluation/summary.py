@@ -63,15 +63,15 @@ def _chrf(outcomes: Sequence[Outcome]) -> float:
 
 
 def _field_counts(outcome: Outcome, name: str, grammar: RecordGrammar | None) -> tuple[int, int, int]:
-    wanted = {x for x in items_of(grammar, outcome.target) or () if x[0] == name}
-    given = {x for x in items_of(grammar, outcome.response) or () if x[0] == name}
-    return len(wanted & given), len(given - wanted), len(wanted - given)
+    expected = {x for x in items_of(grammar, outcome.target) or () if x[0] == name}
+    predicted = {x for x in items_of(grammar, outcome.response) or () if x[0] == name}
+    return len(expected & predicted), len(predicted - expected), len(expected - predicted)
 
 
 def report_from_json(tree: dict[str, Any]) -> EvalReport:
     """An EvalReport from its JSON form.
 
-    Earlier versions wrote a calibration error with an interval that did not cover the truth; of their reports that part is left out.
+    Earlier versions wrote a calibration error with an interval that was wrong. That part of their reports is left out.
     """
     from pydantic import TypeAdapter
 

@@ -79,7 +79,7 @@ class Times:
         odd = [s for s in (*self.request_s, *self.batch_s) if not (math.isfinite(s) and s > 0)]
         if odd or not self.request_s:
             raise DataError(
-                f"a time of {odd[0] if odd else 'no request'} is no measurement; time again with `dvc repro --single-item timing --force`"
+                f"{f'{odd[0]} s is not a valid time' if odd else 'there are no times'}; run `dvc repro --single-item timing --force` again"
             )
 
     @property
@@ -113,7 +113,7 @@ class Timing:
 
     def __post_init__(self) -> None:
         if len(self.student.request_s) != len(self.teacher.request_s):
-            raise DataError("student and teacher were timed on different requests; time both again")
+            raise DataError("student and teacher were timed on different requests; run `dvc repro --single-item timing --force` again")
 
     @property
     def request_ratio(self) -> Estimate:
@@ -130,7 +130,7 @@ class Timing:
         """Seconds of the student for a completion token in full batches: the teacher's, times the ratio, where there is one."""
         student, teacher, batches = self.student.pace, self.teacher.pace, self.batch_ratio
         if student is None:
-            raise DataError("the student was timed in no batches; time again with `dvc repro --single-item timing --force`")
+            raise DataError("the timing has no batches for the student; run `dvc repro --single-item timing --force` again")
         if teacher is None or batches is None:
             return student
         return scaled(batches, teacher.value * (self.teacher.tokens or 1) / (self.student.tokens or 1))
@@ -143,7 +143,7 @@ class Timing:
 def median_of(values: Sequence[float]) -> Estimate:
     """The median with its 95 % interval from order statistics: exact for every distribution, and not moved by single slow requests.
 
-    Fewer than ``FEWEST`` values tell nothing: the interval is then from 0 to infinity.
+    With fewer than ``FEWEST`` values, the interval is from 0 to infinity.
     """
     from scipy.stats import binom
 

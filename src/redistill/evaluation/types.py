@@ -8,14 +8,14 @@ from typing import Literal
 from redistill.statistics.types import Interval, Score
 
 Metric = Literal["exact_match", "row_f1", "chrf"]
-"""What a response is judged by: equal to the label as a whole, F1 of its items, or chrF of free text."""
+"""How a response is scored: exact match with the label, F1 of its items, or chrF of free text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
     """What one model costs to run here, apart from time (see ``redistill.evaluation.timing``). Tokens are means over the held-out rows.
 
-    ``parameters`` is None for an endpoint, which does not tell; ``peak_memory_bytes`` where the system does not.
+    ``parameters`` is None for an endpoint, which does not report it; ``peak_memory_bytes`` is None on systems that do not report it.
     """
 
     parameters: int | None
@@ -36,7 +36,7 @@ class Bin:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Does 80 % sure mean 80 % right? Expected calibration error, and the reliability bins.
+    """Expected calibration error, and the reliability bins: are responses with a confidence of 80 % right in 80 % of the cases?
 
     ``by_chance`` is the 95 % range of the error that a perfectly calibrated model would show on these rows; it does not reach down to 0.
     ``miscalibrated`` says that the error lies above it: of perfectly calibrated models 2.5 % would.
@@ -105,7 +105,7 @@ class EvalReport:
 class Outcome:
     """One model on one held-out row, bound to it by lm-eval's hashes.
 
-    ``confidence`` is the probability that the model itself gives the whole response; None where it does not tell.
+    ``confidence`` is the probability that the model itself gives the whole response; None if the model does not report it.
     """
 
     prompt_id: str

@@ -1,4 +1,4 @@
-"""Files and directories that are written whole or not at all.
+"""Atomic writes of files and directories: complete or not at all.
 
 Every write goes to a temporary name beside its place, is flushed to the disk, and is renamed.
 """
@@ -19,7 +19,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Gives a temporary path; on success flushes it and renames it over ``path``, otherwise removes it.
 
     Raises:
-        DataError: the disk is full or refuses; the old file, if there was one, still stands.
+        DataError: the disk is full or refuses the write; an existing file is unchanged.
     """
     target = Path(path)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
@@ -44,7 +44,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def is_disk_error(error: Exception) -> bool:
-    """True for a failed write: safetensors and torch tell of a full disk with errors of their own, which are no OSError."""
+    """True for a failed write: safetensors and torch report a full disk with errors of their own, which are not OSError."""
     return isinstance(error, OSError) or type(error).__name__ == "SafetensorError" or "PytorchStreamWriter" in str(error)
 
 

@@ -26,7 +26,7 @@ def tree_digest(path: str | os.PathLike[str]) -> str:
     """Sha256 over relative names and contents of a file or directory; the same on every machine."""
     root = Path(path)
     if not root.exists():
-        raise DataError(f"{root} is missing; the stage that writes it has not run")
+        raise DataError(f"{root} is missing; run the stage that writes it")
     if root.is_file():
         return file_digest(root)
     digest = hashlib.sha256()

@@ -24,9 +24,9 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise DataError(f"{path} is missing; the stage that writes it has not run") from None
+        raise DataError(f"{path} is missing; run the stage that writes it") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is not JSON ({error}); remove it and run again") from None
+        raise DataError(f"{path} is not valid JSON ({error}); remove it and run its stage again") from None
 
 
 def _plain(value: Any) -> Any:

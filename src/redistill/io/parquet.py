@@ -42,7 +42,7 @@ def read_records(path: str | os.PathLike[str], kind: type) -> list[Any]:
     as_record, table = _from_parquet(kind), _read_table(path, kind.__name__)
     if (columns := table.schema.names) != schema_of(kind).names:
         raise DataError(
-            f"{path} has the columns {', '.join(columns)}, this redistill reads {', '.join(schema_of(kind).names)}; run its stage again"
+            f"{path} has the columns {', '.join(columns)}, but this version of redistill reads {', '.join(schema_of(kind).names)}; run its stage again"
         )
     return [as_record(row) for row in table.to_pylist()]
 
@@ -106,12 +106,16 @@ def _read_table(path: str | os.PathLike[str], record: str) -> pa.Table:
     try:
         table = pq.read_table(path)
     except FileNotFoundError:
-        raise DataError(f"{path} is missing; the stage that writes it has not run") from None
+        raise DataError(f"{path} is missing; run the stage that writes it") from None
     except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{path} is not a Parquet file ({str(error).splitlines()[0]}); remove it and run again") from None
+        raise DataError(f"{path} is not a Parquet file ({str(error).splitlines()[0]}); remove it and run its stage again") from None
     metadata = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
     if metadata.get("redistill.record") != record:
-        raise DataError(f"{path} holds {metadata.get('redistill.record', 'no redistill record')}, expected {record}")
+        raise DataError(
+            f"{path} contains {metadata.get('redistill.record', 'no redistill record')} instead of {record}; remove it and run its stage again"
+        )
     if metadata.get("redistill.schema") != str(SCHEMA_VERSION):
-        raise DataError(f"{path} has schema {metadata.get('redistill.schema')}, this redistill reads {SCHEMA_VERSION}; run its stage again")
+        raise DataError(
+            f"{path} has schema {metadata.get('redistill.schema')}, but this version of redistill reads {SCHEMA_VERSION}; run its stage again"
+        )
     return table

@@ -24,12 +24,12 @@ def load_model(path: str | os.PathLike[str], dtype: str = "float32") -> Any:
 
 def end_ids_of(path: str | os.PathLike[str]) -> tuple[int, ...]:
     """All ids that end a completion of the model in this directory: the tokenizer's, and what its configurations list."""
-    found = [load_tokenizer(path).eos_token_id]
+    end_ids = [load_tokenizer(path).eos_token_id]
     for name in ("generation_config.json", "config.json"):
         tree = read_json(Path(path) / name) if (Path(path) / name).is_file() else {}
         listed = tree.get("eos_token_id", tree.get("text_config", {}).get("eos_token_id"))
-        found += listed if isinstance(listed, list) else [listed]
-    return tuple(dict.fromkeys(int(i) for i in found if i is not None))
+        end_ids += listed if isinstance(listed, list) else [listed]
+    return tuple(dict.fromkeys(int(i) for i in end_ids if i is not None))
 
 
 def save_checkpoint(model: Any, tokenizer: Any, target: str | os.PathLike[str]) -> None:

@@ -1,6 +1,6 @@
-"""How every model here generates: by its own probabilities, until one of its end tokens.
+"""How every model here generates: from its own probabilities, until one of its end tokens.
 
-A checkpoint ships a ``generation_config``, and transformers applies what stands in it: a repetition penalty of 1.3 turns a probability of 0.819 into
+A checkpoint ships a ``generation_config``, and transformers applies its settings: a repetition penalty of 1.3 turns a probability of 0.819 into
 0.702. What is sampled, scored and served here is the model's own distribution, so nothing of that file is kept but the end tokens.
 """
 

@@ -18,7 +18,7 @@ class PruneParams:
     choice: Literal["early_and_last_two", "even", "first_and_last"] = "early_and_last_two"
     """`early_and_last_two`, `even` or `first_and_last`."""
     listed: Annotated[tuple[Annotated[int, Field(ge=0, strict=True)], ...], Field(min_length=1)] | None = None
-    """Which ones, such as [0, 1, 29]. Which layers stay matters more than how many: after a first cycle `redistill layers 14` searches for them
+    """Which ones, such as [0, 1, 29]. The choice of layers matters more than their number: after a first cycle `redistill layers 14` searches for them
     (ADR 7)."""
 
     @model_validator(mode="after")
@@ -33,7 +33,7 @@ class StudentParams:
     """What a student is made from."""
 
     model: str
-    """As for the teacher, or `teacher`: its raw weights."""
+    """A model in the same form as `teacher.model`, or the word `teacher`: the raw weights of the teacher."""
     init: Literal["prune", "copy", "config"] = "prune"
     """`prune` (some of the base's layers), `copy`, or `config` (random weights of a smaller configuration)."""
     layers: PruneParams | None = None
@@ -41,7 +41,7 @@ class StudentParams:
     config_overrides: dict[str, int] = Field(default_factory=dict)
     """For `init: config`: keys of the configuration, such as {hidden_size: 192}."""
     seed: Whole = 7
-    """Of random weights."""
+    """Seed of the random weights."""
 
     @model_validator(mode="after")
     def _whole(self) -> StudentParams:

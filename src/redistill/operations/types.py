@@ -10,9 +10,9 @@ StageOutcome = Literal["ran", "restored", "unchanged"]
 
 @dataclass(frozen=True, slots=True)
 class StageReceipt:
-    """What became of one stage in a cycle. ``whole`` is False where it ran, but used what an earlier run had left (a checkpoint, stored
-    completions): its seconds are then not those of the stage. ``machine_s`` is its share of the elapsed time, if other stages ran beside it.
-    ``why`` says what made it run.
+    """The result of one stage in a cycle. ``whole`` is False if it ran but used a checkpoint or stored completions of an earlier run: its
+    seconds are then not those of the whole stage. ``machine_s`` is its share of the elapsed time, if other stages ran at the same time.
+    ``why`` says why it ran.
     """
 
     stage: str

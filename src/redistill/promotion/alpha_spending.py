@@ -1,12 +1,12 @@
-"""How often one held-out set may be asked, and at what level each time.
+"""Alpha spending: the level of each look at one held-out set.
 
-Every decision on a held-out set is a chance to promote an inferior student by luck; thirty at 5 % each do so most of the time.
-So ``promote.alpha_per_heldout`` is the chance over *all* of them: each new question ("a look") spends an equal share of it, and a look
-that showed what was asked hands its level on to the next, for a true discovery costs nothing. By induction over the runs of
-shown looks before the first wrong one, the chance of ever promoting an inferior student stays below the whole, however the candidates
-depend on each other. Asking the very same question again is no new look. Nothing left means: refresh the held-out set.
+Every decision on a held-out set can promote an inferior student by chance; thirty decisions at 5 % each do so most of the time.
+So ``promote.alpha_per_heldout`` is the chance over *all* of them. Each new question (a "look") spends an equal share of it. A look
+whose gates passed passes its level on to the next look, because a true discovery costs nothing. By induction over the passed
+looks before the first wrong one, the chance of ever promoting an inferior student stays below the total, however the candidates
+depend on each other. The same question again is not a new look. If nothing is left, the held-out set must be replaced.
 
-The ledger is a chain: every entry holds the digest of the one before it, so that none can be changed or left out unseen.
+The ledger is a chain: every entry has the digest of the entry before it, so that a changed or deleted entry is noticed.
 
 Source: Wiens 2003, Pharmaceutical Statistics 2:211-215 (fallback procedure); Tian & Ramdas 2021, Statistical Methods in Medical
 Research 30:976-993 (online, an unknown number of questions).
@@ -32,21 +32,21 @@ def entry_digest(look: Look) -> str:
     return canonical_digest(dataclasses.asdict(look))
 
 
-def found(ledger: Sequence[Look], key: str) -> Look | None:
-    """The look at which this very question was asked."""
+def earlier_look(ledger: Sequence[Look], key: str) -> Look | None:
+    """The earlier look with the same question, if there is one."""
     return next((look for look in ledger if look.key == key), None)
 
 
 def spendable(ledger: Sequence[Look], params: PromoteParams) -> tuple[float, float]:
-    """What the next look may spend of its own, and its level with what was handed on; both 0 when the held-out set is used up.
+    """The next look's share of alpha, and its level including alpha passed on by the look before; both 0 when the set is used up.
 
-    The shares already spent count as they were, so changing the plan midway never raises the total.
+    Shares that are already spent do not change, so a changed plan never raises the total.
     """
     left = params.alpha_per_heldout - sum(look.spent for look in ledger)
     spent = min(params.alpha_per_heldout / params.looks_per_heldout, left)
     spent = spent if spent > 1e-9 else 0.0
     handed_on = ledger[-1].level if ledger and ledger[-1].shown else 0.0
-    # The plan may have been made smaller since; no single look may exceed it.
+    # Alpha may have been lowered since; no single look may exceed it.
     return spent, min(spent + handed_on, params.alpha_per_heldout)
 
 
@@ -69,10 +69,10 @@ def next_look(
 
 
 def checked(ledger: Sequence[Look], head: str | None) -> list[Look]:
-    """The ledger in order, once its chain is whole up to ``head``, the digest of the entry that was last announced.
+    """The ledger in order, if its chain is complete up to ``head``, the digest of the last recorded entry.
 
-    An entry after the head is one whose writer was stopped before announcing it; it counts. Of two entries with one number, written at once
-    by two machines, both count: their shares are spent.
+    An entry after the head counts too: its writer was stopped before it recorded the head. If two machines wrote entries with the same
+    number at the same time, both count: their shares are spent.
 
     Raises:
         RegistryError: an entry was changed, or one is missing.
@@ -82,12 +82,12 @@ def checked(ledger: Sequence[Look], head: str | None) -> list[Look]:
     for look in ordered:
         if look.previous not in digests:
             raise RegistryError(
-                f"the ledger of looks of held-out {look.heldout[:12]} was altered: what stood before look {look.number} is changed or gone; "
-                "without it nobody can say how often this set was asked: restore MLflow from a backup, or use a new held-out set"
+                f"the ledger of looks of held-out set {look.heldout[:12]} was altered: an entry before look {look.number} was changed or deleted, "
+                "so the number of looks is unknown; restore MLflow from a backup, or use a new held-out set"
             )
         digests.add(entry_digest(look))
     if head and head not in digests:
         raise RegistryError(
-            "the ledger of looks was altered: its last announced entry is changed or gone; restore MLflow from a backup, or use a new held-out set"
+            "the ledger of looks was altered: its last recorded entry was changed or deleted; restore MLflow from a backup, or use a new held-out set"
         )
     return ordered

@@ -1,8 +1,8 @@
-"""May the student replace what is live?
+"""The decision: may the student replace the live model?
 
-Every gate that ``promote.gates`` lists is asked, in that order, and all must pass; each at the level that the ledger of looks allows. Since
-all must pass, the chance of a wrong promotion is no more than that of the level itself (an intersection-union test). A student that
-only lacks evidence is told how many more rows would bring it, and a linear model that would do is named.
+Every gate that ``promote.gates`` lists is evaluated, in that order, at the level that the ledger of looks allows. All must pass. So the
+chance of a wrong promotion is not greater than the level itself (an intersection-union test). If only evidence is missing, the decision
+says how many more rows would bring it. It also says if a linear model is good enough.
 
 Source: Berger 1982, Technometrics 24:295-300 (intersection-union); Tango 1998 (``statistics.score_test``); Waudby-Smith & Ramdas 2024
 (``redistill.statistics.betting``).
@@ -23,18 +23,18 @@ from redistill.promotion.types import Gate, PromotionDecision
 def decide(evidence: Evidence, params: PromoteParams, level: float, looks: Gate | None = None) -> PromotionDecision:
     """Judge a candidate by every gate; it is promoted only if it passes all, and held otherwise.
 
-    A gate exists only where there is something to compare with. ``reasons`` are the sentences of the gates that did not pass, or of all
-    when promoted. At level 0 the held-out set is used up: nothing statistical is asked of it, and ``looks`` says so.
+    A gate exists only if there is something to compare with. ``reasons`` are the sentences of the gates that did not pass, or of all gates
+    if the student is promoted. At level 0 the held-out set is used up: no statistical gate is evaluated, and the gate ``looks`` says so.
 
     Raises:
         DataError: reports or outcomes are not about the same rows, prompts, template or backend, or hold a NaN.
     """
     paired = pair("student", evidence.student, "teacher", evidence.teacher, params.scored_by).paired
     gates, notes = ([] if looks is None else [looks]), []
-    for own in params.gates:
-        judged, said = _judge(own, evidence, params, level)
+    for limits in params.gates:
+        judged, gate_notes = _judge(limits, evidence, params, level)
         gates += judged
-        notes += said
+        notes += gate_notes
     suffices = _linear_gate(evidence, params) if level > 0 else None
     open_gates = [gate for gate in gates if not gate.passed]
     reasons = [gate.sentence for gate in open_gates or gates] + notes
@@ -53,16 +53,16 @@ def decide(evidence: Evidence, params: PromoteParams, level: float, looks: Gate 
 
 
 def shown(decision: PromotionDecision) -> bool:
-    """Whether everything that was asked of the held-out set was answered by a pass."""
-    asked = [gate.passed for gate in decision.gates if gate.p_value is not None]
-    return bool(asked) and all(asked)
+    """Whether all statistical gates passed."""
+    statistical = [gate.passed for gate in decision.gates if gate.p_value is not None]
+    return bool(statistical) and all(statistical)
 
 
 def holds(champion: BenchmarkResult, teacher: BenchmarkResult, params: PromoteParams) -> Gate:
-    """Re-test a live champion against the teacher as it is today, by the gate that once let it pass.
+    """Re-test a live champion against today's teacher, by the same gate that it passed for its promotion.
 
-    At the whole of alpha, which no look exceeds: what was promoted on these very rows still holds on them. A new teacher version may
-    have overtaken it. ``redistill.promotion.retest`` says what follows where the gate does not pass.
+    The level is the whole of alpha, which no look exceeds. So a champion that was promoted on these rows passes on them again, unless
+    the teacher has changed. ``redistill.promotion.retest`` says what follows if the gate does not pass.
 
     Raises:
         DataError: as ``decide``.
@@ -70,24 +70,24 @@ def holds(champion: BenchmarkResult, teacher: BenchmarkResult, params: PromotePa
     return non_inferior("champion", champion, "teacher", teacher, params.teacher_gate.margin, params.alpha_per_heldout, params)
 
 
-def _judge(own: GateParams, evidence: Evidence, params: PromoteParams, level: float) -> tuple[list[Gate], list[str]]:
-    if isinstance(own, RatioGate):
-        return ratio(evidence, own), []
-    if isinstance(own, NonInferiorGate):
-        return (against(evidence, own, params, level) if level > 0 else []), []
-    if isinstance(own, SlicesGate):
-        return slices(evidence, own, params, level) if level > 0 else ([], [])
-    if isinstance(own, CriticalLabelsGate):
-        return (critical(evidence, own, params, level) if level > 0 else []), []
-    if isinstance(own, FairnessGate):
-        return (fair(evidence, own, params, level) if level > 0 else []), []
+def _judge(limits: GateParams, evidence: Evidence, params: PromoteParams, level: float) -> tuple[list[Gate], list[str]]:
+    if isinstance(limits, RatioGate):
+        return ratio(evidence, limits), []
+    if isinstance(limits, NonInferiorGate):
+        return (against(evidence, limits, params, level) if level > 0 else []), []
+    if isinstance(limits, SlicesGate):
+        return slices(evidence, limits, params, level) if level > 0 else ([], [])
+    if isinstance(limits, CriticalLabelsGate):
+        return (critical(evidence, limits, params, level) if level > 0 else []), []
+    if isinstance(limits, FairnessGate):
+        return (fair(evidence, limits, params, level) if level > 0 else []), []
     return audited(evidence), []
 
 
 def _linear_gate(evidence: Evidence, params: PromoteParams) -> Gate | None:
-    """The teacher's gate for the linear arm; it has no inference backend, so that is the one thing not compared.
+    """The teacher's gate for the linear arm. It has no inference backend, so backends are not compared.
 
-    At the whole of alpha: it is advice, and promotes nobody.
+    The level is the whole of alpha, because this is only advice and promotes no model.
     """
     if evidence.linear is None:
         return None

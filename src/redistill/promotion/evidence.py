@@ -1,4 +1,4 @@
-"""What a decision stands on, and the proof that its parts are about the same rows and prompts."""
+"""The evidence for a decision, checked to be about the same rows and prompts."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from redistill.statistics.paired_counts import PairedCounts, paired_counts
 from redistill.teacher.types import ENDPOINT
 
 BenchmarkResult = tuple[EvalReport, Sequence[Outcome]]
-"""A report and the outcomes that it was made of."""
+"""A report and the outcomes that it summarises."""
 
 Paired = PairedCounts | PairedScores
-"""Two models on the same rows: right or wrong, or graded. Both have a test, an interval, and the rows that they lack."""
+"""Two models on the same rows, with right or wrong outcomes or with graded scores. Both have a test, an interval, and a number of missing rows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two models on the same rows by one metric: their mean scores, and what their paired test stands on.
+    """Two models on the same rows by one metric: their mean scores, and the paired data of their test.
 
     ``any_right`` says whether either of them scores anything on any row.
     """
@@ -43,7 +43,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """All that gates may look at. What does not exist (no champion yet, no linear arm, foreign training rows) is None."""
+    """Everything that gates may use. What does not exist (no champion yet, no linear arm, unknown training rows) is None."""
 
     student: BenchmarkResult
     teacher: BenchmarkResult
@@ -55,22 +55,22 @@ class Evidence:
     unmeasured: dict[str, str] = field(default_factory=dict)
     """Champion, reference or timing that could not be measured, and why; their gates hold."""
     timing: Timing | None = None
-    """The student's architecture beside the teacher."""
+    """Times of the student's architecture and of the teacher."""
 
     @property
     def is_champion(self) -> bool:
-        """The student is what is live already; judging it again promotes nobody."""
+        """The student is live already, so judging it again promotes nothing."""
         return self.champion is not None and self.champion[0].model_digest == self.student[0].model_digest
 
     @property
     def rows(self) -> str:
-        """Which held-out set this is about, by its rows."""
+        """Digest of the held-out rows."""
         return heldout_identity((o.prompt_id, o.target) for o in self.student[1])
 
     def question(self, params: PromoteParams) -> str:
-        """Digest of what is asked of the held-out set: which models with which answers, which gates. The same question is the same look.
+        """Digest of the inputs of a decision: models with their completions, gates and limits. The same digest is the same look.
 
-        The answers count: weights that are measured once more, in other batches, answer a little differently, and need a new decision.
+        Completions are included: if the same weights are measured again in other batches, they differ a little and need a new decision.
         """
         models = {
             who: [
@@ -83,21 +83,21 @@ class Evidence:
         }
         student = self.student[0]
         gates = [dataclasses.asdict(gate) for gate in params.gates]
-        # Left out where nothing was chosen, so that a look that was taken before there was a choice stays the same look.
+        # Left out for the default metric, so that looks from before there was a choice of metrics stay the same looks.
         chosen = [] if params.scored_by == "exact_match" and params.min_teacher is None else [params.scored_by, params.floor]
-        asked = [self.rows, student.template_digest, models, gates, params.critical_labels, params.alpha_per_heldout, *chosen]
-        return canonical_digest(asked)
+        key_parts = [self.rows, student.template_digest, models, gates, params.critical_labels, params.alpha_per_heldout, *chosen]
+        return canonical_digest(key_parts)
 
 
 def _flips(report: EvalReport) -> list[str]:
-    """What was seen on counterfactual pairs, as a digest; nothing where none were asked."""
-    told = report.fairness
-    return [] if told is None else [canonical_digest([told.pairs_digest, [[f.pair, *f.responses] for f in told.flips]])]
+    """Digest of the flips on counterfactual pairs; an empty list if there are no pairs."""
+    fairness = report.fairness
+    return [] if fairness is None else [canonical_digest([fairness.pairs_digest, [[f.pair, *f.responses] for f in fairness.flips]])]
 
 
 def pair(
     subject: str,
-    own: BenchmarkResult,
+    candidate: BenchmarkResult,
     other: str,
     reference: BenchmarkResult,
     metric: Metric,
@@ -105,27 +105,29 @@ def pair(
     same_backend: bool = True,
     within: str | None = None,
 ) -> Comparison:
-    """Match rows by ``doc_hash``, after making sure that both models were asked the very same thing; ``within`` is one slice.
+    """Match rows by ``doc_hash``, and check that both models had the same rows and prompts; ``within`` is one slice.
 
     Raises:
         DataError: reports or outcomes are not about the same rows, prompts, template or backend, or hold a NaN.
     """
     same_backend = same_backend and reference[0].backend != ENDPOINT
     for what in ("heldout_digest", "template_digest", "backend") if same_backend else ("heldout_digest", "template_digest"):
-        mine, theirs = getattr(own[0], what), getattr(reference[0], what)
-        if mine != theirs:
-            raise DataError(f"{subject} and {other} differ in {what} ({mine} against {theirs}): not comparable; benchmark both again")
-    rows, others = by_document(subject, own), by_document(other, reference)
+        candidate_value, reference_value = getattr(candidate[0], what), getattr(reference[0], what)
+        if candidate_value != reference_value:
+            raise DataError(
+                f"{subject} and {other} differ in {what} ({candidate_value} against {reference_value}): not comparable; benchmark both again"
+            )
+    rows, others = by_document(subject, candidate), by_document(other, reference)
     if rows.keys() != others.keys():
         odd = sorted(rows.keys() ^ others.keys())
         raise DataError(
-            f"{subject} and {other} answered different held-out rows: {len(odd)} doc_hash values are in one only, such as {odd[0]}; "
-            "benchmark both again on one held-out file"
+            f"{subject} and {other} were benchmarked on different held-out rows: {len(odd)} doc_hash values are in one only, such as {odd[0]}; "
+            "benchmark both again on the same held-out file"
         )
     for key, row in rows.items():
         if row.prompt_hash != others[key].prompt_hash:
-            raise DataError(f"{subject} and {other} saw different prompts for doc_hash {key}; benchmark both again with one template")
-    # In the order of a hash, which knows nothing of the scores: the test of graded ones plays them one after the other.
+            raise DataError(f"{subject} and {other} had different prompts for doc_hash {key}; benchmark both again with the same template")
+    # In the order of a hash, which does not depend on the scores, because the test of graded scores uses the rows one after the other.
     keys = [key for key in sorted(rows) if within is None or rows[key].slice == within]
     return _compared([rows[k] for k in keys], [others[k] for k in keys], metric)
 
@@ -147,14 +149,16 @@ def by_document(who: str, measured: BenchmarkResult) -> dict[str, Outcome]:
     numbers = {"exact_match": report.exact_match.value, "f1": report.f1.value}
     for name, value in numbers.items():
         if not math.isfinite(value):
-            raise DataError(f"the {who}'s {name} is {value}, no number to decide on; benchmark it again")
+            raise DataError(f"{name} of the {who} is {value}, which is not a number; benchmark it again")
     rows = {outcome.doc_hash: outcome for outcome in outcomes}
     if len(rows) != len(outcomes):
-        raise DataError(f"{len(outcomes) - len(rows)} of the {who}'s {len(outcomes)} outcomes repeat a doc_hash; each row counts once")
+        raise DataError(
+            f"{len(outcomes) - len(rows)} of the {len(outcomes)} outcomes of the {who} repeat a doc_hash, but each row must occur once; benchmark it again"
+        )
     if len(rows) != report.n or (rows and abs(exact_share(measured) - report.exact_match.value) > 0.5 / len(rows)):
         raise DataError(
-            f"the {who}'s report (n={report.n}, exact match {report.exact_match.value:.4f}) was not made of these {len(rows)} outcomes; "
-            "one of the two files is stale: benchmark it again"
+            f"the report of the {who} (n={report.n}, exact match {report.exact_match.value:.4f}) and its {len(rows)} outcomes do not belong "
+            "together; one of the two files is old: benchmark it again"
         )
     return rows
 

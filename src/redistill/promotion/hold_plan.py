@@ -1,6 +1,6 @@
-"""What a held student lacks, as a plan for the next cycle: where to ask for more prompts, and which labels to look at again.
+"""The plan for the next cycle after a hold: where to add prompts, and which labels to check again.
 
-Held-out rows are named so that people can read them; they never become training rows. What is wanted is *other* prompts of their kind.
+The plan names held-out rows so that people can read them. They never become training rows; add *other* prompts of the same kind.
 """
 
 from __future__ import annotations
@@ -17,21 +17,25 @@ from redistill.promotion.types import PromotionDecision
 
 _NO_LABEL = "(text)"
 _LOST = 0.1
-"""A row is lost where the student's score is so much lower than the teacher's; of right and wrong, that is every such row."""
+"""A row is lost if the student's score is lower than the teacher's by at least this. With right or wrong, that is every row that only the teacher has right."""
 
 
 def patch(evidence: Evidence, decision: PromotionDecision, training_rows: int) -> dict[str, Any]:
-    """The plan of a hold; empty lists where nothing is to be done.
+    """The plan of a hold; a list is empty if nothing is to be done.
 
-    ``prompts`` spreads a quarter of the rows that trained this student over slices and labels, by where it lost rows that the teacher had right (or,
-    by a graded metric, clearly better).
-    ``relabel`` names rows on which student and teacher agree against the label: most often the label is what is wrong. ``flips`` names the
-    counterfactual pairs that the student alone decides otherwise: ask for prompts of both kinds.
+    ``prompts`` distributes new prompts over slices and labels, where the student lost rows that the teacher had right (or, with a graded
+    metric, clearly better). Their number is a quarter of the rows that trained this student. ``relabel`` names rows on which student and
+    teacher agree with each other but not with the label: usually the label is wrong. ``flips`` names the counterfactual pairs that only the
+    student flips: add prompts of both kinds.
     """
     rows, teacher = by_document("student", evidence.student), by_document("teacher", evidence.teacher)
     keys = sorted(rows)
-    own, theirs = (row_scores([of[key] for key in keys], decision.metric) for of in (rows, teacher))
-    lost_keys = [key for key, mine, other in zip(keys, own, theirs, strict=True) if other - mine >= _LOST]
+    student_scores, teacher_scores = (row_scores([of[key] for key in keys], decision.metric) for of in (rows, teacher))
+    lost_keys = [
+        key
+        for key, student_score, teacher_score in zip(keys, student_scores, teacher_scores, strict=True)
+        if teacher_score - student_score >= _LOST
+    ]
     lost = [rows[key] for key in lost_keys]
     cells: Counter[tuple[str, str]] = Counter((row.slice, label) for row in lost for label in labels_of(evidence, row))
     total, budget = sum(cells.values()), max(1, training_rows // 4)
@@ -59,9 +63,9 @@ def _flips(evidence: Evidence) -> list[dict[str, Any]]:
 
 
 def labels_of(evidence: Evidence, row: Outcome) -> list[str]:
-    """The labels that a row should have; free text has one name for all."""
-    found = sorted(value for field, value in items_of(evidence.grammar, row.target) or () if field == "label")
-    return found or [_NO_LABEL]
+    """The labels that a row should have; free text has one common name."""
+    labels = sorted(value for field, value in items_of(evidence.grammar, row.target) or () if field == "label")
+    return labels or [_NO_LABEL]
 
 
 def _told(student: Outcome, teacher: Outcome) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The decision rule as a person writes it: which gates apply, with which limits, and how often one held-out set may be asked."""
+"""Section ``promote`` of params.yaml: which gates apply, with which limits, and how many looks at one held-out set are planned."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from redistill.evaluation.params import BenchmarkParams
 from redistill.evaluation.types import Metric
 
 _FLOORS: dict[Metric, float] = {"exact_match": 0.1, "row_f1": 0.2, "chrf": 0.3}
-"""What a teacher must reach by itself before "not worse than it" says anything; text that answers nothing gets a chrF of 0.1 to 0.2."""
+"""What a teacher must reach before "not worse than the teacher" means anything; a useless text gets a chrF of 0.1 to 0.2."""
 
 
 @frozen
@@ -60,7 +60,7 @@ class RatioGate:
 
 @frozen
 class AuditGate:
-    """The rows that trained this student hold no held-out text, no personal data, no secrets and nothing planted."""
+    """The rows that trained this student contain no held-out text, no personal data and no secrets, and none is planted."""
 
     name: Literal["audit"]
     """`audit`."""
@@ -82,7 +82,7 @@ GateParams = Annotated[
 
 
 def _as_gate(given: object) -> object:
-    """A bare name is a gate with its default limits."""
+    """A name without limits is a gate with its default limits."""
     return {"name": given} if isinstance(given, str) else given
 
 
@@ -112,13 +112,13 @@ class PromoteParams:
     alpha_per_heldout: Alpha = 0.05
     """The chance of ever promoting an inferior student on one held-out set, over all decisions on it."""
     looks_per_heldout: Positive = 10
-    """Over how many decisions that chance is spread."""
+    """Number of decisions over which that chance is spread."""
     hold_nights: Positive = 3
     """Nights in a row that a live champion may be on hold while it is shown to be worse than the teacher. Then traffic goes to the teacher."""
     power: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.8
     """The chance to pass for which "how many more rows" is computed."""
     approval: Literal["auto", "person"] = "auto"
-    """`auto`, or `person`: what passes waits for `redistill promote`."""
+    """`auto`, or `person`: a version that passes waits for `redistill promote`."""
     two_people: bool = False
     """The person who approves must not be the person who started the cycle."""
     critical_labels: dict[str, Share] = Field(default_factory=dict)
@@ -130,15 +130,15 @@ class PromoteParams:
     def _whole(self) -> PromoteParams:
         twice = [name for name, n in Counter(g.name for g in self.gates).items() if n > 1]
         if twice:
-            raise ValueError(f"gate {twice[0]!r} stands twice in promote.gates; once each")
+            raise ValueError(f"gate {twice[0]!r} is listed twice in promote.gates; list each gate once")
         if not any(g.name == "teacher" for g in self.gates):
-            raise ValueError(
-                "promote.gates must hold the gate 'teacher': a student that was never held against its teacher cannot replace it"
-            )
+            raise ValueError("promote.gates must list the gate 'teacher': without it, the student is never compared with its teacher")
         if self.two_people and self.approval != "person":
-            raise ValueError("promote.two_people needs promote.approval: person; with auto nobody is asked")
+            raise ValueError("promote.two_people needs promote.approval: person; with auto, no person approves")
         if self.critical_labels and not any(g.name == "critical_labels" for g in self.gates):
-            raise ValueError("critical_labels has limits, but promote.gates does not list the gate 'critical_labels' that would apply them")
+            raise ValueError(
+                "critical_labels has limits, but promote.gates does not list the gate 'critical_labels' that uses them; list it, or remove the limits"
+            )
         sure = [label for label, recall in self.critical_labels.items() if recall >= 1.0]
         if sure:
             raise ValueError(f"critical_labels.{sure[0]}: no number of rows can show a recall of 1; set a limit below it, such as 0.95")
@@ -159,18 +159,20 @@ class PromoteParams:
 
 
 def promotion_fits(promote: PromoteParams, finetune: FinetuneParams, data: DataParams, benchmark: BenchmarkParams) -> list[str]:
-    """What a promotion is judged by and the other sections do not give."""
+    """Settings of ``promote`` that the other sections make impossible."""
     problems = []
     if promote.arm not in finetune.arms:
-        problems.append(f"promote.arm={promote.arm!r} is no arm; the arms are {', '.join(finetune.arms)}")
+        problems.append(f"promote.arm={promote.arm!r} is not an arm; the arms are {', '.join(finetune.arms)}")
     if promote.metric == "row_f1" and data.grammar is None:
         problems.append("promote.metric: row_f1 counts the items of a record, but free text (data.task: generation) has none; use chrf")
     record = data.record
     critical = set(promote.critical_labels) - set((*record.labels, *record.flags) if record else ())
     if critical:
-        problems.append(f"promote.critical_labels.{min(critical)} is no label or flag of data.record")
+        problems.append(f"promote.critical_labels.{min(critical)} is not a label or flag of data.record")
     if benchmark.fairness is None and any(g.name == "fairness" for g in promote.gates):
-        problems.append("promote.gates lists 'fairness', but benchmark.fairness names no file of counterfactual pairs")
+        problems.append(
+            "promote.gates lists 'fairness', but benchmark.fairness names no file of counterfactual pairs; name one, or remove the gate"
+        )
     return problems
 
 

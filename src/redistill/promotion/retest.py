@@ -1,4 +1,4 @@
-"""May a live champion go on answering?
+"""The nightly re-test: may the live champion keep its traffic?
 
 Each night it is compared with today's teacher on today's held-out rows. Three results are possible, and only the last takes traffic away:
 
@@ -7,9 +7,9 @@ Each night it is compared with today's teacher on today's held-out rows. Three r
 - *inferior*: a loss of more than the margin is shown, or the champion has been on hold for ``promote.hold_nights`` nights and is shown to be worse than
   the teacher, by any amount.
 
-Nights on hold are not enough by themselves. The same rows give the same result every night, so more nights bring no evidence: they would
-take the traffic of every equal champion whose held-out set is too small, only later. That a champion is worse is shown at half of
-``promote.alpha_per_heldout``, so an equal one loses its traffic in at most about that share of held-out sets, however long each is used.
+Nights on hold are not enough by themselves. The same rows give the same result every night, so more nights are not more evidence. If nights were
+enough, every equal champion with a small held-out set would lose its traffic after some time. The test for "worse" has the level half of
+``promote.alpha_per_heldout``. So an equal champion loses its traffic in at most about that share of held-out sets, however long each is used.
 
 Once it has lost its traffic, a champion gets it back only where it *holds*.
 """
@@ -27,12 +27,12 @@ from redistill.promotion.types import Gate
 
 Result = Literal["holds", "hold", "inferior"]
 ONE_NIGHT = dt.timedelta(hours=12)
-"""Tests closer than this are of one night: a cycle that was killed and run again, or one by hand before the nightly one."""
+"""Tests that are closer in time count as one night, for example a killed cycle and its second run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Retest:
-    """The teacher's gate for a live champion. ``inferior``: a loss of more than the margin is shown; ``worse``: that there is a loss is shown."""
+    """The teacher's gate for a live champion. ``inferior``: a loss of more than the margin is shown; ``worse``: any loss is shown."""
 
     gate: Gate
     inferior: bool

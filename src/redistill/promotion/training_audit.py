@@ -1,7 +1,7 @@
-"""The last look at the very rows that trained a student, by the filters that should have caught everything before.
+"""Audit of the rows that trained a student, with the same filters as intake and validation.
 
-Intake and validation judge rows on their way in; files change, thresholds move, versions come from elsewhere. A promotion stands on what
-was trained on, so that is judged again, against the held-out rows of today.
+Intake and validation judge rows when they enter a cycle. After that files and thresholds can change, and versions can come from
+other projects. So the rows that were really used for training are judged again before a promotion, against today's held-out rows.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from redistill.validation.filters.quoting import QuoteIndex
 def audit(rows: Sequence[tuple[Prompt, str]], heldout: Sequence[Prompt], near_duplicate: float, quote_words: int) -> Audit:
     """Judge (prompt, completion) rows. ``near_duplicate`` is a Jaccard index of character 5-grams, as at intake.
 
-    A row quotes the held-out set when its prompt is a held-out one, or nearly, or its completion quotes one that its prompt does not.
+    A row quotes the held-out set if its prompt is a held-out prompt or a near-copy, or if its completion quotes held-out text that is not in its prompt.
     """
     ids, index = {p.id for p in heldout}, NearDuplicates(near_duplicate)
     for prompt in heldout:

@@ -1,4 +1,4 @@
-"""Gates, looks at a held-out set, and the decision that they lead to."""
+"""Gates, looks at a held-out set, and the decision."""
 
 from __future__ import annotations
 
@@ -22,10 +22,9 @@ GateUnit = Literal["points", "share", "ratio", "rows", "looks"]
 class Gate:
     """One condition of a promotion, with the evidence it was judged on.
 
-    ``pass`` is shown, ``fail`` is shown to be otherwise (the whole interval lies on the wrong side of the limit), ``hold`` is neither: what is missing
-    is evidence. Value, limit and interval are
-    in one unit; for a statistical gate the interval is the one that decides, so it passes exactly when the whole interval lies on
-    the right side of the limit. ``confidence`` is that interval's two-sided coverage, ``more_rows`` what would turn a hold into a pass.
+    ``pass``: the condition is shown. ``fail``: the opposite is shown (the whole interval is on the wrong side of the limit). ``hold``: neither is shown,
+    so evidence is missing. Value, limit and interval have the same unit. A statistical gate passes exactly if its whole interval is on
+    the right side of the limit. ``confidence`` is that interval's two-sided coverage, ``more_rows`` the number of rows that would turn a hold into a pass.
     """
 
     name: str
@@ -46,7 +45,7 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """What was found in the very rows that trained a student: how many of them offend, and how."""
+    """Result of the audit of the rows that trained a student: how many have which problem."""
 
     rows: int
     heldout_rows: int
@@ -61,8 +60,8 @@ class Audit:
 class Look:
     """One decision on one held-out set: an entry of its ledger. ``previous`` is the digest of the entry before; see ``redistill.promotion.alpha_spending``.
 
-    ``spent`` is this look's own share of alpha, ``level`` that and what the look before handed on; ``shown`` tells whether the
-    statistical gates passed at it.
+    ``spent`` is this look's share of alpha, and ``level`` that share plus the level that the look before passed on; ``shown`` says whether the
+    statistical gates passed at this level.
     """
 
     heldout: str
@@ -87,5 +86,5 @@ class PromotionDecision:
     linear_suffices: bool
     level: float
     smallest_loss: float
-    """The smallest loss of the metric, as a share, that these rows can rule out at this level with the wanted power."""
+    """The smallest loss of the metric, as a share, that these rows can rule out at this level with the power ``promote.power``."""
     metric: Metric = "exact_match"

@@ -146,19 +146,19 @@ def closure(module: str, packages: Mapping[str, Path]) -> dict[str, Path]:
     Raises:
         ModuleNotFoundError: ``module`` is not a file of these packages.
     """
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     waiting = [module]
     if _file_of(module, packages) is None:
-        raise ModuleNotFoundError(f"{module} is no module of {', '.join(packages)}")
+        raise ModuleNotFoundError(f"{module} is not a module of {', '.join(packages)}")
     while waiting:
         name = waiting.pop()
         file = _file_of(name, packages)
-        if file is None or name in found:
+        if file is None or name in files:
             continue
-        found[name] = file
+        files[name] = file
         # Python runs the packages around a module before the module.
         waiting += [name.rpartition(".")[0], *_imported(name, file, packages)]
-    return dict(sorted(found.items()))
+    return dict(sorted(files.items()))
 
 
 def _place(module: str, file: Path) -> str:
@@ -225,7 +225,9 @@ def _statements_of(file: Path) -> _Statements:
     try:
         return _parsed(file.read_bytes())[1]
     except SyntaxError as error:
-        raise StageError(f"{file}, line {error.lineno}: {error.msg}; a stage imports this file, so its code cannot be identified") from None
+        raise StageError(
+            f"{file}, line {error.lineno}: {error.msg}; a stage imports this file, so its code cannot be identified; correct the file"
+        ) from None
 
 
 def _statements(tree: ast.Module) -> _Statements:
@@ -233,15 +235,15 @@ def _statements(tree: ast.Module) -> _Statements:
 
     A file that calls ``iter_modules`` looks for the files beside it and imports them by name, so it counts as an import of all of them.
     """
-    found: list[tuple[int, str, tuple[str, ...]]] = []
+    statements: list[tuple[int, str, tuple[str, ...]]] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found += [(0, alias.name, ()) for alias in node.names]
+            statements += [(0, alias.name, ()) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            found.append((node.level, node.module or "", tuple(alias.name for alias in node.names)))
+            statements.append((node.level, node.module or "", tuple(alias.name for alias in node.names)))
         elif isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) == "iter_modules":
-            found.append((1, "", (_ALL,)))
-    return tuple(found)
+            statements.append((1, "", (_ALL,)))
+    return tuple(statements)
 
 
 def _absolute(module: str, file: Path, level: int, base: str) -> str:

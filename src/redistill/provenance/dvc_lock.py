@@ -1,4 +1,4 @@
-"""Read ``dvc.lock``, and compute DVC's digests ourselves: an audit that asked DVC whether DVC is right would prove little.
+"""Reads ``dvc.lock``, and computes DVC's digests without DVC, so that an audit is independent of it.
 
 Source: DVC 3 documentation, "dvc.lock file" and "Structure of the cache directory".
 """
@@ -50,7 +50,7 @@ def read(path: Path) -> dict[str, LockedStage]:
             for name, body in stages.items()
         }
     except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
-        raise DataError(f"{path} is no dvc.lock ({type(error).__name__}: {error})") from None
+        raise DataError(f"{path} is not a dvc.lock ({type(error).__name__}: {error}); restore it from git, or run a cycle") from None
 
 
 def _tracked(body: dict[str, Any], part: str) -> tuple[Tracked, ...]:
@@ -58,7 +58,7 @@ def _tracked(body: dict[str, Any], part: str) -> tuple[Tracked, ...]:
 
 
 def ancestors(stages: dict[str, LockedStage], last: str, locked_from: dict[str, str] | None = None) -> list[LockedStage]:
-    """The stages that ``last`` was made from, and itself, first things first.
+    """The stages that ``last`` depends on, and itself, in the order in which they run.
 
     ``locked_from`` names, for a lock file that stages read as params, the stage whose output it locks: DVC does not know of that edge.
 
@@ -66,7 +66,7 @@ def ancestors(stages: dict[str, LockedStage], last: str, locked_from: dict[str, 
         DataError: ``last`` is not among them.
     """
     if last not in stages:
-        raise DataError(f"dvc.lock has no stage {last}; it has {', '.join(sorted(stages)) or 'none'}")
+        raise DataError(f"dvc.lock has no stage {last}; its stages are {', '.join(sorted(stages)) or 'none'}")
     made_by = {out.path: stage for stage in stages.values() for out in stage.outs}
     ordered: list[LockedStage] = []
 

@@ -1,8 +1,8 @@
 """Sign and verify a folder: weights and the evidence that promoted them, under one signature.
 
 OpenSSF model signing with an elliptic key. The project makes a key of its own on first use; a team names its own in the environment:
-``REDISTILL_SIGNING_KEY`` (who promotes) and ``REDISTILL_VERIFY_KEY`` (who loads). A signature says who vouched for these very bytes, which a
-digest that stands beside them cannot.
+``REDISTILL_SIGNING_KEY`` (to promote) and ``REDISTILL_VERIFY_KEY`` (to load). A signature shows whose key signed exactly these bytes; a
+digest stored with the files cannot show that.
 
 Source: https://github.com/sigstore/model-transparency (OMS specification).
 """
@@ -39,7 +39,7 @@ def verify_key(state: Path) -> Path:
 
     Raises:
         ConfigError: the environment names a file that is not there.
-        RegistryError: this project has never signed, and nobody named a key.
+        RegistryError: this project has not signed anything yet, and no key is set.
     """
     if named := os.environ.get(VERIFY_KEY):
         return _there(Path(named), VERIFY_KEY)
@@ -50,7 +50,7 @@ def verify_key(state: Path) -> Path:
         return _public_half(own, key)
     if not key.is_file():
         raise RegistryError(
-            f"no key to verify with: {key} is not there; copy it from where the version was signed, or name it in {VERIFY_KEY}"
+            f"there is no key to verify signatures: {key} is missing; copy it from the machine that signed the version, or set {VERIFY_KEY}"
         )
     return key
 
@@ -74,13 +74,13 @@ def verify(folder: Path, signature: Path, key: Path) -> None:
     from model_signing import verifying
 
     if not signature.is_file():
-        raise RegistryError("it carries no signature; only what redistill registered, or `redistill gate` judged, does")
+        raise RegistryError("it has no signature; only versions that redistill registered, or that `redistill gate` judged, have one")
     try:
         verifying.Config().use_elliptic_key_verifier(public_key=key).verify(folder, signature)  # type: ignore[no-untyped-call]
     except Exception as error:
-        # The library raises many kinds, of its own and of cryptography's; whatever fails here, the version is not to be trusted.
-        told = " ".join(str(error).split())[:300] or type(error).__name__
-        raise RegistryError(f"its signature does not hold ({told}); the files were changed, or another key signed them") from None
+        # The library raises errors of many types, its own and those of cryptography. With any of them, the version is not verified.
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise RegistryError(f"its signature is not valid ({reason}); the files were changed, or another key signed them") from None
 
 
 def _make(key: Path) -> None:
@@ -111,14 +111,14 @@ def _public_pem(public: object) -> bytes:
 
 
 def _public_half(private: Path, half: Path) -> Path:
-    """Write the public half of a key, derived again, so that the two never part."""
+    """Write the public half of a key. It is derived again, so that both always belong together."""
     from cryptography.hazmat.primitives import serialization
 
     half.parent.mkdir(parents=True, exist_ok=True)
     try:
         key = serialization.load_pem_private_key(private.read_bytes(), None)
     except (ValueError, TypeError) as error:
-        raise ConfigError(f"{SIGNING_KEY}={private} is no unencrypted private key in PEM ({error})") from None
+        raise ConfigError(f"{SIGNING_KEY}={private} is not an unencrypted private key in PEM ({error})") from None
     pem = _public_pem(key.public_key())
     if not half.is_file() or half.read_bytes() != pem:
         temporary = half.with_suffix(f".{os.getpid()}.tmp")

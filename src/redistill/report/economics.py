@@ -1,7 +1,7 @@
-"""Is it worth it? What a request costs with student and teacher, what a month of cycles costs, and how many requests pay for it.
+"""Economics: the cost of a request with student and teacher, the cost of a month of cycles, and the number of requests that pays for it.
 
-Prices come from ``params.yaml``: a machine by its hour, an endpoint by its tokens. What has no price has no cost in money; seconds and tokens are
-measured either way. How much faster the student is comes with an interval, and so does all that follows from it.
+Prices come from ``params.yaml``: a machine per hour, an endpoint per token. Without a price, the cost in money is unknown; seconds and tokens are
+measured in any case. The time ratio of student and teacher has an interval, and so has everything that follows from it.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Price:
         return completion * pace_s / _HOUR_S * self.usd_per_hour
 
     def per_million_tokens(self, cost: Cost, pace_s: float | None) -> float | None:
-        """USD for a million completion tokens with the prompts that they answer."""
+        """USD for a million completion tokens, including their prompts."""
         request = self.per_request(cost, pace_s)
         return None if request is None or not cost.tokens_per_request else request / cost.tokens_per_request * 1e6
 
@@ -57,7 +57,7 @@ def student_price(params: EconomicsParams) -> Price:
 
 
 def teacher_price(params: EconomicsParams, teacher: TeacherParams) -> Price:
-    """An endpoint is paid by the token, a teacher of our own by the machine that it runs on."""
+    """An endpoint is paid per token, a local teacher by the machine that it runs on."""
     if teacher.backend == "openai":
         return Price(None, teacher.usd_per_million_prompt_tokens, teacher.usd_per_million_completion_tokens)
     return Price(params.machine_usd_per_hour)
@@ -87,7 +87,7 @@ class CycleCost:
 
 @dataclass(frozen=True, slots=True)
 class Month:
-    """The cycles of a month: a whole one for each change, and nights that find nothing changed, at what those take."""
+    """The cycles of a month: a whole cycle for each change, and short cycles in nights without a change."""
 
     changes: int
     quiet_nights: int

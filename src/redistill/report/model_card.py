@@ -1,6 +1,6 @@
-"""The model card of a version: what it is for, what it was made from, how good it is, and when not to trust it.
+"""The model card of a version: its purpose, its sources, its quality, and when not to use it.
 
-Markdown with the metadata block that model hubs read. Everything on it stands in ``report.json``; it is never judged again.
+Markdown with the metadata block that model hubs read. All its content comes from ``report.json``; nothing is judged again.
 
 Source: Mitchell et al. 2019, Model Cards for Model Reporting; Hugging Face, "Model Cards".
 """
@@ -73,7 +73,7 @@ def _results(report: dict[str, Any], student: dict[str, Any], teacher: dict[str,
     ]
     if fair := student.get("fairness"):
         other = teacher.get("fairness") or {}
-        table.append(f"| counterfactual pairs decided otherwise ({fair['n']}) | {_score(fair['rate'])} | {_score(other.get('rate'))} |")
+        table.append(f"| flipped counterfactual pairs (of {fair['n']}) | {_score(fair['rate'])} | {_score(other.get('rate'))} |")
     table += [
         f"| outside the task: {_text(name)} | {_score(score)} | {_score((teacher.get('breadth') or {}).get(name))} |"
         for name, score in (student.get("breadth") or {}).items()
@@ -83,7 +83,10 @@ def _results(report: dict[str, Any], student: dict[str, Any], teacher: dict[str,
     table.append(f"| time of a request, teacher = 1 | {spread} | 1 |")
     sizes = [arm["cost"]["parameters"] for arm in (student, teacher)]
     table.append("| parameters, M | " + " | ".join("–" if n is None else f"{n / 1e6:.1f}" for n in sizes) + " |")
-    return f"On {student['n']} held-out rows, in percent, with 95 % intervals; one backend and template for all.\n\n" + "\n".join(table)
+    return (
+        f"On {student['n']} held-out rows, in percent, with 95 % intervals. All models were measured with the same backend and template.\n\n"
+        + "\n".join(table)
+    )
 
 
 def _data(report: dict[str, Any]) -> str:
@@ -92,8 +95,8 @@ def _data(report: dict[str, Any]) -> str:
     dropped = sum(d["rows"] for d in intake.get("dropped") or ()) + sum(d["rows"] for d in kept.get("dropped") or ())
     sources = "\n".join(f"- {_text(s['path'])}: {s.get('sha256') or s.get('revision')}" for s in report["lineage"]["sources"]["sources"])
     audit = (report.get("judgement") or {}).get("audit")
-    said = f"The {audit['rows']:,} rows that trained it were audited against the held-out rows. " if audit else ""
-    return f"Rows: {rows}. {said}{dropped:,} rows were dropped by filters before training.\n\n{sources}"
+    audited = f"The {audit['rows']:,} rows that trained it were audited against the held-out rows. " if audit else ""
+    return f"Rows: {rows}. {audited}{dropped:,} rows were dropped by filters before training.\n\n{sources}"
 
 
 def _limits(report: dict[str, Any], student: dict[str, Any]) -> str:
@@ -102,8 +105,8 @@ def _limits(report: dict[str, Any], student: dict[str, Any]) -> str:
         + sorted(student["fields"].items(), key=lambda pair: pair[1]["value"])[:2]
     )
     lines = [
-        "It answers the one task that it was trained for; outside it, nothing is known of its answers.",
-        "Weakest where measured: " + ", ".join(f"{_text(name)} ({_score(score)})" for name, score in weakest) + "." if weakest else "",
+        "The model is for one task only. Its completions for other tasks were not tested.",
+        "The weakest results: " + ", ".join(f"{_text(name)} ({_score(score)})" for name, score in weakest) + "." if weakest else "",
         f"{student['malformed']} of {student['n']} responses broke the grammar." if student["malformed"] else "",
         f"With these rows, a loss of less than {100 * report['decision']['smallest_loss']:.1f} points could not be ruled out.",
         "A linear model suffices for this data; a language model may not be needed." if report["decision"]["linear_suffices"] else "",
@@ -113,8 +116,8 @@ def _limits(report: dict[str, Any], student: dict[str, Any]) -> str:
 
 def _fallback(report: dict[str, Any], student: dict[str, Any]) -> str:
     lines = [
-        "The route does it by itself when this version no longer passes the teacher's gate on the current held-out set.",
-        "Malformed responses, and messages unlike those of the data (another language, another task).",
+        "The route switches to the teacher automatically when this version no longer passes the teacher's gate on the current held-out set.",
+        "For malformed responses, and for messages that are not like those of the data (another language, another task).",
     ]
     if calibration := student.get("calibration"):
         lines += _confidence(calibration)
@@ -122,7 +125,7 @@ def _fallback(report: dict[str, Any], student: dict[str, Any]) -> str:
 
 
 def _confidence(calibration: dict[str, Any]) -> list[str]:
-    """How far its confidence can be relied on, for a person who sets a threshold."""
+    """How reliable its confidence is, for a person who sets a threshold."""
     low, high = (100 * calibration["by_chance"][end] for end in ("low", "high"))
     verdict = "It is miscalibrated." if calibration["miscalibrated"] else "No miscalibration is shown."
     error = (
@@ -131,12 +134,12 @@ def _confidence(calibration: dict[str, Any]) -> list[str]:
     )
     surest = surest_right([Bin(**b) for b in calibration["bins"]], _OFTEN)
     if surest is None:
-        return [error, f"At no confidence is it shown to be right in {100 * _OFTEN:.0f} % of the cases."]
+        return [error, f"For no confidence threshold it is shown that {100 * _OFTEN:.0f} % of the responses are right."]
     right = _score(dataclasses.asdict(share(surest.right, surest.n)))
     return [
         error,
-        f"Of the {surest.n} responses that it was surest of (confidence of about {surest.confidence:.2f} and more) {right} % were right: "
-        f"it is shown that {100 * _OFTEN:.0f} % or more are.",
+        f"Of the {surest.n} responses with the highest confidence (about {surest.confidence:.2f} or more), {right} % were right: "
+        f"it is shown that {100 * _OFTEN:.0f} % or more are right.",
     ]
 
 
@@ -155,5 +158,5 @@ def _slug(licence: str) -> str:
 
 
 def _text(value: object) -> str:
-    """Data may hold anything; here it must not become markup."""
+    """Text of the data, escaped so that it cannot become markup."""
     return html.escape(" ".join(str(value).split()), quote=False).replace("|", "\\|").replace("`", "'")

@@ -1,8 +1,8 @@
 """The page of a cycle: the tree of ``report.json`` as one HTML file that opens offline.
 
-The tree is shown, never judged again: verdict, gates and intervals were made elsewhere. Parts that a cycle does not have
-(a linear arm, an endpoint's parameters, curves) are left out or become a dash. Template and style stand in
-``page.html.j2``; it escapes all it is given, and forbids the browser any request or script.
+The page only shows the tree: verdict, gates and intervals come from other modules. Parts that a cycle does not have
+(a linear arm, an endpoint's parameters, curves) are left out or shown as a dash. Template and style are in
+``page.html.j2``. It escapes everything, and does not let the browser load anything or run scripts.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _UNITS = {
 def render(report: dict[str, Any]) -> str:
     """The whole page.
 
-    It must not be the reason why a cycle of hours ends without a report, so what is missing or no number is a dash.
+    An incomplete tree must not end a long cycle without a report, so a missing or invalid number is shown as a dash.
     """
     arms: dict[str, Any] = report.get("arms") or {}
     candidate = str(report.get("candidate"))
@@ -75,9 +75,9 @@ def render(report: dict[str, Any]) -> str:
 
 
 def number(value: Any, scale: float = 1.0, digits: int = 1, unit: str = "") -> str:
-    """A number as people read it: thousands separated, a true minus, and a dash for whatever is no finite number."""
-    found = _finite(value)
-    return DASH if found is None else f"{found * scale:z,.{digits}f}".replace("-", "\u2212") + unit
+    """A number as text: thousands separated, a true minus sign, and a dash if it is not a finite number."""
+    finite = _finite(value)
+    return DASH if finite is None else f"{finite * scale:z,.{digits}f}".replace("-", "\u2212") + unit
 
 
 def percent(value: Any) -> str:
@@ -100,12 +100,12 @@ def moment(value: Any) -> str:
 
 def duration(seconds: Any) -> str:
     """Hours, minutes and seconds; the two that matter."""
-    found = _finite(seconds)
-    if found is None:
+    finite = _finite(seconds)
+    if finite is None:
         return DASH
-    minutes, rest = divmod(round(found), 60)
+    minutes, rest = divmod(round(finite), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{found:.1f} s"
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{finite:.1f} s"
 
 
 def limits(bounds: dict[str, Any] | None) -> str:
@@ -155,10 +155,10 @@ def bounds_of(gates: Sequence[dict[str, Any]], unit: str, title: str) -> dict[st
     rows = []
     for tree in gates:
         interval = tree.get("interval") or {}
-        found = [_finite(v) for v in (tree.get("value"), interval.get("low"), interval.get("high"), tree.get("limit"))]
-        if tree.get("unit") == unit and all(v is not None for v in found):
+        numbers = [_finite(v) for v in (tree.get("value"), interval.get("low"), interval.get("high"), tree.get("limit"))]
+        if tree.get("unit") == unit and all(v is not None for v in numbers):
             name = gate_title(str(tree.get("name")))
-            value, low, high, limit = (100 * v for v in found if v is not None)
+            value, low, high, limit = (100 * v for v in numbers if v is not None)
             rows.append(Bound(name, str(tree.get("result")), value, low, high, limit))
     return {"title": title, "plot": bounds(title, rows)} if rows else None
 
@@ -170,17 +170,17 @@ def priced(arms: dict[str, Any], economics: dict[str, Any]) -> dict[str, Any]:
 
 
 def calibrated_of(arms: dict[str, Any], candidate: str) -> dict[str, Any] | None:
-    """The reliability of student and teacher; None where neither tells how sure it is."""
+    """The reliability of student and teacher; None if neither reports its confidence."""
     series, errors = {}, {}
     for name in ("teacher", candidate):
-        found = (arms.get(name) or {}).get("calibration") or {}
+        calibration = (arms.get(name) or {}).get("calibration") or {}
         rows = [
             (100 * x, 100 * y)
-            for b in found.get("bins") or ()
+            for b in calibration.get("bins") or ()
             if (x := _finite(b.get("confidence"))) is not None and (y := _finite(b.get("accuracy"))) is not None
         ]
         if rows and all(0 <= v <= 100 for row in rows for v in row):
-            series[name], errors[name] = rows, found
+            series[name], errors[name] = rows, calibration
     return {"plot": reliability("Reliability", series, lambda name: role(name, candidate)), "errors": errors} if series else None
 
 
@@ -188,11 +188,11 @@ def break_even_of(economics: dict[str, Any]) -> Markup | None:
     """USD a month against volume; None where something has no price."""
     pays = economics.get("break_even") or {}
     interval = pays.get("saving_usd_per_request_interval") or {}
-    found = [_finite(v) for v in (pays.get("saving_usd_per_request"), interval.get("low"), interval.get("high"))]
+    numbers = [_finite(v) for v in (pays.get("saving_usd_per_request"), interval.get("low"), interval.get("high"))]
     fixed, volume_now = _finite(pays.get("month_usd")), _finite(economics.get("requests_per_month"))
-    if any(v is None for v in found) or fixed is None or volume_now is None or volume_now <= 0 or fixed <= 0:
+    if any(v is None for v in numbers) or fixed is None or volume_now is None or volume_now <= 0 or fixed <= 0:
         return None
-    saving, low, high = (v for v in found if v is not None)
+    saving, low, high = (v for v in numbers if v is not None)
     if not all(math.isfinite(v) for v in (low * volume_now * 2, high * volume_now * 2, fixed / saving if saving > 0 else 0.0)):
         return None
     return volume("Saved a month", saving, (low, high), fixed, volume_now)
@@ -216,7 +216,7 @@ def forests_of(arms: dict[str, Any], candidate: str) -> dict[str, Markup]:
 
 
 def scatter_of(arms: dict[str, Any], candidate: str, cost: str, scale: float, title: str) -> dict[str, Any]:
-    """Exact match against a cost, with the names of the arms that do not tell it."""
+    """Exact match against a cost, with the names of the arms whose cost is unknown."""
     points = [p for name, arm in arms.items() if (p := _point(name, arm, candidate, "exact_match", cost, scale))]
     left_out = [name for name in arms if name not in {p.name for p in points}]
     return {"plot": scatter("Exact match, %", title, points) if points else None, "left_out": left_out}
@@ -251,25 +251,25 @@ def curves_of(training: dict[str, Any], candidate: str, key: str) -> Markup | No
 
 
 def varied(rows: Sequence[dict[str, Any]], limit: int) -> list[dict[str, Any]]:
-    """Some rows of every filter before more of one."""
+    """A few rows of each filter first, then more."""
     by_filter: dict[tuple[Any, Any], list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         by_filter[row.get("stage"), row.get("filter")].append(row)
     return [row for row in chain.from_iterable(zip_longest(*by_filter.values())) if row is not None][:limit]
 
 
-def differing(answer: Any, wanted: Any) -> Markup:
-    """An answer with its wrong words marked and its missing ones struck in; words and separators are compared."""
-    given, aim = (re.findall(r"\s+|[;+=]|[^\s;+=]+", str(text or "")) for text in (answer, wanted))
-    if len(given) * len(aim) > 1_000_000:  # the comparison is quadratic
+def differing(answer: Any, label: Any) -> Markup:
+    """A completion with its wrong words marked and the missing words inserted as deleted; words and separators are compared."""
+    tokens, aim = (re.findall(r"\s+|[;+=]|[^\s;+=]+", str(text or "")) for text in (answer, label))
+    if len(tokens) * len(aim) > 1_000_000:  # the comparison is quadratic
         return escape(answer)
     shown = Markup("")
-    for kind, a, b, c, d in difflib.SequenceMatcher(None, aim, given, autojunk=False).get_opcodes():
+    for kind, a, b, c, d in difflib.SequenceMatcher(None, aim, tokens, autojunk=False).get_opcodes():
         if kind == "equal":
-            shown += "".join(given[c:d])
+            shown += "".join(tokens[c:d])
             continue
         if d > c:
-            shown += Markup("<mark>{}</mark>").format("".join(given[c:d]))
+            shown += Markup("<mark>{}</mark>").format("".join(tokens[c:d]))
         if b > a:
             shown += Markup('<del><span class="aside">missing: </span>{}</del>').format("".join(aim[a:b]))
     return shown or Markup('<span class="muted">(empty)</span>')

@@ -29,7 +29,7 @@ class Point:
     x: float = math.nan
 
     @property
-    def told(self) -> str:
+    def description(self) -> str:
         return f"{self.name} {self.y:.1f} (95 % interval {self.low:.1f} to {self.high:.1f})"
 
 
@@ -69,7 +69,7 @@ class Axis:
 
 
 def forest(title: str, points: Sequence[Point], span: Sequence[float]) -> Markup:
-    """One row an arm with its 95 % interval; a dashed line stands at the teacher's value.
+    """One row per arm with its 95 % interval; a dashed line shows the teacher's value.
 
     ``span`` is what the axis must hold besides the points, so that two plots side by side share one scale.
     """
@@ -84,7 +84,7 @@ def forest(title: str, points: Sequence[Point], span: Sequence[float]) -> Markup
         parts.append(_text(left - 12, y + 4, _short(p.name), f"name end {p.role}"))
         parts.append(_line(axis.at(p.low), y, axis.at(p.high), y, f"whisker {p.role}") + _marker(axis.at(p.y), y, p))
         parts.append(_text(WIDTH, y + 4, f"{p.y:.1f} ({p.low:.1f}–{p.high:.1f})", "value end"))
-    return _svg(height, f"{title}, percent, by arm: " + "; ".join(p.told for p in points), parts)
+    return _svg(height, f"{title}, percent, by arm: " + "; ".join(p.description for p in points), parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class Bound:
     limit: float
 
     @property
-    def told(self) -> str:
+    def description(self) -> str:
         return f"{self.name}: {self.result}, {self.value:.1f} ({self.low:.1f} to {self.high:.1f}), limit {self.limit:.1f}"
 
 
@@ -115,9 +115,9 @@ def bounds(title: str, gates: Sequence[Bound]) -> Markup:
         parts.append(_line(axis.at(g.limit), y - 8, axis.at(g.limit), y + 8, "limit"))
         parts.append(_line(axis.at(g.low), y, axis.at(g.high), y, f"whisker {g.result}"))
         shape = Markup('<g class="marker {}"><title>{}</title><circle cx="{}" cy="{}" r="4.5"/></g>')
-        parts.append(shape.format(g.result, g.told, axis.at(g.value), y))
+        parts.append(shape.format(g.result, g.description, axis.at(g.value), y))
         parts.append(_text(right, y - 12, f"{g.result}: {g.value:.1f} ({g.low:.1f} to {g.high:.1f})", "value end"))
-    return _svg(height, f"{title}: " + "; ".join(g.told for g in gates), parts)
+    return _svg(height, f"{title}: " + "; ".join(g.description for g in gates), parts)
 
 
 def scatter(title: str, x_title: str, points: Sequence[Point]) -> Markup:
@@ -142,8 +142,8 @@ def scatter(title: str, x_title: str, points: Sequence[Point]) -> Markup:
                 parts.append(_line(x, y, label_x + (-3 if rightwards else 3), label_y, "leader"))
             parts.append(_line(x, y_axis.at(p.low), x, y_axis.at(p.high), f"whisker {p.role}") + _marker(x, y, p))
             parts.append(_text(label_x, label_y + 4, _short(p.name), f"name {'' if rightwards else 'end'} {p.role}"))
-    told = "; ".join(f"{p.told} at {p.x:,.4g}" for p in points)
-    return _svg(height, f"{title} against {x_title}: {told}", parts)
+    description = "; ".join(f"{p.description} at {p.x:,.4g}" for p in points)
+    return _svg(height, f"{title} against {x_title}: {description}", parts)
 
 
 def curves(title: str, series: Mapping[str, Sequence[tuple[float, float]]], role_of: Callable[[str], str]) -> Markup:
@@ -162,8 +162,8 @@ def curves(title: str, series: Mapping[str, Sequence[tuple[float, float]]], role
         end_x, end_y = x_axis.at(rows[-1][0]), y_axis.at(rows[-1][1])
         parts.append(_line(end_x + 2, end_y, right + 12, label_y, "leader"))
         parts.append(_text(right + 15, label_y + 4, _short(name), f"name {role_of(name)}"))
-    told = "; ".join(f"{name} from {rows[0][1]:.3g} to {rows[-1][1]:.3g} at step {rows[-1][0]:g}" for name, rows in series.items())
-    return _svg(height, f"{title} by optimiser step: {told}", parts)
+    description = "; ".join(f"{name} from {rows[0][1]:.3g} to {rows[-1][1]:.3g} at step {rows[-1][0]:g}" for name, rows in series.items())
+    return _svg(height, f"{title} by optimiser step: {description}", parts)
 
 
 def spread(wanted: Sequence[float], low: float, high: float, gap: float = _LABEL_GAP) -> list[float]:
@@ -181,7 +181,7 @@ def spread(wanted: Sequence[float], low: float, high: float, gap: float = _LABEL
 
 
 def reliability(title: str, series: Mapping[str, Sequence[tuple[float, float]]], role_of: Callable[[str], str]) -> Markup:
-    """How often right against how sure, in percent; on the diagonal, 80 % sure is 80 % right."""
+    """Share of right responses against confidence, in percent. On the diagonal, 80 % of the responses with a confidence of 80 % are right."""
     height, left, right, top, base = 300, 40, WIDTH - 84, 30, 256
     x_axis, y_axis = Axis(0.0, 100.0, 20.0, left, right, False), Axis(0.0, 100.0, 20.0, base, top, False)
     parts = _upright(y_axis, left, right, "Exactly right, %") + _level(x_axis, base, height, "Confidence, %")
@@ -192,8 +192,8 @@ def reliability(title: str, series: Mapping[str, Sequence[tuple[float, float]]],
         parts.append(Markup('<polyline class="curve dash-{} {}" points="{}"/>').format(i % 4, role_of(name), path))
         parts += [_marker(x_axis.at(x), y_axis.at(y), Point(name, role_of(name), y, y, y, x)) for x, y in rows]
         parts.append(_text(right + 15, label_y + 4, _short(name), f"name {role_of(name)}"))
-    told = "; ".join(f"{name}: " + ", ".join(f"{x:.0f} sure, {y:.0f} right" for x, y in rows) for name, rows in series.items())
-    return _svg(height, f"{title}: {told}", parts)
+    description = "; ".join(f"{name}: " + ", ".join(f"confidence {x:.0f}, {y:.0f} right" for x, y in rows) for name, rows in series.items())
+    return _svg(height, f"{title}: {description}", parts)
 
 
 def volume(title: str, saving: float, bounds_of_saving: tuple[float, float], fixed: float, at: float) -> Markup:
@@ -214,10 +214,10 @@ def volume(title: str, saving: float, bounds_of_saving: tuple[float, float], fix
     least, most = (usd * at - fixed for usd in bounds_of_saving)
     now = saving * at - fixed
     parts.append(_marker(x_axis.at(scale * at), y_axis.at(now), Point("now", "student", now, now, now, at)))
-    told = f"{title}: {now:,.2f} USD a month ({least:,.2f} to {most:,.2f}) at {at:,.0f} requests" + (
+    description = f"{title}: {now:,.2f} USD a month ({least:,.2f} to {most:,.2f}) at {at:,.0f} requests" + (
         f"; break-even at {even:,.0f}" if saving > 0 else "; never pays"
     )
-    return _svg(height, told, parts)
+    return _svg(height, description, parts)
 
 
 def _clusters(points: Sequence[Point], x_axis: Axis, y_axis: Axis) -> list[list[tuple[Point, float]]]:
@@ -254,10 +254,10 @@ def _level(axis: Axis, base: float, height: float, title: str) -> list[Markup]:
 
 
 def _marker(x: float, y: float, point: Point) -> Markup:
-    """A diamond for the teacher, a disc for the candidate, rings for the rest: told apart without colour."""
+    """A diamond for the teacher, a disc for the candidate, rings for the rest: different without colour too."""
     diamond, circle = Markup('<path d="M{} {}l5 5l-5 5l-5-5z"/>'), Markup('<circle cx="{}" cy="{}" r="{}"/>')
     shape = diamond.format(x, round(y - 5, 1)) if point.role == "teacher" else circle.format(x, y, 4.5 if point.role == "student" else 3.5)
-    return Markup('<g class="marker {}"><title>{}</title>{}</g>').format(point.role, point.told, shape)
+    return Markup('<g class="marker {}"><title>{}</title>{}</g>').format(point.role, point.description, shape)
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, role: str) -> Markup:
@@ -268,8 +268,8 @@ def _text(x: float, y: float, text: str, role: str) -> Markup:
     return Markup('<text class="{}" x="{}" y="{}">{}</text>').format(" ".join(role.split()), x, round(y, 1), text)
 
 
-def _svg(height: float, told: str, parts: Sequence[Markup]) -> Markup:
-    head = Markup('<svg class="plot" role="img" viewBox="0 0 {} {}" aria-label="{}">').format(WIDTH, height, told)
+def _svg(height: float, description: str, parts: Sequence[Markup]) -> Markup:
+    head = Markup('<svg class="plot" role="img" viewBox="0 0 {} {}" aria-label="{}">').format(WIDTH, height, description)
     return head + Markup("").join(parts) + Markup("</svg>")
 
 

@@ -1,6 +1,6 @@
-"""No phone-home: vendor telemetry is off from the first command on, in us and in everything that we start.
+"""Turns off vendor telemetry in this process and in child processes.
 
-Each vendor reads another variable and another value: ``DO_NOT_TRACK`` alone is heard by some and ignored by others.
+Each vendor reads its own variable with its own value; some libraries ignore ``DO_NOT_TRACK``.
 """
 
 from __future__ import annotations
@@ -29,34 +29,34 @@ DEFAULTS = {
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
     "PREFECT_LOGGING_EXTRA_LOGGERS": "redistill",
     "GIT_PYTHON_REFRESH": "quiet",
-    # Bars of several libraries, redrawn in a log file, hide the one line of progress that is ours.
+    # Progress bars of other libraries, redrawn in a log file, would hide our own progress line.
     "TQDM_DISABLE": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    # MLflow's own seven retries keep a person waiting for eight minutes before a server that is down is called so.
+    # With MLflow's default of seven retries, it takes eight minutes until an error says that the server is down.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
     "TRANSFORMERS_VERBOSITY": "error",
     "TRL_EXPERIMENTAL_SILENCE": "1",
     "LMEVAL_LOG_LEVEL": "WARNING",
     # glibc's heap in huge pages where the kernel offers them on request: faulting in small ones is a fifth of a training step.
-    # Read when a process starts, so it serves what we start and not ourselves.
+    # Read when a process starts, so it affects child processes only.
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
     # OpenMP threads (PyTorch's runtime is libgomp) sleep while they wait for each other. Threads that spin take time from other processes, and if one of
     # them loses its core, all others spin until it comes back. `python -m tests.bench.threads` measures it.
     "GOMP_SPINCOUNT": "0",
 }
-"""What a user may override: ``HF_HUB_OFFLINE=0`` lets hub ids be fetched."""
+"""Variables that a user may override: with ``HF_HUB_OFFLINE=0``, hub ids can be downloaded."""
 
 
 def silence() -> None:
-    """Set both in this process, before any vendor's library is imported."""
+    """Set these variables in this process, before any vendor's library is imported."""
     os.environ.update(QUIET)
     for key, value in DEFAULTS.items():
         os.environ.setdefault(key, value)
 
 
 def child_environment() -> dict[str, str]:
-    """The environment of a stage or server that we start: quiet, our interpreter first, the project importable.
+    """The environment of a child process, such as a stage: without telemetry, with our interpreter first, and the project importable.
 
     ``CI`` stops DVC's updater, which has no other variable.
     """

@@ -1,6 +1,6 @@
 """How much memory a piece of work needs at its peak: the growth of this process's resident memory.
 
-``getrusage`` cannot tell: its maximum belongs to the whole life of a process and survives ``exec``, so a child of a large process starts with
+``getrusage`` cannot measure it: its maximum belongs to the whole life of a process and survives ``exec``, so a child of a large process starts with
 its parent's maximum, and allocations below that maximum are not seen. Linux lets a process reset its own maximum.
 
 Source: proc_pid_clear_refs(5), value 5; proc_pid_status(5), VmHWM.
@@ -16,7 +16,7 @@ _CLEAR = Path("/proc/self/clear_refs")
 
 
 class PeakMemory:
-    """Starts to watch when it is made: first import what should not count, then make one, then load the model."""
+    """Starts to measure when it is created: first import what should not count, then create it, then load the model."""
 
     def __init__(self) -> None:
         self._before: int | None = None
@@ -24,11 +24,11 @@ class PeakMemory:
             _CLEAR.write_text("5", encoding="ascii")
             self._before = _status("VmRSS")
         except OSError:
-            # No Linux, or a sandbox without this file: then the peak is not known, and nobody is told a number.
+            # Not Linux, or a sandbox without this file: the peak is not known.
             return
 
     def grown_bytes(self) -> int | None:
-        """The largest growth since the start, in bytes; None where the system does not tell."""
+        """The largest growth since the start, in bytes; None if the system does not report it."""
         if self._before is None or (peak := _status("VmHWM")) is None:
             return None
         return max(0, peak - self._before)
@@ -36,5 +36,5 @@ class PeakMemory:
 
 def _status(name: str) -> int | None:
     """A size from ``/proc/self/status``, in bytes."""
-    found = re.search(rf"^{name}:\s+(\d+) kB$", _STATUS.read_text(encoding="ascii", errors="replace"), re.M)
-    return 1024 * int(found[1]) if found else None
+    match = re.search(rf"^{name}:\s+(\d+) kB$", _STATUS.read_text(encoding="ascii", errors="replace"), re.M)
+    return 1024 * int(match[1]) if match else None

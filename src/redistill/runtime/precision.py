@@ -1,6 +1,6 @@
-"""Which floating-point type is computed in: bfloat16 where the machine multiplies it, float32 where it would only imitate it.
+"""The floating-point type of computations: bfloat16 if the hardware supports it natively, otherwise float32.
 
-Imitated, one product takes 5 to 70 times as long: an AVX2 processor was measured at 83 billion operations a second in float32 and at 1 to 16 in
+Without native support, one product takes 5 to 70 times as long: an AVX2 processor was measured at 83 billion operations a second in float32 and at 1 to 16 in
 bfloat16. Weights are kept in bfloat16 on disk everywhere; only the arithmetic differs, and every report names it.
 """
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
 
 Precision = Literal["auto", "bf16", "fp32"]
-"""What may be asked for; ``auto`` is what the machine does well."""
+"""The possible settings; ``auto`` is the type that the hardware supports natively."""
 
 
 Device = Literal["cpu", "cuda"]
@@ -45,12 +45,12 @@ def multiplies_bf16(device: Device = "cpu") -> bool:
 
 
 def resolved(precision: Precision = "auto", device: Device = "cpu") -> Literal["bf16", "fp32"]:
-    """``auto`` as the device does it well; anything else as it is."""
+    """The type for ``auto`` on this device (bfloat16 if native, otherwise float32); other values are returned unchanged."""
     if precision == "auto":
         return "bf16" if multiplies_bf16(device) else "fp32"
     return precision
 
 
 def dtype_name(precision: Precision = "auto", device: Device = "cpu") -> Literal["bfloat16", "float32"]:
-    """The same as torch, transformers and vLLM spell it."""
+    """The names of the type in torch, transformers and vLLM."""
     return "bfloat16" if resolved(precision, device) == "bf16" else "float32"

@@ -15,7 +15,7 @@ CONTINUES = re.compile(r"\[[^\]]+\] continues: ")
 
 
 def continues(stage: str, what: str) -> None:
-    """Say that this run uses what an earlier one left: the flow must not take its seconds for those of the whole stage."""
+    """Report that this run uses results of an earlier run, so that the flow does not take its seconds for those of the whole stage."""
     print(f"[{stage}] continues: {what}", flush=True)
 
 

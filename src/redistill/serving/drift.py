@@ -1,4 +1,4 @@
-"""Have the prompts moved away from those that models are judged on? A classifier that can tell the two apart says yes.
+"""Drift: do recent prompts differ from those that models are judged on? If a classifier can distinguish them, they do.
 
 The AUC of a cross-fitted classifier has no interval of its own that can be trusted: its training folds overlap, so its rows are not
 independent. So it is compared with the AUC of the same texts under permuted labels, for which the whole cross-fit is made again. Without
@@ -31,7 +31,7 @@ _RIDGE = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """Area under the ROC curve of telling new from old: 0.5 is no difference, 1 tells every pair apart.
+    """Area under the ROC curve of a classifier of new and old texts: 0.5 is no difference, 1 separates every pair.
 
     ``by_chance`` is its 95 % range without drift; ``shown`` says that the AUC lies above it, which happens in 2.5 % of cases without drift.
     """
@@ -42,7 +42,7 @@ class Drift:
 
 
 def two_sample_auc(old: Sequence[str], new: Sequence[str], seed: int = 7, permutations: int = 999) -> Drift | None:
-    """How well word n-grams tell which of two sets a text is from, cross-fitted; None with fewer than 20 texts in either.
+    """How well a classifier on word n-grams separates two sets of texts, cross-fitted; None with fewer than 20 texts in one of them.
 
     Of more than 1,000 texts in either, 1,000 are drawn.
     """

@@ -1,4 +1,4 @@
-"""Who answers: one OpenFeature flag in a flagd file. Whatever is unreadable means teacher.
+"""The route: one OpenFeature flag in a flagd file. If the file cannot be read, the route is the teacher.
 
 The file is both record and flag: its metadata keeps the operator's pin, the system's mode, who changed it and why; its
 one flag is what routers evaluate, from this file or through a flagd daemon that watches it.
@@ -26,7 +26,7 @@ SAFE = Route("none", "teacher", None, "no readable route", "")
 
 
 def read_route(path: str | os.PathLike[str]) -> Route:
-    """The route as written; anything unreadable is the teacher."""
+    """The route in the file; the teacher if the file cannot be read."""
     try:
         flag = json.loads(Path(path).read_text(encoding="utf-8"))["flags"][FLAG]
         meta = flag["metadata"]
@@ -40,12 +40,12 @@ def read_route(path: str | os.PathLike[str]) -> Route:
 
 
 def with_mode(route: Route, mode: Answers, model_version: str | None, reason: str) -> Route:
-    """The system's own wish; the operator's pin stays above it."""
+    """The route with a new system mode; an operator's pin is kept."""
     return Route(route.pin, mode, model_version, reason, _now())
 
 
 def with_pin(route: Route, wanted: str, reason: str) -> Route:
-    """The operator's word: ``teacher``, ``student``, or ``auto`` to hand the route back to the system.
+    """The route with the operator's pin: ``teacher``, ``student``, or ``auto`` to remove the pin.
 
     Raises:
         ConfigError: an unknown word, an empty reason, or ``student`` where no version has been promoted.
@@ -53,9 +53,9 @@ def with_pin(route: Route, wanted: str, reason: str) -> Route:
     if wanted not in ("teacher", "student", "auto"):
         raise ConfigError(f"route {wanted!r} is unknown; set teacher, student or auto")
     if not reason.strip():
-        raise ConfigError("a route is set with a reason (--reason), so that the next person knows why")
+        raise ConfigError("give a reason with --reason; it is recorded in the flag")
     if wanted == "student" and route.model_version is None:
-        raise ConfigError("no student has been promoted yet, so none can be pinned; run a cycle first, or pin the teacher")
+        raise ConfigError("no student has been promoted yet, so the student cannot be pinned; run a cycle first, or pin the teacher")
     pin: Any = "none" if wanted == "auto" else wanted
     return Route(pin, route.mode, route.model_version, reason, _now())
 
@@ -72,13 +72,13 @@ def update_route(path: str | os.PathLike[str], change: Callable[[Route], Route])
     to the registry: an operator who pins the teacher during an incident must not wait until MLflow answers.
 
     Returns:
-        The route as it stands in the file now.
+        The route that is in the file now.
 
     Raises:
         DataError: the flag file or its lock cannot be written.
     """
     file = Path(path)
-    change(read_route(file))  # A change that is refused leaves nothing behind, not even the lock's file.
+    change(read_route(file))  # A refused change writes no file, not even the lock's file.
     with _locked(file):
         before = read_route(file)
         after = change(before)
@@ -95,7 +95,7 @@ def _locked(file: Path) -> Iterator[None]:
         handle = open(lock, "w", encoding="utf-8")  # noqa: SIM115 - closed below; only opening it is reported as an error of the lock
     except OSError as error:
         raise DataError(
-            f"the route cannot be locked by {lock}: {error.strerror or error}; correct its folder, then set it again"
+            f"the route's lock {lock} cannot be opened: {error.strerror or error}; fix the permissions of its folder, then set the route again"
         ) from error
     with handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -124,7 +124,7 @@ def flag_file(route: Route) -> dict[str, Any]:
 
 
 def evaluate(path: str | os.PathLike[str], targeting_key: str = "", timeout_s: float = 10.0) -> Answers:
-    """Ask the flag as a router does: OpenFeature with flagd's file resolver; any trouble means teacher."""
+    """Read the flag as a router does: OpenFeature with flagd's file resolver. After any error the route is the teacher."""
     from openfeature import api
     from openfeature.contrib.provider.flagd import FlagdProvider
     from openfeature.contrib.provider.flagd.config import ResolverType
@@ -140,7 +140,7 @@ def evaluate(path: str | os.PathLike[str], targeting_key: str = "", timeout_s: f
         answer = client.get_string_value(FLAG, "teacher", EvaluationContext(targeting_key=targeting_key))
         return "student" if answer == "student" else "teacher"
     except Exception:
-        # A flag that cannot be read must cost quality nothing: the teacher answers.
+        # If the flag cannot be read, the teacher responds, so that quality does not suffer.
         return "teacher"
     finally:
         provider.shutdown()

@@ -8,7 +8,7 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Who answers: the operator's pin over the system's mode, and the version that the flag trusts."""
+    """The route: the operator's pin, which overrides the system's mode, and the student's version."""
 
     pin: Literal["none", "teacher", "student"]
     mode: Literal["teacher", "student"]

@@ -46,7 +46,7 @@ class PairedScores:
             raise DataError(f"{self.n} rows; a paired comparison needs at least 2 rows; benchmark more held-out rows")
         if not all(-1.0 <= d <= 1.0 for d in self.differences):
             odd = next(d for d in self.differences if not -1.0 <= d <= 1.0)
-            raise DataError(f"a row difference of {odd} does not lie in [-1, 1]; scores are shares between 0 and 1")
+            raise DataError(f"a row difference of {odd} is not in [-1, 1]; scores must be between 0 and 1; benchmark again")
 
     @property
     def n(self) -> int:
@@ -115,10 +115,12 @@ def paired_scores(candidate: Sequence[float], reference: Sequence[float]) -> Pai
         DataError: lengths differ, fewer than two rows, or a score outside [0, 1].
     """
     if len(candidate) != len(reference):
-        raise DataError(f"{len(candidate)} candidate rows against {len(reference)} reference rows: a paired test needs the same rows")
+        raise DataError(
+            f"{len(candidate)} candidate rows against {len(reference)} reference rows: a paired test needs the same rows; benchmark both again"
+        )
     for row, scores in enumerate(zip(candidate, reference, strict=True)):
         if not all(0.0 <= s <= 1.0 for s in scores):
-            raise DataError(f"row {row} has scores {scores}; a score is a share between 0 and 1")
+            raise DataError(f"row {row} has scores {scores}, but a score must be between 0 and 1; benchmark again")
     return PairedScores(tuple(c - r for c, r in zip(candidate, reference, strict=True)))
 
 

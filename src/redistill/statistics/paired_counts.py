@@ -1,4 +1,4 @@
-"""What can be said from two models' responses to the same held-out rows.
+"""Comparison of two models by their responses to the same held-out rows.
 
 Two models that respond to the same rows are compared row by row: only rows on which one is right and the other wrong carry
 evidence. The question is never "is there a difference" but "is a loss of ``margin`` or more ruled out", so the test is
@@ -47,7 +47,7 @@ class PairedCounts:
         return (self.only_candidate + self.only_reference) / self.n
 
     def p_value(self, margin: float) -> float:
-        """``score_test``; these methods are what is asked of any paired comparison, see also ``redistill.statistics.betting``."""
+        """``score_test``. Every paired comparison has these methods, see also ``redistill.statistics.betting``."""
         return score_test(self, margin)
 
     def interval(self, alpha: float) -> Interval:
@@ -74,11 +74,13 @@ def paired_counts(candidate: Sequence[bool], reference: Sequence[bool]) -> Paire
         DataError: lengths differ, fewer than two rows, or an entry that is neither true nor false.
     """
     if len(candidate) != len(reference):
-        raise DataError(f"{len(candidate)} candidate rows against {len(reference)} reference rows: a paired test needs the same rows")
+        raise DataError(
+            f"{len(candidate)} candidate rows against {len(reference)} reference rows: a paired test needs the same rows; benchmark both again"
+        )
     pairs = list(zip(candidate, reference, strict=True))
     for row, pair in enumerate(pairs):
         if any(value not in (False, True) for value in pair):
-            raise DataError(f"row {row} holds {pair!r}; an outcome is right (true) or wrong (false), nothing else")
+            raise DataError(f"row {row} has {pair!r}, but an outcome must be right (true) or wrong (false)")
     return PairedCounts(len(pairs), sum(bool(c) and not r for c, r in pairs), sum(bool(r) and not c for c, r in pairs))
 
 

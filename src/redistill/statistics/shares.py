@@ -19,7 +19,7 @@ _NORMAL = NormalDist()
 def share(successes: int, n: int) -> Score:
     """A share with its 95 % Wilson interval, which stays inside [0, 1] and keeps a width at 0 % and 100 %."""
     if n < 1 or not 0 <= successes <= n:
-        raise DataError(f"{successes} of {n} rows is no share; it takes at least one row, and between 0 and all of them")
+        raise DataError(f"{successes} of {n} rows is not a share; there must be at least one row, and between 0 and {n} successes")
     return _wilson(successes / n, n)
 
 

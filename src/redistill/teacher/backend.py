@@ -10,15 +10,15 @@ from redistill.teacher.types import TeacherAnswer, TeacherCapabilities, TeacherR
 
 
 class Teacher(Protocol):
-    """A teacher that is ready to answer. Built once a process; ``close`` releases what it holds."""
+    """A teacher that is ready to complete prompts. One per process; ``close`` releases its resources."""
 
     def capabilities(self) -> TeacherCapabilities: ...
 
     def complete(self, requests: Sequence[TeacherRequest], params: GenerateParams) -> Iterator[TeacherAnswer]:
-        """Yield an answer for each request as it comes, in any order, so that the caller can store it at once.
+        """Yield the completion of each request when it arrives, in any order, so that the caller can store it at once.
 
         Raises:
-            TeacherError: the teacher cannot be reached, refuses, or answers nonsense; answers yielded before stand.
+            TeacherError: the teacher cannot be reached, refuses a request, or returns invalid data. Completions that were yielded before stay valid.
         """
         ...
 

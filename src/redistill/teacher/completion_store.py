@@ -1,8 +1,8 @@
 """The completion store: every teacher completion, from the moment it arrives.
 
-Its key is all that makes an answer: the fingerprint of the teacher that answers, the rendered prompt and messages, the
-sampling, the sample's index, the stop sequences, and the top-k asked for. A stage that is killed and started again asks only for what is
-missing; a change of filter, student or schedule asks for nothing.
+Its key contains everything that affects a completion: the fingerprint of the teacher, the rendered prompt and messages, the
+sampling, the sample's index, the stop sequences, and the requested top-k. A stage that is killed and started again requests only
+the missing completions; a change of filter, student or schedule requests none.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from redistill.teacher.params import GenerateParams
 from redistill.teacher.types import TeacherAnswer, TeacherRequest
 
 LOCAL = "neutral settings, all end tokens"
-"""How local weights generate in this version. Endpoints generate by their own rules, so their stored answers stay valid."""
+"""How local weights generate in this version. Endpoints generate by their own rules, so their stored completions stay valid."""
 
 
 def request_key(teacher_digest: str, request: TeacherRequest, params: GenerateParams, generated_by: str | None = None) -> str:
-    """Sha256 of everything that could change the answer, and of nothing else.
+    """Sha256 of everything that could change the completion, and of nothing else.
 
-    The prompt's id and slice are left out: they are ours, the teacher never sees them. ``generated_by`` names how local weights generate: answers that an
-    older version made with inherited settings are asked for again.
+    The prompt's id and slice are left out, because the teacher never sees them. ``generated_by`` names how local weights generate: completions that
+    an older version made with inherited settings are generated again.
     """
     # Before tasks had stop sequences, every request stopped at a newline. Its key stays as it was, so that stored completions stay valid.
     stop = {} if request.stop == ("\n",) else {"stop": list(request.stop)}
@@ -50,7 +50,7 @@ def request_key(teacher_digest: str, request: TeacherRequest, params: GeneratePa
 
 
 class CompletionStore:
-    """SQLite in WAL mode with one row an answer; a commit a batch, so kill -9 loses at most the batch in flight."""
+    """SQLite in WAL mode with one row per completion and one commit per batch, so kill -9 loses at most the current batch."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = path
@@ -84,7 +84,7 @@ class CompletionStore:
             yield
         except (sqlite3.Error, OSError) as error:
             raise DataError(
-                f"the completion store {self._path} refused ({error}); what it holds is kept: free some space, fix its permissions, or move a file that is not a store out of the way, and run again"
+                f"cannot use the completion store {self._path} ({error}); stored completions are kept; free some space, fix its permissions, or remove a file that is not a store, then run again"
             ) from error
 
 

@@ -12,7 +12,7 @@ from redistill.teacher.types import TeacherFingerprint
 
 
 def fingerprint(path: str | os.PathLike[str], name: str) -> TeacherFingerprint:
-    """Digest of weights, config, tokenizer and chat template: what makes a local model's answers change."""
+    """Digest of weights, config, tokenizer and chat template: everything that changes a local model's completions."""
     root = Path(path)
     weights = canonical_digest({p.name: file_digest(p) for p in sorted(root.glob("*.safetensors"))})
     parts = {
@@ -25,7 +25,7 @@ def fingerprint(path: str | os.PathLike[str], name: str) -> TeacherFingerprint:
 
 
 def _chat_template_digest(root: Path) -> str:
-    """A template stands in a file of its own or in the tokenizer's configuration."""
+    """A template is in a file of its own or in the tokenizer's configuration."""
     file = root / "chat_template.jinja"
     if file.is_file():
         return file_digest(file)

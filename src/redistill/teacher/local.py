@@ -1,4 +1,4 @@
-"""What local engines have in common: an answer ends at its first stop sequence, in text and in token ids alike."""
+"""Shared by local engines: a completion ends at its first stop sequence, in its text and in its token ids."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from redistill.teacher.types import TeacherAnswer
 
 
 def ended_at_stop(answer: TeacherAnswer, chosen: Sequence[float], tokenizer: Any) -> TeacherAnswer:
-    """The answer up to its first stop sequence; ``chosen`` are the log-probabilities of its tokens.
+    """The completion up to its first stop sequence; ``chosen`` are the log-probabilities of its tokens.
 
-    Its ids are those that spell the text that is left, or none where a token lies across the end. What was listed for the tokens is dropped: a training
-    row is closed with an end token that was never listed, and ``score`` tells its probabilities.
+    Its ids are those of the remaining text, or none if a token contains text before and after the end. The listed probabilities are dropped: a training
+    row ends with an end token that was not listed, and the stage ``score`` computes its probabilities.
     """
     stops, ids = answer.request.stop, answer.token_ids
     if (until := tokens_until_stop(ids, tokenizer, stops)) is None:

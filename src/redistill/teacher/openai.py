@@ -1,7 +1,7 @@
-"""A teacher behind any OpenAI-compatible endpoint: somebody else's API, or vLLM's own server.
+"""A teacher behind any OpenAI-compatible endpoint: a vendor's API, or vLLM's own server.
 
-It is slow, fails in many ways and costs money: so requests are in flight side by side, a failure that may pass is tried again
-and any other ends the run at once, and every request reserves its worst case before it is sent.
+Endpoints are slow, fail in many ways and cost money. So several requests run at the same time, a temporary failure is retried,
+any other failure ends the run at once, and every request reserves its maximum cost before it is sent.
 """
 
 from __future__ import annotations
@@ -49,18 +49,18 @@ _REFUSED = "keep teacher.model, generate.max_tokens and generate.top_k within wh
 
 
 class _TryAgainError(Exception):
-    """A failure that may pass: (reason, seconds that the endpoint asks to wait)."""
+    """A temporary failure: (reason, seconds that the endpoint asks to wait)."""
 
 
 class _RefusedError(TeacherError):
-    """The endpoint will not do what was asked, however often it is asked."""
+    """The endpoint refuses the request; a retry would not help."""
 
 
 class OpenAITeacher:
     """Asks ``/completions`` or, with ``chat``, ``/chat/completions``, on an event loop in a thread of its own.
 
-    A synchronous face, so that the caller can store each answer while others are in flight. ``usage`` counts tokens since
-    construction; ``system_fingerprint`` is the last one seen.
+    Its interface is synchronous, so that the caller can store each completion while other requests run. ``usage`` counts tokens since
+    construction; ``system_fingerprint`` is the last one received.
     """
 
     def __init__(self, params: TeacherParams, base_url: str, api_key: str | None, *, chat: bool, vllm_ids: bool = False) -> None:
@@ -69,9 +69,13 @@ class OpenAITeacher:
         if not re.fullmatch(r"https?://[^\s@?#]+", self._url):
             raise ConfigError(f"set {URL_VARIABLE} to an http(s) address without password or query, such as http://127.0.0.1:8000/v1")
         if not re.fullmatch(r"[!-~]*", self._key.get_secret_value()):  # else the HTTP library's own error would quote it
-            raise ConfigError(f"{KEY_VARIABLE} holds a space, control or non-ASCII character, which no HTTP header carries; set it again")
+            raise ConfigError(
+                f"{KEY_VARIABLE} contains a space, control or non-ASCII character, which an HTTP header cannot contain; set it again"
+            )
         if params.budget_usd is not None and not self._usd(Counter(prompt_tokens=1, completion_tokens=1)):
-            raise ConfigError(f"teacher.budget_usd={params.budget_usd:g} never ends at usd_per_million prices of 0; set them in teacher")
+            raise ConfigError(
+                f"teacher.budget_usd={params.budget_usd:g} has no effect while both prices are 0; set teacher.usd_per_million_prompt_tokens and teacher.usd_per_million_completion_tokens"
+            )
         self.usage, self._reserved = Counter[str](), Counter[str]()
         self.system_fingerprint: str | None = None
         self._capabilities: TeacherCapabilities | None = None
@@ -85,26 +89,26 @@ class OpenAITeacher:
         return self._capabilities or self.probe()
 
     def probe(self) -> TeacherCapabilities:
-        """Ask a few tokens without and with logprobs, and remember what came.
+        """Request a few tokens without and with logprobs, to find out what the endpoint supports.
 
-        Documentation does not tell: endpoints refuse a large k, cut it, or leave logprobs out without a word.
+        Its documentation does not say it: endpoints refuse a large k, reduce it, or leave out logprobs without an error.
         """
-        found, params = TeacherCapabilities("none", 0, None), TypeAdapter(GenerateParams)
+        capabilities, params = TeacherCapabilities("none", 0, None), TypeAdapter(GenerateParams)
         list(self.complete([_PROBE], params.validate_python({"max_tokens": 8})))
         for k in (1, 5, 20):
             with suppress(_RefusedError):
                 [answer] = self.complete([_PROBE], params.validate_python({"max_tokens": 8, "top_k": k}))
                 if max(map(len, answer.top_logprobs), default=0) >= k:
-                    found = TeacherCapabilities("at_generation", k, None)
-        self._capabilities = found
-        return found
+                    capabilities = TeacherCapabilities("at_generation", k, None)
+        self._capabilities = capabilities
+        return capabilities
 
     def complete(self, requests: Sequence[TeacherRequest], params: GenerateParams) -> Iterator[TeacherAnswer]:
-        """Yield each answer as it comes, in any order, with at most ``teacher.max_concurrency`` requests in flight.
+        """Yield each completion when it arrives, in any order, with at most ``teacher.max_concurrency`` requests at a time.
 
         Raises:
-            TeacherError: a refusal, one request failing beyond ``teacher.max_retries``, or the budget; after every answer that had
-                come. What is in flight is cancelled, save at the end of the budget: the run waits for that, since it has been charged.
+            TeacherError: a refusal, more than ``teacher.max_retries`` failures of one request, or the end of the budget. Completions that have
+            arrived are yielded first. Open requests are cancelled. At the end of the budget the run waits for them, because they are charged.
         """
         results: queue.SimpleQueue[TeacherAnswer | Future[None]] = queue.SimpleQueue()
         asking = asyncio.run_coroutine_threadsafe(self._ask_all(requests, params, results.put), self._loop)
@@ -114,12 +118,14 @@ class OpenAITeacher:
                 yield item
             item.result()
         except CancelledError:
-            raise TeacherError("the teacher was closed before it had answered all requests; what came is stored; run again") from None
+            raise TeacherError(
+                "the teacher was closed before all requests were completed; the completions so far are stored; run again"
+            ) from None
         finally:
             asking.cancel()
 
     def close(self) -> None:
-        """Cancel what is in flight and end the thread; an unfinished ``complete`` then raises."""
+        """Cancel open requests and end the thread; an unfinished ``complete`` then raises."""
         with suppress(RuntimeError):  # closed before
             self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -143,8 +149,8 @@ class OpenAITeacher:
                         last, wait_s = failure.args
                     if attempt == p.max_retries:
                         raise TeacherError(
-                            f"the teacher at {self._url} gave model {p.model} no usable answer in {attempt + 1} tries (teacher.max_retries="
-                            f"{p.max_retries}); the last: {last}; see to the endpoint, or raise teacher.max_retries, and run again"
+                            f"the teacher at {self._url} returned no usable completion for model {p.model} in {attempt + 1} tries (teacher.max_retries="
+                            f"{p.max_retries}); last error: {last}; check the endpoint, or raise teacher.max_retries, and run again"
                         )
                     await asyncio.sleep(wait_s + random.uniform(0.0, min(_LONGEST_WAIT_S, _BACKOFF_S * 2.0**attempt)))
 
@@ -168,7 +174,7 @@ class OpenAITeacher:
 
     async def _try_once(self, client: httpx.AsyncClient, request: TeacherRequest, params: GenerateParams) -> TeacherAnswer:
         body = self._body(params, request)
-        spent = need = await self._reserve(body)  # a try of unknown fate (timed out, broken off, cancelled) may well be billed in full
+        spent = need = await self._reserve(body)  # a try with an unknown result (timeout, lost connection, cancelled) may be billed in full
         try:
             async with asyncio.timeout(self._params.timeout_s):
                 response = await client.post(self._url + ("/chat/completions" if self._chat else "/completions"), json=body)
@@ -183,7 +189,7 @@ class OpenAITeacher:
                 raise ValueError("no choices")
             return _ended(_parse(request, answer["choices"][0]), chat=self._chat)
         except TimeoutError:
-            raise _TryAgainError(f"no answer within teacher.timeout_s={self._params.timeout_s:g}", 0.0) from None
+            raise _TryAgainError(f"no response within teacher.timeout_s={self._params.timeout_s:g}", 0.0) from None
         except (httpx.RequestError, httpx.InvalidURL) as error:
             spent = Counter() if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError) else need
             raise _TryAgainError(f"{type(error).__name__} ({error})", 0.0) from None
@@ -194,7 +200,7 @@ class OpenAITeacher:
             self.usage += spent
 
     async def _reserve(self, body: dict[str, Any]) -> Counter[str]:
-        """Set aside what one request may cost at worst; wait while others in flight may still give back some of theirs."""
+        """Reserve the maximum cost of one request. If the budget is too small for it, wait while open requests may still return a part of their reservation."""
         p = self._params
         texts = [m["content"] for m in body["messages"]] if self._chat else [body["prompt"]]  # 3 bytes a token, 8 tokens a template
         need = Counter(prompt_tokens=sum(len(t.encode()) // 3 + 8 for t in texts), completion_tokens=body["max_tokens"])
@@ -203,8 +209,8 @@ class OpenAITeacher:
             if not self._reserved:
                 key, limit, count = over[0]
                 raise TeacherError(
-                    f"the teacher at {self._url} may cost no more: {count(self.usage):.10g} of {key}={limit:.10g} are spent, and the next "
-                    f"request may take {count(need):.6g}; what was completed is stored; raise {key} or wait, and run again"
+                    f"the budget of the teacher at {self._url} is used up: {count(self.usage):.10g} of {key}={limit:.10g} is spent, and the next "
+                    f"request may need {count(need):.6g}; all completions so far are stored; raise {key}, then run again"
                 )
             await asyncio.sleep(0.02)
         self._reserved += need
@@ -219,22 +225,22 @@ class OpenAITeacher:
         body |= self._neutral or {}
         body |= {"n": 1, "seed": p.seed + request.sample_index} | ({"return_tokens_as_token_ids": True} if self._vllm_ids else {})
         if self._chat:
-            said = [{"role": m.role, "content": m.content} for m in request.messages]
+            messages = [{"role": m.role, "content": m.content} for m in request.messages]
             # A chat model may open with a line break, or reason in many lines before it answers: a record's one line is cut out afterwards.
             stop = {"stop": list(request.stop)} if request.stop and request.stop != ("\n",) else {}
-            body |= {"messages": [*said[:-1], {**said[-1], "content": request.prompt}]} | stop
+            body |= {"messages": [*messages[:-1], {**messages[-1], "content": request.prompt}]} | stop
             return body | ({"logprobs": True, "top_logprobs": p.top_k} if p.top_k else {})
         stop = {"stop": list(request.stop)} if request.stop else {}
         return body | {"prompt": request.prompt} | stop | ({"logprobs": p.top_k} if p.top_k else {})
 
     def _refusal(self, response: httpx.Response) -> Exception:
-        status, said, after, wait_s = response.status_code, self._quote(response), response.headers.get("Retry-After", ""), 0.0
+        status, quote, after, wait_s = response.status_code, self._quote(response), response.headers.get("Retry-After", ""), 0.0
         if status in (408, 409, 429) or status >= 500:
-            with suppress(ValueError, TypeError):  # neither seconds nor a date: it asks for nothing
+            with suppress(ValueError, TypeError):  # neither seconds nor a date, so no wait is requested
                 wait_s = float(after) if re.fullmatch(r"[\d.]+", after) else parsedate_to_datetime(after).timestamp() - time.time()
-            return _TryAgainError(f"status {status}: {said}", min(max(wait_s, 0.0), _LONGEST_WAIT_S))
-        why = _ADVICE.get(status, f"it says {said}; {_REFUSED}")  # never what a 401 says, which quotes a part of the key
-        return _RefusedError(f"the teacher at {self._url} answers {status} to model {self._params.model}: {why}")
+            return _TryAgainError(f"status {status}: {quote}", min(max(wait_s, 0.0), _LONGEST_WAIT_S))
+        why = _ADVICE.get(status, f"it says {quote}; {_REFUSED}")  # never the text of a 401 response, which quotes a part of the key
+        return _RefusedError(f"the teacher at {self._url} returned status {status} for model {self._params.model}: {why}")
 
     def _quote(self, response: httpx.Response) -> str:
         text, key = response.text, self._key.get_secret_value()
@@ -249,7 +255,7 @@ def from_environment(params: TeacherParams, chat: bool) -> OpenAITeacher:
 
 
 def _ended(answer: TeacherAnswer, *, chat: bool) -> TeacherAnswer:
-    """The answer up to its first stop sequence, also where an endpoint was not told of it or went on; token ids of more than that are dropped."""
+    """The completion up to its first stop sequence, also if the endpoint does not support it or went on; its token ids are dropped if it was longer."""
     text = answer.text.strip() if chat else answer.text
     if not any(stop in text for stop in answer.request.stop):
         return answer
@@ -259,25 +265,25 @@ def _ended(answer: TeacherAnswer, *, chat: bool) -> TeacherAnswer:
 
 def _parse(request: TeacherRequest, choice: dict[str, Any]) -> TeacherAnswer:
     """Read one choice. A chat lists logprobs as one entry a token, a completion as columns."""
-    said, listed = choice.get("message") or choice, choice.get("logprobs") or {}
+    message, listed = choice.get("message") or choice, choice.get("logprobs") or {}
     if "content" in listed:
-        own = [(e["token"], e["logprob"]) for e in listed["content"] or ()]
+        chosen = [(e["token"], e["logprob"]) for e in listed["content"] or ()]
         tops = [[(t["token"], t["logprob"]) for t in e.get("top_logprobs") or ()] for e in listed["content"] or ()]
     else:
-        own = list(zip(listed.get("tokens") or (), listed.get("token_logprobs") or (), strict=True))
+        chosen = list(zip(listed.get("tokens") or (), listed.get("token_logprobs") or (), strict=True))
         tops = [list((row or {}).items()) for row in listed.get("top_logprobs") or ()]
-    if len(tops) not in (0, len(own)) or not all(value is not None and value <= 1e-3 for row in (own, *tops) for _, value in row):
+    if len(tops) not in (0, len(chosen)) or not all(value is not None and value <= 1e-3 for row in (chosen, *tops) for _, value in row):
         raise ValueError("log-probabilities missing, NaN, null or positive")  # servers spell NaN as null; none may reach a loss
     tops = tops if any(tops) else []
-    ids = [tuple(int(t[9:]) for t, _ in row if t.startswith("token_id:")) for row in (own, *tops)]  # only vLLM tells them
-    all_ids = list(map(len, ids)) == list(map(len, (own, *tops)))
+    ids = [tuple(int(t[9:]) for t, _ in row if t.startswith("token_id:")) for row in (chosen, *tops)]  # only vLLM tells them
+    all_ids = list(map(len, ids)) == list(map(len, (chosen, *tops)))
     return TeacherAnswer(
         request,
-        text="".join((said.get("content") or "") if "message" in choice else choice["text"]),  # join refuses chunks that are no text
-        reasoning=said.get("reasoning_content") or said.get("reasoning"),
+        text="".join((message.get("content") or "") if "message" in choice else choice["text"]),  # join refuses chunks that are no text
+        reasoning=message.get("reasoning_content") or message.get("reasoning"),
         token_ids=ids[0] if all_ids else (),
         finish_reason=choice.get("finish_reason") or "unknown",
-        mean_logprob=sum(value for _, value in own) / len(own) if own else None,
+        mean_logprob=sum(value for _, value in chosen) / len(chosen) if chosen else None,
         top_ids=tuple(ids[1:]) if all_ids else (),
         top_logprobs=tuple(tuple(value for _, value in row) for row in tops),
         top_tokens=tuple(tuple(token for token, _ in row) for row in tops),

@@ -11,7 +11,7 @@ from redistill.config.base import Positive, Whole, section
 
 @section("teacher")
 class TeacherParams:
-    """The raw teacher."""
+    """The teacher as its owner publishes it."""
 
     model: str
     """A directory, a hub id, `models:/NAME/VERSION`, `package:NAME/FILE.gguf`, or an endpoint's model."""
@@ -19,17 +19,17 @@ class TeacherParams:
     """`vllm`, `transformers`, or `openai`: any compatible endpoint, its address in `REDISTILL_TEACHER_URL`, its key in
     `REDISTILL_TEACHER_API_KEY`."""
     revision: str | None = None
-    """A hub revision; also that of the student's base where it is the teacher's model."""
+    """A hub revision. It is also used for the student's base if that is the teacher's model."""
     timeout_s: Annotated[float, Field(gt=0)] = 60.0
     """For endpoints: how long a request may take."""
     max_concurrency: Positive = 8
     """For endpoints: requests at once."""
     max_retries: Annotated[int, Field(ge=0)] = 5
-    """For endpoints: how often a failed request is made again."""
+    """For endpoints: how often a failed request is retried."""
     budget_tokens: Positive | None = None
     """Hard limit of the tokens of one run. Left out: none."""
     budget_usd: Annotated[float, Field(gt=0)] | None = None
-    """Hard limit of what one run may cost, by the two prices. Left out: none."""
+    """Hard limit of the cost of one run, computed from the two prices. Left out: none."""
     usd_per_million_prompt_tokens: Annotated[float, Field(ge=0)] = 0.0
     """Price of an endpoint's prompt tokens."""
     usd_per_million_completion_tokens: Annotated[float, Field(ge=0)] = 0.0
@@ -38,19 +38,19 @@ class TeacherParams:
 
 @section("generate")
 class GenerateParams:
-    """What the teacher is asked for."""
+    """The completions that the teacher writes."""
 
     samples: Positive = 1
     """Completions of each prompt."""
     temperature: Annotated[float, Field(ge=0.0)] = 0.0
     """0 is greedy."""
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
-    """Nucleus of the sampling."""
+    """Nucleus sampling: only the most likely tokens with this total probability."""
     max_tokens: Positive = 48
     """The longest completion."""
     top_k: Annotated[int, Field(ge=0, strict=True)] = 0
-    """Log-probabilities to take from the endpoint with the text. 0: none; `score` asks for them instead."""
+    """Number of log-probabilities per token that the endpoint returns with the text. 0: none; the stage `score` computes them instead."""
     seed: Whole = 7
-    """Of the sampling."""
+    """Seed of the sampling."""
     batch_rows: Positive = 128
-    """Prompts that vLLM has at once."""
+    """Number of prompts that vLLM processes at the same time."""

@@ -1,4 +1,4 @@
-"""What a teacher is, what it is asked, and what it returns."""
+"""Teachers, their requests, and what they return."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Literal
 from redistill.data.types import Message
 
 ENDPOINT = "endpoint"
-"""The backend of a teacher that others run; it cannot be run on ours, so it is compared as it answers."""
+"""The backend of a teacher that others run. It cannot run on our backend, so its responses are compared as they are."""
 
 
 @dataclass(frozen=True, slots=True)
 class TeacherFingerprint:
-    """What makes a teacher's answers change, as a digest and the parts that it was made of."""
+    """Everything that changes a teacher's completions, as a digest and its parts."""
 
     name: str
     digest: str
@@ -22,10 +22,10 @@ class TeacherFingerprint:
 
 @dataclass(frozen=True, slots=True)
 class TeacherCapabilities:
-    """What a teacher can tell besides text; probed when it is locked.
+    """What a teacher can return besides text; tested when it is locked.
 
-    ``logprobs`` is ``none``, ``at_generation`` (top-k of what it says) or ``score_given_ids`` (top-k or all of any
-    given tokens). ``max_k`` is the largest k; 0 means the whole vocabulary.
+    ``logprobs`` is ``none``, ``at_generation`` (top-k of its own completions) or ``score_given_ids`` (top-k or all, for any given
+    tokens). ``max_k`` is the largest k; 0 means the whole vocabulary.
     """
 
     logprobs: Literal["none", "at_generation", "score_given_ids"]
@@ -47,9 +47,9 @@ class TeacherCompletion:
 
 @dataclass(frozen=True, slots=True)
 class TeacherRequest:
-    """One thing to ask: the rendered prompt (local engines) and the messages (chat endpoints), and which sample.
+    """One request: the rendered prompt (for local engines), the messages (for chat endpoints), and the sample's index.
 
-    ``stop`` are the task's stop sequences: the answer is the text before the first of them.
+    ``stop`` are the task's stop sequences: the completion is the text before the first of them.
     """
 
     prompt_id: str
@@ -62,7 +62,7 @@ class TeacherRequest:
 
 @dataclass(frozen=True, slots=True)
 class TeacherAnswer:
-    """One answer. ``token_ids`` is empty when the backend does not tell them.
+    """What a teacher returned for one request. ``token_ids`` is empty if the backend does not return them.
 
     ``top_ids`` and ``top_logprobs`` hold, for each completion token, what the teacher listed (nats, T = 1, as listed:
     unsorted, perhaps with duplicates); both are empty when none were asked for or given. ``mean_logprob`` is the mean

@@ -57,7 +57,7 @@ class VllmTeacher:
         return TeacherCapabilities("score_given_ids", 0, tokenizer_digest(self._tokenizer))
 
     def complete(self, requests: Sequence[TeacherRequest], params: GenerateParams) -> Iterator[TeacherAnswer]:
-        """Yield each answer as soon as it is complete. The next request then takes its place, so that the engine always has a full batch."""
+        """Yield each completion as soon as it ends. The next request then takes its place, so that the engine always has a full batch."""
         engine, to_come, asked = self._llm.llm_engine, iter(requests), dict[str, TeacherRequest]()
         try:
             while True:

@@ -1,8 +1,8 @@
-"""Which layers a student can least do without, found on the task itself: drop one after the other, the cheapest first.
+"""Search on the task itself for the layers that a student should keep: drop one layer after the other, the least important first.
 
 Source: Song et al., SLEB, ICML 2024: a block is redundant if the loss stays low without it, judged again after every removal.
-Patterns such as "the early ones and the last two" know nothing of the task; what copies an amount or a date out of the
-message sits in the middle and later layers.
+Fixed patterns such as "the early ones and the last two" do not depend on the task. Middle and later layers copy an amount or a
+date from the message.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from redistill.teacher.params import TeacherParams
 def _point_of_sweep(given: object) -> int | str:
     if given == "teacher" or (isinstance(given, int) and not isinstance(given, bool) and given > 0):
         return given
-    raise ValueError(f"{given!r} is neither a number of layers nor teacher")
+    raise ValueError(f"{given!r} is neither a number of layers nor the word teacher")
 
 
 @section("sweep")
@@ -31,7 +31,7 @@ class SweepParams:
 
 @frozen
 class SpaceParams:
-    """Where `redistill tune` looks. What is left out stays as it is."""
+    """The search space of `redistill tune`. Settings that are left out do not change."""
 
     alpha: tuple[Share, Share] | None = (0.1, 1.0)
     """Two ends, the smaller first."""
@@ -49,31 +49,31 @@ class SpaceParams:
             if ends is not None and ends[0] >= ends[1]:
                 raise ValueError(f"{name}: {list(ends)} must be two ends, the smaller first")
         if self.alpha is not None and self.alpha[0] == 0.0:
-            raise ValueError("alpha: a range begins above 0; what alpha 0 gives is the arm sft")
+            raise ValueError("alpha: the range must begin above 0; alpha 0 would be the arm sft")
         return self
 
 
 @section("tune")
 class TuneParams:
-    """What `redistill tune` looks for, by F1 on the dev split (by chrF for free text). It prints a patch of this file, with plots in
-    `artifacts/tune/`, and changes nothing."""
+    """`redistill tune` searches for settings with the best F1 on the dev split (best chrF for free text). It prints a patch of this file and writes
+    plots to `artifacts/tune/`. It does not change this file."""
 
     trials: Positive = 20
-    """At most so many."""
+    """Largest number of trials."""
     minutes: Annotated[float, Field(gt=0)] = 60.0
-    """At most so long."""
+    """Time limit in minutes."""
     tokens: Positive | None = None
     """Tokens of each trial. Left out: as `finetune.common`."""
     seed: Whole = 7
-    """Of the search."""
+    """Seed of the search."""
     space: SpaceParams = Field(default_factory=SpaceParams)
-    """Where it looks."""
+    """The search space."""
 
 
 def sweep_fits(sweep: SweepParams, teacher: TeacherParams) -> list[str]:
     problems = []
     if len(set(sweep.layers)) < len(sweep.layers):
-        problems.append("sweep.layers lists a depth twice")
+        problems.append("sweep.layers lists a number twice; list each number once")
     if "teacher" in sweep.layers and teacher.backend == "openai":
         problems.append("sweep.layers lists teacher, but the size of an endpoint (teacher.backend: openai) is not known; leave it out")
     return problems

@@ -1,7 +1,7 @@
-"""What ``redistill tune`` looks for, and where: a study of Optuna over a few settings of the promoted arm.
+"""The study of ``redistill tune``: an Optuna study over a few settings of the promoted arm.
 
-A study is a file beside the project's other state; trials are appended to it, so a search that was killed goes on where it was, and a
-trial that died with it is tried again.
+A study is a file in the project's state; trials are appended to it. So a search that was killed continues where it stopped, and its
+unfinished trial is run again.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def open_study(file: Path, name: str, seed: int) -> optuna.Study:
 def take_up(study: optuna.Study) -> int:
     """Queue again, once, what a killed search left unfinished; returns how many trials that were.
 
-    A setting that was killed twice is given up: one that never fits into memory would end every search.
+    A setting that was killed twice is not run again: a setting that does not fit into memory would end every search.
     """
     from optuna.trial import TrialState
 
@@ -88,24 +88,24 @@ class Searched(Protocol):
 
 
 def current(params: Searched) -> dict[str, Any]:
-    """What params say now, as the first trial: a search is worth what it gains over it."""
+    """The current settings as the first trial, because the gain of a search is measured against them."""
     arm, space = params.finetune.arms[params.promote.arm], params.tune.space
     depth = params.student.layers
     layers = None if depth is None else depth.keep or len(depth.listed or ())
-    found: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     if space.alpha is not None and space.alpha[0] <= arm.alpha <= space.alpha[1]:
-        found["alpha"] = arm.alpha
+        settings["alpha"] = arm.alpha
     if space.learning_rate is not None and space.learning_rate[0] <= params.finetune.common.learning_rate <= space.learning_rate[1]:
-        found["learning_rate"] = params.finetune.common.learning_rate
+        settings["learning_rate"] = params.finetune.common.learning_rate
     if layers in space.layers:
-        found["layers"] = layers
+        settings["layers"] = layers
     if arm.temperature in space.temperature:
-        found["temperature"] = arm.temperature
-    return found
+        settings["temperature"] = arm.temperature
+    return settings
 
 
 def drawn(trial: optuna.Trial, space: SpaceParams, params: Searched) -> Setting:
-    """A point of the space; what it leaves open is what params say."""
+    """A point of the space; settings that it does not contain are those of params."""
     arm = params.finetune.arms[params.promote.arm]
     return Setting(
         alpha=arm.alpha if space.alpha is None else trial.suggest_float("alpha", *space.alpha),
@@ -118,7 +118,7 @@ def drawn(trial: optuna.Trial, space: SpaceParams, params: Searched) -> Setting:
 
 
 def patch(best: dict[str, Any], params: Searched) -> dict[str, Any]:
-    """What to change in params.yaml for a trial's settings; nothing where they stand there already."""
+    """The patch of params.yaml for a trial's settings; empty if params.yaml has them already."""
     arm, now = params.promote.arm, current(params)
     best = {key: value for key, value in best.items() if now.get(key) != value}
     own = {key: float(f"{best[key]:.3g}") for key in ("alpha", "temperature") if key in best}
@@ -152,7 +152,7 @@ def plots(study: optuna.Study, folder: Path, metric: str = "f1") -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     figure, axes = pyplot.subplots(figsize=(6, 0.6 * len(importance) + 1.2), layout="constrained")
     axes.barh(list(importance)[::-1], list(importance.values())[::-1], color="#3b6ea5")
-    axes.set_xlabel("share of what decides between good and bad trials (PED-ANOVA)")
+    axes.set_xlabel("importance: share of the difference between good and bad trials (PED-ANOVA)")
     made = [folder / "importance.png"]
     figure.savefig(made[0], dpi=150)
     pyplot.close(figure)

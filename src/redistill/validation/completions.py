@@ -1,4 +1,4 @@
-"""Which completions may train a student: one filter after the other, the first objection counts."""
+"""Which completions may train a student: the filters run one after the other, and the first one that drops a completion decides."""
 
 from __future__ import annotations
 

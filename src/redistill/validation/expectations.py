@@ -1,8 +1,8 @@
-"""What a batch of completions must look like before money is spent on training: a Great Expectations suite.
+"""The rules for a batch of completions before training: a Great Expectations suite.
 
-The suite sees derived columns only (flags, counts, lengths), never text: validation results and Data Docs copy cell
-values, and personal data or teacher text must not end up there. Row rules have quarantined their rows before; batch
-rules stop the cycle.
+The suite reads only derived columns (flags, counts, lengths), never text: validation results and Data Docs copy cell
+values, and must not contain personal data or teacher text. Rules for single rows have quarantined their rows before. A failed
+batch rule stops the cycle.
 """
 
 from __future__ import annotations
@@ -62,9 +62,11 @@ def check_batch(rows: Sequence[DerivedRow], params: ValidateParams, max_tokens: 
     rules = [_rule(r) for run in result.run_results.values() for r in run.results]
     broken = [r for r in rules if not r["passed"]]
     if broken:
-        said = "; ".join(f"{r['rule']} on {r['column']}: seen {r['seen']}, wanted {r['limits']}" for r in broken)
+        problems = "; ".join(
+            f"{r['rule']} on {r['column']}: observed {r['seen']}" + (f", limits {r['limits']}" if r["limits"] else "") for r in broken
+        )
         raise DataError(
-            f"the teacher's completions fail {len(broken)} batch rule{'s' * (len(broken) > 1)}: {said}; the reasons for dropped rows are printed above; fix the teacher, the template or the limits before training on them"
+            f"the teacher's completions fail {len(broken)} batch rule{'s' * (len(broken) > 1)}: {problems}; the reasons for dropped rows are printed above; fix the teacher, the template or the limits before training on them"
         )
     return rules
 
@@ -94,6 +96,6 @@ def _rule(result: Any) -> dict[str, Any]:
         "column": arguments.get("column", "(table)"),
         "limits": limits,
         "seen": seen,
-        # An expectation that raised has no result to trust, whatever its success flag says.
+        # An expectation that raised an exception has not passed, whatever its success flag says.
         "passed": bool(result.success) and not (result.exception_info or {}).get("raised_exception", False),
     }

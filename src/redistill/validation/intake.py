@@ -1,8 +1,8 @@
-"""What may enter a cycle at all: judged over all splits before any teacher call, store write or push.
+"""Filters for all rows before any teacher call, store write or push.
 
-Each row is judged alone first (length, secrets, personal data, insults, language), in every split. Then rows are judged
-against each other: the held-out rows guard all others, dev guards what trains, and of near-duplicates the first in a
-fixed order stays. Pure and deterministic; judging what was kept once more drops nothing.
+Each row is judged by itself first (length, secrets, personal data, insults, language), in every split. Then rows are compared
+with each other: copies of held-out rows are dropped from all other splits, copies of dev rows from the training splits, and of
+near-duplicates the first in a fixed order is kept. Deterministic, without side effects; a second run on the kept rows drops nothing.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _LOOKED_AT_CHARS = 8000
 
 def judge(splits: dict[str, list[Prompt]], params: IntakeParams) -> tuple[dict[str, list[Prompt]], list[DroppedRow]]:
     """Kept rows by split, in their order, and dropped rows in the order of the splits given."""
-    alone = {(split, i): judge_row(p, params) for split, rows in splits.items() for i, p in enumerate(rows)}
+    row_verdicts = {(split, i): judge_row(p, params) for split, rows in splits.items() for i, p in enumerate(rows)}
     between = _judge_between(
-        {split: [(i, p) for i, p in enumerate(rows) if alone[split, i] == Keep()] for split, rows in splits.items()}, params
+        {split: [(i, p) for i, p in enumerate(rows) if row_verdicts[split, i] == Keep()] for split, rows in splits.items()}, params
     )
-    verdicts = {**alone, **between}
+    verdicts = {**row_verdicts, **between}
     kept = {split: [p for i, p in enumerate(rows) if verdicts[split, i] == Keep()] for split, rows in splits.items()}
     dropped = [
         DroppedRow(p.id, p.source_id, STAGE, verdict.filter, verdict.reason, redacted(_whole_text(p)), p.slice, p.planted)
@@ -42,14 +42,14 @@ def judge(splits: dict[str, list[Prompt]], params: IntakeParams) -> tuple[dict[s
 
 
 def judge_row(prompt: Prompt, params: IntakeParams) -> Keep | Drop:
-    """One row by itself. All its messages count for what must not leave the house, the last for length and language."""
-    # One after the other: what is too long never reaches the slower filters.
+    """Judge one row by itself. Filters for personal data and secrets use all messages; length and language use the last message."""
+    # One after the other, so that the slower filters do not get texts that are too long.
     judged = (judge(Candidate(text_of(prompt))) for judge, text_of in _filters(params))
     return next((verdict for verdict in judged if isinstance(verdict, Drop)), Keep())
 
 
 def redacted(text: str) -> str:
-    """What a quarantine may hold of a text: no personal data, secrets or insults, and 200 characters at most."""
+    """The part of a text that quarantine may store: no personal data, secrets or insults, and at most 200 characters."""
     # Cut after redaction, so that no half card number is left; but a pasted megabyte is not read whole for that.
     safe = _clean(text[:_LOOKED_AT_CHARS])
     if len(safe) <= _REDACTED_CHARS:
@@ -123,7 +123,7 @@ def _whole_text(prompt: Prompt) -> str:
 
 
 def _conversation(prompt: Prompt) -> str:
-    """What makes a request itself: a system message that all share would make all alike."""
+    """The messages without the system message, which would make all requests similar."""
     return _joined([m.content for m in prompt.messages if m.role != "system"] or [prompt.text])
 
 

@@ -12,7 +12,7 @@ from redistill.config.base import Positive, Share, frozen, section
 
 @section("intake")
 class IntakeParams:
-    """What is judged before any teacher call. What is dropped is reported, and never asked."""
+    """Filters of rows before any teacher call. Dropped rows are reported, and the teacher never sees them."""
 
     max_chars: Positive = 2000
     """Longer texts are dropped."""
@@ -21,9 +21,9 @@ class IntakeParams:
     languages: tuple[str, ...] = ("en",)
     """ISO 639 codes. An empty list keeps every language."""
     min_language_confidence: Share = 0.6
-    """A text is dropped only if the detector is at least so sure of another language."""
+    """A text is dropped only if the detector's confidence in another language is at least this."""
     near_duplicate: Share = 0.5
-    """Rows count as copies from this Jaccard similarity of character 5-grams on; only the first stays."""
+    """Rows with at least this Jaccard similarity of character 5-grams count as copies; only the first is kept."""
     pii: bool = True
     """Drop texts with personal data."""
     secrets: bool = True
@@ -51,14 +51,14 @@ class LicenceReview:
     reviewed: dt.date
     """When, in quotes: "2026-11-22"."""
     expires: dt.date
-    """Until when the review counts, in quotes."""
+    """Until when the review is valid, in quotes."""
     allowed: bool
     """Whether this use is allowed."""
 
 
 @section("governance")
 class GovernanceParams:
-    """What may be asked, kept and trained on."""
+    """The purpose of the student, and the licence reviews that allow its training."""
 
     licenses: tuple[LicenceReview, ...]
     """The reviews."""
@@ -68,16 +68,16 @@ class GovernanceParams:
 
 @section("validate")
 class ValidateParams:
-    """What is judged on the teacher's completions before the expensive half of a cycle."""
+    """Filters of the teacher's completions, before the expensive half of a cycle."""
 
     min_mean_logprob: Annotated[float, Field(le=0.0)] = -1.0
-    """Completions of which the teacher was less sure are dropped: mean log-probability of their tokens, in nats."""
+    """Completions with a lower confidence of the teacher are dropped: mean log-probability of their tokens, in nats."""
     min_agreement: Share = 0.5
-    """With several samples a prompt: the share of them that must agree."""
+    """With several samples per prompt: the share of them that must agree."""
     max_repetition: Share = 0.6
     """A completion is dropped if a larger share of it repeats itself."""
     heldout_quote_words: Positive = 8
-    """A completion that quotes so many words in a row of a held-out text is dropped."""
+    """A completion that repeats this many consecutive words of a held-out text is dropped."""
     min_kept_share: Share = 0.5
     """The cycle stops if a smaller share of the completions is kept."""
     min_rows: Positive = 20

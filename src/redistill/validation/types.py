@@ -27,7 +27,7 @@ class Keep:
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """A row that may not go on, and why. ``reason`` is one short phrase; counts are made over it."""
+    """A row that is dropped, and why. ``reason`` is one short phrase; rows are counted by it."""
 
     filter: str
     reason: str
@@ -44,7 +44,7 @@ def first_objection(filters: Iterable[Filter], candidate: Candidate) -> Keep | D
 
 @dataclass(frozen=True, slots=True)
 class DroppedRow:
-    """What is kept of a dropped row: never its raw text."""
+    """What is stored of a dropped row: never its raw text."""
 
     prompt_id: str
     source_id: str

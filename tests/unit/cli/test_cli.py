@@ -109,7 +109,7 @@ def test_the_route_is_set_and_told_in_an_empty_directory(tmp_path: Path) -> None
         ["pin", "teacher"],
     ]
     ran = redistill(tmp_path, "route", "set", "auto", "--reason", "over")
-    assert (ran.code, ran.out, ran.err) == (0, "teacher answers (pin: none)\n", "")
+    assert (ran.code, ran.out, ran.err) == (0, "teacher responds (pin: none)\n", "")
 
 
 def test_a_route_that_cannot_be_is_refused_and_nothing_is_written(tmp_path: Path) -> None:

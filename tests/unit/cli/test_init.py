@@ -59,7 +59,7 @@ def test_labels_that_yaml_would_take_for_something_else_come_back_as_they_are(tm
 def test_whole_numbers_are_labels_and_fractions_are_not(tmp_path: Path) -> None:
     whole = inspect(jsonl(tmp_path / "whole.jsonl", messages(30, [1, 2, 3])))
     assert whole.labels == ("1", "2", "3") and whole.task == "classification"
-    with pytest.raises(DataError, match="holds 1.5; a label is text or a whole number"):
+    with pytest.raises(DataError, match="contains 1.5, but a label must be text or a whole number"):
         inspect(jsonl(tmp_path / "fraction.jsonl", messages(30, [1.5, 2])))
 
 
@@ -106,7 +106,7 @@ def test_text_that_differs_in_every_row_is_written_and_not_chosen(tmp_path: Path
     ("rows", "says"),
     [
         ([], "is empty"),
-        (messages(30, ["a+b", "c"]), "'a\\+b' in column 'label' holds '\\+', ';', '='"),
+        (messages(30, ["a+b", "c"]), "'a\\+b' in column 'label' contains '\\+', ';', '='"),
         (messages(30, [None, "c"]), "15 of 30 rows have no label"),
         (messages(30, [None]), "column 'label' is empty"),
     ],
@@ -201,7 +201,7 @@ def test_files_that_are_there_are_kept_or_named(tmp_path: Path) -> None:
     (project / ".gitignore").write_text("/mine/\n", encoding="utf-8")
     data = jsonl(tmp_path / "rows.jsonl", messages(40, ["a", "b"]))
     (project / "data/rows.jsonl").write_text("something else\n", encoding="utf-8")
-    with pytest.raises(ConfigError, match="data/rows.jsonl exists and holds something else"):
+    with pytest.raises(ConfigError, match="data/rows.jsonl exists and its content is not that of"):
         init(project, "--data", data)
     (project / "data/rows.jsonl").unlink()
     (project / "dvc.yaml").write_text("stages: {}\n", encoding="utf-8")

@@ -44,10 +44,10 @@ def test_lines_are_read_as_they_are_meant(line: str, record: Record | None) -> N
         ("urgent; fee", "label 'urgent' is not listed"),
         ("fraud+card_lost", "labels 'fraud+card_lost' must be distinct and in alphabetical order"),
         ("fee+fee", "must be distinct and in alphabetical order"),
-        ("fee; complaint; urgent", "'urgent' stands twice or out of order; the order is urgent, complaint, amount, last4"),
-        ("fee; urgent; urgent", "'urgent' stands twice or out of order"),
-        ("fee; last4=1; amount=2", "'amount=2' stands twice or out of order"),
-        ("fee; amount=1; urgent", "'urgent' stands twice or out of order"),
+        ("fee; complaint; urgent", "'urgent' occurs twice or in the wrong order; the order is urgent, complaint, amount, last4"),
+        ("fee; urgent; urgent", "'urgent' occurs twice or in the wrong order"),
+        ("fee; last4=1; amount=2", "'amount=2' occurs twice or in the wrong order"),
+        ("fee; amount=1; urgent", "'urgent' occurs twice or in the wrong order"),
         ("fee; angry", "'angry' is neither a flag (urgent, complaint) nor KIND=VALUE of amount, last4"),
         ("fee; amount", "'amount' is neither a flag"),
         ("fee; amount=", "'amount=' is neither a flag"),
@@ -98,7 +98,7 @@ def test_records_without_a_spelling_are_refused(record: Record) -> None:
 def test_entities_are_copied_never_invented() -> None:
     record = GRAMMAR.parse("fee; amount=£5.00; last4=4821")
     GRAMMAR.check_grounded(record, "you took £5.00 from card 4821")
-    with pytest.raises(DataError, match=r"entity last4='4821' does not stand in the text"):
+    with pytest.raises(DataError, match=r"entity last4='4821' does not occur in the text"):
         GRAMMAR.check_grounded(record, "you took £5.00 from card 482 1")
 
 

@@ -74,24 +74,24 @@ def test_messages(tmp_path: Path) -> None:
     ("name", "content", "said"),
     [
         ("a.jsonl", b"", "a.jsonl is empty"),
-        ("a.jsonl", b"\n \n", "a.jsonl holds no rows"),
-        ("a.csv", b"text,label\n", "a.csv holds no rows"),
+        ("a.jsonl", b"\n \n", "a.jsonl has no rows"),
+        ("a.csv", b"text,label\n", "a.csv has no rows"),
         ("a.txt", b"hello", "a.txt: unknown extension '.txt'; redistill reads .jsonl, .csv, .parquet"),
-        ("a.jsonl", b'{"text": "x"}\n{"text": \n', "a.jsonl, line 2: broken JSON"),
-        ("a.jsonl", b"[" * 100_000, "a.jsonl, line 1: broken JSON"),
-        ("a.jsonl", b'{"text": ' + b"9" * 5000 + b"}", "a.jsonl, line 1: broken JSON"),
-        ("a.jsonl", b'["x"]\n', "a.jsonl, line 1: ['x'] is no object"),
+        ("a.jsonl", b'{"text": "x"}\n{"text": \n', "a.jsonl, line 2: invalid JSON"),
+        ("a.jsonl", b"[" * 100_000, "a.jsonl, line 1: invalid JSON"),
+        ("a.jsonl", b'{"text": ' + b"9" * 5000 + b"}", "a.jsonl, line 1: invalid JSON"),
+        ("a.jsonl", b'["x"]\n', "a.jsonl, line 1: ['x'] is not a JSON object"),
         ("a.jsonl", b'{"text": "x"}\n\n{"body": "x", "id": 1}\n', "a.jsonl, line 3: no 'text' and no 'messages' (the row has body, id)"),
         ("a.jsonl", b'{"text": null}', "a.jsonl, line 1: no 'text'"),
         ("a.jsonl", b'{"text": 5}', "a.jsonl, line 1: 'text' must be text, not 5"),
         ("a.jsonl", b'{"text": ["x"]}', "a.jsonl, line 1: 'text' must be text, not ['x']"),
-        ("a.jsonl", b'{"text": "\\ud800"}', "a.jsonl, line 1: '\\ud800' holds half a surrogate pair"),
+        ("a.jsonl", b'{"text": "\\ud800"}', "a.jsonl, line 1: '\\ud800' contains an incomplete Unicode character"),
         ("a.jsonl", b'{"text": "ok"}\n{"text": "caf\xe9"}\n', "a.jsonl, line 2: byte 28 is not UTF-8; save the file as UTF-8"),
         ("a.jsonl", "{}".encode("utf-16"), "a.jsonl, line 1: byte 0 is not UTF-8"),
         ("a.csv", b"text\nok\ncaf\xe9\n", "a.csv, line 3: byte 11 is not UTF-8"),
         ("a.csv", b'text\n"ab\nc"\nx,y\n', "a.csv, line 4: 2 fields, but the header has 1"),
-        ("a.csv", b'text\nok\n"open\n', "a.csv, line 3: broken CSV"),
-        ("a.parquet", b"PAR1 this is no table", "a.parquet is not a whole Parquet file"),
+        ("a.csv", b'text\nok\n"open\n', "a.csv, line 3: invalid CSV"),
+        ("a.parquet", b"PAR1 this is no table", "a.parquet is not a complete Parquet file"),
         ("a.jsonl", b'{"text": "x", "id": 1.5}', "a.jsonl, line 1: id must be text or a whole number, not 1.5"),
         ("a.jsonl", b'{"text": "x", "label": ["fee"]}', "a.jsonl, line 1: label must be text or a whole number, not ['fee']"),
         (
@@ -102,18 +102,18 @@ def test_messages(tmp_path: Path) -> None:
         (
             "a.jsonl",
             b'{"text": "x", "label": "fee; amount=5"}',
-            "a.jsonl, line 1: label 'fee; amount=5' is wrong: entity amount='5' does not stand",
+            "a.jsonl, line 1: label 'fee; amount=5' is wrong: entity amount='5' does not occur",
         ),
-        ("a.jsonl", b'{"text": "x"}', "a.jsonl, line 1: a row without 'label' falls into split train, which needs labels"),
-        ("a.jsonl", b'{"text": "", "label": " "}', "a.jsonl, line 1: a row without 'label' falls into split train"),
+        ("a.jsonl", b'{"text": "x"}', "a.jsonl, line 1: a row without 'label' belongs to split train, which needs labels"),
+        ("a.jsonl", b'{"text": "", "label": " "}', "a.jsonl, line 1: a row without 'label' belongs to split train"),
         ("a.jsonl", b'{"messages": []}', "a.jsonl, line 1: messages must be a list of objects with role and content, not []"),
         ("a.jsonl", b'{"messages": "hi"}', "a.jsonl, line 1: messages must be a list of objects"),
         ("a.jsonl", b'{"messages": [{"role": "bot", "content": "x"}]}', "a.jsonl, line 1: role 'bot' is unknown"),
-        ("a.jsonl", b'{"messages": [{"role": "assistant", "content": "x"}]}', "a.jsonl, line 1: messages end with the assistant's turn"),
+        ("a.jsonl", b'{"messages": [{"role": "assistant", "content": "x"}]}', "a.jsonl, line 1: messages end with a turn of the assistant"),
         (
             "a.jsonl",
             b'{"text": "x", "id": "q", "label": "fee"}\n{"text": "y", "id": "q", "label": "fee"}',
-            "a.jsonl, line 2: id 'q' already stands in a.jsonl, line 1",
+            "a.jsonl, line 2: id 'q' is already used in a.jsonl, line 1",
         ),
     ],
 )
@@ -137,7 +137,7 @@ def test_missing_files_and_directories(tmp_path: Path) -> None:
 def test_ids_are_unique_over_sources(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "a.jsonl", {"text": "x", "id": "q"})
     write_jsonl(tmp_path / "b.jsonl", {"text": "y"}, {"text": "z", "id": "q"})
-    with pytest.raises(DataError, match=r"b\.jsonl, line 2: id 'q' already stands in a\.jsonl, line 1"):
+    with pytest.raises(DataError, match=r"b\.jsonl, line 2: id 'q' is already used in a\.jsonl, line 1"):
         load(data(("a.jsonl", POOL), ("b.jsonl", POOL)), tmp_path)
 
 
@@ -242,7 +242,7 @@ def test_a_directory_in_hub_layout_is_read_without_network(tmp_path: Path, monke
     assert entries[0]["sha256"] == entries[1]["sha256"]
     with pytest.raises(DataError, match=r"hf:\./hub:nosuch: the datasets library cannot read it \(ValueError: Bad split: nosuch"):
         load(data(("hf:./hub:nosuch", POOL)), tmp_path)
-    with pytest.raises(DataError, match=r"hf:\./gone: no directory"):
+    with pytest.raises(DataError, match=r"hf:\./gone: the directory"):
         load(data(("hf:./gone", POOL)), tmp_path)
     with pytest.raises(
         DataError, match=r"hf:owner/name@main: the datasets library cannot read it .* check id, revision, split and network"

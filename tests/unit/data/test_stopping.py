@@ -44,7 +44,7 @@ def test_the_task_says_where_a_completion_ends() -> None:
     assert (LINE.stops, FREE.stops, replace(FREE, stop=("###",)).stops) == (("\n",), (), ("###",))  # type: ignore[type-var]
     tree = params("0" * 64)
     tree["data"]["stop"] = ["\n\n"]
-    with pytest.raises(ConfigError, match=r"data: stop is for task: generation; a completion of task: record is one line"):
+    with pytest.raises(ConfigError, match=r"data: stop is for task: generation only; a completion of task: record is one line"):
         parse_params(tree)
     tree["data"] |= {"task": "generation", "stop": [""]}
     with pytest.raises(ConfigError, match=r"data.stop.0"):
@@ -129,7 +129,7 @@ def test_weights_end_there_for_whoever_asks_them(tiny: Any, tiny_model_dir: Path
     labelled = [replace(p, label=cut(text, stops).strip() or None) for p, text in zip(prompts(), unstopped, strict=True)]
     found = dev_score(model, tokenizer, labelled, data, PARAMS.max_tokens, batch=4)
     assert len(found.exact_N) == sum(p.label is not None for p in labelled) > 0 and found.exact_N.all()
-    assert found.objective == 1.0 and found.said == "chrF 1.000, F1 1.000, exact match 1.000"
+    assert found.objective == 1.0 and found.text == "chrF 1.000, F1 1.000, exact match 1.000"
     _as_the_teacher_answers(tiny_model_dir, tokenizer, rendered, stops)
 
 
@@ -177,7 +177,7 @@ def test_a_label_that_no_completion_can_match_is_refused(tmp_path: Path) -> None
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"text": "hello", "label": "one ### two"}\n', encoding="utf-8")
     assert [p.label for p in load(FREE, tmp_path)["heldout"]] == ["one ### two"]
-    with pytest.raises(DataError, match=r"rows.jsonl, line 1: label 'one ### two' holds '###', at which every completion ends"):
+    with pytest.raises(DataError, match=r"rows.jsonl, line 1: label 'one ### two' contains the stop sequence '###'"):
         load(replace(FREE, stop=("###",)), tmp_path)  # type: ignore[type-var]
-    with pytest.raises(DataError, match="holds a line break; a record is one line"):
+    with pytest.raises(DataError, match="contains a line break; a record must be one line"):
         RecordGrammar(("fee",), (), ("amount",)).parse("fee; amount=£5\n6")

@@ -196,5 +196,5 @@ def test_a_broken_teacher_is_refused(bad: float) -> None:
 def test_a_mixture_of_one_is_refused(beta: float, kind: Divergence) -> None:
     hidden, head, teacher, labels = problem()
     ones = torch.ones(N, dtype=torch.float64)
-    with pytest.raises(ValueError, match="lies between 0 and 1"):
+    with pytest.raises(ValueError, match="must be between 0 and 1"):
         dense_loss(hidden, head, teacher, DenseTargets(labels, ones, ones), kind, beta)

@@ -223,10 +223,10 @@ def test_batch_is_padded_and_shifted_as_one(model, tokenizer) -> None:
 
 def test_soft_targets_of_other_tokens_are_refused(model, tokenizer) -> None:
     rows = training_rows(tokenizer, 2)
-    with pytest.raises(DataError, match="belong to other tokens than the row has"):
+    with pytest.raises(DataError, match="belong to other tokens than those of the row"):
         to_example(rows[1], soft_of(model, rows[0]), Supervision(0.5, "completion"))
     one_token = dataclasses.replace(rows[0], token_ids=(*rows[0].token_ids[:-1], rows[0].token_ids[-1] + 1))
-    with pytest.raises(DataError, match="run score again"):
+    with pytest.raises(DataError, match="run the stage score again"):
         to_example(one_token, soft_of(model, rows[0]), Supervision(0.5, "completion"))
-    with pytest.raises(DataError, match="more than 8; lower intake.max_chars"):
+    with pytest.raises(DataError, match="more than the limit of 8; lower intake.max_chars"):
         to_example(rows[0], None, Supervision(0.5, "completion", max_tokens=8))

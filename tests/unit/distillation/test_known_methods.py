@@ -83,6 +83,9 @@ def test_a_new_method_is_one_file(tmp_path: Path, tiny_model_dir: Path) -> None:
     command = [sys.executable, "-c", textwrap.dedent(USE), str(folder), str(tiny_model_dir), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[:2] == ["4", "finetune.method: method half_text has no beta; it is a setting of on_policy, online"]
+    assert done.stdout.splitlines()[:2] == [
+        "4",
+        "finetune.method: method half_text has no setting beta; it is a setting of on_policy, online",
+    ]
     losses = [json.loads((tmp_path / name / "metrics.jsonl").read_text().splitlines()[0])["loss"] for name in ("half", "whole")]
     assert abs(4 * losses[0] - losses[1]) < 1e-3 * losses[1] > 0

@@ -125,7 +125,7 @@ def test_a_teacher_that_gives_no_numbers_is_refused_before_training(tokenizer, t
     examples = Examples(training_rows(tokenizer, 5), {}, Supervision(0.7, "all", teacher_in_memory=True))
     with torch.no_grad():
         broken.get_input_embeddings().weight[int(examples[3].input_ids_L[-1])] = float("nan")
-    with pytest.raises(DataError, match="the teacher gave NaN or infinite states on a row of"):
+    with pytest.raises(DataError, match="the teacher returned NaN or infinite states for a row of"):
         Online(broken, len(tokenizer), states_bytes=1 << 20).prepare(examples, passes=2)
 
 

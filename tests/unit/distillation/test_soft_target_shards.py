@@ -76,7 +76,7 @@ def test_the_error_at_other_temperatures_is_measured_and_twelve_bits_keep_it_sma
 def test_bound_to_the_tokenizer(tmp_path: Path) -> None:
     files = write(tmp_path / "soft", soft("a"), soft("b"))
     assert set(files) == {key_of("a"), key_of("b")} and len(files) == 2 and key_of("c") not in files and key_of("a", "other") not in files
-    with pytest.raises(DataError, match=r"of tokenizer dddddddddddd, but the student's is eeeeeeeeeeee.*alpha 0"):
+    with pytest.raises(DataError, match=r"of tokenizer dddddddddddd, but the student's is eeeeeeeeeeee.*alpha to 0"):
         SoftTargetFiles(tmp_path / "soft", "e" * 64)
     write_soft_targets(tmp_path / "none", [], "d" * 64, 100)
     assert list(SoftTargetFiles(tmp_path / "none", "e" * 64)) == []
@@ -92,7 +92,7 @@ def test_rows_with_and_without_log_z(tmp_path: Path) -> None:
     [
         ([[5, 100]], [[-1.0, -2.0]], "outside the vocabulary of 100"),
         ([[5, -1]], [[-1.0, -2.0]], "outside the vocabulary"),
-        ([[5, 5]], [[-1.0, -2.0]], "list a token id twice"),
+        ([[5, 5]], [[-1.0, -2.0]], "contain a token id twice"),
         ([[5, 6]], [[-1.0, np.nan]], "NaN"),
         ([[5, 6]], [[-0.1, -0.1]], "sum to more than 1"),
         ([[5, 6]], [[3.0, -9.0]], "sum to more than 1"),
@@ -106,7 +106,7 @@ def test_what_is_no_distribution_is_refused_and_nothing_is_left(tmp_path: Path, 
 
 
 def test_two_rows_of_one_key_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="two soft targets for row a/0"):
+    with pytest.raises(DataError, match="row a/0 has soft targets twice"):
         write(tmp_path / "soft", soft("a"), soft("a"))
 
 
@@ -127,7 +127,7 @@ def test_what_is_no_parquet_is_refused(tmp_path: Path, spoil) -> None:
     write(tmp_path / "soft", soft("a"))
     file = tmp_path / "soft" / "shard-00000.parquet"
     file.write_bytes(spoil(file.read_bytes()))
-    with pytest.raises(DataError, match="is not a Parquet file .*; remove it and run again"):
+    with pytest.raises(DataError, match="is not a Parquet file .*; remove it and run its stage again"):
         SoftTargetFiles(tmp_path / "soft")
 
 
@@ -144,13 +144,13 @@ def test_a_damaged_page_is_refused(tmp_path: Path) -> None:
 
 
 def test_other_folders_and_schemas_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="is missing or holds no soft targets"):
+    with pytest.raises(DataError, match="is missing or has no soft targets"):
         SoftTargetFiles(tmp_path / "soft")
     write(tmp_path / "soft", soft("a"))
     file = tmp_path / "soft" / "shard-00000.parquet"
     table = pq.read_table(file)
     pq.write_table(table.replace_schema_metadata({**table.schema.metadata, b"redistill.schema": b"0"}), file)
-    with pytest.raises(DataError, match="has schema 0, this redistill reads 4; run its stage again"):
+    with pytest.raises(DataError, match="has schema 0, but this version of redistill reads 4; run its stage again"):
         SoftTargetFiles(tmp_path / "soft")
 
 

@@ -58,7 +58,7 @@ def test_minus_infinity_is_no_entry_and_short_positions_are_padded() -> None:
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, 0.5])
 def test_impossible_log_probabilities_are_refused(value: float) -> None:
-    with pytest.raises(DataError, match=r"log-probability (nan|inf|0\.5) at token 1 of row 0123456789ab/0; it must be ≤ 0"):
+    with pytest.raises(DataError, match=r"log-probability (nan|inf|0\.5) at token 1 of row 0123456789ab/0, but it must be ≤ 0"):
         from_listed([[1], [2, 3]], [[-1.0], [-1.0, value]], [1, 2, 3], 1, 2, KEY)
 
 
@@ -115,7 +115,7 @@ def test_k_beyond_the_vocabulary_is_the_vocabulary() -> None:
 def test_broken_logits_are_refused(value: float) -> None:
     logits = torch.zeros(2, 4)
     logits[1, 2] = value
-    with pytest.raises(DataError, match="NaN or infinite logits on row 0123456789ab"):
+    with pytest.raises(DataError, match="NaN or infinite logits for row 0123456789ab"):
         from_logits(logits, np.arange(3), 1, 2, (1.0,), KEY)
 
 

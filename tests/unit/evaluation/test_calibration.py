@@ -70,7 +70,12 @@ def test_same_rows_and_seed_same_numbers() -> None:
 
 @pytest.mark.parametrize(
     ("sure", "right", "says"),
-    [([], [], "one each"), ([0.5], [True, False], "one each"), ([1.2], [True], "outside"), ([float("nan")], [True], "outside")],
+    [
+        ([], [], "one confidence per response"),
+        ([0.5], [True, False], "one confidence per response"),
+        ([1.2], [True], "outside"),
+        ([float("nan")], [True], "outside"),
+    ],
 )
 def test_what_is_no_confidence_is_refused(sure: list[float], right: list[bool], says: str) -> None:
     with pytest.raises(DataError, match=says):

@@ -49,9 +49,9 @@ def test_pairs_are_read_and_become_two_prompts(tmp_path: Path) -> None:
         ({"id": "b", "texts": ["x", "y"]}, "line 2: kind must be text, not None"),
         ({**ROW, "id": 7}, "line 2: id must be text, not 7"),
         ({**ROW, "message": " "}, "line 2: message must be text, not ' '"),
-        (ROW, "line 2: id 'a' stands twice"),
+        (ROW, "line 2: id 'a' occurs twice"),
         ({**ROW, "id": "b", "message": "m"}, "pair 'a' has no message, but 1 of the 2 pairs have one; .* in all pairs or in none"),
-        ([1], "line 2: .* is no object"),
+        ([1], "line 2: .* is not a JSON object"),
     ],
 )
 def test_a_bad_pair_is_one_clear_line(tmp_path: Path, row: object, said: str) -> None:
@@ -62,7 +62,7 @@ def test_a_bad_pair_is_one_clear_line(tmp_path: Path, row: object, said: str) ->
 def test_no_file_and_no_rows(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"pairs.jsonl is missing; correct benchmark.fairness"):
         read_pairs("pairs.jsonl", tmp_path)
-    with pytest.raises(DataError, match="holds no pairs"):
+    with pytest.raises(DataError, match="has no pairs"):
         read_pairs("pairs.jsonl", write(tmp_path))
 
 
@@ -156,7 +156,7 @@ def test_the_gate_is_the_paired_score_test_on_pairs() -> None:
     assert gate.p_value == score_test(PairedCounts(100, 2, 5), 0.1) and gate.passed == (gate.p_value <= 0.05)
     assert gate.value == pytest.approx(-0.03) and gate.limit == -0.1 and gate.interval is not None
     assert (gate.interval.low > gate.limit) == gate.passed
-    assert gate.sentence.startswith("student decides otherwise for 8.0 % of 100 counterfactual pairs, the teacher for 5.0 %")
+    assert gate.sentence.startswith("the student flips on 8.0 % of 100 counterfactual pairs, the teacher on 5.0 %")
 
 
 def test_ten_names_in_a_message_are_one_message_to_the_gate() -> None:
@@ -198,7 +198,7 @@ def test_a_student_that_flips_far_more_fails_and_the_plan_names_the_pairs() -> N
 
 def test_a_model_that_was_not_asked_is_held_and_other_pairs_are_refused() -> None:
     gate = decide(judged(None, told({1})), GATED, 0.05).gates[1]
-    assert gate.result == "hold" and "the student was not asked the counterfactual pairs" in gate.sentence
+    assert gate.result == "hold" and "the student was not benchmarked on the counterfactual pairs" in gate.sentence
     without = decide(judged(replace(told({1}), messages={}), told({1})), GATED, 0.05).gates[1]
     assert without.result == "hold" and "benchmark it again" in without.sentence, "measured by a version that did not know messages"
     with pytest.raises(DataError, match="differ in counterfactual pairs"):

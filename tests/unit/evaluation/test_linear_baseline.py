@@ -77,7 +77,7 @@ def test_the_same_rows_give_the_same_predictions() -> None:
 
 @pytest.mark.parametrize("lines", [[], [("my card", "card")], [("my card", "card; urgent"), ("this card", "card; amount=£5")]])
 def test_fewer_than_two_labels_are_refused(lines: list[tuple[str, str | None]]) -> None:
-    with pytest.raises(DataError, match=f"the {len(lines)} training rows carry fewer than two labels"):
+    with pytest.raises(DataError, match=f"the {len(lines)} training rows have fewer than two different labels"):
         fit(rows(lines), FULL, 7)
 
 

@@ -186,7 +186,7 @@ def test_weights_answer_as_greedy_decoding_by_hand(benchmarked: dict[str, Any]) 
 
 
 def test_a_model_that_only_completes_has_no_likelihoods() -> None:
-    with pytest.raises(DataError, match="only completes"):
+    with pytest.raises(DataError, match="only writes completions"):
         completion_model(lambda rows: []).loglikelihood([])
 
 

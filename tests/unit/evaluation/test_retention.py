@@ -59,7 +59,7 @@ def test_equal_models_keep_all_and_a_teacher_without_a_right_row_gives_no_ratio(
 
 def test_other_rows_are_refused() -> None:
     for use in (lambda: retention(STUDENT[1:], TEACHER, 10, 7), lambda: agreement(STUDENT[1:], TEACHER)):
-        with pytest.raises(DataError, match="1 are in one only"):
+        with pytest.raises(DataError, match="1 rows are in one benchmark only"):
             use()
 
 

@@ -102,7 +102,7 @@ def test_work_directory_survives_a_crash_and_is_found_again(tmp_path: Path) -> N
 def test_nothing_to_write_keeps_its_kind(tmp_path: Path) -> None:
     write_records(tmp_path / "rows.parquet", DroppedRow, [])
     assert read_records(tmp_path / "rows.parquet", DroppedRow) == []
-    with pytest.raises(DataError, match="holds DroppedRow, expected Prompt"):
+    with pytest.raises(DataError, match="contains DroppedRow instead of Prompt"):
         read_records(tmp_path / "rows.parquet", Prompt)
 
 
@@ -111,7 +111,7 @@ def test_what_is_no_parquet_is_refused(tmp_path: Path, spoil) -> None:
     file = tmp_path / "rows.parquet"
     write_records(file, TrainingRow, [ROW])
     file.write_bytes(spoil(file.read_bytes()))
-    with pytest.raises(DataError, match="is not a Parquet file .*; remove it and run again"):
+    with pytest.raises(DataError, match="is not a Parquet file .*; remove it and run its stage again"):
         read_records(file, TrainingRow)
 
 
@@ -127,18 +127,18 @@ def test_damaged_page_is_refused(tmp_path: Path) -> None:
 
 def test_other_schemas_and_strange_files_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "rows.parquet"
-    with pytest.raises(DataError, match="is missing; the stage that writes it has not run"):
+    with pytest.raises(DataError, match="is missing; run the stage that writes it"):
         read_records(file, TrainingRow)
     pq.write_table(pa.table({"a": [1]}), file)
-    with pytest.raises(DataError, match="holds no redistill record, expected TrainingRow"):
+    with pytest.raises(DataError, match="contains no redistill record instead of TrainingRow"):
         read_records(file, TrainingRow)
     write_records(file, TrainingRow, [ROW])
     table = pq.read_table(file)
     pq.write_table(table.replace_schema_metadata({**table.schema.metadata, b"redistill.schema": b"0"}), file)
-    with pytest.raises(DataError, match=rf"has schema 0, this redistill reads {SCHEMA_VERSION}; run its stage again"):
+    with pytest.raises(DataError, match=rf"has schema 0, but this version of redistill reads {SCHEMA_VERSION}; run its stage again"):
         read_records(file, TrainingRow)
     pq.write_table(table.drop_columns(["spans"]), file)
-    with pytest.raises(DataError, match="has the columns prompt_id, .* this redistill reads .* spans, .*; run its stage again"):
+    with pytest.raises(DataError, match="has the columns prompt_id, .* this version of redistill reads .* spans, .*; run its stage again"):
         read_records(file, TrainingRow)
 
 
@@ -152,7 +152,7 @@ def test_json_that_is_none(tmp_path: Path) -> None:
         read_json(tmp_path / "a.json")
     for content in (b"{", b"\xff\xfe", b""):
         (tmp_path / "a.json").write_bytes(content)
-        with pytest.raises(DataError, match="is not JSON .*; remove it and run again"):
+        with pytest.raises(DataError, match="is not valid JSON .*; remove it and run its stage again"):
             read_json(tmp_path / "a.json")
     with pytest.raises(TypeError, match="Path has no JSON form|PosixPath has no JSON form"):
         write_json(tmp_path / "b.json", {"path": tmp_path})

@@ -132,7 +132,7 @@ def test_several_templates_by_name_are_fixed_together(tiny_model_dir: Path, tmp_
 
 
 def test_a_format_that_is_worked_out_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"in a format that it works out itself.*data\.format: plain") as caught:
+    with pytest.raises(ConfigError, match=r"computes its date format.*data\.format: plain") as caught:
         with_date("{% set f = '%Y' %}{{ strftime_now(f) }}" + CHATML, DATE)
     assert "\n" not in str(caught.value)
     make_tiny_model(tmp_path)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from redistill.errors import RegistryError
-from redistill.promotion.alpha_spending import checked, entry_digest, found, next_look, spendable
+from redistill.promotion.alpha_spending import checked, earlier_look, entry_digest, next_look, spendable
 from redistill.promotion.params import PromoteParams
 from redistill.promotion.types import Look
 
@@ -53,7 +53,7 @@ def test_a_plan_changed_midway_never_raises_the_total() -> None:
 
 def test_the_same_question_is_found_again() -> None:
     ledger = after(ledger_of(False, True), shown=False, key="this")
-    assert found(ledger, "this") == ledger[2] and found(ledger, "that") is None
+    assert earlier_look(ledger, "this") == ledger[2] and earlier_look(ledger, "that") is None
 
 
 def test_order_of_reading_does_not_matter() -> None:

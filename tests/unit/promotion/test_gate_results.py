@@ -35,7 +35,7 @@ def test_three_against_six_of_fifty_is_no_evidence_against_a_student() -> None:
     assert gate.result == "hold" and gate.value == pytest.approx(-0.06) and gate.more_rows == 0
     assert gate.interval is not None and gate.interval.low < -0.05 < gate.interval.high
     assert gate.sentence.endswith(
-        "the observed loss is as large as the margin, so more rows are not expected to help, but such a loss is not shown either"
+        "the observed loss is as large as the margin, so more rows are not expected to help; such a loss is not shown either"
     )
 
 
@@ -173,7 +173,7 @@ def test_a_recall_next_to_its_limit_is_told_so_and_an_absent_label_needs_what_a_
 
 @given(st.integers(2, 5000), st.integers(1, 200_000))
 def test_advice_asks_for_a_realistic_number_or_for_none(n: int, needed: int) -> None:
-    sentence, missing = more_rows(needed, n, "held-out rows", 0.8, "the difference as observed", "close")
+    sentence, missing = more_rows(needed, n, "held-out rows", 0.8, "the true difference is the observed one", "close")
     assert 0 <= missing <= max(15 * n, 2000)
     assert (missing > 0) == (needed <= most_rows(n)) == (f"{missing:,} more held-out rows" in sentence)
     assert ("cannot be shown with a realistic number" in sentence) == (missing == 0)

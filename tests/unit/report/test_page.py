@@ -89,10 +89,10 @@ def test_all_parts_are_there_in_order() -> None:
     )
     text = words_of(html)
     for said in (
-        "bank-triage", "2026-11-22T02-00-11-7f3a", "22 November 2026, 03:14 UTC", "7 (kd)", "Hold", "It passes 8 of 9 gates", "The teacher answers now.",
+        "bank-triage", "2026-11-22T02-00-11-7f3a", "22 November 2026, 03:14 UTC", "7 (kd)", "Hold", "It passes 8 of 9 gates", "The teacher responds now.",
         "94.8 %", "91.1–98.4", "92.8 %", "89.8–94.9", "p = 0.180", "p < 0.001", "−7.7 to −0.3 points (99.0 %)", "> −5.0 points", "< 1.00",
         "Slice e-mail", "Training rows audited", "Looks at this held-out set", "a loss of 5.1 points is the smallest",
-        "held-0042", "Worth it at 1,000,000 requests", "24 requests to both in turns", "A month has 2 whole cycles for what changes", "Brier score", "A perfectly calibrated model would show 1.6–7.2 on these rows (95 %): miscalibrated.", "19 November 2026, 03:11 UTC", "5,083 more held-out rows.",
+        "held-0042", "Worth it at 1,000,000 requests", "24 requests to both in turns", "A month has 2 whole cycles because of changes", "Brier score", "A perfectly calibrated model would show 1.6–7.2 on these rows (95 %): miscalibrated.", "19 November 2026, 03:11 UTC", "5,083 more held-out rows.",
         "31 caught, none passed", "near-copy of a held-out row", "SmolLM2-135M-Instruct", "2028-11-22", "12 layers", "49.6 M", "3 min 32 s", "30 layers (teacher)", "column mean to be between", "at least 0.5", "[card number]",
         "Student right, teacher wrong", "Teacher right, student wrong", "finetune@kd", "47 min 56 s", "fe0072e4c1a95b0d8a1f6a3f3be2ad90c11c7f52", "77d10c52" * 8,
         "4be9d3a1" * 8, "18be77d2" * 8, "artifacts/students/kd", *FIELDS, *SLICES,
@@ -113,8 +113,8 @@ def test_promotion_is_said_plainly() -> None:
     tree["decision"].update(verdict="promote", more_rows=0)
     tree["route"].update(answers="student", mode="student", model_version="7", pin="student", reason="version 7 was promoted")
     text = words_of(render(tree))
-    assert "Promote" in text and "The student does not yet replace" not in text
-    assert "The student answers now, version 7." in text and "An operator has pinned the student." in text
+    assert "Promote" in text and "The student does not replace" not in text
+    assert "The student responds now, version 7." in text and "An operator has pinned the student." in text
     assert "Still wanted as evidence" not in text
 
 
@@ -134,7 +134,7 @@ def test_no_ratio_of_times_stands_without_its_interval() -> None:
     told = re.findall(r"\d\.\d\d times(?=(.{80}))", text)
     assert len(told) >= 3, "the arms, a full batch, and the gate"
     assert all(re.search(r"\(.*\d\.\d\d to \d\.\d\d", after) for after in told), told
-    assert re.search(r"It pays from [\d,]+ requests a month on \([\d,]+ to [\d,]+\)", text)
+    assert re.search(r"It pays from [\d,]+ requests a month \([\d,]+ to [\d,]+\)", text)
 
 
 def test_an_unclear_saving_is_called_unclear() -> None:
@@ -218,7 +218,7 @@ def test_without_optional_parts() -> None:
     tree.update(training={}, examples=[])
     text = words_of(render(tree))
     assert "Nothing was dropped." in text and "No training curves" in text and "same completion for every held-out row" in text
-    assert "Not shown, for want of a number: teacher." in text and "Rows planted" not in text
+    assert "Not shown, because a value is unknown: teacher." in text and "Rows planted" not in text
     assert not re.search(r"\b(nan|none)\b", text.lower())
 
 

@@ -176,5 +176,5 @@ def test_the_smallest_loss_is_the_margin_that_an_equal_student_meets_with_that_p
 def test_bad_scores_are_named(candidate: list[float], reference: list[float], says: str) -> None:
     with pytest.raises(DataError, match=says):
         paired_scores(candidate, reference)
-    with pytest.raises(DataError, match=r"does not lie in \[-1, 1\]"):
+    with pytest.raises(DataError, match=r"is not in \[-1, 1\]"):
         PairedScores((0.0, -1.5))

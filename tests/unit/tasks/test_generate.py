@@ -100,7 +100,7 @@ def test_an_exception_in_the_middle_keeps_what_came(desk: Desk, error: BaseExcep
 
 def test_a_teacher_that_leaves_prompts_out_is_not_believed_to_be_done(desk: Desk) -> None:
     requests = [request(n) for n in range(6)]
-    with pytest.raises(TeacherError, match="left 2 of 6 prompts unanswered; what came is stored, run again"):
+    with pytest.raises(TeacherError, match="returned no completion for 2 of 6 prompts; all completions so far are stored; run again"):
         desk.ask(RecordingTeacher(mute=frozenset({"p1", "p4"})), requests)
     whole = RecordingTeacher()
     desk.ask(whole, requests)

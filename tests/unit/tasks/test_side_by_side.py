@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from redistill.errors import StageError
 from redistill.operations.types import StageReceipt
-from tasks.running.side_by_side import Wanted, run_side_by_side
+from tasks.running.side_by_side import QueuedStage, run_side_by_side
 
 WAIT_S = 20.0
 
@@ -43,7 +43,7 @@ class Stages:
             assert self._changed.wait_for(lambda: len(self.order) >= len(order), WAIT_S), self.order
         assert sorted(self.order) == sorted(order)
 
-    def start(self, stages: list[Wanted], cores: int, stop: Callable[[], None] = lambda: None) -> Background:
+    def start(self, stages: list[QueuedStage], cores: int, stop: Callable[[], None] = lambda: None) -> Background:
         return Background(lambda: run_side_by_side(stages, self.run, self.receipts.append, self.said.append, stop, cores))
 
 
@@ -67,7 +67,13 @@ class Background(threading.Thread):
 
 def test_as_many_run_at_once_as_fit_on_the_cores_and_a_stage_waits_for_what_it_needs() -> None:
     stages = Stages(("a", "b", "c"))
-    wanted = [Wanted("a", 1), Wanted("b", 1), Wanted("c", 1), Wanted("on a", 1, frozenset({"a"})), Wanted("whole machine")]
+    wanted = [
+        QueuedStage("a", 1),
+        QueuedStage("b", 1),
+        QueuedStage("c", 1),
+        QueuedStage("on a", 1, frozenset({"a"})),
+        QueuedStage("whole machine"),
+    ]
     working = stages.start(wanted, cores=2)
     stages.until("a", "b")
     stages.ends["b"].set()
@@ -82,26 +88,26 @@ def test_as_many_run_at_once_as_fit_on_the_cores_and_a_stage_waits_for_what_it_n
 
 def test_one_after_the_other_where_each_has_every_core() -> None:
     stages = Stages()
-    assert stages.start([Wanted(name) for name in "abc"], cores=2).ended() is None
+    assert stages.start([QueuedStage(name) for name in "abc"], cores=2).ended() is None
     assert stages.order == ["a", "b", "c"]
 
 
 def test_more_threads_than_cores_are_all_cores() -> None:
     stages = Stages()
-    assert stages.start([Wanted("a", 64), Wanted("b", 1)], cores=2).ended() is None
+    assert stages.start([QueuedStage("a", 64), QueuedStage("b", 1)], cores=2).ended() is None
     assert stages.order == ["a", "b"]
 
 
 def test_what_a_stage_needs_that_is_not_part_of_this_run_is_there_already() -> None:
     stages = Stages()
-    assert stages.start([Wanted("benchmark@base", 1, frozenset({"finetune@base"}))], cores=2).ended() is None
+    assert stages.start([QueuedStage("benchmark@base", 1, frozenset({"finetune@base"}))], cores=2).ended() is None
     assert stages.order == ["benchmark@base"]
 
 
 def test_seconds_of_the_machine_are_shared_by_threads_and_add_up() -> None:
     stages = Stages(("a", "b"))
     begun = time.monotonic()
-    working = stages.start([Wanted("a", 1), Wanted("b", 3)], cores=4)
+    working = stages.start([QueuedStage("a", 1), QueuedStage("b", 3)], cores=4)
     stages.until("a", "b")
     stages.ends["a"].set()
     while not stages.receipts and working.is_alive():
@@ -115,7 +121,7 @@ def test_seconds_of_the_machine_are_shared_by_threads_and_add_up() -> None:
 
 def test_beside_a_failure_the_others_end_and_nothing_new_starts() -> None:
     stages = Stages(("a", "b"))
-    working = stages.start([Wanted("a", 1), Wanted("b", 1), Wanted("c", 1)], cores=2)
+    working = stages.start([QueuedStage("a", 1), QueuedStage("b", 1), QueuedStage("c", 1)], cores=2)
     stages.until("a", "b")
     stages.fail("a")
     while not stages.said and working.is_alive():
@@ -135,6 +141,6 @@ def test_an_interruption_ends_what_runs() -> None:
         raise KeyboardInterrupt
 
     interrupted = Background(
-        lambda: run_side_by_side([Wanted("b", 1), Wanted("a", 1)], stages.run, done, stages.said.append, stages.ends["a"].set, 2)
+        lambda: run_side_by_side([QueuedStage("b", 1), QueuedStage("a", 1)], stages.run, done, stages.said.append, stages.ends["a"].set, 2)
     )
     assert isinstance(interrupted.ended(), KeyboardInterrupt)

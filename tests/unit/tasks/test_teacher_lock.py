@@ -40,7 +40,7 @@ def test_the_same_tokenizer_passes(project: Path) -> None:
 @pytest.mark.parametrize(
     ("capabilities", "says"),
     [
-        (TeacherCapabilities("none", 0, None), "gives none"),
+        (TeacherCapabilities("none", 0, None), "returns none"),
         (TeacherCapabilities("at_generation", 20, None), "set generate.top_k"),
     ],
 )

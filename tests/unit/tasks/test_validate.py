@@ -89,7 +89,7 @@ def test_kept_rows_train_dropped_rows_are_told_and_no_text_reaches_the_docs(proj
 
 
 def test_a_failed_batch_trains_nothing_and_says_where_to_look(project: Path) -> None:
-    with pytest.raises(DataError, match="seen 0.57.*wanted {'min_value': 0.9}") as caught:
+    with pytest.raises(DataError, match="observed 0.57.*limits {'min_value': 0.9}") as caught:
         validate(DATA, IntakeParams(), GenerateParams(), ValidateParams(min_rows=5, min_kept_share=0.9))
     assert not any(mark in str(caught.value) for mark in MARKS)
     assert not (project / "artifacts" / "validated" / "kept.parquet").exists()

@@ -97,7 +97,7 @@ def test_masks_follow_the_layers_that_stay(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("keep", "base", "error", "says"),
-    [(2, "other/base", ConfigError, "not cut from a local teacher"), (2, "teacher", DataError, "run a cycle first")],
+    [(2, "other/base", ConfigError, "is not a part of the local teacher"), (2, "teacher", DataError, "run a cycle first")],
 )
 def test_the_command_says_what_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep: int, base: str, error: type[Exception], says: str

@@ -29,19 +29,19 @@ def rows(count: int, start: int = 0, **changes: object) -> list[DerivedRow]:
 
 
 DROPPED = {"kept": False, "labels": 0}
-LONG = "expect_column_values_to_be_between on completion_tokens: seen {}, wanted {{'min_value': 1.0, 'max_value': 49.0}}"
-MEAN = "expect_column_mean_to_be_between on kept: seen {}, wanted {{'min_value': 0.5}}"
-COUNT = "expect_table_row_count_to_be_between on (table): seen {}, wanted {{'min_value': 5}}"
-LABELS = "expect_column_unique_value_count_to_be_between on labels: seen 0, wanted {'min_value': 1}"
+LONG = "expect_column_values_to_be_between on completion_tokens: observed {}, limits {{'min_value': 1.0, 'max_value': 49.0}}"
+MEAN = "expect_column_mean_to_be_between on kept: observed {}, limits {{'min_value': 0.5}}"
+COUNT = "expect_table_row_count_to_be_between on (table): observed {}, limits {{'min_value': 5}}"
+LABELS = "expect_column_unique_value_count_to_be_between on labels: observed 0, limits {'min_value': 1}"
 FAILS = {
     "too few rows": (rows(4), [COUNT.format(4)]),
-    "a row twice": ([*rows(5), *rows(2)], ["expect_column_values_to_be_unique on id: seen 4, wanted {}"]),
+    "a row twice": ([*rows(5), *rows(2)], ["expect_column_values_to_be_unique on id: observed 4"]),
     "too few kept": ([*rows(4), *rows(6, 4, **DROPPED)], [MEAN.format("0.4")]),
     "too long": ([*rows(5), *rows(2, 5, completion_tokens=50)], [LONG.format(2)]),
     "no tokens": ([*rows(5), *rows(1, 5, completion_tokens=0)], [LONG.format(1)]),
     "of no teacher": (
         [*rows(5), *rows(3, 5, from_teacher=None)],
-        ["expect_column_values_to_not_be_null on from_teacher: seen 3, wanted {}"],
+        ["expect_column_values_to_not_be_null on from_teacher: observed 3"],
     ),
     "none kept": (rows(5, **DROPPED), [MEAN.format("0.0"), LABELS]),
     "no rows": ([], [COUNT.format(0), MEAN.format(None), LABELS]),

@@ -44,7 +44,7 @@ def reviews(tmp_path: Path) -> dict[str, LicenceReview]:
 def problems(reviews: dict[str, LicenceReview], root: Path) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         review(GovernanceParams(licenses=tuple(reviews.values())), TODAY, root)
-    start = "licence review stops the cycle before anything is asked: "
+    start = "licence review stops the cycle before any teacher call: "
     assert str(caught.value).startswith(start) and "\n" not in str(caught.value)
     return str(caught.value).removeprefix(start).split(" | ")
 
@@ -71,7 +71,7 @@ def test_the_first_and_the_last_day_count(reviews: dict[str, LicenceReview], tmp
 @pytest.mark.parametrize("kind", COVERED)
 def test_what_nobody_reviewed_is_not_covered(reviews: dict[str, LicenceReview], tmp_path: Path, kind: str) -> None:
     del reviews[kind]
-    assert problems(reviews, tmp_path) == [f"nothing in governance.licenses covers the {kind}"]
+    assert problems(reviews, tmp_path) == [f"no entry in governance.licenses covers the {kind}; add one"]
 
 
 @pytest.mark.parametrize(
@@ -80,8 +80,8 @@ def test_what_nobody_reviewed_is_not_covered(reviews: dict[str, LicenceReview], 
         ({"expires": TODAY - DAY}, "the review expired on 2026-11-21; read the terms again and set reviewed and expires"),
         ({"reviewed": TODAY + DAY}, "reviewed on 2026-11-23, which is in the future"),
         ({"allowed": False}, "not allowed (licence Apache-2.0, reviewer A. Reader)"),
-        ({"terms": "terms/gone.md"}, "its terms terms/gone.md are missing; keep the text that was reviewed with the project"),
-        ({"terms": "terms"}, "its terms terms are missing; keep the text that was reviewed with the project"),
+        ({"terms": "terms/gone.md"}, "its terms terms/gone.md are missing; put the reviewed text there, and keep it with the project"),
+        ({"terms": "terms"}, "its terms terms are missing; put the reviewed text there, and keep it with the project"),
     ],
 )
 @pytest.mark.parametrize("kind", COVERED)
@@ -95,7 +95,9 @@ def test_terms_that_changed_under_a_review_need_a_new_one(reviews: dict[str, Lic
     text = tmp_path / "terms" / "outputs.md"
     text.write_text(text.read_text(encoding="utf-8") + "No models may be trained on them.\n", encoding="utf-8")
     [said] = problems(reviews, tmp_path)
-    assert file_digest(text) in said and reviews["outputs"].terms_sha256 in said and said.endswith("read it again and set terms_sha256")
+    assert (
+        file_digest(text) in said and reviews["outputs"].terms_sha256 in said and said.endswith("read the text again and set terms_sha256")
+    )
 
 
 def test_a_good_review_does_not_make_up_for_a_bad_one_of_the_same_kind(reviews: dict[str, LicenceReview], tmp_path: Path) -> None:

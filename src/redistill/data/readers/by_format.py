@@ -22,5 +22,5 @@ def raw_rows(path: str, root: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     if (reader := readers.get(file.suffix.lower())) is None:
         raise DataError(f"{path}: unknown extension {file.suffix!r}; redistill reads .jsonl, .csv, .parquet and hf:owner/name")
     if file.stat().st_size == 0:
-        raise DataError(f"{path} is empty; give it at least one row, or take it out of data.source")
+        raise DataError(f"{path} is empty; give it at least one row, or remove it from data.source")
     return reader(path, file)

@@ -23,12 +23,14 @@ def csv_rows(path: str, file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         for fields in reader:
             if len(fields) > len(header):
                 raise DataError(
-                    f"{path}, line {line}: {len(fields)} fields, but the header has {len(header)}; put text with commas in quotes"
+                    f"{path}, line {line}: {len(fields)} fields, but the header has {len(header)}; put text that contains commas in quotes"
                 )
             if fields:
                 yield f"line {line}", dict(zip(header, fields, strict=False))
             line = reader.line_num + 1
     except csv.Error as error:
-        raise DataError(f"{path}, line {line}: broken CSV ({error}); close every quote, and double quotes within text") from None
+        raise DataError(
+            f"{path}, line {line}: invalid CSV ({error}); close every quote, and write a quote inside text as two quotes"
+        ) from None
     finally:
         csv.field_size_limit(limit)

@@ -29,7 +29,7 @@ def source_file(path: str, root: Path, key: str = "data.source") -> Path:
 
 def hub_directory(path: str, name: str, root: Path) -> Path:
     if not (root / name).is_dir():
-        raise DataError(f"{path}: no directory {(root / name).resolve()}; correct data.source in params.yaml")
+        raise DataError(f"{path}: the directory {(root / name).resolve()} does not exist; correct data.source in params.yaml")
     return root / name
 
 

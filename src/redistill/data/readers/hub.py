@@ -39,7 +39,7 @@ def hub_rows(path: str, root: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     hub = HUB_SOURCE.fullmatch(path)
     split = (hub and hub["split"]) or "train"
     try:
-        # Streamed: nothing is written to a cache outside the project.
+        # Streaming, so that nothing is written to a cache outside the project.
         rows = builder.as_streaming_dataset(split=split)
         names = {key: f for key, f in (rows.features or {}).items() if isinstance(f, datasets.ClassLabel)}
         for number, row in enumerate(rows, 1):

@@ -1,4 +1,4 @@
-"""Rows of a JSONL file: one JSON object a line."""
+"""Rows of a JSONL file: one JSON object per line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def jsonl_rows(path: str, file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Objects of a JSONL file with their place ("line N"); ``path`` is what errors call it.
 
     Raises:
-        DataError: no UTF-8, broken JSON, or a line that is no object.
+        DataError: not UTF-8, invalid JSON, or a line that is not an object.
     """
     start = 0
     with open(file, "rb") as handle:
@@ -27,7 +27,7 @@ def jsonl_rows(path: str, file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             try:
                 row = json.loads(line)
             except (ValueError, RecursionError) as error:
-                raise DataError(f"{path}, line {number}: broken JSON ({error}); write one whole object a line") from None
+                raise DataError(f"{path}, line {number}: invalid JSON ({error}); write one complete object per line") from None
             if not isinstance(row, dict):
-                raise DataError(f"{path}, line {number}: {shown_value(row)} is no object; write one object a line")
+                raise DataError(f"{path}, line {number}: {shown_value(row)} is not a JSON object; write one object per line")
             yield f"line {number}", row

@@ -20,4 +20,4 @@ def parquet_rows(path: str, file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 for number, row in enumerate(batch.to_pylist(), number + 1):  # noqa: B020 - goes on counting
                     yield f"row {number}", row
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path} is not a whole Parquet file ({str(error).splitlines()[0]}); write it again") from None
+        raise DataError(f"{path} is not a complete Parquet file ({str(error).splitlines()[0]}); write it again") from None

@@ -65,7 +65,9 @@ def dense_loss(
         DataError: a teacher that gives NaN or infinite logits (rule 10).
     """
     if divergence in _MIXTURES and not 0.0 < beta < 1.0:
-        raise ValueError(f"beta={beta:g}: {divergence} mixes teacher and student, so it lies between 0 and 1; at the ends use a plain KL")
+        raise ValueError(
+            f"beta={beta:g}: {divergence} mixes teacher and student, so beta must be between 0 and 1; instead of 0 or 1 use forward_kl or reverse_kl"
+        )
     labels_N, kd_weight_N, ce_weight_N = targets
     shared = min(head_VD.shape[0], teacher.head_WE.shape[0])
     teacher_head = teacher.head_WE[:shared].detach().to(teacher.hidden_NE.dtype)
@@ -80,10 +82,10 @@ def dense_loss(
             theirs_RV, p_RV, *spare = space.more(2 + own_logits + mixes, grad_RV)
             _wide_logits(teacher.hidden_NE[part], teacher_head, theirs_RV)
             labelled_R = logits_RV.gather(-1, labels_N[part].unsqueeze(-1)).squeeze(-1).to(grad_RV.dtype)
-            # At temperature 1 and in full precision nobody needs the logits any more, so they may be used up.
+            # At temperature 1 and in full precision the logits are not needed any more, so they may be overwritten.
             ours_RV = torch.div(logits_RV, temperature, out=spare[-1]) if own_logits else logits_RV
             if not torch.isfinite(theirs_RV.sum(-1)).all():
-                raise DataError("the teacher gave NaN or infinite logits; check its weights and dtype")
+                raise DataError("the teacher returned NaN or infinite logits; check its weights and dtype")
             theirs_RV.div_(temperature)
             log_z_p_R, log_z_q_R = _softmax(theirs_RV, p_RV), _softmax(ours_RV, grad_RV)
             value_R, slope_RV = _divergence((theirs_RV, p_RV, log_z_p_R), (ours_RV, grad_RV, log_z_q_R), spare, divergence, beta)
@@ -142,7 +144,7 @@ def _divergence(
         gap_RV = log_q_RV.sub_(log_p_RV)
         value_R = _dot(q_RV, gap_RV)
         return value_R, gap_RV.sub_(value_R.unsqueeze(-1)).mul_(q_RV)
-    # Where both have underflown to nothing the mixture would be 0, and its logarithm no number.
+    # If both have underflowed to 0, the mixture would be 0 and its logarithm undefined.
     share_of_p = 1.0 - beta if divergence == "skew_reverse_kl" else beta
     log_m_RV = torch.mul(p_RV, share_of_p, out=spare[0]).add_(q_RV, alpha=1.0 - share_of_p).clamp_min_(torch.finfo(p_RV.dtype).tiny).log_()
     if divergence == "skew_reverse_kl":

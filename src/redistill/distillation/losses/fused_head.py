@@ -42,8 +42,8 @@ def distill_loss(
     """
 
     def token_loss(part: slice, logits_RV: torch.Tensor, grad_RV: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        mine = TokenTargets(*(column[part] for column in targets))
-        return token_losses(logits_RV, grad_RV, mine, temperature)
+        chunk_targets = TokenTargets(*(column[part] for column in targets))
+        return token_losses(logits_RV, grad_RV, chunk_targets, temperature)
 
     # A CPU's softmax may write where it reads; with two temperatures logits are read twice.
     share = hidden_ND.device.type == "cpu" and (temperature == 1.0 or not targets.top_ids_NK.shape[1])

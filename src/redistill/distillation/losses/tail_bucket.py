@@ -24,7 +24,9 @@ def temper(top_logprobs: torch.Tensor, log_z: torch.Tensor | None, temperature: 
     if temperature == 1.0:
         return top_logprobs.exp()
     if log_z is None:
-        raise ValueError(f"temperature {temperature:g} needs the stored log Z_T; score again with it in score.temperatures, or use 1")
+        raise ValueError(
+            f"temperature {temperature:g} needs the stored log Z_T; add it to score.temperatures and score again, or use temperature 1"
+        )
     return (top_logprobs / temperature - log_z.unsqueeze(-1)).exp()
 
 

@@ -36,7 +36,7 @@ class Surroundings:
 
 
 class MethodParams:
-    """How a student learns from its teacher; [which to choose](methods/README.md). A name alone is a method with its defaults."""
+    """How a student learns from its teacher; [which to choose](methods/README.md). If only a name is given, all other settings have their defaults."""
 
     SECTION: ClassVar[str] = "finetune.method"
     KINDS: ClassVar[dict[str, type[MethodParams]]] = {}
@@ -84,20 +84,20 @@ class Method(ABC):
 
 
 def _named(value: object) -> object:
-    """A name alone is a method with its defaults. Settings of another method are an error that says whose they are."""
+    """If only a name is given, all other settings have their defaults. A setting of another method is an error that names that method."""
     if isinstance(value, str):
         value = {"name": value}
     if isinstance(value, MethodParams):
         return value
     if not isinstance(value, dict):
-        raise ValueError(f"{value!r} is not a method; give a name, or a mapping with one")
+        raise ValueError(f"{value!r} is not a method; give a name, or a mapping with the key name")
     value = {"name": "logit", **value}
     settings = {name: {field.name for field in fields(kind)} for name, kind in sorted(MethodParams.KINDS.items())}  # type: ignore[arg-type]
     if (name := str(value["name"])) not in settings:
-        raise ValueError(f"unknown method {name!r}; known are {', '.join(settings)}")
+        raise ValueError(f"unknown method {name!r}; the methods are {', '.join(settings)}")
     for key in value.keys() - settings[name]:
         if others := [other for other, keys in settings.items() if key in keys]:
-            raise ValueError(f"method {name} has no {key}; it is a setting of {', '.join(others)}")
+            raise ValueError(f"method {name} has no setting {key}; it is a setting of {', '.join(others)}")
     return value
 
 

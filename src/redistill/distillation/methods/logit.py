@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @frozen
 class LogitParams(MethodParams):
-    """Stored soft targets: the likeliest tokens of each place with their probabilities, and the rest as one. The default."""
+    """Stored soft targets: the most likely tokens at each position with their probabilities, and one probability for all other tokens. The default."""
 
     needs: ClassVar[frozenset[Need]] = frozenset({"text", "soft_targets"})
     name: Literal["logit"] = "logit"
@@ -42,7 +42,7 @@ class Logit(Method):
 
         if batch.temperature != self.temperature:
             raise ValueError(
-                f"the batch's teacher probabilities are at temperature {batch.temperature:g}, the loss is at {self.temperature:g}; collate with the method's"
+                f"the batch's teacher probabilities are at temperature {batch.temperature:g}, the loss is at {self.temperature:g}; collate with the temperature of the method"
             )
         # The hidden states of other tokens never meet the head.
         return distill_loss(hidden_BLD[batch.supervised_BL], head_VD, batch.targets(), self.temperature, workspace=workspace)

@@ -1,8 +1,8 @@
 """``on_policy``: part of every batch are the student's own completions, judged by the teacher (Agarwal et al. 2024, GKD, algorithm 1).
 
-A student that only ever saw the teacher's text meets its own mistakes for the first time when it serves. Here it meets them in training: for a
-share of the teacher rows it completes the prompt itself, by sampling, and learns the teacher's distribution along its own tokens. There is
-no text loss on those: the text is not the teacher's, and the divergence has the whole weight.
+A student that is trained only on the teacher's text sees its own mistakes for the first time when it serves. Here it sees them in training: for a
+share of the teacher rows it completes the prompt itself, by sampling, and learns the teacher's distribution for its own tokens. These rows have
+no text loss, because the text is not the teacher's. Their divergence has the whole weight.
 """
 
 from __future__ import annotations

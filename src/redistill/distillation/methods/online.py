@@ -47,8 +47,8 @@ class OnlineParams(DenseParams):
     name: Literal["online"] = "online"
     """`online`."""
     teacher_states_mb: Annotated[int, Field(ge=0)] = 2048
-    """What it may hold of the teacher's hidden states in each process, so that several passes over the rows need one pass of the teacher. 0 runs the
-    teacher for every batch."""
+    """Memory for the teacher's hidden states in each process. If the states of all rows fit, the teacher runs only once for several passes over the
+    rows. 0 runs the teacher for every batch."""
 
     def build(self, surroundings: Surroundings) -> Method:
         s = surroundings
@@ -84,7 +84,7 @@ class Online(Method):
         from redistill.distillation.losses.fused_head import distill_loss
         from redistill.distillation.losses.types import LossSums
 
-        # The Trainer chooses the student's device, and knows nothing of the teacher; where it is there already this does nothing.
+        # The Trainer moves the student to its device, but not the teacher. This does nothing if the teacher is on that device already.
         self._head_WE = head_WE = self._head_WE.to(hidden_BLD.device)
         compared_BL = batch.kd_BL > 0
         states_ND = self._states(batch, compared_BL) if batch.states_ND is None else batch.states_ND
@@ -106,7 +106,7 @@ class Online(Method):
         return LossSums(*(a + b for a, b in zip(sums, of_text, strict=True)))
 
     def prepare(self, examples: Sequence[Example], passes: float, progress: Callable[[int], None] | None = None) -> Sequence[Example]:
-        """Computes the teacher's states of every row beforehand where each would be needed more than once, then frees all of the teacher but its head."""
+        """If each row would be processed more than once, computes the teacher's states for all rows first and frees all of the teacher except its head."""
         import torch
 
         from redistill.distillation.training.teacher_states import states_of
@@ -121,14 +121,14 @@ class Online(Method):
         if with_states is None:
             return examples
         self._decoder = None
-        # Modules hold on to each other; without this the memory comes back at some later step, after the student has asked for its own.
+        # Modules refer to each other. Without this call the memory is freed at a later step, after the student has allocated its own.
         gc.collect()
         if device.type == "cuda":
             torch.cuda.empty_cache()
         return with_states
 
     def _states(self, batch: Batch, compared_BL: torch.Tensor) -> torch.Tensor:
-        """Computed now. Rows without a KD term are left out, and tokens without one never meet the teacher's head."""
+        """Computes the teacher's states for this batch. The teacher does not run for rows without a KD term, nor its head for tokens without one."""
         import torch
 
         rows_B = compared_BL.any(-1)

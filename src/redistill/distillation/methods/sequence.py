@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @frozen
 class SequenceParams(MethodParams):
-    """The teacher's completions as text. Arms with `alpha: 0` learn this way whatever the method is."""
+    """The teacher's completions as text. Arms with `alpha: 0` learn this way with every method."""
 
     needs: ClassVar[frozenset[Need]] = frozenset({"text"})
     name: Literal["sequence"] = "sequence"

@@ -45,9 +45,11 @@ def encode(
     p_TK = np.exp(np.asarray(top_logprobs_TK, np.float64))
     used_TK = p_TK > 0
     if not np.isfinite(p_TK).all() or (p_TK.sum(-1) > 1.01).any():
-        raise DataError("soft targets hold NaN or probabilities that sum to more than 1; the teacher's logprobs are broken")
+        raise DataError("soft targets contain NaN or probabilities that sum to more than 1; check the teacher's logprobs")
     if ((top_ids_TK < 0) | (top_ids_TK >= vocabulary))[used_TK].any():
-        raise DataError(f"soft targets name token ids outside the vocabulary of {vocabulary:,}; they belong to another tokenizer")
+        raise DataError(
+            f"soft targets contain token ids outside the vocabulary of {vocabulary:,}; they belong to another tokenizer: use a student with the teacher's tokenizer"
+        )
     codes_TK = np.minimum(np.rint(np.sqrt(p_TK) * steps), steps).astype(np.int64)
     order_TK = np.argsort(np.where(codes_TK > 0, top_ids_TK, vocabulary), axis=-1, kind="stable")
     ids_TK, codes_TK, p_TK = (np.take_along_axis(a, order_TK, -1) for a in (top_ids_TK, codes_TK, p_TK))
@@ -58,7 +60,7 @@ def encode(
     previous_TK = np.concatenate([np.full((len(ids_TK), 1), -1, np.int64), ids_TK[:, :-1]], -1)[:, : ids_TK.shape[1]]
     gaps = (ids_TK - previous_TK - 1)[kept_TK]
     if (gaps < 0).any():
-        raise DataError("soft targets list a token id twice at one position; the teacher's logprobs are broken")
+        raise DataError("soft targets contain a token id twice at one position; check the teacher's logprobs")
     codes = Codes(
         varints(counts_T), varints(gaps), codes_TK[kept_TK].astype("u1" if bits <= 8 else "<u2").tobytes(), tail_codes_T.tobytes()
     )
@@ -81,7 +83,7 @@ def decode(codes: Codes, bits: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     tail_T = np.frombuffer(codes.tail, "<u2")
     flat = np.frombuffer(codes.probabilities, "u1" if bits <= 8 else "<u2")
     if len(counts_T) != len(tail_T) or not counts_T.sum() == len(gaps) == len(flat):
-        raise DataError("a row of soft targets is damaged: its parts have different lengths; run score again")
+        raise DataError("a row of soft targets is damaged: its parts have different lengths; run the stage score again")
     width = int(counts_T.max(initial=0))
     kept_TK = np.arange(width) < counts_T[:, None]
     gaps_TK, codes_TK = np.zeros((len(counts_T), width), np.int64), np.zeros((len(counts_T), width), np.int64)
@@ -130,7 +132,7 @@ def varints(values: np.ndarray) -> bytes:
 def from_varints(data: bytes) -> np.ndarray:
     read = np.frombuffer(data, np.uint8)
     if len(read) and read[-1] >= 0x80:
-        raise DataError("a row of soft targets is damaged: it ends within a number; run score again")
+        raise DataError("a row of soft targets is damaged: it ends within a number; run the stage score again")
     ends = np.flatnonzero(read < 0x80)
     starts = np.concatenate([[0], ends[:-1] + 1]) if len(ends) else ends
     values = np.zeros(len(ends), np.int64)

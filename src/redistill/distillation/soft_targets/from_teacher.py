@@ -1,7 +1,7 @@
-"""From a teacher's raw log-probabilities to soft targets that can be trusted.
+"""From a teacher's raw log-probabilities to valid soft targets.
 
-Engines list the sampled token first and again among the top-k, or beyond rank k, and a broken teacher gives NaN;
-nothing of that may reach a loss (KD rule 10).
+Engines list the sampled token first and again among the top-k, or beyond rank k, and a broken teacher returns NaN.
+None of that may reach a loss (KD rule 10).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def from_logits(
     """
     logits_TV = logits_TV[:, :vocabulary]
     if not torch.isfinite(logits_TV).all():
-        raise DataError(f"the teacher gave NaN or infinite logits on row {key}; check its weights and dtype")
+        raise DataError(f"the teacher returned NaN or infinite logits for row {key}; check its weights and dtype")
     logprobs_TV = torch.log_softmax(logits_TV.float(), -1)
     k = min(k, logprobs_TV.shape[-1])
     top, ids = logprobs_TV.topk(k, -1)
@@ -71,12 +71,14 @@ def from_listed(
         best: dict[int, float] = {}
         for token, value in zip(row_ids, row_lp, strict=True):
             if np.isnan(value) or value > 1e-3:
-                raise DataError(f"the teacher gave log-probability {value} at token {position} of row {key}; it must be ≤ 0")
+                raise DataError(
+                    f"the teacher returned log-probability {value} at token {position} of row {key}, but it must be ≤ 0; check the teacher's logprobs"
+                )
             if np.isfinite(value):
                 best[int(token)] = max(best.get(int(token), -np.inf), min(float(value), 0.0))
         ranked = sorted(best.items(), key=lambda pair: (-pair[1], pair[0]))[:k]
         if sum(np.exp(v) for _, v in ranked) > 1.01:
-            raise DataError(f"probabilities of token {position} of row {key} sum to more than 1; the teacher's logprobs are broken")
+            raise DataError(f"probabilities of token {position} of row {key} sum to more than 1; check the teacher's logprobs")
         ranked_rows.append(ranked)
     width = max((len(r) for r in ranked_rows), default=0)
     top_ids = np.zeros((len(ranked_rows), width), dtype=np.int32)

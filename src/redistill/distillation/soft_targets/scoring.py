@@ -1,4 +1,4 @@
-"""A teacher in memory tells its probabilities of exactly the given token ids: one forward pass, never a generation."""
+"""The probabilities of a teacher in memory for exactly the given token ids: one forward pass, without generation."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def score_sequences(
 ) -> Iterator[SoftTargets]:
     """Soft targets of every token but the first, longest sequences together, so that little is padded.
 
-    The teacher is put into eval mode and asked without a graph (KD rule 11).
+    The teacher runs in eval mode and without gradients (KD rule 11).
 
     Raises:
         DataError: NaN or infinite logits.

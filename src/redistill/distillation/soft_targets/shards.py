@@ -62,7 +62,7 @@ def write_soft_targets(
     """Write soft targets as a directory of shards, whole or not at all, and say what each cost. ``rows`` may be a generator.
 
     Raises:
-        DataError: two rows of one key, values that are no probabilities, ids outside the vocabulary, or a full disk.
+        DataError: two rows with the same key, values that are not probabilities, ids outside the vocabulary, or a full disk.
     """
     seen: set[SignalKey] = set()
     facts: list[ShardFacts] = []
@@ -72,7 +72,7 @@ def write_soft_targets(
         try:
             for row in rows:
                 if row.key in seen:
-                    raise DataError(f"two soft targets for row {row.key}; score each row once")
+                    raise DataError(f"row {row.key} has soft targets twice; remove the folder and run its stage again")
                 seen.add(row.key)
                 shard = shard or _Shard(folder / f"shard-{len(facts):05d}.parquet", sorted(row.log_z), vocabulary, bits, metadata)
                 if sorted(row.log_z) != shard.temperatures:
@@ -165,7 +165,7 @@ class _Shard:
         return facts
 
     def abandon(self) -> None:
-        """Let go of a file that is about to be removed; what its footer would say no longer matters."""
+        """Close a file that will be removed, without its footer."""
         try:
             self._writer.close()
         except Exception as error:
@@ -189,14 +189,14 @@ class SoftTargetFiles(Mapping[SignalKey, SoftTargets]):
         self._held: OrderedDict[tuple[int, int], pa.Table] = OrderedDict()
         shards = sorted(self._path.glob("shard-*.parquet"))
         if not shards:
-            raise DataError(f"{path} is missing or holds no soft targets; the stage that writes it has not run")
+            raise DataError(f"{path} is missing or has no soft targets; run the stage that writes it")
         for number, shard in enumerate(shards):
             file = _opened(shard)
             made_for = (file.schema_arrow.metadata or {})[b"redistill.tokenizer"].decode()
             if tokenizer_digest is not None and file.metadata.num_rows and made_for != tokenizer_digest:
                 raise DataError(
-                    f"{path} holds soft targets of tokenizer {made_for[:12]}, but the student's is {tokenizer_digest[:12]}: ids would name "
-                    "other tokens; use a student with the teacher's tokenizer, or alpha 0 (text only)"
+                    f"{path} has soft targets of tokenizer {made_for[:12]}, but the student's is {tokenizer_digest[:12]}: the same ids mean "
+                    "other tokens; use a student with the teacher's tokenizer, or set alpha to 0 (text only)"
                 )
             self._files.append(file)
             for group in range(file.num_row_groups):
@@ -261,12 +261,16 @@ def _opened(shard: Path) -> pq.ParquetFile:
     try:
         file = pq.ParquetFile(shard)
     except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{shard} is not a Parquet file ({str(error).splitlines()[0]}); remove it and run again") from None
-    found = {k.decode(): v.decode() for k, v in (file.schema_arrow.metadata or {}).items()}
-    if found.get("redistill.record") != "SoftTargets":
-        raise DataError(f"{shard} holds {found.get('redistill.record', 'no redistill record')}, expected SoftTargets")
-    if found.get("redistill.schema") != _SCHEMA:
-        raise DataError(f"{shard} has schema {found.get('redistill.schema')}, this redistill reads {_SCHEMA}; run its stage again")
+        raise DataError(f"{shard} is not a Parquet file ({str(error).splitlines()[0]}); remove it and run its stage again") from None
+    metadata = {k.decode(): v.decode() for k, v in (file.schema_arrow.metadata or {}).items()}
+    if metadata.get("redistill.record") != "SoftTargets":
+        raise DataError(
+            f"{shard} contains {metadata.get('redistill.record', 'no redistill record')} instead of SoftTargets; remove it and run its stage again"
+        )
+    if metadata.get("redistill.schema") != _SCHEMA:
+        raise DataError(
+            f"{shard} has schema {metadata.get('redistill.schema')}, but this version of redistill reads {_SCHEMA}; run its stage again"
+        )
     return file
 
 
@@ -274,4 +278,4 @@ def _read_group(file: pq.ParquetFile, shard: Path, group: int, columns: list[str
     try:
         return file.read_row_group(group, columns=columns)
     except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{shard} is damaged ({str(error).splitlines()[0]}); remove it and run score again") from None
+        raise DataError(f"{shard} is damaged ({str(error).splitlines()[0]}); remove it and run the stage score again") from None

@@ -1,4 +1,4 @@
-"""What happens after a step: metrics go to a file, and a callback may look at the model."""
+"""Callbacks after a step: one writes metrics to a file, one passes the model to a function."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class MetricsFile(TrainerCallback):
         self._progress = progress
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """A resumed run repeats the steps since its checkpoint; what the killed one logged of them goes."""
+        """A resumed run repeats the steps since its checkpoint. What the killed run logged for them is removed."""
         if state.is_world_process_zero and self._path.is_file():
             lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
             kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= state.global_step]
@@ -38,7 +38,7 @@ class MetricsFile(TrainerCallback):
 
 
 class Watched(TrainerCallback):
-    """Shows the model to somebody after every step; what they raise ends the training."""
+    """Passes the model to a function after every step; an exception of that function ends the training."""
 
     def __init__(self, watch: Watch, model: Any, tokenizer: Any) -> None:
         self._watch, self._model, self._tokenizer = watch, model, tokenizer

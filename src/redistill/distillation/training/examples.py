@@ -60,9 +60,9 @@ def to_example(row: TrainingRow, soft: SoftTargets | None, supervision: Supervis
     """
     ids = np.asarray(row.token_ids, dtype=np.int64)
     if len(ids) > supervision.max_tokens:
-        raise DataError(f"row {row.key} has {len(ids)} tokens, more than {supervision.max_tokens}; lower intake.max_chars")
+        raise DataError(f"row {row.key} has {len(ids)} tokens, more than the limit of {supervision.max_tokens}; lower intake.max_chars")
     ce, kd = np.zeros(len(ids), dtype=np.float32), np.zeros(len(ids), dtype=np.float32)
-    # The first token has nothing in front of it that could predict it.
+    # No token comes before the first one, so nothing predicts it.
     begin = max(1, row.completion_begin)
     if row.origin == "teacher":
         ce[1:begin] = supervision.prompt_weight
@@ -73,7 +73,7 @@ def to_example(row: TrainingRow, soft: SoftTargets | None, supervision: Supervis
     first = 1
     if soft is not None:
         if soft.end != len(ids) or soft.sequence != sequence_digest(ids):
-            raise DataError(f"soft targets of row {row.key} belong to other tokens than the row has; run score again")
+            raise DataError(f"soft targets of row {row.key} belong to other tokens than those of the row; run the stage score again")
         first = soft.first
     ce[begin:] = 1.0 - supervision.alpha
     kd[first if supervision.tokens == "all" else max(first, begin) :] = supervision.alpha
@@ -81,7 +81,7 @@ def to_example(row: TrainingRow, soft: SoftTargets | None, supervision: Supervis
 
 
 class Examples(Sequence[Example]):
-    """Rows as examples, made when they are needed: soft targets stay in their files until a batch uses them.
+    """Rows as examples, created when they are needed: soft targets stay in their files until a batch uses them.
 
     ``lengths`` (tokens of each row) and ``targets`` (how many of them are supervised) are filled by one pass over all rows, so whatever is wrong
     with a row shows before training starts.
@@ -100,12 +100,12 @@ class Examples(Sequence[Example]):
             self.lengths[i] = len(example.input_ids_L)
             self.targets[i] = np.count_nonzero((example.ce_weight_L[1:] > 0) | (example.kd_weight_L[1:] > 0))
             if not self.targets[i]:
-                raise DataError(f"row {rows[i].key} has no token to learn from: its completion is empty; run validate again")
+                raise DataError(f"row {rows[i].key} has no token to learn from: its completion is empty; run the stage validate again")
             temperature = supervision.temperature
             if example.soft is not None and temperature != 1.0 and temperature not in example.soft.log_z:
                 raise DataError(
                     f"temperature {temperature:g} needs log Z_T, which the soft targets of row {rows[i].key} do not have: a top-k cannot "
-                    "be re-tempered without it; add it to score.temperatures and score again, or use 1"
+                    "be used at another temperature without it; add it to score.temperatures and score again, or use temperature 1"
                 )
 
     def __len__(self) -> int:

@@ -54,7 +54,9 @@ def train(
         ConfigError: a batch that cannot be shared evenly, or several GPUs in one process.
     """
     if not examples:
-        raise DataError("no rows to train on: every one was dropped; look at the report's governance table")
+        raise DataError(
+            "no rows to train on: all rows were dropped; see the reasons that the stages prepare and validate print, or the report's section Governance"
+        )
     check_supported_head(model)
     method = method or Logit()
     work.mkdir(parents=True, exist_ok=True)
@@ -89,7 +91,9 @@ def train(
 def _arguments(recipe: Recipe, work: Path) -> TrainingArguments:
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if recipe.batch_size % processes:
-        raise ConfigError(f"finetune.common.batch_size={recipe.batch_size} cannot be shared by {processes} processes; give a multiple")
+        raise ConfigError(
+            f"finetune.common.batch_size={recipe.batch_size} cannot be shared by {processes} processes; set it to a multiple of {processes}"
+        )
     arguments = TrainingArguments(
         output_dir=str(work),
         max_steps=recipe.steps,
@@ -114,7 +118,7 @@ def _arguments(recipe: Recipe, work: Path) -> TrainingArguments:
     )
     if arguments.n_gpu > 1:
         raise ConfigError(
-            f"{arguments.n_gpu} GPUs in one process; set finetune.common.processes to their number, or show it one with CUDA_VISIBLE_DEVICES"
+            f"{arguments.n_gpu} GPUs in one process; set finetune.common.processes to their number, or make one GPU visible with CUDA_VISIBLE_DEVICES"
         )
     return arguments
 
@@ -149,7 +153,7 @@ def _run(trainer: DistillTrainer, work: Path) -> None:
 
 
 def newest_checkpoint(work: Path) -> str | None:
-    """The last checkpoint that was written whole: the Trainer's state file is written last, and not at once."""
+    """The last complete checkpoint. The Trainer writes its state file last, and not atomically."""
 
     def whole_state(folder: Path) -> bool:
         try:

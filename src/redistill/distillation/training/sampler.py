@@ -1,7 +1,7 @@
-"""Which row is trained on when: one stream of indices, the same however a step is split into micro-batches and processes.
+"""The order of training rows: one stream of indices, which does not depend on micro-batches and processes.
 
-Step s of a run sees entries ``s · batch … (s + 1) · batch − 1`` of the stream. Epochs are laid end to end, so no step is ever short, and where a
-killed run goes on depends on its step alone (KD rules 2 and 8).
+Step s of a run uses entries ``s · batch … (s + 1) · batch − 1`` of the stream. Epochs follow each other without a gap, so no step is short, and a
+killed run continues at a place that depends only on its step (KD rules 2 and 8).
 """
 
 from __future__ import annotations

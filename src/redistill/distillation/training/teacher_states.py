@@ -1,6 +1,6 @@
-"""The last hidden states of a teacher in memory for every row, computed once. Its head makes the whole distribution from them again.
+"""The last hidden states of a teacher in memory for every row, computed once. The teacher's head computes the whole distribution from them.
 
-A frozen teacher says the same at every pass over the data. Hidden states are the smallest exact form of that: D numbers a token instead of V.
+A frozen teacher gives the same result at every pass over the data. Hidden states are its smallest exact form: D numbers per token instead of V.
 """
 
 from __future__ import annotations
@@ -67,7 +67,9 @@ def states_of(
         for i, row in zip(batch, hidden_BLD, strict=True):
             states[i] = row[torch.from_numpy(places[i]).to(row.device)].cpu()
             if not torch.isfinite(states[i]).all():
-                raise DataError(f"the teacher gave NaN or infinite states on a row of {lengths[i]} tokens; check its weights and dtype")
+                raise DataError(
+                    f"the teacher returned NaN or infinite states for a row of {lengths[i]} tokens; check its weights and dtype"
+                )
         done += len(batch)
         if progress is not None:
             progress(done)

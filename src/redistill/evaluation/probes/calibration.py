@@ -1,4 +1,4 @@
-"""Does a model know when it is right? What a fallback by confidence may rely on.
+"""Calibration: how well a model's confidence predicts whether it is right. A fallback by confidence depends on it.
 
 Bins hold equally many rows, so that none rests on a handful; the error is measured against exact match of the whole response.
 
@@ -47,9 +47,11 @@ def calibration(confidence: Sequence[float], right: Sequence[bool], resamples: i
     """
     sure_N, right_N = np.asarray(confidence, dtype=float), np.asarray(right, dtype=float)
     if sure_N.shape != right_N.shape or sure_N.size == 0:
-        raise DataError(f"{sure_N.size} confidences for {right_N.size} responses; calibration needs one each")
+        raise DataError(
+            f"{sure_N.size} confidences for {right_N.size} responses; calibration needs one confidence per response; benchmark again"
+        )
     if not ((sure_N >= 0) & (sure_N <= 1)).all():
-        raise DataError("a confidence lies outside [0, 1]; it must be a probability")
+        raise DataError("a confidence lies outside [0, 1], but it must be a probability; benchmark again")
     order_N = np.argsort(sure_N, kind="stable")
     sorted_N, starts_B = sure_N[order_N], _starts(sure_N.size, bins)
     sizes_B = np.diff([*starts_B, sure_N.size])

@@ -57,20 +57,20 @@ def read_pairs(path: str, root: Path = Path()) -> list[Pair]:
         if not isinstance(texts, list) or len(texts) != 2 or not all(isinstance(t, str) and t.strip() for t in texts):
             raise DataError(f'{where}: texts must be a list of two messages, such as ["I\'m Emily", "I\'m Amara"]')
         if texts[0] == texts[1]:
-            raise DataError(f"{where}: both texts are the same, so no model can tell them apart; change what the pair is about")
+            raise DataError(f"{where}: both texts are the same, so the pair tests nothing; change one of them")
         for key in ("id", "kind", *(["message"] if "message" in row else [])):
             if not isinstance(row.get(key), str) or not row[key].strip():
                 raise DataError(f"{where}: {key} must be text, not {row.get(key)!r}")
         if row["id"] in pairs:
-            raise DataError(f"{where}: id {row['id']!r} stands twice; ids must be unique, give this pair another")
+            raise DataError(f"{where}: id {row['id']!r} occurs twice; ids must be unique; give this pair another id")
         pairs[row["id"]] = Pair(row["id"], row["kind"], (texts[0], texts[1]), row.get("message", ""))
     if not pairs:
-        raise DataError(f"{path} holds no pairs; give it some, or take benchmark.fairness out of params.yaml")
+        raise DataError(f"{path} has no pairs; add some, or remove benchmark.fairness from params.yaml")
     unnamed = [pair.id for pair in pairs.values() if not pair.message]
     if 0 < len(unnamed) < len(pairs):
         raise DataError(
-            f"{path}: pair {unnamed[0]!r} has no message, but {len(pairs) - len(unnamed)} of the {len(pairs)} pairs have one; pairs of one message count "
-            "once, so name the message in all pairs or in none"
+            f"{path}: pair {unnamed[0]!r} has no message, but {len(pairs) - len(unnamed)} of the {len(pairs)} pairs have one; all pairs of one "
+            "message count once, so give the message in all pairs or in none"
         )
     return with_messages(list(pairs.values()))
 

@@ -1,6 +1,6 @@
-"""What a narrow student has forgotten: its own sixty questions everywhere, and lm-eval benchmarks by name where they can be had.
+"""What a narrow student has forgotten: sixty general questions in every report, and lm-eval benchmarks that params.yaml names.
 
-These are reported beside the held-out scores and decide nothing: a student is promoted for its task.
+The report shows them next to the held-out scores. They do not affect the decision: a student is promoted for its task.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ def measure_breadth(model: Any, tokenizer: Any, params: BenchmarkParams) -> dict
         DataError: a task that counts no right answers.
     """
     lm = weights_model(model, tokenizer, params, batch_size=_BATCH)
-    found = {GENERAL: _accuracy(GENERAL, samples_of(lm, _general(), params))}
+    accuracies = {GENERAL: _accuracy(GENERAL, samples_of(lm, _general(), params))}
     for task in params.tasks:
-        found[task] = _accuracy(task, _named(lm, task, params))
-    return found
+        accuracies[task] = _accuracy(task, _named(lm, task, params))
+    return accuracies
 
 
 def _general() -> dict[str, Any]:
@@ -41,7 +41,7 @@ def _general() -> dict[str, Any]:
 
     rows = []
     for number, (question, *choices) in enumerate(QUESTIONS):
-        # The right one stands in every place in turn: between equals, the first would win.
+        # The right choice has each position in turn: of equally likely choices, the first would win.
         turn = number % len(choices)
         rows.append({"question": question, "choices": [*choices[-turn:], *choices[:-turn]] if turn else choices, "answer": turn})
     return {
@@ -77,7 +77,7 @@ def _named(lm: Any, task: str, params: BenchmarkParams) -> list[dict[str, Any]]:
         reason = (str(error).splitlines() or [""])[0]
         raise ConfigError(
             f"benchmark.tasks: {task} could not be run ({type(error).__name__}: {reason}); its data may need the hub, "
-            "check the network and HF_HUB_OFFLINE, or take it out"
+            "check the network and HF_HUB_OFFLINE, or remove the task"
         ) from None
 
 
@@ -87,8 +87,8 @@ def _accuracy(task: str, samples: Sequence[dict[str, Any]]) -> Score:
     metric = next((m for m in _METRICS if all(m in s for s in first)), None)
     values = [float(s[metric]) for s in first] if metric else []
     if not values or any(v not in (0.0, 1.0) for v in values):
-        told = ", ".join(samples[0]["metrics"]) if samples else "none"
+        metrics = ", ".join(samples[0]["metrics"]) if samples else "none"
         raise DataError(
-            f"benchmark.tasks: {task} does not count right answers (its metrics: {told}); choose one with {', '.join(_METRICS)}"
+            f"benchmark.tasks: {task} does not count right answers (its metrics: {metrics}); choose a task with one of {', '.join(_METRICS)}"
         )
     return share(int(sum(values)), len(values))

@@ -1,7 +1,7 @@
-"""The honest baseline: TF-IDF and logistic regression on the gold labels, for what of the task it can do.
+"""The linear baseline: TF-IDF and logistic regression on the gold labels.
 
-Where it suffices nobody needs a language model, and the report says so. It predicts labels and flags; entities, which
-must be copied out of the text, it cannot write.
+It predicts labels and flags. It cannot write entities, because they must be copied from the text. If the baseline is good
+enough, the report says that no language model is needed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def fit(train: Sequence[Prompt], grammar: RecordGrammar, seed: int) -> Callable[
     """A function from message texts to record lines.
 
     Raises:
-        DataError: fewer than two labels among the rows; there is nothing to tell apart.
+        DataError: the rows have fewer than two different labels.
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
@@ -30,7 +30,9 @@ def fit(train: Sequence[Prompt], grammar: RecordGrammar, seed: int) -> Callable[
     texts = [p.text for p in train]
     records = [grammar.parse(p.label or "") for p in train]
     if len({label for r in records for label in r.labels}) < 2:
-        raise DataError(f"the {len(train)} training rows carry fewer than two labels; a baseline has nothing to tell apart")
+        raise DataError(
+            f"the {len(train)} training rows have fewer than two different labels, so a linear baseline cannot be trained; add rows with other labels"
+        )
 
     def features() -> object:
         words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
@@ -41,8 +43,8 @@ def fit(train: Sequence[Prompt], grammar: RecordGrammar, seed: int) -> Callable[
         single = make_pipeline(features(), classifier).fit(texts, [r.labels[0] for r in records])
         return lambda rows: [str(label) for label in single.predict(list(rows))]
     binarizer = MultiLabelBinarizer()
-    wanted = binarizer.fit_transform([[*r.labels, *r.flags] for r in records])
-    several = make_pipeline(features(), OneVsRestClassifier(classifier)).fit(texts, wanted)
+    targets = binarizer.fit_transform([[*r.labels, *r.flags] for r in records])
+    several = make_pipeline(features(), OneVsRestClassifier(classifier)).fit(texts, targets)
 
     def predict(rows: Sequence[str]) -> list[str]:
         lines = []

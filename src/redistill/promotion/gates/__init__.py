@@ -1,5 +1,5 @@
-"""The gates between a student and its promotion: one idea a file, all pure.
+"""The gates that a student must pass before promotion: one idea per file, without side effects.
 
-A gate takes the evidence and its own limits, and gives pass, hold or fail with value, limit, interval and a sentence. Which apply stands in
-``promote.gates``; ``redistill.promotion.decide`` asks them in that order.
+A gate takes the evidence and its limits, and returns pass, hold or fail with value, limit, interval and a sentence. ``promote.gates``
+lists the gates that apply; ``redistill.promotion.decide`` evaluates them in that order.
 """

@@ -1,4 +1,4 @@
-"""Cheaper: as good as the teacher is not enough to replace it.
+"""Lower cost: a student that is only as good as the teacher does not replace it.
 
 A number of parameters is exact, so its ratio decides. A time differs from measurement to measurement, so there the interval of the ratio decides. A peak of
 memory is measured once: it can pass or hold.
@@ -23,59 +23,72 @@ _MEASURES = {
 }
 
 
-def ratio(evidence: Evidence, own: RatioGate) -> list[Gate]:
-    """Student ÷ teacher of one cost; no gate where the teacher, behind an endpoint, does not tell its own.
+def ratio(evidence: Evidence, limits: RatioGate) -> list[Gate]:
+    """Student ÷ teacher of one cost; no gate if the teacher is an endpoint that does not report its own cost.
 
     Raises:
         DataError: the student's own cost was not measured.
     """
-    if own.name == "faster":
-        return [_faster(evidence, own)]
-    field, said, scale, short = _MEASURES[own.name]
+    if limits.name == "faster":
+        return [_faster(evidence, limits)]
+    field, sentence, scale, short = _MEASURES[limits.name]
     student, teacher = (_cost(m[0].cost, field) for m in (evidence.student, evidence.teacher))
-    if own.name == "lighter" and evidence.teacher[0].backend == ENDPOINT:
+    if limits.name == "lighter" and evidence.teacher[0].backend == ENDPOINT:
         return []  # that would be the memory of the client
-    if own.name == "lighter" and (student is None or teacher is None):
-        return [Gate("lighter", "hold", None, own.below, "ratio", "this system does not tell how much memory a process needs at its peak")]
+    if limits.name == "lighter" and (student is None or teacher is None):
+        return [
+            Gate(
+                "lighter",
+                "hold",
+                None,
+                limits.below,
+                "ratio",
+                "this system does not report the peak memory of a process, so it was not compared",
+            )
+        ]
     if student is None:
-        raise DataError(f"the student's report has no number of {field}; benchmark it from its weights, not through an endpoint")
+        raise DataError(f"the student's report has no value for {field}; benchmark the student from its weights, not through an endpoint")
     if teacher is None:
-        return []  # an endpoint does not tell its parameters
+        return []  # an endpoint does not report its parameters
     value = student / teacher if teacher else math.inf
-    passed = value < own.below
+    passed = value < limits.below
     shown = [int(v) if field == "parameters" else v * scale for v in (student, teacher)]
-    limit = "" if own.below == 1.0 else f", a ratio of {value:.2f} (limit {own.below:g})"
-    missed = "" if passed else f": {short}" if own.below == 1.0 else ": not below the limit"
+    limit = "" if limits.below == 1.0 else f", a ratio of {value:.2f} (limit {limits.below:g})"
+    missed = "" if passed else f": {short}" if limits.below == 1.0 else ": not below the limit"
     # A number of parameters is exact, so it may fail. A peak of memory is measured once, without an interval, so it can only hold.
     missing: GateResult = "fail" if field == "parameters" else "hold"
-    return [Gate(own.name, "pass" if passed else missing, value, own.below, "ratio", said.format(*shown) + limit + missed)]
+    return [Gate(limits.name, "pass" if passed else missing, value, limits.below, "ratio", sentence.format(*shown) + limit + missed)]
 
 
-def _faster(evidence: Evidence, own: RatioGate) -> Gate:
-    """Pass where the whole interval of the time ratio lies below the limit, fail where it lies wholly above, else hold.
+def _faster(evidence: Evidence, limits: RatioGate) -> Gate:
+    """Pass if the whole interval of the time ratio is below the limit, fail if it is not below the limit anywhere, else hold.
 
     Raises:
-        DataError: what was timed is not what the student is.
+        DataError: the timing is not of the student's architecture.
     """
     timing = evidence.timing
     if timing is None:
-        why = evidence.unmeasured.get("timing", "no timing is here")
-        return Gate("faster", "hold", None, own.below, "ratio", f"student and teacher were not timed side by side: {why}")
+        why = evidence.unmeasured.get("timing", "there is no timing")
+        return Gate("faster", "hold", None, limits.below, "ratio", f"the times of student and teacher were not compared: {why}")
     if timing.student.architecture != evidence.student[0].architecture:
-        raise DataError("the timing is of another architecture than the student's; run the stage timing again, then judge again")
-    found = timing.request_ratio
-    low, high = found.interval.low, found.interval.high
-    result, said = (
-        ("pass", "") if high < own.below else ("fail", ": not faster") if low >= own.below else ("hold", ": neither shown nor ruled out")
+        raise DataError("the timing belongs to another architecture than the student; run the stage `timing` again, then judge again")
+    ratio = timing.request_ratio
+    low, high = ratio.interval.low, ratio.interval.high
+    result, note = (
+        ("pass", "")
+        if high < limits.below
+        else ("fail", ": not faster")
+        if low >= limits.below
+        else ("hold", ": neither shown nor ruled out")
     )
     if result == "hold":
-        said += "; more requests (benchmark.latency_requests) or a less busy machine make the interval narrower"
+        note += "; more requests (benchmark.latency_requests) or a less busy machine make the interval narrower"
     own_ms, their_ms = (1e3 * median(times.request_s) for times in (timing.student, timing.teacher))
     sentence = (
-        f"student takes {found.value:.2f} times as long as the teacher for a request ({100 * CONFIDENCE:g} % interval {low:.2f} to {high:.2f}, "
-        f"{len(timing.student.request_s)} requests to both in turns; {own_ms:.1f} and {their_ms:.1f} ms at the median), limit {own.below:g}{said}"
+        f"student takes {ratio.value:.2f} times as long as the teacher for a request ({100 * CONFIDENCE:g} % interval {low:.2f} to {high:.2f}, "
+        f"{len(timing.student.request_s)} requests to both in turns; {own_ms:.1f} and {their_ms:.1f} ms at the median), limit {limits.below:g}{note}"
     )
-    return Gate("faster", result, found.value, own.below, "ratio", sentence, found.interval, CONFIDENCE)  # type: ignore[arg-type]
+    return Gate("faster", result, ratio.value, limits.below, "ratio", sentence, ratio.interval, CONFIDENCE)  # type: ignore[arg-type]
 
 
 def _cost(cost: Cost, field: str) -> float | None:

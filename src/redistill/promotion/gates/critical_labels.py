@@ -1,4 +1,4 @@
-"""Recall of the labels that must not be missed: a missed fraud is not a missed spare card."""
+"""Recall of the critical labels, for example fraud: missing one of them is worse than missing another label."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ from redistill.promotion.types import Gate
 from redistill.statistics.shares import share_interval, share_rows_needed, share_test
 
 
-def critical(evidence: Evidence, own: CriticalLabelsGate, params: PromoteParams, level: float) -> list[Gate]:
-    """One gate a label or flag: its recall is shown to lie above its limit, by the exact binomial test.
+def critical(evidence: Evidence, limits: CriticalLabelsGate, params: PromoteParams, level: float) -> list[Gate]:
+    """One gate per label or flag: its recall is shown to be above its limit, by the exact binomial test.
 
     Raises:
-        DataError: a name that is no label or flag of the data.
+        DataError: a name that is not a label or flag of the data.
     """
     grammar = evidence.grammar
     known = (*grammar.labels, *grammar.flags) if grammar else ()
     gates = []
     for name, limit in params.critical_labels.items():
         if grammar is None or name not in known:
-            raise DataError(f"promote.critical_labels.{name} is no label or flag of the data; known: {', '.join(known) or 'none'}")
+            raise DataError(
+                f"promote.critical_labels.{name} is not a label or flag of the data; the labels and flags are {', '.join(known) or 'none'}"
+            )
         item = ("label", name) if name in grammar.labels else (name, "yes")
         rows = [o for o in evidence.student[1] if item in (items_of(grammar, o.target) or ())]
         hits = sum(item in (items_of(grammar, o.response) or ()) for o in rows)
@@ -34,11 +36,9 @@ def critical(evidence: Evidence, own: CriticalLabelsGate, params: PromoteParams,
 def _judged(name: str, hits: int, n: int, limit: float, level: float, power: float) -> Gate:
     rows = f"held-out rows with {name}"
     if n == 0:
-        # The fewest that can show it: all of them found.
+        # The smallest number of rows that can show it, if all of them are found.
         needed = share_rows_needed(1, 1, limit, level, power)
-        sentence = (
-            f"no held-out row has {name}, so nothing is known of its recall; {needed:,} more {rows} would show it, were all of them found"
-        )
+        sentence = f"no held-out row has {name}, so its recall is unknown; {needed:,} more {rows} would show it, if the student finds {name} in all of them"
         return Gate(f"recall_{name}", "hold", None, limit, "share", sentence, p_value=1.0, more_rows=needed)
     p_value, interval = share_test(hits, n, limit), share_interval(hits, n, 2 * level)
     result, missing = verdict(p_value <= level, interval, limit), 0
@@ -50,6 +50,6 @@ def _judged(name: str, hits: int, n: int, limit: float, level: float, power: flo
         sentence += "; the observed recall is not above the limit, so more rows are not expected to help"
     elif result == "hold":
         needed = share_rows_needed(hits, n, limit, level, power)
-        end, missing = more_rows(needed, n, rows, power, "the recall as observed", "the observed recall is close to the limit")
+        end, missing = more_rows(needed, n, rows, power, "the true recall is the observed one", "the observed recall is close to the limit")
         sentence += end
     return Gate(f"recall_{name}", result, hits / n, limit, "share", sentence, interval, 1 - 2 * level, p_value, missing)

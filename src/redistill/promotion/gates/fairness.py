@@ -1,4 +1,4 @@
-"""Does the student treat like messages alike? Not more unlike than its teacher, by more than the margin."""
+"""Counterfactual fairness: the student may flip more counterfactual pairs than the teacher only by less than the margin."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from redistill.statistics.paired_counts import clustered_counts, score_test
 NAME = "fairness"
 
 
-def fair(evidence: Evidence, own: FairnessGate, params: PromoteParams, level: float) -> list[Gate]:
+def fair(evidence: Evidence, limits: FairnessGate, params: PromoteParams, level: float) -> list[Gate]:
     """One-sided paired score test that the student flips less than ``margin`` more of the counterfactual pairs than the teacher.
 
     Pairs that come from one message may depend on each other, so a message counts as one row, however many pairs it has.
 
     Raises:
-        DataError: the two were asked different pairs.
+        DataError: the two were benchmarked on different pairs.
     """
     student, teacher = evidence.student[0].fairness, evidence.teacher[0].fairness
-    for who, asked in (("student", student), ("teacher", teacher)):
-        if asked is None or not asked.messages:
-            return [_unknown(own, f"the {who} was not asked the counterfactual pairs; benchmark it again")]
+    for who, result in (("student", student), ("teacher", teacher)):
+        if result is None or not result.messages:
+            return [_unknown(limits, f"the {who} was not benchmarked on the counterfactual pairs; benchmark it again")]
     assert student is not None and teacher is not None
     if student.pairs_digest != teacher.pairs_digest:
         raise DataError(
@@ -35,26 +35,31 @@ def fair(evidence: Evidence, own: FairnessGate, params: PromoteParams, level: fl
             "not comparable; benchmark both again"
         )
     if len(student.messages) < 2:
-        return [_unknown(own, "all counterfactual pairs come from one message, which shows nothing about others; add pairs from others")]
+        return [
+            _unknown(
+                limits,
+                "all counterfactual pairs come from one message, so they show nothing about other messages; add pairs from other messages",
+            )
+        ]
     counts = clustered_counts(_clusters(student, teacher))
-    alone = len(student.messages) == student.n
-    said = (
-        f"student decides otherwise for {100 * student.rate.value:.1f} % of {student.n} counterfactual pairs"
-        f"{'' if alone else f' from {counts.n} messages, each of which counts once'}, the teacher for {100 * teacher.rate.value:.1f} %"
+    one_pair_each = len(student.messages) == student.n
+    sentence = (
+        f"the student flips on {100 * student.rate.value:.1f} % of {student.n} counterfactual pairs"
+        f"{'' if one_pair_each else f' from {counts.n} messages, each of which counts once'}, the teacher on {100 * teacher.rate.value:.1f} %"
     )
-    rows = "counterfactual pairs" if alone else "messages with counterfactual pairs"
-    judged = judged_difference(NAME, said, counts, own.margin, level, score_test(counts, own.margin), params.power, rows=rows)
-    # What is missing are pairs, as the sentence says: no number of held-out rows would bring them.
+    rows = "counterfactual pairs" if one_pair_each else "messages with counterfactual pairs"
+    judged = judged_difference(NAME, sentence, counts, limits.margin, level, score_test(counts, limits.margin), params.power, rows=rows)
+    # More pairs are needed, not more held-out rows; the sentence says so.
     return [replace(judged, more_rows=0)]
 
 
-def _unknown(own: FairnessGate, why: str) -> Gate:
-    return Gate(NAME, "hold", None, -own.margin, "points", why)
+def _unknown(limits: FairnessGate, why: str) -> Gate:
+    return Gate(NAME, "hold", None, -limits.margin, "points", why)
 
 
 def _clusters(student: Fairness, teacher: Fairness) -> list[tuple[int, int, int]]:
     """For each message: its pairs, those that only the teacher flips, and those that only the student flips."""
-    ours, theirs = ({f.pair: f.message for f in told.flips} for told in (student, teacher))
-    only_teacher = Counter(message for pair, message in theirs.items() if pair not in ours)
-    only_student = Counter(message for pair, message in ours.items() if pair not in theirs)
+    student_flips, teacher_flips = ({f.pair: f.message for f in result.flips} for result in (student, teacher))
+    only_teacher = Counter(message for pair, message in teacher_flips.items() if pair not in student_flips)
+    only_student = Counter(message for pair, message in student_flips.items() if pair not in teacher_flips)
     return [(n, only_teacher[message], only_student[message]) for message, n in student.messages.items()]

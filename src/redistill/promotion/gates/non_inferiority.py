@@ -1,7 +1,7 @@
-"""Non-inferior: a loss of the margin or more is ruled out, overall and slice by slice.
+"""Non-inferiority: a loss of the margin or more is ruled out, overall and in every slice.
 
-"Not significantly worse" is no gate: few rows make everybody pass it. Here few rows make nobody pass. A reference that cannot do the task
-makes nobody pass either: to be no worse than it shows nothing (*assay sensitivity*), so the gate holds.
+"Not significantly worse" is not a useful gate: with few rows, every student passes it. Here no student passes with few rows. No student
+passes against a reference that cannot do the task either: being not worse than it shows nothing (*assay sensitivity*), so the gate is on hold.
 
 Source: ICH E10 2000, Choice of Control Group, section 1.5 (assay sensitivity in non-inferiority trials).
 """
@@ -17,20 +17,20 @@ from redistill.statistics.shares import holm
 from redistill.statistics.types import Interval
 
 
-def against(evidence: Evidence, own: NonInferiorGate, params: PromoteParams, level: float) -> list[Gate]:
-    """The gate against teacher, champion or reference; none where there is no such model, held where it could not be measured."""
-    if own.name in evidence.unmeasured:
-        sentence = f"the {own.name} could not be compared with: {evidence.unmeasured[own.name]}"
-        return [Gate(f"non_inferior_to_{own.name}", "hold", None, -own.margin, "points", sentence)]
-    reference: BenchmarkResult | None = getattr(evidence, own.name)
+def against(evidence: Evidence, limits: NonInferiorGate, params: PromoteParams, level: float) -> list[Gate]:
+    """The gate against teacher, champion or reference; no gate if there is no such model, a hold if it could not be measured."""
+    if limits.name in evidence.unmeasured:
+        sentence = f"the student could not be compared with the {limits.name}: {evidence.unmeasured[limits.name]}"
+        return [Gate(f"non_inferior_to_{limits.name}", "hold", None, -limits.margin, "points", sentence)]
+    reference: BenchmarkResult | None = getattr(evidence, limits.name)
     if reference is None:
         return []
-    return [non_inferior("student", evidence.student, own.name, reference, own.margin, level, params)]
+    return [non_inferior("student", evidence.student, limits.name, reference, limits.margin, level, params)]
 
 
 def non_inferior(
     subject: str,
-    own: BenchmarkResult,
+    result: BenchmarkResult,
     other: str,
     reference: BenchmarkResult,
     margin: float,
@@ -44,51 +44,53 @@ def non_inferior(
     Raises:
         DataError: the two were not measured on the same rows and prompts.
     """
-    compared = pair(subject, own, other, reference, params.scored_by, same_backend=same_backend)
+    compared = pair(subject, result, other, reference, params.scored_by, same_backend=same_backend)
     name, floor = f"non_inferior_to_{other}", params.floor if other == "teacher" else 0.0
     if (reason := insensitive(compared, other, floor)) is not None:
         return not_judged(name, compared.paired.difference, margin, reason)
     metric = NAMES[compared.metric]
-    said = f"{subject} {100 * compared.candidate:.1f} % {metric} against the {other}'s {100 * compared.reference:.1f} %"
-    return judged_difference(name, said, compared.paired, margin, level, compared.paired.p_value(margin), params.power)
+    sentence = f"{subject} {100 * compared.candidate:.1f} % {metric} against the {other}'s {100 * compared.reference:.1f} %"
+    return judged_difference(name, sentence, compared.paired, margin, level, compared.paired.p_value(margin), params.power)
 
 
-def slices(evidence: Evidence, own: SlicesGate, params: PromoteParams, level: float) -> tuple[list[Gate], list[str]]:
-    """A gate for every slice that has rows enough, and a note on every one that has not.
+def slices(evidence: Evidence, limits: SlicesGate, params: PromoteParams, level: float) -> tuple[list[Gate], list[str]]:
+    """A gate for every slice that has enough rows, and a note on every other slice.
 
-    The claim is made for each slice by itself, so the p-values are Holm's.
+    Each slice is a claim of its own, so the p-values have Holm's correction.
     """
     sizes: dict[str, int] = {}
     for outcome in evidence.student[1]:
         sizes[outcome.slice] = sizes.get(outcome.slice, 0) + 1
     named = {name: n for name, n in sorted(sizes.items()) if len(sizes) > 1}
     notes = [
-        f"slice {name} has {n} held-out rows, fewer than {own.min_rows}: it was not judged by itself"
+        f"slice {name} has {n} held-out rows, fewer than {limits.min_rows}: it has no gate of its own"
         for name, n in named.items()
-        if n < own.min_rows
+        if n < limits.min_rows
     ]
     compared = {
         name: pair("student", evidence.student, "teacher", evidence.teacher, params.scored_by, within=name)
         for name, n in named.items()
-        if n >= own.min_rows
+        if n >= limits.min_rows
     }
     reasons = {name: insensitive(c, "teacher", params.floor, f" in slice {name}") for name, c in compared.items()}
-    p_values = [1.0 if reasons[name] is not None else c.paired.p_value(own.margin) for name, c in compared.items()]
+    p_values = [1.0 if reasons[name] is not None else c.paired.p_value(limits.margin) for name, c in compared.items()]
     gates = []
     for (name, c), p_value, adjusted in zip(compared.items(), p_values, holm(p_values), strict=True):
         if (reason := reasons[name]) is not None:
-            gates.append(not_judged(f"slice_{name}", c.paired.difference, own.margin, reason))
+            gates.append(not_judged(f"slice_{name}", c.paired.difference, limits.margin, reason))
             continue
         # The level of this slice that is equivalent to Holm's adjusted p-value at the whole level, so that interval and test agree.
         share = p_value / adjusted if adjusted > 0 else 1.0 / len(compared)
-        said = f"student against teacher in slice {name}"
+        sentence = f"student against teacher in slice {name}"
         correction = f", Holm's correction over {len(compared)} slices" if len(compared) > 1 else ""
-        gates.append(judged_difference(f"slice_{name}", said, c.paired, own.margin, level * share, p_value, params.power, correction))
+        gates.append(
+            judged_difference(f"slice_{name}", sentence, c.paired, limits.margin, level * share, p_value, params.power, correction)
+        )
     return gates, notes
 
 
 def insensitive(compared: Comparison, other: str, floor: float, where: str = "") -> str | None:
-    """Why "not worse than ``other``" would show nothing here; None where it shows something."""
+    """Why "not worse than ``other``" would show nothing here; None if it shows something."""
     metric = NAMES[compared.metric]
     if not compared.any_right:
         return (
@@ -97,21 +99,21 @@ def insensitive(compared: Comparison, other: str, floor: float, where: str = "")
         )
     if compared.reference < floor:
         return (
-            f"the {other}'s {100 * compared.reference:.1f} % {metric}{where} is below the {100 * floor:g} % of promote.min_teacher, so being no "
-            f"worse than it shows nothing; use a better {other}, check its completions, or set another promote.metric or promote.min_teacher"
+            f"the {other}'s {100 * compared.reference:.1f} % {metric}{where} is below the {100 * floor:g} % of promote.min_teacher, so being not "
+            f"worse than the {other} shows nothing; use a better {other}, check its completions, or set another promote.metric or promote.min_teacher"
         )
     return None
 
 
 def not_judged(name: str, difference: float, margin: float, reason: str) -> Gate:
-    """A hold for a comparison that can show nothing. Its p-value is 1, so it counts as a look that showed nothing."""
+    """A hold for a comparison that cannot show anything. Its p-value is 1, so it counts as a look that showed nothing."""
     return Gate(name, "hold", difference, -margin, "points", reason, p_value=1.0)
 
 
 def verdict(passed: bool, interval: Interval | None, limit: float, *, above: bool = True) -> GateResult:
-    """Pass where the test shows it; fail where the whole interval lies on the wrong side of the limit; hold in between.
+    """Pass if the test passes; fail if the whole interval is on the wrong side of the limit; otherwise hold.
 
-    ``above`` says which side is right. A difference that merely looks bad is no evidence against a student: equal ones look like that too.
+    ``above`` says which side is right. A bad observed difference alone is not evidence against a student: an equal student can have it by chance.
     """
     if passed:
         return "pass"
@@ -122,7 +124,7 @@ def verdict(passed: bool, interval: Interval | None, limit: float, *, above: boo
 
 def judged_difference(
     name: str,
-    said: str,
+    comparison: str,
     counts: Paired,
     margin: float,
     level: float,
@@ -131,14 +133,14 @@ def judged_difference(
     correction: str = "",
     rows: str = "held-out rows",
 ) -> Gate:
-    """The gate of a paired difference: pass where the test rules a loss of ``margin`` out, fail where one is shown, hold otherwise.
+    """The gate of a paired difference: pass if the test rules out a loss of ``margin``, fail if such a loss is shown, hold otherwise.
 
-    A hold says how many more ``rows`` would settle it, where any realistic number would.
+    A hold says how many more ``rows`` would decide it, if a realistic number can.
     """
     interval = counts.interval(2 * level)
     result = verdict(p_value <= level, interval, -margin)
     sentence = (
-        f"{said}: difference {100 * counts.difference:z.1f} points ({coverage(level)} interval {spread(interval)}), "
+        f"{comparison}: difference {100 * counts.difference:z.1f} points ({coverage(level)} interval {spread(interval)}), "
         f"one-sided p {shown(p_value, level)} for a loss of {100 * margin:g} points or more, level {level:.2g}{correction}"
     )
     missing = 0
@@ -165,12 +167,14 @@ def _wanted(counts: Paired, margin: float, level: float, power: float, rows: str
     needed = counts.rows_needed(margin, level, power, most_rows(counts.n))
     if needed == 0:
         return (
-            "; the observed loss is as large as the margin, so more rows are not expected to help, but such a loss is not shown either",
+            "; the observed loss is as large as the margin, so more rows are not expected to help; such a loss is not shown either",
             0,
         )
     narrow = f"a margin of {100 * margin:g} points is too narrow for them" if counts.difference > -margin / 2 else None
     named = f"{rows} (now {counts.n:,})"
-    return more_rows(needed, counts.n, named, power, "the difference as observed", "the observed difference is close to the limit", narrow)
+    return more_rows(
+        needed, counts.n, named, power, "the true difference is the observed one", "the observed difference is close to the limit", narrow
+    )
 
 
 def coverage(level: float) -> str:
@@ -183,7 +187,7 @@ def spread(interval: Interval) -> str:
 
 
 def shown(p_value: float, limit: float) -> str:
-    """A p-value with three decimals, or more where three would put it on the limit."""
+    """A p-value with three decimals, or with more if three decimals would show it as equal to the limit."""
     if p_value < 0.001 <= limit:
         return "< 0.001"
     return f"= {p_value:.3f}" if abs(p_value - limit) > 0.0005 else f"= {p_value:.6f}"

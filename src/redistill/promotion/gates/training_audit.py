@@ -1,4 +1,4 @@
-"""The audit of the very rows that trained this student; a score on rows that it has seen is no evidence."""
+"""The gate ``audit``, on the rows that trained this student: a score on rows that it has seen is not evidence."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from redistill.promotion.types import Gate
 
 
 def audited(evidence: Evidence) -> list[Gate]:
-    """No training row holds held-out text, personal data, secrets or a planted row; held where nobody knows what trained the student."""
+    """No training row contains held-out text, personal data or secrets, or is planted; a hold if the training rows are unknown."""
     audit = evidence.audit
     if audit is None:
-        sentence = "the rows that trained this student are not on record, so nobody can say that it has not seen the held-out set"
+        sentence = (
+            "the rows that trained this student are unknown, so it may have seen the held-out set; promote a version that a cycle trained"
+        )
         return [Gate("audit", "hold", None, 0.0, "rows", sentence)]
     found = {
         "quote held-out text": audit.quotes_heldout,
-        "hold personal data": audit.personal_data,
-        "hold secrets": audit.secrets,
+        "contain personal data": audit.personal_data,
+        "contain secrets": audit.secrets,
         "are planted": audit.planted,
     }
     bad = sum(found.values())

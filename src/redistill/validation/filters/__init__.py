@@ -1,5 +1,5 @@
-"""One filter a file: each looks at one thing and says ``Keep()`` or ``Drop(filter, reason)``.
+"""One filter per file: each checks one property and returns ``Keep()`` or ``Drop(filter, reason)``.
 
-``intake`` judges prompts before any teacher sees them, ``completions`` judges what teachers answer. A reason is one short
-stable phrase, because counts are made over it.
+``intake`` judges prompts before any teacher call, ``completions`` judges the teacher's completions. A reason is one short
+fixed phrase, because rows are counted by reason.
 """

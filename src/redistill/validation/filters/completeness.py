@@ -1,4 +1,4 @@
-"""Is a completion there, and did it come to its end?"""
+"""Is the completion not empty, and did it end by itself?"""
 
 from __future__ import annotations
 

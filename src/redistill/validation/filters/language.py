@@ -21,7 +21,7 @@ _UNSPACED = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]"
 
 
 def detect(text: str, model: Literal["lite"] = "lite") -> tuple[str, float]:
-    """The likeliest language (ISO 639 code) and its confidence."""
+    """The most likely language (ISO 639 code) and its confidence."""
     plain = text.encode("utf-8", "replace").decode()
     best = _detector().detect(plain.replace("\0", " "), model=model)
     return (str(best[0]["lang"]), float(best[0]["score"])) if best else ("", 0.0)

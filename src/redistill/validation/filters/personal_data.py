@@ -1,7 +1,7 @@
 """Payment cards, e-mail addresses, IBANs and phone numbers, found by pattern and proved by checksum where there is one.
 
-The teacher may be somebody else's API, so such rows stop here. Names are not looked for: that needs a language model, and
-a bank's customers rarely sign. Amounts, dates and the last four digits of a card are part of the task and must pass.
+The teacher may be an external API, so such rows are dropped before any call. Names are not searched, because that needs a language model.
+Amounts, dates and the last four digits of a card are part of the task and must pass.
 """
 
 from __future__ import annotations
@@ -66,22 +66,22 @@ def find(text: str) -> list[Finding]:
     An IBAN holds digits that pass as a card or a phone number, so the surer kinds are looked for first.
     """
     taken: list[Finding] = []
-    for found in (_ibans(text), _emails(text), _cards(text), _phones(text)):
-        for finding in found:
+    for findings in (_ibans(text), _emails(text), _cards(text), _phones(text)):
+        for finding in findings:
             if all(finding.end <= other.start or other.end <= finding.start for other in taken):
                 taken.append(finding)
     return sorted(taken, key=lambda f: f.start)
 
 
 def judge(candidate: Candidate) -> Keep | Drop:
-    found = find(candidate.text)
-    return Drop("personal_data", found[0].kind) if found else Keep()
+    findings = find(candidate.text)
+    return Drop("personal_data", findings[0].kind) if findings else Keep()
 
 
 def redact(text: str, findings: Iterable[Finding] | None = None) -> str:
     """The text with each finding replaced by its kind in brackets; without ``findings``, all personal data and secrets.
 
-    Every other place where a found value stands is replaced too: a card number glued to letters is no less a card number.
+    Every other occurrence of a found value is replaced too, for example a card number that is joined to letters.
     """
     if findings is not None:
         return _replaced(text, findings)

@@ -1,7 +1,7 @@
-"""Does a text quote a held-out one? A completion that does has seen what the student will be examined on.
+"""Does a text quote a held-out one? Such a completion contains what the student will be tested on.
 
-Words that stand in the completion's own prompt are no quotation: a summary may repeat what it was given, even where a
-held-out message says the same.
+Words of the completion's own prompt are not a quotation: a summary may repeat its prompt, even if a held-out message has the
+same words.
 """
 
 from __future__ import annotations

@@ -45,17 +45,17 @@ _KEYWORD_WITH_SPACE = re.compile(r"\b(api|auth|service|account|private|client|ac
 
 def find(text: str) -> list[Finding]:
     """Every secret in a text, in order; spans may overlap where two patterns know the same key."""
-    found: set[Finding] = set()
+    findings: set[Finding] = set()
     start = 0
     for line in text.splitlines(keepends=True):
-        found |= {_whole(text, Finding(f.kind, start + f.start, start + f.end)) for f in _in_line(line)}
+        findings |= {_whole(text, Finding(f.kind, start + f.start, start + f.end)) for f in _in_line(line)}
         start += len(line)
-    return sorted(found, key=lambda f: (f.start, f.kind == ASSIGNMENT, f.end, f.kind))
+    return sorted(findings, key=lambda f: (f.start, f.kind == ASSIGNMENT, f.end, f.kind))
 
 
 def judge(candidate: Candidate) -> Keep | Drop:
-    found = find(candidate.text)
-    return Drop("secrets", found[0].kind) if found else Keep()
+    findings = find(candidate.text)
+    return Drop("secrets", findings[0].kind) if findings else Keep()
 
 
 def _in_line(line: str) -> Iterator[Finding]:
@@ -88,16 +88,16 @@ def _assignments(line: str) -> Iterator[Finding]:
             at = max(end, match.start() + 1)
 
 
-def _whole(text: str, found: Finding) -> Finding:
-    if found.kind == ASSIGNMENT:
-        return found
-    if found.kind != PRIVATE_KEY:
-        rest = _REST_OF_TOKEN.match(text, found.end)
-        return Finding(found.kind, found.start, rest.end() if rest else found.end)
-    start = len(text[: found.start].rstrip("- "))
-    closing = _KEY_END.search(text, found.end)
-    body = closing or _KEY_BODY.match(text, found.end)
-    return Finding(PRIVATE_KEY, start + (text[start : start + 1] == " "), body.end() if body else found.end)
+def _whole(text: str, finding: Finding) -> Finding:
+    if finding.kind == ASSIGNMENT:
+        return finding
+    if finding.kind != PRIVATE_KEY:
+        rest = _REST_OF_TOKEN.match(text, finding.end)
+        return Finding(finding.kind, finding.start, rest.end() if rest else finding.end)
+    start = len(text[: finding.start].rstrip("- "))
+    closing = _KEY_END.search(text, finding.end)
+    body = closing or _KEY_BODY.match(text, finding.end)
+    return Finding(PRIVATE_KEY, start + (text[start : start + 1] == " "), body.end() if body else finding.end)
 
 
 @cache
