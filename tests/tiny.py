@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from redistill.distillation.methods.known import known_methods
+from redistill.distillation.methods.all_methods import all_methods
 
 if TYPE_CHECKING:
     import torch
@@ -92,9 +92,9 @@ def training_rows(tokenizer: Any, count: int = 8) -> list[TrainingRow]:
     rows = []
     for number, sentence in enumerate(sentences(count)):
         prompt, _, line = sentence.partition("=>")
-        begin, completion = encode(f"{prompt}=>", tokenizer), encode(line, tokenizer)
-        ids = (*begin, *completion)
-        spans = (Span("prompt", 0, len(begin)), Span("completion", len(begin), len(ids)))
+        prompt_ids, completion = encode(f"{prompt}=>", tokenizer), encode(line, tokenizer)
+        ids = (*prompt_ids, *completion)
+        spans = (Span("prompt", 0, len(prompt_ids)), Span("completion", len(prompt_ids), len(ids)))
         rows.append(TrainingRow(f"row-{number}", 0, ids, spans, tokenizer_digest(tokenizer), line, "teacher"))
     return rows
 
@@ -128,15 +128,15 @@ def examples_of(model: Any, tokenizer: Any, count: int = 8, alpha: float = 0.5, 
 
 def method_of(name: str, tokenizer: Any, teacher: Any = None, temperature: float = 1.0, seed: int = 7, **settings: Any) -> Method:
     """A method by its name, with the teacher in memory where it needs one."""
-    from redistill.distillation.methods.base import Surroundings
+    from redistill.distillation.methods.base import MethodInputs
 
-    return known_methods()[name](**settings).build(
-        Surroundings(temperature, tokenizer, len(tokenizer), seed, teacher if needs_weights(name) else None)
+    return all_methods()[name](**settings).build(
+        MethodInputs(temperature, tokenizer, len(tokenizer), seed, teacher if needs_weights(name) else None)
     )
 
 
 def needs_weights(name: str) -> bool:
-    return "teacher_weights" in known_methods()[name].needs
+    return "teacher_weights" in all_methods()[name].needs
 
 
 def weights(model: Any) -> dict[str, torch.Tensor]:

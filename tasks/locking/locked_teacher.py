@@ -84,7 +84,7 @@ def require_same_tokenizer(lock: LockedTeacher, tokenizer: Any, method: str) -> 
     if lock.tokenizer_digest is not None and lock.tokenizer_digest != tokenizer_digest(tokenizer):
         raise DataError(
             f"the student's tokenizer is not the teacher's, so the same ids mean other tokens and method {method} cannot compare probabilities; "
-            "use a student with the teacher's tokenizer, or method sequence"
+            "use a student with the teacher's tokenizer, or set alpha to 0 to learn from text only"
         )
 
 

@@ -181,7 +181,9 @@ def run_stage(
         plan.changed.add(stage)
         plan.ran.add(stage)
     with _repository_lock():
-        now = dvc_lock.read(_DVC_LOCK)[stage]
+        now = dvc_lock.read(_DVC_LOCK).get(stage)
+    if now is None:
+        raise StageError(f"stage {stage} ran, but dvc.lock does not name it; was dvc.yaml edited meanwhile? Run the cycle again", stage)
     why = plan.why(stage, now) if outcome != "unchanged" else ()
     return StageReceipt(stage, outcome, {o.path: o.md5 for o in now.outs}, time.monotonic() - start, whole, why=why)  # type: ignore[arg-type]
 

@@ -2,6 +2,7 @@
 
 Only what ``generate`` could not capture is computed: with local weights one forward pass gives top-k, tail, entropy and
 log Z_T for prompt and completion tokens; an engine's or endpoint's captured top-k are passed on as they are, at T = 1.
+Where the student's tokenizer is not the teacher's there is nothing to compare, so nothing is written.
 """
 
 from __future__ import annotations
@@ -32,9 +33,11 @@ def score(score: ScoreParams) -> None:
     if len(rows) < len(kept) and lock.tokenizer is not None:
         print("[score] no soft targets: the student's tokenizer is not the teacher's, so the same ids mean other tokens", flush=True)
     vocabulary = 0 if lock.tokenizer is None else vocabulary_size(lock.tokenizer)
-    if score.top_k == 0 or lock.path is None:
+    if not rows:
+        targets: Iterator[SoftTargets] = iter(())
+    elif score.top_k == 0 or lock.path is None:
         captured = SoftTargetFiles(ARTIFACTS / "completions" / "captured")
-        targets: Iterator[SoftTargets] = (captured[r.key] for r in rows if r.key in captured)
+        targets = (captured[r.key] for r in rows if r.key in captured)
     else:
         if score.top_k > vocabulary:
             raise ConfigError(f"score.top_k={score.top_k}, but the teacher's vocabulary has {vocabulary} tokens; lower score.top_k")

@@ -10,7 +10,7 @@ from typing import Any
 from redistill.data.params import DataParams
 from redistill.data.types import Prompt
 from redistill.distillation.arm_params import ArmParams
-from redistill.distillation.methods.base import Method, MethodParams, Surroundings
+from redistill.distillation.methods.base import Method, MethodInputs, MethodParams
 from redistill.distillation.params import FinetuneCommonParams
 from redistill.distillation.soft_targets.shards import SoftTargetFiles
 from redistill.distillation.training.rows import RowMaker
@@ -37,7 +37,7 @@ def train_arm(
     arm_params: ArmParams,
     watch: Callable[[Any, Any, int, int], None] | None = None,
 ) -> tuple[Any, Any, dict[str, Any]]:
-    """Train one arm from ``base``: model, tokenizer, and what is told of it. ``watch`` sees the model after every step."""
+    """Train one arm from ``base``: the model, its tokenizer, and facts for the report. ``watch`` sees the model after every step."""
     from redistill.distillation.training.examples import Examples, Supervision
     from redistill.distillation.training.loop import train
     from redistill.distillation.training.recipe import steps_for
@@ -63,7 +63,7 @@ def train_arm(
     student = checkpoints.load_model(base)
     # A student stops where its rows do: a teacher of its family may end with a token that its own base does not list.
     make_neutral(student, [*dict.fromkeys([*end_ids(student), *(r.completion_ids[-1] for r in rows if r.completion_ids)])])
-    model = train(student, tokenizer, prepared, _recipe(common, steps), work, progress, built, watch)
+    model = train(student, tokenizer, prepared, _recipe(common, steps), work, built, progress, watch)
     facts = {
         "method": learns_by.name,
         "precision": resolved(common.precision, training_device()),
@@ -80,7 +80,7 @@ def train_arm(
 def _method(rows: list[TrainingRow], params: MethodParams, temperature: float, common: FinetuneCommonParams, tokenizer: Any) -> Method:
     # Only the method holds the teacher, so that the method can free it.
     teacher = _teacher(rows, read_lock(), params, common.precision) if "teacher_weights" in params.needs else None
-    return params.build(Surroundings(temperature, tokenizer, vocabulary_size(tokenizer), common.seed, teacher))
+    return params.build(MethodInputs(temperature, tokenizer, vocabulary_size(tokenizer), common.seed, teacher))
 
 
 def _recipe(common: FinetuneCommonParams, steps: int) -> Any:
@@ -121,13 +121,13 @@ def rows_of(data: DataParams, arm: ArmParams, tokenizer: Any) -> list[TrainingRo
 
 
 def _soft_targets(rows: list[TrainingRow], alpha: float) -> SoftTargetFiles:
-    soft = SoftTargetFiles(ARTIFACTS / "soft_targets" / "targets")
+    soft = SoftTargetFiles(ARTIFACTS / "soft_targets" / "targets", rows[0].tokenizer if rows else None)
     kept = [r for r in rows if r.origin == "teacher"]
     missing = [r for r in kept if r.key not in soft]
     if missing:
         raise DataError(
             f"{len(missing)} of {len(kept)} kept rows have no soft targets of teacher {missing[0].teacher[:12]}, which completed them, but "
-            f"alpha={alpha:g} needs them; run the stage score again, or set alpha to 0"
+            f"alpha={alpha:g} needs them; set score.top_k above 0 and run the cycle again, or set alpha to 0"
         )
     return soft
 
@@ -138,7 +138,7 @@ def _teacher(rows: list[TrainingRow], lock: LockedTeacher, method: MethodParams,
 
     if lock.path is None:
         raise ConfigError(
-            f"method {method.name} needs the teacher's weights in memory, but the locked teacher is an endpoint; use logit or sequence"
+            f"method {method.name} needs the teacher's weights in memory, but the locked teacher is an endpoint; set alpha to 0 to learn from its text only"
         )
     teacher = checkpoints.load_model(require_locked_weights(lock, rows), dtype_name(precision, training_device()))
     check_supported_head(teacher)

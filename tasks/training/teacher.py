@@ -18,6 +18,7 @@ TRAIN = ARTIFACTS / "prompts" / "train.parquet"
 
 def train_teacher(raw: Path, tokenizer: Any, data: DataParams, params: TuneTeacherParams, work: Path, progress: str = "") -> Any:
     """The teacher after its training on the labelled rows, LoRA merged. Continues from what an earlier run left in ``work``."""
+    from redistill.distillation.methods.sequence import SequenceLevel
     from redistill.distillation.training.examples import Examples, Supervision
     from redistill.distillation.training.loop import train
     from redistill.distillation.training.recipe import Recipe
@@ -37,4 +38,5 @@ def train_teacher(raw: Path, tokenizer: Any, data: DataParams, params: TuneTeach
         lora=params.lora if params.method == "lora" else None,
         freeze_embeddings=params.freeze_embeddings,
     )
-    return train(checkpoints.load_model(raw), tokenizer, examples, recipe, work, Progress(progress, steps, "steps") if progress else None)
+    shown = Progress(progress, steps, "steps") if progress else None
+    return train(checkpoints.load_model(raw), tokenizer, examples, recipe, work, SequenceLevel(), shown)

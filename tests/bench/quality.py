@@ -18,7 +18,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
-from redistill.distillation.methods.known import known_methods
+from redistill.distillation.methods.all_methods import all_methods
 from redistill.models import checkpoints
 from redistill.models.tokenizers import load_tokenizer
 from redistill.params import load_params
@@ -67,7 +67,7 @@ def measure(case: str, tokens: int) -> dict[str, float]:
                 sampling="group_by_length",
             )
         else:
-            method = known_methods()[case.removeprefix("ours ")]()
+            method = all_methods()[case.removeprefix("ours ")]()
             model, tokenizer, _ = train_arm(name, base, work, params.data, method, common, replace(arm, method=None))
         seconds = time.perf_counter() - start
     found = dev_score(model, tokenizer, variant.dev_rows(), params.data, params.generate.max_tokens)

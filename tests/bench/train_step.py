@@ -141,8 +141,8 @@ def measure(case: str, shape: str, base: Path, heard: Callable[[float], None] = 
                 checkpointing=case == CHECKPOINTED,
             )
         else:
-            from redistill.distillation.methods.base import Surroundings
-            from redistill.distillation.methods.known import known_methods
+            from redistill.distillation.methods.all_methods import all_methods
+            from redistill.distillation.methods.base import MethodInputs
             from redistill.distillation.training.loop import train
             from redistill.distillation.training.recipe import Recipe
             from redistill.models.tokenizers import vocabulary_size
@@ -150,7 +150,7 @@ def measure(case: str, shape: str, base: Path, heard: Callable[[float], None] = 
             name = case.removeprefix("ours ")
             online, width = name == "online", vocabulary_size(tokenizer)
             teacher = checkpoints.load_model(path, dtype_name()) if online else None
-            method = known_methods()[name]().build(Surroundings(1.0, tokenizer, width, 7, teacher))
+            method = all_methods()[name]().build(MethodInputs(1.0, tokenizer, width, 7, teacher))
             recipe = Recipe(steps, batch, 1, 1e-4, 0.0, 0.0, 7, 10**9, freeze_embeddings=frozen)
             begun = time.perf_counter()
             prepared = method.prepare([in_memory(r) for r in rows] if online else rows, passes)

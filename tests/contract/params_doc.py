@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from redistill.distillation.methods.known import known_methods
+from redistill.distillation.methods.all_methods import all_methods
 from redistill.params import Params
 from redistill.promotion.params import GateParams
 from tests.tiny_project import ROOT
@@ -97,7 +97,7 @@ def page() -> str:
     parts.append(
         "## Methods\n\nWhat `finetune.method` and `finetune.arms.NAME.method` may be. Which to choose: [methods](methods/README.md).\n"
     )
-    parts += [*named(known_methods().values()), ""]
+    parts += [*named(all_methods().values()), ""]
     parts.append("## Gates\n\nWhat `promote.gates` may list. Meanings and limits: [gates.md](gates.md).\n")
     parts += named(typing.get_args(typing.get_args(GateParams)[0]))
     return "\n".join(parts) + "\n"

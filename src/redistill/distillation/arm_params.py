@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from redistill.config.base import Share, section
-from redistill.distillation.methods import known  # noqa: F401 - makes every method known to MethodParams
+from redistill.distillation.methods import all_methods  # noqa: F401 - makes every method known to MethodParams
 from redistill.distillation.methods.base import MethodParams
 from redistill.distillation.methods.sequence import SequenceParams
 from redistill.distillation.params import FinetuneCommonParams, ScoreParams
@@ -72,7 +72,7 @@ def _arm_fits(
     if arm.alpha > 0 and method.needs == {"text"}:
         yield f"{where}: alpha={arm.alpha:g} weighs the teacher's probabilities, which method {method.name} does not use; set alpha to 0"
     if "teacher_weights" in method.needs and teacher.backend == "openai":
-        yield f"{where}: method {method.name} needs the teacher's weights in memory, but teacher.backend is openai; use logit or sequence"
+        yield f"{where}: method {method.name} needs the teacher's weights in memory, but teacher.backend is openai; set alpha to 0 to learn from its text only"
     if "soft_targets" not in method.needs:
         return
     if arm.temperature != 1.0 and arm.temperature not in score.temperatures:

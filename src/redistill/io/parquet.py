@@ -40,9 +40,9 @@ def read_records(path: str | os.PathLike[str], kind: type) -> list[Any]:
         DataError: missing, not Parquet, another record, other columns, or another schema version.
     """
     as_record, table = _from_parquet(kind), _read_table(path, kind.__name__)
-    if (columns := table.schema.names) != schema_of(kind).names:
+    if not table.schema.remove_metadata().equals(schema_of(kind)):
         raise DataError(
-            f"{path} has the columns {', '.join(columns)}, but this version of redistill reads {', '.join(schema_of(kind).names)}; run its stage again"
+            f"{path} has the columns {_columns(table.schema)}, but this version of redistill reads {_columns(schema_of(kind))}; run its stage again"
         )
     return [as_record(row) for row in table.to_pylist()]
 
@@ -100,6 +100,10 @@ def _without_none(hint: Any) -> Any:
     if typing.get_origin(hint) in (Union, types.UnionType):
         return next(h for h in typing.get_args(hint) if h is not type(None))
     return hint
+
+
+def _columns(schema: pa.Schema) -> str:
+    return ", ".join(f"{field.name} ({field.type})" for field in schema)
 
 
 def _read_table(path: str | os.PathLike[str], record: str) -> pa.Table:

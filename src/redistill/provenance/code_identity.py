@@ -219,6 +219,7 @@ def _modules_in(package: str, packages: Mapping[str, Path]) -> Iterator[str]:
     file = _file_of(package, packages)
     if file is not None and file.name == "__init__.py":
         yield from (f"{package}.{other.stem}" for other in sorted(file.parent.glob("*.py")) if other != file)
+        yield from (f"{package}.{inner.parent.name}" for inner in sorted(file.parent.glob("*/__init__.py")))
 
 
 def _statements_of(file: Path) -> _Statements:

@@ -42,14 +42,16 @@ def read(path: Path) -> dict[str, LockedStage]:
         DataError: missing, or no such file.
     """
     try:
-        stages: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))["stages"]
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        # Before its first stage, DVC may have written the schema alone.
+        stages: dict[str, Any] = {} if tree.keys() == {"schema"} else tree["stages"]
         return {
             name: LockedStage(
                 name, _tracked(body, "deps"), _tracked(body, "outs"), tuple(body.get("params", ())), dict(body.get("params", {}))
             )
             for name, body in stages.items()
         }
-    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path} is not a dvc.lock ({type(error).__name__}: {error}); restore it from git, or run a cycle") from None
 
 

@@ -44,8 +44,8 @@ def judge(splits: dict[str, list[Prompt]], params: IntakeParams) -> tuple[dict[s
 def judge_row(prompt: Prompt, params: IntakeParams) -> Keep | Drop:
     """Judge one row by itself. Filters for personal data and secrets use all messages; length and language use the last message."""
     # One after the other, so that the slower filters do not get texts that are too long.
-    judged = (judge(Candidate(text_of(prompt))) for judge, text_of in _filters(params))
-    return next((verdict for verdict in judged if isinstance(verdict, Drop)), Keep())
+    verdicts = (apply(Candidate(text_of(prompt))) for apply, text_of in _filters(params))
+    return next((verdict for verdict in verdicts if isinstance(verdict, Drop)), Keep())
 
 
 def redacted(text: str) -> str:

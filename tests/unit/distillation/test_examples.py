@@ -12,10 +12,10 @@ from transformers import TrainingArguments
 
 from redistill.distillation.losses.types import IGNORE
 from redistill.distillation.methods.logit import Logit
-from redistill.distillation.training.batch import collate
+from redistill.distillation.training.batch import Batch, collate
 from redistill.distillation.training.examples import Example, Examples, Supervision, to_example
 from redistill.distillation.training.trainer import DistillTrainer
-from redistill.distillation.types import SoftTargets
+from redistill.distillation.types import SoftTargets, Span, TrainingRow
 from redistill.errors import DataError
 from redistill.models.checkpoints import load_model
 from redistill.models.tokenizers import load_tokenizer
@@ -194,6 +194,28 @@ def test_text_can_be_supervised_on_the_very_tokens_that_probabilities_are(model,
     assert torch.equal(batches[0].labels_BL, batches[1].labels_BL), "the count that the loss is divided by"
 
 
+def test_what_is_no_completion_is_no_text_to_write(model, tokenizer) -> None:
+    """A conversation: the student writes both completions, and not the turn between them."""
+    spans = tuple(Span(kind, begin, begin + 2) for kind, begin in zip(("prompt", "completion") * 2, (0, 2, 4, 6), strict=True))
+    row = TrainingRow("talk", 0, (5, 6, 7, 8, 9, 10, 11, 12), spans, "tokenizer", "", "teacher")
+    soft = soft_of(model, row)
+    text = to_example(row, None, Supervision(prompt_weight=0.25))
+    assert text.ce_weight_L.tolist() == [0.0, 0.25, 1, 1, 0.25, 0.25, 1, 1] and not text.kd_weight_L.any()
+    assert row.completion_ids == (7, 8, 11, 12) and text.completion_begin == 2
+    taught = to_example(row, soft, Supervision(0.5))
+    assert taught.kd_weight_L.tolist() == taught.ce_weight_L.tolist() == [0, 0, 0.5, 0.5, 0, 0, 0.5, 0.5]
+    assert to_example(row, soft, Supervision(0.5, "all")).kd_weight_L.tolist() == [0.0, *[0.5] * 7]
+
+
+def test_a_batch_survives_the_trainers_mapping(model, tokenizer) -> None:
+    batch = collate(examples_of(model, tokenizer, 3), tokenizer.pad_token_id, 2.0)
+    for whole in (batch, dataclasses.replace(batch, states_ND=torch.ones(4, 2))):
+        mapping = whole.as_mapping()
+        assert {"input_ids", "labels"} <= mapping.keys() and ("states_ND" in mapping) == (whole.states_ND is not None)
+        back = Batch.of_mapping(mapping)
+        assert all(getattr(back, f.name) is getattr(whole, f.name) for f in dataclasses.fields(Batch))
+
+
 def test_both_on_prompts_add_up(model, tokenizer) -> None:
     row = training_rows(tokenizer, 1)[0]
     found = to_example(row, soft_of(model, row), Supervision(0.7, "all", prompt_weight=0.2))
@@ -226,7 +248,7 @@ def test_soft_targets_of_other_tokens_are_refused(model, tokenizer) -> None:
     with pytest.raises(DataError, match="belong to other tokens than those of the row"):
         to_example(rows[1], soft_of(model, rows[0]), Supervision(0.5, "completion"))
     one_token = dataclasses.replace(rows[0], token_ids=(*rows[0].token_ids[:-1], rows[0].token_ids[-1] + 1))
-    with pytest.raises(DataError, match="run the stage score again"):
+    with pytest.raises(DataError, match="the chat template or the tokenizer is another one; run the cycle again"):
         to_example(one_token, soft_of(model, rows[0]), Supervision(0.5, "completion"))
     with pytest.raises(DataError, match="more than the limit of 8; lower intake.max_chars"):
         to_example(rows[0], None, Supervision(0.5, "completion", max_tokens=8))

@@ -267,7 +267,7 @@ def test_resumed_training_asks_and_draws_what_the_killed_one_did(teacher, tokeni
         method = on_policy(teacher, tokenizer, 0.6) if name == "on_policy" else Online(teacher, len(tokenizer), states_bytes=1 << 20)
         prepared = method.prepare(examples, passes=8 * 4 / 12)
         assert (prepared is examples) == (name == "on_policy")
-        return train(model, tokenizer, prepared, recipe, work, progress, method)
+        return train(model, tokenizer, prepared, recipe, work, method, progress)
 
     whole = trained(tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):

@@ -13,9 +13,12 @@ import numpy as np
 import pytest
 import torch
 
+from redistill.distillation.methods.base import Method
+from redistill.distillation.methods.logit import Logit
 from redistill.distillation.params import LoraParams
+from redistill.distillation.training import loop
 from redistill.distillation.training.examples import Example, Supervision, to_example
-from redistill.distillation.training.loop import newest_checkpoint, train
+from redistill.distillation.training.loop import newest_checkpoint
 from redistill.distillation.training.recipe import Recipe, steps_for
 from redistill.errors import DataError
 from redistill.models.checkpoints import load_model
@@ -25,6 +28,11 @@ from tests.tiny import examples_of, soft_of, training_rows, weights
 RECIPE = Recipe(
     steps=6, batch_size=2, gradient_accumulation=1, learning_rate=1e-2, warmup_share=0.2, weight_decay=0.01, seed=7, save_every_steps=2
 )  # fmt: skip
+
+
+def train(model, tokenizer, examples, recipe, work: Path, progress=None, method: Method | None = None, watch=None):
+    """The loop with the default method."""
+    return loop.train(model, tokenizer, examples, recipe, work, method or Logit(), progress, watch)
 
 
 @pytest.fixture(scope="module")

@@ -138,7 +138,7 @@ def test_other_schemas_and_strange_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=rf"has schema 0, but this version of redistill reads {SCHEMA_VERSION}; run its stage again"):
         read_records(file, TrainingRow)
     pq.write_table(table.drop_columns(["spans"]), file)
-    with pytest.raises(DataError, match="has the columns prompt_id, .* this version of redistill reads .* spans, .*; run its stage again"):
+    with pytest.raises(DataError, match="has the columns prompt_id .* this version of redistill reads .* spans .*; run its stage again"):
         read_records(file, TrainingRow)
 
 

@@ -65,8 +65,8 @@ def test_the_digest_changes_with_what_is_imported_and_with_nothing_else(package:
 def test_another_implementation_finds_the_same_files() -> None:
     graph, methods = grimp.build_graph("redistill", "tasks", cache_dir=None), "redistill.distillation.methods"
     # Methods are imported by name, which grimp does not see.
-    for name in graph.find_children(methods) - {f"{methods}.known"}:
-        graph.add_import(importer=f"{methods}.known", imported=name)
+    for name in graph.find_children(methods) - {f"{methods}.all_methods"}:
+        graph.add_import(importer=f"{methods}.all_methods", imported=name)
     for stage in ("benchmark", "finetune", "sweep", "prepare"):
         wanted = {m for m in graph.find_upstream_modules(f"tasks.stages.{stage}") if not graph.find_children(m)} | {f"tasks.stages.{stage}"}
         found = closure(f"tasks.stages.{stage}", folders("redistill", "tasks"))

@@ -24,7 +24,7 @@ gives log-probabilities of tokens that the student wrote."""
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class MethodInputs:
     """What a method gets besides its settings. ``tokenizer`` is the student's, ``vocabulary`` its number of ids; ``teacher`` is the loaded model, for
     methods that need its weights."""
 
@@ -40,16 +40,11 @@ class MethodParams:
 
     SECTION: ClassVar[str] = "finetune.method"
     KINDS: ClassVar[dict[str, type[MethodParams]]] = {}
-    """Settings by name, of the methods that were imported. ``redistill.distillation.methods.known`` imports all of them."""
+    """Settings by name. ``redistill.distillation.methods.all_methods`` fills it."""
     needs: ClassVar[frozenset[Need]]
     name: str
 
-    def __init_subclass__(cls) -> None:
-        # A base of several methods has no name.
-        if isinstance(name := getattr(cls, "name", None), str):
-            MethodParams.KINDS[name] = cls
-
-    def build(self, surroundings: Surroundings) -> Method:
+    def build(self, inputs: MethodInputs) -> Method:
         raise NotImplementedError
 
     @classmethod
@@ -57,7 +52,9 @@ class MethodParams:
         """This class itself is validated as the method that ``name`` says."""
         if cls is not MethodParams:
             return handler(source)
-        tagged = tuple(Annotated[kind, Tag(_tag(name))] for name, kind in MethodParams.KINDS.items())
+        if not cls.KINDS:
+            raise TypeError("import redistill.distillation.methods.all_methods before a section with a method")
+        tagged = tuple(Annotated[kind, Tag(_tag(name))] for name, kind in cls.KINDS.items())
         union: Any = Union[tagged]  # noqa: UP007 - of a tuple
         return handler.generate_schema(Annotated[union, Discriminator(lambda value: _tag(_name_of(value))), BeforeValidator(_named)])
 

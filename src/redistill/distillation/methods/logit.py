@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from redistill.config.base import frozen
-from redistill.distillation.methods.base import Method, MethodParams, Need, Surroundings
+from redistill.distillation.methods.base import Method, MethodInputs, MethodParams, Need
 
 if TYPE_CHECKING:
     import torch
@@ -23,8 +23,8 @@ class LogitParams(MethodParams):
     name: Literal["logit"] = "logit"
     """`logit`."""
 
-    def build(self, surroundings: Surroundings) -> Method:
-        return Logit(surroundings.temperature)
+    def build(self, inputs: MethodInputs) -> Method:
+        return Logit(inputs.temperature)
 
 
 class Logit(Method):

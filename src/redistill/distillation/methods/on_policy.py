@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from redistill.config.base import Positive, Share, frozen
-from redistill.distillation.methods.base import Method, Surroundings
+from redistill.distillation.methods.base import Method, MethodInputs
 from redistill.distillation.methods.online import DenseParams, Online
 from redistill.models.generation import end_ids, generate, up_to_end
 
@@ -35,8 +35,8 @@ class OnPolicyParams(DenseParams):
     max_tokens: Positive = 48
     """The longest of those completions."""
 
-    def build(self, surroundings: Surroundings) -> Method:
-        s = surroundings
+    def build(self, inputs: MethodInputs) -> Method:
+        s = inputs
         return OnPolicy(
             s.teacher,
             s.vocabulary,

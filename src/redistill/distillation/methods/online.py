@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from redistill.config.base import frozen
-from redistill.distillation.methods.base import Method, MethodParams, Need, Surroundings
+from redistill.distillation.methods.base import Method, MethodInputs, MethodParams, Need
 from redistill.distillation.types import Divergence
 
 if TYPE_CHECKING:
@@ -50,8 +50,8 @@ class OnlineParams(DenseParams):
     """Memory for the teacher's hidden states in each process. If the states of all rows fit, the teacher runs only once for several passes over the
     rows. 0 runs the teacher for every batch."""
 
-    def build(self, surroundings: Surroundings) -> Method:
-        s = surroundings
+    def build(self, inputs: MethodInputs) -> Method:
+        s = inputs
         return Online(s.teacher, s.vocabulary, self.divergence, self.mixture_beta, s.temperature, self.teacher_states_mb << 20)
 
 

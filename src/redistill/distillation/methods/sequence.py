@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from redistill.config.base import frozen
-from redistill.distillation.methods.base import Method, MethodParams, Need, Surroundings
+from redistill.distillation.methods.base import Method, MethodInputs, MethodParams, Need
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +23,7 @@ class SequenceParams(MethodParams):
     name: Literal["sequence"] = "sequence"
     """`sequence`."""
 
-    def build(self, surroundings: Surroundings) -> Method:
+    def build(self, inputs: MethodInputs) -> Method:
         return SequenceLevel()
 
 

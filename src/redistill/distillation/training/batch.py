@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from redistill.distillation.training.examples import Example
 
 
+_TRAINER_NAMES = {"input_ids_BL": "input_ids", "labels_BL": "labels"}
+_FIELD_NAMES = {name: field for field, name in _TRAINER_NAMES.items()}
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """B rows, padded on the right to L tokens.
@@ -52,14 +56,14 @@ class Batch:
         return dataclasses.replace(self, kd_BL=self.kd_BL * share, ce_BL=self.ce_BL * share)
 
     def as_mapping(self) -> dict[str, object]:
-        """The fields by name, for the Trainer. It moves tensors between devices and counts ``labels``, and knows mappings only."""
-        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if getattr(self, f.name) is not None}
-        return {**fields, "labels": self.labels_BL}
+        """The fields by name, for the Trainer. It moves tensors between devices, counts ``input_ids`` and ``labels``, and knows mappings only."""
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {_TRAINER_NAMES.get(name, name): value for name, value in fields.items() if value is not None}
 
     @classmethod
     def of_mapping(cls, fields: Mapping[str, object]) -> Batch:
         """What ``as_mapping`` made, back as a batch."""
-        return cls(**{name: value for name, value in fields.items() if name != "labels"})  # type: ignore[arg-type]
+        return cls(**{_FIELD_NAMES.get(name, name): value for name, value in fields.items()})  # type: ignore[arg-type]
 
 
 def collate(examples: Sequence[Example], pad_id: int, temperature: float) -> Batch:

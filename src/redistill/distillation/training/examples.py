@@ -62,22 +62,28 @@ def to_example(row: TrainingRow, soft: SoftTargets | None, supervision: Supervis
     if len(ids) > supervision.max_tokens:
         raise DataError(f"row {row.key} has {len(ids)} tokens, more than the limit of {supervision.max_tokens}; lower intake.max_chars")
     ce, kd = np.zeros(len(ids), dtype=np.float32), np.zeros(len(ids), dtype=np.float32)
+    completion_L = np.zeros(len(ids), dtype=bool)
+    for span in row.spans:
+        completion_L[span.begin : span.end] = span.kind == "completion"
     # No token comes before the first one, so nothing predicts it.
-    begin = max(1, row.completion_begin)
+    completion_L[:1] = False
     if row.origin == "teacher":
-        ce[1:begin] = supervision.prompt_weight
+        ce[1:][~completion_L[1:]] = supervision.prompt_weight
     has_probabilities = soft is not None or (supervision.teacher_in_memory and row.origin == "teacher")
     if not has_probabilities or supervision.alpha == 0.0:
-        ce[begin:] = 1.0
-        return Example(ids, ce, kd, None, begin)
+        ce[completion_L] = 1.0
+        return Example(ids, ce, kd, None, max(1, row.completion_begin))
     first = 1
     if soft is not None:
         if soft.end != len(ids) or soft.sequence != sequence_digest(ids):
-            raise DataError(f"soft targets of row {row.key} belong to other tokens than those of the row; run the stage score again")
+            raise DataError(
+                f"soft targets of row {row.key} belong to other tokens than those of the row: the chat template or the tokenizer is another one; "
+                "run the cycle again, and if that does not help, set score.top_k above 0"
+            )
         first = soft.first
-    ce[begin:] = 1.0 - supervision.alpha
-    kd[first if supervision.tokens == "all" else max(first, begin) :] = supervision.alpha
-    return Example(ids, ce, kd, soft, begin)
+    ce[completion_L] = 1.0 - supervision.alpha
+    kd[first:] = supervision.alpha if supervision.tokens == "all" else supervision.alpha * completion_L[first:]
+    return Example(ids, ce, kd, soft, max(1, row.completion_begin))
 
 
 class Examples(Sequence[Example]):

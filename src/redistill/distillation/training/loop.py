@@ -18,7 +18,6 @@ import torch
 from transformers import PrinterCallback, TrainingArguments
 
 from redistill.distillation.methods.base import Method
-from redistill.distillation.methods.logit import Logit
 from redistill.distillation.params import LoraParams
 from redistill.distillation.training.batch import collate
 from redistill.distillation.training.callbacks import MetricsFile, Watch, Watched
@@ -40,8 +39,8 @@ def train(
     examples: Sequence[Example],
     recipe: Recipe,
     work: Path,
+    method: Method,
     progress: Any = None,
-    method: Method | None = None,
     watch: Watch | None = None,
 ) -> Any:
     """Train and return the model (LoRA merged). Resumes from the newest whole checkpoint in ``work``.
@@ -58,7 +57,6 @@ def train(
             "no rows to train on: all rows were dropped; see the reasons that the stages prepare and validate print, or the report's section Governance"
         )
     check_supported_head(model)
-    method = method or Logit()
     work.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
     if recipe.freeze_embeddings:

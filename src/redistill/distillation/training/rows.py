@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from redistill.data.params import DataParams
 from redistill.data.templates import completion_text, render
@@ -21,7 +21,7 @@ class RowMaker:
 
     def gold(self, prompts: Sequence[Prompt]) -> list[TrainingRow]:
         """Labelled prompts as rows. The label is written as a completion and closed with the end token."""
-        return [self._row(p, 0, p.label, (), "", (self._tokenizer.eos_token_id,)) for p in prompts if p.label is not None]
+        return [self._row("gold", p, p.label, (), (self._tokenizer.eos_token_id,)) for p in prompts if p.label is not None]
 
     def completed(
         self, kept: Sequence[tuple[Prompt, TeacherCompletion]], teacher_tokenizer: str | None, teacher_ends: Sequence[int] = ()
@@ -34,14 +34,23 @@ class RowMaker:
         """
         same = teacher_tokenizer == self._digest
         ends = (*(teacher_ends if same else ()), self._tokenizer.eos_token_id)
-        return [self._row(p, c.sample_index, c.text, c.token_ids if same else (), c.teacher, ends) for p, c in kept]
+        return [self._row("teacher", p, c.text, c.token_ids if same else (), ends, c.sample_index, c.teacher) for p, c in kept]
 
-    def _row(self, prompt: Prompt, sample: int, text: str, ids: Sequence[int], teacher: str, ends: Sequence[int]) -> TrainingRow:
+    def _row(
+        self,
+        origin: Literal["gold", "teacher"],
+        prompt: Prompt,
+        text: str,
+        ids: Sequence[int],
+        ends: Sequence[int],
+        sample: int = 0,
+        teacher: str = "",
+    ) -> TrainingRow:
         written = completion_text(text, self._data)
-        begin = encode(render(prompt, self._data, self._tokenizer), self._tokenizer)
+        prompt_ids = encode(render(prompt, self._data, self._tokenizer), self._tokenizer)
         completion = list(ids) or encode(written, self._tokenizer)
         if not completion or completion[-1] not in ends:
             completion.append(self._tokenizer.eos_token_id)
-        tokens = (*begin, *completion)
-        spans = (Span("prompt", 0, len(begin)), Span("completion", len(begin), len(tokens)))
-        return TrainingRow(prompt.id, sample, tokens, spans, self._digest, written, "teacher" if teacher else "gold", teacher, prompt.slice)
+        tokens = (*prompt_ids, *completion)
+        spans = (Span("prompt", 0, len(prompt_ids)), Span("completion", len(prompt_ids), len(tokens)))
+        return TrainingRow(prompt.id, sample, tokens, spans, self._digest, written, origin, teacher, prompt.slice)

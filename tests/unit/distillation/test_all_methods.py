@@ -7,13 +7,19 @@ import sys
 import textwrap
 from pathlib import Path
 
-from redistill.distillation.methods.known import known_methods
+import pytest
+
+from redistill.config.file import validated
+from redistill.distillation import methods
+from redistill.distillation.methods.all_methods import all_methods
+from redistill.distillation.methods.base import MethodParams
+from redistill.provenance.code_identity import closure, folders
 
 METHOD = """
     from typing import ClassVar, Literal
 
     from redistill.config.base import Positive, frozen
-    from redistill.distillation.methods.base import Method, MethodParams, Need, Surroundings
+    from redistill.distillation.methods.base import Method, MethodParams, Need, MethodInputs
 
 
     @frozen
@@ -22,7 +28,7 @@ METHOD = """
         name: Literal["half_text"] = "half_text"
         share: Positive = 2
 
-        def build(self, surroundings: Surroundings) -> Method:
+        def build(self, inputs: MethodInputs) -> Method:
             return HalfText(self.share)
 
 
@@ -70,8 +76,37 @@ USE = """
 
 
 def test_every_file_with_settings_is_known() -> None:
-    assert list(known_methods()) == ["logit", "on_policy", "online", "sequence"]
-    assert all(kind.needs for kind in known_methods().values())
+    assert list(all_methods()) == ["logit", "on_policy", "online", "sequence"]
+    assert all(kind.needs for kind in all_methods().values())
+
+
+def test_all_wrong_settings_are_named_at_once() -> None:
+    wrong = {"name": "logit", "max_tokens": 3, "beta": 0.1, "typo": 1}
+    _, problems = validated(MethodParams, wrong, "finetune.method")
+    assert problems == [
+        "finetune.method: method logit: it has no beta, which is a setting of on_policy, online; it has no max_tokens, which is a setting of on_policy"
+    ]
+    assert validated(MethodParams, {"name": "logit", "typo": 1}, "finetune.method")[1] == ["finetune.method.typo is not a known key"]
+
+
+@pytest.mark.parametrize("name", ['name: Literal["other"]', 'name: Literal["logit"] = "logit"'])
+def test_a_file_without_a_name_of_its_own_is_named(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = textwrap.dedent(METHOD).replace('name: Literal["half_text"] = "half_text"', name).replace("HalfText", "Unnamed")
+    (tmp_path / f"unnamed_{len(name)}.py").write_text(text, encoding="utf-8")
+    monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path)])
+    with pytest.raises(TypeError, match=r"unnamed_\d+\.UnnamedParams: give it a name of its own"):
+        all_methods()
+
+
+def test_stages_of_the_teacher_do_not_depend_on_the_code_of_other_methods() -> None:
+    packages, prefix = folders("redistill", "tasks"), "redistill.distillation.methods."
+    used = {s: {m.removeprefix(prefix) for m in closure(f"tasks.stages.{s}", packages) if m.startswith(prefix)} for s in STAGES}
+    assert used["tune_teacher"] == {"base", "sequence"}
+    assert not used["score"] | used["generate"] | used["validate"]
+    assert used["finetune"] == {"base", "all_methods", *all_methods()}
+
+
+STAGES = ("tune_teacher", "score", "generate", "validate", "finetune")
 
 
 def test_a_new_method_is_one_file(tmp_path: Path, tiny_model_dir: Path) -> None:
