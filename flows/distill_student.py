@@ -9,10 +9,12 @@ from prefect.runtime import flow_run
 
 from redistill.operations.types import StageReceipt
 from redistill.params import Params, load_params
+from redistill.promotion.types import PromotionDecision
 from tasks import steps
 from tasks.locking import teacher_lock
 from tasks.paths import LOCK
 from tasks.promotion import approve, judge, route
+from tasks.promotion.retest_champion import ChampionCheck
 from tasks.registry import evidence_bundle
 from tasks.registry.history import History
 from tasks.reporting.cycle_progress import CycleProgress
@@ -69,31 +71,43 @@ def cycle(params: Params, reason: str, cycle_progress: CycleProgress, fork_serve
         run_side_by_side(after_data(params), run, done, cycle_progress.say, fork_server.stop)
         steps.log_training(params, run_id)
         version = steps.register(params, run_id, name, fingerprint)
-        judgement = steps.decide_promotion(params)
-        decision = judgement.decision
-        passed = decision.verdict == "promote"
-        blocked_reason = approve.blocked_by(params, version, passed, history)
-        planned = route.planned(decision, version, live, blocked_reason)
-        judged = judge.summary(judgement)
-        steps.write_report(params, name, version, decision, planned, receipts, judged, history)
-        if not evidence_bundle.is_current(params, version, judged):
-            steps.attach_evidence(params, run_id, version, judged)
-        if passed and blocked_reason is None:
-            final = steps.promote(params, version, f"passed all {len(decision.gates)} gates").route
-        else:
-            final = steps.set_route(params, planned, live)
-            steps.hold(params, version, blocked_reason or decision.reasons[0], final)
+        decision, outcome = promote_or_hold(params, run_id, name, version, live, receipts, history)
         status = "completed"
     finally:
         steps.close_run(params, run_id, receipts, raw, status)
-    outcome = {
-        "cycle": name,
-        "stages": {r.stage: r.outcome for r in receipts},
+    outcome = {"cycle": name, "stages": {r.stage: r.outcome for r in receipts}, **outcome}
+    cycle_progress.decision(outcome, decision, receipts)
+    return outcome
+
+
+def promote_or_hold(
+    params: Params,
+    run_id: str,
+    cycle_name: str,
+    version: str,
+    live: ChampionCheck | None,
+    receipts: list[StageReceipt],
+    history: History,
+) -> tuple[PromotionDecision, dict[str, Any]]:
+    """Decide about the new version, write its report and evidence, and set what is live."""
+    judgement = steps.decide_promotion(params)
+    decision = judgement.decision
+    passed = decision.verdict == "promote"
+    blocked_reason = approve.blocked_by(params, version, passed, history)
+    planned = route.planned(decision, version, live, blocked_reason)
+    judged = judge.summary(judgement)
+    steps.write_report(params, cycle_name, version, decision, planned, receipts, judged, history)
+    if not evidence_bundle.is_current(params, version, judged):
+        steps.attach_evidence(params, run_id, version, judged)
+    if passed and blocked_reason is None:
+        final = steps.promote(params, version, f"passed all {len(decision.gates)} gates").route
+    else:
+        final = steps.set_route(params, planned, live)
+        steps.hold(params, version, blocked_reason or decision.reasons[0], final)
+    return decision, {
         "verdict": decision.verdict,
         "reasons": list(decision.reasons),
         "barred": blocked_reason,
         "model_version": version,
         "route": final.answers,
     }
-    cycle_progress.decision(outcome, decision, receipts)
-    return outcome

@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from redistill.data.types import Prompt
 from redistill.evaluation.retention import agreement, retention
 from redistill.evaluation.summary import report_from_json
@@ -23,6 +21,7 @@ from redistill.io.parquet import read_records
 from redistill.operations.types import StageReceipt
 from redistill.params import Params
 from redistill.promotion.types import PromotionDecision
+from redistill.provenance import dvc_lock
 from redistill.serving.types import Route
 from redistill.validation.types import DroppedRow
 from tasks.paths import ARTIFACTS, LOCK
@@ -46,20 +45,10 @@ def write_report(
     judgement: dict[str, Any],
     history: History,
 ) -> dict[str, Any]:
-    """Write ``report.json`` and ``index.html`` and return the former's content."""
+    """Write ``report.json``, ``index.html`` and the model card, and return the content of the first."""
     from redistill.report.model_card import model_card
     from redistill.report.page import render
 
-    arms = {who: read_json(ARTIFACTS / "benchmark" / who / "report.json") for who in _measured()}
-    reports = {who: report_from_json(tree) for who, tree in arms.items()}
-    timing = timing_from_json(read_json(TIMING))
-    for who, arm in arms.items():
-        times = timing.of(who)
-        arm["cost"] |= times.shown() if times is not None else {}
-    student, teacher = (
-        read_records(ARTIFACTS / "benchmark" / who / "outcomes.parquet", Outcome) for who in (params.promote.arm, "teacher")
-    )
-    kept = retention(student, teacher, params.benchmark.bootstrap, params.benchmark.seed, free_text=params.data.grammar is None)
     tree = {
         "schema": 1,
         "cycle": cycle,
@@ -71,14 +60,9 @@ def write_report(
         "judgement": {key: value for key, value in judgement.items() if key not in ("decision", "patch")},
         "patch": _patch(judgement.get("patch")),
         "route": {**dataclasses.asdict(route), "answers": route.answers},
-        "arms": arms,
-        "retention": {metric: None if score is None else dataclasses.asdict(score) for metric, score in kept.items()},
-        "timing": timing_to_json(timing),
-        "economics": economics(params, receipts, reports, timing, recent_cycles(params)),
         "history": _history(params, history),
-        "agreement": dataclasses.asdict(agreement(student, teacher)),
+        **_measurements(params, receipts),
         "governance": _governance(),
-        "examples": _examples(student, teacher),
         "training": _curves(),
         "sweep": [read_json(ARTIFACTS / "sweep" / f"{point}.json") for point in params.sweep.layers],
         "stages": [
@@ -93,6 +77,28 @@ def write_report(
         with replacing(REPORT / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
     return tree
+
+
+def _measurements(params: Params, receipts: Sequence[StageReceipt]) -> dict[str, Any]:
+    """What the benchmark and the timing say of every arm, and of student against teacher."""
+    arms = {who: read_json(ARTIFACTS / "benchmark" / who / "report.json") for who in _measured()}
+    reports = {who: report_from_json(tree) for who, tree in arms.items()}
+    timing = timing_from_json(read_json(TIMING))
+    for who, arm in arms.items():
+        times = timing.of(who)
+        arm["cost"] |= times.shown() if times is not None else {}
+    student, teacher = (
+        read_records(ARTIFACTS / "benchmark" / who / "outcomes.parquet", Outcome) for who in (params.promote.arm, "teacher")
+    )
+    kept = retention(student, teacher, params.benchmark.bootstrap, params.benchmark.seed, free_text=params.data.grammar is None)
+    return {
+        "arms": arms,
+        "retention": {metric: None if score is None else dataclasses.asdict(score) for metric, score in kept.items()},
+        "timing": timing_to_json(timing),
+        "economics": economics(params, receipts, reports, timing, recent_cycles(params)),
+        "agreement": dataclasses.asdict(agreement(student, teacher)),
+        "examples": _examples(student, teacher),
+    }
 
 
 def _history(params: Params, history: History) -> list[dict[str, Any]]:
@@ -159,12 +165,12 @@ def _curves() -> dict[str, list[dict[str, float]]]:
 def _lineage() -> dict[str, Any]:
     """From the candidate back to every input digest."""
     lock = read_json(LOCK)
-    stages = yaml.safe_load(Path("dvc.lock").read_text(encoding="utf-8"))["stages"]
+    stages = dvc_lock.read(Path("dvc.lock"))
     return {
         "git_commit": git_commit(),
         "teacher": {"source": lock["source"], "current": lock["current"]["digest"], "answers_from": lock["answers_from"]},
         "sources": read_json("sources.lock.json"),
         "dvc_lock_sha256": tree_digest("dvc.lock"),
         "params_sha256": tree_digest("params.yaml"),
-        "outs": {o["path"]: {"md5": o["md5"], "stage": name} for name, s in sorted(stages.items()) for o in s.get("outs", [])},
+        "outs": {out.path: {"md5": out.md5, "stage": name} for name, stage in sorted(stages.items()) for out in stage.outs},
     }

@@ -19,11 +19,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from redistill.errors import RedistillError, StageError
 from redistill.io.atomic import replacing
 from redistill.operations.types import StageReceipt
+from redistill.provenance import dvc_lock
+from redistill.provenance.dvc_lock import LockedStage
 from redistill.runtime.environment import child_environment
 from redistill.runtime.progress import CONTINUES, LINE
 from tasks.paths import STATE
@@ -106,17 +106,19 @@ def initialise() -> None:
             temporary.write_text(f"{patterns.rstrip()}\n/{STATE}/\n".lstrip(), encoding="utf-8")
 
 
+_DVC_LOCK = Path("dvc.lock")
+
+
 class Plan:
     """What is out of date according to DVC, read once per cycle, and which stages depend on which."""
 
     def __init__(self) -> None:
         self._status: dict[str, list[Any]] = json.loads(dvc("status", "--json") or "{}")
         self.changed: set[str] = set(self._status)
-        lock = yaml.safe_load(Path("dvc.lock").read_text()) if Path("dvc.lock").is_file() else {}
-        self._stages: dict[str, Any] = (lock or {}).get("stages", {})
+        self._stages = dvc_lock.read(_DVC_LOCK) if _DVC_LOCK.is_file() and _DVC_LOCK.stat().st_size else {}
         self.ran = set[str]()
-        self._made_by = {out["path"]: name for name, s in self._stages.items() for out in s.get("outs", [])}
-        self._above = {name: {m for d in s.get("deps", []) for m in self._makers(d["path"])} for name, s in self._stages.items()}
+        self._made_by = {out.path: name for name, s in self._stages.items() for out in s.outs}
+        self._above = {name: {m for d in s.deps for m in self._makers(d.path)} for name, s in self._stages.items()}
 
     def _makers(self, path: str) -> set[str]:
         return {self._made_by[p] for p in _parents(path) if p in self._made_by}
@@ -127,29 +129,25 @@ class Plan:
             return False
         return all(self.still_made(above) for above in self._above[stage])
 
-    def why(self, stage: str, entry: dict[str, Any]) -> tuple[str, ...]:
-        """What made this stage run: what differed when the cycle began, and what stages before it made since. ``entry`` is its new one in dvc.lock."""
-        locked = self._stages.get(stage, {})
-        before = {d["path"]: d.get("md5") for d in locked.get("deps", [])}
-        moved = {d["path"] for d in entry.get("deps", []) if locked and d.get("md5") != before.get(d["path"])}
+    def why(self, stage: str, now: LockedStage) -> tuple[str, ...]:
+        """What made this stage run: what differed when the cycle began, and what stages before it made since. ``now`` is its new entry in dvc.lock."""
+        locked = self._stages.get(stage)
+        before = {d.path: d.md5 for d in locked.deps} if locked else {}
+        moved = {d.path for d in now.deps if locked and d.md5 != before.get(d.path)}
         made = sorted({f"{maker} ran" for path in moved for maker in self._makers(path) & self.ran})
         return tuple(dict.fromkeys((*reasons(stage, self._status.get(stage, []), locked), *made)))
 
     def touched(self, file: str) -> None:
         """A file that stages read as params was rewritten, so DVC must check these stages again."""
-        self.changed |= {name for name, s in self._stages.items() if file in s.get("params", {})}
+        self.changed |= {name for name, s in self._stages.items() if file in s.params}
 
     def outs(self, stage: str) -> dict[str, str]:
-        return _outs(self._stages.get(stage, {}))
+        return {out.path: out.md5 for out in self._stages[stage].outs} if stage in self._stages else {}
 
 
 def _parents(path: str) -> list[str]:
     parts = path.split("/")
     return ["/".join(parts[:i]) for i in range(1, len(parts) + 1)]
-
-
-def _outs(entry: dict[str, Any]) -> dict[str, str]:
-    return {o["path"]: o.get("md5", "") for o in entry.get("outs", [])}
 
 
 def run_stage(
@@ -183,9 +181,9 @@ def run_stage(
         plan.changed.add(stage)
         plan.ran.add(stage)
     with _repository_lock():
-        entry = yaml.safe_load(Path("dvc.lock").read_text())["stages"].get(stage, {})
-    why = plan.why(stage, entry) if outcome != "unchanged" else ()
-    return StageReceipt(stage, outcome, _outs(entry), time.monotonic() - start, whole, why=why)  # type: ignore[arg-type]
+        now = dvc_lock.read(_DVC_LOCK)[stage]
+    why = plan.why(stage, now) if outcome != "unchanged" else ()
+    return StageReceipt(stage, outcome, {o.path: o.md5 for o in now.outs}, time.monotonic() - start, whole, why=why)  # type: ignore[arg-type]
 
 
 @contextlib.contextmanager

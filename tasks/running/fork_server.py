@@ -197,8 +197,8 @@ def streamed(
 
     try:
         assert process.stdout is not None
-        with stoppable(end):
-            for raw in process.stdout:
+        with process.stdout as stream, stoppable(end):
+            for raw in stream:
                 lines.append(raw.rstrip())
                 hear(lines[-1])
         over.set()
@@ -259,7 +259,8 @@ def request(
 def exit_code(link: socket.socket) -> int | None:
     """Wait for the exit code of a requested fork; None where the server ended first."""
     try:
-        answer = link.makefile("rb").readline()
+        with link.makefile("rb") as stream:
+            answer = stream.readline()
     except OSError:
         answer = b""
     return int(answer) if answer else None

@@ -6,15 +6,16 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from redistill.io.json import read_json
+from redistill.provenance.dvc_lock import LockedStage
 from tasks.locking.code_lock import edited_files
 from tasks.paths import CODE, LOCK, SOURCES
 
 _LOCKS = {str(LOCK): "the teacher", str(SOURCES): "the sources"}
 
 
-def reasons(stage: str, status: list[Any], locked: Mapping[str, Any]) -> Iterator[str]:
+def reasons(stage: str, status: list[Any], locked: LockedStage | None) -> Iterator[str]:
     """One short phrase for each change. ``status`` is the stage's entry in ``dvc status --json``, ``locked`` its entry in ``dvc.lock``."""
-    if not locked:
+    if locked is None:
         yield "it has not run here before"
         return
     for part in status:
@@ -27,9 +28,9 @@ def reasons(stage: str, status: list[Any], locked: Mapping[str, Any]) -> Iterato
                 yield f"{path} was {change}"
 
 
-def _dependency(stage: str, path: str, change: Any, locked: Mapping[str, Any]) -> Iterator[str]:
+def _dependency(stage: str, path: str, change: Any, locked: LockedStage) -> Iterator[str]:
     if path == str(CODE):
-        yield from _code(stage, locked.get("params", {}).get(path, {}))
+        yield from _code(stage, locked.values.get(path, {}))
     elif path in _LOCKS:
         yield f"{_LOCKS[path]} changed"
     elif isinstance(change, dict):

@@ -186,12 +186,12 @@ def _endpoint(target: Path, data: DataParams, teacher: TeacherParams, generate: 
     tokenizer = load_tokenizer(ARTIFACTS / "base")
     prompts, rendered = _heldout(data, tokenizer)
     pairs, pair_prompts = _pairs(data, tokenizer, params)
-    greedy = replace(generate, temperature=0.0, top_k=0, samples=1, max_tokens=params.max_tokens)  # type: ignore[type-var]
+    greedy = replace(generate, temperature=0.0, top_k=0, samples=1, max_tokens=params.max_tokens)
     by_text = {r: p for p, r in zip([*prompts, *_both(pairs)], [*rendered, *pair_prompts], strict=True)}
 
     def request(p: Prompt) -> TeacherRequest:
         # The endpoint applies a chat template of its own, so it is sent the plain text of ours.
-        return TeacherRequest(p.id, 0, p.messages, render(p, replace(data, format="plain")), p.slice, data.stops)  # type: ignore[type-var]
+        return TeacherRequest(p.id, 0, p.messages, render(p, replace(data, format="plain")), p.slice, data.stops)
 
     written: dict[str, int] = {}
 

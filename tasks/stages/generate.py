@@ -36,7 +36,7 @@ def generate(data: DataParams, teacher: TeacherParams, generate: GenerateParams)
     lock = read_lock()
     prompts = [p for split in ("pool", "calibration") for p in read_records(ARTIFACTS / "prompts" / f"{split}.parquet", Prompt)]
     # An endpoint applies its own chat template; it is sent the plain text of ours.
-    shown = data if lock.tokenizer is not None else replace(data, format="plain")  # type: ignore[type-var]
+    shown = data if lock.tokenizer is not None else replace(data, format="plain")
     requests = [
         TeacherRequest(p.id, i, p.messages, render(p, shown, lock.tokenizer), p.slice, data.stops)
         for p in prompts

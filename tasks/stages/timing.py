@@ -126,7 +126,7 @@ def _endpoint(
     opened.callback(engine.close)
     greedy = GenerateParams(max_tokens=params.max_tokens)
     # The endpoint applies a chat template of its own, so it is sent the plain text of ours.
-    plain = replace(data, format="plain")  # type: ignore[type-var]
+    plain = replace(data, format="plain")
     requests = [TeacherRequest(p.id, 0, p.messages, render(p, plain), p.slice, data.stops) for p in prompts]
     return Timed(lambda rows: list(engine.complete([requests[i] for i in rows], greedy)), None, lock.fingerprint.digest)
 

@@ -10,7 +10,7 @@ from typing import Any
 from redistill.data.params import DataParams
 from redistill.data.types import Prompt
 from redistill.distillation.arm_params import ArmParams
-from redistill.distillation.methods.base import MethodParams, Surroundings
+from redistill.distillation.methods.base import Method, MethodParams, Surroundings
 from redistill.distillation.params import FinetuneCommonParams
 from redistill.distillation.soft_targets.shards import SoftTargetFiles
 from redistill.distillation.training.rows import RowMaker
@@ -55,24 +55,15 @@ def train_arm(
     supervision = Supervision(arm_params.alpha, common.supervise, arm_params.prompt_weight, in_memory, arm_params.temperature)
     examples = Examples(rows, soft, supervision)
     steps = steps_for(common.tokens, examples, common.batch_size * common.gradient_accumulation)
-    # Only the method holds the teacher, so that the method can free it.
-    way = learns_by.build(
-        Surroundings(
-            arm_params.temperature,
-            tokenizer,
-            vocabulary_size(tokenizer),
-            common.seed,
-            _teacher(rows, read_lock(), learns_by, common.precision) if in_memory else None,
-        )
-    )
+    built = _method(rows, learns_by, arm_params.temperature, common, tokenizer)
     passes = steps * common.batch_size * common.gradient_accumulation / max(1, len(examples))
     teacher_progress = Progress(f"teacher-states@{arm}", sum(r.origin == "teacher" for r in rows), "rows") if is_main_process() else None
-    prepared = way.prepare(examples, passes / common.processes, teacher_progress)
+    prepared = built.prepare(examples, passes / common.processes, teacher_progress)
     progress = Progress(f"finetune@{arm}", steps, "steps")
     student = checkpoints.load_model(base)
     # A student stops where its rows do: a teacher of its family may end with a token that its own base does not list.
     make_neutral(student, [*dict.fromkeys([*end_ids(student), *(r.completion_ids[-1] for r in rows if r.completion_ids)])])
-    model = train(student, tokenizer, prepared, _recipe(common, steps), work, progress, way, watch)
+    model = train(student, tokenizer, prepared, _recipe(common, steps), work, progress, built, watch)
     facts = {
         "method": learns_by.name,
         "precision": resolved(common.precision, training_device()),
@@ -84,6 +75,12 @@ def train_arm(
         "steps": steps,
     }
     return model, tokenizer, facts
+
+
+def _method(rows: list[TrainingRow], params: MethodParams, temperature: float, common: FinetuneCommonParams, tokenizer: Any) -> Method:
+    # Only the method holds the teacher, so that the method can free it.
+    teacher = _teacher(rows, read_lock(), params, common.precision) if "teacher_weights" in params.needs else None
+    return params.build(Surroundings(temperature, tokenizer, vocabulary_size(tokenizer), common.seed, teacher))
 
 
 def _recipe(common: FinetuneCommonParams, steps: int) -> Any:

@@ -39,7 +39,7 @@ def field_docs(kind: type) -> dict[str, str]:
     [definition] = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
     assert isinstance(definition, ast.ClassDef)
     found: dict[str, str] = {}
-    for field, after in zip(definition.body, definition.body[1:]):
+    for field, after in zip(definition.body, definition.body[1:], strict=False):
         if isinstance(field, ast.AnnAssign) and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
             assert isinstance(field.target, ast.Name)
             found[field.target.id] = " ".join(str(after.value.value).split())

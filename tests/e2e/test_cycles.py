@@ -128,7 +128,7 @@ def test_every_method_trains_a_student_that_beats_the_untrained(copy: Path, fork
     from redistill.params import load_params
 
     alpha = 0.0 if name == "sequence" else 0.5
-    method = {"name": name, "on_policy_fraction": 0.2, "max_tokens": 8}
+    method = {"name": name, **({"on_policy_fraction": 0.2, "max_tokens": 8} if name == "on_policy" else {})}
     prompts = {"finetune__arms__kd__prompt_weight": 0.5} if name == "sequence" else {}
     write_params(copy, finetune__method=method, finetune__arms__kd__alpha=alpha, finetune__common__processes=processes, **prompts)
     done = fork_server.run("tasks.running.stage_command", "finetune", "kd", cwd=copy, env={**child_environment(), "PYTHONPATH": str(copy)})
@@ -161,8 +161,16 @@ def test_a_method_whose_needs_are_unmet_is_refused_before_training(copy: Path, f
     code, line = said("tasks.running.stage_command", "finetune", "kd")
     assert code == 3 and "teacher 000000000000 wrote" in line and "kept rows, but teacher.lock.json names" in line, line
     code, line = said("tasks.running.stage_command", "score")
-    assert code == 3 and "000000000000 wrote the kept rows" in line, line
+    assert code == 3 and "000000000000 completed kept rows" in line, line
+    write_records(copy / "artifacts/validated/kept.parquet", TrainingRow, [dataclasses.replace(r, tokenizer="f" * 64) for r in rows])
+    code, line = said("tasks.running.stage_command", "finetune", "kd")
+    assert code == 3 and "the kept rows have tokens of tokenizer ffffffffffff, the student has" in line, line
+    done = fork_server.run("tasks.running.stage_command", "score", cwd=copy, env={**child_environment(), "PYTHONPATH": str(copy)})
+    assert done.returncode == 0 and "[score] no soft targets: the student's tokenizer is not the teacher's" in done.stdout
+    assert json.loads((copy / "artifacts/soft_targets/summary.json").read_text())["rows"] == 0
     write_records(copy / "artifacts/validated/kept.parquet", TrainingRow, rows)
+    code, line = said("tasks.running.stage_command", "finetune", "kd")
+    assert code == 3 and f"{len(rows)} of {len(rows)} kept rows have no soft targets of teacher {rows[0].teacher[:12]}" in line, line
 
 
 def test_a_terminated_cycle_ends_both_arms_that_it_trains(copy: Path, prefect_home: Path, prefect_api: str) -> None:

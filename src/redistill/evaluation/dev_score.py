@@ -23,6 +23,7 @@ from redistill.models.generation import end_ids, generate, up_to_end, without_en
 from redistill.models.stopping_criteria import stopping_criteria
 from redistill.models.tokenizers import encode
 from redistill.runtime.precision import multiplies_bf16
+from redistill.statistics.bootstrap import bootstrap_f1, bootstrap_mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class DevScore:
     @property
     def objective(self) -> float:
         """The value of ``metric``: F1 of records, mean chrF of free text."""
-        return self._value(self.metric, np.arange(len(self.counts_N3)))
+        return f1(self.counts_N3) if self.chrf_N is None else float(self.chrf_N.mean())
 
     @property
     def text(self) -> str:
@@ -62,13 +63,12 @@ class DevScore:
 
     def interval(self, metric: str | None = None, resamples: int = 1000, seed: int = 7) -> tuple[float, float]:
         """95 % of a metric (by default the objective) over rows, by the percentile bootstrap."""
-        draw, n = np.random.default_rng(seed), len(self.counts_N3)
-        values = [self._value(metric or self.metric, draw.integers(0, n, n)) for _ in range(resamples)]
-        low, high = np.percentile(values, [2.5, 97.5])
-        return float(low), float(high)
-
-    def _value(self, metric: str, rows: np.ndarray) -> float:
-        return float(self.chrf_N[rows].mean()) if metric == "chrf" and self.chrf_N is not None else f1(self.counts_N3[rows])
+        if (metric or self.metric) == "chrf" and self.chrf_N is not None:
+            score = bootstrap_mean(self.chrf_N, resamples, seed)
+        else:
+            tp, fp, fn = self.counts_N3.T
+            score = bootstrap_f1(tp, fp, fn, resamples, seed)
+        return score.interval.low, score.interval.high
 
 
 def f1(counts_N3: np.ndarray) -> float:

@@ -89,7 +89,7 @@ def completion_model(complete: Callable[[Sequence[str]], Sequence[str]]) -> Any:
     """An lm-eval model around any function from prompts to completions (linear baseline, endpoint)."""
     from lm_eval.api.model import LM
 
-    class CompletionModel(LM):  # type: ignore[misc]
+    class CompletionModel(LM):
         def generate_until(self, requests: Any, disable_tqdm: bool = False) -> list[str]:
             lines = complete([r.args[0] for r in requests])
             # An endpoint may not support stop sequences, so its completion is cut here too.
@@ -112,7 +112,7 @@ def weights_model(model: Any, tokenizer: Any, params: BenchmarkParams, *, batch_
     import torch
     from lm_eval.models.huggingface import HFLM
 
-    class ConfidentModel(HFLM):  # type: ignore[misc]
+    class ConfidentModel(HFLM):
         def __init__(self, **kwargs: Any) -> None:
             super().__init__(**kwargs)
             self._sure: dict[tuple[int, ...], float] = {}

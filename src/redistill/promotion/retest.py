@@ -51,7 +51,7 @@ def retest(champion: BenchmarkResult, teacher: BenchmarkResult, params: PromoteP
     Raises:
         DataError: reports or outcomes are not about the same rows, prompts, template or backend, or hold a NaN.
     """
-    half: PromoteParams = replace(params, alpha_per_heldout=params.alpha_per_heldout / 2)  # type: ignore[type-var]
+    half: PromoteParams = replace(params, alpha_per_heldout=params.alpha_per_heldout / 2)
     return compared(holds(champion, teacher, params), holds(champion, teacher, half))
 
 

@@ -15,7 +15,7 @@ from redistill.teacher.params import TeacherParams
 
 def _point_of_sweep(given: object) -> int | str:
     if given == "teacher" or (isinstance(given, int) and not isinstance(given, bool) and given > 0):
-        return given  # type: ignore[return-value]
+        return given
     raise ValueError(f"{given!r} is neither a number of layers nor the word teacher")
 
 

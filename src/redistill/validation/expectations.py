@@ -38,8 +38,6 @@ def check_batch(rows: Sequence[DerivedRow], params: ValidateParams, max_tokens: 
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
     import great_expectations as gx
     import pandas as pd
-    from great_expectations import expectations as gxe
-    from great_expectations.expectations.row_conditions import Column
 
     frame = pd.DataFrame(
         [[r.id, int(r.kept), r.completion_tokens, r.mean_logprob, r.labels, r.from_teacher] for r in rows],
@@ -50,20 +48,7 @@ def check_batch(rows: Sequence[DerivedRow], params: ValidateParams, max_tokens: 
     batch = (
         context.data_sources.add_or_update_pandas("completions").add_dataframe_asset("batch").add_batch_definition_whole_dataframe("whole")
     )
-    kept = {"row_condition": Column("kept") == 1}
-    suite = context.suites.add_or_update(
-        gx.ExpectationSuite(
-            name="completions",
-            expectations=[
-                gxe.ExpectTableRowCountToBeBetween(min_value=params.min_rows),
-                gxe.ExpectColumnValuesToBeUnique(column="id"),
-                gxe.ExpectColumnMeanToBeBetween(column="kept", min_value=params.min_kept_share),
-                gxe.ExpectColumnValuesToBeBetween(column="completion_tokens", min_value=1, max_value=max_tokens + 1, **kept),
-                gxe.ExpectColumnValuesToNotBeNull(column="from_teacher"),
-                gxe.ExpectColumnUniqueValueCountToBeBetween(column="labels", min_value=1, **kept),
-            ],
-        )
-    )
+    suite = context.suites.add_or_update(gx.ExpectationSuite(name="completions", expectations=_rules(params, max_tokens)))
     definition = context.validation_definitions.add_or_update(gx.ValidationDefinition(name="completions", data=batch, suite=suite))
     checkpoint = context.checkpoints.add_or_update(
         gx.Checkpoint(
@@ -84,6 +69,22 @@ def check_batch(rows: Sequence[DerivedRow], params: ValidateParams, max_tokens: 
             f"the teacher's completions fail {len(broken)} batch rule{'s' * (len(broken) > 1)}: {problems}; the reasons for dropped rows are printed above; fix the teacher, the template or the limits before training on them"
         )
     return rules
+
+
+def _rules(params: ValidateParams, max_tokens: int) -> list[Any]:
+    """What must hold of a batch of completions."""
+    from great_expectations import expectations as gxe
+    from great_expectations.expectations.row_conditions import Column
+
+    kept = {"row_condition": Column("kept") == 1}
+    return [
+        gxe.ExpectTableRowCountToBeBetween(min_value=params.min_rows),
+        gxe.ExpectColumnValuesToBeUnique(column="id"),
+        gxe.ExpectColumnMeanToBeBetween(column="kept", min_value=params.min_kept_share),
+        gxe.ExpectColumnValuesToBeBetween(column="completion_tokens", min_value=1, max_value=max_tokens + 1, **kept),
+        gxe.ExpectColumnValuesToNotBeNull(column="from_teacher"),
+        gxe.ExpectColumnUniqueValueCountToBeBetween(column="labels", min_value=1, **kept),
+    ]
 
 
 def _rule(result: Any) -> dict[str, Any]:

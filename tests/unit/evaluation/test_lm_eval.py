@@ -43,7 +43,8 @@ IDENTITIES = {"model": "m", "heldout": "h", "template": "t", "backend": "b"}
 def prompts() -> list[Prompt]:
     channels = ["app", "app", "phone", "phone", "phone", "e-mail"]
     return [
-        Prompt.of((Message("user", text),), f"r{i}", channels[i], label, "rows.jsonl") for i, (text, label) in enumerate(zip(TEXTS, LABELS))
+        Prompt.of((Message("user", text),), f"r{i}", channels[i], label, "rows.jsonl")
+        for i, (text, label) in enumerate(zip(TEXTS, LABELS, strict=True))
     ]
 
 

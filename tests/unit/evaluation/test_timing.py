@@ -48,7 +48,9 @@ def noises() -> dict[str, Callable[[np.random.Generator, tuple[int, ...]], np.nd
 def test_the_interval_of_a_ratio_covers_the_truth_whatever_the_noise(noise: str, n: int) -> None:
     draw = np.random.default_rng(n)
     student, teacher = (np.exp(noises()[noise](draw, (DRAWS, n))) for _ in range(2))
-    covered = sum(found.interval.low <= 0.5 <= found.interval.high for s, t in zip(0.5 * student, teacher) if (found := ratio(s, t)))
+    covered = sum(
+        found.interval.low <= 0.5 <= found.interval.high for s, t in zip(0.5 * student, teacher, strict=True) if (found := ratio(s, t))
+    )
     assert covered / DRAWS > 0.95 - BOUND
 
 
@@ -75,14 +77,14 @@ def test_an_equal_student_is_called_faster_by_medians_of_two_stages_and_not_by_p
     """What three students of one architecture showed in one demo: 263, 341 and 396 ms."""
     teacher, student, elsewhere = days(1.0)
     by_stage = np.median(elsewhere, axis=1) < np.median(teacher, axis=1)
-    by_pairs = [ratio(s, t).interval.high < 1.0 for s, t in zip(student, teacher)]
+    by_pairs = [ratio(s, t).interval.high < 1.0 for s, t in zip(student, teacher, strict=True)]
     assert by_stage.mean() > 0.4
     assert np.mean(by_pairs) < 0.025 + 5 * math.sqrt(0.025 * 0.975 / DRAWS)
 
 
 def test_a_student_that_takes_nine_tenths_is_nearly_always_shown_to_be_faster() -> None:
     teacher, student, _ = days(0.9)
-    assert np.mean([ratio(s, t).interval.high < 1.0 for s, t in zip(student, teacher)]) > 0.9
+    assert np.mean([ratio(s, t).interval.high < 1.0 for s, t in zip(student, teacher, strict=True)]) > 0.9
 
 
 def test_requests_are_run_in_turns_and_nobody_always_begins() -> None:

@@ -79,5 +79,5 @@ def test_edited_code_finds_neither_old_results_nor_old_checkpoints(tmp_path: Pat
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     file, places = json.loads(done.stdout)
     assert Path(file) == tmp_path / "tasks/stages/benchmark.py"
-    for (edited, stale), before, after in zip(edits.items(), places, places[1:]):
+    for (edited, stale), before, after in zip(edits.items(), places, places[1:], strict=False):
         assert {name for name in before if before[name] != after[name]} == stale, edited

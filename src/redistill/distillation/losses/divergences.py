@@ -89,20 +89,24 @@ def dense_loss(
             theirs_RV.div_(temperature)
             log_z_p_R, log_z_q_R = _softmax(theirs_RV, p_RV), _softmax(ours_RV, grad_RV)
             value_R, slope_RV = _divergence((theirs_RV, p_RV, log_z_p_R), (ours_RV, grad_RV, log_z_q_R), spare, divergence, beta)
-            kd = (kd_weight_N[part] * temperature).unsqueeze(-1).to(grad_RV.dtype)
+            kd_R1 = (kd_weight_N[part] * temperature).unsqueeze(-1).to(grad_RV.dtype)
             if not with_text:
-                torch.mul(slope_RV, kd, out=grad_RV)
+                torch.mul(slope_RV, kd_R1, out=grad_RV)
                 return value_R, torch.zeros_like(value_R)
             # The text's loss is at temperature 1, whatever the divergence's is.
             log_z_R = log_z_q_R if temperature == 1.0 else _softmax(logits_RV.to(grad_RV.dtype), grad_RV)
-            nll_R = log_z_R - labelled_R
-            ce = ce_weight_N[part].unsqueeze(-1).to(grad_RV.dtype)
-            grad_RV.mul_(ce).addcmul_(slope_RV, kd)
-            grad_RV.scatter_add_(-1, labels_N[part].unsqueeze(-1), -ce)
-            return value_R, nll_R
+            _add_text(grad_RV, slope_RV, kd_R1, ce_weight_N[part], labels_N[part])
+            return value_R, log_z_R - labelled_R
 
     head = head_VD if head_VD.shape[0] == shared else head_VD[:shared]
     return head_and_loss(hidden_ND, head, HeadLossInputs(token_loss, kd_weight_N, ce_weight_N, temperature, space, chunk))
+
+
+def _add_text(grad_RV: torch.Tensor, slope_RV: torch.Tensor, kd_R1: torch.Tensor, ce_R: torch.Tensor, labels_R: torch.Tensor) -> None:
+    """From the student's probabilities, in ``grad_RV``, to the gradient of both losses: ce · (q − one-hot) + kd · slope."""
+    ce_R1 = ce_R.unsqueeze(-1).to(grad_RV.dtype)
+    grad_RV.mul_(ce_R1).addcmul_(slope_RV, kd_R1)
+    grad_RV.scatter_add_(-1, labels_R.unsqueeze(-1), -ce_R1)
 
 
 def _wide_logits(hidden_RE: torch.Tensor, head_VE: torch.Tensor, out_RV: torch.Tensor) -> None:

@@ -89,14 +89,14 @@ def _chunk_elements(hidden_ND: torch.Tensor, block: int | None) -> int:
 
 class _HeadAndLoss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Any, head: Any, inputs: HeadLossInputs) -> Any:  # type: ignore[override]
+    def forward(ctx: Any, hidden: Any, head: Any, inputs: HeadLossInputs) -> Any:
         ctx.save_for_backward(hidden, head)
         ctx.inputs = inputs
         *sums, ctx.grad_hidden, ctx.grad_head = _in_chunks(hidden, head, inputs)
         return tuple(sums)
 
     @staticmethod
-    def backward(ctx: Any, grad_total: Any, *_unused: Any) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, grad_total: Any, *_unused: Any) -> Any:
         hidden, head = ctx.saved_tensors
         if ctx.grad_hidden is None:
             # A second pass over a kept graph; the first took the gradients away.

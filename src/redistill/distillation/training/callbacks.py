@@ -13,7 +13,7 @@ Watch = Callable[[Any, Any, int, int], None]
 """(model, tokenizer, step, of), after every optimiser step."""
 
 
-class MetricsFile(TrainerCallback):  # type: ignore[misc]
+class MetricsFile(TrainerCallback):
     """Appends every log to a JSONL file and reports progress; DVC stages do not talk to MLflow."""
 
     def __init__(self, path: Path, progress: Any = None) -> None:
@@ -37,7 +37,7 @@ class MetricsFile(TrainerCallback):  # type: ignore[misc]
             self._progress(state.global_step, state.max_steps)
 
 
-class Watched(TrainerCallback):  # type: ignore[misc]
+class Watched(TrainerCallback):
     """Passes the model to a function after every step; an exception of that function ends the training."""
 
     def __init__(self, watch: Watch, model: Any, tokenizer: Any) -> None:
