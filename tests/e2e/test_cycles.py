@@ -161,10 +161,10 @@ def test_a_method_whose_needs_are_unmet_is_refused_before_training(copy: Path, f
     code, line = said("tasks.running.stage_command", "finetune", "kd")
     assert code == 3 and "teacher 000000000000 wrote" in line and "kept rows, but teacher.lock.json names" in line, line
     code, line = said("tasks.running.stage_command", "score")
-    assert code == 3 and "000000000000 completed kept rows" in line, line
+    assert code == 3 and "000000000000 wrote kept rows" in line, line
     write_records(copy / "artifacts/validated/kept.parquet", TrainingRow, [dataclasses.replace(r, tokenizer="f" * 64) for r in rows])
     code, line = said("tasks.running.stage_command", "finetune", "kd")
-    assert code == 3 and "the kept rows have tokens of tokenizer ffffffffffff, the student has" in line, line
+    assert code == 3 and "the kept rows have tokens of tokenizer ffffffffffff, but the student has" in line, line
     done = fork_server.run("tasks.running.stage_command", "score", cwd=copy, env={**child_environment(), "PYTHONPATH": str(copy)})
     assert done.returncode == 0 and "[score] no soft targets: the student's tokenizer is not the teacher's" in done.stdout
     assert json.loads((copy / "artifacts/soft_targets/summary.json").read_text())["rows"] == 0

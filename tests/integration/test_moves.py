@@ -225,7 +225,7 @@ def test_a_person_cannot_approve_what_was_judged_with_another_teacher(make_regis
     version = registry.version(122, seed=1)
     file = Path("artifacts/benchmark/teacher/report.json")
     file.write_text(file.read_text(encoding="utf-8").replace('"model_digest": "teacher"', '"model_digest": "teacher-2"'), encoding="utf-8")
-    with pytest.raises(RegistryError, match=r"version 1 was judged with another teacher .* redistill gate 1"):
+    with pytest.raises(RegistryError, match=r"version 1 was judged with another teacher .*`redistill gate 1`"):
         approve.approve(registry.params, version, "looks fine")
     assert standing(registry)[0] is None
 
@@ -391,7 +391,7 @@ def test_a_hand_from_outside_is_noticed(make_registry: Make) -> None:
     registry.version(60, seed=2)
     registry.client.set_registered_model_alias(params.data.name, mlflow_names.CHAMPION, "2")
     said = outside(registry)
-    assert said is not None and "champion is at version 2, but redistill last set it to 1" in said
+    assert said is not None and "champion is version 2, but redistill last set it to 1" in said
     from tasks.promotion.retest_champion import retest_champion
 
     check = retest_champion(params, History())
@@ -400,7 +400,7 @@ def test_a_hand_from_outside_is_noticed(make_registry: Make) -> None:
     approve.rollback(params, "1", "somebody moved it")
     assert outside(registry) is None
     registry.client.delete_registered_model_alias(params.data.name, mlflow_names.REFERENCE)
-    assert "alias reference is at version none" in str(approve.blocked_by(params, "2", True, History()))
+    assert "alias reference is version none" in str(approve.blocked_by(params, "2", True, History()))
     again = retest_champion(params, History())
     assert again is not None and again.trusted, "the reference decides who comes next, not who answers"
 

@@ -420,7 +420,7 @@ def test_a_try_of_unknown_cost_counts_in_full(serve: Any, teach: Any, options: l
     teacher = teach(endpoint.url, budget_tokens=40, max_concurrency=1, timeout_s=0.5)
     answers, text = failing(teacher, n=2, max_tokens=20)
     assert len(answers) == (fault == "ok")
-    assert "33 of teacher.budget_tokens=40 are spent" in text
+    assert "33 of teacher.budget_tokens=40 is spent" in text
     assert len(endpoint.bodies) == 1
 
 
@@ -481,7 +481,7 @@ def test_an_address_that_cannot_be_is_refused_unquoted(url: str) -> None:
 
 @pytest.mark.parametrize("key", [f"{KEY} x", f"{KEY}\nx", f"{KEY}é"])
 def test_a_key_that_no_header_carries_is_refused_unquoted(key: str) -> None:
-    with pytest.raises(ConfigError, match="REDISTILL_TEACHER_API_KEY holds") as caught:
+    with pytest.raises(ConfigError, match="REDISTILL_TEACHER_API_KEY contains") as caught:
         OpenAITeacher(TeacherParams(model="any"), "http://host/v1", key, chat=False)
     assert KEY not in repr(caught.value)
 
