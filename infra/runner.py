@@ -12,6 +12,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
+
 from redistill.cli.bundled import use_application
 from redistill.errors import ConfigError, RedistillError
 from redistill.params import load_params
@@ -21,10 +23,14 @@ DEPLOYMENTS = Path(__file__).with_name("prefect.yaml")
 POOL = "redistill"
 
 
-def crons() -> dict[str, str]:
-    """The project's schedule, under the names that prefect.yaml reads from the environment."""
+def of_project() -> dict[str, str]:
+    """The project's folder and schedule, under the names that prefect.yaml reads from the environment."""
     schedule = load_params().schedule
-    return {"REDISTILL_NIGHTLY_CRON": schedule.nightly_cron, "REDISTILL_WATCH_CRON": schedule.watch_cron}
+    return {
+        "REDISTILL_DIRECTORY": os.getcwd(),
+        "REDISTILL_NIGHTLY_CRON": schedule.nightly_cron,
+        "REDISTILL_WATCH_CRON": schedule.watch_cron,
+    }
 
 
 def make_pool() -> None:
@@ -42,8 +48,12 @@ def main() -> None:
         raise ConfigError("PREFECT_API_URL is not set; it names the Prefect server, such as http://prefect:4200/api")
     environment.silence()
     use_application()
-    os.environ.update(crons())
-    make_pool()
+    os.environ.update(of_project())
+    try:
+        make_pool()
+    except httpx.HTTPError as error:
+        # The container is started again until the server answers: after a reboot all three start at once.
+        raise ConfigError(f"Prefect's server at {os.environ['PREFECT_API_URL']} cannot be used ({error})") from None
     prefect = [sys.executable, "-m", "prefect"]
     if subprocess.run([*prefect, "--no-prompt", "deploy", "--all", "--prefect-file", str(DEPLOYMENTS)], check=False).returncode:
         raise ConfigError("`prefect deploy` failed; its message is above")
