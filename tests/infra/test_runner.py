@@ -15,12 +15,12 @@ from tests.servers import free_port, stop, until
 from tests.tiny_project import ROOT, make_tiny_project
 
 pytestmark = pytest.mark.long
-NEVER = "0 0 30 2 *"
+YEARLY = "17 4 1 1 *"
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    return make_tiny_project(tmp_path / "project", schedule={"nightly_cron": NEVER, "watch_cron": "17 3 * * *"})
+    return make_tiny_project(tmp_path / "project", schedule={"nightly_cron": YEARLY, "watch_cron": "17 3 * * *"})
 
 
 @pytest.fixture
@@ -49,13 +49,16 @@ def test_a_cycle_from_the_pool(runner: subprocess.Popen[bytes], port: int, proje
     until(f"http://127.0.0.1:{port}/health", timeout_s=180, process=runner)
     found = httpx.post(f"{prefect_api}/deployments/filter", json={}, timeout=30).json()
     assert {d["name"]: d["work_pool_name"] for d in found} == dict.fromkeys(("nightly", "watch", "by-hand"), "redistill")
-    assert {d["name"]: d["schedules"][0]["schedule"]["cron"] for d in found if d["schedules"]} == {"nightly": NEVER, "watch": "17 3 * * *"}
+    assert {d["name"]: d["schedules"][0]["schedule"]["cron"] for d in found if d["schedules"]} == {"nightly": YEARLY, "watch": "17 3 * * *"}
     assert {d["description"].split(";")[0] for d in found if d["name"] == "nightly"} == {"Distil, judge, and promote or hold"}
 
     nightly = next(d["id"] for d in found if d["name"] == "nightly")
-    run = httpx.post(f"{prefect_api}/deployments/{nightly}/create_flow_run", json={}, timeout=30).json()
+    ordered = httpx.post(f"{prefect_api}/deployments/{nightly}/create_flow_run", json={}, timeout=30)
+    assert ordered.status_code == 201, ordered.text
     ended = until(
-        f"{prefect_api}/flow_runs/{run['id']}", good=lambda r: r.json()["state_type"] in ("COMPLETED", "FAILED", "CRASHED"), timeout_s=600
+        f"{prefect_api}/flow_runs/{ordered.json()['id']}",
+        good=lambda r: r.json()["state_type"] in ("COMPLETED", "FAILED", "CRASHED"),
+        timeout_s=600,
     ).json()
     assert ended["state_type"] == "COMPLETED", ended["state"]
     assert ended["parameters"] == {"reason": "nightly"}
