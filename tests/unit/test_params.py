@@ -112,7 +112,7 @@ KD = {"rows": "gold_and_teacher", "alpha": 0.5}
         ({"finetune__method": "kl"}, "finetune.method: unknown method 'kl'; the methods are logit, on_policy, online, sequence"),
         (
             {"finetune__method": {"name": "logit", "divergence": "reverse_kl"}},
-            "finetune.method: method logit has no setting divergence; it is a setting of on_policy, online",
+            "finetune.method: method logit has no setting divergence, which is a setting of on_policy, online",
         ),
         ({"finetune__method": {"name": "online", "beta": 1.0}}, "finetune.method.beta"),
         ({"finetune__method": {"name": "on_policy", "on_policy_fraction": 1.5}}, "finetune.method.on_policy_fraction"),

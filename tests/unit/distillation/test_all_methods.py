@@ -84,7 +84,7 @@ def test_all_wrong_settings_are_named_at_once() -> None:
     wrong = {"name": "logit", "max_tokens": 3, "beta": 0.1, "typo": 1}
     _, problems = validated(MethodParams, wrong, "finetune.method")
     assert problems == [
-        "finetune.method: method logit: it has no beta, which is a setting of on_policy, online; it has no max_tokens, which is a setting of on_policy"
+        "finetune.method: method logit has no setting beta, which is a setting of on_policy, online; no setting max_tokens, which is a setting of on_policy"
     ]
     assert validated(MethodParams, {"name": "logit", "typo": 1}, "finetune.method")[1] == ["finetune.method.typo is not a known key"]
 
@@ -120,7 +120,7 @@ def test_a_new_method_is_one_file(tmp_path: Path, tiny_model_dir: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[:2] == [
         "4",
-        "finetune.method: method half_text has no setting beta; it is a setting of on_policy, online",
+        "finetune.method: method half_text has no setting beta, which is a setting of on_policy, online",
     ]
     losses = [json.loads((tmp_path / name / "metrics.jsonl").read_text().splitlines()[0])["loss"] for name in ("half", "whole")]
     assert abs(4 * losses[0] - losses[1]) < 1e-3 * losses[1] > 0

@@ -40,14 +40,14 @@ def test_other_weights_are_a_teacher_error(lock: LockedTeacher, tmp_path: Path) 
 
 
 def test_rows_of_another_teacher_are_a_data_error(lock: LockedTeacher) -> None:
-    with pytest.raises(DataError, match=f"holds teacher {lock.answers['default'][:12]}, but bbbbbbbbbbbb completed kept rows"):
+    with pytest.raises(DataError, match=f"contains teacher {lock.answers['default'][:12]}, but teacher bbbbbbbbbbbb wrote kept rows"):
         require_locked_weights(lock, [row("gold", ""), row("teacher", "b" * 64)])
 
 
 def test_other_ids_are_refused_and_an_endpoints_unknown_ones_are_not(lock: LockedTeacher, tmp_path: Path) -> None:
     require_same_tokenizer(lock, lock.tokenizer, "logit")
     other = load_tokenizer(make_tiny_model(tmp_path / "other", vocabulary=300))
-    with pytest.raises(DataError, match="name other tokens and method logit cannot compare them"):
+    with pytest.raises(DataError, match="mean other tokens and method logit cannot compare probabilities"):
         require_same_tokenizer(lock, other, "logit")
     unknown = TeacherCapabilities("none", 0, None)
     require_same_tokenizer(LockedTeacher(lock.fingerprint, lock.answers, unknown, "openai", None, None), other, "logit")

@@ -92,9 +92,9 @@ def _named(value: object) -> object:
     settings = {name: {field.name for field in fields(kind)} for name, kind in sorted(MethodParams.KINDS.items())}  # type: ignore[arg-type]
     if (name := str(value["name"])) not in settings:
         raise ValueError(f"unknown method {name!r}; the methods are {', '.join(settings)}")
-    for key in value.keys() - settings[name]:
-        if others := [other for other, keys in settings.items() if key in keys]:
-            raise ValueError(f"method {name} has no setting {key}; it is a setting of {', '.join(others)}")
+    others = {key: [other for other, keys in settings.items() if key in keys] for key in sorted(value.keys() - settings[name])}
+    if problems := [f"no setting {key}, which is a setting of {', '.join(names)}" for key, names in others.items() if names]:
+        raise ValueError(f"method {name} has {'; '.join(problems)}")
     return value
 
 

@@ -1,0 +1,133 @@
+"""infra/: the image runs as nobody special, ports stay on the machine, and a work pool gets what `redistill watch` serves."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+
+from redistill.cli.bundled import PARTS
+from redistill.runtime.environment import QUIET
+from tests.tiny_project import ROOT
+
+INFRA = ROOT / "infra"
+IMAGE = (INFRA / "Containerfile").read_text(encoding="utf-8")
+FINAL = IMAGE[IMAGE.rindex("\nFROM ") :]
+COMPOSE = yaml.safe_load((INFRA / "compose.yaml").read_text(encoding="utf-8"))
+SERVICES = COMPOSE["services"]
+PREFECT = yaml.safe_load((INFRA / "prefect.yaml").read_text(encoding="utf-8"))
+
+
+def environment(service: str) -> set[str]:
+    """The names of a service's variables, which are a list where some take their value from outside."""
+    return {line.partition("=")[0] for line in SERVICES[service]["environment"]}
+
+
+def runner() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("infra_runner", INFRA / "runner.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_base_is_an_argument_and_every_stage_is_made_from_it() -> None:
+    assert re.search(r"^ARG BASE=\S+$", IMAGE, re.M)
+    [first, *others] = re.findall(r"^FROM (\S+)", IMAGE, re.M)
+    assert first == "${BASE}" and set(others) <= set(re.findall(r"^FROM \S+ AS (\S+)$", IMAGE, re.M))
+
+
+def test_the_user_is_not_root_and_an_init_is_process_1() -> None:
+    assert re.findall(r"^USER (.+)$", FINAL, re.M) == ["10001:10001"] and "--uid 10001" in FINAL
+    assert re.search(r'^ENTRYPOINT \["/usr/bin/tini", "--"\]$', FINAL, re.M) and " tini" in IMAGE
+
+
+def test_packages_are_those_of_the_lock() -> None:
+    assert "--require-hashes" in IMAGE and re.search(r"^ARG LOCK=cpu$", IMAGE, re.M)
+    assert {file.stem for file in (ROOT / "requirements").glob("*.txt")} - {"overrides"} == {"cpu", "cuda"}
+
+
+def test_what_the_wheel_is_built_from_is_copied_and_not_ignored() -> None:
+    kept = {line[1:] for line in (ROOT / ".containerignore").read_text(encoding="utf-8").splitlines() if line.startswith("!")}
+    copied = {name for line in re.findall(r"^COPY (?!--from)(.+) \S+$", IMAGE, re.M) for name in line.split()}
+    assert {name.split("/")[0] for name in copied} == kept
+    assert {*PARTS, "src", "dvc.yaml", "pyproject.toml", "README.md", "LICENSE"} <= copied
+
+
+def test_servers_phone_home_as_little_as_commands_do() -> None:
+    switches = {name: value for name, value in QUIET.items() if name.startswith(("DO_NOT", "MLFLOW", "PREFECT"))}
+    assert switches == {name: value for name in switches for value in re.findall(rf"{name}=(\S+)", FINAL)}
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_is_healthy_keeps_its_files_and_is_closed(service: str) -> None:
+    body = SERVICES[service]
+    assert all(port.startswith("127.0.0.1:") for port in body.get("ports", ()))
+    command, python, script, url = body["healthcheck"]["test"]
+    assert (command, python) == ("CMD", "python") and url.startswith("http://127.0.0.1:"), "the image has no curl"
+    assert (INFRA / Path(script).name).is_file()
+    assert not re.search(r"\s", script + url), "podman-compose 1.0 loses the quotes of an argument with spaces"
+    [volume] = body["volumes"]
+    name, folder = re.fullmatch(r"(?:\$\{\w+:-)?(\w+)\}?:(/\w+)", volume).groups()  # type: ignore[union-attr]
+    assert name in COMPOSE["volumes"]
+    assert re.search(rf"install -d -o redistill -g redistill .*{folder}\b", FINAL), "a new volume takes the owner of the image's folder"
+    assert body["restart"] == "unless-stopped" and body["cap_drop"] == ["ALL"]
+
+
+def test_volumes_are_one_a_service() -> None:
+    assert set(COMPOSE["volumes"]) == {"prefect", "mlflow", "project"} and len(SERVICES) == 3
+
+
+def test_the_runner_waits_for_both_servers_and_uses_them() -> None:
+    body = SERVICES["runner"]
+    assert {name: how["condition"] for name, how in body["depends_on"].items()} == dict.fromkeys(("prefect", "mlflow"), "service_healthy")
+    assert {"PREFECT_API_URL=http://prefect:4200/api", "MLFLOW_TRACKING_URI=http://mlflow:5000"} <= set(body["environment"])
+    assert "--allowed-hosts=mlflow:5000,localhost:*,127.0.0.1:*" in SERVICES["mlflow"]["command"]
+    [_, script] = body["command"]
+    assert (INFRA / Path(script).name).is_file() and script.startswith("/opt/redistill/infra/")
+
+
+def test_no_secret_has_a_value() -> None:
+    named = {name for service in SERVICES for name in environment(service) if re.search("KEY|TOKEN|PASSWORD|SECRET", name)}
+    assert {"REDISTILL_TEACHER_API_KEY", "REDISTILL_SIGNING_KEY"} <= named <= set(SERVICES["runner"]["environment"])
+
+
+def test_prefect_yaml_is_what_prefect_reads() -> None:
+    from prefect.cli.deploy._models import DeploymentConfig, PrefectYamlModel
+
+    PrefectYamlModel.model_validate(PREFECT)
+    # `prefect deploy` invents a pull step where there is none, and fails at an entrypoint that is a module.
+    assert PREFECT["pull"] == [{"prefect.deployments.steps.set_working_directory": {"directory": "{{ $REDISTILL_DIRECTORY }}"}}]
+    # The model ignores keys that it does not know, and a misspelt one would be lost.
+    assert set(PREFECT) - {"definitions"} <= set(PrefectYamlModel.model_fields)
+    for deployment in PREFECT["deployments"]:
+        assert set(deployment) <= set(DeploymentConfig.model_fields)
+
+
+def test_a_work_pool_gets_what_watch_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    from prefect.cli.deploy._schedules import _construct_schedules
+    from prefect.flows import load_flow_from_entrypoint
+    from prefect.utilities.templating import apply_values
+
+    from flows.watch_teacher import deployments
+
+    monkeypatch.chdir(ROOT)
+    start = runner()
+    for name, value in start.of_project().items():
+        monkeypatch.setenv(name, value)
+    served = {deployment.name: deployment for deployment in deployments()}
+    assert [d["name"] for d in PREFECT["deployments"]] == list(served)
+    for raw in PREFECT["deployments"]:
+        listed: dict[str, Any] = apply_values(raw, {})
+        same = served[listed["name"]]
+        flow = load_flow_from_entrypoint(listed["entrypoint"], use_placeholder_flow=False)
+        assert (flow.name, listed.get("parameters", {})) == (same.flow_name, same.parameters)
+        assert listed["concurrency_limit"] == same.concurrency_limit
+        crons = [made["schedule"].model_dump() for made in _construct_schedules(listed, {}, console=None, is_interactive=lambda: False)]
+        assert crons == [schedule.schedule.model_dump() for schedule in same.schedules or ()]
+        assert listed["work_pool"] == {"name": start.POOL}

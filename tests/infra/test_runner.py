@@ -1,0 +1,65 @@
+"""infra/runner.py against a real Prefect server: it deploys to a pool, says that it is healthy, and a cycle that is ordered from the pool ends."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from redistill.runtime.environment import child_environment
+from tests.servers import free_port, stop, until
+from tests.tiny_project import ROOT, make_tiny_project
+
+pytestmark = pytest.mark.long
+YEARLY = "17 4 1 1 *"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    return make_tiny_project(tmp_path / "project", schedule={"nightly_cron": YEARLY, "watch_cron": "17 3 * * *"})
+
+
+@pytest.fixture
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture
+def runner(project: Path, port: int, prefect_api: str, prefect_home: Path) -> Iterator[subprocess.Popen[bytes]]:
+    env = {k: v for k, v in child_environment().items() if k != "PYTHONPATH"} | {
+        "PREFECT_HOME": str(prefect_home),
+        "PREFECT_API_URL": prefect_api,
+        "PREFECT_WORKER_QUERY_SECONDS": "1",
+        "PREFECT_WORKER_WEBSERVER_HOST": "127.0.0.1",
+        "PREFECT_WORKER_WEBSERVER_PORT": str(port),
+    }
+    process = subprocess.Popen([sys.executable, str(ROOT / "infra" / "runner.py")], cwd=project, env=env, start_new_session=True)
+    yield process
+    stop(process)
+    for deployment in httpx.post(f"{prefect_api}/deployments/filter", json={}, timeout=30).json():
+        httpx.delete(f"{prefect_api}/deployments/{deployment['id']}", timeout=30)
+    httpx.delete(f"{prefect_api}/work_pools/redistill", timeout=30)
+
+
+def test_a_cycle_from_the_pool(runner: subprocess.Popen[bytes], port: int, project: Path, prefect_api: str) -> None:
+    until(f"http://127.0.0.1:{port}/health", timeout_s=180, process=runner)
+    found = httpx.post(f"{prefect_api}/deployments/filter", json={}, timeout=30).json()
+    assert {d["name"]: d["work_pool_name"] for d in found} == dict.fromkeys(("nightly", "watch", "by-hand"), "redistill")
+    assert {d["name"]: d["schedules"][0]["schedule"]["cron"] for d in found if d["schedules"]} == {"nightly": YEARLY, "watch": "17 3 * * *"}
+    assert {d["description"].split(";")[0] for d in found if d["name"] == "nightly"} == {"Distil, judge, and promote or hold"}
+
+    nightly = next(d["id"] for d in found if d["name"] == "nightly")
+    ordered = httpx.post(f"{prefect_api}/deployments/{nightly}/create_flow_run", json={}, timeout=30)
+    assert ordered.status_code == 201, ordered.text
+    ended = until(
+        f"{prefect_api}/flow_runs/{ordered.json()['id']}",
+        good=lambda r: r.json()["state_type"] in ("COMPLETED", "FAILED", "CRASHED"),
+        timeout_s=600,
+    ).json()
+    assert ended["state_type"] == "COMPLETED", ended["state"]
+    assert ended["parameters"] == {"reason": "nightly"}
+    assert (project / "artifacts/report/index.html").is_file()
