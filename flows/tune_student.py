@@ -12,6 +12,7 @@ from redistill.params import load_params
 from tasks import steps
 from tasks.reporting.cycle_progress import Telling
 from tasks.running import dvc_stage
+from tasks.running.fork_server import TRIAL, Warm
 from tasks.tuning import study
 
 
@@ -26,11 +27,11 @@ def tune_student(trials: int | None = None, minutes: float | None = None) -> dic
     params = load_params()
     wanted, until = trials or params.tune.trials, time.monotonic() + 60.0 * (minutes or params.tune.minutes)
     telling = Telling(total=wanted)
-    with dvc_stage.one_cycle(telling.say):
+    with dvc_stage.one_cycle(telling.say), Warm(TRIAL) as warm:
         name, mlflow_run_id = steps.open_study(params, telling.say)
         done = study.finished_trials(params, name)
         while done < wanted and time.monotonic() < until:
-            steps.run_trial(done, params, name, mlflow_run_id, telling.say, telling.progress)
+            steps.run_trial(done, params, name, mlflow_run_id, warm, telling.say, telling.progress)
             done = study.finished_trials(params, name)
         result: dict[str, Any] = steps.report_best_trial(params, name, mlflow_run_id)
     best = result["best"]

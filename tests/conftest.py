@@ -107,10 +107,10 @@ def prefect_api(prefect_server: Path) -> str:
 def fork_server(prefect_home: Path, prefect_api: str) -> Iterator[ForkServer]:
     """This worker's processes with the heavy libraries, of which commands and stages are forks."""
     from redistill.runtime.environment import child_environment
-    from tasks.running.fork_server import SOCKET, Warm
-    from tests.forks import PRELOAD, ForkServer
+    from tasks.running.fork_server import PRELOAD, SOCKET, Warm
+    from tests.forks import COMMANDS, STAGES, ForkServer
 
-    with Warm(PRELOAD) as commands, Warm() as stages:
+    with Warm(COMMANDS) as commands, Warm((*PRELOAD, *STAGES)) as stages:
         # Prefect reads its settings when it is imported.
         environment = child_environment() | {"PREFECT_HOME": str(prefect_home), "PREFECT_API_URL": prefect_api}
         yield ForkServer(commands.environment(environment)[SOCKET], stages.environment(child_environment())[SOCKET])

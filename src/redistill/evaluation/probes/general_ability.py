@@ -5,6 +5,7 @@ These are reported beside the held-out scores and decide nothing: a student is p
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -58,13 +59,11 @@ def _general() -> dict[str, Any]:
 
 
 def _named(lm: Any, task: str, params: BenchmarkParams) -> list[dict[str, Any]]:
-    from lm_eval.tasks import TaskManager
-
     # What lm-eval's own command reads such files with; there is no public name for it.
     from lm_eval.tasks._yaml_loader import load_yaml
 
     config: Any = task
-    manager = TaskManager(include_defaults=not task.endswith(".yaml"))
+    manager = _task_manager(not task.endswith(".yaml"))
     if task.endswith(".yaml"):
         if not Path(task).is_file():
             raise ConfigError(f"benchmark.tasks: no file {task}; name a task of lm-eval, or a YAML file that describes one")
@@ -79,6 +78,14 @@ def _named(lm: Any, task: str, params: BenchmarkParams) -> list[dict[str, Any]]:
             f"benchmark.tasks: {task} could not be run ({type(error).__name__}: {reason}); its data may need the hub, "
             "check the network and HF_HUB_OFFLINE, or take it out"
         ) from None
+
+
+@functools.cache
+def _task_manager(named: bool) -> Any:
+    """One for all tasks of a benchmark: where lm-eval's own tasks are ``named``, it reads thousands of files first, which takes seconds."""
+    from lm_eval.tasks import TaskManager
+
+    return TaskManager(include_defaults=named)
 
 
 def _accuracy(task: str, samples: Sequence[dict[str, Any]]) -> Score:
