@@ -50,7 +50,7 @@ def _general() -> dict[str, Any]:
         "custom_dataset": lambda **_: {"test": datasets.Dataset.from_list(rows)},
         "test_split": "test",
         "output_type": "multiple_choice",
-        "doc_to_text": "{{question}}",
+        "doc_to_text": "question",
         "doc_to_choice": "choices",
         "doc_to_target": "answer",
         "target_delimiter": " ",
