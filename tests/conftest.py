@@ -52,7 +52,7 @@ SLOW_FIRST = (
     "e2e/test_promotion.py",
     "e2e/test_code_changes.py",
     "e2e/test_teachers.py",
-    "e2e/test_shared_stores.py",
+    "e2e/",
     "integration/",
     "contract/",
 )
