@@ -12,6 +12,7 @@ from redistill.params import load_params
 from tasks import steps
 from tasks.reporting.cycle_progress import CycleProgress
 from tasks.running import dvc_stage
+from tasks.running.fork_server import TRIAL, ForkServer
 from tasks.tuning import study
 
 
@@ -26,11 +27,11 @@ def tune_student(trials: int | None = None, minutes: float | None = None) -> dic
     params = load_params()
     trial_count, until = trials or params.tune.trials, time.monotonic() + 60.0 * (minutes or params.tune.minutes)
     cycle_progress = CycleProgress(total=trial_count)
-    with dvc_stage.one_cycle(cycle_progress.say):
+    with dvc_stage.one_cycle(cycle_progress.say), ForkServer(TRIAL) as fork_server:
         name, mlflow_run_id = steps.open_study(params, cycle_progress.say)
         done = study.finished_trials(params, name)
         while done < trial_count and time.monotonic() < until:
-            steps.run_trial(done, params, name, mlflow_run_id, cycle_progress.say, cycle_progress.progress)
+            steps.run_trial(done, params, name, mlflow_run_id, fork_server, cycle_progress.say, cycle_progress.progress)
             done = study.finished_trials(params, name)
         result: dict[str, Any] = steps.report_best_trial(params, name, mlflow_run_id)
     best = result["best"]

@@ -52,7 +52,7 @@ SLOW_FIRST = (
     "e2e/test_promotion.py",
     "e2e/test_code_changes.py",
     "e2e/test_teachers.py",
-    "e2e/test_shared_stores.py",
+    "e2e/",
     "integration/",
     "contract/",
 )
@@ -107,11 +107,11 @@ def prefect_api(prefect_server: Path) -> str:
 def fork_server(prefect_home: Path, prefect_api: str) -> Iterator[ForkServer]:
     """This worker's processes with the heavy libraries, of which commands and stages are forks."""
     from redistill.runtime.environment import child_environment
-    from tasks.running.fork_server import SOCKET
+    from tasks.running.fork_server import PRELOAD, SOCKET
     from tasks.running.fork_server import ForkServer as StageServer
-    from tests.forks import PRELOAD, ForkServer
+    from tests.forks import COMMANDS, STAGES, ForkServer
 
-    with StageServer(PRELOAD) as commands, StageServer() as stages:
+    with StageServer(COMMANDS) as commands, StageServer((*PRELOAD, *STAGES)) as stages:
         # Prefect reads its settings when it is imported.
         environment = child_environment() | {"PREFECT_HOME": str(prefect_home), "PREFECT_API_URL": prefect_api}
         yield ForkServer(commands.environment(environment)[SOCKET], stages.environment(child_environment())[SOCKET])

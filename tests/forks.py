@@ -12,7 +12,9 @@ from pathlib import Path
 
 from tasks.running import fork_server
 
-PRELOAD = (
+STAGES = ("great_expectations", "optuna", "sklearn.linear_model", "sklearn.feature_extraction.text", "datasketch")
+"""What a stage or a trial imports besides. In a cycle one stage does, so its server does not hold them; here dozens do."""
+COMMANDS = (
     "prefect.main",
     "prefect.events",
     "prefect.artifacts",

@@ -34,16 +34,18 @@ def until(
     """Ask until the answer is what is waited for, the deadline is over, or ``process``, which should answer, has ended."""
     deadline = time.monotonic() + timeout_s
     last: object = None
-    while time.monotonic() < deadline:
-        try:
-            last = httpx.request(method, url, json=json, timeout=5)
-            if good(last):
-                return last
-        except httpx.HTTPError as error:
-            last = error
-        if process is not None and process.poll() is not None:
-            raise AssertionError(f"the server of {url} ended with {process.returncode}")
-        time.sleep(0.1)
+    # One client: a new one reads the certificates of the machine, which takes longer than the wait between two questions.
+    with httpx.Client(timeout=5) as client:
+        while time.monotonic() < deadline:
+            try:
+                last = client.request(method, url, json=json)
+                if good(last):
+                    return last
+            except httpx.HTTPError as error:
+                last = error
+            if process is not None and process.poll() is not None:
+                raise AssertionError(f"the server of {url} ended with {process.returncode}")
+            time.sleep(0.1)
     raise AssertionError(f"{url} never answered as wanted; last: {last}")
 
 

@@ -72,7 +72,7 @@ def params(terms_sha256: str) -> dict[str, Any]:
         "intake": {"max_chars": 400, "near_duplicate": 0.9},
         "governance": {"licenses": [{"name": "tiny", "covers": c, **review} for c in ("teacher", "outputs", "data")]},
         "teacher": {"model": "teacher", "backend": "transformers"},
-        "tune_teacher": {"method": "full", "epochs": 12, "learning_rate": 0.01, "batch_size": 16},
+        "tune_teacher": {"method": "full", "epochs": 8, "learning_rate": 0.01, "batch_size": 16},
         "generate": {"max_tokens": 16},
         "validate": {"min_mean_logprob": -20.0, "min_kept_share": 0.0, "min_rows": 5},
         "score": {"top_k": 8},

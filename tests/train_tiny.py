@@ -1,4 +1,7 @@
-"""``python -m tests.train_tiny MODEL TEACHER OUT METHOD [lora]``: a few steps of training in one process or several, for the tests that compare them."""
+"""``python -m tests.train_tiny MODEL TEACHER OUT METHOD[+lora] ...``: a few steps of training in one process or several, for the tests that compare them.
+
+Each is trained in ``OUT/METHOD[+lora]``, one after the other, so that the processes start once.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,13 @@ from redistill.models.tokenizers import load_tokenizer
 from tests.tiny import method_of, needs_weights, soft_of, training_rows
 
 
-def main(model_dir: str, teacher_dir: str, out: str, name: str, weights: str = "full") -> None:
+def main(model_dir: str, teacher_dir: str, out: str, *trained: str) -> None:
+    for each in trained:
+        name, _, weights = each.partition("+")
+        _train(model_dir, teacher_dir, Path(out) / each, name, weights)
+
+
+def _train(model_dir: str, teacher_dir: str, out: Path, name: str, weights: str) -> None:
     tokenizer, teacher = load_tokenizer(model_dir), load_model(teacher_dir)
     rows = training_rows(tokenizer, 30)
     soft = {r.key: soft_of(teacher, r) for r in rows[::2]} if name == "logit" else {}
@@ -26,10 +35,10 @@ def main(model_dir: str, teacher_dir: str, out: str, name: str, weights: str = "
     recipe = Recipe(10, 4, 2, 1e-2, 0.1, 0.01, 7, 10**6, lora=LoraParams(rank=4) if weights == "lora" else None, precision="fp32")
     method = method_of(name, tokenizer, teacher)
     prepared = method.prepare(examples, passes=3)
-    model = train(load_model(model_dir), tokenizer, prepared, recipe, Path(out) / "work", method=method)
+    model = train(load_model(model_dir), tokenizer, prepared, recipe, out / "work", method=method)
     if int(os.environ.get("RANK", "0")) == 0:
         # As trained: a checkpoint is in bfloat16, which turns the smallest difference into one of half a percent where a weight lies between two of its numbers.
-        save_file({name: p.detach().contiguous() for name, p in model.named_parameters()}, Path(out) / "weights.safetensors")
+        save_file({name: p.detach().contiguous() for name, p in model.named_parameters()}, out / "weights.safetensors")
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ def start(port: int = PORT) -> str:
         StageError: the server ended or is not healthy within three minutes; names its log.
     """
     server = _recorded()
-    if server is not None and server.running() and server.port == port and _healthy(server.api):
+    if server is not None and server.running() and server.port == port and _healthy(port):
         return f"Prefect's server already runs at {server.api} (process {server.pid})"
     if server is not None and server.running():
         stop()
@@ -85,7 +85,7 @@ def start(port: int = PORT) -> str:
     new = ServerProcess(process.pid, psutil.Process(process.pid).create_time(), port)
     write_json(RECORD, {"pid": new.pid, "created": new.created, "port": port})
     deadline = time.monotonic() + START_TIMEOUT_S
-    while not _healthy(new.api):
+    while not _healthy(port):
         if process.poll() is not None or time.monotonic() > deadline:
             stop()
             why = f"ended with {process.returncode}" if process.returncode is not None else f"is not healthy after {START_TIMEOUT_S:.0f} s"
@@ -114,9 +114,12 @@ def _recorded() -> ServerProcess | None:
     return ServerProcess(**read_json(RECORD)) if RECORD.is_file() else None
 
 
-def _healthy(api: str) -> bool:
+def _healthy(port: int) -> bool:
+    # Asked five times a second while the server starts. Each httpx.get reads the certificates of the machine first, so it is not called before something listens.
+    if not _answers(port):
+        return False
     try:
-        return httpx.get(f"{api}/health", timeout=5, trust_env=False).status_code == 200
+        return httpx.get(f"http://{HOST}:{port}/api/health", timeout=5, trust_env=False).status_code == 200
     except httpx.HTTPError:
         return False
 

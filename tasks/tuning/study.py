@@ -20,7 +20,7 @@ from redistill.runtime.progress import LINE
 from redistill.tuning import study as tuning
 from tasks.paths import ARTIFACTS
 from tasks.registry.runs_and_versions import connect
-from tasks.running.fork_server import streamed
+from tasks.running.fork_server import ForkServer
 from tasks.tuning.trial_worker import study_file
 
 RESULT = ARTIFACTS / "tune"
@@ -73,9 +73,15 @@ def finished_trials(params: Params, name: str) -> int:
 
 
 def run_trial(
-    number: int, params: Params, name: str, mlflow_run_id: str, say: Callable[[str], None], progress: Callable[[str, int, int], None]
+    number: int,
+    params: Params,
+    name: str,
+    mlflow_run_id: str,
+    fork_server: ForkServer,
+    say: Callable[[str], None],
+    progress: Callable[[str, int, int], None],
 ) -> None:
-    """One trial in a process of its own, then its MLflow run.
+    """One trial in a process of its own, a fork of ``fork_server``, then its MLflow run.
 
     Raises:
         StageError: it ended with an error. The next search goes on without it; one that was killed it tries once again.
@@ -88,7 +94,7 @@ def run_trial(
         elif line.startswith("[tune]"):
             say(line.removeprefix("[tune] "))
 
-    code, lines = streamed(["-m", "tasks.tuning.trial_worker", name], child_environment(), hear)
+    code, lines = fork_server.streamed("tasks.tuning.trial_worker", [name], child_environment(), hear)
     if code:
         errors = [line for line in lines if line.startswith("error: ")]
         reason = errors[-1].removeprefix("error: ") if errors else " / ".join(list(lines)[-4:])

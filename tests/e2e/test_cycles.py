@@ -96,14 +96,23 @@ def test_registered_version_carries_its_evidence(first: dict[str, Any], tiny_pro
     assert not (tiny_project / "mlruns").exists(), "nothing of a cycle's lies outside its own folders"
 
 
-def test_second_cycle_changes_nothing(
-    first: dict[str, Any], tiny_project: Path, redistill: Command, monkeypatch: pytest.MonkeyPatch
+def test_second_cycle_waits_for_another_to_end_and_changes_nothing(
+    first: dict[str, Any], tiny_project: Path, prefect_home: Path, prefect_api: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done = redistill(tiny_project, "run", "--json")
-    assert done.code == 0, done.stderr[-3000:]
-    assert set(done.result["stages"].values()) == {"unchanged"}
-    assert done.result["model_version"] == "1"
-    assert done.result["verdict"] == first["verdict"]
+    with open(tiny_project / ".redistill/cycle.lock", "a+", encoding="utf-8") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        command = [str(Path(sys.executable).parent / "redistill"), "-C", str(tiny_project), "run", "--json"]
+        env = {**user_environment(), "PREFECT_HOME": str(prefect_home), "PREFECT_API_URL": prefect_api}
+        waiting = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
+        assert waiting.stdout is not None
+        said = next(line for line in waiting.stdout if "another cycle" in line)
+        assert "waiting for it to end" in said
+    rest = waiting.communicate(timeout=300)[0]
+    assert waiting.returncode == 0, rest[-2000:]
+    outcome = json.loads(next(line for line in rest.splitlines() if line.startswith("{")))
+    assert set(outcome["stages"].values()) == {"unchanged"}
+    assert outcome["model_version"] == "1"
+    assert outcome["verdict"] == first["verdict"]
     from redistill.params import load_params
     from tasks.registry.runs_and_versions import recent_cycles
 
@@ -262,19 +271,6 @@ def test_a_changed_teacher_reaches_its_dependants_only(first: dict[str, Any], ti
     stages = seen.result["cycle"]["stages"]
     same = {s for s, o in stages.items() if o == "unchanged"}
     assert same == {"prepare", "benchmark@linear"}, stages
-
-
-def test_a_second_cycle_waits_and_says_so(first: dict[str, Any], tiny_project: Path, prefect_home: Path, prefect_api: str) -> None:
-    with open(tiny_project / ".redistill/cycle.lock", "a+", encoding="utf-8") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        command = [str(Path(sys.executable).parent / "redistill"), "-C", str(tiny_project), "run", "--json"]
-        env = {**user_environment(), "PREFECT_HOME": str(prefect_home), "PREFECT_API_URL": prefect_api}
-        waiting = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
-        assert waiting.stdout is not None
-        said = next(line for line in waiting.stdout if "another cycle" in line)
-        assert "waiting for it to end" in said
-    rest = waiting.communicate(timeout=300)[0]
-    assert waiting.returncode == 0, rest[-2000:]
 
 
 def test_bad_input_is_one_line_and_its_own_exit_code(first: dict[str, Any], tiny_project: Path, redistill: Command) -> None:

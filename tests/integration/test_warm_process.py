@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
@@ -19,6 +20,7 @@ import psutil
 import pytest
 
 from redistill.runtime.environment import child_environment
+from tasks.running import fork_server
 from tasks.running.fork_server import SOCKET, ForkServer
 from tests.tiny_project import make_tiny_project
 
@@ -188,6 +190,25 @@ def test_the_server_outlives_the_thread_that_first_asked_for_it(project: Path) -
         asking.join(30)
         done = stage(process.environment(child_environment()), "say")
         assert done.returncode == 0 and json.loads(done.stdout)["held"]
+
+
+def test_everything_that_is_named_for_import_is_there() -> None:
+    """What cannot be imported is left to the stage that needs it, so a wrong name would only make every stage slower."""
+
+    def is_there(name: str) -> bool:
+        """Without importing it, nor the packages around it."""
+        top, *rest = name.partition(":")[0].split(".")
+        spec = importlib.util.find_spec(top)
+        if spec is None or not rest:
+            return spec is not None
+        file = Path(next(iter(spec.submodule_search_locations or ())), *rest)
+        return file.is_dir() or file.with_suffix(".py").is_file()
+
+    assert [name for name in (*fork_server.PRELOAD, *fork_server.TRIAL) if not is_there(name)] == []
+    from dvc.cli.parser import get_main_parser
+
+    fork_server._preloaded("dvc.cli.parser:get_main_parser")
+    assert get_main_parser.cache_info().currsize == 1, "the first call's result is kept"
 
 
 def ignored(pid: int) -> set[str]:

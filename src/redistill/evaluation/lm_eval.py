@@ -49,8 +49,9 @@ def _generation(task: str, rows: list[dict[str, Any]], stops: Sequence[str], par
         "custom_dataset": lambda **_: {"test": datasets.Dataset.from_list(rows)},
         "test_split": "test",
         "output_type": "generate_until",
-        "doc_to_text": "{{prompt}}",
-        "doc_to_target": "{{target}}",
+        # Columns by name. A template would be compiled again for each row, and a target that looks like a list would become one.
+        "doc_to_text": "prompt",
+        "doc_to_target": "target",
         "generation_kwargs": {"until": list(stops), "do_sample": False, "max_gen_toks": params.max_tokens},
         "metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
     }

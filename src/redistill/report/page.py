@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import difflib
+import functools
 import math
 import re
 from collections import defaultdict
@@ -17,7 +18,7 @@ from importlib.resources import files
 from itertools import chain, zip_longest
 from typing import Any
 
-from jinja2 import ChainableUndefined, Environment
+from jinja2 import ChainableUndefined, Environment, Template
 from markupsafe import Markup, escape
 
 from redistill.evaluation.row_scores import NAMES
@@ -44,11 +45,8 @@ def render(report: dict[str, Any]) -> str:
     """
     arms: dict[str, Any] = report.get("arms") or {}
     candidate = str(report.get("candidate"))
-    environment = Environment(autoescape=True, undefined=ChainableUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update({f.__name__: f for f in (number, percent, words, moment, duration, differing, limits, gate_title)})
-    template = environment.from_string(files("redistill.report").joinpath("page.html.j2").read_text(encoding="utf-8"))
     governance = report.get("governance") or {}
-    return template.render(
+    return _template().render(
         {**report, "arms": arms, "governance": governance},
         student=arms.get(candidate) or {},
         teacher=arms.get("teacher") or {},
@@ -72,6 +70,14 @@ def render(report: dict[str, Any]) -> str:
         break_even=break_even_of(report.get("economics") or {}),
         quarantined=varied(governance.get("sample") or (), _QUARANTINED),
     )
+
+
+@functools.cache
+def _template() -> Template:
+    """Compiled once a process: that takes longer than a page."""
+    environment = Environment(autoescape=True, undefined=ChainableUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters.update({f.__name__: f for f in (number, percent, words, moment, duration, differing, limits, gate_title)})
+    return environment.from_string(files("redistill.report").joinpath("page.html.j2").read_text(encoding="utf-8"))
 
 
 def number(value: Any, scale: float = 1.0, digits: int = 1, unit: str = "") -> str:

@@ -5,6 +5,7 @@ The report shows them next to the held-out scores. They do not affect the decisi
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ def _general() -> dict[str, Any]:
         "custom_dataset": lambda **_: {"test": datasets.Dataset.from_list(rows)},
         "test_split": "test",
         "output_type": "multiple_choice",
-        "doc_to_text": "{{question}}",
+        "doc_to_text": "question",
         "doc_to_choice": "choices",
         "doc_to_target": "answer",
         "target_delimiter": " ",
@@ -58,13 +59,11 @@ def _general() -> dict[str, Any]:
 
 
 def _named(lm: Any, task: str, params: BenchmarkParams) -> list[dict[str, Any]]:
-    from lm_eval.tasks import TaskManager
-
     # What lm-eval's own command reads such files with; there is no public name for it.
     from lm_eval.tasks._yaml_loader import load_yaml
 
     config: Any = task
-    manager = TaskManager(include_defaults=not task.endswith(".yaml"))
+    manager = _task_manager(not task.endswith(".yaml"))
     if task.endswith(".yaml"):
         if not Path(task).is_file():
             raise ConfigError(f"benchmark.tasks: no file {task}; name a task of lm-eval, or a YAML file that describes one")
@@ -79,6 +78,14 @@ def _named(lm: Any, task: str, params: BenchmarkParams) -> list[dict[str, Any]]:
             f"benchmark.tasks: {task} could not be run ({type(error).__name__}: {reason}); its data may need the hub, "
             "check the network and HF_HUB_OFFLINE, or remove the task"
         ) from None
+
+
+@functools.cache
+def _task_manager(named: bool) -> Any:
+    """One for all tasks of a benchmark: where lm-eval's own tasks are ``named``, it reads thousands of files first, which takes seconds."""
+    from lm_eval.tasks import TaskManager
+
+    return TaskManager(include_defaults=named)
 
 
 def _accuracy(task: str, samples: Sequence[dict[str, Any]]) -> Score:

