@@ -68,38 +68,55 @@ def dense_loss(
         raise ValueError(
             f"beta={beta:g}: {divergence} mixes teacher and student, so beta must be between 0 and 1; instead of 0 or 1 use forward_kl or reverse_kl"
         )
-    labels_N, kd_weight_N, ce_weight_N = targets
     shared = min(head_VD.shape[0], teacher.head_WE.shape[0])
     teacher_head = teacher.head_WE[:shared].detach().to(teacher.hidden_NE.dtype)
     space = workspace or Workspace()
-    with_text = bool(ce_weight_N.any())
-    own_logits = temperature != 1.0 or hidden_ND.dtype != torch.promote_types(hidden_ND.dtype, torch.float32)
-    mixes = divergence in _MIXTURES
-    chunk = chunk or max(16, _CHUNK_ELEMENTS // shared)
-
-    def token_loss(part: slice, logits_RV: torch.Tensor, grad_RV: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        with torch.no_grad():
-            theirs_RV, p_RV, *spare = space.more(2 + own_logits + mixes, grad_RV)
-            _wide_logits(teacher.hidden_NE[part], teacher_head, theirs_RV)
-            labelled_R = logits_RV.gather(-1, labels_N[part].unsqueeze(-1)).squeeze(-1).to(grad_RV.dtype)
-            # At temperature 1 and in full precision the logits are not needed any more, so they may be overwritten.
-            ours_RV = torch.div(logits_RV, temperature, out=spare[-1]) if own_logits else logits_RV
-            if not torch.isfinite(theirs_RV.sum(-1)).all():
-                raise DataError("the teacher returned NaN or infinite logits; check its weights and dtype")
-            theirs_RV.div_(temperature)
-            log_z_p_R, log_z_q_R = _softmax(theirs_RV, p_RV), _softmax(ours_RV, grad_RV)
-            value_R, slope_RV = _divergence((theirs_RV, p_RV, log_z_p_R), (ours_RV, grad_RV, log_z_q_R), spare, divergence, beta)
-            kd_R1 = (kd_weight_N[part] * temperature).unsqueeze(-1).to(grad_RV.dtype)
-            if not with_text:
-                torch.mul(slope_RV, kd_R1, out=grad_RV)
-                return value_R, torch.zeros_like(value_R)
-            # The text's loss is at temperature 1, whatever the divergence's is.
-            log_z_R = log_z_q_R if temperature == 1.0 else _softmax(logits_RV.to(grad_RV.dtype), grad_RV)
-            _add_text(grad_RV, slope_RV, kd_R1, ce_weight_N[part], labels_N[part])
-            return value_R, log_z_R - labelled_R
-
+    keeps_logits = temperature != 1.0 or hidden_ND.dtype != torch.promote_types(hidden_ND.dtype, torch.float32)
+    token_loss = _TokenLoss(teacher._replace(head_WE=teacher_head), targets, divergence, beta, temperature, space, keeps_logits)
     head = head_VD if head_VD.shape[0] == shared else head_VD[:shared]
-    return head_and_loss(hidden_ND, head, HeadLossInputs(token_loss, kd_weight_N, ce_weight_N, temperature, space, chunk))
+    chunk = chunk or max(16, _CHUNK_ELEMENTS // shared)
+    return head_and_loss(hidden_ND, head, HeadLossInputs(token_loss, targets.kd_weight_N, targets.ce_weight_N, temperature, space, chunk))
+
+
+class _TokenLoss:
+    """Values and gradients of the tokens of one chunk: R student logits and a buffer for their gradient in, KL and cross-entropy of each token out."""
+
+    def __init__(
+        self,
+        teacher: TeacherStates,
+        targets: DenseTargets,
+        divergence: Divergence,
+        beta: float,
+        temperature: float,
+        space: Workspace,
+        keeps_logits: bool,
+    ) -> None:
+        self._teacher, self._targets, self._divergence, self._beta = teacher, targets, divergence, beta
+        self._temperature, self._space, self._keeps_logits = temperature, space, keeps_logits
+        self._buffers = 2 + keeps_logits + (divergence in _MIXTURES)
+        self._with_text = bool(targets.ce_weight_N.any())
+
+    @torch.no_grad()
+    def __call__(self, part: slice, logits_RV: torch.Tensor, grad_RV: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        temperature, labels_R = self._temperature, self._targets.labels_N[part]
+        theirs_RV, p_RV, *spare = self._space.more(self._buffers, grad_RV)
+        _wide_logits(self._teacher.hidden_NE[part], self._teacher.head_WE, theirs_RV)
+        labelled_R = logits_RV.gather(-1, labels_R.unsqueeze(-1)).squeeze(-1).to(grad_RV.dtype)
+        # At temperature 1 and in full precision the logits are not needed any more, so they may be overwritten.
+        ours_RV = torch.div(logits_RV, temperature, out=spare[-1]) if self._keeps_logits else logits_RV
+        if not torch.isfinite(theirs_RV.sum(-1)).all():
+            raise DataError("the teacher returned NaN or infinite logits; check its weights and dtype")
+        theirs_RV.div_(temperature)
+        log_z_p_R, log_z_q_R = _softmax(theirs_RV, p_RV), _softmax(ours_RV, grad_RV)
+        value_R, slope_RV = _divergence((theirs_RV, p_RV, log_z_p_R), (ours_RV, grad_RV, log_z_q_R), spare, self._divergence, self._beta)
+        kd_R1 = (self._targets.kd_weight_N[part] * temperature).unsqueeze(-1).to(grad_RV.dtype)
+        if not self._with_text:
+            torch.mul(slope_RV, kd_R1, out=grad_RV)
+            return value_R, torch.zeros_like(value_R)
+        # The text's loss is at temperature 1, whatever the divergence's is.
+        log_z_R = log_z_q_R if temperature == 1.0 else _softmax(logits_RV.to(grad_RV.dtype), grad_RV)
+        _add_text(grad_RV, slope_RV, kd_R1, self._targets.ce_weight_N[part], labels_R)
+        return value_R, log_z_R - labelled_R
 
 
 def _add_text(grad_RV: torch.Tensor, slope_RV: torch.Tensor, kd_R1: torch.Tensor, ce_R: torch.Tensor, labels_R: torch.Tensor) -> None:

@@ -54,7 +54,7 @@ def train(
     """
     if not examples:
         raise DataError(
-            "no rows to train on: all rows were dropped; see the reasons that the stages prepare and validate print, or the report's section Governance"
+            "no rows to train on: all were dropped; the stages prepare and validate print why, and the report's section Governance"
         )
     check_supported_head(model)
     work.mkdir(parents=True, exist_ok=True)
