@@ -7,8 +7,9 @@ BIN := $(VENV)/bin
 LOCKED := requirements/cpu.txt
 STAMP := $(VENV)/.synced
 PREFECT_PORT ?= 4200
-# Workers of the test suite, with one thread each; a file stays with one worker, and the slow files come first.
-JOBS ?= 2
+# Workers of the test suite, with one thread each; a file stays with one worker, and the slow files come first. Three keep two cores busy, because
+# tests also wait for servers. Each needs about 3 GB.
+JOBS ?= 3
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests --dist loadfile --no-loadscope-reorder --durations=40 --durations-min=1
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 export DO_NOT_TRACK := 1
@@ -46,7 +47,7 @@ demo-quick: setup  ## The same flow on tiny random models, for a first look (abo
 	$(BIN)/python -m tests.tiny_project .redistill/quick
 	$(BIN)/redistill -C .redistill/quick run --reason "make demo-quick"
 
-test: setup  ## Unit, property, contract, integration and short end-to-end tests, on JOBS workers (2)
+test: setup  ## Unit, property, contract, integration and short end-to-end tests, on JOBS workers (3)
 	$(PYTEST) -n $(JOBS) -m "not long"
 
 test-all: setup  ## All tests, including the real example

@@ -47,16 +47,21 @@ def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 SLOW_FIRST = (
     "e2e/test_cycles.py",
+    "e2e/test_wheel.py",
     "integration/test_moves.py",
+    "e2e/test_teachers.py",
+    "e2e/test_generation.py",
     "integration/test_kill_and_resume.py",
     "e2e/test_promotion.py",
     "e2e/test_code_changes.py",
-    "e2e/test_teachers.py",
     "e2e/",
     "integration/",
     "contract/",
 )
-"""Files that take minutes: the first workers start with them, so that no worker is left with one at the end."""
+"""Files that take minutes: the workers start with them, so that no worker is left with one at the end.
+
+`test_cycles` makes the first cycle. Files that copy it come after those that do not, or a worker would wait for it for two minutes.
+"""
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

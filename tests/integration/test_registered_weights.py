@@ -23,11 +23,11 @@ def greedy(checkpoint: Path, tokens: int) -> list[str]:
     import torch
 
     from redistill.models.checkpoints import load_model
-    from redistill.models.generation import left_padded
-    from redistill.models.tokenizers import load_tokenizer
+    from redistill.models.padding import left_padded
+    from redistill.models.tokenizers import encode, load_tokenizer
 
     tokenizer, model = load_tokenizer(checkpoint), load_model(checkpoint, dtype_name())
-    batch = left_padded(PROMPTS, tokenizer)
+    batch = left_padded([encode(p, tokenizer) for p in PROMPTS], tokenizer.pad_token_id)
     with torch.inference_mode():
         out = model.generate(**batch, max_new_tokens=tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id)
     return tokenizer.batch_decode(out[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)

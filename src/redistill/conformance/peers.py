@@ -5,6 +5,7 @@ Each loss is called as the library's own trainer calls it. This uses internals o
 
 from __future__ import annotations
 
+import os
 from importlib.metadata import version
 from types import SimpleNamespace
 from typing import Any
@@ -39,6 +40,8 @@ class TrlGkd(Implementation):
     text_loss = False
 
     def __init__(self) -> None:
+        # TRL would print a warning that this class is experimental above the table.
+        os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
         from trl.experimental.gkd import GKDTrainer
 
         self._trainer: Any = GKDTrainer
