@@ -1,7 +1,7 @@
 """Deploys the flows to a process work pool and works on it. Called in the project's folder; ``PREFECT_API_URL`` names the server.
 
-A worker, and not ``redistill watch``: when ``watch`` ends it pauses the schedules, a worker leaves them active, and a night that came while
-the runner was down is started when it is back. A worker also says at an address of its own whether it still asks for work.
+It is a worker and not ``redistill watch``, because ``watch`` pauses the schedules when it ends. A worker leaves them active, so a night that
+was due while the runner was down starts when the runner is back. A worker also has a health check.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def of_project() -> dict[str, str]:
 
 
 def make_pool() -> None:
-    """Make the pool where it is missing. One that is there stays as it is: a person may have paused it."""
+    """Create the pool if it is missing. An existing pool is not changed: a person may have paused it."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.actions import WorkPoolCreate
     from prefect.exceptions import ObjectAlreadyExists

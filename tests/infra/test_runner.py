@@ -1,4 +1,4 @@
-"""infra/runner.py against a real Prefect server: it deploys to a pool, says that it is healthy, and a cycle that is ordered from the pool ends."""
+"""infra/runner.py against a real Prefect server: it deploys to a pool, says that it is healthy, and a cycle that is started through the pool ends."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ def test_a_cycle_from_the_pool(runner: subprocess.Popen[bytes], port: int, proje
     assert {d["description"].split(";")[0] for d in found if d["name"] == "nightly"} == {"Distil, judge, and promote or hold"}
 
     nightly = next(d["id"] for d in found if d["name"] == "nightly")
-    ordered = httpx.post(f"{prefect_api}/deployments/{nightly}/create_flow_run", json={}, timeout=30)
-    assert ordered.status_code == 201, ordered.text
+    created = httpx.post(f"{prefect_api}/deployments/{nightly}/create_flow_run", json={}, timeout=30)
+    assert created.status_code == 201, created.text
     ended = until(
-        f"{prefect_api}/flow_runs/{ordered.json()['id']}",
+        f"{prefect_api}/flow_runs/{created.json()['id']}",
         good=lambda r: r.json()["state_type"] in ("COMPLETED", "FAILED", "CRASHED"),
         timeout_s=600,
     ).json()
