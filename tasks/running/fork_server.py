@@ -305,8 +305,8 @@ def in_fork(module: str, arguments: list[str]) -> int | None:
         return None
     sys.stdout.flush()
     sys.stderr.flush()
-    environment = {k: v for k, v in os.environ.items() if k != SOCKET}
-    link = request(path, module, arguments, environment, [0, 1, 2])
+    # With the socket in it: a stage that trains in several processes requests a fork for each.
+    link = request(path, module, arguments, dict(os.environ), [0, 1, 2])
     if link is None:
         return None
     with link:

@@ -58,11 +58,13 @@ def _digests(method: MethodParams, arm: ArmParams) -> list[str]:
 
 
 def _in_processes(arm: str, processes: int, threads: int) -> None:
-    """The same stage in several processes that share each batch; torchrun's rendezvous stays on this machine."""
-    fork_server = {"REDISTILL_WARM"}
-    environment = {**{k: v for k, v in os.environ.items() if k not in fork_server}, "OMP_NUM_THREADS": str(threads)}
+    """The same stage in several processes that share each batch; torchrun's rendezvous stays on this machine.
+
+    Each process is a fork of the cycle's fork server where there is one: otherwise every one of them would load all libraries again.
+    """
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
-    command += [f"--nproc-per-node={processes}", "-m", "tasks.running.stage_command", "finetune", arm]
+    command += [f"--nproc-per-node={processes}", "-m", "tasks.running.run_stage", "finetune", arm]
     # torchrun's own code is always 1, and every process says the same.
     code, errors = 1, dict[str, None]()
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as children:

@@ -21,8 +21,13 @@ def keep_freed_memory() -> None:
 
 
 def use_threads(threads: int | None) -> None:
-    """Use this many CPU threads in this process; None keeps PyTorch's default."""
-    if threads is not None:
+    """Use this many CPU threads in this process; None means OMP_NUM_THREADS, and without that PyTorch's default.
+
+    PyTorch read that variable when it was imported, which a fork does not do again.
+    """
+    stated = os.environ.get("OMP_NUM_THREADS", "")
+    threads = threads or (int(stated) if stated.isdigit() else None)
+    if threads:
         import torch
 
         torch.set_num_threads(threads)
