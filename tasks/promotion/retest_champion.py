@@ -20,10 +20,10 @@ from tasks.registry.runs_and_versions import connect
 class ChampionCheck:
     """The result of the re-test in one sentence, and whether the champion may have traffic.
 
-    ``found`` is the version of the alias at that time; None if it was removed from outside. ``nights``: for how many nights it has been on hold; 0 if it passed.
+    ``alias_version`` is the version that the alias `champion` named at that time; None if another tool had removed it. ``nights``: for how many nights it has been on hold; 0 if it passed.
     """
 
-    found: str | None
+    alias_version: str | None
     version: str
     trusted: bool
     sentence: str

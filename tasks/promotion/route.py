@@ -15,24 +15,24 @@ def fall_back_to_teacher(params: Params, check: ChampionCheck) -> Route:
     """Send traffic to the teacher at once, because the champion is no longer trusted."""
     client = connect(params)
     fallback = with_mode(read_route(FLAGS), "teacher", None, f"champion version {check.version} is no longer trusted: {check.sentence}")
-    before, route = apply_system_route(client, params, check.found, fallback)
+    before, route = apply_system_route(client, params, check.alias_version, fallback)
     if before.mode == "student" and route.mode == "teacher":
-        record(client, params, "distrust", check.found, check.sentence, live(client, params))
+        record(client, params, "distrust", check.alias_version, check.sentence, live(client, params))
     return route
 
 
 def planned(decision: PromotionDecision, version: str, champion: ChampionCheck | None, blocked_reason: str | None = None) -> Route:
     """The route after the decision: the promoted student; after a hold the champion if it is trusted, else the teacher.
 
-    ``barred`` says why a candidate that passed is not promoted.
+    ``blocked_reason`` says why a candidate that passed is not promoted.
     """
     old = read_route(FLAGS)
     if decision.verdict == "promote" and blocked_reason is None:
         new = with_mode(old, "student", version, f"version {version} was promoted")
     elif champion is not None and champion.trusted:
-        stands = f"keeps its traffic (night {champion.nights} on hold)" if champion.nights else "passed its re-test"
+        state = f"keeps its traffic (night {champion.nights} on hold)" if champion.nights else "passed its re-test"
         what = blocked_reason or "the challenger did not pass"
-        new = with_mode(old, "student", champion.version, f"champion version {champion.version} {stands}; {what}")
+        new = with_mode(old, "student", champion.version, f"champion version {champion.version} {state}; {what}")
     else:
         new = with_mode(old, "teacher", None, "no student passed: " + (blocked_reason or decision.reasons[0]))
     same = FLAGS.is_file() and (new.mode, new.model_version, new.pin) == (old.mode, old.model_version, old.pin)
@@ -41,4 +41,4 @@ def planned(decision: PromotionDecision, version: str, champion: ChampionCheck |
 
 def set_route(params: Params, route: Route, champion: ChampionCheck | None) -> Route:
     """Write the planned route, unless a person has changed the champion since the cycle read it."""
-    return apply_system_route(connect(params), params, None if champion is None else champion.found, route)[1]
+    return apply_system_route(connect(params), params, None if champion is None else champion.alias_version, route)[1]

@@ -74,7 +74,7 @@ class CycleProgress:
         text = (
             f"# {decision.verdict}: version {outcome['model_version']}\n\n"
             f"Traffic goes to the **{outcome['route']}**.\n\n"
-            + (f"**Not promoted:** {outcome['barred']}.\n\n" if outcome["barred"] else "")
+            + (f"**Not promoted:** {outcome['blocked']}.\n\n" if outcome["blocked"] else "")
             + "\n".join(f"- {r}" for r in decision.reasons)
             + f"\n\n| gate | outcome | evidence |\n|---|---|---|\n{gates}\n"
         )

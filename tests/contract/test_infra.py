@@ -1,4 +1,4 @@
-"""infra/: the image runs as nobody special, ports stay on the machine, and a work pool gets what `redistill watch` serves."""
+"""infra/: the image does not run as root, ports are open on this machine only, and the work pool has the deployments that `redistill watch` serves."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_what_the_wheel_is_built_from_is_copied_and_not_ignored() -> None:
     assert {*PARTS, "src", "dvc.yaml", "pyproject.toml", "README.md", "LICENSE"} <= copied
 
 
-def test_servers_phone_home_as_little_as_commands_do() -> None:
+def test_telemetry_is_off_in_the_image_as_in_commands() -> None:
     switches = {name: value for name, value in QUIET.items() if name.startswith(("DO_NOT", "MLFLOW", "PREFECT"))}
     assert switches == {name: value for name in switches for value in re.findall(rf"{name}=(\S+)", FINAL)}
 

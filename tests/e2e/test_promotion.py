@@ -112,7 +112,7 @@ def test_a_person_approves_and_rolls_back(first: dict[str, Any], ask: Any, proje
     person = {**LENIENT, "promote__approval": "person", "promote__two_people": True, "promote__arm": "sft"}
     write_params(project, **person)
     waiting = ask("run", "--json", "--reason", "another arm").result
-    assert waiting["verdict"] == "promote" and "waits for a person" in waiting["barred"] and waiting["model_version"] == "3"
+    assert waiting["verdict"] == "promote" and "waits for a person" in waiting["blocked"] and waiting["model_version"] == "3"
     assert ask("status", "--json").result["champion"] == "1"
     assert "another person must approve it" in ask("promote", "challenger", "--reason", "mine", code=2).stderr
     approved = ask("promote", "challenger", "--reason", "read the report", "--json", env={"REDISTILL_USER": "grace"}).result
@@ -120,7 +120,7 @@ def test_a_person_approves_and_rolls_back(first: dict[str, Any], ask: Any, proje
     back = ask("rollback", "--reason", "the branch complains", "--json").result
     assert (back["champion"], back["previous"], back["route"]) == ("1", "3", "student")
     night = ask("run", "--json").result
-    assert night["verdict"] == "promote" and "version 3 was rolled back by nightly" in night["barred"] and night["route"] == "student"
+    assert night["verdict"] == "promote" and "version 3 was rolled back by nightly" in night["blocked"] and night["route"] == "student"
     assert ask("status", "--json").result["champion"] == "1"
     events = [e for e in ask("history", "--json").result["events"] if e["kind"] != "hold"]
     assert [(e["kind"], e["version"], e["by"]) for e in events][-2:] == [("promote", "3", "grace"), ("rollback", "1", "nightly")]

@@ -12,6 +12,7 @@ import yaml
 
 from redistill.data.params import DEFAULT_SPLITS
 from redistill.data.record_grammar import RecordGrammar
+from redistill.distillation.methods.logit import LogitParams
 from redistill.errors import ConfigError
 from redistill.params import Params, load_params, parse_params
 
@@ -104,6 +105,14 @@ def test_sources_with_their_own_splits() -> None:
 
 
 KD = {"rows": "gold_and_teacher", "alpha": 0.5}
+
+
+def test_a_method_that_needs_what_nothing_provides_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LogitParams, "needs", frozenset({"text", "teacher_logprobs"}))
+    with pytest.raises(
+        ConfigError, match="method logit needs log-probabilities from a running teacher during training, which no teacher.backend"
+    ):
+        parse_params(changed())
 
 
 @pytest.mark.parametrize(

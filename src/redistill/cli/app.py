@@ -75,7 +75,7 @@ def run(reason: Reason = "by hand", as_json: Json = False) -> None:
     outcome = application("flows.distill_student").distill_student(reason=reason)
     lines = [f"{stage:<18} {what}" for stage, what in outcome["stages"].items()]
     lines += ["", f"verdict: {outcome['verdict']} (version {outcome['model_version']})", *(f"  {r}" for r in outcome["reasons"])]
-    lines += [f"blocked: {outcome['barred']}"] if outcome["barred"] else []
+    lines += [f"blocked: {outcome['blocked']}"] if outcome["blocked"] else []
     lines += [f"route:   {outcome['route']}", "report:  artifacts/report/index.html"]
     show(outcome, as_json, lines)
 

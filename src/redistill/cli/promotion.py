@@ -74,7 +74,7 @@ def history(as_json: Json = False) -> None:
     outside = moves.moved_outside(client, params, events)
     lines = [f"{e.at[:19]}  {e.kind:<9} {e.version or '-':>4}  {e.by}: {e.reason}" for e in events] or ["nothing has happened yet"]
     lines += [f"warning: {warning}" for warning in (recovered, outside) if warning]
-    show({"events": [dataclasses.asdict(e) for e in events], "mended": recovered, "moved_outside": outside}, as_json, lines)
+    show({"events": [dataclasses.asdict(e) for e in events], "recovered": recovered, "moved_outside": outside}, as_json, lines)
 
 
 def heldout(as_json: Json = False) -> None:

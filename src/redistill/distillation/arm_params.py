@@ -73,6 +73,8 @@ def _arm_fits(
         yield f"{where}: alpha={arm.alpha:g} weighs the teacher's probabilities, which method {method.name} does not use; set alpha to 0"
     if "teacher_weights" in method.needs and teacher.backend == "openai":
         yield f"{where}: method {method.name} needs the teacher's weights in memory, but teacher.backend is openai; set alpha to 0 to learn from its text only"
+    if "teacher_logprobs" in method.needs:
+        yield f"{where}: method {method.name} needs log-probabilities from a running teacher during training, which no teacher.backend provides yet"
     if "soft_targets" not in method.needs:
         return
     if arm.temperature != 1.0 and arm.temperature not in score.temperatures:

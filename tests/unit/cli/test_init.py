@@ -143,7 +143,7 @@ def test_each_kind_of_teacher_gives_params_that_are_valid(tmp_path: Path, monkey
 
 
 def test_labels_of_several_lines_are_text_even_where_there_are_few(tmp_path: Path) -> None:
-    seen = inspect(jsonl(tmp_path / "rows.jsonl", messages(40, ["Dear customer,\nyes.", "Dear customer,\nno + sorry."])))
+    seen = inspect(jsonl(tmp_path / "rows.jsonl", messages(40, ["Hello customer,\nyes.", "Hello customer,\nno + sorry."])))
     assert seen.task == "generation"
 
 

@@ -21,7 +21,7 @@ again = PeakMemory()
 print(again.grown_bytes())
 """
 
-pytestmark = pytest.mark.skipif(PeakMemory().grown_bytes() is None, reason="this system does not tell the peak of a process")
+pytestmark = pytest.mark.skipif(PeakMemory().grown_bytes() is None, reason="this system does not report the peak memory of a process")
 
 
 @pytest.mark.parametrize("parent_mb", [0, 600])

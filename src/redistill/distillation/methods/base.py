@@ -35,7 +35,7 @@ class MethodInputs:
     teacher: Any = None
 
 
-class MethodParams:
+class MethodParams(ABC):
     """How a student learns from its teacher; [which to choose](methods/README.md). If only a name is given, all other settings have their defaults."""
 
     SECTION: ClassVar[str] = "finetune.method"
@@ -44,8 +44,9 @@ class MethodParams:
     needs: ClassVar[frozenset[Need]]
     name: str
 
+    @abstractmethod
     def build(self, inputs: MethodInputs) -> Method:
-        raise NotImplementedError
+        """The method with these settings."""
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
