@@ -12,6 +12,7 @@ from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.locking import code_lock, teacher_lock
+from tasks.operations import drill as drill_module
 from tasks.promotion import approve, route
 from tasks.promotion import retest_champion as champion
 from tasks.registry import evidence_bundle, runs_and_versions
@@ -47,6 +48,8 @@ promote = _step("promote", approve.promote)
 hold = _step("hold", approve.hold)
 fall_back_to_teacher = _step("route-to-teacher", route.fall_back_to_teacher)
 set_route = _step("set-route", route.set_route)
+
+drill = _step("drill", drill_module.drill)
 
 write_report = _step("write-report", report.write_report)
 
