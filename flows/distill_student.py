@@ -9,14 +9,11 @@ from prefect import flow
 from redistill.operations.types import StageReceipt
 from redistill.operations.workspace import Workspace
 from redistill.params import Params, load_params
-from redistill.promotion.types import PromotionDecision
 from tasks import steps
 from tasks.locking import teacher_lock
-from tasks.orchestration import run_names, turns
+from tasks.orchestration import cycle_end, run_names, turns
 from tasks.paths import LOCK
-from tasks.promotion import approve, judge, route, settled
-from tasks.promotion.retest_champion import ChampionCheck
-from tasks.registry import evidence_bundle
+from tasks.promotion import teacher_trial
 from tasks.registry.history import History
 from tasks.reporting import publishing
 from tasks.reporting.cycle_progress import CycleProgress
@@ -53,6 +50,7 @@ def cycle(params: Params, reason: str, cycle_progress: CycleProgress, fork_serve
     steps.lock_sources(params)
     steps.lock_code()
     dvc_stage.initialise()
+    before = teacher_trial.keep_before()
     plan, history = dvc_stage.Plan(), History()
     run_id, name = steps.open_run(params, reason, turns.present_run_id())
     receipts: list[StageReceipt] = []
@@ -71,20 +69,27 @@ def cycle(params: Params, reason: str, cycle_progress: CycleProgress, fork_serve
 
     status, raw = "running", ""
     try:
+        verified = steps.verify_champion(params, history)
+        if verified is not None and not verified.trusted:
+            steps.fall_back_to_teacher(params, verified)
         stages(BEFORE_LOCK)
         fingerprint, moved = steps.lock_teacher(params)
         if moved:
             plan.touched(str(LOCK))
         raw = teacher_lock.raw_fingerprint(params.teacher)
         stages(TEACHER)
-        live = steps.retest_champion(params, history)
-        if live is not None and not live.trusted:
+        trial = steps.try_teacher(params, before, fingerprint)
+        live = steps.retest_champion(params, history, verified)
+        if live is not None and not live.trusted and live is not verified:
             steps.fall_back_to_teacher(params, live)
-        stages(DATA)
-        run_side_by_side(after_data(params), run, done, cycle_progress.say, fork_server.stop)
-        steps.log_training(params, run_id)
-        version = steps.register(params, run_id, name, fingerprint)
-        decision, outcome = promote_or_hold(params, run_id, name, version, live, receipts, history)
+        if trial is not None and not trial.accepted:
+            outcome = cycle_end.teacher_refused(trial, live)
+        else:
+            stages(DATA)
+            run_side_by_side(after_data(params), run, done, cycle_progress.say, fork_server.stop)
+            steps.log_training(params, run_id)
+            version = steps.register(params, run_id, name, fingerprint)
+            outcome = cycle_end.promote_or_hold(params, run_id, name, version, live, receipts, history)
         status = "completed"
     except BaseException as error:
         status = turns.status_after(error)
@@ -92,43 +97,5 @@ def cycle(params: Params, reason: str, cycle_progress: CycleProgress, fork_serve
     finally:
         steps.close_run(params, run_id, receipts, raw, status)
     outcome = {"cycle": name, "stages": {r.stage: r.outcome for r in receipts}, **outcome}
-    cycle_progress.decision(outcome, decision, receipts)
+    cycle_progress.decision(outcome, receipts)
     return outcome
-
-
-def promote_or_hold(
-    params: Params,
-    run_id: str,
-    cycle_name: str,
-    version: str,
-    live: ChampionCheck | None,
-    receipts: list[StageReceipt],
-    history: History,
-) -> tuple[PromotionDecision, dict[str, Any]]:
-    """Decide about the new version, write its report and evidence, and set what is live."""
-    judgement = steps.decide_promotion(params)
-    decision = judgement.decision
-    passed = decision.verdict == "promote"
-    blocked_reason = approve.blocked_by(params, version, passed, history)
-    planned = route.planned(decision, version, live, blocked_reason)
-    judged = judge.summary(judgement)
-    nothing_new = settled.is_settled(params, version, judged, planned, blocked_reason, receipts, history)
-    if not nothing_new:
-        steps.write_report(params, cycle_name, version, decision, planned, receipts, judged, history)
-        if not evidence_bundle.is_current(params, version, judged):
-            steps.attach_evidence(params, run_id, version, judged)
-    if nothing_new:
-        final = planned
-    elif passed and blocked_reason is None:
-        final = steps.promote(params, version, f"passed all {len(decision.gates)} gates").route
-    else:
-        final = steps.set_route(params, planned, live)
-        steps.hold(params, version, blocked_reason or decision.reasons[0], final)
-    return decision, {
-        "verdict": decision.verdict,
-        "reasons": list(decision.reasons),
-        "blocked": blocked_reason,
-        "model_version": version,
-        "route": final.answers,
-        "sentence": settled.sentence(decision, version, blocked_reason, nothing_new),
-    }

@@ -13,7 +13,7 @@ from prefect.cache_policies import NO_CACHE
 
 from tasks.locking import code_lock, teacher_lock
 from tasks.operations import drill as drill_module
-from tasks.promotion import approve, route
+from tasks.promotion import approve, route, teacher_trial
 from tasks.promotion import retest_champion as champion
 from tasks.registry import evidence_bundle, runs_and_versions
 from tasks.reporting import report
@@ -42,6 +42,8 @@ register = _step("register-challenger", runs_and_versions.register)
 attach_evidence = _step("attach-evidence", evidence_bundle.attach)
 close_run = _step("close-run", runs_and_versions.close_run)
 
+try_teacher = _step("try-new-teacher", teacher_trial.try_teacher)
+verify_champion = _step("verify-champion", champion.verify_champion)
 retest_champion = _step("retest-champion", champion.retest_champion)
 decide_promotion = _step("decide", champion.decide_promotion)
 promote = _step("promote", approve.promote)

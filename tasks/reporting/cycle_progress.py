@@ -14,7 +14,6 @@ from prefect.logging import get_run_logger
 
 from redistill.operations.types import StageReceipt
 from redistill.operations.workspace import Workspace
-from redistill.promotion.types import PromotionDecision
 from tasks.reporting import publishing
 
 _EVERY_S = 5.0
@@ -64,20 +63,20 @@ class CycleProgress:
         percent = 100.0 * (len(self._receipts) + sum(self._parts.values())) / self._total
         self._artifact = publishing.progress(self._artifact, self._workspace.key("progress"), percent, text)
 
-    def decision(self, outcome: dict[str, Any], decision: PromotionDecision, receipts: Sequence[StageReceipt]) -> None:
+    def decision(self, outcome: dict[str, Any], receipts: Sequence[StageReceipt]) -> None:
         """The stage table and the decision as artifacts."""
         rows = [
             {"stage": r.stage, "outcome": r.outcome, "seconds": round(r.seconds, 1), "because": "; ".join(r.why)[:300]} for r in receipts
         ]
         publishing.table(self._workspace.key("stages"), rows, "What each stage did, how long it took, and why it ran")
-        gates = "\n".join(f"| {g.name} | {g.result} | {g.sentence} |" for g in decision.gates)
+        gates = "\n".join(f"| {g['name']} | {g['result']} | {g['sentence']} |" for g in outcome["gates"])
         text = (
-            f"# {decision.verdict}: version {outcome['model_version']}\n\n"
+            f"# {outcome['verdict']}: version {outcome['model_version'] or 'none'}\n\n"
             f"Traffic goes to the **{outcome['route']}**.\n\n"
             + (f"**Not promoted:** {outcome['blocked']}.\n\n" if outcome["blocked"] else "")
-            + "\n".join(f"- {r}" for r in decision.reasons)
-            + f"\n\n| gate | outcome | evidence |\n|---|---|---|\n{gates}\n"
+            + "\n".join(f"- {reason}" for reason in outcome["reasons"])
+            + (f"\n\n| gate | outcome | evidence |\n|---|---|---|\n{gates}\n" if gates else "\n")
         )
-        publishing.markdown(self._workspace.key("decision"), text, f"{outcome['cycle']}: {decision.verdict}")
-        for line in (f"verdict: {decision.verdict} (version {outcome['model_version']})", *decision.reasons, f"route: {outcome['route']}"):
+        publishing.markdown(self._workspace.key("decision"), text, f"{outcome['cycle']}: {outcome['verdict']}")
+        for line in (f"{outcome['verdict']} (version {outcome['model_version']})", *outcome["reasons"], f"route: {outcome['route']}"):
             self.say(line)

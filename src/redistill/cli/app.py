@@ -90,12 +90,25 @@ def run(reason: Reason = "by hand", as_json: Json = False) -> None:
 @app.command()
 def lock(
     new_date: Annotated[bool, typer.Option("--new-date", help="From now on, chat templates that state a date state today's date.")] = False,
+    accept_teacher: Annotated[
+        bool,
+        typer.Option(
+            "--accept-teacher", help="Let the next cycle use a new teacher that was refused, whatever the comparison says. Needs --reason."
+        ),
+    ] = False,
+    reason: Annotated[str, typer.Option("--reason", help="Why the teacher is accepted. It is recorded.")] = "",
     as_json: Json = False,
 ) -> None:
     """Check the licence reviews, then write the lock files of sources, code and teacher. A cycle does this too."""
     from redistill.params import load_params
 
     params = load_params()
+    if accept_teacher:
+        if not reason.strip():
+            raise ConfigError("give a reason with --reason; it is recorded")
+        raw = application("tasks.promotion.teacher_trial").accept(params, reason)
+        show({"accepted": raw}, as_json, [f"teacher {raw[:16]} is accepted; the next cycle uses it"])
+        return
     teacher_lock = application("tasks.locking.teacher_lock")
     teacher_lock.review_licences(params)
     # A lock that is written while a stage runs would record the stage's result under code that it did not run.

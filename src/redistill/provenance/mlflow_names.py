@@ -39,6 +39,7 @@ TAG_LOOK = "redistill.look"
 TAG_MOVE = "redistill.move"
 TAG_HOLD = "redistill.champion_hold"
 TAG_EVENT = "redistill.event"
+TAG_FREEZE = "redistill.freeze"
 TAG_WORKSPACE = "redistill.workspace"
 TAG_FOLDER = "redistill.folder"
 
