@@ -1,4 +1,4 @@
-"""Section ``schedule`` of params.yaml."""
+"""Sections ``schedule`` and ``notify`` of params.yaml."""
 
 from __future__ import annotations
 
@@ -28,3 +28,11 @@ class ScheduleParams:
     """When the fallback to the teacher is tried."""
     timezone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
     """The time zone of the crons, such as `Europe/Berlin`. A night that daylight saving skips or repeats runs once."""
+
+
+@section("notify")
+class NotifyParams:
+    """Who is told when something happens. The same alert for many nights is one message a week, with a count."""
+
+    blocks: tuple[str, ...] = ()
+    """Notification blocks of the Prefect server, as `TYPE/NAME`, such as `slack-webhook/team`. Create them in its UI, under Blocks."""
