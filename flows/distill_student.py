@@ -79,9 +79,12 @@ def cycle(params: Params, reason: str, cycle_progress: CycleProgress, fork_serve
         fingerprint, moved = steps.lock_teacher(params)
         if moved:
             plan.touched(str(LOCK))
-        raw = teacher_lock.raw_fingerprint(params.teacher)
+        raw = teacher_lock.raw_fingerprint(params)
         stages(TEACHER)
         trial = steps.try_teacher(params, before, fingerprint)
+        if trial is not None and trial.reasking is not None:
+            plan.touched(str(LOCK))
+            cycle_progress.reasking(trial.reasking)
         live = steps.retest_champion(params, history, verified)
         if live is not None and not live.trusted and live is not verified:
             steps.fall_back_to_teacher(params, live)

@@ -64,7 +64,8 @@ def ask(
     The engine is opened (by ``open_with``) only if one is missing, and closed at the end, also after an error.
     """
     generated_by = None if lock.backend == "openai" else LOCAL
-    keys = [request_key(lock.answers_from(r.slice), r, params, generated_by) for r in requests]
+    requests = [replace(r, teacher=_teacher(lock, r, params, generated_by, store)) for r in requests]
+    keys = [request_key(r.teacher, r, params, generated_by) for r in requests]
     stored = {k: store.get(k, r) for k, r in zip(keys, requests, strict=True)}
     missing = [(k, r) for k, r in dict(zip(keys, requests, strict=True)).items() if stored[k] is None]
     if len(missing) < len(stored):
@@ -84,6 +85,17 @@ def ask(
             f"the teacher returned no completion for {absent} of {len(requests)} prompts; all completions so far are stored; run again"
         )
     return [a for a in answers if a is not None], len(missing)
+
+
+def _teacher(lock: LockedTeacher, request: TeacherRequest, params: GenerateParams, generated_by: str | None, store: CompletionStore) -> str:
+    """The teacher that answers for the request's slice.
+
+    An earlier teacher cannot be asked any more. What it has not completed, the present one completes.
+    """
+    named, present = lock.answers_from(request.slice), lock.fingerprint.digest
+    if named == present or present not in lock.answers.values():
+        return named
+    return named if store.get(request_key(named, request, params, generated_by), request) is not None else present
 
 
 def _ask_missing(
@@ -124,7 +136,7 @@ def write(answers: Sequence[TeacherAnswer], request_count: int, lock: LockedTeac
             a.reasoning,
             a.token_ids,
             a.finish_reason,
-            lock.answers_from(a.request.slice),
+            a.request.teacher or lock.answers_from(a.request.slice),
             a.mean_logprob,
         )
         for a in answers
@@ -148,5 +160,5 @@ def _storable(text: str) -> str:
 def _captured(answer: TeacherAnswer, lock: LockedTeacher, k: int) -> SoftTargets:
     request = answer.request
     prompt_ids = encode(request.prompt, lock.tokenizer)
-    key = SignalKey(request.prompt_id, request.sample_index, lock.answers_from(request.slice))
+    key = SignalKey(request.prompt_id, request.sample_index, request.teacher or lock.answers_from(request.slice))
     return from_listed(answer.top_ids, answer.top_logprobs, [*prompt_ids, *answer.token_ids], len(prompt_ids), k, key)
