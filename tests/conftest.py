@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,17 +108,22 @@ def prefect_api(prefect_server: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def fork_server(prefect_home: Path, prefect_api: str) -> Iterator[ForkServer]:
-    """This worker's processes with the heavy libraries, of which commands and stages are forks."""
+def fork_server(tmp_path_factory: pytest.TempPathFactory, prefect_home: Path, prefect_api: str) -> ForkServer:
+    """The test run's processes with the heavy libraries, of which commands and stages are forks. They end with the process that started the workers."""
     from redistill.runtime.environment import child_environment
-    from tasks.running.fork_server import PRELOAD, SOCKET
-    from tasks.running.fork_server import ForkServer as StageServer
-    from tests.forks import COMMANDS, STAGES, ForkServer
+    from tests.forks import ForkServer
 
-    with StageServer(COMMANDS) as commands, StageServer((*PRELOAD, *STAGES)) as stages:
-        # Prefect reads its settings when it is imported.
+    def start(folder: Path) -> None:
+        owner = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
+        # Prefect reads its settings when it is imported. The rest is what a cycle's own server is started with.
         environment = child_environment() | {"PREFECT_HOME": str(prefect_home), "PREFECT_API_URL": prefect_api}
-        yield ForkServer(commands.environment(environment)[SOCKET], stages.environment(child_environment())[SOCKET])
+        environment |= {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
+        command = [sys.executable, "-m", "tests.fork_servers", str(folder / "addresses.json"), str(owner)]
+        with open(folder / "log", "ab") as log:
+            subprocess.run(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=True)
+
+    folder = once(run_directory(tmp_path_factory) / "fork-servers", start)
+    return ForkServer(**json.loads((folder / "addresses.json").read_text(encoding="utf-8")))
 
 
 @pytest.fixture(scope="session")
