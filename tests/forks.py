@@ -11,6 +11,7 @@ import select
 import signal
 import socket
 import struct
+import subprocess
 import tempfile
 import time
 from dataclasses import dataclass
@@ -35,20 +36,20 @@ class Running:
         self.stdout = open(output, encoding="utf-8", errors="replace")  # noqa: SIM115
         self.returncode: int | None = None
         self._link = link
-        self.pid = _fork_that_writes_to(output, _server_of(link))
+        self.pid = _fork_that_writes_to(output, link)
 
     def wait(self, timeout: float = 600.0) -> int:
         """Its exit code; 128 and the number of the signal where a signal ended it."""
         if self.returncode is None:
             self._link.settimeout(timeout)
             self.returncode = fork_server.exit_code(self._link)
-        assert self.returncode is not None, f"no exit code within {timeout:.0f} s"
+        if self.returncode is None:
+            raise subprocess.TimeoutExpired(f"fork {self.pid}", timeout)
         return self.returncode
 
     def poll(self) -> int | None:
         """Its exit code, or None while it runs."""
-        ended = self.returncode is not None or select.select([self._link], [], [], 0)[0]
-        return self.wait() if ended else None
+        return self.wait() if self.returncode is not None or _readable(self._link) else None
 
     def communicate(self, timeout: float = 600.0) -> tuple[str, None]:
         """What is still to come of its output, to its end."""
@@ -71,6 +72,11 @@ class Running:
         self.close()
 
 
+def _readable(link: socket.socket) -> bool:
+    """All that a server sends is an exit code, at the end."""
+    return bool(select.select([link], [], [], 0)[0])
+
+
 def _server_of(link: socket.socket) -> psutil.Process:
     """The process at the other end of a connection."""
     size = struct.calcsize("3i")
@@ -78,16 +84,16 @@ def _server_of(link: socket.socket) -> psutil.Process:
     return psutil.Process(pid)
 
 
-def _fork_that_writes_to(pipe: int, server: psutil.Process, timeout_s: float = 30.0) -> int:
+def _fork_that_writes_to(pipe: int, link: socket.socket, timeout_s: float = 60.0) -> int:
     """The server does not say which fork is whose, but only one has this pipe as its standard output. What that one requests comes after it."""
-    name, deadline = f"pipe:[{os.fstat(pipe).st_ino}]", time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
+    server, name, deadline = _server_of(link), f"pipe:[{os.fstat(pipe).st_ino}]", time.monotonic() + timeout_s
+    while time.monotonic() < deadline and not _readable(link):
         for child in sorted(server.children(), key=lambda process: process.create_time()):
             with contextlib.suppress(OSError):
                 if os.readlink(f"/proc/{child.pid}/fd/1") == name:
                     return child.pid
         time.sleep(0.01)
-    raise AssertionError("the fork server has not started the process, or it has ended already")
+    raise AssertionError("the process was not started, or has ended already: what ends at once needs no process id")
 
 
 @dataclass(frozen=True)
