@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.cycles import LO_UP, LOOPBACK_ONLY, Command, FirstCycle, Ran, user_environment
+from tests.cycles import LO_UP, LOOPBACK_ONLY, Command, FirstCycle, Ran, user_environment, with_registry
 from tests.once import once, run_directory
 
 if TYPE_CHECKING:
@@ -127,6 +127,17 @@ def fork_server(tmp_path_factory: pytest.TempPathFactory, prefect_home: Path, pr
 
 
 @pytest.fixture(scope="session")
+def empty_registry(tmp_path_factory: pytest.TempPathFactory, fork_server: ForkServer) -> Path:
+    """MLflow's database with its tables and no row, which MLflow needs four seconds to make. The first cycle and the one from the wheel make their own."""
+
+    def build(folder: Path) -> None:
+        done = fork_server.run("mlflow", "db", "upgrade", f"sqlite:///{folder}/mlflow.db", server=fork_server.commands)
+        assert done.returncode == 0, done.stderr
+
+    return once(run_directory(tmp_path_factory) / "empty-registry", build) / "mlflow.db"
+
+
+@pytest.fixture(scope="session")
 def redistill(prefect_home: Path, prefect_api: str, fork_server: ForkServer) -> Command:
     """Run ``redistill -C PROJECT …`` and parse its last line as JSON when asked for with ``--json``.
 
@@ -159,7 +170,7 @@ def redistill(prefect_home: Path, prefect_api: str, fork_server: ForkServer) -> 
 
 
 @pytest.fixture(scope="session")
-def first_cycle(tmp_path_factory: pytest.TempPathFactory, redistill: Command) -> FirstCycle:
+def first_cycle(tmp_path_factory: pytest.TempPathFactory, redistill: Command, empty_registry: Path) -> FirstCycle:
     """One cold, offline cycle for the whole test run. Only ``test_cycles`` may change the project; others start from ``template``."""
 
     from tests.tiny_project import make_tiny_project
@@ -175,6 +186,7 @@ def first_cycle(tmp_path_factory: pytest.TempPathFactory, redistill: Command) ->
         shutil.copytree(project, folder / "template", symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
         for left in (".redistill/mlflow", ".redistill/keys", "artifacts/route", "artifacts/report"):
             shutil.rmtree(folder / "template" / left, ignore_errors=True)
+        with_registry(folder / "template", empty_registry)
 
     folder = once(run_directory(tmp_path_factory) / "first-cycle", build)
     return FirstCycle(folder / "project", json.loads((folder / "outcome.json").read_text(encoding="utf-8")), folder / "template")

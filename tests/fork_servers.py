@@ -31,13 +31,15 @@ BOTH = (
     "sklearn.feature_extraction.text",
     "datasketch",
 )
-STAGES = (*fork_server.PRELOAD, "great_expectations")
-"""In a cycle only one stage needs the last, so its server does not hold it; here dozens do."""
+STAGES = (*fork_server.PRELOAD, "great_expectations", "transformers.models.llama.modeling_llama")
+"""In a cycle one stage needs the first of the last two, and which model the second is differs; here all models are one."""
 COMMANDS = (
     "prefect.main",
     "prefect.events",
     "prefect.artifacts",
     "prefect.runtime",
+    "prefect.flow_engine",
+    "prefect.task_engine",
     "mlflow",
     "mlflow.transformers",
     "mlflow.store.tracking.sqlalchemy_store",
@@ -47,6 +49,13 @@ COMMANDS = (
     "matplotlib.pyplot",
     "openfeature.contrib.provider.flagd",
     "scipy.stats",
+    "alembic.command",
+    "sqlalchemy.dialects.sqlite",
+    "detect_secrets.core.scan",
+    "graphviz",
+    "anyio._backends._asyncio",
+    "typer.rich_utils",
+    "cryptography.hazmat.backends.openssl",
 )
 PATIENCE_S = 10.0
 START_TIMEOUT_S = 240.0
