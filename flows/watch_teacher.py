@@ -41,11 +41,16 @@ def watch_teacher() -> dict[str, Any]:
 
 def deployments() -> list[RunnerDeployment]:
     """What is served: the nightly cycle, the watcher, and a person's form. infra/prefect.yaml lists the same for a work pool."""
-    schedule = load_params().schedule
+    params = load_params()
+    schedule = params.schedule
+    # `redistill gc` finds the flow runs of the project by this tag.
+    tags = [mlflow_names.experiment(params.data.name)]
     return [
-        distill_student.to_deployment("nightly", cron=schedule.nightly_cron, parameters={"reason": "nightly"}, concurrency_limit=1),
-        watch_teacher.to_deployment("watch", cron=schedule.watch_cron, concurrency_limit=1),
-        promote_student.to_deployment("by-hand", concurrency_limit=1),
+        distill_student.to_deployment(
+            "nightly", cron=schedule.nightly_cron, parameters={"reason": "nightly"}, concurrency_limit=1, tags=tags
+        ),
+        watch_teacher.to_deployment("watch", cron=schedule.watch_cron, concurrency_limit=1, tags=tags),
+        promote_student.to_deployment("by-hand", concurrency_limit=1, tags=tags),
     ]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import importlib
 import json
 import os
 import re
@@ -67,6 +68,52 @@ def one_cycle(say: Callable[[str], None], timeout_s: float = 6 * 3600.0) -> Iter
         handle.write(str(os.getpid()))
         handle.flush()
         yield
+
+
+@contextlib.contextmanager
+def no_cycle(work: str, *, record: bool = True) -> Iterator[None]:
+    """Keep cycles out while ``work`` is done, such as ``redistill gc``. Unlike ``one_cycle`` this never waits.
+
+    Without ``record`` no file changes: a cycle that waits meanwhile names the process that ran before.
+
+    Raises:
+        StageError: a cycle, or a search of settings, is running.
+    """
+    if not record and not CYCLE_LOCK.is_file():
+        yield
+        return
+    CYCLE_LOCK.parent.mkdir(parents=True, exist_ok=True)
+    with open(CYCLE_LOCK, "a+", encoding="utf-8") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            handle.seek(0)
+            raise StageError(
+                f"a cycle (process {handle.read().strip() or 'unknown'}) is running in this project, and {work} does not run beside one; "
+                "try again when it has ended"
+            ) from None
+        if record:
+            handle.truncate(0)
+            handle.write(str(os.getpid()))
+            handle.flush()
+        yield
+
+
+def cache_directory() -> Path | None:
+    """DVC's cache, if it lies in this project; None if it lies elsewhere, where other projects may use it too.
+
+    Raises:
+        StageError: DVC's settings cannot be read.
+    """
+    folder = Path(".dvc/cache")
+    config: Any = importlib.import_module("dvc.config")
+    try:
+        settings = config.Config(dvc_dir=str(folder.parent.absolute()), validate=False)["cache"] if folder.parent.is_dir() else {}
+    except config.ConfigError as error:
+        raise StageError(f"DVC's settings cannot be read ({error}); correct .dvc/config") from None
+    named = settings.get("local") or settings.get("dir")
+    here = (named is None or Path(named) == folder.absolute()) and folder.resolve().is_relative_to(Path.cwd().resolve())
+    return folder if here else None
 
 
 def dvc(*arguments: str, project: Path | None = None) -> str:

@@ -66,6 +66,7 @@ def ask(
     generated_by = None if lock.backend == "openai" else LOCAL
     keys = [request_key(lock.answers_from(r.slice), r, params, generated_by) for r in requests]
     stored = {k: store.get(k, r) for k, r in zip(keys, requests, strict=True)}
+    store.name_teachers([(k, lock.answers_from(r.slice)) for k, r in zip(keys, requests, strict=True) if stored[k] is not None])
     missing = [(k, r) for k, r in dict(zip(keys, requests, strict=True)).items() if stored[k] is None]
     if len(missing) < len(stored):
         continues("generate", f"{len(stored) - len(missing)} of {len(stored)} completions are in the store")
@@ -74,7 +75,7 @@ def ask(
         progress(len(requests) - len(missing))
         engine = open_with(lock, teacher, data)
         try:
-            _ask_missing(engine, missing, params, store, stored, progress, len(requests))
+            _ask_missing(engine, missing, lock, params, store, stored, progress, len(requests))
         finally:
             engine.close()
     answers = [stored[k] for k in keys]
@@ -89,6 +90,7 @@ def ask(
 def _ask_missing(
     engine: Teacher,
     missing: Sequence[tuple[str, TeacherRequest]],
+    lock: LockedTeacher,
     params: GenerateParams,
     store: CompletionStore,
     stored: dict[str, Any],
@@ -96,6 +98,10 @@ def _ask_missing(
     total: int,
 ) -> None:
     done = total - len(missing)
+
+    def teacher(request: TeacherRequest) -> str:
+        return lock.answers_from(request.slice)
+
     # Longest first, so that memory peaks early.
     ordered = sorted(missing, key=lambda pair: -len(pair[1].prompt))
     key_of = {(r.prompt_id, r.sample_index): k for k, r in ordered}
@@ -108,10 +114,10 @@ def _ask_missing(
             done += 1
             progress(done)
             if len(waiting) >= _STORED_AT_ONCE:
-                store.put(waiting)
+                store.put(waiting, teacher)
                 waiting = []
     finally:
-        store.put(waiting)
+        store.put(waiting, teacher)
 
 
 def write(answers: Sequence[TeacherAnswer], request_count: int, lock: LockedTeacher, params: GenerateParams) -> None:

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from redistill.cli import eject, engine, init, promotion
+from redistill.cli import eject, engine, init, operations, promotion
 from redistill.cli.project import Json, application, show
 from redistill.errors import ConfigError, RedistillError
 from redistill.runtime import environment
@@ -211,6 +211,7 @@ def route_set(
 app.command()(eject.eject)
 promotion.register(app)
 engine.register(app)
+operations.register(app)
 
 
 def main() -> None:

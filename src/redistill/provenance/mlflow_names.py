@@ -80,4 +80,9 @@ def artifact_root(state: Path) -> str | None:
 
     That the variable is set says nothing: MLflow sets it itself as soon as a tracking URI is chosen.
     """
-    return (state / "mlflow" / "artifacts").absolute().as_uri() if tracking_uri(state) == _own_store(state) else None
+    return own_artifact_root(state) if tracking_uri(state) == _own_store(state) else None
+
+
+def own_artifact_root(state: Path) -> str:
+    """Where our own store puts artifacts, whether or not it is in use."""
+    return (state / "mlflow" / "artifacts").absolute().as_uri()

@@ -1,0 +1,60 @@
+"""`redistill gc`: frees disk over everything that nights leave behind, in an order in which a kill at any point damages nothing that stays.
+
+First the kept versions and what they need are read, then things are removed from the outside to the inside: flow runs, versions, their weights, runs,
+completions, loaded copies, and objects of DVC's cache. Each part starts from what is there, so a second gc completes one that was interrupted.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+
+from redistill.operations.retention import Sweep
+from redistill.params import Params
+from redistill.provenance import mlflow_names
+from tasks.operations import gc_databases, gc_dvc, gc_files, gc_mlflow, gc_prefect
+from tasks.operations.kept_versions import KeptVersions, existing_registry, kept_versions
+from tasks.registry import transitions
+from tasks.registry.client import RegistryClient
+from tasks.running.dvc_stage import no_cycle
+
+
+def collect_garbage(params: Params, *, dry_run: bool = False) -> list[Sweep]:
+    """Remove what ``params.retention`` lets go, or with ``dry_run`` say what that would be, without any change.
+
+    Raises:
+        StageError: a cycle is running, or DVC failed.
+        RegistryError: MLflow cannot be reached, a promotion is under way on another machine, or a bundle that must stay cannot be read.
+        DataError: a folder, a lock file, the completion store or DVC's cache cannot be read.
+    """
+    with no_cycle("`redistill gc`", record=not dry_run):
+        now_s = time.time()
+        client = existing_registry(params)
+        if client is not None and not dry_run:
+            transitions.recover(client, params)
+        with ExitStack() as stack:
+            if client is not None and not dry_run:
+                # No promotion may start between the look at the aliases and the removal.
+                stack.enter_context(transitions.registry_lock())
+            kept = kept_versions(client, params, now_s)
+            sweeps = [] if client is None else _sweep_registry(client, params, kept, now_s, dry_run=dry_run)
+        sweeps.append(gc_databases.sweep_completions(kept.names, params.retention, now_s, dry_run=dry_run))
+        sweeps += gc_files.sweep_files(params, kept, now_s, dry_run=dry_run)
+        plan = gc_dvc.plan_cache(kept.names, params.retention, now_s)
+        # The run cache is read while the objects are still there, so that a dry run and a real one count the same entries.
+        sweeps.append(gc_dvc.sweep_run_cache(plan, params.retention, now_s, dry_run=dry_run))
+        sweeps.append(gc_dvc.sweep_objects(plan, dry_run=dry_run))
+        sweeps += [gc_databases.compact(file, dry_run=dry_run) for file in (gc_databases.STORE, gc_databases.MLFLOW)]
+        return sweeps + [Sweep(gc_mlflow.VERSIONS, note=note) for note in kept.notes]
+
+
+def _sweep_registry(client: RegistryClient, params: Params, kept: KeptVersions, now_s: float, *, dry_run: bool) -> list[Sweep]:
+    runs = gc_mlflow.every_run(client, params)
+    cycles = {flow_run: kept.runs.get(run.info.run_id) for run in runs if (flow_run := run.data.tags.get(mlflow_names.TAG_FLOW_RUN))}
+    return [
+        # Before the runs in MLflow, which name them.
+        gc_prefect.sweep_flow_runs(params.data.name, cycles, params.retention, now_s, dry_run=dry_run),
+        gc_mlflow.sweep_versions(client, params, kept, dry_run=dry_run),
+        gc_mlflow.sweep_weights(client, params, kept, now_s, dry_run=dry_run),
+        gc_mlflow.sweep_runs(client, params, kept, now_s, dry_run=dry_run),
+    ]
