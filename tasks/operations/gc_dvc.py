@@ -18,7 +18,6 @@ from redistill.operations.retention import Item, Kept, Sweep, divided, is_young
 from tasks.operations import trash
 from tasks.operations.bundle_names import Names
 from tasks.operations.dvc_objects import objects, with_content
-from tasks.paths import STATE
 from tasks.running.dvc_stage import cache_directory, dvc
 
 OBJECTS, RUN_CACHE = "DVC objects", "entries of DVC's run cache"
@@ -64,8 +63,11 @@ def sweep_objects(plan: CachePlan | None, *, dry_run: bool) -> Sweep:
     doomed = [plan.present[digest] for digest in sorted(plan.doomed)]
     size = freed_by_removing(doomed)
     if doomed and not dry_run:
-        with tempfile.TemporaryDirectory(dir=STATE) as scratch:
+        trash.TRASH.mkdir(parents=True, exist_ok=True)
+        # In the trash, so that the next gc removes it if this one is killed.
+        with tempfile.TemporaryDirectory(dir=trash.TRASH) as scratch:
             dvc("gc", "--workspace", "--force", "--quiet", "--projects", str(_project(Path(scratch), plan)))
+        trash.tidy()
         left = [file for file in doomed if file.exists()]
         size -= freed_by_removing(left)
         doomed = [file for file in doomed if file not in left]

@@ -35,7 +35,7 @@ def remove(paths: Iterable[Path]) -> tuple[int, list[str]]:
             problems.append(f"{path} cannot be removed ({error.strerror or error}); fix its permissions, or remove it by hand")
             continue
         freed += size
-    _tidy()
+    tidy()
     return freed, problems
 
 
@@ -50,7 +50,7 @@ def empty() -> tuple[int, list[str]]:
             problems.append(f"{entry} cannot be removed ({error.strerror or error}); fix its permissions, or remove it by hand")
             continue
         freed += size
-    _tidy()
+    tidy()
     return freed, problems
 
 
@@ -59,7 +59,7 @@ def left() -> list[Path]:
     return sorted(TRASH.iterdir()) if TRASH.is_dir() else []
 
 
-def _tidy() -> None:
+def tidy() -> None:
     """Remove the trash folder itself, if it is empty."""
     if TRASH.is_dir() and not left():
         TRASH.rmdir()

@@ -15,7 +15,7 @@ from redistill.cli.bundled import bundled_folder
 from redistill.cli.project import Json, application, show
 
 if TYPE_CHECKING:
-    from redistill.operations.retention import Sweep
+    from redistill.operations.retention import Kept, Sweep
 
 
 def register(app: typer.Typer) -> None:
@@ -57,7 +57,7 @@ def gc(
     show(result, as_json, lines)
 
 
-def _reason(kept: Any) -> str:
+def _reason(kept: Kept) -> str:
     return kept.reason + (f" ({', '.join(kept.names)})" if kept.names else "")
 
 

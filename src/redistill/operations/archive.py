@@ -95,7 +95,7 @@ def _add_file(tar: tarfile.TarFile, name: str, file: Path) -> dict[str, Any]:
         info.size, info.mode, info.mtime = stat.st_size, stat.st_mode & 0o755, stat.st_mtime
         reader = _Hashed(source)
         try:
-            tar.addfile(info, reader)  # type: ignore[arg-type]
+            tar.addfile(info, reader)
         except OSError as error:
             if error.errno is None and reader.bytes < stat.st_size:  # tarfile's own error
                 raise DataError(f"{file} became shorter while it was read; back up again when nothing writes to it") from None
@@ -137,6 +137,9 @@ def unpack(archive: Path, folder: Path) -> Header:
                 continue
             _check_member(archive, member, digests)
             digests[member.name] = _unpacked(archive, tar, member, folder)
+        assert tar.fileobj is not None, "open"
+        while _read(archive, tar.fileobj):
+            pass  # to the end, where the checksum of the compression is
     _compare(archive, digests, manifest)
     return header
 
@@ -196,7 +199,7 @@ def _opened(archive: Path) -> Iterator[tarfile.TarFile]:
     try:
         tar = tarfile.open(archive, "r:gz")  # noqa: SIM115 - closed below
     except FileNotFoundError:
-        raise DataError(f"{archive}: no such file; name an archive that `redistill backup` wrote") from None
+        raise DataError(f"{archive}: no such file in {Path.cwd()}; name an archive that `redistill backup` wrote") from None
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
         raise _damaged(archive, str(error) or type(error).__name__) from None
     with tar:
