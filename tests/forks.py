@@ -58,7 +58,7 @@ class ForkServer:
     ) -> Done:
         """``python -m MODULE ARGUMENT ...`` to its end, with what it wrote; the stages of a command are forks too."""
         environment = {**(dict(os.environ) if env is None else env), fork_server.SOCKET: self.stages}
-        path = self.commands if module == "redistill" else self.stages
+        path = self.commands if module in ("redistill", "tests.killed") else self.stages
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, open(os.devnull, "rb") as nothing:
             streams = [nothing.fileno(), out.fileno(), err.fileno()]
             link = fork_server.request(path, module, list(arguments), environment, streams, str(cwd or Path.cwd()))

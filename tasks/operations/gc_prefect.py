@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -21,6 +22,7 @@ FLOW_RUNS = "Prefect flow runs"
 _PAGE = 200
 _AT_ONCE = 50
 """The largest number that the server deletes in one request. Source: prefect 3.7.7, ``BULK_OPERATION_LIMIT``."""
+_WAITS_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 _FINAL = ["COMPLETED", "FAILED", "CANCELLED", "CRASHED"]
 
 
@@ -43,10 +45,8 @@ def sweep_flow_runs(name: str, cycles: Mapping[str, str | None], retention: Rete
                 return Sweep(FLOW_RUNS, len(doomed), kept=kept)
             deleted = 0
             for ids in _chunks([item.name for item in doomed], _AT_ONCE):
-                answer = client.post(
-                    "flow_runs/bulk_delete", json={"flow_runs": {"id": {"any_": ids}}, "limit": _AT_ONCE}
-                ).raise_for_status()
-                deleted += len(answer.json()["deleted"])
+                body = {"flow_runs": {"id": {"any_": ids}}, "limit": _AT_ONCE}
+                deleted += len(_post(client, "flow_runs/bulk_delete", body)["deleted"])
             return Sweep(FLOW_RUNS, deleted, kept=kept)
     except httpx.HTTPError as error:
         return Sweep(
@@ -62,12 +62,22 @@ def _client(url: str) -> httpx.Client:
     return httpx.Client(base_url=url.rstrip("/") + "/", headers=headers, auth=auth, timeout=60)
 
 
+def _post(client: httpx.Client, path: str, body: dict[str, Any]) -> Any:
+    """The answer as JSON. A server on SQLite answers 503 while its file is locked, so that is tried again."""
+    for wait_s in (*_WAITS_S, None):
+        answer = client.post(path, json=body)
+        if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE or wait_s is None:
+            break
+        time.sleep(wait_s)
+    return answer.raise_for_status().json()
+
+
 def _runs(client: httpx.Client, flow_runs: dict[str, Any]) -> dict[str, tuple[float, bool]]:
     """Id → Unix time of the end (or of the last known moment), and whether it has ended."""
     found: dict[str, tuple[float, bool]] = {}
     while True:
         body = {"flow_runs": flow_runs, "limit": _PAGE, "offset": len(found), "sort": "ID_DESC"}
-        page = client.post("flow_runs/filter", json=body).raise_for_status().json()
+        page = _post(client, "flow_runs/filter", body)
         for run in page:
             at = run["end_time"] or run["start_time"] or run["expected_start_time"] or run["created"]
             found[run["id"]] = (dt.datetime.fromisoformat(at).timestamp(), run["state_type"] in _FINAL)
