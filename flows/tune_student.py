@@ -6,17 +6,20 @@ import time
 from typing import Any
 
 from prefect import flow
-from prefect.artifacts import create_markdown_artifact
 
+from redistill.operations.workspace import Workspace
 from redistill.params import load_params
 from tasks import steps
+from tasks.orchestration import run_names, turns
+from tasks.orchestration.run_record import recorded
+from tasks.reporting import publishing
 from tasks.reporting.cycle_progress import CycleProgress
-from tasks.running import dvc_stage
+from tasks.running.cycle_lock import one_cycle
 from tasks.running.fork_server import TRIAL, ForkServer
 from tasks.tuning import study
 
 
-@flow(name="tune-student", log_prints=True)
+@flow(name="tune-student", flow_run_name=run_names.at_start, log_prints=True)
 def tune_student(trials: int | None = None, minutes: float | None = None) -> dict[str, Any]:
     """Try settings until there are enough trials or the time limit is reached.
 
@@ -26,8 +29,9 @@ def tune_student(trials: int | None = None, minutes: float | None = None) -> dic
     """
     params = load_params()
     trial_count, until = trials or params.tune.trials, time.monotonic() + 60.0 * (minutes or params.tune.minutes)
-    cycle_progress = CycleProgress(total=trial_count)
-    with dvc_stage.one_cycle(cycle_progress.say), ForkServer(TRIAL) as fork_server:
+    workspace = Workspace.here(params.data.name)
+    cycle_progress = CycleProgress(trial_count, workspace)
+    with recorded(turns.present_run_id()), one_cycle(cycle_progress.say), ForkServer(TRIAL) as fork_server:
         name, mlflow_run_id = steps.open_study(params, cycle_progress.say)
         done = study.finished_trials(params, name)
         while done < trial_count and time.monotonic() < until:
@@ -37,5 +41,5 @@ def tune_student(trials: int | None = None, minutes: float | None = None) -> dic
     best = result["best"]
     rows = "\n".join(f"| {key} | {value} |" for key, value in best["params"].items())
     text = f"# Best of {result['trials']} trials: F1 {best['f1']} on dev\n\n| setting | value |\n|---|---|\n{rows}\n"
-    create_markdown_artifact(markdown=text, key="tune", description=f"F1 {best['f1']} on dev")
+    publishing.markdown(workspace.key("tune"), text, f"F1 {best['f1']} on dev")
     return result

@@ -12,7 +12,8 @@ from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.locking import code_lock, teacher_lock
-from tasks.promotion import approve, route
+from tasks.operations import drill as drill_module
+from tasks.promotion import approve, route, teacher_trial
 from tasks.promotion import retest_champion as champion
 from tasks.registry import evidence_bundle, runs_and_versions
 from tasks.reporting import report
@@ -41,12 +42,16 @@ register = _step("register-challenger", runs_and_versions.register)
 attach_evidence = _step("attach-evidence", evidence_bundle.attach)
 close_run = _step("close-run", runs_and_versions.close_run)
 
+try_teacher = _step("try-new-teacher", teacher_trial.try_teacher)
+verify_champion = _step("verify-champion", champion.verify_champion)
 retest_champion = _step("retest-champion", champion.retest_champion)
 decide_promotion = _step("decide", champion.decide_promotion)
 promote = _step("promote", approve.promote)
 hold = _step("hold", approve.hold)
 fall_back_to_teacher = _step("route-to-teacher", route.fall_back_to_teacher)
 set_route = _step("set-route", route.set_route)
+
+drill = _step("drill", drill_module.drill)
 
 write_report = _step("write-report", report.write_report)
 

@@ -91,13 +91,13 @@ def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory, prefect_home: Path) -> Path:
-    """One Prefect server for the test run, as `make up` starts it: the folder of its log and record. Ended by ``pytest_sessionfinish``."""
+    """One Prefect server for the test run, as `redistill up` starts it: the folder of its log and record. Ended by ``pytest_sessionfinish``."""
 
     def start(folder: Path) -> None:
-        from tests.servers import free_port
+        from tests.servers import free_port, start_prefect
 
         port = free_port()
-        _local_server(folder, "start", str(port), home=prefect_home)
+        start_prefect(folder, port, prefect_home)
         (folder / "api").write_text(f"http://127.0.0.1:{port}/api", encoding="utf-8")
 
     return once(run_directory(tmp_path_factory) / SERVER, start)
@@ -179,16 +179,6 @@ def first_cycle(tmp_path_factory: pytest.TempPathFactory, redistill: Command) ->
 SERVER = "prefect-server"
 
 
-def _local_server(folder: Path, *arguments: str, home: Path | None = None) -> None:
-    from redistill.runtime.environment import child_environment
-
-    environment = {k: v for k, v in child_environment().items() if not k.startswith("PREFECT_API")}
-    environment |= {"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])} | ({"PREFECT_HOME": str(home)} if home else {})
-    command = [sys.executable, "-m", "tasks.operations.local_server", *arguments]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-
-
 def pytest_unconfigure() -> None:
     gc.unfreeze()
 
@@ -199,4 +189,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         return
     factory = getattr(session.config, "_tmp_path_factory", None)
     if factory is not None and (folder := factory.getbasetemp() / SERVER).is_dir():
-        _local_server(folder, "stop")
+        from tasks.operations import background_process
+        from tests.servers import RECORD
+
+        background_process.end(folder / RECORD)

@@ -17,11 +17,12 @@ from redistill.params import Params
 from redistill.provenance import mlflow_names, signing
 from redistill.version import __version__
 from tasks.operations import backup_files
-from tasks.operations.kept_versions import existing_registry, kept_versions
+from tasks.operations.kept_versions import kept_versions
 from tasks.operations.mlflow_paths import is_sqlite, snapshot
+from tasks.operations.project_store import existing_registry, is_project_store
 from tasks.paths import STATE
 from tasks.registry import transitions
-from tasks.running.dvc_stage import no_cycle
+from tasks.running.cycle_lock import no_cycle
 
 
 def back_up(params: Params, target: Path) -> dict[str, Any]:
@@ -98,7 +99,7 @@ def _copied(name: str, file: Path, scratch: Path) -> Path:
 
 def _elsewhere() -> list[str]:
     notes = []
-    if mlflow_names.artifact_root(STATE) is None:
+    if not is_project_store():
         notes.append(
             f"runs, versions and history are on the MLflow server {mlflow_names.tracking_uri(STATE)}; they are not in the archive: back up the server with its own tools"
         )

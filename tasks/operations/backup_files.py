@@ -8,9 +8,10 @@ from pathlib import Path
 
 from redistill.errors import DataError
 from redistill.params import Params
-from redistill.provenance import dvc_lock, mlflow_names
+from redistill.provenance import dvc_lock
 from tasks.operations.bundle_names import Names
 from tasks.operations.dvc_objects import objects, with_content
+from tasks.operations.project_store import is_project_store
 from tasks.paths import ARTIFACTS, STATE
 from tasks.running.dvc_stage import cache_directory
 
@@ -27,8 +28,13 @@ _ROOT = (
     ".dvc/.gitignore",
 )
 _APPLICATION = ("flows", "tasks", "src/redistill")
-_MADE_AGAIN = {"work", "bundles", "models", "reproduce", "trash", "logs", "prefect-server", "quick"}
-"""Folders of ``.redistill`` whose content is downloaded or made again, is about a process of this machine, or is a project of its own (`make demo-quick`)."""
+_LEFT_OUT = {
+    *("work", "bundles", "models", "reproduce", "trash"),  # downloaded or made again
+    *("services", "prefect", "runs", "systemd", "logs", "prefect-server"),  # about processes of this machine
+    "quick",  # a project of its own (`make demo-quick`)
+    "secrets.env",
+}
+"""What is not taken from ``.redistill``."""
 
 
 def collected(params: Params, names: Names) -> tuple[Files, list[str]]:
@@ -48,6 +54,8 @@ def collected(params: Params, names: Names) -> tuple[Files, list[str]]:
     files |= {file.as_posix(): file for file in _artifacts()}
     data, note = _dvc(names)
     notes = [f"{', '.join(outside)}: outside of the project, so not in the archive"] if outside else []
+    if (STATE / "secrets.env").is_file():
+        notes.append(f"{STATE}/secrets.env is not in the archive; keep its content where you keep secrets")
     return sorted((files | data).items()), [*notes, *note]
 
 
@@ -68,15 +76,13 @@ def _inputs(params: Params) -> tuple[dict[str, Path], list[str]]:
 
 
 def _state() -> Iterator[Path]:
-    own = mlflow_names.artifact_root(STATE) is not None
+    own = is_project_store()
     for entry in sorted(STATE.iterdir()):
         # Locks are about a moment, and `tmp…` are scratch folders of processes that work, or were killed.
-        skipped = (
-            entry.name in _MADE_AGAIN or entry.suffix == ".lock" or entry.name.startswith("tmp") or (entry.name == "mlflow" and not own)
-        )
+        skipped = entry.name in _LEFT_OUT or entry.suffix == ".lock" or entry.name.startswith("tmp") or (entry.name == "mlflow" and not own)
         if not skipped:
             # What SQLite keeps beside a database is part of the copy that is made of it.
-            yield from (file for file in _below(entry) if not file.name.endswith(("-wal", "-shm", "-journal")))
+            yield from (file for file in _below(entry) if not file.name.endswith(("-wal", "-shm", "-journal", ".lock")))
 
 
 def _artifacts() -> Iterator[Path]:

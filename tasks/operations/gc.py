@@ -10,13 +10,15 @@ import time
 from contextlib import ExitStack
 
 from redistill.operations.retention import Sweep
+from redistill.operations.workspace import Workspace
 from redistill.params import Params
 from redistill.provenance import mlflow_names
 from tasks.operations import gc_databases, gc_dvc, gc_files, gc_mlflow, gc_prefect
-from tasks.operations.kept_versions import KeptVersions, existing_registry, kept_versions
+from tasks.operations.kept_versions import KeptVersions, kept_versions
+from tasks.operations.project_store import existing_registry
 from tasks.registry import transitions
 from tasks.registry.client import RegistryClient
-from tasks.running.dvc_stage import no_cycle
+from tasks.running.cycle_lock import no_cycle
 
 
 def collect_garbage(params: Params, *, dry_run: bool = False) -> list[Sweep]:
@@ -53,7 +55,7 @@ def _sweep_registry(client: RegistryClient, params: Params, kept: KeptVersions, 
     cycles = {flow_run: kept.runs.get(run.info.run_id) for run in runs if (flow_run := run.data.tags.get(mlflow_names.TAG_FLOW_RUN))}
     return [
         # Before the runs in MLflow, which name them.
-        gc_prefect.sweep_flow_runs(params.data.name, cycles, params.retention, now_s, dry_run=dry_run),
+        gc_prefect.sweep_flow_runs(Workspace.here(params.data.name), cycles, params.retention, now_s, dry_run=dry_run),
         gc_mlflow.sweep_versions(client, params, kept, dry_run=dry_run),
         gc_mlflow.sweep_weights(client, params, kept, now_s, dry_run=dry_run),
         gc_mlflow.sweep_runs(client, params, kept, now_s, dry_run=dry_run),

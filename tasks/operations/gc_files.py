@@ -18,14 +18,13 @@ from tasks.paths import ARTIFACTS, STATE
 Need = Callable[[Path], str | None]
 """What needs a file or folder, whatever its age."""
 
-_VERSION = "a kept version"
 _WORKSPACE = "the workspace"
 
 
 def sweep_files(params: Params, kept: KeptVersions, now_s: float, *, dry_run: bool) -> list[Sweep]:
     """One result for each kind of folder."""
     sweeps = [_emptied(dry_run=dry_run)]
-    for kind, paths, need in _kinds(params, kept):
+    for kind, paths, need in _kinds(kept):
         items = [Item(str(path), last_change_s(path), need(path)) for path in paths]
         doomed, stay = divided(kind, items, params.retention, now_s)
         files = [Path(item.name) for item in doomed]
@@ -37,16 +36,14 @@ def sweep_files(params: Params, kept: KeptVersions, now_s: float, *, dry_run: bo
     return sweeps
 
 
-def _kinds(params: Params, kept: KeptVersions) -> Iterator[tuple[str, list[Path], Need]]:
+def _kinds(kept: KeptVersions) -> Iterator[tuple[str, list[Path], Need]]:
     def nothing(_: Path) -> str | None:
         return None
 
-    def version_before_dash(path: Path) -> str | None:
-        return _VERSION if path.name.partition("-")[0] in kept.reasons else None
-
     yield "unfinished stages", _in("work"), nothing
-    yield "loaded bundles", _in("bundles"), version_before_dash
-    yield "loaded models", _in("models"), lambda path: _model_needed(path, params, kept)
+    # Each process loads bundles and versions into folders of its own and removes them at its end.
+    yield "loaded bundles", _in("bundles"), nothing
+    yield "loaded models", _in("models"), lambda path: _model_needed(path, kept)
     yield "benchmark results", _in("evaluations"), lambda path: _measured(path, kept)
     yield "timings", _in("timings"), nothing
     yield "code lists", _in("code", "*-*.json"), lambda path: _WORKSPACE if _digest_part(path) in _code(kept) else None
@@ -54,7 +51,7 @@ def _kinds(params: Params, kept: KeptVersions) -> Iterator[tuple[str, list[Path]
     yield "checkouts of reproduce", _in("reproduce"), nothing
     # `tempfile` names them; a process that ends by itself removes its own.
     yield "scratch folders", [path for path in _in("", "tmp*") if path.is_dir()], nothing
-    yield "logs", [*_in("logs"), *_in("prefect-server", "*.log*")], nothing
+    yield "logs", [*_in("logs"), *_in("services/logs")], nothing
 
 
 def _in(folder: str, pattern: str = "*") -> list[Path]:
@@ -77,11 +74,9 @@ def _emptied(*, dry_run: bool) -> Sweep:
     return Sweep("left by an interrupted gc", len(left) - len(problems), freed, note="; ".join(problems[:3]))
 
 
-def _model_needed(path: Path, params: Params, kept: KeptVersions) -> str | None:
-    """Downloaded versions are called NAME-VERSION. Models of params have the name of their package file, or a digest of their registry address."""
-    name, _, version = path.name.rpartition("-")
-    if name == params.data.name:
-        return _VERSION if version in kept.reasons else None
+def _model_needed(path: Path, kept: KeptVersions) -> str | None:
+    """Models of params have the name of their package file, or a digest of their registry address. All others were loaded for a moment."""
+    name = path.name.rpartition("-")[0]
     for model in kept.names.models:
         stem = Path(model).stem if model.startswith("package:") else None
         if name == stem or path.name == canonical_digest([model])[:16]:

@@ -17,6 +17,7 @@ from redistill.params import Params
 from redistill.provenance import mlflow_names
 from tasks.operations import trash
 from tasks.operations.kept_versions import KeptVersions
+from tasks.operations.project_store import is_project_store
 from tasks.paths import STATE
 from tasks.registry.client import RegistryClient
 
@@ -83,7 +84,7 @@ def sweep_runs(client: RegistryClient, params: Params, kept: KeptVersions, now_s
 def every_run(client: RegistryClient, params: Params) -> list[Any]:
     """The runs of the project's experiment; in the project's own store also those that were marked as deleted, because their files are still there."""
     experiment, runs, token = _experiment(client, params), list[Any](), None
-    view = _ALL if mlflow_names.artifact_root(STATE) is not None else _ACTIVE
+    view = _ALL if is_project_store() else _ACTIVE
     while True:
         page = client.search_runs([experiment], "", view, 1000, ["attributes.start_time ASC"], token)
         runs += page
@@ -193,7 +194,7 @@ def _own_tracking_store() -> Any:
 
     ``mlflow gc`` uses the same methods. Source: mlflow 3.17.2, ``mlflow.cli.gc``.
     """
-    if mlflow_names.artifact_root(STATE) is None:
+    if not is_project_store():
         return None
     from mlflow.tracking._tracking_service.utils import _get_store
 

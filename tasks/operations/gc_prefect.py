@@ -1,7 +1,7 @@
 """`redistill gc` in Prefect: old flow runs of this project, with their task runs and logs, over the HTTP API of the server.
 
-A flow run belongs to the project if its deployment carries the project's tag, or if a run in MLflow names it as its cycle. A server that several
-projects share has flow runs of all of them under the same flow names.
+A flow run belongs to the project if it has the tags of this folder, or if a run in MLflow names it as its cycle. A server that several projects share has
+flow runs of all of them under the same flow names.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import httpx
 
 from redistill.operations.params import RetentionParams
 from redistill.operations.retention import Item, Sweep, divided
-from redistill.provenance import mlflow_names
+from redistill.operations.workspace import Workspace
 
 FLOW_RUNS = "Prefect flow runs"
 _PAGE = 200
@@ -26,8 +26,10 @@ _WAITS_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 _FINAL = ["COMPLETED", "FAILED", "CANCELLED", "CRASHED"]
 
 
-def sweep_flow_runs(name: str, cycles: Mapping[str, str | None], retention: RetentionParams, now_s: float, *, dry_run: bool) -> Sweep:
-    """Delete the old flow runs of project ``name``; ``cycles`` are those that its runs in MLflow name, each with what needs it.
+def sweep_flow_runs(
+    workspace: Workspace, cycles: Mapping[str, str | None], retention: RetentionParams, now_s: float, *, dry_run: bool
+) -> Sweep:
+    """Delete the old flow runs of this project's folder; ``cycles`` are those that its runs in MLflow name, each with what needs it.
 
     Without ``PREFECT_API_URL``, or if its server does not answer, nothing is removed and the result says so.
     """
@@ -36,7 +38,7 @@ def sweep_flow_runs(name: str, cycles: Mapping[str, str | None], retention: Rete
         return Sweep(FLOW_RUNS, note="PREFECT_API_URL is not set, so no server was asked for old flow runs")
     try:
         with _client(url) as client:
-            runs = _runs(client, {"tags": {"all_": [mlflow_names.experiment(name)]}})
+            runs = _runs(client, {"tags": {"all_": workspace.tags}})
             for ids in _chunks(sorted(cycles), _PAGE):
                 runs |= _runs(client, {"id": {"any_": ids}})
             items = [Item(run_id, ended_s, cycles.get(run_id) if final else "not ended") for run_id, (ended_s, final) in runs.items()]

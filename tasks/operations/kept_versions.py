@@ -18,7 +18,8 @@ from redistill.params import Params
 from redistill.provenance import mlflow_names
 from redistill.serving.route_flag import read_route
 from tasks.operations.bundle_names import FILES, Names, names_in
-from tasks.paths import ARTIFACTS, STATE
+from tasks.paths import ARTIFACTS
+from tasks.promotion.teacher_trial import BEFORE
 from tasks.registry import transitions
 from tasks.registry.client import RegistryClient
 from tasks.registry.history import withdrawn
@@ -54,29 +55,11 @@ class KeptVersions:
         return frozenset(v.source for v in (*self.foreign, *(self.entities[number] for number in self.reasons)))
 
 
-def existing_registry(params: Params) -> RegistryClient | None:
-    """A client on the project's store; None if nothing was registered yet. Unlike ``connect`` it creates nothing.
-
-    Raises:
-        RegistryError: the store cannot be reached.
-    """
-    if mlflow_names.artifact_root(STATE) is not None and not (STATE / "mlflow" / "mlflow.db").is_file():
-        return None
-    import mlflow
-
-    uri = mlflow_names.tracking_uri(STATE)
-    mlflow.set_tracking_uri(uri)
-    client: RegistryClient = mlflow.MlflowClient()
-    try:
-        return client if client.get_experiment_by_name(mlflow_names.experiment(params.data.name)) is not None else None
-    except mlflow.MlflowException as error:
-        raise RegistryError(f"MLflow at {uri} cannot be used ({str(error).splitlines()[0][:200]}); start it, then try again") from error
-
-
 def workspace_names() -> Names:
-    """What the lock files and benchmarks of the present workspace name."""
-    reports = [read_json(file) for file in sorted((ARTIFACTS / "benchmark").glob("*/report.json"))]
-    return names_in(Path()) | Names(measured=frozenset(str(report.get("model_digest")) for report in reports))
+    """What the lock files and benchmarks of the present workspace name, and those of a teacher whose successor is not decided yet."""
+    files = [*(ARTIFACTS / "benchmark").glob("*/report.json"), *BEFORE.glob("benchmark/report.json")]
+    measured = frozenset(str(read_json(file).get("model_digest")) for file in files)
+    return names_in(Path()) | names_in(BEFORE) | Names(measured=measured)
 
 
 def kept_versions(client: RegistryClient | None, params: Params, now_s: float) -> KeptVersions:
@@ -151,7 +134,10 @@ def _needed(client: RegistryClient, params: Params, entities: dict[str, Any], fo
                 need(json.loads(plan)[state].get(alias), "a promotion that was interrupted")
     need(read_route(transitions.FLAGS).model_version, "the route")
     events = transitions.history(client, params)
+    last = {event.version: event.kind for event in events if event.kind in ("waiting", "expired", "promote", "reject")}
     for version in entities:
+        if last.get(version) == "waiting":
+            need(version, "waits for a person's approval")
         # If the same weights come back, they must find their rejection.
         if withdrawn(events, version) is not None:
             need(version, "rejected or rolled back by a person")

@@ -10,9 +10,12 @@ from redistill.errors import ConfigError, StageError
 from redistill.operations import restored_files
 from redistill.operations.archive import Header, read_header, unpack
 from redistill.provenance import mlflow_names
+from redistill.runtime.processes import read_record
+from redistill.runtime.running_services import SUPERVISOR
 from tasks.operations.mlflow_paths import move_artifacts
 from tasks.paths import STATE
-from tasks.running.dvc_stage import dvc, no_cycle
+from tasks.running.cycle_lock import no_cycle
+from tasks.running.dvc_stage import dvc
 
 
 def restore(archive: Path, *, force: bool = False) -> dict[str, Any]:
@@ -26,6 +29,11 @@ def restore(archive: Path, *, force: bool = False) -> dict[str, Any]:
     target = Path()
     header = read_header(archive)
     restored_files.check_target(target, archive, header, force=force)
+    supervisor = read_record(SUPERVISOR)
+    if supervisor is not None and supervisor.process() is not None:
+        raise ConfigError(
+            "`redistill up` is running here and uses the files that would be replaced; run `redistill down`, then restore again"
+        )
     with ExitStack() as stack:
         if STATE.is_dir():
             stack.enter_context(no_cycle("`redistill restore`"))
@@ -48,7 +56,7 @@ def _verified(archive: Path, folder: Path) -> Header:
     header = unpack(archive, new)
     database = new / STATE / "mlflow" / "mlflow.db"
     if header.artifact_root is not None and database.is_file():
-        move_artifacts(database, header.artifact_root, mlflow_names.own_artifact_root(STATE))
+        move_artifacts(database, header.artifact_root, mlflow_names.project_artifacts(STATE))
     restored_files.mark_verified(folder, header)
     return header
 

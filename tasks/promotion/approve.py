@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +13,8 @@ from redistill.provenance import mlflow_names
 from redistill.serving.route_flag import with_mode
 from redistill.serving.types import Route
 from tasks.paths import ARTIFACTS
+from tasks.promotion import waiting
+from tasks.promotion.freeze import frozen
 from tasks.registry import evidence_bundle, transitions
 from tasks.registry.client import RegistryClient
 from tasks.registry.history import History, withdrawn
@@ -61,6 +64,11 @@ def approve(params: Params, version_name: str, reason: str) -> transitions.Live:
     """
     client = _recovered_client(params)
     version = _resolved_with_reason(client, params, version_name, reason)
+    if (freeze := frozen(client, params)) is not None:
+        raise RegistryError(freeze.sentence)
+    events = transitions.history(client, params)
+    if (problem := waiting.waits(events, version, params.promote.approval_days, dt.datetime.now(dt.UTC))) is not None:
+        raise RegistryError(problem)
     judged = _judgement(client, params, version, newest=True)
     if params.promote.two_people:
         # The signed bundle says who started the cycle. The tag alone could be removed.
@@ -110,7 +118,15 @@ def blocked_by(params: Params, version: str, passed: bool, history: History) -> 
         return None
     if (reason := withdrawn(events, version)) is not None:
         return f"{reason}; `redistill promote {version}` makes it champion"
-    return f"version {version} waits for a person's approval" if params.promote.approval == "person" else None
+    if (freeze := frozen(client, params)) is not None:
+        return freeze.sentence
+    if params.promote.approval != "person":
+        return None
+    if (reason := waiting.waits(events, version, params.promote.approval_days, dt.datetime.now(dt.UTC))) is not None:
+        waiting.expire(client, params, version, events, reason)
+        return reason
+    waiting.announce(client, params, version, events)
+    return f"version {version} waits for a person's approval"
 
 
 def reject(params: Params, version_name: str, reason: str) -> str:

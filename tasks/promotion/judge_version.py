@@ -8,6 +8,7 @@ from redistill.params import Params
 from redistill.provenance import mlflow_names
 from tasks.locking.code_lock import lock_code
 from tasks.paths import ARTIFACTS
+from tasks.promotion import waiting
 from tasks.promotion.judge import Judgement, evidence_of_version, judge, measured_version, summary
 from tasks.registry import evidence_bundle, transitions
 from tasks.registry.client import RegistryClient
@@ -38,6 +39,8 @@ def gate(params: Params, version_name: str) -> tuple[str, Judgement]:
         folders = {"student": measured_version(client, params, version), "teacher": ARTIFACTS / "benchmark" / "teacher"}
         evidence_bundle.write(params, run_id, version, judged, folders, None)
         client.set_terminated(run_id, "FINISHED")
+    if judgement.decision.verdict == "promote" and params.promote.approval == "person":
+        waiting.announce(client, params, version, transitions.history(client, params), again=True)
     return version, judgement
 
 

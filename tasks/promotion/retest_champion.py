@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from redistill.errors import RedistillError
 from redistill.params import Params
@@ -28,10 +29,12 @@ class ChampionCheck:
     trusted: bool
     sentence: str
     nights: int = 0
+    weights: Path | None = None
+    """The registered weights, downloaded and verified."""
 
 
-def retest_champion(params: Params, history: History) -> ChampionCheck | None:
-    """Benchmark the champion again and judge it against the teacher; None if there is no champion."""
+def verify_champion(params: Params, history: History) -> ChampionCheck | None:
+    """Check alias, weights and signature of the champion; None if there is no champion. This needs no teacher, so it comes first in a cycle."""
     client = connect(params)
     if (recovered := transitions.recover(client, params)) is not None:
         print(recovered)
@@ -45,7 +48,22 @@ def retest_champion(params: Params, history: History) -> ChampionCheck | None:
         # Downloaded once, so that exactly the verified weights are measured.
         weights = evidence_bundle.registered_weights(client, params, version)
         evidence_bundle.verified(client, params, version, weights=weights)
-        measured = measured_version(client, params, version, weights=weights)
+    except RedistillError as error:
+        return ChampionCheck(version, version, False, f"champion: {error}")
+    return ChampionCheck(version, version, True, "its signature is valid", weights=weights)
+
+
+def retest_champion(params: Params, history: History, verified: ChampionCheck | None = None) -> ChampionCheck | None:
+    """Benchmark the champion again and judge it against the teacher; None if there is no champion.
+
+    ``verified`` is the result of ``verify_champion`` earlier in this cycle.
+    """
+    verified = verified or verify_champion(params, history)
+    if verified is None or not verified.trusted:
+        return verified
+    client, version = connect(params), verified.version
+    try:
+        measured = measured_version(client, params, version, weights=verified.weights)
         tested = retest(load_benchmark(measured), load_benchmark(ARTIFACTS / "benchmark" / "teacher"), params.promote)
     except RedistillError as error:
         return ChampionCheck(version, version, False, f"champion: {error}")

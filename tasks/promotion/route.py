@@ -39,6 +39,11 @@ def planned(decision: PromotionDecision, version: str, champion: ChampionCheck |
     return old if same else new
 
 
+def current() -> Route:
+    """The route in the flag file."""
+    return read_route(FLAGS)
+
+
 def set_route(params: Params, route: Route, champion: ChampionCheck | None) -> Route:
     """Write the planned route, unless a person has changed the champion since the cycle read it."""
     return apply_system_route(connect(params), params, None if champion is None else champion.alias_version, route)[1]

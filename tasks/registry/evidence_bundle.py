@@ -5,6 +5,7 @@ A bundle is written once. No command promotes, and no re-test of the champion pa
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import tempfile
@@ -112,9 +113,7 @@ def verified(client: RegistryClient, params: Params, version: str, *, newest: bo
     problem = f"version {version} of {params.data.name} cannot be verified: "
     if not run_id or mlflow_names.TAG_EVIDENCE not in tags:
         raise RegistryError(problem + f"it has no evidence bundle; run `redistill gate {params.data.name}/{version}` first")
-    folder = STATE / "bundles" / f"{version}-{run_id}"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    folder = _own_folder("bundles", f"{version}-{run_id}")
     try:
         for part in (mlflow_names.EVIDENCE, SIGNATURE):
             mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=part, dst_path=str(folder))
@@ -136,8 +135,7 @@ def registered_weights(client: RegistryClient, params: Params, version: str) -> 
     import mlflow
 
     digest = client.get_model_version(params.data.name, version).tags.get(mlflow_names.TAG_MODEL_DIGEST)
-    target = STATE / "models" / f"{params.data.name}-{version}"
-    shutil.rmtree(target, ignore_errors=True)
+    target = _own_folder("models", f"{params.data.name}-{version}")
     try:
         mlflow.artifacts.download_artifacts(artifact_uri=f"models:/{params.data.name}/{version}", dst_path=str(target))
     except (mlflow.MlflowException, OSError) as error:
@@ -148,6 +146,18 @@ def registered_weights(client: RegistryClient, params: Params, version: str) -> 
     if digest is not None and tree_digest(folders[0]) != digest:
         raise RegistryError(f"its weights do not have the registered digest {digest[:12]}; they were changed after the registration")
     return folders[0]
+
+
+def _own_folder(kind: str, name: str) -> Path:
+    """A new folder that only this process uses, removed when it ends.
+
+    In a shared folder one reader would remove what another one is about to verify, and a sound champion would fail its re-test.
+    """
+    parent = STATE / kind
+    parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=parent))
+    atexit.register(shutil.rmtree, folder.absolute(), ignore_errors=True)
+    return folder
 
 
 def weights_of(client: RegistryClient, params: Params, version: str) -> Path:

@@ -1,22 +1,38 @@
-"""The history: what happened to which version, when, by whom and why. One MLflow run per event, in a separate experiment."""
+"""The history: what happened to which version, when, by whom and why. One MLflow run per event, in a separate experiment.
+
+Its order is that of ``sequence``, not of the clock: a machine whose clock is an hour behind must not put a rollback before the promotion that it
+took back. For the same reason the MLflow run of an event never starts before that of the event before it, so that a search for newer runs misses none.
+"""
 
 from __future__ import annotations
 
-import datetime as dt
+import dataclasses
 import json
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from redistill.params import Params
 from redistill.provenance import mlflow_names
+from tasks.paths import STATE
 from tasks.registry.client import RegistryClient
 from tasks.registry.runs_and_versions import searched_runs
 
-_CLOCKS_DIFFER = dt.timedelta(hours=1)
-"""The time of an event is that of the machine that wrote it."""
-
-Kind = Literal["promote", "hold", "reject", "rollback", "reference", "distrust"]
+Kind = Literal[
+    "promote",
+    "hold",
+    "reject",
+    "rollback",
+    "reference",
+    "distrust",
+    "teacher-accepted",
+    "teacher-refused",
+    "waiting",
+    "expired",
+    "freeze",
+    "unfreeze",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +49,8 @@ class Event:
     previous: str | None
     route: str
     reference: str | None = None
+    sequence: int = 0
+    """Events of versions before 0.2 have none; they come first, in the order of their times."""
 
 
 class History:
@@ -43,21 +61,37 @@ class History:
 
     def __init__(self) -> None:
         self._events: dict[str, Event] = {}
-        self._whole_at: dt.datetime | None = None
+        self._newest_ms: int | None = None
 
     def events(self, client: RegistryClient, params: Params) -> list[Event]:
         """The events up to now, oldest first."""
         experiment = client.get_experiment_by_name(mlflow_names.history_experiment(params.data.name))
         if experiment is None:
             return []
-        filter_string, now = "", dt.datetime.now(dt.UTC)
-        if self._whole_at is not None:
-            filter_string = f"attributes.start_time >= {int((self._whole_at - _CLOCKS_DIFFER).timestamp() * 1000)}"
+        filter_string = "" if self._newest_ms is None else f"attributes.start_time >= {self._newest_ms}"
         for run in searched_runs(client, experiment.experiment_id, filter_string):
             event = Event(**json.loads(run.data.tags[mlflow_names.TAG_EVENT]))
             self._events[event.id] = event
-        self._whole_at = self._whole_at or now
-        return sorted(self._events.values(), key=lambda event: event.at)
+            self._newest_ms = max(self._newest_ms or 0, int(run.info.start_time))
+        return sorted(self._events.values(), key=lambda event: (event.sequence, event.at))
+
+
+def append(client: RegistryClient, params: Params, event: Event) -> None:
+    """Write an event behind the last one. The caller holds the registry's lock."""
+    name = mlflow_names.history_experiment(params.data.name)
+    experiment = client.get_experiment_by_name(name)
+    experiment_id = experiment.experiment_id if experiment else client.create_experiment(name, mlflow_names.artifact_root(STATE))
+    newest = client.search_runs(
+        [experiment_id], f"tags.`{mlflow_names.TAG_KIND}` = 'event'", order_by=["attributes.start_time DESC"], max_results=50
+    )
+    events = [json.loads(run.data.tags[mlflow_names.TAG_EVENT]) for run in newest]
+    # Runs of one millisecond are in any order, so the number comes from several of them.
+    sequence = 1 + max((e.get("sequence", 0) for e in events), default=0)
+    started = max(int(time.time() * 1000), 1 + max((int(run.info.start_time) for run in newest), default=0))
+    numbered = replace(event, sequence=sequence)
+    tags = {mlflow_names.TAG_KIND: "event", mlflow_names.TAG_EVENT: json.dumps(dataclasses.asdict(numbered))}
+    run = client.create_run(experiment_id, start_time=started, tags=tags, run_name=f"{event.kind}-{event.version or 'none'}")
+    client.set_terminated(run.info.run_id, "FINISHED")
 
 
 def withdrawn(events: Sequence[Event], version: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import getpass
 import json
 import os
@@ -17,11 +18,13 @@ from redistill.evaluation.timing import timing_from_json
 from redistill.io.digests import file_digest, tree_digest
 from redistill.io.json import read_json
 from redistill.operations.types import StageReceipt
+from redistill.operations.workspace import Workspace
 from redistill.params import Params
 from redistill.provenance import mlflow_names
 from redistill.teacher.types import TeacherFingerprint
 from tasks.paths import ARTIFACTS, STATE
 from tasks.registry.client import RegistryClient
+from tasks.registry.store import make_store
 from tasks.stages.timing import TIMING
 
 
@@ -33,8 +36,10 @@ def connect(params: Params) -> RegistryClient:
     """
     import mlflow
 
-    (STATE / "mlflow").mkdir(parents=True, exist_ok=True)
-    mlflow.set_tracking_uri(mlflow_names.tracking_uri(STATE))
+    address = mlflow_names.tracking_uri(STATE)
+    if address == mlflow_names.project_store(STATE):
+        make_store(STATE)
+    mlflow.set_tracking_uri(address)
     client: RegistryClient = mlflow.MlflowClient()
     name = mlflow_names.experiment(params.data.name)
     try:
@@ -43,14 +48,15 @@ def connect(params: Params) -> RegistryClient:
         mlflow.set_experiment(name)
     except mlflow.MlflowException as error:
         raise RegistryError(
-            f"MLflow at {mlflow_names.tracking_uri(STATE)} cannot be used ({_first_line(error)}); start it, or unset MLFLOW_TRACKING_URI to use a local file"
+            f"MLflow at {address} cannot be used ({_first_line(error)}); start it, or unset MLFLOW_TRACKING_URI to use a local file"
         ) from error
     return client
 
 
-def open_run(params: Params, cycle: str, reason: str, flow_run_id: str) -> str:
-    """Start the cycle's MLflow run and return its id."""
-    client = connect(params)
+def open_run(params: Params, reason: str, flow_run_id: str) -> tuple[str, str]:
+    """Start the cycle's MLflow run; returns its id and the cycle's name, such as ``bank-triage-20261127-020004``."""
+    cycle = f"{params.data.name}-{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S}"
+    client, workspace = connect(params), Workspace.here(params.data.name)
     experiment = client.get_experiment_by_name(mlflow_names.experiment(params.data.name))
     tags = {
         mlflow_names.TAG_KIND: "cycle",
@@ -60,8 +66,10 @@ def open_run(params: Params, cycle: str, reason: str, flow_run_id: str) -> str:
         mlflow_names.TAG_STARTED_BY: os.environ.get("REDISTILL_USER") or getpass.getuser(),
         mlflow_names.TAG_GIT: git_commit(),
         mlflow_names.TAG_STATUS: "running",
+        mlflow_names.TAG_WORKSPACE: workspace.id,
+        mlflow_names.TAG_FOLDER: f"{workspace.host}:{workspace.folder}",
     }
-    return str(client.create_run(experiment.experiment_id, tags=tags, run_name=cycle).info.run_id)
+    return str(client.create_run(experiment.experiment_id, tags=tags, run_name=f"{cycle} · {reason[:100]}").info.run_id), cycle
 
 
 def log_training(params: Params, mlflow_run_id: str) -> None:
@@ -136,7 +144,7 @@ def close_run(params: Params, mlflow_run_id: str, receipts: Sequence[StageReceip
     client.set_tag(mlflow_run_id, mlflow_names.TAG_STAGES_RAN, str(sum(r.outcome == "ran" for r in receipts)))
     client.set_tag(mlflow_run_id, mlflow_names.TAG_TEACHER_RAW, raw_teacher)
     client.set_tag(mlflow_run_id, mlflow_names.TAG_STATUS, status)
-    client.set_terminated(mlflow_run_id, "FINISHED" if status == "completed" else "FAILED")
+    client.set_terminated(mlflow_run_id, {"completed": "FINISHED", "cancelled": "KILLED"}.get(status, "FAILED"))
 
 
 def resolved(client: RegistryClient, params: Params, version_name: str) -> str:

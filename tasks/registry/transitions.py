@@ -26,7 +26,7 @@ from redistill.serving.route_flag import read_route, update_route, with_mode
 from redistill.serving.types import Route
 from tasks.paths import ARTIFACTS, STATE
 from tasks.registry.client import RegistryClient
-from tasks.registry.history import Event, History, Kind
+from tasks.registry.history import Event, History, Kind, append
 from tasks.registry.runs_and_versions import registered_model
 
 FLAGS = ARTIFACTS / "route" / "flags.json"
@@ -68,7 +68,8 @@ def history(client: RegistryClient, params: Params) -> list[Event]:
 
 def record(client: RegistryClient, params: Params, kind: Kind, version: str | None, reason: str, now: Live) -> None:
     """Record an event that changes no alias: a hold or a rejection."""
-    _append(client, params, _event(uuid.uuid4().hex, kind, version, reason, now))
+    with registry_lock():
+        append(client, params, _event(uuid.uuid4().hex, kind, version, reason, now))
 
 
 def move(client: RegistryClient, params: Params, kind: Kind, version: str, reason: str, before: Live, after: Live) -> Event:
@@ -97,7 +98,7 @@ def move(client: RegistryClient, params: Params, kind: Kind, version: str, reaso
                     "another promotion or rollback has just started on another machine; check `redistill history`, then try again"
                 )
             _apply(client, params, after)
-            _append(client, params, event)
+            append(client, params, event)
         except BaseException as error:
             _write(before.route)
             # If MLflow does not respond, the tag stays, and the next command undoes the rest.
@@ -211,15 +212,6 @@ def _write(target: Route) -> Route:
 def _here() -> str:
     """Identifies this project on this machine: a plan records it, because its route belongs to the flag file there."""
     return f"{socket.gethostname()}:{STATE.absolute()}"
-
-
-def _append(client: RegistryClient, params: Params, event: Event) -> None:
-    name = mlflow_names.history_experiment(params.data.name)
-    experiment = client.get_experiment_by_name(name)
-    experiment_id = experiment.experiment_id if experiment else client.create_experiment(name, mlflow_names.artifact_root(STATE))
-    tags = {mlflow_names.TAG_KIND: "event", mlflow_names.TAG_EVENT: json.dumps(dataclasses.asdict(event))}
-    run = client.create_run(experiment_id, tags=tags, run_name=f"{event.kind}-{event.version or 'none'}")
-    client.set_terminated(run.info.run_id, "FINISHED")
 
 
 def _event(move_id: str, kind: Kind, version: str | None, reason: str, now: Live) -> Event:

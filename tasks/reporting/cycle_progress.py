@@ -7,13 +7,14 @@ import threading
 import time
 from collections.abc import Sequence
 from typing import Any
+from uuid import UUID
 
-from prefect.artifacts import create_markdown_artifact, create_progress_artifact, create_table_artifact, update_progress_artifact
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_run_logger
 
 from redistill.operations.types import StageReceipt
-from redistill.promotion.types import PromotionDecision
+from redistill.operations.workspace import Workspace
+from tasks.reporting import publishing
 
 _EVERY_S = 5.0
 
@@ -21,11 +22,12 @@ _EVERY_S = 5.0
 class CycleProgress:
     """Writes to Prefect's log and artifacts. Each artifact update is an API call, so there is a pause between two updates."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, workspace: Workspace) -> None:
         self._total = total
+        self._workspace = workspace
         self._receipts: list[StageReceipt] = []
         self._parts: dict[str, float] = {}
-        self._artifact: Any = None
+        self._artifact: UUID | None = None
         self._updated = 0.0
         self._lock = threading.Lock()
 
@@ -42,7 +44,7 @@ class CycleProgress:
             now = time.monotonic()
             if now - self._updated >= _EVERY_S:
                 self._updated = now
-                self._show(self._percent(), f"{stage}: {done} of {total}")
+                self._show(f"{stage}: {done} of {total}")
 
     def done(self, receipt: StageReceipt) -> None:
         with self._lock:
@@ -55,29 +57,26 @@ class CycleProgress:
             f"{receipt.stage}: {receipt.outcome} ({receipt.seconds:.1f} s)" + (f", because {'; '.join(receipt.why)}" if receipt.why else "")
         )
         if receipt.outcome != "unchanged" or len(self._receipts) == self._total:
-            self._show(self._percent(), f"{receipt.stage}: {receipt.outcome}")
+            self._show(f"{receipt.stage}: {receipt.outcome}")
 
-    def _percent(self) -> float:
-        return 100.0 * (len(self._receipts) + sum(self._parts.values())) / self._total
+    def _show(self, text: str) -> None:
+        percent = 100.0 * (len(self._receipts) + sum(self._parts.values())) / self._total
+        self._artifact = publishing.progress(self._artifact, self._workspace.key("progress"), percent, text)
 
-    def _show(self, percent: float, text: str) -> None:
-        if self._artifact is None:
-            self._artifact = create_progress_artifact(progress=percent, key="cycle-progress", description=text)
-        else:
-            update_progress_artifact(self._artifact, progress=percent, description=text)
-
-    def decision(self, outcome: dict[str, Any], decision: PromotionDecision, receipts: Sequence[StageReceipt]) -> None:
+    def decision(self, outcome: dict[str, Any], receipts: Sequence[StageReceipt]) -> None:
         """The stage table and the decision as artifacts."""
-        rows = [{"stage": r.stage, "outcome": r.outcome, "seconds": round(r.seconds, 1)} for r in receipts]
-        create_table_artifact(table=rows, key="stages", description="What each stage did, and how long it took")
-        gates = "\n".join(f"| {g.name} | {g.result} | {g.sentence} |" for g in decision.gates)
+        rows = [
+            {"stage": r.stage, "outcome": r.outcome, "seconds": round(r.seconds, 1), "because": "; ".join(r.why)[:300]} for r in receipts
+        ]
+        publishing.table(self._workspace.key("stages"), rows, "What each stage did, how long it took, and why it ran")
+        gates = "\n".join(f"| {g['name']} | {g['result']} | {g['sentence']} |" for g in outcome["gates"])
         text = (
-            f"# {decision.verdict}: version {outcome['model_version']}\n\n"
+            f"# {outcome['verdict']}: version {outcome['model_version'] or 'none'}\n\n"
             f"Traffic goes to the **{outcome['route']}**.\n\n"
             + (f"**Not promoted:** {outcome['blocked']}.\n\n" if outcome["blocked"] else "")
-            + "\n".join(f"- {r}" for r in decision.reasons)
-            + f"\n\n| gate | outcome | evidence |\n|---|---|---|\n{gates}\n"
+            + "\n".join(f"- {reason}" for reason in outcome["reasons"])
+            + (f"\n\n| gate | outcome | evidence |\n|---|---|---|\n{gates}\n" if gates else "\n")
         )
-        create_markdown_artifact(markdown=text, key="decision", description=f"{outcome['cycle']}: {decision.verdict}")
-        for line in (f"verdict: {decision.verdict} (version {outcome['model_version']})", *decision.reasons, f"route: {outcome['route']}"):
+        publishing.markdown(self._workspace.key("decision"), text, f"{outcome['cycle']}: {outcome['verdict']}")
+        for line in (f"{outcome['verdict']} (version {outcome['model_version']})", *outcome["reasons"], f"route: {outcome['route']}"):
             self.say(line)

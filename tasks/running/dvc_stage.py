@@ -1,7 +1,6 @@
 """The only caller of DVC: one Prefect task runs one stage, in a process group of its own, with its log streamed.
 
-DVC decides whether a stage is already made. One cycle works at a time, under a file lock of ours; a second one waits there and says so. Within a
-cycle several stages may run at once: DVC releases its repository lock while a stage's command runs, and ``--wait-for-lock`` makes it wait until it has the lock again.
+DVC decides whether a stage is already made. One cycle works at a time (``tasks.running.cycle_lock``). Within a cycle several stages may run at once: DVC releases its repository lock while a stage's command runs, and ``--wait-for-lock`` makes it wait until it has the lock again.
 """
 
 from __future__ import annotations
@@ -31,72 +30,15 @@ from tasks.paths import STATE
 from tasks.running.fork_server import ForkServer
 from tasks.running.reasons import reasons
 
-CYCLE_LOCK = STATE / "cycle.lock"
 _RESTORED = re.compile(r"is cached - skipping run|Checking out outputs")
 _EXITED = re.compile(r"exited with (\d+)")
 _UNCHANGED = re.compile(r"didn't change, skipping")
+# What DVC and lm-eval print for a person at a terminal. `redistill stage NAME` shows it.
 _NOISE = re.compile(
-    r"^(Updating lock file|Generating lock file|Use `dvc push`|> PATH=|Running stage|Verifying|\s*$|To track|\s*git add|To enable auto)"
+    r"^(Updating lock file|Generating lock file|Use `dvc push`|> PATH=|Running stage|Verifying|\s*$|To track|\s*git add|To enable auto"
+    r"|fatal: not a git repository|`pretrained` model kwarg|Passed an already-initialized model|\S+: Custom kwargs can be passed"
+    r"|For example --metadata=|Overwriting default num_fewshot|.*\d+%\|.*(it/s|s/it)\])"
 )
-
-
-@contextlib.contextmanager
-def one_cycle(say: Callable[[str], None], timeout_s: float = 6 * 3600.0) -> Iterator[None]:
-    """Let one cycle at a time work in this project; a second one says that it waits, then waits.
-
-    Raises:
-        StageError: still waiting after ``timeout_s``.
-    """
-    CYCLE_LOCK.parent.mkdir(parents=True, exist_ok=True)
-    with open(CYCLE_LOCK, "a+", encoding="utf-8") as handle:
-        deadline, said = time.monotonic() + timeout_s, False
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if not said:
-                    handle.seek(0)
-                    say(f"another cycle (process {handle.read().strip() or 'unknown'}) is running in this project; waiting for it to end")
-                    said = True
-                if time.monotonic() > deadline:
-                    raise StageError(
-                        f"waited {timeout_s:.0f} s for another cycle in this project to end; check `redistill status`, then run again"
-                    ) from None
-                time.sleep(0.5)
-        handle.truncate(0)
-        handle.write(str(os.getpid()))
-        handle.flush()
-        yield
-
-
-@contextlib.contextmanager
-def no_cycle(work: str, *, record: bool = True) -> Iterator[None]:
-    """Keep cycles out while ``work`` is done, such as ``redistill gc``. Unlike ``one_cycle`` this never waits.
-
-    Without ``record`` no file changes: a cycle that waits meanwhile names the process that ran before.
-
-    Raises:
-        StageError: a cycle, or a search of settings, is running.
-    """
-    if not record and not CYCLE_LOCK.is_file():
-        yield
-        return
-    CYCLE_LOCK.parent.mkdir(parents=True, exist_ok=True)
-    with open(CYCLE_LOCK, "a+", encoding="utf-8") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            handle.seek(0)
-            raise StageError(
-                f"a cycle (process {handle.read().strip() or 'unknown'}) is running in this project, and {work} does not run beside one; "
-                "try again when it has ended"
-            ) from None
-        if record:
-            handle.truncate(0)
-            handle.write(str(os.getpid()))
-            handle.flush()
-        yield
 
 
 def cache_directory() -> Path | None:

@@ -6,7 +6,6 @@ import importlib.util
 import re
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 import yaml
@@ -20,7 +19,6 @@ IMAGE = (INFRA / "Containerfile").read_text(encoding="utf-8")
 FINAL = IMAGE[IMAGE.rindex("\nFROM ") :]
 COMPOSE = yaml.safe_load((INFRA / "compose.yaml").read_text(encoding="utf-8"))
 SERVICES = COMPOSE["services"]
-PREFECT = yaml.safe_load((INFRA / "prefect.yaml").read_text(encoding="utf-8"))
 
 
 def environment(service: str) -> set[str]:
@@ -88,46 +86,9 @@ def test_the_runner_waits_for_both_servers_and_uses_them() -> None:
     assert {name: how["condition"] for name, how in body["depends_on"].items()} == dict.fromkeys(("prefect", "mlflow"), "service_healthy")
     assert {"PREFECT_API_URL=http://prefect:4200/api", "MLFLOW_TRACKING_URI=http://mlflow:5000"} <= set(body["environment"])
     assert "--allowed-hosts=mlflow:5000,localhost:*,127.0.0.1:*" in SERVICES["mlflow"]["command"]
-    [_, script] = body["command"]
-    assert (INFRA / Path(script).name).is_file() and script.startswith("/opt/redistill/infra/")
+    assert body["command"] == ["redistill", "watch"]
 
 
 def test_no_secret_has_a_value() -> None:
     named = {name for service in SERVICES for name in environment(service) if re.search("KEY|TOKEN|PASSWORD|SECRET", name)}
     assert {"REDISTILL_TEACHER_API_KEY", "REDISTILL_SIGNING_KEY"} <= named <= set(SERVICES["runner"]["environment"])
-
-
-def test_prefect_yaml_is_what_prefect_reads() -> None:
-    from prefect.cli.deploy._models import DeploymentConfig, PrefectYamlModel
-
-    PrefectYamlModel.model_validate(PREFECT)
-    # `prefect deploy` invents a pull step where there is none, and fails at an entrypoint that is a module.
-    assert PREFECT["pull"] == [{"prefect.deployments.steps.set_working_directory": {"directory": "{{ $REDISTILL_DIRECTORY }}"}}]
-    # The model ignores keys that it does not know, and a misspelt one would be lost.
-    assert set(PREFECT) - {"definitions"} <= set(PrefectYamlModel.model_fields)
-    for deployment in PREFECT["deployments"]:
-        assert set(deployment) <= set(DeploymentConfig.model_fields)
-
-
-def test_a_work_pool_gets_what_watch_serves(monkeypatch: pytest.MonkeyPatch) -> None:
-    from prefect.cli.deploy._schedules import _construct_schedules
-    from prefect.flows import load_flow_from_entrypoint
-    from prefect.utilities.templating import apply_values
-
-    from flows.watch_teacher import deployments
-
-    monkeypatch.chdir(ROOT)
-    start = runner()
-    for name, value in start.of_project().items():
-        monkeypatch.setenv(name, value)
-    served = {deployment.name: deployment for deployment in deployments()}
-    assert [d["name"] for d in PREFECT["deployments"]] == list(served)
-    for raw in PREFECT["deployments"]:
-        listed: dict[str, Any] = apply_values(raw, {})
-        same = served[listed["name"]]
-        flow = load_flow_from_entrypoint(listed["entrypoint"], use_placeholder_flow=False)
-        assert (flow.name, listed.get("parameters", {})) == (same.flow_name, same.parameters)
-        assert listed["concurrency_limit"] == same.concurrency_limit
-        crons = [made["schedule"].model_dump() for made in _construct_schedules(listed, {}, console=None, is_interactive=lambda: False)]
-        assert crons == [schedule.schedule.model_dump() for schedule in same.schedules or ()]
-        assert listed["work_pool"] == {"name": start.POOL}

@@ -240,7 +240,7 @@ def test_a_backup_restores_the_whole_project_elsewhere(old: Path, ask: Any, proj
     assert (night.result["model_version"], "completions, " in night.stderr) == ("1", False), "the teacher was asked nothing"
     assert there("rollback", "--reason", "still possible", "--json").result["champion"] == "3"
     assert set(counts(there("gc", "--json"))) <= {"runs"}, "only the cycle before last, which no version needs"
-    store = mlflow_names.own_artifact_root(project / ".redistill")
+    store = mlflow_names.project_artifacts(project / ".redistill")
     assert not [uri for uri in artifact_addresses(elsewhere) if uri.startswith(store)]
 
     assert "is not empty" in there("restore", str(archive), code=2).stderr

@@ -1,4 +1,4 @@
-"""infra/runner.py against a real Prefect server: it deploys to a pool, says that it is healthy, and a cycle that is started through the pool ends."""
+"""The runner as a container starts it, against a real Prefect server: it deploys to a pool, says that it is healthy, and a cycle that is started through the pool ends."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import pytest
 
 from redistill.runtime.environment import child_environment
 from tests.servers import free_port, stop, until
-from tests.tiny_project import ROOT, make_tiny_project
+from tests.tiny_project import make_tiny_project
 
 pytestmark = pytest.mark.long
+BIN = Path(sys.executable).parent
 YEARLY = "17 4 1 1 *"
 
 
@@ -37,22 +38,22 @@ def runner(project: Path, port: int, prefect_api: str, prefect_home: Path) -> It
         "PREFECT_WORKER_WEBSERVER_HOST": "127.0.0.1",
         "PREFECT_WORKER_WEBSERVER_PORT": str(port),
     }
-    process = subprocess.Popen([sys.executable, str(ROOT / "infra" / "runner.py")], cwd=project, env=env, start_new_session=True)
+    process = subprocess.Popen([str(BIN / "redistill"), "watch"], cwd=project, env=env, start_new_session=True)
     yield process
     stop(process)
     for deployment in httpx.post(f"{prefect_api}/deployments/filter", json={}, timeout=30).json():
         httpx.delete(f"{prefect_api}/deployments/{deployment['id']}", timeout=30)
-    httpx.delete(f"{prefect_api}/work_pools/redistill", timeout=30)
+    httpx.delete(f"{prefect_api}/work_pools/redistill-tiny", timeout=30)
 
 
 def test_a_cycle_from_the_pool(runner: subprocess.Popen[bytes], port: int, project: Path, prefect_api: str) -> None:
     until(f"http://127.0.0.1:{port}/health", timeout_s=180, process=runner)
     found = httpx.post(f"{prefect_api}/deployments/filter", json={}, timeout=30).json()
-    assert {d["name"]: d["work_pool_name"] for d in found} == dict.fromkeys(("nightly", "watch", "by-hand"), "redistill")
-    assert {d["name"]: d["schedules"][0]["schedule"]["cron"] for d in found if d["schedules"]} == {"nightly": YEARLY, "watch": "17 3 * * *"}
-    assert {d["description"].split(";")[0] for d in found if d["name"] == "nightly"} == {"Distil, judge, and promote or hold"}
+    assert {d["name"]: d["work_pool_name"] for d in found} == dict.fromkeys(("tiny-nightly", "tiny"), "redistill-tiny")
+    crons = {d["entrypoint"].split(".")[1]: d["schedules"][0]["schedule"]["cron"] for d in found if d["schedules"]}
+    assert crons == {"distill_student": YEARLY, "watch_teacher": "17 3 * * *", "drill_fallback": "30 1 * * *"}
 
-    nightly = next(d["id"] for d in found if d["name"] == "nightly")
+    nightly = next(d["id"] for d in found if d["name"] == "tiny-nightly")
     created = httpx.post(f"{prefect_api}/deployments/{nightly}/create_flow_run", json={}, timeout=30)
     assert created.status_code == 201, created.text
     ended = until(

@@ -1,4 +1,4 @@
-"""Old flow runs of this project, and of no other, go from a real Prefect server, with their logs."""
+"""Old flow runs of this project's folder, and of no other, go from a real Prefect server, with their logs."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from redistill.operations.params import RetentionParams
+from redistill.operations.workspace import Workspace
 from tasks.operations.gc_prefect import FLOW_RUNS, sweep_flow_runs
 from tests.servers import until
 
@@ -57,20 +58,20 @@ def there(api: str, runs: list[str]) -> list[bool]:
 
 
 def test_old_flow_runs_of_this_project_go_with_their_logs(api: str, prefect_home: Path) -> None:
-    name = f"model-{uuid.uuid4().hex}"
+    here, copy = (Workspace("tiny", Path(f"/{uuid.uuid4().hex}"), "host") for _ in range(2))
     tagged, young, running, other = (
-        flow_run(api, [f"redistill/{name}", "more"]),
-        flow_run(api, [f"redistill/{name}"]),
-        flow_run(api, [f"redistill/{name}"], "RUNNING"),
-        flow_run(api, [f"redistill/{name}-2"]),
+        flow_run(api, [*here.tags, "more"]),
+        flow_run(api, here.tags),
+        flow_run(api, here.tags, "RUNNING"),
+        flow_run(api, copy.tags),
     )
     cycle, needed = flow_run(api, []), flow_run(api, [])
     age(prefect_home, [tagged, running, other, cycle, needed])
     cycles = {cycle: None, needed: "a kept version", str(uuid.uuid4()): None}
     every = [tagged, young, running, other, cycle, needed]
-    planned = sweep_flow_runs(name, cycles, RETENTION, time.time(), dry_run=True)
+    planned = sweep_flow_runs(here, cycles, RETENTION, time.time(), dry_run=True)
     assert there(api, every) == [True] * 6, "a dry run changes nothing"
-    done = sweep_flow_runs(name, cycles, RETENTION, time.time(), dry_run=False)
+    done = sweep_flow_runs(here, cycles, RETENTION, time.time(), dry_run=False)
     assert planned == done and done.removed == 2, done
     assert {kept.reason: kept.count for kept in done.kept} == {"younger than 30 days": 1, "not ended": 1, "a kept version": 1}
     assert there(api, every) == [False, True, True, True, False, True]
@@ -81,24 +82,24 @@ def test_old_flow_runs_of_this_project_go_with_their_logs(api: str, prefect_home
         lambda r: r.status_code == 200 and r.json() == [],
     )
     assert len(logs(api, other).json()) == 1
-    assert sweep_flow_runs(name, cycles, RETENTION, time.time(), dry_run=False).removed == 0
+    assert sweep_flow_runs(here, cycles, RETENTION, time.time(), dry_run=False).removed == 0
 
 
 def test_more_flow_runs_than_one_page(api: str, prefect_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tasks.operations.gc_prefect._PAGE", 2)
     monkeypatch.setattr("tasks.operations.gc_prefect._AT_ONCE", 2)
-    name = f"model-{uuid.uuid4().hex}"
-    runs = [flow_run(api, [f"redistill/{name}"]) for _ in range(5)]
+    here = Workspace("tiny", Path(f"/{uuid.uuid4().hex}"), "host")
+    runs = [flow_run(api, here.tags) for _ in range(5)]
     age(prefect_home, runs)
-    assert sweep_flow_runs(name, {}, RETENTION, time.time(), dry_run=False).removed == 5
+    assert sweep_flow_runs(here, {}, RETENTION, time.time(), dry_run=False).removed == 5
     assert there(api, runs) == [False] * 5
 
 
 def test_without_a_server_nothing_is_removed_and_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
-    assert "PREFECT_API_URL is not set" in sweep_flow_runs("tiny", {}, RETENTION, 0.0, dry_run=False).note
+    assert "PREFECT_API_URL is not set" in sweep_flow_runs(Workspace("tiny", Path("/"), "host"), {}, RETENTION, 0.0, dry_run=False).note
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
-    swept = sweep_flow_runs("tiny", {}, RETENTION, 0.0, dry_run=False)
+    swept = sweep_flow_runs(Workspace("tiny", Path("/"), "host"), {}, RETENTION, 0.0, dry_run=False)
     assert (swept.kind, swept.removed) == (FLOW_RUNS, 0)
     assert swept.note.startswith("Prefect's server at http://127.0.0.1:9/api cannot be used (") and swept.note.endswith(
         "its flow runs stay"

@@ -12,10 +12,11 @@ from typing import Annotated
 
 import typer
 
-from redistill.cli import eject, engine, init, operations, promotion
+from redistill.cli import eject, engine, init, operations, promotion, services
 from redistill.cli.project import Json, application, show
 from redistill.errors import ConfigError, RedistillError
 from redistill.runtime import environment
+from redistill.runtime.running_services import use_running_services
 
 app = typer.Typer(
     name="redistill",
@@ -39,6 +40,7 @@ _DEBUG = {"on": False}
 
 @app.callback()
 def project(
+    context: typer.Context,
     directory: Annotated[Path, typer.Option("-C", help="The project directory.", metavar="DIR")] = Path(),
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks instead of one-line error messages.")] = False,
 ) -> None:
@@ -49,6 +51,8 @@ def project(
     if not directory.is_dir():
         raise ConfigError(f"-C {directory}: no such directory")
     os.chdir(directory)
+    if context.invoked_subcommand not in ("up", "down"):
+        use_running_services()
 
 
 class _OneLine(logging.Filter):
@@ -73,6 +77,9 @@ def run(reason: Reason = "by hand", as_json: Json = False) -> None:
     for name in ("prefect.flow_runs", "prefect.task_runs"):
         logging.getLogger(name).addFilter(_OneLine())
     outcome = application("flows.distill_student").distill_student(reason=reason)
+    if "declined" in outcome:
+        show(outcome, as_json, [outcome["declined"]])
+        return
     lines = [f"{stage:<18} {what}" for stage, what in outcome["stages"].items()]
     lines += ["", f"verdict: {outcome['verdict']} (version {outcome['model_version']})", *(f"  {r}" for r in outcome["reasons"])]
     lines += [f"blocked: {outcome['blocked']}"] if outcome["blocked"] else []
@@ -83,16 +90,29 @@ def run(reason: Reason = "by hand", as_json: Json = False) -> None:
 @app.command()
 def lock(
     new_date: Annotated[bool, typer.Option("--new-date", help="From now on, chat templates that state a date state today's date.")] = False,
+    accept_teacher: Annotated[
+        bool,
+        typer.Option(
+            "--accept-teacher", help="Let the next cycle use a new teacher that was refused, whatever the comparison says. Needs --reason."
+        ),
+    ] = False,
+    reason: Annotated[str, typer.Option("--reason", help="Why the teacher is accepted. It is recorded.")] = "",
     as_json: Json = False,
 ) -> None:
     """Check the licence reviews, then write the lock files of sources, code and teacher. A cycle does this too."""
     from redistill.params import load_params
 
     params = load_params()
+    if accept_teacher:
+        if not reason.strip():
+            raise ConfigError("give a reason with --reason; it is recorded")
+        raw = application("tasks.promotion.teacher_trial").accept(params, reason)
+        show({"accepted": raw}, as_json, [f"teacher {raw[:16]} is accepted; the next cycle uses it"])
+        return
     teacher_lock = application("tasks.locking.teacher_lock")
     teacher_lock.review_licences(params)
     # A lock that is written while a stage runs would record the stage's result under code that it did not run.
-    with application("tasks.running.dvc_stage").one_cycle(lambda line: print(line, file=sys.stderr, flush=True)):
+    with application("tasks.running.cycle_lock").one_cycle(lambda line: print(line, file=sys.stderr, flush=True)):
         teacher_lock.lock_sources(params, new_date=new_date)
         application("tasks.locking.code_lock").lock_code()
         fingerprint, moved = teacher_lock.lock_teacher(params)
@@ -135,16 +155,18 @@ def status(as_json: Json = False) -> None:
 @app.command()
 def watch(
     once: Annotated[
-        bool, typer.Option("--once", help="Check once and exit. Without this option, run the watcher and the nightly cycle until stopped.")
+        bool,
+        typer.Option(
+            "--once", help="Check once and exit. Without this option, run the watcher, the nightly cycle and the forms until stopped."
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:
     """Compare the teacher with that of the last completed cycle, and start a cycle if it changed."""
-    watcher = application("flows.watch_teacher")
     if not once:
-        watcher.serve()
+        application("flows.deployments").serve()
         return
-    seen = watcher.watch_teacher()
+    seen = application("flows.watch_teacher").watch_teacher()
     lines = [f"teacher {seen['fingerprint'][:16]}: {'changed, cycle started' if seen['changed'] else 'unchanged'}"]
     show(seen, as_json, lines)
 
@@ -210,6 +232,7 @@ def route_set(
 
 app.command()(eject.eject)
 promotion.register(app)
+services.register(app)
 engine.register(app)
 operations.register(app)
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from redistill.cli.project import Json, application, show
-from redistill.errors import RegistryError
+from redistill.errors import ConfigError, RegistryError
 
 Version = Annotated[
     str, typer.Argument(help="The number of a version, an alias (champion, challenger, previous, reference), or NAME/VERSION.")
@@ -19,7 +19,7 @@ Why = Annotated[str, typer.Option("--reason", help="The reason. It is recorded w
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the app."""
-    for command in (gate, promote, reject, rollback, reference, history, heldout, lineage, reproduce, estimate):
+    for command in (gate, promote, reject, rollback, reference, freeze, history, heldout, lineage, reproduce, estimate):
         app.command()(command)
 
 
@@ -62,6 +62,26 @@ def rollback(
 def reference(version: Version, reason: Why = "", as_json: Json = False) -> None:
     """Set the reference, a frozen version: later students must not become worse than it in small steps. Default: the first champion."""
     show_live(application("tasks.promotion.approve").set_reference(_params(), version, reason), as_json)
+
+
+def freeze(
+    until: Annotated[
+        str | None, typer.Option("--until", help="The last day of the freeze, in UTC, such as 2026-12-31.", metavar="DATE")
+    ] = None,
+    end: Annotated[bool, typer.Option("--end", help="End the freeze now.")] = False,
+    reason: Why = "",
+    as_json: Json = False,
+) -> None:
+    """Promote nothing until a date. Nights go on, and a champion that fails its re-test still loses its traffic."""
+    if end == (until is not None):
+        raise ConfigError("name a date with --until, or end the freeze with --end")
+    freezing = application("tasks.promotion.freeze")
+    if until is None:
+        ended = freezing.end_freeze(_params(), reason)
+        show({"frozen": False, "ended": ended}, as_json, ["the freeze has ended" if ended else "there was no freeze"])
+        return
+    new = freezing.freeze(_params(), until, reason)
+    show({"frozen": True, **dataclasses.asdict(new)}, as_json, [new.sentence])
 
 
 def history(as_json: Json = False) -> None:

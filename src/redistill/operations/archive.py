@@ -187,9 +187,9 @@ def _unpacked(archive: Path, tar: tarfile.TarFile, member: tarfile.TarInfo, fold
     return {"sha256": digest.hexdigest(), "bytes": size}
 
 
-def _read(archive: Path, source: IO[bytes]) -> bytes:
+def _read(archive: Path, source: Any) -> bytes:
     try:
-        return source.read(_CHUNK)
+        return bytes(source.read(_CHUNK))
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
         raise _damaged(archive, str(error) or type(error).__name__) from None
 

@@ -121,6 +121,10 @@ class PromoteParams:
     """`auto`, or `person`: a version that passes waits for `redistill promote`."""
     two_people: bool = False
     """The person who approves must not be the person who started the cycle."""
+    approval_days: Positive = 14
+    """For how many days a version that passed waits for a person. Later it must be judged again."""
+    new_teacher_margin: Margin = 0.05
+    """A new teacher replaces the present one only if a loss of so much or more is ruled out on the held-out rows."""
     critical_labels: dict[str, Share] = Field(default_factory=dict)
     """Label or flag, and the recall that must be shown for it."""
     gates: tuple[Annotated[GateParams, BeforeValidator(_as_gate)], ...] = _EVERY

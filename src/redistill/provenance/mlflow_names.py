@@ -39,6 +39,9 @@ TAG_LOOK = "redistill.look"
 TAG_MOVE = "redistill.move"
 TAG_HOLD = "redistill.champion_hold"
 TAG_EVENT = "redistill.event"
+TAG_FREEZE = "redistill.freeze"
+TAG_WORKSPACE = "redistill.workspace"
+TAG_FOLDER = "redistill.folder"
 
 TAG_STUDY = "redistill.study"
 TAG_TRIAL = "redistill.trial"
@@ -68,11 +71,20 @@ def looks_head(heldout: str) -> str:
 
 def tracking_uri(state: Path) -> str:
     """Where MLflow keeps runs: the user's server where one is named, else a file of the project's own."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or _own_store(state)
+    return os.environ.get("MLFLOW_TRACKING_URI") or project_store(state)
 
 
-def _own_store(state: Path) -> str:
-    return f"sqlite:///{(state / 'mlflow' / 'mlflow.db').absolute()}"
+def project_database(state: Path) -> Path:
+    """The SQLite file of the project's own store."""
+    return (state / "mlflow" / "mlflow.db").absolute()
+
+
+def project_store(state: Path) -> str:
+    return f"sqlite:///{project_database(state)}"
+
+
+def project_artifacts(state: Path) -> str:
+    return (state / "mlflow" / "artifacts").absolute().as_uri()
 
 
 def artifact_root(state: Path) -> str | None:
@@ -80,9 +92,4 @@ def artifact_root(state: Path) -> str | None:
 
     That the variable is set says nothing: MLflow sets it itself as soon as a tracking URI is chosen.
     """
-    return own_artifact_root(state) if tracking_uri(state) == _own_store(state) else None
-
-
-def own_artifact_root(state: Path) -> str:
-    """Where our own store puts artifacts, whether or not it is in use."""
-    return (state / "mlflow" / "artifacts").absolute().as_uri()
+    return project_artifacts(state) if tracking_uri(state) == project_store(state) else None

@@ -1,0 +1,156 @@
+"""A new teacher must deserve its place: it is compared with the one that it replaces on the held-out rows, before anything depends on it.
+
+The cycle locks the new teacher and benchmarks it as usual. If a loss of ``promote.new_teacher_margin`` is not ruled out, the files of the previous teacher come
+back from DVC's cache: its lock, its weights and its benchmark. So the lock, the route and the students stay as they were. The state before is
+kept in a folder until the decision, so that a crash in between does not leave an undecided teacher in place.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from redistill.errors import DataError
+from redistill.io.json import read_json, write_json
+from redistill.params import Params
+from redistill.promotion.gates.non_inferiority import non_inferior
+from redistill.teacher.types import TeacherFingerprint
+from tasks.locking import teacher_lock
+from tasks.paths import ARTIFACTS, LOCK, STATE
+from tasks.promotion.judge import load_benchmark
+from tasks.registry import transitions
+from tasks.registry.history import Kind
+from tasks.registry.runs_and_versions import connect
+from tasks.running import dvc_stage
+
+BEFORE = STATE / "teacher-before"
+ACCEPTED = STATE / "accepted-teachers.json"
+_BENCHMARK = ARTIFACTS / "benchmark" / "teacher"
+_FILES = (LOCK, Path("dvc.lock"))
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherTrial:
+    """The decision about a new teacher, in one sentence."""
+
+    accepted: bool
+    sentence: str
+
+
+def keep_before() -> str | None:
+    """Keep the state of the present teacher until the trial is decided; returns its digest, or None if no teacher is locked yet.
+
+    What an interrupted cycle left is restored first.
+    """
+    if BEFORE.is_dir():
+        restore()
+    if not all(file.is_file() for file in _FILES) or not (_BENCHMARK / "report.json").is_file():
+        return None
+    unfinished = BEFORE.with_name(f"{BEFORE.name}.new")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    for file in _FILES:
+        shutil.copy2(file, unfinished / file.name)
+    shutil.copytree(_BENCHMARK, unfinished / "benchmark")
+    unfinished.rename(BEFORE)
+    return str(read_json(LOCK)["current"]["digest"])
+
+
+def forget() -> None:
+    """The teacher is decided."""
+    if BEFORE.is_dir():
+        decided = BEFORE.with_name(f"{BEFORE.name}.decided")
+        shutil.rmtree(decided, ignore_errors=True)
+        BEFORE.rename(decided)
+        shutil.rmtree(decided)
+
+
+def restore() -> None:
+    """Bring the previous teacher back: its lock, and what DVC made with it.
+
+    Raises:
+        StageError: DVC's cache does not have its files any more.
+    """
+    shutil.copy2(BEFORE / "dvc.lock", "dvc.lock")
+    dvc_stage.dvc("checkout", "--force")
+    shutil.copy2(BEFORE / LOCK.name, LOCK)
+    forget()
+
+
+def try_teacher(params: Params, before: str | None, now: TeacherFingerprint) -> TeacherTrial | None:
+    """Decide about the locked teacher ``now``, and restore the previous one if it is refused; None if the teacher is the same or the first.
+
+    Raises:
+        StageError: as ``restore``.
+    """
+    if before is None or before == now.digest:
+        forget()
+        return None
+    trial = _judged(params, before, now)
+    if trial.accepted:
+        forget()
+    else:
+        restore()
+    _record(params, now, trial)
+    return trial
+
+
+def _judged(params: Params, before: str, now: TeacherFingerprint) -> TeacherTrial:
+    change = f"new teacher {now.digest[:12]} in the place of {before[:12]}"
+    if (reason := accepted_by_person(teacher_lock.raw_fingerprint(params.teacher))) is not None:
+        return TeacherTrial(True, f"{change}: accepted by a person: {reason}")
+    try:
+        margin, level = params.promote.new_teacher_margin, params.promote.alpha_per_heldout
+        gate = non_inferior(
+            "new teacher",
+            load_benchmark(_BENCHMARK),
+            "previous teacher",
+            load_benchmark(BEFORE / "benchmark"),
+            margin,
+            level,
+            params.promote,
+        )
+    except DataError as error:
+        # Held-out rows, template or metric changed together with the teacher: there is nothing to compare, and promote.min_teacher still holds.
+        return TeacherTrial(True, f"{change}: accepted without a comparison ({error})")
+    if gate.passed:
+        return TeacherTrial(True, f"{change}: accepted, {gate.sentence}")
+    return TeacherTrial(
+        False,
+        f"{change}: refused, {gate.sentence}; the previous one stays. To use the new one all the same: "
+        "`redistill lock --accept-teacher --reason REASON`; to stay with the previous one, name its revision in teacher.revision",
+    )
+
+
+def accept(params: Params, reason: str) -> str:
+    """A person accepts the teacher that params name, whatever the comparison says; returns its fingerprint."""
+    raw = teacher_lock.raw_fingerprint(params.teacher)
+    accepted = _accepted()
+    write_json(ACCEPTED, {**accepted, raw: {"by": transitions.current_user(), "reason": reason}})
+    return raw
+
+
+def accepted_by_person(raw: str) -> str | None:
+    """Who accepted this teacher, and why; None if nobody did."""
+    entry = _accepted().get(raw)
+    return None if entry is None else f"{entry['by']}: {entry['reason']}"
+
+
+def _accepted() -> dict[str, Any]:
+    try:
+        return dict(json.loads(ACCEPTED.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return {}
+
+
+def _record(params: Params, now: TeacherFingerprint, trial: TeacherTrial) -> None:
+    """One entry in the history for each teacher and decision, however many nights repeat it."""
+    client = connect(params)
+    kind: Kind = "teacher-accepted" if trial.accepted else "teacher-refused"
+    reason = f"{now.name}: {trial.sentence}"
+    if any(event.kind == kind and event.reason == reason[:4000] for event in transitions.history(client, params)):
+        return
+    transitions.record(client, params, kind, None, reason, transitions.live(client, params))

@@ -1,0 +1,198 @@
+"""`redistill up` and `down` with real servers: what starts, what starts again, what is refused, and what ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+import yaml
+
+from tests.cycles import user_environment
+from tests.servers import free_port, until
+from tests.tiny_project import make_tiny_project
+
+BIN = Path(sys.executable).parent
+YEARLY = "17 4 1 1 *"
+
+
+@dataclass(frozen=True)
+class Box:
+    """A project whose services run, and their addresses."""
+
+    project: Path
+    prefect: int
+    mlflow: int
+
+    @property
+    def api(self) -> str:
+        return f"http://127.0.0.1:{self.prefect}/api"
+
+    def run(self, *arguments: str, folder: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+        command = [str(BIN / "redistill"), "-C", str(folder or self.project), *arguments]
+        return subprocess.run(command, env={**user_environment(), **environment}, capture_output=True, text=True, timeout=300, check=False)
+
+    def up(self) -> subprocess.CompletedProcess[str]:
+        return self.run("up", "--prefect-port", str(self.prefect), "--mlflow-port", str(self.mlflow))
+
+    def pid(self, service: str) -> int:
+        return int(json.loads((self.project / f".redistill/services/{service}.json").read_text(encoding="utf-8"))["pid"])
+
+    def log(self, service: str) -> str:
+        return (self.project / f".redistill/services/logs/{service}.log").read_text(encoding="utf-8")
+
+    def deployments(self) -> dict[str, dict[str, Any]]:
+        """By the name of their flow."""
+        listed = httpx.post(f"{self.api}/deployments/filter", json={}, timeout=30).json()
+        return {d["entrypoint"].rpartition(".")[2]: d for d in listed}
+
+
+def wait_for(condition: Callable[[], object], timeout_s: float = 90.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
+    project = make_tiny_project(tmp_path_factory.mktemp("box") / "project", schedule={"nightly_cron": YEARLY, "timezone": "Europe/Berlin"})
+    box = Box(project, free_port(), free_port())
+    started = box.up()
+    try:
+        assert started.returncode == 0, started.stderr
+        yield box
+    finally:
+        box.run("down")
+
+
+def test_all_three_are_ready_and_a_second_call_changes_nothing(box: Box) -> None:
+    pids = {service: box.pid(service) for service in ("prefect", "mlflow", "runner")}
+    assert all(psutil.pid_exists(pid) for pid in pids.values())
+    until(f"{box.api}/health", timeout_s=5)
+    until(f"http://127.0.0.1:{box.mlflow}/health", timeout_s=5)
+    again = box.up()
+    assert again.returncode == 0 and "runs already" in again.stdout, again.stderr
+    assert {service: box.pid(service) for service in pids} == pids
+    # Where nobody reads what a server logs, its first line ends it; here each has a file.
+    assert len(box.log("prefect").splitlines()) > 3 and "started!" in box.log("runner")
+
+
+def test_deployments_carry_the_project_and_its_time_zone(box: Box) -> None:
+    deployed = box.deployments()
+    assert {flow: d["name"] for flow, d in deployed.items()} == {
+        "distill_student": "tiny-nightly",
+        "watch_teacher": "tiny",
+        "drill_fallback": "tiny",
+        "promote_student": "tiny",
+    }
+    schedule = deployed["distill_student"]["schedules"][0]["schedule"]
+    assert (schedule["cron"], schedule["timezone"]) == (YEARLY, "Europe/Berlin")
+    assert all("data:tiny" in d["tags"] and str(box.project) in d["description"] for d in deployed.values())
+    # A slot of a Prefect limit is lost when a run is killed; the project's own lock is not.
+    assert all(d["concurrency_limit"] is None and d["global_concurrency_limit"] is None for d in deployed.values())
+    form = deployed["promote_student"]["parameter_openapi_schema"]
+    assert form["properties"]["action"]["enum"] == ["approve", "reject", "rollback"]
+    assert set(form["required"]) == {"action", "reason"} and form["properties"]["version"]["default"] == "challenger"
+
+
+def test_commands_use_the_servers_while_they_run(box: Box) -> None:
+    assert box.run("status", "--json").returncode == 0
+    listed = httpx.get(f"http://127.0.0.1:{box.mlflow}/api/2.0/mlflow/registered-models/search", timeout=30).json()
+    assert [model["name"] for model in listed["registered_models"]] == ["tiny"]
+
+
+def test_a_paused_schedule_stays_paused_when_the_cron_changes(box: Box) -> None:
+    nightly = box.deployments()["distill_student"]
+    [schedule] = nightly["schedules"]
+    url = f"{box.api}/deployments/{nightly['id']}/schedules/{schedule['id']}"
+    assert httpx.patch(url, json={"active": False}, timeout=30).status_code == 204
+    file = box.project / "params.yaml"
+    tree = yaml.safe_load(file.read_text(encoding="utf-8"))
+    tree["schedule"]["nightly_cron"] = "18 4 1 1 *"
+    file.write_text(yaml.safe_dump(tree), encoding="utf-8")
+    os.kill(box.pid("runner"), signal.SIGKILL)
+    wait_for(lambda: box.deployments()["distill_student"]["schedules"][0]["schedule"]["cron"] == "18 4 1 1 *")
+    changed = box.deployments()["distill_student"]
+    assert changed["id"] == nightly["id"] and changed["schedules"][0]["active"] is False
+
+
+def test_another_folder_with_the_same_name_is_refused(box: Box, tmp_path: Path) -> None:
+    copy = shutil.copytree(box.project, tmp_path / "copy", ignore=shutil.ignore_patterns(".redistill", "__pycache__"))
+    refused = box.run("watch", folder=copy, PREFECT_API_URL=box.api)
+    assert refused.returncode == 2
+    [line] = [line for line in refused.stderr.splitlines() if line.startswith("error: ")]
+    assert "tiny-nightly" in line and "belongs to another project folder" in line and "data.name" in line
+
+
+def test_a_server_that_is_killed_starts_again(box: Box) -> None:
+    before = box.pid("prefect")
+    os.killpg(before, signal.SIGKILL)
+    wait_for(lambda: box.pid("prefect") != before)
+    until(f"{box.api}/health", timeout_s=120)
+    assert "Prefect was ended by signal 9; starting it again" in box.log("supervisor")
+    assert set(box.deployments()) == {"distill_student", "watch_teacher", "drill_fallback", "promote_student"}, "its database is a file"
+
+
+def test_up_takes_over_what_a_killed_supervisor_left(box: Box) -> None:
+    servers = {service: box.pid(service) for service in ("prefect", "mlflow")}
+    os.kill(box.pid("supervisor"), signal.SIGKILL)
+    assert box.up().returncode == 0
+    assert {service: box.pid(service) for service in servers} == servers
+    assert "MLflow already runs" in box.log("supervisor")
+
+
+def test_down_ends_what_up_started_and_no_more(box: Box) -> None:
+    pids = [box.pid(service) for service in ("supervisor", "runner", "mlflow", "prefect")]
+    with subprocess.Popen(["sleep", "600"], cwd=box.project, start_new_session=True) as other:
+        done = box.run("down", "--json")
+        assert done.returncode == 0 and json.loads(done.stdout.splitlines()[-1]) == {"ended": ["the runner", "MLflow", "Prefect"]}
+        assert not any(psutil.pid_exists(pid) for pid in pids) and other.poll() is None
+        other.terminate()
+    again = box.run("down")
+    assert (again.returncode, again.stdout.strip()) == (0, "nothing of this project was running")
+
+
+@pytest.mark.parametrize("created", [0.0, 1e10])
+def test_a_process_that_has_the_number_of_an_old_one_is_left_alone(tmp_path: Path, created: float) -> None:
+    from tasks.operations import background_process
+
+    with subprocess.Popen(["sleep", "60"], start_new_session=True) as other:
+        record = tmp_path / "server.json"
+        record.write_text(json.dumps({"pid": other.pid, "created": created}), encoding="utf-8")
+        assert background_process.end(record) is None and other.poll() is None and not record.exists()
+        other.terminate()
+
+
+def test_a_port_that_is_taken_is_one_clear_line(tmp_path: Path) -> None:
+    project = make_tiny_project(tmp_path / "project")
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = Box(project, other.getsockname()[1], free_port()).up()
+    assert taken.returncode == 2, taken.stderr
+    [line] = [line for line in taken.stderr.splitlines() if line.startswith("error: ")]
+    assert "is used by a program that `redistill up` did not start" in line and "--prefect-port" in line
+    assert not list((project / ".redistill/services").glob("*.json")), "nothing is left running"
+
+
+def test_the_systemd_unit(tmp_path: Path) -> None:
+    project = make_tiny_project(tmp_path / "project")
+    done = Box(project, 4321, 5321).run("up", "--systemd", "--prefect-port", "4321", "--mlflow-port", "5321", "--json")
+    assert done.returncode == 0, done.stderr
+    unit = Path(json.loads(done.stdout.splitlines()[-1])["unit"])
+    text = unit.read_text(encoding="utf-8")
+    assert unit.name == "redistill-tiny.service" and f"WorkingDirectory={project}\n" in text
+    assert "tasks.operations.supervisor 127.0.0.1 4321 5321\n" in text and "Restart=always\n" in text
+    if shutil.which("systemd-analyze"):
+        assert "checked by systemd-analyze" in Box(project, 1, 1).run("up", "--systemd").stdout
