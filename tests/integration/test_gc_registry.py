@@ -39,9 +39,9 @@ def registry(make_registry: Callable[..., Registry]) -> Registry:
 
 
 def swept(registry: Registry, *, dry_run: bool = False, retention: RetentionParams = STRICT) -> dict[str, Sweep]:
-    """What was removed, by kind."""
+    """What was removed, by kind. What this process has loaded, and would remove at its end, is not counted."""
     sweeps = collect_garbage(replace(registry.params, retention=retention), dry_run=dry_run)
-    return {sweep.kind: sweep for sweep in sweeps if sweep.removed}
+    return {sweep.kind: sweep for sweep in sweeps if sweep.removed and not sweep.kind.startswith("loaded ")}
 
 
 def numbers(registry: Registry) -> list[str]:
@@ -203,6 +203,6 @@ def test_work_of_the_state_folder_goes_by_age(registry: Registry) -> None:
     planned, done = swept(registry, dry_run=True), swept(registry)
     assert planned == done and not any((state / name).exists() for name in old)
     assert (state / "work/finetune-kd-alive/checkpoint-2/a").is_file()
-    assert sum(s.removed for s in done.values()) == len(old)
+    assert sum(s.removed for s in done.values()) == len(old) - 2, "of each kind, besides loaded bundles and models"
     assert all(s.freed_bytes >= 8192 * s.removed for s in done.values())
     assert swept(registry) == {} and not (state / "trash").exists()
