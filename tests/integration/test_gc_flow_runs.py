@@ -14,7 +14,7 @@ import pytest
 
 from redistill.operations.params import RetentionParams
 from redistill.operations.workspace import Workspace
-from tasks.operations.gc_prefect import FLOW_RUNS, sweep_flow_runs
+from tasks.operations.gc.flow_runs import FLOW_RUNS, sweep_flow_runs
 from tests.servers import until
 
 RETENTION = RetentionParams(days=30)
@@ -86,8 +86,8 @@ def test_old_flow_runs_of_this_project_go_with_their_logs(api: str, prefect_home
 
 
 def test_more_flow_runs_than_one_page(api: str, prefect_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.operations.gc_prefect._PAGE", 2)
-    monkeypatch.setattr("tasks.operations.gc_prefect._AT_ONCE", 2)
+    monkeypatch.setattr("tasks.operations.gc.flow_runs._PAGE", 2)
+    monkeypatch.setattr("tasks.operations.gc.flow_runs._AT_ONCE", 2)
     here = Workspace("tiny", Path(f"/{uuid.uuid4().hex}"), "host")
     runs = [flow_run(api, here.tags) for _ in range(5)]
     age(prefect_home, runs)

@@ -18,8 +18,8 @@ from redistill.operations.params import RetentionParams
 from redistill.operations.retention import Sweep
 from redistill.provenance import mlflow_names
 from redistill.teacher.completion_store import CompletionStore
-from tasks.operations.gc import collect_garbage
-from tasks.operations.kept_versions import kept_versions
+from tasks.operations.gc.collect import collect_garbage
+from tasks.operations.kept.versions import kept_versions
 from tasks.promotion import approve
 from tasks.registry import evidence_bundle, transitions
 from tasks.running.cycle_lock import one_cycle

@@ -51,6 +51,8 @@ def project(
     if not directory.is_dir():
         raise ConfigError(f"-C {directory}: no such directory")
     os.chdir(directory)
+    if Path(".redistill-restore/verified.json").is_file() and context.invoked_subcommand != "restore":
+        raise ConfigError("a restore was interrupted here; run the same `redistill restore` again, and it completes it")
     if context.invoked_subcommand not in ("up", "down"):
         use_running_services()
 

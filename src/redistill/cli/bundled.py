@@ -30,8 +30,6 @@ def use_application() -> None:
     project = Path.cwd()
     for name in ("params.yaml", "dvc.yaml"):
         if not (project / name).is_file():
-            if (project / ".redistill-restore").is_dir():
-                raise ConfigError(f"a restore into {project.name}/ was interrupted; run the same `redistill restore` again")
             raise ConfigError(
                 f"{project.name}/ has no {name}: redistill runs from a project directory; go to one, name it with -C DIR, "
                 "or make one with `redistill init DIR`"

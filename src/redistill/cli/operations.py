@@ -38,7 +38,7 @@ def gc(
     """
     from redistill.params import load_params
 
-    sweeps: list[Sweep] = application("tasks.operations.gc").collect_garbage(load_params(), dry_run=dry_run)
+    sweeps: list[Sweep] = application("tasks.operations.gc.collect").collect_garbage(load_params(), dry_run=dry_run)
     total = sum(sweep.freed_bytes for sweep in sweeps)
     removed = [{"kind": s.kind, "count": s.removed, "bytes": s.freed_bytes} for s in sweeps if s.removed]
     notes = [sweep.note for sweep in sweeps if sweep.note]
@@ -97,7 +97,7 @@ def backup(
     """
     from redistill.params import load_params
 
-    result = application("tasks.operations.backup").back_up(load_params(), target)
+    result = application("tasks.operations.backup.back_up").back_up(load_params(), target)
     lines = [
         f"{result['archive']}: {result['files']} files, {size(result['bytes'])} ({size(result['archive_bytes'])} compressed)",
         *(["it contains the private signing key: only you can read it (mode 0600); keep it so"] if result["has_keys"] else []),
@@ -119,7 +119,7 @@ def restore(
     """
     # The application of this package: the directory is no project yet, or has code that is about to be replaced.
     sys.path.insert(0, str(bundled_folder()))
-    restoring: Any = importlib.import_module("tasks.operations.restore")
+    restoring: Any = importlib.import_module("tasks.operations.backup.restore")
     result = restoring.restore(archive, force=force)
     lines = [
         f"{result['project']}: {result['files']} files of {result['created_at']}, {size(result['bytes'])}",

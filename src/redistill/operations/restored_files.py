@@ -25,8 +25,10 @@ WHOLE = (".redistill", ".dvc", "artifacts", "flows", "tasks")
 
 
 def check_target(target: Path, archive: Path, header: Header, *, force: bool) -> None:
-    """Raises:
-    ConfigError: the directory is not empty; or with ``force``, it is not the same project.
+    """Check that a restore may write here.
+
+    Raises:
+        ConfigError: the directory is not empty; or with ``force``, it is not the same project.
     """
     entries = [p for p in target.iterdir() if p.name != STAGING and p.resolve() != archive.resolve()]
     if not entries or interrupted(target) is not None:

@@ -9,10 +9,11 @@ from pathlib import Path
 from redistill.errors import DataError
 from redistill.params import Params
 from redistill.provenance import dvc_lock
-from tasks.operations.bundle_names import Names
-from tasks.operations.dvc_objects import objects, with_content
-from tasks.operations.project_store import is_project_store
+from tasks.operations.kept.bundle_names import Names
+from tasks.operations.kept.dvc_objects import objects, with_content
+from tasks.operations.kept.project_store import is_project_store
 from tasks.paths import ARTIFACTS, STATE
+from tasks.registry.transitions import FLAGS
 from tasks.running.dvc_stage import cache_directory
 
 Files = list[tuple[str, Path]]
@@ -27,6 +28,7 @@ _ROOT = (
     ".dvc/config.local",
     ".dvc/.gitignore",
 )
+MLFLOW_LOCK = STATE / "mlflow" / "mlflow.lock"
 _APPLICATION = ("flows", "tasks", "src/redistill")
 _LEFT_OUT = {
     *("work", "bundles", "models", "reproduce", "trash"),  # downloaded or made again
@@ -82,7 +84,13 @@ def _state() -> Iterator[Path]:
         skipped = entry.name in _LEFT_OUT or entry.suffix == ".lock" or entry.name.startswith("tmp") or (entry.name == "mlflow" and not own)
         if not skipped:
             # What SQLite keeps beside a database is part of the copy that is made of it.
-            yield from (file for file in _below(entry) if not file.name.endswith(("-wal", "-shm", "-journal", ".lock")))
+            yield from (file for file in _below(entry) if not _beside_a_database(file))
+
+
+def _beside_a_database(file: Path) -> bool:
+    """What SQLite and the maker of MLflow's store keep beside a database is about a moment; the copy of the database is whole without it."""
+    name = next((file.name.removesuffix(end) for end in ("-wal", "-shm", "-journal") if file.name.endswith(end)), None)
+    return file == MLFLOW_LOCK or (name is not None and file.with_name(name).is_file())
 
 
 def _artifacts() -> Iterator[Path]:
@@ -91,7 +99,7 @@ def _artifacts() -> Iterator[Path]:
     stages = dvc_lock.read(lock).values() if lock.is_file() and lock.stat().st_size else ()
     outs = {Path(out.path) for stage in stages for out in stage.outs}
     for file in _below(ARTIFACTS):
-        if not outs & {file, *file.parents} and file.suffix not in (".lock", ".tmp"):
+        if not outs & {file, *file.parents} and file != FLAGS.with_suffix(".lock"):
             yield file
 
 

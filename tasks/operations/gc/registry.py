@@ -15,9 +15,9 @@ from redistill.io.disk_usage import freed_by_removing
 from redistill.operations.retention import Item, Kept, Sweep, divided
 from redistill.params import Params
 from redistill.provenance import mlflow_names
-from tasks.operations import trash
-from tasks.operations.kept_versions import KeptVersions
-from tasks.operations.project_store import is_project_store
+from tasks.operations.gc import trash
+from tasks.operations.kept.project_store import is_project_store
+from tasks.operations.kept.versions import KeptVersions
 from tasks.paths import STATE
 from tasks.registry.client import RegistryClient
 

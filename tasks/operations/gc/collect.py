@@ -13,9 +13,9 @@ from redistill.operations.retention import Sweep
 from redistill.operations.workspace import Workspace
 from redistill.params import Params
 from redistill.provenance import mlflow_names
-from tasks.operations import gc_databases, gc_dvc, gc_files, gc_mlflow, gc_prefect
-from tasks.operations.kept_versions import KeptVersions, kept_versions
-from tasks.operations.project_store import existing_registry
+from tasks.operations.gc import databases, dvc_cache, flow_runs, registry, state_files
+from tasks.operations.kept.project_store import existing_registry
+from tasks.operations.kept.versions import KeptVersions, kept_versions
 from tasks.registry import transitions
 from tasks.registry.client import RegistryClient
 from tasks.running.cycle_lock import no_cycle
@@ -40,23 +40,23 @@ def collect_garbage(params: Params, *, dry_run: bool = False) -> list[Sweep]:
                 stack.enter_context(transitions.registry_lock())
             kept = kept_versions(client, params, now_s)
             sweeps = [] if client is None else _sweep_registry(client, params, kept, now_s, dry_run=dry_run)
-        sweeps.append(gc_databases.sweep_completions(kept.names, params.retention, now_s, dry_run=dry_run))
-        sweeps += gc_files.sweep_files(params, kept, now_s, dry_run=dry_run)
-        plan = gc_dvc.plan_cache(kept.names, params.retention, now_s)
+        sweeps.append(databases.sweep_completions(kept.names, params.retention, now_s, dry_run=dry_run))
+        sweeps += state_files.sweep_files(params, kept, now_s, dry_run=dry_run)
+        plan = dvc_cache.plan_cache(kept.names, params.retention, now_s)
         # The run cache is read while the objects are still there, so that a dry run and a real one count the same entries.
-        sweeps.append(gc_dvc.sweep_run_cache(plan, params.retention, now_s, dry_run=dry_run))
-        sweeps.append(gc_dvc.sweep_objects(plan, dry_run=dry_run))
-        sweeps += [gc_databases.compact(file, dry_run=dry_run) for file in (gc_databases.STORE, gc_databases.MLFLOW)]
-        return sweeps + [Sweep(gc_mlflow.VERSIONS, note=note) for note in kept.notes]
+        sweeps.append(dvc_cache.sweep_run_cache(plan, params.retention, now_s, dry_run=dry_run))
+        sweeps.append(dvc_cache.sweep_objects(plan, dry_run=dry_run))
+        sweeps += [databases.compact(file, dry_run=dry_run) for file in (databases.STORE, databases.MLFLOW)]
+        return sweeps + [Sweep(registry.VERSIONS, note=note) for note in kept.notes]
 
 
 def _sweep_registry(client: RegistryClient, params: Params, kept: KeptVersions, now_s: float, *, dry_run: bool) -> list[Sweep]:
-    runs = gc_mlflow.every_run(client, params)
-    cycles = {flow_run: kept.runs.get(run.info.run_id) for run in runs if (flow_run := run.data.tags.get(mlflow_names.TAG_FLOW_RUN))}
+    runs, needed = registry.every_run(client, params), kept.runs
+    cycles = {flow_run: needed.get(run.info.run_id) for run in runs if (flow_run := run.data.tags.get(mlflow_names.TAG_FLOW_RUN))}
     return [
         # Before the runs in MLflow, which name them.
-        gc_prefect.sweep_flow_runs(Workspace.here(params.data.name), cycles, params.retention, now_s, dry_run=dry_run),
-        gc_mlflow.sweep_versions(client, params, kept, dry_run=dry_run),
-        gc_mlflow.sweep_weights(client, params, kept, now_s, dry_run=dry_run),
-        gc_mlflow.sweep_runs(client, params, kept, now_s, dry_run=dry_run),
+        flow_runs.sweep_flow_runs(Workspace.here(params.data.name), cycles, params.retention, now_s, dry_run=dry_run),
+        registry.sweep_versions(client, params, kept, dry_run=dry_run),
+        registry.sweep_weights(client, params, kept, now_s, dry_run=dry_run),
+        registry.sweep_runs(client, params, kept, now_s, dry_run=dry_run),
     ]

@@ -10,7 +10,7 @@ from pathlib import Path
 from redistill.errors import DataError
 from redistill.operations.params import RetentionParams
 from redistill.operations.retention import Kept, Sweep
-from tasks.operations.bundle_names import Names
+from tasks.operations.kept.bundle_names import Names
 from tasks.paths import STATE
 
 STORE = STATE / "store" / "completions.sqlite"

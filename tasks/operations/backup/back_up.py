@@ -16,10 +16,10 @@ from redistill.operations.archive import Header, write_archive
 from redistill.params import Params
 from redistill.provenance import mlflow_names, signing
 from redistill.version import __version__
-from tasks.operations import backup_files
-from tasks.operations.kept_versions import kept_versions
-from tasks.operations.mlflow_paths import is_sqlite, snapshot
-from tasks.operations.project_store import existing_registry, is_project_store
+from tasks.operations.backup import files as backup_files
+from tasks.operations.backup.mlflow_addresses import is_sqlite, snapshot
+from tasks.operations.kept.project_store import existing_registry, is_project_store
+from tasks.operations.kept.versions import kept_versions
 from tasks.paths import STATE
 from tasks.registry import transitions
 from tasks.running.cycle_lock import no_cycle

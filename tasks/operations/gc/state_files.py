@@ -11,8 +11,8 @@ from redistill.io.disk_usage import freed_by_removing, last_change_s
 from redistill.io.json import read_json
 from redistill.operations.retention import Item, Sweep, divided
 from redistill.params import Params
-from tasks.operations import trash
-from tasks.operations.kept_versions import KeptVersions
+from tasks.operations.gc import trash
+from tasks.operations.kept.versions import KeptVersions
 from tasks.paths import ARTIFACTS, STATE
 
 Need = Callable[[Path], str | None]
@@ -55,8 +55,10 @@ def _kinds(kept: KeptVersions) -> Iterator[tuple[str, list[Path], Need]]:
 
 
 def _in(folder: str, pattern: str = "*") -> list[Path]:
-    """Raises:
-    DataError: the folder cannot be read.
+    """What a folder of ``.redistill`` holds.
+
+    Raises:
+        DataError: it cannot be read.
     """
     place = STATE / folder
     try:

@@ -17,7 +17,7 @@ from redistill.operations.retention import Version, versions_to_keep
 from redistill.params import Params
 from redistill.provenance import mlflow_names
 from redistill.serving.route_flag import read_route
-from tasks.operations.bundle_names import FILES, Names, names_in
+from tasks.operations.kept.bundle_names import FILES, Names, names_in
 from tasks.paths import ARTIFACTS
 from tasks.promotion.teacher_trial import BEFORE
 from tasks.registry import transitions
@@ -75,8 +75,9 @@ def kept_versions(client: RegistryClient | None, params: Params, now_s: float) -
     every = _every_version(client)
     entities = {str(v.version): v for v in every if v.name == name}
     foreign = tuple(v for v in every if v.name != name)
-    needed = _needed(client, params, entities, foreign)
-    _add_named(needed, workspace, name, _aliases(client, name), "params.yaml")
+    aliases = _aliases(client, name)
+    needed = _needed(client, params, entities, foreign, aliases)
+    _add_named(needed, workspace, name, aliases, "params.yaml")
     bundles: dict[str, Names] = {}
     notes: list[str] = []
     while True:
@@ -90,7 +91,7 @@ def kept_versions(client: RegistryClient | None, params: Params, now_s: float) -
             return KeptVersions(reasons, entities, foreign, names, tuple(notes))
         for number in unread:
             bundles[number] = _bundle(client, entities[number], strict=number in needed, notes=notes)
-            _add_named(needed, bundles[number], name, _aliases(client, name), f"the params of version {number}")
+            _add_named(needed, bundles[number], name, aliases, f"the params of version {number}")
 
 
 def _every_version(client: RegistryClient) -> list[Any]:
@@ -117,7 +118,9 @@ def _aliases(client: RegistryClient, name: str) -> dict[str, str]:
         raise RegistryError(f"MLflow did not return the aliases of {name} ({str(error).splitlines()[0][:200]}); try again") from error
 
 
-def _needed(client: RegistryClient, params: Params, entities: dict[str, Any], foreign: Iterable[Any]) -> dict[str, list[str]]:
+def _needed(
+    client: RegistryClient, params: Params, entities: dict[str, Any], foreign: Iterable[Any], aliases: dict[str, str]
+) -> dict[str, list[str]]:
     """What needs a version, whatever its age."""
     name = params.data.name
     needed: dict[str, list[str]] = {}
@@ -126,7 +129,7 @@ def _needed(client: RegistryClient, params: Params, entities: dict[str, Any], fo
         if version in entities and reason not in needed.setdefault(str(version), []):
             needed[str(version)].append(reason)
 
-    for alias, version in _aliases(client, name).items():
+    for alias, version in aliases.items():
         need(version, alias)
     if entities and (plan := client.get_registered_model(name).tags.get(mlflow_names.TAG_MOVE)) is not None:
         for state in ("before", "after"):

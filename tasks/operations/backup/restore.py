@@ -12,7 +12,7 @@ from redistill.operations.archive import Header, read_header, unpack
 from redistill.provenance import mlflow_names
 from redistill.runtime.processes import read_record
 from redistill.runtime.running_services import SUPERVISOR
-from tasks.operations.mlflow_paths import move_artifacts
+from tasks.operations.backup.mlflow_addresses import move_artifacts
 from tasks.paths import STATE
 from tasks.running.cycle_lock import no_cycle
 from tasks.running.dvc_stage import dvc
