@@ -50,4 +50,4 @@ def deployments(params: Params) -> list[RunnerDeployment]:
 def serve() -> None:
     """Register the deployments and run what Prefect's server asks for, until ended."""
     params = load_params()
-    runner.work(Workspace.here(params.data.name), deployments(params), RUNNER_READY)
+    runner.work(Workspace.here(params.data.name), deployments(params), params.notify, RUNNER_READY)

@@ -9,9 +9,10 @@ from prefect import flow
 from redistill.operations.types import StageReceipt
 from redistill.operations.workspace import Workspace
 from redistill.params import Params, load_params
+from redistill.runtime import one_line_errors
 from tasks import steps
 from tasks.locking import teacher_lock
-from tasks.orchestration import cycle_end, run_names, turns
+from tasks.orchestration import cycle_end, run_names, telling, turns
 from tasks.paths import LOCK
 from tasks.promotion import teacher_trial
 from tasks.registry.history import History
@@ -30,6 +31,7 @@ def distill_student(reason: str = "by hand") -> Any:
     Args:
         reason: why it runs. It is part of the run's name and is recorded in MLflow.
     """
+    one_line_errors.install()
     params = load_params()
     workspace = Workspace.here(params.data.name)
     cycle_progress = CycleProgress(len(every_stage(params)), workspace)
@@ -46,6 +48,7 @@ def distill_student(reason: str = "by hand") -> Any:
 
 def cycle(params: Params, reason: str, cycle_progress: CycleProgress, fork_server: ForkServer) -> dict[str, Any]:
     """The cycle itself. Only one cycle runs in a project at a time."""
+    workspace = Workspace.here(params.data.name)
     steps.review_licences(params)
     steps.lock_sources(params)
     steps.lock_code()
@@ -76,9 +79,12 @@ def cycle(params: Params, reason: str, cycle_progress: CycleProgress, fork_serve
         fingerprint, moved = steps.lock_teacher(params)
         if moved:
             plan.touched(str(LOCK))
-        raw = teacher_lock.raw_fingerprint(params.teacher)
+        raw = teacher_lock.raw_fingerprint(params)
         stages(TEACHER)
         trial = steps.try_teacher(params, before, fingerprint)
+        if trial is not None and trial.reasking is not None:
+            plan.touched(str(LOCK))
+            cycle_progress.reasking(trial.reasking)
         live = steps.retest_champion(params, history, verified)
         if live is not None and not live.trusted and live is not verified:
             steps.fall_back_to_teacher(params, live)
@@ -93,9 +99,12 @@ def cycle(params: Params, reason: str, cycle_progress: CycleProgress, fork_serve
         status = "completed"
     except BaseException as error:
         status = turns.status_after(error)
+        if status == "failed":
+            telling.tell_failure(workspace, reason, error)
         raise
     finally:
         steps.close_run(params, run_id, receipts, raw, status)
     outcome = {"cycle": name, "stages": {r.stage: r.outcome for r in receipts}, **outcome}
     cycle_progress.decision(outcome, receipts)
+    telling.tell_outcome(workspace, outcome, live, trial)
     return outcome

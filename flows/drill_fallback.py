@@ -10,7 +10,7 @@ from redistill.errors import StageError
 from redistill.operations.workspace import Workspace
 from redistill.params import load_params
 from tasks import steps
-from tasks.orchestration import run_names, turns
+from tasks.orchestration import alerting, run_names, turns
 from tasks.orchestration.run_record import recorded
 from tasks.registry.transitions import FLAGS
 from tasks.reporting import publishing
@@ -28,9 +28,12 @@ def drill_fallback() -> Any:
     failed = [c for c in checks if not c.passed]
     if failed:
         first = failed[0]
-        raise StageError(
+        text = (
             f"the fallback drill failed in {len(failed)} of {len(checks)} checks: with {first.case}, reader {first.reader} got {first.got}, not "
             f"{first.expected}; pin the teacher with `redistill route set teacher --reason REASON` until it is fixed"
         )
+        alerting.alert(workspace, "drill-failed", f"{first.case}, {first.reader}", text)
+        raise StageError(text)
+    alerting.settled("drill-failed")
     outcome: dict[str, Any] = {"checks": len(checks), "passed": len(checks)}
     return run_names.ended(params.data.name, "drill-fallback", f"{len(checks)} of {len(checks)} checks as expected", outcome)

@@ -26,6 +26,7 @@ def watch_teacher() -> Any:
         seen = look(params, workspace, by_hand=not by_prefect)
         missed = nights.missed_night(params.schedule, dt.datetime.now(dt.UTC)) if by_prefect else None
         reasons = [*([seen.reason] if seen.reason else []), *([f"the night of {missed:%Y-%m-%d %H:%M} was missed"] if missed else [])]
+        nights.tell_if_silent(params.schedule, workspace, dt.datetime.now(dt.UTC))
         outcome: dict[str, Any] = {"changed": seen.changed, "fingerprint": seen.now, "before": seen.before}
         for reason in reasons:
             pending.add(reason)

@@ -7,6 +7,7 @@
     ├── DataError (also ValueError)       exit 3   source rows, files, artifacts
     ├── TeacherError                      exit 4   the teacher does not respond, or cannot do what is requested
     ├── StageError                        exit 5   a DVC stage ended with an error
+    ├── InterruptedByUser                 exit 130 Ctrl-C
     └── RegistryError                     exit 6   MLflow registry, aliases, evidence
 
 A message says what was wrong, the value, the limit, why, and what to do next. To add an error: subclass here, give
@@ -20,6 +21,10 @@ class RedistillError(Exception):
     """Base of all errors with a message for the user."""
 
     exit_code = 1
+
+    def __repr__(self) -> str:
+        # Prefect logs errors by this; the last lines of a stage's log, which an error carries, are in the log already.
+        return f"{type(self).__name__}({str(self)!r})"
 
 
 class ConfigError(RedistillError, ValueError):
@@ -56,6 +61,12 @@ class StageError(RedistillError):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class InterruptedByUser(RedistillError):
+    """Ctrl-C."""
+
+    exit_code = 130
 
 
 class RegistryError(RedistillError):

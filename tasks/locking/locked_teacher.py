@@ -45,7 +45,7 @@ def refuse_unnamed(lock: LockedTeacher, rows: Iterable[TrainingRow]) -> None:
     Raises:
         DataError: another teacher completed a row.
     """
-    others = [r for r in rows if r.teacher and r.teacher != lock.answers_from(r.slice)]
+    others = [r for r in rows if r.teacher and r.teacher not in (lock.answers_from(r.slice), lock.answers["default"])]
     if others:
         row = others[0]
         raise DataError(

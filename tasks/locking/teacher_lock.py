@@ -18,6 +18,7 @@ from redistill.teacher import fingerprint
 from redistill.teacher.params import TeacherParams
 from redistill.teacher.types import TeacherCapabilities, TeacherFingerprint
 from redistill.validation.licences import review
+from tasks.locking import canary
 from tasks.locking.locked_teacher import TEACHER
 from tasks.paths import LOCK, SOURCES
 
@@ -33,7 +34,7 @@ def lock_sources(params: Params, *, new_date: bool = False) -> None:
     DVC sees them through this file, since a hub data set or an installed package has no path in the project. The date stays while the teacher is the
     same, since another date is another prompt for every row; ``new_date`` makes it today's.
     """
-    teacher = raw_fingerprint(params.teacher)
+    teacher = _source_fingerprint(params.teacher)
     date = {} if params.data.format == "plain" else {"template_date": _template_date(None if new_date else teacher)}
     models = {
         "student": {"digest": weights_source.source_digest(*base_of(params.student, params.teacher)), **date},
@@ -61,20 +62,37 @@ def lock_teacher(params: Params) -> tuple[TeacherFingerprint, bool]:
     licence = review(params.governance, dt.date.today(), Path())
     found, capabilities = _local(params.teacher) if params.teacher.backend != "openai" else _endpoint(params)
     _check_arms(params, capabilities)
+    before = read_json(LOCK) if LOCK.is_file() else {}
+    same = before.get("current", {}).get("digest") == found.digest
     lock = {
         "source": {"model": params.teacher.model, "revision": params.teacher.revision, "backend": params.teacher.backend},
         "current": {"name": found.name, "digest": found.digest, "parts": found.parts},
-        "answers_from": {"default": found.digest},
+        # Slices that an earlier teacher still answers for stay with it (``tasks.locking.reasking``).
+        "answers_from": before["answers_from"] if same else {"default": found.digest},
         "capabilities": {"logprobs": capabilities.logprobs, "max_k": capabilities.max_k, "tokenizer_digest": capabilities.tokenizer_digest},
         "licence": licence,
+        **({"changes": before["changes"]} if same and "changes" in before else {}),
     }
     return found, _write_if_changed(LOCK, lock)
 
 
-def raw_fingerprint(params: TeacherParams) -> str:
-    """Digest of the teacher as its owner publishes it, before tuning. The watcher compares this digest."""
+def raw_fingerprint(params: Params, max_age: dt.timedelta = dt.timedelta(minutes=10)) -> str:
+    """Digest of the teacher as its owner publishes it, before tuning. The watcher compares this digest.
+
+    An endpoint is asked its canaries, unless it was asked within ``max_age``.
+
+    Raises:
+        TeacherError: the endpoint does not answer.
+    """
+    if params.teacher.backend == "openai":
+        return _endpoint_fingerprint(params, max_age).digest
+    return _source_fingerprint(params.teacher)
+
+
+def _source_fingerprint(params: TeacherParams) -> str:
+    """Digest of what params name: of an endpoint only its name and address, whatever it serves there."""
     if params.backend == "openai":
-        return _endpoint_fingerprint(params, None).digest
+        return canonical_digest(_endpoint_parts(params))
     return weights_source.source_digest(params.model, params.revision)
 
 
@@ -96,19 +114,21 @@ def _endpoint(params: Params) -> tuple[TeacherFingerprint, TeacherCapabilities]:
     teacher = from_environment(params.teacher, chat=params.data.format == "chat")
     try:
         capabilities = teacher.probe()
-        return _endpoint_fingerprint(params.teacher, teacher.system_fingerprint), capabilities
     finally:
         teacher.close()
+    canary.keep_prompts(params)
+    return _endpoint_fingerprint(params, dt.timedelta(0)), capabilities
 
 
-def _endpoint_fingerprint(params: TeacherParams, system: str | None) -> TeacherFingerprint:
-    parts = {
-        "model": params.model,
-        "revision": params.revision or "",
-        "system_fingerprint": system or "",
-        "url": os.environ.get("REDISTILL_TEACHER_URL", ""),
-    }
-    return TeacherFingerprint(params.model, canonical_digest(parts), parts)
+def _endpoint_fingerprint(params: Params, max_age: dt.timedelta) -> TeacherFingerprint:
+    """Name, address, and what the canaries show. ``system_fingerprint`` is no part of it: some services change it between equal models."""
+    epoch = canary.epoch(params, max_age)
+    parts = {**_endpoint_parts(params.teacher), "canary": epoch.id if epoch is not None else ""}
+    return TeacherFingerprint(params.teacher.model, canonical_digest(parts), parts)
+
+
+def _endpoint_parts(params: TeacherParams) -> dict[str, str]:
+    return {"model": params.model, "revision": params.revision or "", "url": os.environ.get("REDISTILL_TEACHER_URL", "")}
 
 
 def _check_arms(params: Params, capabilities: TeacherCapabilities) -> None:

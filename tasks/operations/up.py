@@ -54,21 +54,21 @@ def up(addresses: Addresses, say: Callable[[str], None]) -> Running:
                 f"the services of this project already run with other addresses ({running.prefect_url}, {running.mlflow_url}); "
                 "run `redistill down` first"
             )
-        _wait(supervisor, _log_size(), say)
+        _wait(lambda: supervisor.process() is not None, _log_size(), say)
         return Running(False, supervisor.pid, addresses.prefect_page, addresses.mlflow_url)
     LOGS.mkdir(parents=True, exist_ok=True)
     begin = _log_size()
     command = [sys.executable, "-m", "tasks.operations.supervisor", addresses.host, str(addresses.prefect_port), str(addresses.mlflow_port)]
     process = background_process.start(command, child_environment(), LOG, SUPERVISOR)
     try:
-        _wait(read_record(SUPERVISOR) or ProcessRecord(process.pid, 0.0), begin, say)
+        _wait(lambda: process.poll() is None, begin, say)
     except StageError as error:
         # The supervisor's own exit code tells a problem of the configuration from a service that failed.
         raise (ConfigError(str(error)) if process.poll() == ConfigError.exit_code else error) from None
     return Running(True, process.pid, addresses.prefect_page, addresses.mlflow_url)
 
 
-def _wait(supervisor: ProcessRecord, begin: int, say: Callable[[str], None]) -> None:
+def _wait(alive: Callable[[], bool], begin: int, say: Callable[[str], None]) -> None:
     """Wait until the supervisor is ready, and show what it logs from byte ``begin`` on."""
     deadline, shown = time.monotonic() + 3 * START_TIMEOUT_S, begin
     while True:
@@ -78,7 +78,7 @@ def _wait(supervisor: ProcessRecord, begin: int, say: Callable[[str], None]) -> 
                 say(line.partition(" ")[2])
         if _is_ready():
             return
-        if supervisor.process() is None:
+        if not alive():
             last = [line for line in _new_lines(begin)[0] if line.startswith("error: ")]
             raise StageError(last[-1].removeprefix("error: ") if last else f"the supervisor has ended; see its log {LOG}")
         if time.monotonic() > deadline:

@@ -13,9 +13,12 @@ from prefect.server.schemas.schedules import CronSchedule
 
 from redistill.io.json import read_json, write_json
 from redistill.operations.params import ScheduleParams
+from redistill.operations.workspace import Workspace
+from tasks.orchestration import alerting
 from tasks.paths import STATE
 
 LAST_NIGHT = STATE / "last-night.json"
+_SILENT_NIGHTS = 3
 _GRACE = dt.timedelta(minutes=30)
 """For so long a night may be late before the watcher starts it."""
 
@@ -70,6 +73,18 @@ def missed_night(params: ScheduleParams, now: dt.datetime) -> dt.datetime | None
     while (newer := next_night(params, due)) is not None and newer <= now - _GRACE:
         due = newer
     return due
+
+
+def tell_if_silent(params: ScheduleParams, workspace: Workspace, now: dt.datetime) -> None:
+    """Raise an alert if no cycle has come to its end for three nights."""
+    ended = alerting.last_cycle_ended()
+    if ended is None:
+        return
+    nights, due = 0, next_night(params, ended)
+    while due is not None and due <= now and nights < _SILENT_NIGHTS:
+        nights, due = nights + 1, next_night(params, due)
+    if nights >= _SILENT_NIGHTS:
+        alerting.alert(workspace, "silent", ended.isoformat(), f"the last cycle that ended without an error was at {_text(ended)}")
 
 
 def _text(moment: dt.datetime) -> str:

@@ -20,7 +20,7 @@ from prefect.states import Crashed
 from redistill.errors import RedistillError
 from redistill.operations.workspace import Workspace
 from redistill.params import load_params
-from tasks.orchestration import pending, run_record
+from tasks.orchestration import alerting, pending, run_record
 from tasks.registry.lost_runs import end_lost_runs
 from tasks.running.cycle_lock import if_no_cycle
 from tasks.running.stale_dvc_locks import remove_stale_locks
@@ -38,6 +38,9 @@ def reconcile(workspace: Workspace) -> list[str]:
     """
     lines = []
     for run in _crash_lost_flow_runs(workspace):
+        alerting.alert(
+            workspace, "crashed", str(run.id), f"run {run.name!r} was killed, or the machine stopped; the next cycle continues its work"
+        )
         lines.append(f"flow run {run.name!r} was left by a process that is gone; it is Crashed now")
         reason = str(run.parameters.get("reason", ""))
         if run.parameters.keys() == {"reason"} and not reason.startswith(_CONTINUES):

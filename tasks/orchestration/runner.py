@@ -15,15 +15,16 @@ from prefect.utilities.processutils import setup_signal_handlers_worker
 from prefect.workers.process import ProcessWorker
 
 from redistill.errors import ConfigError
+from redistill.operations.params import NotifyParams
 from redistill.operations.workspace import Workspace
-from tasks.orchestration import reconcile
+from tasks.orchestration import automations, reconcile
 from tasks.orchestration.deployments import deploy
 from tasks.orchestration.turns import start_waiting
 
 _SERVER_WAIT_S = 120.0
 
 
-def work(workspace: Workspace, deployments: Sequence[RunnerDeployment], ready: Path) -> None:
+def work(workspace: Workspace, deployments: Sequence[RunnerDeployment], notify: NotifyParams, ready: Path) -> None:
     """Run until SIGTERM. ``ready`` gets this process's id as soon as runs are accepted.
 
     Raises:
@@ -37,6 +38,7 @@ def work(workspace: Workspace, deployments: Sequence[RunnerDeployment], ready: P
     try:
         _wait_until_healthy(api)
         deploy(workspace, deployments)
+        automations.install(workspace, notify.blocks)
         for line in reconcile.reconcile(workspace):
             print(line, flush=True)
     except (httpx.HTTPError, PrefectException) as error:

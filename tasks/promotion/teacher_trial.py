@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from redistill.errors import DataError
 from redistill.io.json import read_json, write_json
+from redistill.operations.policy import ReaskPlan
 from redistill.params import Params
 from redistill.promotion.gates.non_inferiority import non_inferior
 from redistill.teacher.types import TeacherFingerprint
 from tasks.locking import teacher_lock
+from tasks.locking.reasking import choose_reasking
 from tasks.paths import ARTIFACTS, LOCK, STATE
 from tasks.promotion.judge import load_benchmark
 from tasks.registry import transitions
@@ -38,6 +40,8 @@ class TeacherTrial:
 
     accepted: bool
     sentence: str
+    reasking: ReaskPlan | None = None
+    """What an accepted teacher is asked again."""
 
 
 def keep_before() -> str | None:
@@ -90,17 +94,18 @@ def try_teacher(params: Params, before: str | None, now: TeacherFingerprint) -> 
         forget()
         return None
     trial = _judged(params, before, now)
-    if trial.accepted:
-        forget()
-    else:
-        restore()
     _record(params, now, trial)
-    return trial
+    if not trial.accepted:
+        restore()
+        return trial
+    chosen = choose_reasking(params, read_json(BEFORE / LOCK.name), now)
+    forget()
+    return replace(trial, reasking=chosen)
 
 
 def _judged(params: Params, before: str, now: TeacherFingerprint) -> TeacherTrial:
     change = f"new teacher {now.digest[:12]} in the place of {before[:12]}"
-    if (reason := accepted_by_person(teacher_lock.raw_fingerprint(params.teacher))) is not None:
+    if (reason := accepted_by_person(teacher_lock.raw_fingerprint(params))) is not None:
         return TeacherTrial(True, f"{change}: accepted by a person: {reason}")
     try:
         margin, level = params.promote.new_teacher_margin, params.promote.alpha_per_heldout
@@ -127,7 +132,7 @@ def _judged(params: Params, before: str, now: TeacherFingerprint) -> TeacherTria
 
 def accept(params: Params, reason: str) -> str:
     """A person accepts the teacher that params name, whatever the comparison says; returns its fingerprint."""
-    raw = teacher_lock.raw_fingerprint(params.teacher)
+    raw = teacher_lock.raw_fingerprint(params)
     accepted = _accepted()
     write_json(ACCEPTED, {**accepted, raw: {"by": transitions.current_user(), "reason": reason}})
     return raw

@@ -12,11 +12,17 @@ from uuid import UUID
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_run_logger
 
+from redistill.operations.policy import ReaskPlan
 from redistill.operations.types import StageReceipt
 from redistill.operations.workspace import Workspace
 from tasks.reporting import publishing
 
 _EVERY_S = 5.0
+_ACTIONS = {
+    "keep": "new teacher: no slice is asked again",
+    "slices": "new teacher: only the slices that moved are asked again",
+    "all": "new teacher: everything is asked again",
+}
 
 
 class CycleProgress:
@@ -62,6 +68,14 @@ class CycleProgress:
     def _show(self, text: str) -> None:
         percent = 100.0 * (len(self._receipts) + sum(self._parts.values())) / self._total
         self._artifact = publishing.progress(self._artifact, self._workspace.key("progress"), percent, text)
+
+    def reasking(self, plan: ReaskPlan) -> None:
+        """What a new teacher is asked again, slice by slice, and why."""
+        publishing.markdown(
+            self._workspace.key("reasking"), f"# {_ACTIONS[plan.action]}\n\n" + "\n".join(f"- {r}" for r in plan.reasons), plan.action
+        )
+        for line in (_ACTIONS[plan.action], *plan.reasons):
+            self.say(line)
 
     def decision(self, outcome: dict[str, Any], receipts: Sequence[StageReceipt]) -> None:
         """The stage table and the decision as artifacts."""

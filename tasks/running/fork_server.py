@@ -68,6 +68,7 @@ TRIAL = ("pyarrow.parquet", "torch", "transformers.trainer", "transformers.model
 _PATIENCE_S = 10.0
 _LAST_LINES = 30
 _PR_SET_PDEATHSIG = 1
+_END_S = 4
 
 
 class ForkServer:
@@ -293,9 +294,19 @@ def _wait_for_socket(path: str, process: subprocess.Popen[bytes]) -> None:
 
 def die_with_parent() -> None:
     """End with the process that started us: a killed flow must not leave a training run behind (Linux; best effort)."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGTERM, _end)
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _end(*_: object) -> None:
+    """Leave as if by ``sys.exit``, within four seconds.
+
+    Python drops an exception that is raised while a destructor runs, and the process would go on to its end. Then the alarm ends it.
+    """
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(_END_S)
+    sys.exit(143)
 
 
 def in_fork(module: str, arguments: list[str]) -> int | None:

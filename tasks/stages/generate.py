@@ -64,9 +64,10 @@ def ask(
     The engine is opened (by ``open_with``) only if one is missing, and closed at the end, also after an error.
     """
     generated_by = None if lock.backend == "openai" else LOCAL
-    keys = [request_key(lock.answers_from(r.slice), r, params, generated_by) for r in requests]
+    requests = [replace(r, teacher=_teacher(lock, r, params, generated_by, store)) for r in requests]
+    keys = [request_key(r.teacher, r, params, generated_by) for r in requests]
     stored = {k: store.get(k, r) for k, r in zip(keys, requests, strict=True)}
-    store.name_teachers([(k, lock.answers_from(r.slice)) for k, r in zip(keys, requests, strict=True) if stored[k] is not None])
+    store.name_teachers([(k, r.teacher) for k, r in zip(keys, requests, strict=True) if stored[k] is not None])
     missing = [(k, r) for k, r in dict(zip(keys, requests, strict=True)).items() if stored[k] is None]
     if len(missing) < len(stored):
         continues("generate", f"{len(stored) - len(missing)} of {len(stored)} completions are in the store")
@@ -75,7 +76,7 @@ def ask(
         progress(len(requests) - len(missing))
         engine = open_with(lock, teacher, data)
         try:
-            _ask_missing(engine, missing, lock, params, store, stored, progress, len(requests))
+            _ask_missing(engine, missing, params, store, stored, progress, len(requests))
         finally:
             engine.close()
     answers = [stored[k] for k in keys]
@@ -87,10 +88,20 @@ def ask(
     return [a for a in answers if a is not None], len(missing)
 
 
+def _teacher(lock: LockedTeacher, request: TeacherRequest, params: GenerateParams, generated_by: str | None, store: CompletionStore) -> str:
+    """The teacher that answers for the request's slice.
+
+    An earlier teacher cannot be asked any more. What it has not completed, the present one completes.
+    """
+    named, present = lock.answers_from(request.slice), lock.fingerprint.digest
+    if named == present or present not in lock.answers.values():
+        return named
+    return named if store.get(request_key(named, request, params, generated_by), request) is not None else present
+
+
 def _ask_missing(
     engine: Teacher,
     missing: Sequence[tuple[str, TeacherRequest]],
-    lock: LockedTeacher,
     params: GenerateParams,
     store: CompletionStore,
     stored: dict[str, Any],
@@ -98,10 +109,6 @@ def _ask_missing(
     total: int,
 ) -> None:
     done = total - len(missing)
-
-    def teacher(request: TeacherRequest) -> str:
-        return lock.answers_from(request.slice)
-
     # Longest first, so that memory peaks early.
     ordered = sorted(missing, key=lambda pair: -len(pair[1].prompt))
     key_of = {(r.prompt_id, r.sample_index): k for k, r in ordered}
@@ -114,10 +121,10 @@ def _ask_missing(
             done += 1
             progress(done)
             if len(waiting) >= _STORED_AT_ONCE:
-                store.put(waiting, teacher)
+                store.put(waiting)
                 waiting = []
     finally:
-        store.put(waiting, teacher)
+        store.put(waiting)
 
 
 def write(answers: Sequence[TeacherAnswer], request_count: int, lock: LockedTeacher, params: GenerateParams) -> None:
@@ -130,7 +137,7 @@ def write(answers: Sequence[TeacherAnswer], request_count: int, lock: LockedTeac
             a.reasoning,
             a.token_ids,
             a.finish_reason,
-            lock.answers_from(a.request.slice),
+            a.request.teacher or lock.answers_from(a.request.slice),
             a.mean_logprob,
         )
         for a in answers
@@ -154,5 +161,5 @@ def _storable(text: str) -> str:
 def _captured(answer: TeacherAnswer, lock: LockedTeacher, k: int) -> SoftTargets:
     request = answer.request
     prompt_ids = encode(request.prompt, lock.tokenizer)
-    key = SignalKey(request.prompt_id, request.sample_index, lock.answers_from(request.slice))
+    key = SignalKey(request.prompt_id, request.sample_index, request.teacher or lock.answers_from(request.slice))
     return from_listed(answer.top_ids, answer.top_logprobs, [*prompt_ids, *answer.token_ids], len(prompt_ids), k, key)

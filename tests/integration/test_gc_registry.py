@@ -18,6 +18,7 @@ from redistill.operations.params import RetentionParams
 from redistill.operations.retention import Sweep
 from redistill.provenance import mlflow_names
 from redistill.teacher.completion_store import CompletionStore
+from redistill.teacher.types import TeacherAnswer
 from tasks.operations.gc.collect import collect_garbage
 from tasks.operations.kept.versions import kept_versions
 from tasks.promotion import approve
@@ -159,13 +160,17 @@ def test_gc_never_runs_beside_a_cycle(registry: Registry) -> None:
         swept(registry)
 
 
+def by(teacher: str, key: str, answer: TeacherAnswer) -> tuple[str, TeacherAnswer]:
+    return key, replace(answer, request=replace(answer.request, teacher=teacher))
+
+
 def test_completions_stay_while_a_lock_or_a_kept_version_names_their_teacher(registry: Registry) -> None:
     approve.promote(registry.params, registry.version(122, seed=1), "its tag names its teacher")
     write_json("teacher.lock.json", {"current": {"digest": "now"}, "answers_from": {"default": "now", "branch": "special"}})
     store = CompletionStore(".redistill/store/completions.sqlite")
     teachers = ("now", "special", "teacher", "gone", "young")
     for teacher in teachers:
-        store.put([keyed(f"{teacher}-{i}", os.urandom(2000).hex()) for i in range(50)], lambda _, teacher=teacher: teacher)
+        store.put([by(teacher, *keyed(f"{teacher}-{i}", os.urandom(2000).hex())) for i in range(50)])
     store.put([keyed("unnamed", "by an older redistill")])
     store.close()
     age(Path(), 60)

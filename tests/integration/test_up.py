@@ -66,6 +66,15 @@ def wait_for(condition: Callable[[], object], timeout_s: float = 90.0) -> None:
         time.sleep(0.1)
 
 
+def edit(box: Box, **sections: dict[str, object]) -> None:
+    """Change keys of params.yaml."""
+    file = box.project / "params.yaml"
+    tree = yaml.safe_load(file.read_text(encoding="utf-8"))
+    for name, keys in sections.items():
+        tree[name] = {**tree.get(name, {}), **keys}
+    file.write_text(yaml.safe_dump(tree), encoding="utf-8")
+
+
 @pytest.fixture(scope="module")
 def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
     project = make_tiny_project(tmp_path_factory.mktemp("box") / "project", schedule={"nightly_cron": YEARLY, "timezone": "Europe/Berlin"})
@@ -119,14 +128,73 @@ def test_a_paused_schedule_stays_paused_when_the_cron_changes(box: Box) -> None:
     [schedule] = nightly["schedules"]
     url = f"{box.api}/deployments/{nightly['id']}/schedules/{schedule['id']}"
     assert httpx.patch(url, json={"active": False}, timeout=30).status_code == 204
-    file = box.project / "params.yaml"
-    tree = yaml.safe_load(file.read_text(encoding="utf-8"))
-    tree["schedule"]["nightly_cron"] = "18 4 1 1 *"
-    file.write_text(yaml.safe_dump(tree), encoding="utf-8")
+    edit(box, schedule={"nightly_cron": "18 4 1 1 *"})
     os.kill(box.pid("runner"), signal.SIGKILL)
     wait_for(lambda: box.deployments()["distill_student"]["schedules"][0]["schedule"]["cron"] == "18 4 1 1 *")
     changed = box.deployments()["distill_student"]
     assert changed["id"] == nightly["id"] and changed["schedules"][0]["active"] is False
+
+
+RECEIVER = """
+import http.server, sys
+class Receiver(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        with open(sys.argv[1], "a") as file:
+            file.write(body + "\\n")
+        self.send_response(200)
+        self.end_headers()
+    do_GET = do_POST
+    def log_message(self, *_): pass
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
+print(server.server_port, flush=True)
+server.serve_forever()
+"""
+TELL = """
+from redistill.operations.workspace import Workspace
+from tasks.orchestration.alerting import alert
+here = Workspace.here("tiny")
+print([alert(here, "teacher-refused", about, "it is worse") for about in sys.argv[1:]])
+"""
+
+
+@pytest.fixture
+def receiver(tmp_path: Path) -> Iterator[tuple[int, Path]]:
+    """The port of a web server that writes what it is sent into a file."""
+    received = tmp_path / "received.jsonl"
+    received.touch()
+    with subprocess.Popen([sys.executable, "-c", RECEIVER, str(received)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        yield int(process.stdout.readline()), received
+        process.terminate()
+
+
+def test_an_alert_reaches_the_blocks_of_the_user_once(box: Box, receiver: tuple[int, Path]) -> None:
+    port, received = receiver
+    kind = httpx.get(f"{box.api}/block_types/slug/custom-webhook", timeout=30).json()
+    schemas = httpx.post(f"{box.api}/block_schemas/filter", json={"block_schemas": {"block_type_id": {"any_": [kind["id"]]}}}, timeout=30)
+    block = {
+        "name": "team",
+        "block_type_id": kind["id"],
+        "block_schema_id": schemas.json()[0]["id"],
+        "data": {"name": "team", "url": f"http://127.0.0.1:{port}/", "json_data": {"title": "{{subject}}", "text": "{{body}}"}},
+    }
+    assert httpx.post(f"{box.api}/block_documents/", json=block, timeout=30).status_code == 201
+    edit(box, notify={"blocks": ["custom-webhook/team"]})
+    os.kill(box.pid("runner"), signal.SIGKILL)
+
+    def automations() -> set[str]:
+        return {a["name"] for a in httpx.post(f"{box.api}/automations/filter", json={}, timeout=30).json()}
+
+    wait_for(lambda: "redistill tiny: tell custom-webhook/team" in automations())
+    assert automations() == {"redistill tiny: tell custom-webhook/team", "redistill tiny: runs without a heartbeat"}
+    command = [sys.executable, "-c", f"import sys; sys.path.insert(0, '.')\n{TELL}", *["teacher a"] * 10, "teacher b"]
+    environment = {**user_environment(), "PREFECT_API_URL": box.api, "PYTHONPATH": f"{box.project}/src"}
+    told = subprocess.run(command, cwd=box.project, env=environment, capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == str([True, *[False] * 9, True]), "ten nights are one message"
+    wait_for(lambda: len(received.read_text(encoding="utf-8").splitlines()) == 2)
+    messages = [json.loads(line) for line in received.read_text(encoding="utf-8").splitlines()]
+    assert messages == [{"title": "tiny: a new teacher was refused", "text": "it is worse"}] * 2
 
 
 def test_another_folder_with_the_same_name_is_refused(box: Box, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import sys
@@ -13,9 +12,9 @@ from typing import Annotated
 import typer
 
 from redistill.cli import eject, engine, init, operations, promotion, services
-from redistill.cli.project import Json, application, show
-from redistill.errors import ConfigError, RedistillError
-from redistill.runtime import environment
+from redistill.cli.project import Json, application, flow, show
+from redistill.errors import ConfigError, InterruptedByUser, RedistillError
+from redistill.runtime import environment, one_line_errors
 from redistill.runtime.running_services import use_running_services
 
 app = typer.Typer(
@@ -36,6 +35,7 @@ app.add_typer(route_app, name="route")
 Reason = Annotated[str, typer.Option("--reason", help="The reason. It is recorded.")]
 FLAGS = Path("artifacts/route/flags.json")
 _DEBUG = {"on": False}
+_INTERRUPTED = {"yes": False}
 
 
 @app.callback()
@@ -57,13 +57,10 @@ def project(
         use_running_services()
 
 
-class _OneLine(logging.Filter):
-    """Removes the traceback that Prefect logs for our own exceptions, because the user gets their message in one line."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if record.exc_info and isinstance(record.exc_info[1], RedistillError) and not _DEBUG["on"]:
-            record.exc_info, record.exc_text = None, None
-        return True
+def _interrupt(*_: object) -> None:
+    """Ctrl-C: from now on, only the line at the end. What the flow logs about its own end is about parts that were stopped on purpose."""
+    _INTERRUPTED["yes"] = True
+    raise KeyboardInterrupt
 
 
 @app.command()
@@ -76,9 +73,13 @@ def run(reason: Reason = "by hand", as_json: Json = False) -> None:
     from redistill.params import load_params
 
     load_params()
-    for name in ("prefect.flow_runs", "prefect.task_runs"):
-        logging.getLogger(name).addFilter(_OneLine())
-    outcome = application("flows.distill_student").distill_student(reason=reason)
+    if not _DEBUG["on"]:
+        one_line_errors.install(lambda: _INTERRUPTED["yes"])
+    signal.signal(signal.SIGINT, _interrupt)
+    try:
+        outcome = flow("flows.distill_student").distill_student(reason=reason)
+    except KeyboardInterrupt:
+        raise InterruptedByUser("interrupted; finished stages are kept, so run the command again to continue") from None
     if "declined" in outcome:
         show(outcome, as_json, [outcome["declined"]])
         return
@@ -168,7 +169,7 @@ def watch(
     if not once:
         application("flows.deployments").serve()
         return
-    seen = application("flows.watch_teacher").watch_teacher()
+    seen = flow("flows.watch_teacher").watch_teacher()
     lines = [f"teacher {seen['fingerprint'][:16]}: {'changed, cycle started' if seen['changed'] else 'unchanged'}"]
     show(seen, as_json, lines)
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from redistill.cli.project import Json, application, show
+from redistill.cli.project import Json, application, flow, show
 
 
 def conformance(
@@ -63,7 +63,7 @@ def tune(
     from redistill.tuning.study import METRICS
 
     load_params()
-    result = application("flows.tune_student").tune_student(trials=trials, minutes=minutes)
+    result = flow("flows.tune_student").tune_student(trials=trials, minutes=minutes)
     metric = result["metric"]
     best, now = result["best"], result[f"{metric}_now"]
     against = "" if now is None else f"; current params.yaml: {_with_interval(now, result[f'{metric}_now_interval'])}"

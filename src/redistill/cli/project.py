@@ -20,6 +20,12 @@ def application(module: str) -> Any:
     return importlib.import_module(module)
 
 
+def flow(module: str) -> Any:
+    """Import a module of ``flows`` to run its flow here: with the Prefect server that the environment names, else with one for this command."""
+    application("tasks.operations.temporary_prefect").ensure_prefect()
+    return application(module)
+
+
 def show(result: dict[str, Any], as_json: bool, lines: list[str]) -> None:
     if as_json:
         sys.stdout.flush()

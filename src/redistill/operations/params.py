@@ -1,4 +1,4 @@
-"""Sections ``schedule`` and ``retention`` of params.yaml."""
+"""Sections ``schedule``, ``notify`` and ``retention`` of params.yaml."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from redistill.config.base import Positive, section
+from redistill.config.base import Positive, Share, section
 
 
 def _known_zone(name: str) -> str:
@@ -26,6 +26,15 @@ class ScheduleParams:
     """When the teacher is compared with the last cycle's."""
     drill_cron: str = "30 1 * * *"
     """When the fallback to the teacher is tried."""
+    reask_disagreement: Share = 0.2
+    """After a change of an endpoint: a slice is not asked again if fewer canaries than this share differ, by the upper end of a 95 % interval."""
+    reask_kl_nats: Annotated[float, Field(gt=0.0)] = 0.02
+    """After a change of local weights: a slice is not asked again if KL(old ‖ new) on completions of the old teacher is below this, in nats a token, by
+    the upper end of a 95 % interval."""
+    reask_rows: Positive = 64
+    """Rows of each slice on which that is measured."""
+    reask_everything_every: Positive = 5
+    """At every so many changes of the teacher, everything is asked again."""
     timezone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
     """The time zone of the crons, such as `Europe/Berlin`. A night that daylight saving skips or repeats runs once."""
 
@@ -38,3 +47,11 @@ class RetentionParams:
     """Nothing that is younger is removed."""
     versions: Annotated[int, Field(ge=0, strict=True)] = 10
     """The newest versions of the model are kept, whatever their age."""
+
+
+@section("notify")
+class NotifyParams:
+    """Who is told when something happens. The same alert for many nights is one message a week, with a count."""
+
+    blocks: tuple[str, ...] = ()
+    """Notification blocks of the Prefect server, as `TYPE/NAME`, such as `slack-webhook/team`. Create them in its UI, under Blocks."""

@@ -13,7 +13,7 @@ import os
 import sqlite3
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from redistill.errors import DataError
@@ -70,12 +70,11 @@ class CompletionStore:
             row = self._db.execute("SELECT body FROM answers WHERE key = ?", (key,)).fetchone()
         return None if row is None else _unpack(row[0], request)
 
-    def put(self, answers: Sequence[tuple[str, TeacherAnswer]], teacher: Callable[[TeacherRequest], str] | None = None) -> None:
-        """Store completions; ``teacher`` gives the digest of the teacher that answers a request, so that `redistill gc` can tell what is in use."""
+    def put(self, answers: Sequence[tuple[str, TeacherAnswer]]) -> None:
+        """Store completions, with the teacher that each request names, so that `redistill gc` can tell what is in use."""
         with self._explained(), self._db:
             self._db.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?)", [(k, _pack(a)) for k, a in answers])
-            if teacher is not None:
-                self._name_teachers([(k, teacher(a.request)) for k, a in answers])
+            self._name_teachers([(k, a.request.teacher) for k, a in answers])
 
     def name_teachers(self, teachers: Sequence[tuple[str, str]]) -> None:
         """Record the teacher of completions (key, digest) that a version of redistill stored which did not record it."""
@@ -86,7 +85,9 @@ class CompletionStore:
 
     def _name_teachers(self, teachers: Sequence[tuple[str, str]]) -> None:
         now_s = time.time()
-        self._db.executemany("INSERT OR IGNORE INTO origins VALUES (?, ?, ?)", [(key, teacher, now_s) for key, teacher in teachers])
+        self._db.executemany(
+            "INSERT OR IGNORE INTO origins VALUES (?, ?, ?)", [(key, teacher, now_s) for key, teacher in teachers if teacher]
+        )
 
     def __len__(self) -> int:
         with self._explained():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from redistill.data.types import Message
@@ -49,7 +49,8 @@ class TeacherCompletion:
 class TeacherRequest:
     """One request: the rendered prompt (for local engines), the messages (for chat endpoints), and the sample's index.
 
-    ``stop`` are the task's stop sequences: the completion is the text before the first of them.
+    ``stop`` are the task's stop sequences: the completion is the text before the first of them. ``teacher`` is the digest of the teacher that
+    answers; it is no part of what is asked.
     """
 
     prompt_id: str
@@ -58,6 +59,7 @@ class TeacherRequest:
     prompt: str
     slice: str
     stop: tuple[str, ...] = ()
+    teacher: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

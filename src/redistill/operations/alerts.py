@@ -1,0 +1,54 @@
+"""Which alerts reach a person: the same alert for ten nights is one message and a count.
+
+An alert is *about* something, such as a teacher that was refused. While each night says the same, its count grows and nobody is told again for a
+week. When it says something else, or after a night without it, the next one is a message again.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass, replace
+from typing import Literal
+
+AlertKind = Literal["failed", "held", "promoted", "teacher-refused", "champion-distrusted", "waiting", "drill-failed", "crashed", "silent"]
+REPEAT_AFTER = dt.timedelta(days=7)
+
+TITLES: dict[AlertKind, str] = {
+    "failed": "a cycle failed",
+    "held": "a student is on hold",
+    "promoted": "a student was promoted",
+    "teacher-refused": "a new teacher was refused",
+    "champion-distrusted": "the champion lost its traffic",
+    "waiting": "a student waits for approval",
+    "drill-failed": "the fallback drill failed",
+    "crashed": "a run was killed",
+    "silent": "no cycle has ended for too long",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """``about`` tells one alert of a kind from another, such as the version or the teacher. ``sent_at`` is when a person was told last (ISO 8601)."""
+
+    kind: AlertKind
+    about: str
+    text: str
+    count: int
+    first_at: str
+    sent_at: str
+
+    def title(self, name: str) -> str:
+        """One line, such as ``bank-triage: a new teacher was refused (10 times since 2026-11-17)``."""
+        times = f" ({self.count} times since {self.first_at[:10]})" if self.count > 1 else ""
+        return f"{name}: {TITLES[self.kind]}{times}"
+
+
+def next_alert(last: Alert | None, kind: AlertKind, about: str, text: str, now: dt.datetime) -> tuple[Alert, bool]:
+    """The alert to remember, and whether a person is told. ``last`` is what was remembered of this kind."""
+    moment = now.isoformat(timespec="seconds")
+    if last is None or last.about != about:
+        return Alert(kind, about, text, 1, moment, moment), True
+    again = replace(last, text=text, count=last.count + 1)
+    if now - dt.datetime.fromisoformat(last.sent_at) < REPEAT_AFTER:
+        return again, False
+    return replace(again, sent_at=moment), True
