@@ -78,10 +78,15 @@ def _inputs(params: Params) -> tuple[dict[str, Path], list[str]]:
 
 
 def _state() -> Iterator[Path]:
-    own = is_project_store()
+    with_mlflow = is_project_store()
     for entry in sorted(STATE.iterdir()):
         # Locks are about a moment, and `tmp…` are scratch folders of processes that work, or were killed.
-        skipped = entry.name in _LEFT_OUT or entry.suffix == ".lock" or entry.name.startswith("tmp") or (entry.name == "mlflow" and not own)
+        skipped = (
+            entry.name in _LEFT_OUT
+            or entry.suffix == ".lock"
+            or entry.name.startswith("tmp")
+            or (entry.name == "mlflow" and not with_mlflow)
+        )
         if not skipped:
             # What SQLite keeps beside a database is part of the copy that is made of it.
             yield from (file for file in _below(entry) if not _beside_a_database(file))

@@ -14,7 +14,7 @@ from redistill.operations.workspace import Workspace
 from redistill.params import Params
 from redistill.provenance import mlflow_names
 from tasks.operations.gc import databases, dvc_cache, flow_runs, registry, state_files
-from tasks.operations.kept.project_store import existing_registry
+from tasks.operations.kept.project_store import existing_registry, mlflow_errors
 from tasks.operations.kept.versions import KeptVersions, kept_versions
 from tasks.registry import transitions
 from tasks.registry.client import RegistryClient
@@ -32,10 +32,11 @@ def collect_garbage(params: Params, *, dry_run: bool = False) -> list[Sweep]:
     with no_cycle("`redistill gc`", record=not dry_run):
         now_s = time.time()
         client = existing_registry(params)
-        if client is not None and not dry_run:
-            transitions.recover(client, params)
         with ExitStack() as stack:
+            if client is not None:
+                stack.enter_context(mlflow_errors())
             if client is not None and not dry_run:
+                transitions.recover(client, params)
                 # No promotion may start between the look at the aliases and the removal.
                 stack.enter_context(transitions.registry_lock())
             kept = kept_versions(client, params, now_s)

@@ -37,20 +37,20 @@ def sweep_completions(names: Names, retention: RetentionParams, now_s: float, *,
         database.execute("CREATE TEMP TABLE used (teacher TEXT PRIMARY KEY)")
         database.executemany("INSERT INTO used VALUES (?)", [(teacher,) for teacher in names.teachers])
         database.execute(
-            "CREATE TEMP TABLE doomed AS SELECT key FROM origins WHERE stored_s < ? AND teacher NOT IN (SELECT teacher FROM used)",
+            "CREATE TEMP TABLE to_remove AS SELECT key FROM origins WHERE stored_s < ? AND teacher NOT IN (SELECT teacher FROM used)",
             (cutoff_s,),
         )
         database.commit()
         removed, body_bytes = database.execute(
-            "SELECT count(*), coalesce(sum(length(body)), 0) FROM answers WHERE key IN (SELECT key FROM doomed)"
+            "SELECT count(*), coalesce(sum(length(body)), 0) FROM answers WHERE key IN (SELECT key FROM to_remove)"
         ).fetchone()
         kept = _kept(database, names, cutoff_s)
         if dry_run or not removed:
             return Sweep(COMPLETIONS, removed, body_bytes, kept)
         before = _size(STORE)
         with database:
-            database.execute("DELETE FROM answers WHERE key IN (SELECT key FROM doomed)")
-            database.execute("DELETE FROM origins WHERE key IN (SELECT key FROM doomed)")
+            database.execute("DELETE FROM answers WHERE key IN (SELECT key FROM to_remove)")
+            database.execute("DELETE FROM origins WHERE key IN (SELECT key FROM to_remove)")
         note = _compacted(database)
         return Sweep(COMPLETIONS, removed, max(0, before - _size(STORE)), kept, note)
 

@@ -33,7 +33,8 @@ class CachePlan:
     stay: frozenset[str]
 
     @property
-    def doomed(self) -> frozenset[str]:
+    def to_remove(self) -> frozenset[str]:
+        """Digests of objects that nothing needs."""
         return frozenset(self.present) - self.stay
 
 
@@ -53,29 +54,29 @@ def plan_cache(names: Names, retention: RetentionParams, now_s: float) -> CacheP
 
 
 def sweep_objects(plan: CachePlan | None, *, dry_run: bool) -> Sweep:
-    """Remove the doomed objects from the cache.
+    """Remove what the plan says from the cache.
 
     Raises:
         StageError: `dvc gc` failed.
     """
     if plan is None:
         return Sweep(OBJECTS, note="DVC's cache lies outside of this project, where other projects may use it: it was left alone")
-    doomed = [plan.present[digest] for digest in sorted(plan.doomed)]
-    size = freed_by_removing(doomed)
-    if doomed and not dry_run:
+    to_remove = [plan.present[digest] for digest in sorted(plan.to_remove)]
+    size = freed_by_removing(to_remove)
+    if to_remove and not dry_run:
         trash.TRASH.mkdir(parents=True, exist_ok=True)
         # In the trash, so that the next gc removes it if this one is killed.
         with tempfile.TemporaryDirectory(dir=trash.TRASH) as scratch:
             dvc("gc", "--workspace", "--force", "--quiet", "--projects", str(_project(Path(scratch), plan)))
         trash.tidy()
-        left = [file for file in doomed if file.exists()]
+        left = [file for file in to_remove if file.exists()]
         size -= freed_by_removing(left)
-        doomed = [file for file in doomed if file not in left]
+        to_remove = [file for file in to_remove if file not in left]
     kept = (
         Kept(OBJECTS, "a lock of the workspace or of a kept version names them", len(plan.needed & plan.present.keys())),
         Kept(OBJECTS, "younger than the retention", len((plan.stay - plan.needed) & plan.present.keys())),
     )
-    return Sweep(OBJECTS, len(doomed), size, tuple(k for k in kept if k.count))
+    return Sweep(OBJECTS, len(to_remove), size, tuple(k for k in kept if k.count))
 
 
 def _project(folder: Path, plan: CachePlan) -> Path:
@@ -97,8 +98,8 @@ def sweep_run_cache(plan: CachePlan | None, retention: RetentionParams, now_s: f
         Item(str(file), file.stat().st_mtime, "their outputs are in the cache" if _usable(file, plan) else None)
         for file in sorted((plan.cache / "runs").glob("??/*/*"))
     ]
-    doomed, kept = divided(RUN_CACHE, items, retention, now_s)
-    files = [Path(item.name) for item in doomed]
+    to_remove, kept = divided(RUN_CACHE, items, retention, now_s)
+    files = [Path(item.name) for item in to_remove]
     if dry_run:
         return Sweep(RUN_CACHE, len(files), freed_by_removing(files), kept)
     freed, problems = trash.remove(files)

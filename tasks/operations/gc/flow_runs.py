@@ -42,11 +42,11 @@ def sweep_flow_runs(
             for ids in _chunks(sorted(cycles), _PAGE):
                 runs |= _runs(client, {"id": {"any_": ids}})
             items = [Item(run_id, ended_s, cycles.get(run_id) if final else "not ended") for run_id, (ended_s, final) in runs.items()]
-            doomed, kept = divided(FLOW_RUNS, items, retention, now_s)
+            to_remove, kept = divided(FLOW_RUNS, items, retention, now_s)
             if dry_run:
-                return Sweep(FLOW_RUNS, len(doomed), kept=kept)
+                return Sweep(FLOW_RUNS, len(to_remove), kept=kept)
             deleted = 0
-            for ids in _chunks([item.name for item in doomed], _AT_ONCE):
+            for ids in _chunks([item.name for item in to_remove], _AT_ONCE):
                 body = {"flow_runs": {"id": {"any_": ids}}, "limit": _AT_ONCE}
                 deleted += len(_post(client, "flow_runs/bulk_delete", body)["deleted"])
             return Sweep(FLOW_RUNS, deleted, kept=kept)
@@ -76,15 +76,15 @@ def _post(client: httpx.Client, path: str, body: dict[str, Any]) -> Any:
 
 def _runs(client: httpx.Client, flow_runs: dict[str, Any]) -> dict[str, tuple[float, bool]]:
     """Id → Unix time of the end (or of the last known moment), and whether it has ended."""
-    found: dict[str, tuple[float, bool]] = {}
+    runs: dict[str, tuple[float, bool]] = {}
     while True:
-        body = {"flow_runs": flow_runs, "limit": _PAGE, "offset": len(found), "sort": "ID_DESC"}
+        body = {"flow_runs": flow_runs, "limit": _PAGE, "offset": len(runs), "sort": "ID_DESC"}
         page = _post(client, "flow_runs/filter", body)
         for run in page:
             at = run["end_time"] or run["start_time"] or run["expected_start_time"] or run["created"]
-            found[run["id"]] = (dt.datetime.fromisoformat(at).timestamp(), run["state_type"] in _FINAL)
+            runs[run["id"]] = (dt.datetime.fromisoformat(at).timestamp(), run["state_type"] in _FINAL)
         if len(page) < _PAGE:
-            return found
+            return runs
 
 
 def _chunks(ids: list[str], size: int) -> Iterable[list[str]]:

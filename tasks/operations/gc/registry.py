@@ -30,37 +30,37 @@ _ESTIMATE_DAYS_S = 30 * 86400.0
 def sweep_versions(client: RegistryClient, params: Params, kept: KeptVersions, *, dry_run: bool) -> Sweep:
     """Delete the versions that are not kept. Their weights go with ``sweep_weights``."""
     name = params.data.name
-    doomed = sorted(kept.entities.keys() - kept.reasons.keys(), key=int)
-    if doomed and not dry_run:
+    to_remove = sorted(kept.entities.keys() - kept.reasons.keys(), key=int)
+    if to_remove and not dry_run:
         # Another tool may have set an alias a moment ago. MLflow's server would delete the version and leave the alias.
         aliased = {str(version) for version in client.get_registered_model(name).aliases.values()}
-        doomed = [version for version in doomed if version not in aliased]
-        for version in doomed:
+        to_remove = [version for version in to_remove if version not in aliased]
+        for version in to_remove:
             client.delete_model_version(name, version)
     by_reason: dict[str, list[str]] = {}
     for version in sorted(kept.reasons, key=int):
         by_reason.setdefault(", ".join(kept.reasons[version]), []).append(version)
     stay = tuple(Kept(VERSIONS, reason, len(numbers), tuple(numbers)) for reason, numbers in by_reason.items())
-    return Sweep(VERSIONS, len(doomed), 0, stay)
+    return Sweep(VERSIONS, len(to_remove), 0, stay)
 
 
 def sweep_weights(client: RegistryClient, params: Params, kept: KeptVersions, now_s: float, *, dry_run: bool) -> Sweep:
     """Remove registered weights that no version uses: those of deleted versions, and of cycles that stopped before they registered one."""
-    doomed_sources = {kept.entities[v].source for v in kept.entities.keys() - kept.reasons.keys()}
+    removed_sources = {kept.entities[v].source for v in kept.entities.keys() - kept.reasons.keys()}
     items, models = [], {}
     for model in _logged_models(client, _experiment(client, params)):
         uri = f"models:/{model.model_id}"
         models[model.model_id] = model
         needed = "a registered version" if uri in kept.sources else None
         # The age that counts is that of the version, which may be older than a later use of the same weights.
-        changed_s = 0.0 if uri in doomed_sources else model.creation_timestamp / 1000
+        changed_s = 0.0 if uri in removed_sources else model.creation_timestamp / 1000
         items.append(Item(model.model_id, changed_s, needed))
     removed, stay = divided(WEIGHTS, items, params.retention, now_s)
 
     def forget(item: Item) -> None:
         client.delete_logged_model(item.name)
-        if own := _own_tracking_store():
-            own._hard_delete_logged_model(item.name)
+        if store := _project_tracking_store():
+            store._hard_delete_logged_model(item.name)
 
     count, freed, note = _remove(removed, lambda item: str(models[item.name].artifact_location), forget, dry_run=dry_run)
     return Sweep(WEIGHTS, count, freed, stay, note)
@@ -74,8 +74,8 @@ def sweep_runs(client: RegistryClient, params: Params, kept: KeptVersions, now_s
     def forget(item: Item) -> None:
         if runs[item.name].info.lifecycle_stage == "active":
             client.delete_run(item.name)
-        if own := _own_tracking_store():
-            own._hard_delete_run(item.name)
+        if store := _project_tracking_store():
+            store._hard_delete_run(item.name)
 
     count, freed, note = _remove(removed, lambda item: str(runs[item.name].info.artifact_uri), forget, dry_run=dry_run)
     return Sweep(RUNS, count, freed, stay, note)
@@ -100,16 +100,14 @@ def _experiment(client: RegistryClient, params: Params) -> str:
 def _run_items(runs: Iterable[Any], needed: dict[str, str], now_s: float) -> list[Item]:
     items: dict[str, Item] = {}
     parents: dict[str, str] = {}
-    completed = [
-        r for r in runs if r.data.tags.get(mlflow_names.TAG_KIND) == "cycle" and r.data.tags.get(mlflow_names.TAG_STATUS) == "completed"
-    ]
-    last = completed[-1].info.run_id if completed else None
+    completed = [run.info.run_id for run in runs if _is_completed_cycle(run.data.tags)]
+    last, complete = completed[-1] if completed else None, set(completed)
     for run in runs:
         run_id, changed_s = run.info.run_id, (run.info.end_time or run.info.start_time) / 1000
         reason = needed.get(run_id)
         if run_id == last:
             reason = reason or "the last completed cycle, with which `redistill watch` compares the teacher"
-        elif run in completed and now_s - run.info.start_time / 1000 < _ESTIMATE_DAYS_S:
+        elif run_id in complete and now_s - run.info.start_time / 1000 < _ESTIMATE_DAYS_S:
             reason = reason or "a cycle of the last 30 days, which `redistill estimate` counts"
         items[run_id] = Item(run_id, changed_s, reason)
         if (parent := run.data.tags.get(mlflow_names.TAG_PARENT)) is not None:
@@ -119,6 +117,10 @@ def _run_items(runs: Iterable[Any], needed: dict[str, str], now_s: float) -> lis
         if parent in items:
             items[run_id] = Item(run_id, items[parent].changed_s, items[run_id].needed_by or items[parent].needed_by)
     return list(items.values())
+
+
+def _is_completed_cycle(tags: dict[str, str]) -> bool:
+    return (tags.get(mlflow_names.TAG_KIND), tags.get(mlflow_names.TAG_STATUS)) == ("cycle", "completed")
 
 
 def _logged_models(client: RegistryClient, experiment: str) -> list[Any]:
@@ -157,7 +159,7 @@ def _remove(
 
 def _remove_files(uri: str, name: str, *, dry_run: bool) -> tuple[int, str]:
     """Bytes that this frees, and why it failed. Files that are missing already free nothing."""
-    if (folder := own_folder(uri, name)) is not None:
+    if (folder := project_folder(uri, name)) is not None:
         if dry_run:
             return freed_by_removing([folder]), ""
         freed, problems = trash.remove([folder])
@@ -175,7 +177,7 @@ def _remove_files(uri: str, name: str, *, dry_run: bool) -> tuple[int, str]:
         return 0, f"the files of {name} at {uri} cannot be removed ({str(error).splitlines()[0][:200]})"
 
 
-def own_folder(uri: str, name: str) -> Path | None:
+def project_folder(uri: str, name: str) -> Path | None:
     """The folder of a run or of registered weights (``name`` is its id) in the project's own store; None if its files are somewhere else."""
     parts = urlsplit(uri)
     path = Path(unquote(parts.path))
@@ -189,7 +191,7 @@ def _listed_bytes(repository: Any, path: str | None) -> int:
     return sum(_listed_bytes(repository, f.path) if f.is_dir else int(f.file_size or 0) for f in repository.list_artifacts(path))
 
 
-def _own_tracking_store() -> Any:
+def _project_tracking_store() -> Any:
     """MLflow's store object if the project has its own SQLite file; None with a server, which has no call that removes a record for good.
 
     ``mlflow gc`` uses the same methods. Source: mlflow 3.17.2, ``mlflow.cli.gc``.

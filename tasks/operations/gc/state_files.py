@@ -26,8 +26,8 @@ def sweep_files(params: Params, kept: KeptVersions, now_s: float, *, dry_run: bo
     sweeps = [_emptied(dry_run=dry_run)]
     for kind, paths, need in _kinds(kept):
         items = [Item(str(path), last_change_s(path), need(path)) for path in paths]
-        doomed, stay = divided(kind, items, params.retention, now_s)
-        files = [Path(item.name) for item in doomed]
+        to_remove, stay = divided(kind, items, params.retention, now_s)
+        files = [Path(item.name) for item in to_remove]
         if dry_run:
             sweeps.append(Sweep(kind, len(files), freed_by_removing(files), stay))
             continue

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from redistill.errors import RegistryError
 from redistill.io.json import read_json
@@ -12,6 +14,21 @@ from redistill.runtime.running_services import ADDRESSES
 from tasks.operations.addresses import MLFLOW
 from tasks.paths import STATE
 from tasks.registry.client import RegistryClient
+
+
+@contextmanager
+def mlflow_errors() -> Iterator[None]:
+    """Errors of MLflow as one line.
+
+    Raises:
+        RegistryError: MLflow failed.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        raise RegistryError(f"MLflow failed ({str(error).splitlines()[0][:200]}); try again when it can be reached") from error
 
 
 def use_project_store() -> None:
