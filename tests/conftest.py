@@ -8,14 +8,13 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.cycles import LO_UP, LOOPBACK_ONLY, Command, FirstCycle, Ran, user_environment
+from tests.cycles import LO_UP, LOOPBACK_ONLY, Command, FirstCycle, Ran, user_environment, with_registry
 from tests.once import once, run_directory
 
 if TYPE_CHECKING:
@@ -109,17 +108,33 @@ def prefect_api(prefect_server: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def fork_server(prefect_home: Path, prefect_api: str) -> Iterator[ForkServer]:
-    """This worker's processes with the heavy libraries, of which commands and stages are forks."""
+def fork_server(tmp_path_factory: pytest.TempPathFactory, prefect_home: Path, prefect_api: str) -> ForkServer:
+    """The test run's processes with the heavy libraries, of which commands and stages are forks. They end with the process that started the workers."""
     from redistill.runtime.environment import child_environment
-    from tasks.running.fork_server import PRELOAD, SOCKET
-    from tasks.running.fork_server import ForkServer as StageServer
-    from tests.forks import COMMANDS, STAGES, ForkServer
+    from tests.forks import ForkServer
 
-    with StageServer(COMMANDS) as commands, StageServer((*PRELOAD, *STAGES)) as stages:
-        # Prefect reads its settings when it is imported.
+    def start(folder: Path) -> None:
+        owner = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
+        # Prefect reads its settings when it is imported. The rest is what a cycle's own server is started with.
         environment = child_environment() | {"PREFECT_HOME": str(prefect_home), "PREFECT_API_URL": prefect_api}
-        yield ForkServer(commands.environment(environment)[SOCKET], stages.environment(child_environment())[SOCKET])
+        environment |= {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
+        command = [sys.executable, "-m", "tests.fork_servers", str(folder / "addresses.json"), str(owner)]
+        with open(folder / "log", "ab") as log:
+            subprocess.run(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=True)
+
+    folder = once(run_directory(tmp_path_factory) / "fork-servers", start)
+    return ForkServer(**json.loads((folder / "addresses.json").read_text(encoding="utf-8")))
+
+
+@pytest.fixture(scope="session")
+def empty_registry(tmp_path_factory: pytest.TempPathFactory, fork_server: ForkServer) -> Path:
+    """MLflow's database with its tables and no row, which MLflow needs four seconds to make. The first cycle and the one from the wheel make their own."""
+
+    def build(folder: Path) -> None:
+        done = fork_server.run("mlflow", "db", "upgrade", f"sqlite:///{folder}/mlflow.db", server=fork_server.commands)
+        assert done.returncode == 0, done.stderr
+
+    return once(run_directory(tmp_path_factory) / "empty-registry", build) / "mlflow.db"
 
 
 @pytest.fixture(scope="session")
@@ -155,7 +170,7 @@ def redistill(prefect_home: Path, prefect_api: str, fork_server: ForkServer) -> 
 
 
 @pytest.fixture(scope="session")
-def first_cycle(tmp_path_factory: pytest.TempPathFactory, redistill: Command) -> FirstCycle:
+def first_cycle(tmp_path_factory: pytest.TempPathFactory, redistill: Command, empty_registry: Path) -> FirstCycle:
     """One cold, offline cycle for the whole test run. Only ``test_cycles`` may change the project; others start from ``template``."""
 
     from tests.tiny_project import make_tiny_project
@@ -171,6 +186,7 @@ def first_cycle(tmp_path_factory: pytest.TempPathFactory, redistill: Command) ->
         shutil.copytree(project, folder / "template", symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
         for left in (".redistill/mlflow", ".redistill/keys", "artifacts/route", "artifacts/report"):
             shutil.rmtree(folder / "template" / left, ignore_errors=True)
+        with_registry(folder / "template", empty_registry)
 
     folder = once(run_directory(tmp_path_factory) / "first-cycle", build)
     return FirstCycle(folder / "project", json.loads((folder / "outcome.json").read_text(encoding="utf-8")), folder / "template")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,13 @@ LOOPBACK_ONLY = (
 def user_environment() -> dict[str, str]:
     """Our environment without what a test run may have set of Prefect, MLflow and redistill."""
     return {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_", "REDISTILL_", "PYTHONPATH"))}
+
+
+def with_registry(project: Path, empty_registry: Path) -> Path:
+    """The project with a registry in which nothing is registered yet."""
+    (project / ".redistill/mlflow").mkdir(parents=True, exist_ok=True)
+    shutil.copy(empty_registry, project / ".redistill/mlflow/mlflow.db")
+    return project
 
 
 @dataclass(frozen=True)

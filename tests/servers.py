@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -65,8 +66,9 @@ def start_prefect(folder: Path, port: int, home: Path) -> None:
 
 
 @contextmanager
-def mlflow_server(folder: Path) -> Iterator[str]:
+def mlflow_server(folder: Path, empty_registry: Path) -> Iterator[str]:
     """A real MLflow server that keeps runs, models and artifacts in ``folder``; its address."""
+    shutil.copy(empty_registry, folder / "mlflow.db")
     port = free_port()
     store = ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "mlartifacts")]
     process = subprocess.Popen(

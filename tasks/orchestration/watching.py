@@ -18,7 +18,6 @@ from tasks.reporting import publishing
 
 CHANGED = "redistill.teacher.version.changed"
 WATCHED = STATE / "watched-teacher.json"
-_CANARY_EVERY = dt.timedelta(hours=6)
 _FIRST_PAUSE = dt.timedelta(hours=1)
 _LONGEST_PAUSE = dt.timedelta(hours=24)
 
@@ -43,7 +42,7 @@ def look(params: Params, workspace: Workspace, by_hand: bool) -> Seen:
     A new version is announced once, by one event. If its cycle fails, the next one starts after an hour, then after two, up to a day. The
     nightly cycle starts in any case. A person who asks ``by_hand`` does not wait.
     """
-    now = teacher_lock.raw_fingerprint(params, dt.timedelta(0) if by_hand else _CANARY_EVERY)
+    now = teacher_lock.raw_fingerprint(params, dt.timedelta(hours=0.0 if by_hand else params.teacher.canary_hours))
     last = runs_and_versions.last_completed(params)
     before = last.get(mlflow_names.TAG_TEACHER_RAW) if last else None
     if now == before:

@@ -6,14 +6,12 @@ import fcntl
 import json
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tasks.running.fork_server import SOCKET
 from tests.cycles import Command, FirstCycle, user_environment
 from tests.forks import ForkServer
 
@@ -32,13 +30,11 @@ def project(first_cycle: FirstCycle, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="module")
 def repro(project: Path, fork_server: ForkServer) -> Callable[[], set[str]]:
-    """``dvc repro`` as a person types it, in an environment that was not activated: the stages that ran. They are forks, which saves their imports."""
+    """``dvc repro`` as a person types it, in an environment that was not activated: the stages that ran. All are forks, which saves their imports."""
 
     def run() -> set[str]:
         environment = {**user_environment(), "PATH": "/usr/local/bin:/usr/bin:/bin", "PYTHONPATH": str(project / "src"), "CI": "1"}
-        environment[SOCKET] = fork_server.stages
-        command = [str(Path(sys.executable).parent / "dvc"), "repro"]
-        done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
+        done = fork_server.run("dvc", "repro", cwd=project, env=environment)
         assert done.returncode == 0, done.stdout + done.stderr
         return set(re.findall(r"Running stage '([^']+)'", done.stdout))
 
@@ -68,17 +64,15 @@ def test_an_edited_loss_trains_again_and_what_follows_only_where_weights_changed
     assert repro() == {"lock_code", *ARMS, *BENCHMARKS}
 
 
-def test_locking_by_hand_waits_for_a_cycle(project: Path) -> None:
+def test_locking_by_hand_waits_for_a_cycle(project: Path, fork_server: ForkServer) -> None:
     """A lock written while a stage runs would record its result under code that it did not run."""
     before = (project / "code.lock.json").read_bytes()
     edit(project / TRAINING, "0.9 * common.learning_rate", "0.85 * common.learning_rate")
     environment = {**user_environment(), "PYTHONPATH": str(project / "src")}
-    command = [str(Path(sys.executable).parent / "redistill"), "-C", str(project), "lock"]
     with open(project / ".redistill/cycle.lock", "a+", encoding="utf-8") as cycle:
         fcntl.flock(cycle, fcntl.LOCK_EX)
-        with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as locking:
-            assert locking.stderr is not None
-            assert any("is running in this project; waiting for it to end" in line for line in locking.stderr)
+        with fork_server.start("redistill", "-C", str(project), "lock", env=environment) as locking:
+            assert any("is running in this project; waiting for it to end" in line for line in locking.stdout)
             assert (project / "code.lock.json").read_bytes() == before
             fcntl.flock(cycle, fcntl.LOCK_UN)
             assert locking.wait(timeout=120) == 0

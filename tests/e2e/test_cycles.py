@@ -8,8 +8,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ import pytest
 from redistill.distillation.types import TrainingRow
 from redistill.io.parquet import read_records, write_records
 from redistill.runtime.environment import child_environment
+from tasks.running.fork_server import SOCKET
 from tests.cycles import Command, FirstCycle, user_environment
 from tests.forks import ForkServer
 from tests.tiny import make_tiny_model
@@ -46,6 +45,12 @@ def first(first_cycle: FirstCycle) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def tiny_project(first_cycle: FirstCycle) -> Path:
     return first_cycle.project
+
+
+@pytest.fixture(scope="module")
+def with_prefect(prefect_home: Path, prefect_api: str) -> dict[str, str]:
+    """The environment of a command that is not waited for."""
+    return {**user_environment(), "PREFECT_HOME": str(prefect_home), "PREFECT_API_URL": prefect_api}
 
 
 def report(project: Path) -> dict[str, Any]:
@@ -97,17 +102,19 @@ def test_registered_version_carries_its_evidence(first: dict[str, Any], tiny_pro
 
 
 def test_second_cycle_waits_for_another_to_end_and_changes_nothing(
-    first: dict[str, Any], tiny_project: Path, prefect_home: Path, prefect_api: str, monkeypatch: pytest.MonkeyPatch
+    first: dict[str, Any],
+    tiny_project: Path,
+    fork_server: ForkServer,
+    with_prefect: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with open(tiny_project / ".redistill/cycle.lock", "a+", encoding="utf-8") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        command = [str(Path(sys.executable).parent / "redistill"), "-C", str(tiny_project), "run", "--json"]
-        env = {**user_environment(), "PREFECT_HOME": str(prefect_home), "PREFECT_API_URL": prefect_api}
-        waiting = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
-        assert waiting.stdout is not None
-        said = next(line for line in waiting.stdout if "another cycle" in line)
-        assert "waiting for it to end" in said
-    rest = waiting.communicate(timeout=300)[0]
+        with fork_server.start("redistill", "-C", str(tiny_project), "run", "--json", env=with_prefect) as waiting:
+            said = next(line for line in waiting.stdout if "another cycle" in line)
+            assert "waiting for it to end" in said
+            fcntl.flock(held, fcntl.LOCK_UN)
+            rest = waiting.communicate(timeout=300)[0]
     assert waiting.returncode == 0, rest[-2000:]
     outcome = json.loads(next(line for line in rest.splitlines() if line.startswith("{")))
     assert set(outcome["stages"].values()) == {"unchanged"}
@@ -182,13 +189,10 @@ def test_a_method_whose_needs_are_unmet_is_refused_before_training(copy: Path, f
     assert code == 3 and f"{len(rows)} of {len(rows)} kept rows have no soft targets of teacher {rows[0].teacher[:12]}" in line, line
 
 
-def test_a_terminated_cycle_ends_both_arms_that_it_trains(copy: Path, prefect_home: Path, prefect_api: str) -> None:
-    """As the Prefect UI cancels a run: SIGTERM to the flow's process, while two stages run side by side."""
+def test_a_terminated_cycle_ends_both_arms_that_it_trains(copy: Path, fork_server: ForkServer, with_prefect: dict[str, str]) -> None:
+    """As the Prefect UI cancels a run: SIGTERM to the flow's process, while two stages run side by side, forks of a server that the cycle started."""
     write_params(copy, finetune__common__tokens=400_000)
-    env = {**user_environment(), "PREFECT_HOME": str(prefect_home), "PREFECT_API_URL": prefect_api}
-    command = [str(Path(sys.executable).parent / "redistill"), "-C", str(copy), "run"]
-    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as cycle:
-        assert cycle.stdout is not None
+    with fork_server.start("redistill", "-C", str(copy), "run", env={**with_prefect, SOCKET: ""}) as cycle:
         training: set[str] = set()
         for line in cycle.stdout:
             training |= {arm for arm in ("gold", "sft") if f"[finetune@{arm}]" in line}
@@ -201,27 +205,18 @@ def test_a_terminated_cycle_ends_both_arms_that_it_trains(copy: Path, prefect_ho
     assert not psutil.wait_procs(started, timeout=30)[1], "nothing that the cycle started is left"
 
 
-def test_a_search_that_was_killed_goes_on(copy: Path, redistill: Command, prefect_home: Path, prefect_api: str) -> None:
+def test_a_search_that_was_killed_goes_on(copy: Path, redistill: Command, fork_server: ForkServer, with_prefect: dict[str, str]) -> None:
     """Trials are nested runs, the killed one is tried again, and held-out rows are not read."""
     write_params(copy)
     (copy / "artifacts/prompts/heldout.parquet").unlink()
-    command = [str(Path(sys.executable).parent / "redistill"), "-C", str(copy), "tune", "--trials", "2"]
-    process = subprocess.Popen(
-        command,
-        env={**user_environment(), "PREFECT_HOME": str(prefect_home), "PREFECT_API_URL": prefect_api},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    assert process.stdout is not None
     said: list[str] = []
-    for line in process.stdout:
-        said.append(line)
-        if "trial 0: alpha" in line:
-            break
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    with fork_server.start("redistill", "-C", str(copy), "tune", "--trials", "2", env=with_prefect) as process:
+        for line in process.stdout:
+            said.append(line)
+            if "trial 0: alpha" in line:
+                break
+        os.killpg(process.pid, signal.SIGKILL)
+        assert process.wait() == 128 + signal.SIGKILL
     done = redistill(copy, "tune", "--trials", "2", "--json")
     assert done.code == 0, done.stderr[-3000:]
     assert "1 unfinished and run again" in done.stderr, "".join(said)[-2000:]

@@ -11,7 +11,7 @@ import pytest
 from redistill.distillation.types import TrainingRow
 from redistill.evaluation.types import Outcome
 from redistill.io.parquet import read_records
-from tests.cycles import Command
+from tests.cycles import Command, with_registry
 from tests.tiny_project import make_tiny_project, write_params
 
 FREE_TEXT: dict[str, Any] = {
@@ -19,6 +19,7 @@ FREE_TEXT: dict[str, Any] = {
     "data__record": None,
     "generate__max_tokens": 40,
     "benchmark__max_tokens": 40,
+    "finetune__arms": {"gold": {"rows": "gold"}, "kd": {"rows": "gold_and_teacher", "alpha": 0.5}},
     "promote__gates": [*({"name": who, "margin": 0.6} for who in ("teacher", "champion")), "smaller"],
     "promote__alpha_per_heldout": 0.2,
     "promote__looks_per_heldout": 2,
@@ -32,8 +33,8 @@ LETTERS = {
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = make_tiny_project(tmp_path_factory.mktemp("letters"), **FREE_TEXT)
+def project(tmp_path_factory: pytest.TempPathFactory, empty_registry: Path) -> Path:
+    made = with_registry(make_tiny_project(tmp_path_factory.mktemp("letters"), **FREE_TEXT), empty_registry)
     rows = [json.loads(line) for line in (made / "labelled.jsonl").read_text(encoding="utf-8").splitlines()]
     text = "".join(json.dumps({**row, "label": LETTERS[row["label"]]}) + "\n" for row in rows)
     (made / "labelled.jsonl").write_text(text, encoding="utf-8")

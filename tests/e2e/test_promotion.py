@@ -260,7 +260,7 @@ def test_a_gc_that_is_killed_again_and_again_ends_like_any_other(old: Path, ask:
     environment = {**user_environment(), "PYTHONPATH": str(ROOT)}
     snapshots, number = list[dict[str, str]](), 1
     while True:
-        done = fork_server.run("tests.killed", str(number), "-C", str(project), "gc", env=environment)
+        done = fork_server.run("tests.killed", str(number), "-C", str(project), "gc", env=environment, server=fork_server.commands)
         if done.returncode == 0:
             break
         assert done.returncode == 128 + signal.SIGKILL, done.stderr[-2000:]

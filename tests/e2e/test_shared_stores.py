@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -16,6 +14,7 @@ from redistill.runtime.environment import child_environment
 from tests.aged import age_mlflow
 from tests.cycles import Command, FirstCycle
 from tests.e2e.test_promotion import LENIENT
+from tests.forks import ForkServer
 from tests.recording_proxy import Asked, recording_proxy
 from tests.servers import mlflow_server
 from tests.tiny_project import write_params
@@ -35,22 +34,29 @@ IN_GIT = (
 )
 
 
-def dvc(project: Path, *arguments: str) -> str:
-    command = [sys.executable, "-m", "dvc", *arguments]
-    done = subprocess.run(command, cwd=project, env=child_environment(), check=False, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+@pytest.fixture
+def dvc(fork_server: ForkServer) -> Callable[..., str]:
+    def run(project: Path, *arguments: str) -> str:
+        done = fork_server.run("dvc", *arguments, cwd=project, env=child_environment())
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
 
 
 @pytest.fixture
-def shared_registry(tmp_path: Path) -> Iterator[tuple[str, list[Asked]]]:
+def shared_registry(tmp_path: Path, empty_registry: Path) -> Iterator[tuple[str, list[Asked]]]:
     """An MLflow server behind a proxy that keeps what is asked of it."""
-    with mlflow_server(tmp_path) as url, recording_proxy(url) as recording:
+    with mlflow_server(tmp_path, empty_registry) as url, recording_proxy(url) as recording:
         yield recording
 
 
 def test_a_colleague_continues(
-    first_cycle: FirstCycle, tmp_path: Path, shared_registry: tuple[str, list[Asked]], redistill: Command
+    first_cycle: FirstCycle,
+    tmp_path: Path,
+    shared_registry: tuple[str, list[Asked]],
+    redistill: Command,
+    dvc: Callable[..., str],
 ) -> None:
     """Also a night without news, as the registry sees it: the champion's weights are fetched once, and the history is read once."""
     url, asked = shared_registry

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from redistill.runtime.environment import child_environment
-from tests.cycles import LO_UP, LOOPBACK_ONLY, Command
+from tests.cycles import LO_UP, LOOPBACK_ONLY, Command, with_registry
 from tests.servers import fault_teacher
 from tests.tiny_project import ROOT, make_tiny_project
 
@@ -22,7 +22,7 @@ ENDPOINT = {
     "tune_teacher__method": "off",
     "score__top_k": 0,
     "student__model": "teacher-weights",
-    "finetune__arms": {"gold": {"rows": "gold"}, "sft": {"rows": "gold_and_teacher"}, "kd": {"rows": "gold_and_teacher"}},
+    "finetune__arms": {"gold": {"rows": "gold"}, "kd": {"rows": "gold_and_teacher"}},
     "finetune__common__tokens": 4000,
 }
 
@@ -35,9 +35,9 @@ def endpoint(tmp_path: Path) -> Iterator[tuple[str, Path]]:
         yield url, record
 
 
-def test_endpoint_without_logprobs(tmp_path: Path, redistill: Command, endpoint: tuple[str, Path]) -> None:
+def test_endpoint_without_logprobs(tmp_path: Path, redistill: Command, empty_registry: Path, endpoint: tuple[str, Path]) -> None:
     url, record = endpoint
-    project = make_tiny_project(tmp_path / "project", **ENDPOINT)
+    project = with_registry(make_tiny_project(tmp_path / "project", **ENDPOINT), empty_registry)
     (project / "teacher").rename(project / "teacher-weights")
     env = {"REDISTILL_TEACHER_URL": url, "REDISTILL_TEACHER_API_KEY": "very-secret-key"}
     done = redistill(project, "run", "--json", env=env)
@@ -65,9 +65,10 @@ def test_endpoint_without_logprobs(tmp_path: Path, redistill: Command, endpoint:
     assert len(probes) <= 8, "only the lock's probe speaks to an unchanged teacher"
 
 
-def test_alpha_needs_logprobs(tmp_path: Path, redistill: Command, endpoint: tuple[str, Path]) -> None:
+def test_alpha_needs_logprobs(tmp_path: Path, redistill: Command, empty_registry: Path, endpoint: tuple[str, Path]) -> None:
     arms = {"gold": {"rows": "gold"}, "sft": {"rows": "gold_and_teacher"}, "kd": {"rows": "gold_and_teacher", "alpha": 0.5}}
     project = make_tiny_project(tmp_path / "project", **{**ENDPOINT, "finetune__arms": arms, "generate__top_k": 5})
+    with_registry(project, empty_registry)
     (project / "teacher").rename(project / "teacher-weights")
     done = redistill(project, "run", env={"REDISTILL_TEACHER_URL": endpoint[0]})
     assert done.code == 2

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.cycles import with_registry
 from tests.tiny_project import params
 
 N = 200
@@ -115,8 +116,8 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int, int
 
 
 @pytest.fixture(scope="module")
-def registry_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("registry")
+def registry_home(tmp_path_factory: pytest.TempPathFactory, empty_registry: Path) -> Path:
+    return with_registry(tmp_path_factory.mktemp("registry"), empty_registry)
 
 
 @pytest.fixture

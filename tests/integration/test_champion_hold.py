@@ -6,8 +6,6 @@ import datetime as dt
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +24,7 @@ from tasks.promotion.retest_champion import ChampionCheck, retest_champion
 from tasks.promotion.route import fall_back_to_teacher
 from tasks.registry import hold_counter, transitions
 from tasks.registry.history import History
+from tests.forks import ForkServer
 from tests.integration.conftest import N, Registry
 
 Make = Callable[..., Registry]
@@ -154,13 +153,13 @@ hold.count_night(Dying(), params, "1")
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_the_count_survives_a_crash_at_its_write(live: Registry, when: str) -> None:
+def test_the_count_survives_a_crash_at_its_write(live: Registry, fork_server: ForkServer, when: str) -> None:
     teacher_with(*WORSE)
     assert tonight(live).nights == 1
     a_day_passes(live)
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", CRASH, when], env=env, capture_output=True, text=True, check=False)
-    assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
+    Path("crash.py").write_text(CRASH, encoding="utf-8")
+    done = fork_server.run("crash", when, env={**os.environ, "PYTHONPATH": str(ROOT)}, server=fork_server.commands)
+    assert done.returncode == 128 + signal.SIGKILL, done.stderr[-2000:]
     assert tonight(live).nights == 2, "the cycle that runs again counts this night once"
 
 

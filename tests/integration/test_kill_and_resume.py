@@ -9,8 +9,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,7 +23,7 @@ from redistill.io.digests import tree_digest
 from redistill.runtime.environment import child_environment
 from redistill.runtime.progress import CONTINUES
 from tests.cycles import FirstCycle
-from tests.forks import Done, ForkServer
+from tests.forks import Done, ForkServer, Running
 from tests.tiny_project import write_params
 
 SLOW = {"finetune__common__tokens": 60_000, "finetune__common__save_every_steps": 5}
@@ -43,7 +41,7 @@ def project(first_cycle: FirstCycle, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture
 def stage(project: Path, fork_server: ForkServer) -> Callable[..., Done]:
-    """Run a stage to its end, in a fork; what is to be killed is a process of its own."""
+    """Run a stage to its end."""
 
     def run(name: str, *arguments: str) -> Done:
         return fork_server.run("tasks.running.stage_command", name, *arguments, cwd=project, env=environment(project))
@@ -65,11 +63,18 @@ def environment(path: Path) -> dict[str, str]:
     return {**child_environment(), "PYTHONPATH": str(path)}
 
 
-def stage_of(path: Path, *command: str) -> subprocess.Popen[str]:
-    line = [sys.executable, "-m", "tasks.running.stage_command", *command]
-    return subprocess.Popen(
-        line, cwd=path, env=environment(path), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
+@pytest.fixture
+def begin(project: Path, fork_server: ForkServer) -> Iterator[Callable[..., Running]]:
+    """Start a stage that is to be killed."""
+    begun: list[Running] = []
+
+    def start(name: str, *arguments: str) -> Running:
+        begun.append(fork_server.start("tasks.running.stage_command", name, *arguments, cwd=project, env=environment(project)))
+        return begun[-1]
+
+    yield start
+    for process in begun:
+        process.close()
 
 
 def continued(said: str) -> list[str]:
@@ -77,15 +82,19 @@ def continued(said: str) -> list[str]:
     return [line for line in said.splitlines() if CONTINUES.match(line)]
 
 
-def kill_when(process: subprocess.Popen[str], ready: Callable[[], bool], timeout_s: float = 240.0) -> None:
+def kill_when(process: Running, ready: Callable[[], bool], timeout_s: float = 240.0) -> None:
     """Poll until something is there, then kill -9; a process that ends by itself was too fast to test anything."""
     deadline = time.monotonic() + timeout_s
     while not ready():
-        assert process.poll() is None, f"ended before it could be killed: {process.stdout.read() if process.stdout else ''}"
+        assert process.poll() is None, f"ended before it could be killed: {process.stdout.read()}"
         assert time.monotonic() < deadline, "never got to the point of being killed"
         time.sleep(0.01)
+    kill(process)
+
+
+def kill(process: Running) -> None:
     os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    assert process.wait() == 128 + signal.SIGKILL
 
 
 def stored(path: Path) -> int:
@@ -101,8 +110,8 @@ def stored(path: Path) -> int:
         return 0
 
 
-def test_generate_asks_only_for_what_is_missing(project: Path, stage: Callable[..., Done]) -> None:
-    kill_when(stage_of(project, "generate"), lambda: stored(project) > 0)
+def test_generate_asks_only_for_what_is_missing(project: Path, stage: Callable[..., Done], begin: Callable[..., Running]) -> None:
+    kill_when(begin("generate"), lambda: stored(project) > 0)
     had = stored(project)
     assert had > 0
     assert not (project / "artifacts/completions").exists(), "nothing half-written"
@@ -116,16 +125,14 @@ def test_generate_asks_only_for_what_is_missing(project: Path, stage: Callable[.
     assert f"{total} completions, 0 new" in third.stdout + third.stderr
 
 
-def test_score_leaves_nothing_half_written(project: Path, stage: Callable[..., Done]) -> None:
+def test_score_leaves_nothing_half_written(project: Path, stage: Callable[..., Done], begin: Callable[..., Running]) -> None:
     validated = stage("validate")
     assert validated.returncode == 0, validated.stderr
-    process = stage_of(project, "score")
-    assert process.stdout is not None
+    process = begin("score")
     for line in process.stdout:
         if line.startswith("[score]"):
             break
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    kill(process)
     assert not (project / "artifacts/soft_targets/targets").exists()
     scored = stage("score")
     assert scored.returncode == 0, scored.stderr
@@ -133,7 +140,7 @@ def test_score_leaves_nothing_half_written(project: Path, stage: Callable[..., D
 
 
 @pytest.mark.usefixtures("scored")
-def test_finetune_resumes_to_the_same_weights(project: Path, stage: Callable[..., Done]) -> None:
+def test_finetune_resumes_to_the_same_weights(project: Path, stage: Callable[..., Done], begin: Callable[..., Running]) -> None:
     straight = stage("finetune", "kd")
     assert straight.returncode == 0, straight.stderr
     assert not continued(straight.stdout + straight.stderr)
@@ -145,7 +152,7 @@ def test_finetune_resumes_to_the_same_weights(project: Path, stage: Callable[...
         # A checkpoint that is half written is not continued, so the kill has to come after a whole one.
         return any(newest_checkpoint(work) for work in (project / ".redistill/work").glob("finetune-kd-*"))
 
-    kill_when(stage_of(project, "finetune", "kd"), checkpointed)
+    kill_when(begin("finetune", "kd"), checkpointed)
     assert not (project / "artifacts/students/kd").exists()
     again = stage("finetune", "kd")
     assert again.returncode == 0, again.stderr

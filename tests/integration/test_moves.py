@@ -7,8 +7,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
@@ -24,6 +22,7 @@ from redistill.serving.route_flag import read_route, with_mode, with_pin, write_
 from tasks.promotion import approve
 from tasks.registry import evidence_bundle, transitions
 from tasks.registry.history import History
+from tests.forks import ForkServer
 from tests.integration.conftest import Registry
 
 Make = Callable[..., Registry]
@@ -330,14 +329,14 @@ moves.move(Dying(), params, "promote", "2", "second", before, after)
 
 
 @pytest.mark.parametrize("step", [2, 3, 4, 5, 6])
-def test_a_killed_promotion_is_finished_or_undone_by_the_next_command(make_registry: Make, step: int) -> None:
+def test_a_killed_promotion_is_finished_or_undone_by_the_next_command(make_registry: Make, fork_server: ForkServer, step: int) -> None:
     registry = make_registry()
     params = registry.params
     approve.promote(params, registry.version(122, seed=1), "first")
     two = registry.version(124, seed=2)
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", CRASH, str(step)], env=env, capture_output=True, text=True, check=False)
-    assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
+    Path("crash.py").write_text(CRASH, encoding="utf-8")
+    done = fork_server.run("crash", str(step), env={**os.environ, "PYTHONPATH": str(ROOT)}, server=fork_server.commands)
+    assert done.returncode == 128 + signal.SIGKILL, done.stderr[-2000:]
     assert mlflow_names.TAG_MOVE in registry.client.get_registered_model(params.data.name).tags
     committed = ("promote", two) in kinds(registry)
     approve.reject(params, "1", "any command at all")

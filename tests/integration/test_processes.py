@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tasks.running.fork_server import SOCKET
 from tests.forks import ForkServer
 from tests.tiny import make_tiny_model
 
@@ -31,8 +33,10 @@ def folders(tmp_path_factory: pytest.TempPathFactory, fork_server: ForkServer) -
     one, two = folder / "one", folder / "two"
     alone = fork_server.run("tests.train_tiny", str(student), str(teacher), str(one), *TRAINED, cwd=ROOT)
     assert alone.returncode == 0, alone.stderr[-3000:]
-    command = [sys.executable, *TORCHRUN, "-m", "tests.train_tiny", str(student), str(teacher), str(two), *TRAINED]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    command = [sys.executable, *TORCHRUN, "-m", "tests.in_fork", "tests.train_tiny", str(student), str(teacher), str(two), *TRAINED]
+    # As the stage does it: what torchrun starts are forks too.
+    environment = {**os.environ, SOCKET: fork_server.stages}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return one, two
 

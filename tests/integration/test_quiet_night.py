@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -18,8 +19,8 @@ from tests.servers import mlflow_server
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, list[Asked]]]:
-    with mlflow_server(tmp_path_factory.mktemp("mlflow")) as url, recording_proxy(url) as recording:
+def server(tmp_path_factory: pytest.TempPathFactory, empty_registry: Path) -> Iterator[tuple[str, list[Asked]]]:
+    with mlflow_server(tmp_path_factory.mktemp("mlflow"), empty_registry) as url, recording_proxy(url) as recording:
         yield recording
 
 

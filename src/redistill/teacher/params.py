@@ -26,9 +26,11 @@ class TeacherParams:
     """For endpoints: requests at once."""
     max_retries: Annotated[int, Field(ge=0)] = 5
     """For endpoints: how often a failed request is retried."""
-    canaries_per_slice: Annotated[int, Field(ge=1, le=64)] = 16
+    canaries_per_slice: Annotated[int, Field(ge=1, le=64)] = 20
     """For endpoints: fixed prompts of each slice, at most 128 together, that are asked again to see whether the endpoint serves another model. Each cycle
-    asks them once, the watcher once in six hours."""
+    asks them once."""
+    canary_hours: Annotated[float, Field(ge=0.0)] = 6.0
+    """For endpoints: the watcher asks the canaries again after so many hours."""
     budget_tokens: Positive | None = None
     """Hard limit of the tokens of one run. Left out: none."""
     budget_usd: Annotated[float, Field(gt=0)] | None = None
