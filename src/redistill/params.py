@@ -15,7 +15,7 @@ from redistill.distillation.arm_params import FinetuneParams, arms_fit
 from redistill.distillation.params import ScoreParams, TuneTeacherParams, tuning_fits
 from redistill.evaluation.params import BenchmarkParams
 from redistill.models.params import StudentParams
-from redistill.operations.params import NotifyParams, ScheduleParams
+from redistill.operations.params import NotifyParams, RetentionParams, ScheduleParams
 from redistill.promotion.params import PromoteParams, promotion_fits, with_metric
 from redistill.report.params import EconomicsParams
 from redistill.teacher.params import GenerateParams, TeacherParams
@@ -42,6 +42,7 @@ class Params:
     economics: EconomicsParams = field(default_factory=EconomicsParams)
     schedule: ScheduleParams = field(default_factory=ScheduleParams)
     notify: NotifyParams = field(default_factory=NotifyParams)
+    retention: RetentionParams = field(default_factory=RetentionParams)
 
 
 CROSS_CHECKS: tuple[Callable[..., list[str]], ...] = (arms_fit, tuning_fits, sweep_fits, space_fits, promotion_fits)

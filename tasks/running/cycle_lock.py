@@ -43,6 +43,25 @@ def if_no_cycle() -> Iterator[bool]:
         yield _taken(handle)
 
 
+@contextlib.contextmanager
+def no_cycle(work: str, *, record: bool = True) -> Iterator[None]:
+    """Keep cycles out while ``work`` is done, such as ``redistill gc``. Nobody waits. Without ``record`` no file is changed or made.
+
+    Raises:
+        StageError: a cycle, or a search of settings, is running.
+    """
+    if not record and not CYCLE_LOCK.is_file():
+        yield
+        return
+    with _opened() as handle:
+        if not (_taken(handle) if record else _locked(handle)):
+            raise StageError(
+                f"a cycle (process {holder() or 'unknown'}) is running in this project, and {work} does not run beside one; "
+                "try again when it has ended"
+            )
+        yield
+
+
 def holder() -> int | None:
     """The process id of the cycle that has the lock, or had it last."""
     try:
@@ -59,11 +78,17 @@ def _opened() -> Iterator[IO[str]]:
 
 
 def _taken(handle: IO[str]) -> bool:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not _locked(handle):
         return False
     handle.truncate(0)
     handle.write(str(os.getpid()))
     handle.flush()
+    return True
+
+
+def _locked(handle: IO[str]) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
     return True

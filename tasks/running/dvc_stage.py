@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import importlib
 import json
 import os
 import re
@@ -38,6 +39,23 @@ _NOISE = re.compile(
     r"|fatal: not a git repository|`pretrained` model kwarg|Passed an already-initialized model|\S+: Custom kwargs can be passed"
     r"|For example --metadata=|Overwriting default num_fewshot|.*\d+%\|.*(it/s|s/it)\])"
 )
+
+
+def cache_directory() -> Path | None:
+    """DVC's cache, if it lies in this project; None if it lies elsewhere, where other projects may use it too.
+
+    Raises:
+        StageError: DVC's settings cannot be read.
+    """
+    folder = Path(".dvc/cache")
+    config: Any = importlib.import_module("dvc.config")
+    try:
+        settings = config.Config(dvc_dir=str(folder.parent.absolute()), validate=False)["cache"] if folder.parent.is_dir() else {}
+    except config.ConfigError as error:
+        raise StageError(f"DVC's settings cannot be read ({error}); correct .dvc/config") from None
+    named = settings.get("local") or settings.get("dir")
+    here = (named is None or Path(named) == folder.absolute()) and folder.resolve().is_relative_to(Path.cwd().resolve())
+    return folder if here else None
 
 
 def dvc(*arguments: str, project: Path | None = None) -> str:

@@ -5,17 +5,26 @@ The gates are lenient here, since two tiny models are compared on some thirty ro
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
+import signal
+import sqlite3
 import subprocess
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from redistill.io.digests import file_digest
+from redistill.io.disk_usage import freed_by_removing
+from redistill.provenance import mlflow_names
 from redistill.serving.route_flag import evaluate
-from tests.cycles import Command, FirstCycle, Ran
-from tests.tiny_project import write_params
+from tests.aged import age, age_file
+from tests.cycles import Command, FirstCycle, Ran, user_environment
+from tests.forks import ForkServer
+from tests.tiny_project import ROOT, write_params
 
 LENIENT: dict[str, Any] = {
     "promote__gates": [
@@ -147,6 +156,131 @@ def test_the_chain_is_whole_until_somebody_touches_it(first: dict[str, Any], ask
         assert "is broken at licences: terms.md is changed" in ask("lineage", "1", code=6).stderr
     finally:
         terms.write_text(good, encoding="utf-8")
+
+
+def files_of(project: Path) -> dict[str, str]:
+    """Digest of every file, without those that git keeps for itself and what Python compiles."""
+    files = (f for f in project.rglob("*") if f.is_file() and not {".git", "__pycache__"} & set(f.relative_to(project).parts))
+    return {str(f.relative_to(project)): file_digest(f) for f in files}
+
+
+def counts(ran: Ran) -> dict[str, int]:
+    return {entry["kind"]: entry["count"] for entry in ran.result["removed"]}
+
+
+@pytest.fixture(scope="module")
+def old(first: dict[str, Any], project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two months later; only versions that something needs are kept. A copy from before gc, for a second and a killed one."""
+    write_params(project, **LENIENT, retention__versions=0)
+    age(project, 60)
+    dead = project / ".redistill/work/finetune-kd-dead/checkpoint-40/model.safetensors"
+    dead.parent.mkdir(parents=True)
+    dead.write_bytes(bytes(200_000))
+    age_file(dead, 60)
+    return Path(shutil.copytree(project, tmp_path_factory.mktemp("old") / "project", symlinks=True))
+
+
+def test_gc_frees_what_nothing_needs_and_measures_it(old: Path, ask: Any, project: Path) -> None:
+    """Version 2, which was held, goes with its weights, its run and its objects in DVC's cache. 1 is the champion, 3 was champion before."""
+    before, live, history = files_of(project), ask("status", "--json").result, ask("history", "--json").result
+    occupied = freed_by_removing([project])
+    planned = ask("gc", "--dry-run", "--json")
+    assert files_of(project) == before, "a dry run changes nothing"
+    done = ask("gc", "--json")
+    assert planned.result["removed"] == done.result["removed"] and planned.result["kept"] == done.result["kept"]
+    removed = counts(done)
+    assert {kind: removed[kind] for kind in ("model versions", "registered weights", "unfinished stages")} == {
+        "model versions": 1,
+        "registered weights": 1,
+        "unfinished stages": 1,
+    }
+    assert removed["DVC objects"] > 3 and removed["entries of DVC's run cache"] > 3 and removed["runs"] >= 1
+    assert (
+        done.result["bytes"] == sum(entry["bytes"] for entry in done.result["removed"]) == occupied - freed_by_removing([project]) > 500_000
+    )
+    reasons = {tuple(k["names"]): k["reason"] for k in done.result["kept"] if k["kind"] == "model versions"}
+    assert reasons == {("1",): "champion, reference, the route", ("3",): "challenger, previous, rejected or rolled back by a person"}
+    again = ask("gc", "--json")
+    assert again.result["removed"] == [] and again.result["bytes"] == 0
+    assert ask("status", "--json").result == live and ask("history", "--json").result == history
+
+
+def test_after_gc_every_protected_version_still_does_everything(old: Path, ask: Any, project: Path) -> None:
+    assert [ask("lineage", version, "--json").result["broken"] for version in ("champion", "previous")] == [0, 0]
+    assert "no such version" in ask("lineage", "2", code=6).stderr
+    night = ask("run", "--json").result
+    assert set(night["stages"].values()) == {"unchanged"} and night["route"] == "student"
+    there = ask("rollback", "--reason", "try the other", "--json").result
+    assert (there["champion"], there["previous"]) == ("3", "1")
+    assert ask("rollback", "--reason", "and back", "--json").result["champion"] == "1"
+    assert ask("heldout", "--json").result["looks"] >= 3, "looks are kept for ever"
+
+
+def test_a_backup_restores_the_whole_project_elsewhere(old: Path, ask: Any, project: Path, redistill: Command, tmp_path: Path) -> None:
+    live, history = ask("status", "--json").result, ask("history", "--json").result
+    (tmp_path / "backups").mkdir()
+    assert "it contains the private signing key" in ask("backup", str(tmp_path / "backups")).stdout
+    [archive] = (tmp_path / "backups").iterdir()
+    assert archive.stat().st_mode & 0o777 == 0o600
+    assert "nothing is overwritten" in ask("backup", str(archive), code=2).stderr
+
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+
+    def there(*arguments: str, code: int = 0) -> Ran:
+        done = redistill(elsewhere, *arguments, env={"REDISTILL_USER": "nightly"})
+        assert done.code == code, done.stderr[-3000:]
+        return done
+
+    assert there("restore", str(archive), "--json").result["notes"] == []
+    assert there("status", "--json").result == live and there("history", "--json").result == history
+    assert there("lineage", "champion", "--json").result["broken"] == 0
+    night = there("run", "--json")
+    assert set(night.result["stages"].values()) == {"unchanged"} and night.result["route"] == "student"
+    assert (night.result["model_version"], "completions, " in night.stderr) == ("1", False), "the teacher was asked nothing"
+    assert there("rollback", "--reason", "still possible", "--json").result["champion"] == "3"
+    store = mlflow_names.project_artifacts(project / ".redistill")
+    assert not [uri for uri in artifact_addresses(elsewhere) if uri.startswith(store)]
+
+    assert "is not empty" in there("restore", str(archive), code=2).stderr
+    assert there("restore", str(archive), "--force", "--json").result["files"] > 100
+    assert there("status", "--json").result == live, "as it was when the archive was made"
+
+
+def artifact_addresses(project: Path) -> list[str]:
+    with closing(sqlite3.connect(project / ".redistill/mlflow/mlflow.db")) as database:
+        rows = database.execute("SELECT artifact_uri FROM runs UNION SELECT artifact_location FROM logged_models").fetchall()
+    return [uri for (uri,) in rows]
+
+
+def test_a_gc_that_is_killed_again_and_again_ends_like_any_other(old: Path, ask: Any, project: Path, fork_server: ForkServer) -> None:
+    """Killed before its 1st, 8th, 64th, … change of the file system, on top of what the kill before left."""
+    shutil.rmtree(project)
+    shutil.copytree(old, project, symlinks=True)
+    environment = {**user_environment(), "PYTHONPATH": str(ROOT)}
+    snapshots, number = list[dict[str, str]](), 1
+    while True:
+        done = fork_server.run("tests.killed", str(number), "-C", str(project), "gc", env=environment, server=fork_server.commands)
+        if done.returncode == 0:
+            break
+        assert done.returncode == 128 + signal.SIGKILL, done.stderr[-2000:]
+        snapshots.append(files_of(project))
+        number *= 8
+    assert len(snapshots) >= 3
+    assert ask("gc", "--json").result["removed"] == [] and ask("lineage", "previous", "--json").result["broken"] == 0
+    changing = (".dvc/tmp/", ".redistill/cycle.lock", ".redistill/mlflow/mlflow.db", ".redistill/bundles/", ".redistill/models/")
+    stay = {name: digest for name, digest in files_of(project).items() if not name.startswith(changing)}
+    assert all({name: now.get(name) for name in stay} == stay for now in snapshots), "nothing that stays was away for a moment"
+    assert not (project / ".redistill/trash").exists() and not list((project / ".redistill").glob("tmp*"))
+
+
+def test_gc_and_backup_do_not_run_beside_a_cycle(ask: Any, project: Path, tmp_path: Path) -> None:
+    with open(project / ".redistill/cycle.lock", "a+", encoding="utf-8") as cycle:
+        fcntl.flock(cycle, fcntl.LOCK_EX)
+        for arguments in (("gc",), ("gc", "--dry-run"), ("backup", str(tmp_path))):
+            refused = ask(*arguments, code=5).stderr.splitlines()[-1]
+            assert refused.startswith("error: a cycle (process ") and refused.endswith("try again when it has ended")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.long

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from redistill.runtime.environment import child_environment
+from tests.aged import age_mlflow
 from tests.cycles import Command, FirstCycle
 from tests.e2e.test_promotion import LENIENT
 from tests.forks import ForkServer
@@ -98,3 +99,30 @@ def test_a_colleague_continues(
     assert weights, "the server keeps the weights"
     assert not (theirs / ".redistill" / "mlflow" / "mlflow.db").exists()
     assert not (theirs / ".redistill" / "store").exists(), "nobody asked the teacher"
+    _gc_and_backup_beside_a_server(redistill, project, tmp_path, url)
+
+
+def _gc_and_backup_beside_a_server(redistill: Command, project: Path, tmp_path: Path, url: str) -> None:
+    """gc removes files through the server; a backup holds only what is the project's own, and says so."""
+    import mlflow
+
+    client = mlflow.MlflowClient(url)
+    dead = client.create_run(client.get_experiment_by_name("redistill/tiny").experiment_id, run_name="a cycle that died").info.run_id
+    (tmp_path / "big").write_bytes(bytes(100_000))
+    client.log_artifact(dead, str(tmp_path / "big"))
+    age_mlflow(tmp_path / "mlflow.db", 60)
+    env = {"MLFLOW_TRACKING_URI": url}
+    planned, done, again = (redistill(project, "gc", "--json", *more, env=env) for more in (["--dry-run"], [], []))
+    assert planned.result["removed"] == done.result["removed"] != [] and again.result["removed"] == [], done.stderr[-3000:]
+    assert {r["kind"]: r for r in done.result["removed"]}["runs"]["bytes"] >= 100_000
+    assert client.get_run(dead).info.lifecycle_stage == "deleted" and not list((tmp_path / "mlartifacts").rglob("big"))
+    assert redistill(project, "lineage", "champion", "--json", env=env).result["broken"] == 0
+
+    archive = tmp_path / "archive.tar.gz"
+    saved = redistill(project, "backup", str(archive), "--json", env=env)
+    assert saved.code == 0 and "back up the server with its own tools" in " ".join(saved.result["notes"]), saved.stderr[-3000:]
+    (tmp_path / "restored").mkdir()
+    restored = redistill(tmp_path / "restored", "restore", str(archive), "--json", env=env)
+    assert restored.code == 0 and "set MLFLOW_TRACKING_URI to it" in " ".join(restored.result["notes"]), restored.stderr[-3000:]
+    assert not (tmp_path / "restored/.redistill/mlflow").exists()
+    assert redistill(tmp_path / "restored", "status", "--json", env=env).result["champion"] == "1"

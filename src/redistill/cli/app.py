@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from redistill.cli import eject, engine, init, promotion, services
+from redistill.cli import eject, engine, init, operations, promotion, services
 from redistill.cli.project import Json, application, flow, show
 from redistill.errors import ConfigError, InterruptedByUser, RedistillError
 from redistill.runtime import environment, one_line_errors
@@ -51,6 +51,8 @@ def project(
     if not directory.is_dir():
         raise ConfigError(f"-C {directory}: no such directory")
     os.chdir(directory)
+    if Path(".redistill-restore/verified.json").is_file() and context.invoked_subcommand != "restore":
+        raise ConfigError("a restore was interrupted here; run the same `redistill restore` again, and it completes it")
     if context.invoked_subcommand not in ("up", "down"):
         use_running_services()
 
@@ -235,6 +237,7 @@ app.command()(eject.eject)
 promotion.register(app)
 services.register(app)
 engine.register(app)
+operations.register(app)
 
 
 def main() -> None:

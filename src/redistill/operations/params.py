@@ -1,4 +1,4 @@
-"""Sections ``schedule`` and ``notify`` of params.yaml."""
+"""Sections ``schedule``, ``notify`` and ``retention`` of params.yaml."""
 
 from __future__ import annotations
 
@@ -37,6 +37,16 @@ class ScheduleParams:
     """At every so many changes of the teacher, everything is asked again."""
     timezone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
     """The time zone of the crons, such as `Europe/Berlin`. A night that daylight saving skips or repeats runs once."""
+
+
+@section("retention")
+class RetentionParams:
+    """What `redistill gc` keeps besides the versions that have an alias and what they need. See [operations](operations.md#free-disk-space)."""
+
+    days: Positive = 30
+    """Nothing that is younger is removed."""
+    versions: Annotated[int, Field(ge=0, strict=True)] = 10
+    """The newest versions of the model are kept, whatever their age."""
 
 
 @section("notify")

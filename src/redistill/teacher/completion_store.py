@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import sqlite3
+import time
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -60,6 +61,8 @@ class CompletionStore:
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
             self._db.execute("CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, body BLOB NOT NULL)")
+            # A table of its own: an older version of redistill can still read and write the other one, as `redistill reproduce` lets it.
+            self._db.execute("CREATE TABLE IF NOT EXISTS origins (key TEXT PRIMARY KEY, teacher TEXT NOT NULL, stored_s REAL NOT NULL)")
             self._db.commit()
 
     def get(self, key: str, request: TeacherRequest) -> TeacherAnswer | None:
@@ -68,8 +71,23 @@ class CompletionStore:
         return None if row is None else _unpack(row[0], request)
 
     def put(self, answers: Sequence[tuple[str, TeacherAnswer]]) -> None:
+        """Store completions, with the teacher that each request names, so that `redistill gc` can tell what is in use."""
         with self._explained(), self._db:
             self._db.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?)", [(k, _pack(a)) for k, a in answers])
+            self._name_teachers([(k, a.request.teacher) for k, a in answers])
+
+    def name_teachers(self, teachers: Sequence[tuple[str, str]]) -> None:
+        """Record the teacher of completions (key, digest) that a version of redistill stored which did not record it."""
+        with self._explained(), self._db:
+            unnamed = self._db.execute("SELECT 1 FROM answers WHERE key NOT IN (SELECT key FROM origins) LIMIT 1").fetchone()
+            if unnamed:
+                self._name_teachers(teachers)
+
+    def _name_teachers(self, teachers: Sequence[tuple[str, str]]) -> None:
+        now_s = time.time()
+        self._db.executemany(
+            "INSERT OR IGNORE INTO origins VALUES (?, ?, ?)", [(key, teacher, now_s) for key, teacher in teachers if teacher]
+        )
 
     def __len__(self) -> int:
         with self._explained():
