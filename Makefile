@@ -22,7 +22,7 @@ EXTRAS := --extra orchestrate --extra train --extra judge --extra example --extr
 COMPILE := $(BIN)/uv pip compile pyproject.toml --overrides requirements/overrides.txt --generate-hashes --python-version 3.11 \
 	--custom-compile-command "make lock" -q
 
-.PHONY: help setup demo demo-quick test test-all check lock up down bench clean
+.PHONY: help setup demo demo-quick test test-all check lock up down soak bench clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -73,6 +73,9 @@ up: setup  ## Prefect's server, MLflow's server and the runner of the nights, on
 
 down: setup  ## End what `make up` started
 	$(BIN)/redistill down
+
+soak: setup  ## A fortnight of bad nights on real servers and tiny models, checked by name (about 17 minutes)
+	$(BIN)/python -m tests.soak
 
 bench: setup  ## Run the engine's benchmarks and write their tables to docs/benchmarks.md (an hour, and the demo first; needs a machine without other work)
 	@test -d artifacts/soft_targets || $(MAKE) --no-print-directory demo

@@ -24,6 +24,7 @@ from redistill.errors import ConfigError
 from redistill.operations.workspace import Workspace
 from redistill.params import Params
 from tasks.orchestration import nights, pending, run_record
+from tasks.orchestration.cancelling import ends_when_cancelled
 from tasks.registry.lost_runs import end_lost_runs
 from tasks.running.cycle_lock import holder, if_no_cycle, one_cycle
 from tasks.running.stale_dvc_locks import remove_stale_locks
@@ -74,7 +75,8 @@ def turn(params: Params, workspace: Workspace, reason: str, say: Callable[[str],
                 say(f"DVC's locks of process {pid}, which is gone, were removed")
             for name in end_lost_runs(params, workspace):
                 say(f"MLflow run {name} was left by a process that is gone; it is KILLED now")
-            yield Turn("; ".join(dict.fromkeys([reason, *pending.take()]))[:_REASON_CHARS])
+            with ends_when_cancelled(run.id) if run is not None else contextlib.nullcontext():
+                yield Turn("; ".join(dict.fromkeys([reason, *pending.take()]))[:_REASON_CHARS])
 
 
 @contextlib.contextmanager

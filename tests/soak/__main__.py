@@ -126,17 +126,16 @@ def changes_silently(s: Story) -> str:
 
 
 def bad_champion(s: Story) -> str:
+    import mlflow
+
     from redistill.serving.route_flag import read_route, with_mode, write_route
 
     good = str(s.command("status")["champion"])
     flags = s.project / "artifacts/route/flags.json"
-    mlflow = f"http://127.0.0.1:{s.box.mlflow}/api/2.0/mlflow"
+    mlflow.set_tracking_uri(f"http://127.0.0.1:{s.box.mlflow}")
     source = next(v for v in s.versions() if v["version"] == good)["source"]
-    bad = httpx.post(f"{mlflow}/model-versions/create", json={"name": "tiny", "source": source}, timeout=30).json()["model_version"][
-        "version"
-    ]
-    alias = {"name": "tiny", "alias": "champion", "version": bad}
-    assert httpx.post(f"{mlflow}/registered-models/alias", json=alias, timeout=30).status_code == 200
+    bad = str(mlflow.register_model(source, "tiny").version)
+    mlflow.MlflowClient().set_registered_model_alias("tiny", "champion", bad)
     write_route(flags, with_mode(read_route(flags), "student", bad, "forced by hand"))
     run_id, begun = s.start("nightly"), time.monotonic()
     s.until(lambda: s.route() == "teacher", "traffic is back on the teacher", 120)
