@@ -18,6 +18,7 @@ from redistill.io.json import read_json, write_json
 from redistill.operations.policy import ReaskPlan
 from redistill.params import Params
 from redistill.promotion.gates.non_inferiority import non_inferior
+from redistill.provenance import dvc_lock
 from redistill.teacher.types import TeacherFingerprint
 from tasks.locking import teacher_lock
 from tasks.locking.reasking import choose_reasking
@@ -27,6 +28,7 @@ from tasks.registry import transitions
 from tasks.registry.history import Kind
 from tasks.registry.runs_and_versions import connect
 from tasks.running import dvc_stage
+from tasks.running.cycle_stages import BEFORE_LOCK, TEACHER
 
 BEFORE = STATE / "teacher-before"
 ACCEPTED = STATE / "accepted-teachers.json"
@@ -79,7 +81,9 @@ def restore() -> None:
         StageError: DVC's cache does not have its files any more.
     """
     shutil.copy2(BEFORE / "dvc.lock", "dvc.lock")
-    dvc_stage.dvc("checkout", "--force")
+    made = dvc_lock.read(Path("dvc.lock"))
+    # What a trial makes, and no more: dvc.yaml may have stages that this project never runs.
+    dvc_stage.dvc("checkout", "--force", *(stage for stage in (*BEFORE_LOCK, *TEACHER) if stage in made))
     shutil.copy2(BEFORE / LOCK.name, LOCK)
     forget()
 

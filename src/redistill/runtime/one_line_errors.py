@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 from redistill.errors import RedistillError
 
+_AGAIN = ("Engine execution exited", "Execution of flow run")
+"""Prefect's engine repeats an error that its flow has logged."""
 _LOGGERS = ("prefect.flow_runs", "prefect.task_runs", "prefect", "prefect.engine", "redistill")
 
 
@@ -21,7 +23,7 @@ class OneLine(logging.Filter):
         if self._silent():
             return False
         if record.exc_info and isinstance(record.exc_info[1], RedistillError):
-            if record.name.startswith("prefect.task_runs"):
+            if record.name.startswith("prefect.task_runs") or record.getMessage().startswith(_AGAIN):
                 return False
             record.exc_info, record.exc_text = None, None
         if record.levelno == logging.ERROR and record.getMessage().startswith("Finished in state"):
