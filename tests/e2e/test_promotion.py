@@ -39,6 +39,14 @@ LENIENT: dict[str, Any] = {
 }
 
 
+NEVER_RUN = """
+  never_run:
+    cmd: "false"
+    outs:
+      - artifacts/never
+"""
+
+
 def git(project: Path, *arguments: str) -> None:
     who = ["-c", "user.name=tests", "-c", "user.email=tests@example.invalid"]
     subprocess.run(["git", *who, *arguments], cwd=project, check=True, capture_output=True)
@@ -219,7 +227,10 @@ def test_after_gc_every_protected_version_still_does_everything(old: Path, ask: 
 def test_a_backup_restores_the_whole_project_elsewhere(old: Path, ask: Any, project: Path, redistill: Command, tmp_path: Path) -> None:
     live, history = ask("status", "--json").result, ask("history", "--json").result
     (tmp_path / "backups").mkdir()
+    pipeline = (project / "dvc.yaml").read_text(encoding="utf-8")
+    (project / "dvc.yaml").write_text(pipeline + NEVER_RUN, encoding="utf-8")
     assert "it contains the private signing key" in ask("backup", str(tmp_path / "backups")).stdout
+    (project / "dvc.yaml").write_text(pipeline, encoding="utf-8")
     [archive] = (tmp_path / "backups").iterdir()
     assert archive.stat().st_mode & 0o777 == 0o600
     assert "nothing is overwritten" in ask("backup", str(archive), code=2).stderr

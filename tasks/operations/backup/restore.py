@@ -9,7 +9,7 @@ from typing import Any
 from redistill.errors import ConfigError, StageError
 from redistill.operations import restored_files
 from redistill.operations.archive import Header, read_header, unpack
-from redistill.provenance import mlflow_names
+from redistill.provenance import dvc_lock, mlflow_names
 from redistill.runtime.processes import read_record
 from redistill.runtime.running_services import SUPERVISOR
 from tasks.operations.backup.mlflow_addresses import move_artifacts
@@ -63,12 +63,19 @@ def _verified(archive: Path, folder: Path) -> Header:
 
 def _checked_out() -> list[str]:
     """The outputs of the stages, from the cache. If that fails, the project is whole all the same: the next cycle takes them from the cache."""
-    if not Path("dvc.lock").is_file() or not Path(".dvc").is_dir():
+    lock = Path("dvc.lock")
+    if not lock.is_file() or not lock.stat().st_size or not Path(".dvc").is_dir():
         return []
     try:
-        dvc("checkout", "--quiet", "--force")
+        # dvc.yaml may have stages that this project never runs. Without the option, DVC would report their outputs as missing.
+        dvc("checkout", "--quiet", "--force", "--allow-missing")
     except StageError as error:
         return [
-            f"some outputs of stages could not be brought back: {error}; `dvc checkout` tries again, and `redistill run` makes what is missing"
+            f"outputs of stages could not be brought back: {error}; `dvc checkout` tries again, and `redistill run` makes what is missing"
         ]
-    return []
+    missing = [out.path for stage in dvc_lock.read(lock).values() for out in stage.outs if not Path(out.path).exists()]
+    return (
+        [f"not in the archive: {', '.join(missing[:5])}; `dvc pull` may bring them, and `redistill run` makes them again"]
+        if missing
+        else []
+    )
