@@ -57,9 +57,11 @@ def cycle(params: Params, reason: str, cycle_progress: CycleProgress, fork_serve
     plan, history = dvc_stage.Plan(), History()
     run_id, name = steps.open_run(params, reason, turns.present_run_id())
     receipts: list[StageReceipt] = []
+    limit_s = 3600.0 * params.schedule.stage_hours
+    patient_stage = steps.patient(steps.run_stage, params.schedule.retry_minutes)
 
-    def run(stage: str) -> StageReceipt:
-        receipt: StageReceipt = steps.run_stage(stage, plan, fork_server, cycle_progress.say, cycle_progress.progress)
+    def run(stage: str, step: Any = steps.run_stage) -> StageReceipt:
+        receipt: StageReceipt = step(stage, plan, fork_server, cycle_progress.say, cycle_progress.progress, limit_s)
         return receipt
 
     def done(receipt: StageReceipt) -> None:
@@ -68,7 +70,7 @@ def cycle(params: Params, reason: str, cycle_progress: CycleProgress, fork_serve
 
     def stages(names: tuple[str, ...]) -> None:
         for stage in names:
-            done(run(stage))
+            done(run(stage, patient_stage))
 
     status, raw = "running", ""
     try:
@@ -76,7 +78,7 @@ def cycle(params: Params, reason: str, cycle_progress: CycleProgress, fork_serve
         if verified is not None and not verified.trusted:
             steps.fall_back_to_teacher(params, verified)
         stages(BEFORE_LOCK)
-        fingerprint, moved = steps.lock_teacher(params)
+        fingerprint, moved = steps.patient(steps.lock_teacher, params.schedule.retry_minutes)(params)
         if moved:
             plan.touched(str(LOCK))
         raw = teacher_lock.raw_fingerprint(params)

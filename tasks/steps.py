@@ -5,12 +5,14 @@ Prefect's own cache is off, because DVC, the completion store and MLflow know wh
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ParamSpec, TypeVar
 
 from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
 
+from redistill.errors import RedistillError, TeacherError
 from tasks.locking import code_lock, teacher_lock
 from tasks.operations import drill as drill_module
 from tasks.promotion import approve, route, teacher_trial
@@ -27,6 +29,19 @@ _R = TypeVar("_R")
 def _step(task_run_name: str, function: Callable[_P, _R]) -> Task[_P, _R]:
     """``task_run_name`` is what the Prefect UI shows; names in braces are arguments."""
     return task(task_run_name=task_run_name, cache_policy=NO_CACHE)(function)
+
+
+def _teacher_did_not_answer(_: object, __: object, state: State[object]) -> bool:
+    """The exit code is that of a teacher that cannot be reached or is overloaded, in a stage too."""
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, RedistillError) and error.exit_code == TeacherError.exit_code
+
+
+def patient(step: Task[_P, _R], minutes: Sequence[float]) -> Task[_P, _R]:
+    """The step, tried again while the teacher does not answer. Flows themselves are never retried: they would give up their lock."""
+    return step.with_options(
+        retries=len(minutes), retry_delay_seconds=[60.0 * m for m in minutes], retry_condition_fn=_teacher_did_not_answer
+    )
 
 
 review_licences = _step("review-licences", teacher_lock.review_licences)

@@ -15,6 +15,7 @@ from redistill.serving.types import Route
 from tasks.paths import ARTIFACTS
 from tasks.promotion import waiting
 from tasks.promotion.freeze import frozen
+from tasks.promotion.present_teacher import present_teacher
 from tasks.registry import evidence_bundle, transitions
 from tasks.registry.client import RegistryClient
 from tasks.registry.history import History, withdrawn
@@ -49,7 +50,7 @@ def _promoted(client: RegistryClient, params: Params, version: str, reason: str,
         champion=version,
         previous=before.champion if before.champion != version else before.previous,
         reference=before.reference or version,
-        route=with_mode(before.route, "student", version, f"version {version} was promoted: {reason}"),
+        route=with_mode(before.route, "student", version, f"version {version} was promoted: {reason}", present_teacher()),
     )
     transitions.move(client, params, "promote", version, reason, before, after)
     return after
@@ -160,7 +161,7 @@ def rollback(params: Params, to: str | None, reason: str) -> transitions.Live:
         before,
         champion=version,
         previous=before.champion if before.champion != version else before.previous,
-        route=with_mode(before.route, "student", version, f"rolled back to version {version}: {reason}"),
+        route=with_mode(before.route, "student", version, f"rolled back to version {version}: {reason}", present_teacher()),
     )
     if (before.champion, before.route.model_version) != (version, version):
         transitions.move(client, params, "rollback", version, reason, before, after)

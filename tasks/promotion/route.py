@@ -6,6 +6,7 @@ from redistill.params import Params
 from redistill.promotion.types import PromotionDecision
 from redistill.serving.route_flag import read_route, with_mode
 from redistill.serving.types import Route
+from tasks.promotion.present_teacher import present_teacher
 from tasks.promotion.retest_champion import ChampionCheck
 from tasks.registry.runs_and_versions import connect
 from tasks.registry.transitions import FLAGS, apply_system_route, live, record
@@ -26,16 +27,16 @@ def planned(decision: PromotionDecision, version: str, champion: ChampionCheck |
 
     ``blocked_reason`` says why a candidate that passed is not promoted.
     """
-    old = read_route(FLAGS)
+    old, teacher = read_route(FLAGS), present_teacher()
     if decision.verdict == "promote" and blocked_reason is None:
-        new = with_mode(old, "student", version, f"version {version} was promoted")
+        new = with_mode(old, "student", version, f"version {version} was promoted", teacher)
     elif champion is not None and champion.trusted:
         state = f"keeps its traffic (night {champion.nights} on hold)" if champion.nights else "passed its re-test"
         what = blocked_reason or "the challenger did not pass"
-        new = with_mode(old, "student", champion.version, f"champion version {champion.version} {state}; {what}")
+        new = with_mode(old, "student", champion.version, f"champion version {champion.version} {state}; {what}", teacher)
     else:
-        new = with_mode(old, "teacher", None, "no student passed: " + (blocked_reason or decision.reasons[0]))
-    same = FLAGS.is_file() and (new.mode, new.model_version, new.pin) == (old.mode, old.model_version, old.pin)
+        new = with_mode(old, "teacher", None, "no student passed: " + (blocked_reason or decision.reasons[0]), teacher)
+    same = FLAGS.is_file() and (new.mode, new.model_version, new.pin, new.teacher) == (old.mode, old.model_version, old.pin, old.teacher)
     return old if same else new
 
 

@@ -199,11 +199,11 @@ def _apply(client: RegistryClient, params: Params, target: Live) -> None:
 def _write(target: Route) -> Route:
     """Write the system's part of a route. The operator's pin is kept, even if a stored plan has another one.
 
-    If mode and version are right already, the file does not change, because its reason may be the operator's.
+    If mode, version and teacher are right already, the file does not change, because its reason may be the operator's.
     """
 
     def change(now: Route) -> Route:
-        same = FLAGS.is_file() and (target.mode, target.model_version) == (now.mode, now.model_version)
+        same = FLAGS.is_file() and (target.mode, target.model_version, target.teacher) == (now.mode, now.model_version, now.teacher)
         return now if same else replace(target, pin=now.pin)
 
     return update_route(FLAGS, change)

@@ -13,6 +13,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -140,12 +141,17 @@ def _parents(path: str) -> list[str]:
 
 
 def run_stage(
-    stage: str, plan: Plan, fork_server: ForkServer, say: Callable[[str], None], progress: Callable[[str, int, int], None]
+    stage: str,
+    plan: Plan,
+    fork_server: ForkServer,
+    say: Callable[[str], None],
+    progress: Callable[[str, int, int], None],
+    limit_s: float = 86400.0,
 ) -> StageReceipt:
     """Bring one stage up to date and say how: ran, restored from DVC's run cache, or unchanged.
 
     Raises:
-        StageError: the stage ended with an error; carries its exit code and its last 30 log lines.
+        StageError: the stage ended with an error, or ran for longer than ``limit_s``; carries its exit code and its last 30 log lines.
     """
     start = time.monotonic()
     if plan.still_made(stage):
@@ -163,7 +169,21 @@ def run_stage(
         if not _NOISE.match(line):
             say(line)
 
-    code, lines = fork_server.streamed("dvc", ["--wait-for-lock", "repro", "--single-item", stage], child_environment(), hear)
+    # Ending one stage ends what runs beside it: the cycle fails in any case.
+    timer = threading.Timer(limit_s, fork_server.stop)
+    timer.daemon = True
+    timer.start()
+    try:
+        code, lines = fork_server.streamed("dvc", ["--wait-for-lock", "repro", "--single-item", stage], child_environment(), hear)
+    finally:
+        timer.cancel()
+    if code and time.monotonic() - start >= limit_s:
+        raise StageError(
+            f"stage {stage} ran for longer than {limit_s / 3600:g} hours (schedule.stage_hours) and was ended; find out why, or raise the limit",
+            stage,
+            code,
+            tuple(lines),
+        )
     if code:
         raise _failed(stage, code, lines, errors)
     if outcome != "unchanged":

@@ -62,7 +62,8 @@ def test_endpoint_without_logprobs(tmp_path: Path, redistill: Command, empty_reg
     assert again.code == 0, again.stderr[-3000:]
     assert set(again.result["stages"].values()) == {"unchanged"}
     probes = [x for x in record.read_text(encoding="utf-8").splitlines()[before:] if '"prompt"' in x]
-    assert len(probes) <= 8, "only the lock's probe speaks to an unchanged teacher"
+    canaries = len(json.loads((project / ".redistill/canary.json").read_text(encoding="utf-8"))["prompts"])
+    assert canaries <= len(probes) <= canaries + 8, "only the canaries and the lock's probe speak to an unchanged teacher"
 
 
 def test_alpha_needs_logprobs(tmp_path: Path, redistill: Command, empty_registry: Path, endpoint: tuple[str, Path]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from redistill.errors import StageError
 from tasks.running import dvc_stage
 from tasks.running.fork_server import ForkServer
 
@@ -54,6 +55,16 @@ def test_a_stage_that_ends_while_another_holds_the_repository_is_recorded(tmp_pa
             assert not running.done()
         receipt = running.result(60)
     assert (receipt.outcome, set(receipt.outs)) == ("ran", {"waiting"})
+
+
+def test_a_stage_that_runs_for_too_long_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dvc.yaml").write_text(WAITING, encoding="utf-8")
+    dvc_stage.initialise()
+    begun = time.monotonic()
+    with ForkServer(()) as warm, pytest.raises(StageError, match=r"longer than 0\.00166667 hours \(schedule\.stage_hours\)"):
+        dvc_stage.run_stage("waiting", dvc_stage.Plan(), warm, lambda _: None, lambda *_: None, limit_s=6.0)
+    assert time.monotonic() - begun < 30
 
 
 def wait_for(true: Callable[[], bool]) -> None:

@@ -41,7 +41,13 @@ PARAMS: dict[str, Any] = {
     ],
     "promote__alpha_per_heldout": 0.2,
     "promote__looks_per_heldout": 12,
-    "schedule": {"nightly_cron": "30 1 * * *", "watch_cron": "17 4 1 1 *", "drill_cron": "17 4 1 1 *", "timezone": "America/New_York"},
+    "schedule": {
+        "nightly_cron": "30 1 * * *",
+        "watch_cron": "17 4 1 1 *",
+        "drill_cron": "17 4 1 1 *",
+        "timezone": "America/New_York",
+        "retry_minutes": [0.1],
+    },
 }
 
 

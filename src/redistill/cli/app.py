@@ -214,6 +214,7 @@ def route_get(as_json: Json = False) -> None:
         "model_version": now.model_version,
         "reason": now.reason,
         "changed_at": now.changed_at,
+        "teacher": now.teacher,
     }
     show(summary, as_json, [f"{k.replace('_', ' '):<14} {'-' if v in (None, '') else v}" for k, v in summary.items()])
 

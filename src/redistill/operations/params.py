@@ -26,6 +26,10 @@ class ScheduleParams:
     """When the teacher is compared with the last cycle's."""
     drill_cron: str = "30 1 * * *"
     """When the fallback to the teacher is tried."""
+    retry_minutes: tuple[Annotated[float, Field(ge=0.0)], ...] = (1.0, 5.0)
+    """How long to wait before each new try of a step that failed because the teacher did not answer."""
+    stage_hours: Annotated[float, Field(gt=0.0)] = 24.0
+    """A stage that runs for longer is ended, and the cycle fails."""
     reask_disagreement: Share = 0.2
     """After a change of an endpoint: a slice is not asked again if fewer canaries than this share differ, by the upper end of a 95 % interval."""
     reask_kl_nats: Annotated[float, Field(gt=0.0)] = 0.02

@@ -34,14 +34,14 @@ def read_route(path: str | os.PathLike[str]) -> Route:
         known = pin in get_args(Pin) and mode in get_args(Answers) and isinstance(version, str | None)
         if flag["state"] != "ENABLED" or not known:
             return SAFE
-        return Route(pin, mode, version, str(meta["reason"]), str(meta["changed_at"]))
+        return Route(pin, mode, version, str(meta["reason"]), str(meta["changed_at"]), str(meta.get("teacher", "")))
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return SAFE
 
 
-def with_mode(route: Route, mode: Answers, model_version: str | None, reason: str) -> Route:
-    """The route with a new system mode; an operator's pin is kept."""
-    return Route(route.pin, mode, model_version, reason, _now())
+def with_mode(route: Route, mode: Answers, model_version: str | None, reason: str, teacher: str = "") -> Route:
+    """The route with a new system mode; an operator's pin is kept, and the teacher unless another one is named."""
+    return Route(route.pin, mode, model_version, reason, _now(), teacher or route.teacher)
 
 
 def with_pin(route: Route, wanted: str, reason: str) -> Route:
@@ -57,7 +57,7 @@ def with_pin(route: Route, wanted: str, reason: str) -> Route:
     if wanted == "student" and route.model_version is None:
         raise ConfigError("no student has been promoted yet, so the student cannot be pinned; run a cycle first, or pin the teacher")
     pin: Any = "none" if wanted == "auto" else wanted
-    return Route(pin, route.mode, route.model_version, reason, _now())
+    return Route(pin, route.mode, route.model_version, reason, _now(), route.teacher)
 
 
 def write_route(path: str | os.PathLike[str], route: Route) -> None:
@@ -117,6 +117,7 @@ def flag_file(route: Route) -> dict[str, Any]:
                     "model_version": route.model_version or "",
                     "reason": route.reason,
                     "changed_at": route.changed_at,
+                    "teacher": route.teacher,
                 },
             }
         },

@@ -15,6 +15,8 @@ class Route:
     model_version: str | None
     reason: str
     changed_at: str
+    teacher: str = ""
+    """Digest of the teacher against which this was decided; empty if it is not known."""
 
     @property
     def answers(self) -> Literal["teacher", "student"]:

@@ -114,7 +114,14 @@ def test_a_pin_stands_over_the_mode_and_the_flag_says_the_same(pin: Any, mode: A
     assert route.answers == answers
     flag = flag_file(route)["flags"][FLAG]
     assert flag["state"] == "ENABLED" and flag["variants"][flag["defaultVariant"]] == answers
-    assert flag["metadata"] == {"pin": pin, "mode": mode, "model_version": "7", "reason": STUDENT.reason, "changed_at": STUDENT.changed_at}
+    assert flag["metadata"] == {
+        "pin": pin,
+        "mode": mode,
+        "model_version": "7",
+        "reason": STUDENT.reason,
+        "changed_at": STUDENT.changed_at,
+        "teacher": "",
+    }
 
 
 def test_the_system_changes_the_mode_and_leaves_the_pin() -> None:
