@@ -130,8 +130,11 @@ def fork_server(tmp_path_factory: pytest.TempPathFactory, prefect_home: Path, pr
 def empty_registry(tmp_path_factory: pytest.TempPathFactory, fork_server: ForkServer) -> Path:
     """MLflow's database with its tables and no row, which MLflow needs four seconds to make. The first cycle and the one from the wheel make their own."""
 
+    from redistill.runtime.environment import child_environment
+
     def build(folder: Path) -> None:
-        done = fork_server.run("mlflow", "db", "upgrade", f"sqlite:///{folder}/mlflow.db", server=fork_server.commands)
+        database = f"sqlite:///{folder}/mlflow.db"
+        done = fork_server.run("mlflow", "db", "upgrade", database, env=child_environment(), server=fork_server.commands)
         assert done.returncode == 0, done.stderr
 
     return once(run_directory(tmp_path_factory) / "empty-registry", build) / "mlflow.db"
