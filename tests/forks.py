@@ -13,6 +13,7 @@ import socket
 import struct
 import subprocess
 import tempfile
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,10 +53,27 @@ class Running:
         return self.wait() if self.returncode is not None or _readable(self._link) else None
 
     def communicate(self, timeout: float = 600.0) -> tuple[str, None]:
-        """What is still to come of its output, to its end."""
-        rest = self.stdout.read()
+        """What is still to come of its output, to its end.
+
+        Raises:
+            subprocess.TimeoutExpired: it is still at work after ``timeout`` seconds; it is killed then.
+        """
+        watchdog = threading.Timer(timeout, self._kill)
+        watchdog.daemon = True
+        watchdog.start()
+        begun = time.monotonic()
+        try:
+            rest = self.stdout.read()
+        finally:
+            watchdog.cancel()
+        if time.monotonic() - begun >= timeout:
+            raise subprocess.TimeoutExpired(f"fork {self.pid}", timeout)
         self.wait(timeout)
         return rest, None
+
+    def _kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
 
     def terminate(self) -> None:
         os.kill(self.pid, signal.SIGTERM)
