@@ -76,7 +76,8 @@ def turn(params: Params, workspace: Workspace, reason: str, say: Callable[[str],
             for name in end_lost_runs(params, workspace):
                 say(f"MLflow run {name} was left by a process that is gone; it is KILLED now")
             with ends_when_cancelled(run.id) if run is not None else contextlib.nullcontext():
-                yield Turn("; ".join(dict.fromkeys([reason, *pending.take()]))[:_REASON_CHARS])
+                # A run that was started for what waited has these reasons joined already.
+                yield Turn("; ".join(dict.fromkeys([*reason.split("; "), *pending.take()]))[:_REASON_CHARS])
 
 
 @contextlib.contextmanager

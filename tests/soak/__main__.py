@@ -221,7 +221,7 @@ def five_nights_missed(s: Story) -> str:
     os.kill(s.box.pid("runner"), signal.SIGKILL)
     now = dt.datetime.now(dt.UTC)
     known = {r["id"] for r in s.runs()}
-    span = {"start_time": (now - dt.timedelta(days=5)).isoformat(), "end_time": now.isoformat(), "min_runs": 1, "max_runs": 10}
+    span = {"start_time": (now - dt.timedelta(days=5)).isoformat(), "end_time": now.isoformat(), "min_runs": 5, "max_runs": 10}
     s.post(f"/deployments/{deployment}/schedule", span)
     os.kill(s.box.pid("supervisor"), signal.SIGCONT)
     new = s.until(
