@@ -60,6 +60,7 @@ def reproduce(params: Params, version_name: str, say: Callable[[str], None], *, 
             dvc("repro", "--single-item", "--force", "--no-run-cache", stage, project=project)
             if (
                 stage == "tune_teacher"
+                and then.teacher.backend != "openai"
                 and (rebuilt := fingerprint.fingerprint(project / "artifacts" / "teacher", then.teacher.model).digest) != signed_teacher
             ):
                 say(
