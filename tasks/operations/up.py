@@ -23,7 +23,7 @@ from tasks.operations.addresses import Addresses
 from tasks.operations.supervisor import START_TIMEOUT_S, end_services
 
 LOG = LOGS / "supervisor.log"
-_TOLD = re.compile(r"\d{4}-\d\d-\d\dT")
+_LOGGED = re.compile(r"\d{4}-\d\d-\d\dT")
 """What the supervisor itself logs begins with a time; other lines are from libraries."""
 _STOP_TIMEOUT_S = 150.0
 """The runner has 30 s to end its runs, then they are recorded; the servers have 30 s each."""
@@ -74,7 +74,7 @@ def _wait(alive: Callable[[], bool], begin: int, say: Callable[[str], None]) -> 
     while True:
         lines, shown = _new_lines(shown)
         for line in lines:
-            if _TOLD.match(line):
+            if _LOGGED.match(line):
                 say(line.partition(" ")[2])
         if _is_ready():
             return

@@ -27,10 +27,10 @@ def install(workspace: Workspace, blocks: Sequence[str]) -> list[str]:
         ConfigError: a block of ``notify.blocks`` does not exist on the server.
     """
     with get_client(sync_client=True) as client:
-        wanted = [_zombies(workspace), *(_notification(client, workspace, block) for block in blocks)]
+        automations = [_zombies(workspace), *(_notification(client, workspace, block) for block in blocks)]
         prefix = f"redistill {workspace.data_name}: "
         existing = {a.name: a for a in client.read_automations() if a.name.startswith(prefix)}
-        for automation in wanted:
+        for automation in automations:
             old = existing.pop(automation.name, None)
             if old is None:
                 client.create_automation(automation)
@@ -41,7 +41,7 @@ def install(workspace: Workspace, blocks: Sequence[str]) -> list[str]:
                 client.create_automation(automation)
         for left in existing.values():  # for a block that params do not name any more
             client.delete_automation(left.id)
-    return [automation.name for automation in wanted]
+    return [automation.name for automation in automations]
 
 
 def _says(automation: AutomationCore) -> str:

@@ -113,7 +113,7 @@ def verified(client: RegistryClient, params: Params, version: str, *, newest: bo
     problem = f"version {version} of {params.data.name} cannot be verified: "
     if not run_id or mlflow_names.TAG_EVIDENCE not in tags:
         raise RegistryError(problem + f"it has no evidence bundle; run `redistill gate {params.data.name}/{version}` first")
-    folder = _own_folder("bundles", f"{version}-{run_id}")
+    folder = _private_folder("bundles", f"{version}-{run_id}")
     try:
         for part in (mlflow_names.EVIDENCE, SIGNATURE):
             mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=part, dst_path=str(folder))
@@ -135,7 +135,7 @@ def registered_weights(client: RegistryClient, params: Params, version: str) -> 
     import mlflow
 
     digest = client.get_model_version(params.data.name, version).tags.get(mlflow_names.TAG_MODEL_DIGEST)
-    target = _own_folder("models", f"{params.data.name}-{version}")
+    target = _private_folder("models", f"{params.data.name}-{version}")
     try:
         mlflow.artifacts.download_artifacts(artifact_uri=f"models:/{params.data.name}/{version}", dst_path=str(target))
     except (mlflow.MlflowException, OSError) as error:
@@ -148,7 +148,7 @@ def registered_weights(client: RegistryClient, params: Params, version: str) -> 
     return folders[0]
 
 
-def _own_folder(kind: str, name: str) -> Path:
+def _private_folder(kind: str, name: str) -> Path:
     """A new folder that only this process uses, removed when it ends.
 
     In a shared folder one reader would remove what another one is about to verify, and a sound champion would fail its re-test.

@@ -60,7 +60,7 @@ def rename_run(name: str) -> None:
 
 def wait_for_server(say: Callable[[str], None], wait_s: float = _WAIT_S) -> None:
     """Wait until Prefect's server answers: the last state of a run must reach it. After ``wait_s`` the run ends without."""
-    deadline, said = time.monotonic() + wait_s, False
+    deadline, announced = time.monotonic() + wait_s, False
     while time.monotonic() < deadline:
         try:
             with get_client(sync_client=True) as client:
@@ -68,9 +68,9 @@ def wait_for_server(say: Callable[[str], None], wait_s: float = _WAIT_S) -> None
                     return
         except (httpx.HTTPError, PrefectException, OSError):
             pass
-        if not said:
+        if not announced:
             say("Prefect's server does not answer; the work is done, and the run waits to report it")
-            said = True
+            announced = True
         time.sleep(1.0)
 
 

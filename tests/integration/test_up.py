@@ -139,8 +139,8 @@ def test_an_alert_reaches_the_blocks_of_the_user_once(box: Box, receiver: tuple[
     assert automations() == {"redistill tiny: tell custom-webhook/team", "redistill tiny: runs without a heartbeat"}
     command = [sys.executable, "-c", f"import sys; sys.path.insert(0, '.')\n{TELL}", *["teacher a"] * 10, "teacher b"]
     environment = {**user_environment(), "PREFECT_API_URL": box.api, "PYTHONPATH": f"{box.project}/src"}
-    told = subprocess.run(command, cwd=box.project, env=environment, capture_output=True, text=True, check=True)
-    assert told.stdout.strip() == str([True, *[False] * 9, True]), "ten nights are one message"
+    printed = subprocess.run(command, cwd=box.project, env=environment, capture_output=True, text=True, check=True)
+    assert printed.stdout.strip() == str([True, *[False] * 9, True]), "ten nights are one message"
     wait_for(lambda: len(received.read_text(encoding="utf-8").splitlines()) == 2)
     messages = [json.loads(line) for line in received.read_text(encoding="utf-8").splitlines()]
     assert messages == [{"title": "tiny: a new teacher was refused", "text": "it is worse"}] * 2

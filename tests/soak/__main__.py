@@ -319,12 +319,12 @@ def main(only: list[str]) -> int:
         for name, check in checks:
             started = time.monotonic()
             try:
-                told, mark = check(story), "ok  "
+                sentence, mark = check(story), "ok  "
             except Exception as error:
-                told, mark = f"{type(error).__name__}: {str(error)[:600]}", "FAIL"
+                sentence, mark = f"{type(error).__name__}: {str(error)[:600]}", "FAIL"
                 failed.append(name)
                 traceback.print_exc()
-            print(f"{mark} {name:<36} {time.monotonic() - started:>4.0f} s  {' '.join(told.split())}", flush=True)
+            print(f"{mark} {name:<36} {time.monotonic() - started:>4.0f} s  {' '.join(sentence.split())}", flush=True)
     finally:
         story.end()
         if not failed:

@@ -54,8 +54,8 @@ class Handler(BaseHTTPRequestHandler):
         if behaviour.get("down"):
             self._send(503, {"error": {"message": "down for maintenance"}})
             return
-        said = completion(text, slice, label or rule(text), behaviour.get("wrong", {}))
-        choice = {"index": 0, "finish_reason": "stop", "text": f" {said}"}
+        text_out = completion(text, slice, label or rule(text), behaviour.get("wrong", {}))
+        choice = {"index": 0, "finish_reason": "stop", "text": f" {text_out}"}
         usage = {"prompt_tokens": len(text.split()), "completion_tokens": 1, "total_tokens": len(text.split()) + 1}
         self._send(
             200, {"model": body["model"], "choices": [choice], "system_fingerprint": behaviour.get("fingerprint", "fp"), "usage": usage}

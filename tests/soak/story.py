@@ -185,14 +185,14 @@ class Story:
 
     def processes(self) -> list[psutil.Process]:
         """Every process that works in the project."""
-        found = []
+        processes = []
         for process in psutil.process_iter():
             try:
                 if process.cwd() == str(self.project) and process.pid != os.getpid():
-                    found.append(process)
+                    processes.append(process)
             except (psutil.NoSuchProcess, psutil.AccessDenied):
                 continue
-        return found
+        return processes
 
     def workers(self) -> list[psutil.Process]:
         """Those that a cycle started."""
