@@ -17,6 +17,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from redistill.errors import ConfigError, RegistryError
+from redistill.io.digests import tree_digest
 from redistill.provenance import mlflow_names
 from redistill.serving.route_flag import read_route, with_mode, with_pin, write_route
 from tasks.promotion import approve
@@ -197,9 +198,11 @@ def test_gate_leaves_the_training_bundle_where_it_is(make_registry: Make) -> Non
 
     version, judgement = gate(params, "previous")
     assert version == "1" and not judgement.repeated, "another champion is another question"
-    assert evidence_bundle.verified(registry.client, params, "1") == before and (before / "report").is_dir()
+    again = evidence_bundle.verified(registry.client, params, "1")
+    assert tree_digest(again) == tree_digest(before) and (before / "report").is_dir()
+    assert again != before, "each reader has a folder of its own: one must not remove what another one verifies"
     newest = evidence_bundle.verified(registry.client, params, "1", newest=True)
-    assert newest != before and not (newest / "report").is_dir()
+    assert tree_digest(newest) != tree_digest(before) and not (newest / "report").is_dir()
 
 
 def test_a_pin_set_during_a_crash_stays(make_registry: Make) -> None:
