@@ -1,11 +1,9 @@
-"""infra/: the image does not run as root, ports are open on this machine only, and the work pool has the deployments that `redistill watch` serves."""
+"""infra/: the image does not run as root, ports are open on this machine only, and what the image copies exists."""
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import yaml
@@ -24,14 +22,6 @@ SERVICES = COMPOSE["services"]
 def environment(service: str) -> set[str]:
     """The names of a service's variables, which are a list where some take their value from outside."""
     return {line.partition("=")[0] for line in SERVICES[service]["environment"]}
-
-
-def runner() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("infra_runner", INFRA / "runner.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_the_base_is_an_argument_and_every_stage_is_made_from_it() -> None:
@@ -54,6 +44,7 @@ def test_what_the_wheel_is_built_from_is_copied_and_not_ignored() -> None:
     kept = {line[1:] for line in (ROOT / ".containerignore").read_text(encoding="utf-8").splitlines() if line.startswith("!")}
     copied = {name for line in re.findall(r"^COPY (?!--from)(.+) \S+$", IMAGE, re.M) for name in line.split()}
     assert {name.split("/")[0] for name in copied} == kept
+    assert all((ROOT / name.replace("${LOCK}", "cpu")).exists() for name in copied), copied
     assert {*PARTS, "src", "dvc.yaml", "pyproject.toml", "README.md", "LICENSE"} <= copied
 
 
