@@ -32,23 +32,23 @@ def distill_student(reason: str = "by hand") -> Any:
         reason: why it runs. It is part of the run's name and is recorded in MLflow.
     """
     one_line_errors.install()
-    params = load_params()
-    workspace = Workspace.here(params.data.name)
-    cycle_progress = CycleProgress(len(every_stage(params)), workspace)
-    with turns.turn(params, workspace, reason, cycle_progress.say) as turn:
-        if turn.declined is not None:
-            cycle_progress.say(turn.declined)
-            return run_names.ended(params.data.name, reason, turn.declined, {"declined": turn.declined}, turn.state)
-        with ForkServer() as fork_server:
-            outcome = cycle(params, turn.reason, cycle_progress, fork_server)
-        publishing.wait_for_server(cycle_progress.say)
+    with telling.failures_told(reason):
+        params = load_params()
+        workspace = Workspace.here(params.data.name)
+        cycle_progress = CycleProgress(len(every_stage(params)), workspace)
+        with turns.turn(params, workspace, reason, cycle_progress.say) as turn:
+            if turn.declined is not None:
+                cycle_progress.say(turn.declined)
+                return run_names.ended(params.data.name, reason, turn.declined, {"declined": turn.declined}, turn.state)
+            with ForkServer() as fork_server:
+                outcome = cycle(params, workspace, turn.reason, cycle_progress, fork_server)
+            publishing.wait_for_server(cycle_progress.say)
     turns.start_waiting(workspace)
     return run_names.ended(params.data.name, turn.reason, outcome["sentence"], outcome)
 
 
-def cycle(params: Params, reason: str, cycle_progress: CycleProgress, fork_server: ForkServer) -> dict[str, Any]:
+def cycle(params: Params, workspace: Workspace, reason: str, cycle_progress: CycleProgress, fork_server: ForkServer) -> dict[str, Any]:
     """The cycle itself. Only one cycle runs in a project at a time."""
-    workspace = Workspace.here(params.data.name)
     steps.review_licences(params)
     steps.lock_sources(params)
     steps.lock_code()
@@ -101,8 +101,6 @@ def cycle(params: Params, reason: str, cycle_progress: CycleProgress, fork_serve
         status = "completed"
     except BaseException as error:
         status = turns.status_after(error)
-        if status == "failed":
-            telling.tell_failure(workspace, reason, error)
         raise
     finally:
         steps.close_run(params, run_id, receipts, raw, status)

@@ -9,6 +9,7 @@ from prefect import flow
 from redistill.errors import StageError
 from redistill.operations.workspace import Workspace
 from redistill.params import load_params
+from redistill.runtime import one_line_errors
 from tasks import steps
 from tasks.orchestration import alerting, run_names, turns
 from tasks.orchestration.run_record import recorded
@@ -19,6 +20,7 @@ from tasks.reporting import publishing
 @flow(name="drill-fallback", flow_run_name=run_names.at_start, log_prints=True)
 def drill_fallback() -> Any:
     """Check that every reader of the flag gets the teacher when it should; fails if one does not."""
+    one_line_errors.install()
     params = load_params()
     workspace = Workspace.here(params.data.name)
     with recorded(turns.present_run_id()):

@@ -10,6 +10,7 @@ from pydantic import Field
 from redistill.errors import ConfigError
 from redistill.operations.workspace import Workspace
 from redistill.params import load_params
+from redistill.runtime import one_line_errors
 from tasks.orchestration import run_names, turns
 from tasks.orchestration.run_record import recorded
 from tasks.promotion import approve
@@ -27,6 +28,7 @@ def promote_student(
         reason: recorded with the time and the account of the runner.
         version: its number or alias. The artifact `decision` of its cycle shows the evidence.
     """
+    one_line_errors.install()
     params = load_params()
     workspace, run = Workspace.here(params.data.name), turns.present_run()
     if run is not None and not workspace.owns(list(run.tags)):

@@ -9,6 +9,7 @@ from prefect import flow
 
 from redistill.operations.workspace import Workspace
 from redistill.params import load_params
+from redistill.runtime import one_line_errors
 from tasks import steps
 from tasks.orchestration import run_names, turns
 from tasks.orchestration.run_record import recorded
@@ -27,6 +28,7 @@ def tune_student(trials: int | None = None, minutes: float | None = None) -> dic
         trials: total number, including earlier trials of the same study. Default: tune.trials.
         minutes: time limit of this search. Default: tune.minutes. A trial that has started runs to its end.
     """
+    one_line_errors.install()
     params = load_params()
     trial_count, until = trials or params.tune.trials, time.monotonic() + 60.0 * (minutes or params.tune.minutes)
     workspace = Workspace.here(params.data.name)

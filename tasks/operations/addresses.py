@@ -13,6 +13,8 @@ from redistill.runtime.running_services import ADDRESSES
 
 PREFECT_API = "PREFECT_API_URL"
 MLFLOW = "MLFLOW_TRACKING_URI"
+TEMPORARY = "REDISTILL_TEMPORARY_PREFECT"
+"""Set in a command that has a Prefect server for itself only (``temporary_prefect``)."""
 HOST = "127.0.0.1"
 PREFECT_PORT = 4200
 MLFLOW_PORT = 5000
@@ -56,12 +58,13 @@ class Addresses:
             return self.host == "localhost"
 
 
-def from_options(host: str, prefect_port: int, mlflow_port: int) -> Addresses:
-    """The options of ``redistill up``, and the servers that the environment names.
+def from_options(host: str | None, prefect_port: int | None, mlflow_port: int | None) -> Addresses:
+    """The options of ``redistill up`` (None: the default), and the servers that the environment names.
 
     Raises:
         ConfigError: both servers at one port, or an MLflow address that is not a server.
     """
+    host, prefect_port, mlflow_port = host or HOST, prefect_port or PREFECT_PORT, mlflow_port or MLFLOW_PORT
     api, mlflow = os.environ.get(PREFECT_API) or None, os.environ.get(MLFLOW) or None
     if api is None and mlflow is None and prefect_port == mlflow_port:
         raise ConfigError(f"both servers cannot use port {prefect_port}; choose another one with --prefect-port or --mlflow-port")

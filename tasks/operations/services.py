@@ -55,21 +55,30 @@ class Service:
         """Whether it works. ``pid`` is its process."""
         if self.health is None:
             return RUNNER_READY.is_file() and RUNNER_READY.read_text(encoding="utf-8").strip() == str(pid)
-        url = httpx.URL(self.health)
-        return answers(url.host, url.port or 80) and _healthy(self.health)
+        return healthy(self.health)
 
 
 def answers(host: str, port: int) -> bool:
     """Whether something listens at a port."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.settimeout(1.0)
-        return probe.connect_ex((host, port)) == 0
-
-
-def _healthy(url: str) -> bool:
-    # Asked several times a second while the server starts. Each httpx.get reads the certificates of the machine first, so it is not called before something listens.
     try:
-        return httpx.get(url, timeout=5, trust_env=False).status_code == 200
+        with socket.create_connection((host, port), timeout=1.0):
+            return True
+    except OSError:
+        return False
+
+
+def listens(url: str) -> bool:
+    """Whether something listens at the address of a page."""
+    where = httpx.URL(url)
+    return answers(where.host, where.port or (443 if where.scheme == "https" else 80))
+
+
+def healthy(url: str) -> bool:
+    """Whether a server's health page answers 200."""
+    try:
+        # Asked several times a second while the server starts. Each httpx.get reads the certificates of the machine first, so it is not called before
+        # something listens.
+        return listens(url) and httpx.get(url, timeout=5, trust_env=False).status_code == 200
     except httpx.HTTPError:
         return False
 

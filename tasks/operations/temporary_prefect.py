@@ -9,7 +9,6 @@ minutes. A kill leaves it running. This one has a session of its own and ends wi
 from __future__ import annotations
 
 import atexit
-import contextlib
 import os
 import socket
 import subprocess
@@ -17,13 +16,11 @@ import sys
 import time
 from pathlib import Path
 
-import httpx
-
 from redistill.errors import StageError
 from redistill.runtime.environment import child_environment
 from redistill.runtime.running_services import LOGS
-from tasks.operations.addresses import HOST, PREFECT_API
-from tasks.operations.services import PREFECT_HOME, answers
+from tasks.operations.addresses import HOST, PREFECT_API, TEMPORARY
+from tasks.operations.services import PREFECT_HOME, healthy
 
 # As for the server that Prefect starts itself: no UI, and none of the services that only deployments need.
 _SUBSET = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
@@ -55,19 +52,14 @@ def ensure_prefect() -> None:
         )
     atexit.register(_end, process)
     deadline = time.monotonic() + START_TIMEOUT_S
-    while not (answers(HOST, port) and _healthy(port)):
+    while not healthy(f"http://{HOST}:{port}/api/health"):
         if process.poll() is not None:
             raise StageError(f"Prefect's server ended with exit code {process.returncode}; see its log {LOG}")
         if time.monotonic() > deadline:
             raise StageError(f"Prefect's server is not ready after {START_TIMEOUT_S:.0f} s; see its log {LOG}")
         time.sleep(0.1)
+    os.environ[TEMPORARY] = "1"
     os.environ[PREFECT_API] = f"http://{HOST}:{port}/api"
-
-
-def _healthy(port: int) -> bool:
-    with contextlib.suppress(httpx.HTTPError):
-        return httpx.get(f"http://{HOST}:{port}/api/health", timeout=5, trust_env=False).status_code == 200
-    return False
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -39,8 +39,8 @@ class Running:
     mlflow: str
 
 
-def up(addresses: Addresses, say: Callable[[str], None]) -> Running:
-    """Start what does not run yet, and return when all of it is ready.
+def up(addresses: Addresses, say: Callable[[str], None], *, chosen: bool) -> Running:
+    """Start what does not run yet, and return when all of it is ready. ``chosen``: a person chose the addresses, they are not the defaults.
 
     Raises:
         ConfigError: a port is used by another program, or the services run with other addresses.
@@ -49,6 +49,8 @@ def up(addresses: Addresses, say: Callable[[str], None]) -> Running:
     supervisor = _supervisor()
     if supervisor is not None:
         running = _addresses()
+        if running is not None and not chosen:
+            addresses = running
         if running is not None and running != addresses:
             raise ConfigError(
                 f"the services of this project already run with other addresses ({running.prefect_url}, {running.mlflow_url}); "

@@ -16,6 +16,7 @@ import httpx
 from redistill.io.json import write_json
 from redistill.operations.alerts import Alert, AlertKind, next_alert
 from redistill.operations.workspace import Workspace
+from tasks.operations.addresses import TEMPORARY
 from tasks.paths import STATE
 from tasks.reporting import publishing
 
@@ -26,7 +27,12 @@ PING_URL = "REDISTILL_PING_URL"
 
 
 def alert(workspace: Workspace, kind: AlertKind, about: str, text: str) -> bool:
-    """Remember an alert, and tell people unless they know it; returns whether they were told."""
+    """Remember an alert, and tell people unless they know it; returns whether they were told.
+
+    A command with a server for itself has nobody to tell but the person who started it. It must not use up the message for the others.
+    """
+    if os.environ.get(TEMPORARY):
+        return False
     with _remembered() as alerts:
         last = alerts.get(kind)
         new, tell = next_alert(Alert(**last) if last else None, kind, about, text, dt.datetime.now(dt.UTC))

@@ -75,8 +75,14 @@ def missed_night(params: ScheduleParams, now: dt.datetime) -> dt.datetime | None
     return due
 
 
-def tell_if_silent(params: ScheduleParams, workspace: Workspace, now: dt.datetime) -> None:
-    """Raise an alert if no cycle has come to its end for three nights."""
+def missed(params: ScheduleParams, workspace: Workspace, now: dt.datetime) -> list[str]:
+    """The reason for a cycle if a night was missed, else nothing; raises an alert if no cycle has ended for three nights."""
+    _tell_if_silent(params, workspace, now)
+    night = missed_night(params, now)
+    return [] if night is None else [f"the night of {_text(night)} was missed"]
+
+
+def _tell_if_silent(params: ScheduleParams, workspace: Workspace, now: dt.datetime) -> None:
     ended = alerting.last_cycle_ended()
     if ended is None:
         return

@@ -17,6 +17,7 @@ from prefect.workers.process import ProcessWorker
 from redistill.errors import ConfigError
 from redistill.operations.params import NotifyParams
 from redistill.operations.workspace import Workspace
+from tasks.operations.services import listens
 from tasks.orchestration import automations, reconcile
 from tasks.orchestration.deployments import deploy
 from tasks.orchestration.turns import start_waiting
@@ -36,7 +37,7 @@ def work(workspace: Workspace, deployments: Sequence[RunnerDeployment], notify: 
             "PREFECT_API_URL is not set: run `redistill up`, which starts a Prefect server, or name the address of one that runs"
         )
     try:
-        _wait_until_healthy(api)
+        _wait_for(api)
         deploy(workspace, deployments)
         automations.install(workspace, notify.blocks)
         for line in reconcile.reconcile(workspace):
@@ -60,19 +61,8 @@ def work(workspace: Workspace, deployments: Sequence[RunnerDeployment], notify: 
     asyncio.run(worker.start(printer=hear, with_healthcheck="PREFECT_WORKER_WEBSERVER_PORT" in os.environ))
 
 
-def _wait_until_healthy(api: str) -> None:
-    """Wait for a server that starts at the same time, as all do after a reboot.
-
-    Raises:
-        httpx.HTTPError: it does not answer within two minutes.
-    """
+def _wait_for(api: str) -> None:
+    """Wait for a server that starts at the same time, as all do after a reboot. One that is not there in time is an error of the next call."""
     deadline = time.monotonic() + _SERVER_WAIT_S
-    with httpx.Client(timeout=5, trust_env=False) as client:
-        while True:
-            try:
-                client.get(f"{api}/health").raise_for_status()
-                return
-            except httpx.HTTPError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.5)
+    while not listens(api) and time.monotonic() < deadline:
+        time.sleep(0.5)

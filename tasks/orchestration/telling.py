@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from redistill.errors import RedistillError, StageError
 from redistill.operations.workspace import Workspace
-from tasks.orchestration import alerting, run_names
+from tasks.orchestration import alerting, run_names, turns
 from tasks.promotion.retest_champion import ChampionCheck
 from tasks.promotion.teacher_trial import TeacherTrial
 from tasks.reporting import publishing
@@ -45,8 +47,19 @@ def _tell_decision(workspace: Workspace, outcome: dict[str, Any]) -> None:
         alerting.alert(workspace, "held", f"{version}: {', '.join(gates)}", text)
 
 
-def tell_failure(workspace: Workspace, reason: str, error: BaseException) -> None:
-    """Raise the alert of a cycle that failed. Two failures are the same alert if kind and stage are the same, whatever numbers their texts have."""
+@contextlib.contextmanager
+def failures_told(reason: str) -> Iterator[None]:
+    """Raise the alert of a cycle that fails, wherever it fails: also before its first stage, by an expired review or a mistake in params.yaml."""
+    try:
+        yield
+    except BaseException as error:
+        if turns.status_after(error) == "failed" and (workspace := turns.workspace_of_run()) is not None:
+            _tell_failure(workspace, reason, error)
+        raise
+
+
+def _tell_failure(workspace: Workspace, reason: str, error: BaseException) -> None:
+    """Two failures are the same alert if kind and stage are the same, whatever numbers their texts have."""
     text = str(error) if isinstance(error, RedistillError) else f"{type(error).__name__}: {error}"
     stage = error.stage if isinstance(error, StageError) else ""
     alerting.alert(workspace, "failed", f"{type(error).__name__} {stage}".strip(), text)

@@ -20,9 +20,9 @@ from prefect.context import FlowRunContext
 from prefect.exceptions import CancelledRun, PrefectException, TerminationSignal
 from prefect.states import Scheduled
 
-from redistill.errors import ConfigError
-from redistill.operations.workspace import Workspace
-from redistill.params import Params
+from redistill.errors import ConfigError, RedistillError
+from redistill.operations.workspace import Workspace, data_name_of
+from redistill.params import Params, load_params
 from tasks.orchestration import nights, pending, run_record
 from tasks.orchestration.cancelling import ends_when_cancelled
 from tasks.registry.lost_runs import end_lost_runs
@@ -69,8 +69,10 @@ def turn(params: Params, workspace: Workspace, reason: str, say: Callable[[str],
                 pending.add(reason)
                 yield Turn(reason, f"a cycle runs already (process {holder() or 'unknown'}); one more starts after it", "Queued")
                 return
-            if scheduled is not None and run is not None:
-                nights.begin_night(scheduled, str(run.id))
+            # A cycle that starts for another reason, after a night that was missed, is that night's.
+            due = scheduled or nights.missed_night(params.schedule, dt.datetime.now(dt.UTC))
+            if due is not None and run is not None:
+                nights.begin_night(due, str(run.id))
             for pid in remove_stale_locks():
                 say(f"DVC's locks of process {pid}, which is gone, were removed")
             for name in end_lost_runs(params, workspace):
@@ -98,10 +100,30 @@ def present_run() -> FlowRun | None:
     return context.flow_run if context is not None else None
 
 
+def workspace_of_run() -> Workspace | None:
+    """The project of this run: by params.yaml, or, if that has a mistake, by the tags of the run's deployment."""
+    try:
+        return Workspace.here(load_params().data.name)
+    except RedistillError:
+        run = present_run()
+        name = data_name_of(list(run.tags)) if run is not None else None
+        return None if name is None else Workspace.here(name)
+
+
 def present_run_id() -> str:
     """The id of the flow run that this code runs in; empty outside of a flow."""
     run = present_run()
     return str(run.id) if run is not None else ""
+
+
+def nights_are_on(workspace: Workspace) -> bool:
+    """Whether the schedule of the nightly cycle is active: a person who pauses it wants no nights, missed or not."""
+    try:
+        with get_client(sync_client=True) as client:
+            deployment = client.read_deployment_by_name(f"{CYCLE}/{workspace.deployment(NIGHTLY)}")
+    except (httpx.HTTPError, PrefectException, OSError):
+        return False
+    return not deployment.paused and any(schedule.active for schedule in deployment.schedules)
 
 
 def start_waiting(workspace: Workspace) -> str | None:

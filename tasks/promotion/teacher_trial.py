@@ -111,6 +111,8 @@ def _judged(params: Params, before: str, now: TeacherFingerprint) -> TeacherTria
     change = f"new teacher {now.digest[:12]} in the place of {before[:12]}"
     if (reason := accepted_by_person(teacher_lock.raw_fingerprint(params))) is not None:
         return TeacherTrial(True, f"{change}: accepted by a person: {reason}")
+    if _named_otherwise_before(read_json(BEFORE / LOCK.name)["current"]["parts"], now.parts):
+        return TeacherTrial(True, f"{change}: the same endpoint, which canaries identify from now on")
     try:
         margin, level = params.promote.new_teacher_margin, params.promote.alpha_per_heldout
         gate = non_inferior(
@@ -132,6 +134,12 @@ def _judged(params: Params, before: str, now: TeacherFingerprint) -> TeacherTria
         f"{change}: refused, {gate.sentence}; the previous one stays. To use the new one all the same: "
         "`redistill lock --accept-teacher --reason REASON`; to stay with the previous one, name its revision in teacher.revision",
     )
+
+
+def _named_otherwise_before(before: dict[str, str], now: dict[str, str]) -> bool:
+    """Whether only the way to identify an endpoint is another: versions before the canaries used what it said of itself."""
+    same = ("model", "revision", "url")
+    return "canary" in now and "canary" not in before and all(before.get(part) == now[part] for part in same)
 
 
 def accept(params: Params, reason: str) -> str:

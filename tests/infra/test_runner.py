@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from redistill.operations.workspace import Workspace
 from redistill.runtime.environment import child_environment
 from tests.servers import free_port, stop, until
 from tests.tiny_project import make_tiny_project
@@ -43,13 +45,15 @@ def runner(project: Path, port: int, prefect_api: str, prefect_home: Path) -> It
     stop(process)
     for deployment in httpx.post(f"{prefect_api}/deployments/filter", json={}, timeout=30).json():
         httpx.delete(f"{prefect_api}/deployments/{deployment['id']}", timeout=30)
-    httpx.delete(f"{prefect_api}/work_pools/redistill-tiny", timeout=30)
+    httpx.delete(f"{prefect_api}/work_pools/{Workspace('tiny', project.resolve(), socket.gethostname()).pool}", timeout=30)
 
 
 def test_a_cycle_from_the_pool(runner: subprocess.Popen[bytes], port: int, project: Path, prefect_api: str) -> None:
     until(f"http://127.0.0.1:{port}/health", timeout_s=180, process=runner)
     found = httpx.post(f"{prefect_api}/deployments/filter", json={}, timeout=30).json()
-    assert {d["name"]: d["work_pool_name"] for d in found} == dict.fromkeys(("tiny-nightly", "tiny"), "redistill-tiny")
+    assert {d["name"]: d["work_pool_name"] for d in found} == dict.fromkeys(
+        ("tiny-nightly", "tiny"), Workspace("tiny", project.resolve(), socket.gethostname()).pool
+    )
     crons = {d["entrypoint"].split(".")[1]: d["schedules"][0]["schedule"]["cron"] for d in found if d["schedules"]}
     assert crons == {"distill_student": YEARLY, "watch_teacher": "17 3 * * *", "drill_fallback": "30 1 * * *"}
 

@@ -85,13 +85,11 @@ def test_old_flow_runs_of_this_project_go_with_their_logs(api: str, prefect_home
     assert sweep_flow_runs(here, cycles, RETENTION, time.time(), dry_run=False).removed == 0
 
 
-def test_more_flow_runs_than_one_page(api: str, prefect_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.operations.gc.flow_runs._PAGE", 2)
-    monkeypatch.setattr("tasks.operations.gc.flow_runs._AT_ONCE", 2)
+def test_more_flow_runs_than_one_page(api: str, prefect_home: Path) -> None:
     here = Workspace("tiny", Path(f"/{uuid.uuid4().hex}"), "host")
     runs = [flow_run(api, here.tags) for _ in range(5)]
     age(prefect_home, runs)
-    assert sweep_flow_runs(here, {}, RETENTION, time.time(), dry_run=False).removed == 5
+    assert sweep_flow_runs(here, {}, RETENTION, time.time(), dry_run=False, page=2, at_once=2).removed == 5
     assert there(api, runs) == [False] * 5
 
 

@@ -22,6 +22,11 @@ from tests.servers import free_port, until
 from tests.tiny_project import make_tiny_project
 
 YEARLY = "17 4 1 1 *"
+ARE_NIGHTS_ON = """
+from redistill.operations.workspace import Workspace
+from tasks.orchestration.turns import nights_are_on
+print(nights_are_on(Workspace.here("tiny")))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +48,11 @@ def test_all_three_are_ready_and_a_second_call_changes_nothing(box: Box) -> None
     until(f"http://127.0.0.1:{box.mlflow}/health", timeout_s=5)
     again = box.up()
     assert again.returncode == 0 and "runs already" in again.stdout, again.stderr
+    plain = box.run("up", "--json")
+    assert plain.returncode == 0, "without options, what runs is what is meant"
+    assert json.loads(plain.stdout.splitlines()[-1])["prefect"] == f"http://127.0.0.1:{box.prefect}"
+    other = box.run("up", "--prefect-port", "4999")
+    assert other.returncode == 2 and "run `redistill down` first" in other.stderr
     assert {service: box.pid(service) for service in pids} == pids
     # Where nobody reads what a server logs, its first line ends it; here each has a file.
     assert len(box.log("prefect").splitlines()) > 3 and "started!" in box.log("runner")
@@ -82,6 +92,14 @@ def test_a_paused_schedule_stays_paused_when_the_cron_changes(box: Box) -> None:
     wait_for(lambda: box.deployments()["distill_student"]["schedules"][0]["schedule"]["cron"] == "18 4 1 1 *")
     changed = box.deployments()["distill_student"]
     assert changed["id"] == nightly["id"] and changed["schedules"][0]["active"] is False
+    # The watcher starts nights that were missed, but not where a person wants none.
+    command = [sys.executable, "-c", f"import sys; sys.path.insert(0, '.')\n{ARE_NIGHTS_ON}"]
+    environment = {**user_environment(), "PREFECT_API_URL": box.api, "PYTHONPATH": f"{box.project}/src"}
+    assert subprocess.run(command, cwd=box.project, env=environment, capture_output=True, text=True, check=True).stdout.strip() == "False"
+    assert httpx.patch(
+        f"{box.api}/deployments/{nightly['id']}/schedules/{changed['schedules'][0]['id']}", json={"active": True}, timeout=30
+    ).is_success
+    assert subprocess.run(command, cwd=box.project, env=environment, capture_output=True, text=True, check=True).stdout.strip() == "True"
 
 
 RECEIVER = """

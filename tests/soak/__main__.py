@@ -109,6 +109,18 @@ def teacher_is_down(s: Story) -> str:
     )
 
 
+def mistake_in_params(s: Story) -> str:
+    alerts, file = s.events("redistill.alert.failed"), s.project / "params.yaml"
+    good = file.read_text(encoding="utf-8")
+    file.write_text(good + "extra: 1\n", encoding="utf-8")
+    ran = s.cycle("nightly")
+    file.write_text(good, encoding="utf-8")
+    assert ran["state_name"] == "Failed" and "extra is not a known key" in ran["state"]["message"], ran["state"]
+    assert s.events("redistill.alert.failed") == alerts + 1, "someone is told, although the cycle did not come to its first step"
+    assert s.cycle("nightly")["state"]["message"].startswith("nothing to do")
+    return "failed before its first step with the name of the key, someone told; the next night: nothing to do"
+
+
 def changes_silently(s: Story) -> str:
     changed, lock = s.events("redistill.teacher.version.changed"), s.lock()
     s.behave(SILENT, fingerprint="fp-4")
@@ -238,6 +250,20 @@ def five_nights_missed(s: Story) -> str:
     return f"{len(new)} late nights: {names.count('Skipped')} skipped, the newest ran"
 
 
+def lost_night(s: Story) -> str:
+    """The scheduler never started a night, as after a deploy that deletes late runs."""
+    night = s.project / ".redistill/last-night.json"
+    night.write_text(json.dumps({"scheduled": "2026-01-02T06:30:00+00:00", "run": "x"}), encoding="utf-8")
+    known = {r["id"] for r in s.runs()}
+    seen = s.wait(s.start("", "watch_teacher"))
+    assert "was missed" in seen["state"]["message"], seen["state"]["message"]
+    [cycle] = s.until(lambda: [r for r in s.runs() if r["id"] not in known], "the watcher's cycle starts", 60)
+    s.wait(cycle["id"])
+    again = s.wait(s.start("", "watch_teacher"))
+    assert "has not changed" in again["state"]["message"] and len([r for r in s.runs() if r["id"] not in known]) == 1, again["state"]
+    return f"started by the watcher, once: {cycle['parameters']['reason']}"
+
+
 def daylight_saving(s: Story) -> str:
     """01:30 in New York exists twice on 1 November 2026, and 02:30 not at all on 14 March 2027."""
     zone, counts = ZoneInfo("America/New_York"), []
@@ -293,6 +319,7 @@ CHECKS: list[tuple[str, Callable[[Story], str]]] = [
     ("a wholly new teacher", wholly_new_teacher),
     ("a worse teacher", worse_teacher),
     ("a teacher that is down", teacher_is_down),
+    ("a mistake in params.yaml", mistake_in_params),
     ("an endpoint that changes silently", changes_silently),
     ("a bad student forced into champion", bad_champion),
     ("the server down for 20 s", down_for(20)),
@@ -301,6 +328,7 @@ CHECKS: list[tuple[str, Callable[[Story], str]]] = [
     ("the server down for 120 s", down_for(120)),
     ("kill -9 of everything", killed_everything),
     ("five nights missed", five_nights_missed),
+    ("a night that was lost", lost_night),
     ("the nights that clocks change", daylight_saving),
     ("the champion reproduced", champion_reproduced),
     ("nothing lost, nothing left", nothing_lost),

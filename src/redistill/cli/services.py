@@ -11,9 +11,15 @@ from redistill.cli.project import Json, application, show
 
 
 def up(
-    host: Annotated[str, typer.Option("--host", help="The address to listen at. Neither server asks for a password.")] = "127.0.0.1",
-    prefect_port: Annotated[int, typer.Option("--prefect-port", min=1, max=65535, help="Port of Prefect's server and UI.")] = 4200,
-    mlflow_port: Annotated[int, typer.Option("--mlflow-port", min=1, max=65535, help="Port of MLflow's server and UI.")] = 5000,
+    host: Annotated[
+        str | None, typer.Option("--host", help="The address to listen at. Neither server asks for a password. Default: 127.0.0.1.")
+    ] = None,
+    prefect_port: Annotated[
+        int | None, typer.Option("--prefect-port", min=1, max=65535, help="Port of Prefect's server and UI. Default: 4200.")
+    ] = None,
+    mlflow_port: Annotated[
+        int | None, typer.Option("--mlflow-port", min=1, max=65535, help="Port of MLflow's server and UI. Default: 5000.")
+    ] = None,
     systemd: Annotated[bool, typer.Option("--systemd", help="Do not start anything; write a systemd unit that starts it at boot.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -31,7 +37,8 @@ def up(
         unit = application("tasks.operations.systemd").write_unit(addresses)
         show({"unit": str(unit.file)}, as_json, unit.lines)
         return
-    running = application("tasks.operations.up").up(addresses, _say)
+    chosen = any(option is not None for option in (host, prefect_port, mlflow_port))
+    running = application("tasks.operations.up").up(addresses, _say, chosen=chosen)
     if not addresses.loopback:
         _say(f"warning: the servers listen at {host}, and neither of them asks for a password")
     state = "started" if running.started else "runs already"

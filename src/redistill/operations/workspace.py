@@ -35,8 +35,8 @@ class Workspace:
 
     @property
     def pool(self) -> str:
-        """The work pool whose runs the runner of this folder takes."""
-        return f"redistill-{self.key()}"
+        """The work pool whose runs the runner of this folder takes. Two names can have the same key, so the folder's id is in it."""
+        return f"redistill-{self.key()}-{self.id}"
 
     @property
     def tags(self) -> list[str]:
@@ -55,6 +55,11 @@ class Workspace:
         """Whether a run with these tags may run here. A run without a workspace, such as one started by hand, may run anywhere."""
         named = [tag for tag in tags if tag.startswith(_WORKSPACE)]
         return not named or _WORKSPACE + self.id in named
+
+
+def data_name_of(tags: list[str]) -> str | None:
+    """The data set's name in the tags of a deployment or run."""
+    return next((tag.removeprefix(_NAME) for tag in tags if tag.startswith(_NAME)), None)
 
 
 def workspace_of(tags: list[str]) -> str | None:

@@ -27,9 +27,18 @@ _FINAL = ["COMPLETED", "FAILED", "CANCELLED", "CRASHED"]
 
 
 def sweep_flow_runs(
-    workspace: Workspace, cycles: Mapping[str, str | None], retention: RetentionParams, now_s: float, *, dry_run: bool
+    workspace: Workspace,
+    cycles: Mapping[str, str | None],
+    retention: RetentionParams,
+    now_s: float,
+    *,
+    dry_run: bool,
+    page: int = _PAGE,
+    at_once: int = _AT_ONCE,
 ) -> Sweep:
     """Delete the old flow runs of this project's folder; ``cycles`` are those that its runs in MLflow name, each with what needs it.
+
+    ``page`` runs are read in one request, and ``at_once`` are deleted in one.
 
     Without ``PREFECT_API_URL``, or if its server does not answer, nothing is removed and the result says so.
     """
@@ -38,16 +47,16 @@ def sweep_flow_runs(
         return Sweep(FLOW_RUNS, note="PREFECT_API_URL is not set, so no server was asked for old flow runs")
     try:
         with _client(url) as client:
-            runs = _runs(client, {"tags": {"all_": workspace.tags}})
-            for ids in _chunks(sorted(cycles), _PAGE):
-                runs |= _runs(client, {"id": {"any_": ids}})
+            runs = _runs(client, {"tags": {"all_": workspace.tags}}, page)
+            for ids in _chunks(sorted(cycles), page):
+                runs |= _runs(client, {"id": {"any_": ids}}, page)
             items = [Item(run_id, ended_s, cycles.get(run_id) if final else "not ended") for run_id, (ended_s, final) in runs.items()]
             to_remove, kept = divided(FLOW_RUNS, items, retention, now_s)
             if dry_run:
                 return Sweep(FLOW_RUNS, len(to_remove), kept=kept)
             deleted = 0
-            for ids in _chunks([item.name for item in to_remove], _AT_ONCE):
-                body = {"flow_runs": {"id": {"any_": ids}}, "limit": _AT_ONCE}
+            for ids in _chunks([item.name for item in to_remove], at_once):
+                body = {"flow_runs": {"id": {"any_": ids}}, "limit": at_once}
                 deleted += len(_post(client, "flow_runs/bulk_delete", body)["deleted"])
             return Sweep(FLOW_RUNS, deleted, kept=kept)
     except httpx.HTTPError as error:
@@ -74,16 +83,16 @@ def _post(client: httpx.Client, path: str, body: dict[str, Any]) -> Any:
     return answer.raise_for_status().json()
 
 
-def _runs(client: httpx.Client, flow_runs: dict[str, Any]) -> dict[str, tuple[float, bool]]:
+def _runs(client: httpx.Client, flow_runs: dict[str, Any], size: int) -> dict[str, tuple[float, bool]]:
     """Id → Unix time of the end (or of the last known moment), and whether it has ended."""
     runs: dict[str, tuple[float, bool]] = {}
     while True:
-        body = {"flow_runs": flow_runs, "limit": _PAGE, "offset": len(runs), "sort": "ID_DESC"}
+        body = {"flow_runs": flow_runs, "limit": size, "offset": len(runs), "sort": "ID_DESC"}
         page = _post(client, "flow_runs/filter", body)
         for run in page:
             at = run["end_time"] or run["start_time"] or run["expected_start_time"] or run["created"]
             runs[run["id"]] = (dt.datetime.fromisoformat(at).timestamp(), run["state_type"] in _FINAL)
-        if len(page) < _PAGE:
+        if len(page) < size:
             return runs
 
 

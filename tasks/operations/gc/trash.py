@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import shutil
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from redistill.io.disk_usage import freed_by_removing
@@ -24,30 +24,24 @@ def remove(paths: Iterable[Path]) -> tuple[int, list[str]]:
     Returns:
         The bytes on disk that are free now, and a sentence for each path that could not be removed.
     """
+    return _emptied(paths, lambda path: _delete(_moved(path)))
+
+
+def empty() -> tuple[int, list[str]]:
+    """Delete what a killed process left in the trash; returns as ``remove``."""
+    return _emptied(left(), _delete)
+
+
+def _emptied(paths: Iterable[Path], delete: Callable[[Path], None]) -> tuple[int, list[str]]:
     freed, problems = 0, list[str]()
     for path in paths:
         if not path.exists() and not path.is_symlink():
             continue
         size = freed_by_removing([path])
         try:
-            _delete(_moved(path))
+            delete(path)
         except OSError as error:
             problems.append(f"{path} cannot be removed ({error.strerror or error}); fix its permissions, or remove it by hand")
-            continue
-        freed += size
-    tidy()
-    return freed, problems
-
-
-def empty() -> tuple[int, list[str]]:
-    """Delete what a killed process left in the trash; returns as ``remove``."""
-    freed, problems = 0, list[str]()
-    for entry in left():
-        size = freed_by_removing([entry])
-        try:
-            _delete(entry)
-        except OSError as error:
-            problems.append(f"{entry} cannot be removed ({error.strerror or error}); fix its permissions, or remove it by hand")
             continue
         freed += size
     tidy()

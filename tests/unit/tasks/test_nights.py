@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from redistill.operations.params import ScheduleParams
+from redistill.operations.workspace import Workspace
 from tasks.orchestration import nights
 
 NEW_YORK = ZoneInfo("America/New_York")
@@ -61,6 +62,17 @@ def test_a_missed_night_is_seen_once_it_is_half_an_hour_late() -> None:
     assert nights.missed_night(DAILY, at("2026-11-27T09:00")) == at("2026-11-27T02:00"), "five nights are one"
     nights.begin_night(at("2026-11-27T02:00"), "run")
     assert nights.missed_night(DAILY, at("2026-11-27T09:00")) is None
+
+
+def test_the_watcher_starts_a_missed_night_once() -> None:
+    """The run that it starts has no scheduled time. Without a record of its night, the watcher would start another one every half an hour."""
+    here, now = Workspace("tiny", Path("/a"), "host"), at("2026-11-27T09:00")
+    nights.begin_night(at("2026-11-26T02:00"), "run")
+    assert nights.missed(DAILY, here, now) == ["the night of 2026-11-27 02:00 UTC was missed"]
+    due = nights.missed_night(DAILY, now)
+    assert due is not None
+    nights.begin_night(due, "what the watcher started")
+    assert nights.missed(DAILY, here, now) == []
 
 
 def test_a_time_zone_that_does_not_exist_is_refused() -> None:
