@@ -6,6 +6,7 @@ Each check has a name and an expectation. The last line says how many were as ex
 from __future__ import annotations
 
 import datetime as dt
+import json
 import os
 import shutil
 import signal
