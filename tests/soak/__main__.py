@@ -101,7 +101,7 @@ def teacher_is_down(s: Story) -> str:
     errors = [line for line in s.logs(ran["id"]) if "503" in line or "down for maintenance" in line]
     assert errors and "Traceback" not in "".join(s.logs(ran["id"])), "one clear line"
     assert (s.command("status")["champion"], s.route()) == (champion, route)
-    assert s.events("redistill.alert.failed") == 1
+    s.until(lambda: s.events("redistill.alert.failed") == 1, "someone is told", 30)
     s.behave({}, fingerprint="fp-4")
     back = s.cycle("nightly")
     assert back["state"]["message"].startswith("nothing to do"), back["state"]["message"]
@@ -117,7 +117,10 @@ def mistake_in_params(s: Story) -> str:
     ran = s.cycle("nightly")
     file.write_text(good, encoding="utf-8")
     assert ran["state_name"] == "Failed" and "extra is not a known key" in ran["state"]["message"], ran["state"]
-    assert s.events("redistill.alert.failed") == alerts + 1, "someone is told, although the cycle did not come to its first step"
+    # Events arrive a moment after the run that sends them.
+    s.until(
+        lambda: s.events("redistill.alert.failed") == alerts + 1, "someone is told, although the cycle did not come to its first step", 30
+    )
     assert s.cycle("nightly")["state"]["message"].startswith("nothing to do")
     return "failed before its first step with the name of the key, someone told; the next night: nothing to do"
 
