@@ -174,14 +174,14 @@ def redistill(prefect_home: Path, prefect_api: str, fork_server: ForkServer) -> 
 
 @pytest.fixture(scope="session")
 def first_cycle(tmp_path_factory: pytest.TempPathFactory, redistill: Command, empty_registry: Path) -> FirstCycle:
-    """One cold, offline cycle for the whole test run. Only ``test_cycles`` may change the project; others start from ``template``."""
+    """One cold, offline cycle for the whole test run; tests start from a copy of ``finished`` or of ``template``."""
 
     from tests.tiny_project import make_tiny_project
 
     def build(folder: Path) -> None:
-        for left in ("project", "template"):  # by another worker whose build failed: a cycle that goes on there is no first one
+        for left in ("finished", "template"):  # by another worker whose build failed: a cycle that goes on there is no first one
             shutil.rmtree(folder / left, ignore_errors=True)
-        project = make_tiny_project(folder / "project")
+        project = make_tiny_project(folder / "finished")
         # A network namespace with loopback only: nothing may need, or try to reach, anything else.
         done = redistill(project, "run", "--json", "--reason", "first", prefix=LOOPBACK_ONLY, env={"LO_UP": LO_UP})
         assert done.code == 0, done.stderr[-3000:]
@@ -192,7 +192,7 @@ def first_cycle(tmp_path_factory: pytest.TempPathFactory, redistill: Command, em
         with_registry(folder / "template", empty_registry)
 
     folder = once(run_directory(tmp_path_factory) / "first-cycle", build)
-    return FirstCycle(folder / "project", json.loads((folder / "outcome.json").read_text(encoding="utf-8")), folder / "template")
+    return FirstCycle(folder / "finished", json.loads((folder / "outcome.json").read_text(encoding="utf-8")), folder / "template")
 
 
 SERVER = "prefect-server"

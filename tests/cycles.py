@@ -50,8 +50,11 @@ def with_registry(project: Path, empty_registry: Path) -> Path:
 
 @dataclass(frozen=True)
 class FirstCycle:
-    """A tiny project after its first cycle, what that cycle said, and a copy from before any registration, for projects to start from."""
+    """A tiny project after its first cycle, what that cycle said, and the same project before any registration.
 
-    project: Path
+    Several workers share both folders: a test copies one, and never changes it.
+    """
+
+    finished: Path
     outcome: dict[str, Any]
     template: Path

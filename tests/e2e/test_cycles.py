@@ -43,8 +43,8 @@ def first(first_cycle: FirstCycle) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def tiny_project(first_cycle: FirstCycle) -> Path:
-    return first_cycle.project
+def tiny_project(first_cycle: FirstCycle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Path(shutil.copytree(first_cycle.finished, tmp_path_factory.mktemp("first") / "project", symlinks=True))
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ WORSE = {"tune_teacher__epochs": 1, "tune_teacher__learning_rate": 1e-5}
 
 @pytest.fixture(scope="module")
 def project(first_cycle: FirstCycle, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return Path(shutil.copytree(first_cycle.project, tmp_path_factory.mktemp("teacher") / "project", symlinks=True))
+    return Path(shutil.copytree(first_cycle.finished, tmp_path_factory.mktemp("teacher") / "project", symlinks=True))
 
 
 def state(project: Path) -> dict[str, Any]:
