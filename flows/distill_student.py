@@ -12,7 +12,8 @@ from redistill.params import Params, load_params
 from redistill.runtime import one_line_errors
 from tasks import steps
 from tasks.locking import teacher_lock
-from tasks.orchestration import cycle_end, run_names, telling, turns
+from tasks.orchestration import cycle_close, cycle_end, run_names, telling, turns
+from tasks.orchestration.cycle_close import OpenCycle
 from tasks.paths import LOCK
 from tasks.promotion import teacher_trial
 from tasks.registry.history import History
@@ -56,7 +57,7 @@ def cycle(params: Params, workspace: Workspace, reason: str, cycle_progress: Cyc
     before = teacher_trial.keep_before()
     plan, history = dvc_stage.Plan(), History()
     run_id, name = steps.open_run(params, reason, turns.present_run_id())
-    receipts: list[StageReceipt] = []
+    open_cycle = OpenCycle(params, workspace, run_id, name)
     limit_s = 3600.0 * params.schedule.stage_hours
     patient_stage = steps.patient(steps.run_stage, params.schedule.retry_minutes)
 
@@ -65,14 +66,13 @@ def cycle(params: Params, workspace: Workspace, reason: str, cycle_progress: Cyc
         return receipt
 
     def done(receipt: StageReceipt) -> None:
-        receipts.append(receipt)
+        open_cycle.receipts.append(receipt)
         cycle_progress.done(receipt)
 
     def stages(names: tuple[str, ...]) -> None:
         for stage in names:
             done(run(stage, patient_stage))
 
-    status, raw = "running", ""
     try:
         verified = steps.verify_champion(params, history)
         if verified is not None and not verified.trusted:
@@ -81,7 +81,7 @@ def cycle(params: Params, workspace: Workspace, reason: str, cycle_progress: Cyc
         fingerprint, moved = steps.patient(steps.lock_teacher, params.schedule.retry_minutes)(params)
         if moved:
             plan.touched(str(LOCK))
-        raw = teacher_lock.raw_fingerprint(params)
+        open_cycle.raw_teacher = teacher_lock.raw_fingerprint(params)
         stages(TEACHER)
         trial = steps.try_teacher(params, before, fingerprint)
         if trial is not None and trial.reasking is not None:
@@ -97,14 +97,10 @@ def cycle(params: Params, workspace: Workspace, reason: str, cycle_progress: Cyc
             run_side_by_side(after_data(params), run, done, cycle_progress.say, fork_server.stop)
             steps.log_training(params, run_id)
             version = steps.register(params, run_id, name, fingerprint)
-            outcome = cycle_end.promote_or_hold(params, run_id, name, version, live, receipts, history)
-        status = "completed"
+            outcome = cycle_end.promote_or_hold(params, run_id, name, version, live, open_cycle.receipts, history)
+        outcome = cycle_close.close(open_cycle, outcome, cycle_progress)
     except BaseException as error:
-        status = turns.status_after(error)
+        cycle_close.close_failed(open_cycle, error)
         raise
-    finally:
-        steps.close_run(params, run_id, receipts, raw, status)
-    outcome = {"cycle": name, "stages": {r.stage: r.outcome for r in receipts}, **outcome}
-    cycle_progress.decision(outcome, receipts)
     telling.tell_outcome(workspace, outcome, live, trial)
     return outcome

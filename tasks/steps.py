@@ -6,18 +6,19 @@ Prefect's own cache is off, because DVC, the completion store and MLflow know wh
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar, cast
 
 from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
+from prefect.utilities.annotations import quote
 
 from redistill.errors import RedistillError, TeacherError
 from tasks.locking import code_lock, teacher_lock
 from tasks.operations import drill as drill_module
 from tasks.promotion import approve, route, teacher_trial
 from tasks.promotion import retest_champion as champion
-from tasks.registry import evidence_bundle, runs_and_versions
+from tasks.registry import cycle_summaries, evidence_bundle, runs_and_versions
 from tasks.reporting import report
 from tasks.running import dvc_stage
 from tasks.tuning import study
@@ -29,6 +30,11 @@ _R = TypeVar("_R")
 def _step(task_run_name: str, function: Callable[_P, _R]) -> Task[_P, _R]:
     """``task_run_name`` is what the Prefect UI shows; names in braces are arguments."""
     return task(task_run_name=task_run_name, cache_policy=NO_CACHE)(function)
+
+
+def without_edges(value: _R) -> _R:
+    """The value as an argument of a step that no edge of the task graph leads to: a list of receipts would draw one from every stage."""
+    return cast(_R, quote(value))
 
 
 def _teacher_did_not_answer(_: object, __: object, state: State[object]) -> bool:
@@ -55,7 +61,7 @@ open_run = _step("open-run", runs_and_versions.open_run)
 log_training = _step("log-training", runs_and_versions.log_training)
 register = _step("register-challenger", runs_and_versions.register)
 attach_evidence = _step("attach-evidence", evidence_bundle.attach)
-close_run = _step("close-run", runs_and_versions.close_run)
+close_run = _step("close-run", cycle_summaries.close_run)
 
 try_teacher = _step("try-new-teacher", teacher_trial.try_teacher)
 verify_champion = _step("verify-champion", champion.verify_champion)

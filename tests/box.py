@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
 import yaml
 
 from tests.cycles import user_environment
+from tests.servers import ask
 
 BIN = Path(sys.executable).parent
 
@@ -49,7 +49,7 @@ class Box:
 
     def deployments(self) -> dict[str, dict[str, Any]]:
         """By the name of their flow."""
-        listed = httpx.post(f"{self.api}/deployments/filter", json={}, timeout=30).json()
+        listed = ask("POST", f"{self.api}/deployments/filter", json={}).json()
         return {d["entrypoint"].rpartition(".")[2]: d for d in listed}
 
 

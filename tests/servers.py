@@ -50,6 +50,16 @@ def until(
     raise AssertionError(f"{url} never answered as wanted; last: {last}")
 
 
+def ask(method: str, url: str, json: object = None, timeout_s: float = 60.0) -> httpx.Response:
+    """One request, asked again while the server says that its database is busy: Prefect on SQLite answers 503 then, and has changed nothing."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        answer = httpx.request(method, url, json=json, timeout=timeout_s)
+        if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE or time.monotonic() > deadline:
+            return answer
+        time.sleep(0.2)
+
+
 RECORD, LOG = "process.json", "server.log"
 
 

@@ -70,7 +70,7 @@ def require_locked_weights(lock: LockedTeacher, rows: Iterable[TrainingRow] = ()
         )
     if others := {r.teacher for r in rows if r.origin == "teacher"} - {digest}:
         raise DataError(
-            f"{lock.path} contains teacher {digest[:12]}, but teacher {min(others)[:12]} wrote kept rows; restore it with `dvc checkout`, or lock and generate again"
+            f"{lock.path} contains teacher {digest[:12]}, but teacher {min(others)[:12]} wrote kept rows; restore it with `dvc checkout`, or ask the present teacher everything with `redistill lock --ask-again` and run the cycle"
         )
     return lock.path
 

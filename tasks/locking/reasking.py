@@ -11,20 +11,38 @@ from redistill.operations.policy import ReaskPlan, SliceShift, plan
 from redistill.params import Params
 from redistill.statistics.shares import share_interval
 from redistill.teacher.types import TeacherFingerprint
-from tasks.locking import canary
+from tasks.locking import canary, earlier_targets
+from tasks.locking.shift_of_weights import TARGETS, measure_in_process
 from tasks.paths import ARTIFACTS, LOCK
 
 
 def choose_reasking(params: Params, before: dict[str, Any], now: TeacherFingerprint) -> ReaskPlan:
     """Decide what an accepted teacher is asked again, and write it into the lock. ``before`` is the lock of the teacher that it replaces."""
     changes = int(before.get("changes", 0)) + 1
-    shifts = _endpoint_shifts(before, now) if params.teacher.backend == "openai" else []
-    chosen = plan(shifts, _slices(), changes, params.schedule)
+    local = params.teacher.backend != "openai"
+    why_all = _why_all(params, before, now) if local else None
+    shifts = [] if why_all else measure_in_process() if local else _endpoint_shifts(before, now)
+    chosen = plan(shifts, _slices(), changes, params.schedule, why_all)
+    if local and chosen.kept:
+        earlier_targets.keep(TARGETS, str(before["current"]["digest"]))
     earlier: dict[str, str] = before["answers_from"]
     answers = {"default": now.digest, **{name: earlier.get(name, earlier["default"]) for name in chosen.kept}}
     lock = read_json(LOCK)
     write_json(LOCK, {**lock, "answers_from": answers, "changes": changes if chosen.kept else 0})
     return chosen
+
+
+def _why_all(params: Params, before: dict[str, Any], now: TeacherFingerprint) -> str | None:
+    """Why nothing of an earlier teacher with weights can stay; None if slices may."""
+    arms = [name for name, arm in params.finetune.arms.items() if "teacher_weights" in arm.learns_by(params.finetune.method).needs]
+    if arms:
+        return f"arm {arms[0]} learns from the weights of the present teacher, so every row must be the present teacher's"
+    if params.score.top_k == 0:
+        return "score.top_k is 0, so no soft targets of the earlier teacher are stored to compare with"
+    for part in ("tokenizer", "chat_template"):
+        if before["current"]["parts"].get(part) != now.parts.get(part):
+            return f"the new teacher has another {part.replace('_', ' ')}, so the same text is other tokens"
+    return None
 
 
 def _endpoint_shifts(before: dict[str, Any], now: TeacherFingerprint) -> list[SliceShift]:
@@ -34,6 +52,12 @@ def _endpoint_shifts(before: dict[str, Any], now: TeacherFingerprint) -> list[Sl
         return []
     counts = canary.moved_slices(then, today)
     return [SliceShift(name, "disagreement", n, moved / n, share_interval(moved, n, 0.05)) for name, (moved, n) in counts.items()]
+
+
+def ask_everything() -> None:
+    """From now on the present teacher answers for every slice. What it has completed already is not asked again."""
+    lock = read_json(LOCK)
+    write_json(LOCK, {**lock, "answers_from": {"default": lock["current"]["digest"]}, "changes": 0})
 
 
 def _slices() -> list[str]:

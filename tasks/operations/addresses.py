@@ -13,8 +13,6 @@ from redistill.runtime.running_services import ADDRESSES
 
 PREFECT_API = "PREFECT_API_URL"
 MLFLOW = "MLFLOW_TRACKING_URI"
-TEMPORARY = "REDISTILL_TEMPORARY_PREFECT"
-"""Set in a command that has a Prefect server for itself only (``temporary_prefect``)."""
 HOST = "127.0.0.1"
 PREFECT_PORT = 4200
 MLFLOW_PORT = 5000

@@ -18,8 +18,8 @@ from pathlib import Path
 
 from redistill.errors import StageError
 from redistill.runtime.environment import child_environment
-from redistill.runtime.running_services import LOGS
-from tasks.operations.addresses import HOST, PREFECT_API, TEMPORARY
+from redistill.runtime.running_services import LOGS, TEMPORARY
+from tasks.operations.addresses import HOST, PREFECT_API
 from tasks.operations.services import PREFECT_HOME, healthy
 
 # As for the server that Prefect starts itself: no UI, and none of the services that only deployments need.

@@ -16,7 +16,7 @@ import httpx
 from redistill.io.json import write_json
 from redistill.operations.alerts import Alert, AlertKind, next_alert
 from redistill.operations.workspace import Workspace
-from tasks.operations.addresses import TEMPORARY
+from redistill.runtime.running_services import TEMPORARY
 from tasks.paths import STATE
 from tasks.reporting import publishing
 

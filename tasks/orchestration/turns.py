@@ -21,6 +21,7 @@ from prefect.exceptions import CancelledRun, PrefectException, TerminationSignal
 from prefect.states import Scheduled
 
 from redistill.errors import ConfigError, RedistillError
+from redistill.operations.cycle_summary import CycleStatus
 from redistill.operations.workspace import Workspace, data_name_of
 from redistill.params import Params, load_params
 from tasks.orchestration import nights, pending, run_record
@@ -88,7 +89,7 @@ def _waited(say: Callable[[str], None]) -> Iterator[bool]:
         yield True
 
 
-def status_after(error: BaseException) -> str:
+def status_after(error: BaseException) -> CycleStatus:
     """What a cycle that ended with an error is called in MLflow: a person or the system ended it, or it failed."""
     ended = (TerminationSignal, KeyboardInterrupt, SystemExit, CancelledRun)
     return "cancelled" if isinstance(error, ended) else "failed"

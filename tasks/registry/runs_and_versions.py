@@ -7,9 +7,6 @@ import getpass
 import json
 import os
 import subprocess
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
@@ -17,7 +14,6 @@ from redistill.errors import RegistryError
 from redistill.evaluation.timing import timing_from_json
 from redistill.io.digests import file_digest, tree_digest
 from redistill.io.json import read_json
-from redistill.operations.types import StageReceipt
 from redistill.operations.workspace import Workspace
 from redistill.params import Params
 from redistill.provenance import mlflow_names
@@ -135,18 +131,6 @@ def register(params: Params, mlflow_run_id: str, cycle: str, teacher: TeacherFin
     return version
 
 
-def close_run(params: Params, mlflow_run_id: str, receipts: Sequence[StageReceipt], raw_teacher: str, status: str) -> None:
-    """End the cycle's run; a completed one is what the watcher compares the teacher with."""
-    client = connect(params)
-    for receipt in receipts:
-        client.log_metric(mlflow_run_id, f"stage_seconds/{receipt.stage.replace('@', '/')}", receipt.seconds)
-        client.log_metric(mlflow_run_id, f"machine_seconds/{receipt.stage.replace('@', '/')}", receipt.cost_s)
-    client.set_tag(mlflow_run_id, mlflow_names.TAG_STAGES_RAN, str(sum(r.outcome == "ran" for r in receipts)))
-    client.set_tag(mlflow_run_id, mlflow_names.TAG_TEACHER_RAW, raw_teacher)
-    client.set_tag(mlflow_run_id, mlflow_names.TAG_STATUS, status)
-    client.set_terminated(mlflow_run_id, {"completed": "FINISHED", "cancelled": "KILLED"}.get(status, "FAILED"))
-
-
 def resolved(client: RegistryClient, params: Params, version_name: str) -> str:
     """A version from its number, an alias, or either behind ``NAME/``.
 
@@ -183,29 +167,6 @@ def last_completed(params: Params) -> dict[str, str] | None:
     filter_string = f"tags.`{mlflow_names.TAG_STATUS}` = 'completed' AND tags.`{mlflow_names.TAG_KIND}` = 'cycle'"
     runs = client.search_runs([experiment.experiment_id], filter_string, order_by=["attributes.start_time DESC"], max_results=1)
     return dict(runs[0].data.tags) if runs else None
-
-
-@dataclass(frozen=True, slots=True)
-class PastCycle:
-    """A cycle that ran to its end: how many stages had to run, and the seconds from its start to its end."""
-
-    ran: int
-    seconds: float
-
-
-def recent_cycles(params: Params, days: int = 30) -> list[PastCycle]:
-    """The completed cycles of the last days."""
-    client = connect(params)
-    experiment = client.get_experiment_by_name(mlflow_names.experiment(params.data.name))
-    since = int(1000 * (time.time() - 86400 * days))
-    filter_string = (
-        f"tags.`{mlflow_names.TAG_STATUS}` = 'completed' AND tags.`{mlflow_names.TAG_KIND}` = 'cycle' AND attributes.start_time >= {since}"
-    )
-    return [
-        PastCycle(int(run.data.tags[mlflow_names.TAG_STAGES_RAN]), (run.info.end_time - run.info.start_time) / 1000)
-        for run in searched_runs(client, experiment.experiment_id, filter_string)
-        if mlflow_names.TAG_STAGES_RAN in run.data.tags and run.info.end_time
-    ]
 
 
 def registered_model(client: RegistryClient, name: str) -> Any:

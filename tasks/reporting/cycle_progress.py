@@ -43,14 +43,14 @@ class CycleProgress:
         except MissingContextError:
             logging.getLogger("redistill").info(line)
 
-    def progress(self, stage: str, done: int, total: int) -> None:
+    def progress(self, stage: str, done: int, total: int, rest: str = "") -> None:
         """Progress inside a stage, as its share of the whole cycle. Stages that run side by side call this from threads of their own."""
         with self._lock:
             self._parts[stage] = done / max(1, total)
             now = time.monotonic()
             if now - self._updated >= _EVERY_S:
                 self._updated = now
-                self._show(f"{stage}: {done} of {total}")
+                self._show(f"{stage}: {done} of {total} {rest}".rstrip())
 
     def done(self, receipt: StageReceipt) -> None:
         with self._lock:
@@ -77,20 +77,16 @@ class CycleProgress:
         for line in (_ACTIONS[plan.action], *plan.reasons):
             self.say(line)
 
-    def decision(self, outcome: dict[str, Any], receipts: Sequence[StageReceipt]) -> None:
-        """The stage table and the decision as artifacts."""
+    def decision(self, outcome: dict[str, Any], receipts: Sequence[StageReceipt], text: str) -> None:
+        """The stage table and the decision as artifacts; ``text`` is the decision's."""
         rows = [
             {"stage": r.stage, "outcome": r.outcome, "seconds": round(r.seconds, 1), "because": "; ".join(r.why)[:300]} for r in receipts
         ]
         publishing.table(self._workspace.key("stages"), rows, "What each stage did, how long it took, and why it ran")
-        gates = "\n".join(f"| {g['name']} | {g['result']} | {g['sentence']} |" for g in outcome["gates"])
-        text = (
-            f"# {outcome['verdict']}: version {outcome['model_version'] or 'none'}\n\n"
-            f"Traffic goes to the **{outcome['route']}**.\n\n"
-            + (f"**Not promoted:** {outcome['blocked']}.\n\n" if outcome["blocked"] else "")
-            + "\n".join(f"- {reason}" for reason in outcome["reasons"])
-            + (f"\n\n| gate | outcome | evidence |\n|---|---|---|\n{gates}\n" if gates else "\n")
-        )
         publishing.markdown(self._workspace.key("decision"), text, f"{outcome['cycle']}: {outcome['verdict']}")
         for line in (f"{outcome['verdict']} (version {outcome['model_version']})", *outcome["reasons"], f"route: {outcome['route']}"):
             self.say(line)
+
+    def trends(self, table: str) -> None:
+        """The last nights, side by side."""
+        publishing.markdown(self._workspace.key("trends"), f"# {self._workspace.data_name}: the last nights\n\n{table}", "The last nights")

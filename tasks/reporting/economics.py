@@ -15,6 +15,7 @@ from redistill.evaluation.timing import Estimate, Timing, timing_from_json
 from redistill.evaluation.types import EvalReport
 from redistill.io.json import read_json, write_json
 from redistill.io.parquet import read_records
+from redistill.operations.cycle_summary import CycleSummary
 from redistill.operations.types import StageReceipt
 from redistill.params import Params
 from redistill.provenance import mlflow_names
@@ -22,7 +23,7 @@ from redistill.report.economics import BreakEven, CycleCost, Month, break_even, 
 from redistill.statistics.types import Interval
 from redistill.teacher.types import TeacherCompletion
 from tasks.paths import ARTIFACTS, STATE
-from tasks.registry.runs_and_versions import PastCycle, recent_cycles
+from tasks.registry.cycle_summaries import recent_cycles
 from tasks.running.cycle_stages import every_stage
 from tasks.stages.timing import TIMING
 
@@ -48,9 +49,9 @@ def remember(receipts: Sequence[StageReceipt]) -> dict[str, float]:
 
 
 def economics(
-    params: Params, receipts: Sequence[StageReceipt], arms: dict[str, EvalReport], timing: Timing, past: Sequence[PastCycle]
+    params: Params, receipts: Sequence[StageReceipt], arms: dict[str, EvalReport], timing: Timing, past: Sequence[CycleSummary]
 ) -> dict[str, Any]:
-    """The economics of a report: cost of the cycle, of a request with each arm, and the break-even. ``past``: the completed cycles of 30 days."""
+    """The economics of a report: cost of the cycle, of a request with each arm, and the break-even. ``past``: the cycles of the last 30 days."""
     money = params.economics
     whole = CycleCost(remember(receipts), *_teacher_tokens(params, arms["teacher"]))
     unmeasured = [stage for stage in every_stage(params) if stage not in whole.seconds]
@@ -99,9 +100,9 @@ def _pays(params: Params, student: EvalReport, teacher: EvalReport, timing: Timi
     return break_even_tree(break_even(Estimate(usd, Interval(least, most)), teacher_usd, month, params.economics.requests_per_month))
 
 
-def _month(params: Params, cycle_usd: float, past: Sequence[PastCycle], changed_now: bool) -> Month:
+def _month(params: Params, cycle_usd: float, past: Sequence[CycleSummary], changed_now: bool) -> Month:
     """Whole cycles for changes, as params or the last 30 days have them (one at least), and quiet nights at what they took."""
-    money = params.economics
+    money, past = params.economics, [cycle for cycle in past if cycle.status == "completed"]
     seen = sum(cycle.ran > 0 for cycle in past) + changed_now
     changes = money.changes_per_month or max(1, seen)
     quiet_s = [cycle.seconds for cycle in past if cycle.ran == 0]
@@ -132,7 +133,7 @@ def estimate(params: Params) -> dict[str, Any]:
     prompts = [p for split in ("pool", "calibration") for p in splits.get(split, [])]
     heldout = len(splits.get("heldout", []))
     known: dict[str, float] = read_json(SECONDS) if SECONDS.is_file() else {}
-    reports = {who: _report(who) for who in ("teacher", params.promote.arm)}
+    reports = {who: benchmark_report(who) for who in ("teacher", params.promote.arm)}
     teacher = reports["teacher"]
     chars = sum(len(params.data.prompt_template.replace("{text}", p.text)) for p in prompts)
     prompt_tokens = math.ceil(chars / _CHARS_PER_TOKEN) * params.generate.samples
@@ -170,7 +171,7 @@ def estimate(params: Params) -> dict[str, Any]:
     return found
 
 
-def _past(params: Params) -> list[PastCycle]:
+def _past(params: Params) -> list[CycleSummary]:
     """The last cycles, if there is an MLflow store; an estimate does not create one."""
     own = STATE / "mlflow" / "mlflow.db"
     return recent_cycles(params) if own.is_file() or not mlflow_names.tracking_uri(STATE).startswith("sqlite") else []
@@ -194,7 +195,8 @@ def _seconds(params: Params, known: dict[str, float], prompt_tokens: int, comple
     return {stage: known.get(stage, guess[stage.partition("@")[0]]) for stage in every_stage(params)}
 
 
-def _report(who: str) -> EvalReport | None:
+def benchmark_report(who: str) -> EvalReport | None:
+    """What was measured of an arm or the teacher; None if nothing was."""
     from redistill.evaluation.summary import report_from_json
 
     file = ARTIFACTS / "benchmark" / who / "report.json"

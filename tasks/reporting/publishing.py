@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -14,6 +15,9 @@ from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
 from prefect.events import emit_event
 from prefect.exceptions import PrefectException
+from prefect.utilities.urls import url_for
+
+from redistill.runtime.running_services import TEMPORARY
 
 _T = TypeVar("_T")
 _LOG = logging.getLogger("redistill")
@@ -56,6 +60,23 @@ def rename_run(name: str) -> None:
             client.update_flow_run(run.id, name=name)
 
     _published(rename)
+
+
+def flow_run_page(flow_run_id: str) -> str | None:
+    """The page of a flow run; None if no server with a UI is in use, as in a command that brings its own."""
+    return url_for("flow-run", obj_id=flow_run_id) if flow_run_id and not os.environ.get(TEMPORARY) else None
+
+
+def form_of(deployment: str) -> str | None:
+    """The page on which a person starts a deployment with parameters; None if it is not installed on the server in use."""
+    if os.environ.get(TEMPORARY):
+        return None
+    try:
+        with get_client(sync_client=True) as client:
+            page = url_for("deployment", obj_id=client.read_deployment_by_name(deployment).id)
+    except (httpx.HTTPError, PrefectException, OSError):
+        return None
+    return None if page is None else f"{page}/run"
 
 
 def wait_for_server(say: Callable[[str], None], wait_s: float = _WAIT_S) -> None:

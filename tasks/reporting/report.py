@@ -18,6 +18,7 @@ from redistill.io.atomic import replacing
 from redistill.io.digests import tree_digest
 from redistill.io.json import read_json, write_json
 from redistill.io.parquet import read_records
+from redistill.operations.cycle_summary import CycleSummary, within
 from redistill.operations.types import StageReceipt
 from redistill.params import Params
 from redistill.promotion.types import PromotionDecision
@@ -25,9 +26,12 @@ from redistill.provenance import dvc_lock
 from redistill.serving.types import Route
 from redistill.validation.types import DroppedRow
 from tasks.paths import ARTIFACTS, LOCK
+from tasks.registry.cycle_summaries import recent_cycles
 from tasks.registry.history import History
-from tasks.registry.runs_and_versions import connect, git_commit, recent_cycles
+from tasks.registry.runs_and_versions import connect, git_commit
 from tasks.reporting.economics import economics
+from tasks.reporting.summarise_cycle import teacher_use
+from tasks.reporting.trends import DAYS
 from tasks.stages.timing import TIMING
 
 REPORT = ARTIFACTS / "report"
@@ -49,6 +53,7 @@ def write_report(
     from redistill.report.model_card import model_card
     from redistill.report.page import render
 
+    nights = recent_cycles(params, DAYS)
     tree = {
         "schema": 1,
         "cycle": cycle,
@@ -61,7 +66,9 @@ def write_report(
         "patch": _patch(judgement.get("patch")),
         "route": {**dataclasses.asdict(route), "answers": route.answers},
         "history": _history(params, history),
-        **_measurements(params, receipts),
+        **_measurements(params, receipts, within(nights, 30)),
+        "nights": [dataclasses.asdict(night) for night in nights],
+        "teacher_use": teacher_use(receipts),
         "governance": _governance(),
         "training": _curves(),
         "sweep": [read_json(ARTIFACTS / "sweep" / f"{point}.json") for point in params.sweep.layers],
@@ -79,7 +86,7 @@ def write_report(
     return tree
 
 
-def _measurements(params: Params, receipts: Sequence[StageReceipt]) -> dict[str, Any]:
+def _measurements(params: Params, receipts: Sequence[StageReceipt], past: Sequence[CycleSummary]) -> dict[str, Any]:
     """What the benchmark and the timing say of every arm, and of student against teacher."""
     arms = {who: read_json(ARTIFACTS / "benchmark" / who / "report.json") for who in _measured()}
     reports = {who: report_from_json(tree) for who, tree in arms.items()}
@@ -95,7 +102,7 @@ def _measurements(params: Params, receipts: Sequence[StageReceipt]) -> dict[str,
         "arms": arms,
         "retention": {metric: None if score is None else dataclasses.asdict(score) for metric, score in kept.items()},
         "timing": timing_to_json(timing),
-        "economics": economics(params, receipts, reports, timing, recent_cycles(params)),
+        "economics": economics(params, receipts, reports, timing, past),
         "agreement": dataclasses.asdict(agreement(student, teacher)),
         "examples": _examples(student, teacher),
     }

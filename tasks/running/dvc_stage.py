@@ -27,6 +27,7 @@ from redistill.provenance import dvc_lock
 from redistill.provenance.dvc_lock import LockedStage
 from redistill.runtime.environment import child_environment
 from redistill.runtime.progress import CONTINUES, LINE
+from redistill.teacher.use import TeacherUse, read_teacher_use
 from tasks.paths import STATE
 from tasks.running.fork_server import ForkServer
 from tasks.running.reasons import reasons
@@ -145,7 +146,7 @@ def run_stage(
     plan: Plan,
     fork_server: ForkServer,
     say: Callable[[str], None],
-    progress: Callable[[str, int, int], None],
+    progress: Callable[[str, int, int, str], None],
     limit_s: float = 86400.0,
 ) -> StageReceipt:
     """Bring one stage up to date and say how: ran, restored from DVC's run cache, or unchanged.
@@ -156,16 +157,17 @@ def run_stage(
     start = time.monotonic()
     if plan.still_made(stage):
         return StageReceipt(stage, "unchanged", plan.outs(stage), time.monotonic() - start)
-    outcome, whole, errors = "ran", True, list[str]()
+    outcome, whole, errors, use = "ran", True, list[str](), TeacherUse()
 
     def hear(line: str) -> None:
-        nonlocal outcome, whole
+        nonlocal outcome, whole, use
         errors.extend([line] if line.startswith("error: ") else [])
         whole = whole and not CONTINUES.match(line)
+        use += read_teacher_use(line) or TeacherUse()
         outcome = "unchanged" if _UNCHANGED.search(line) else "restored" if _RESTORED.search(line) else outcome
         found = LINE.match(line)
         if found:
-            progress(stage, int(found["done"]), int(found["total"]))
+            progress(stage, int(found["done"]), int(found["total"]), found["rest"])
         if not _NOISE.match(line):
             say(line)
 
@@ -194,7 +196,8 @@ def run_stage(
     if now is None:
         raise StageError(f"stage {stage} ran, but dvc.lock does not name it; was dvc.yaml edited meanwhile? Run the cycle again", stage)
     why = plan.why(stage, now) if outcome != "unchanged" else ()
-    return StageReceipt(stage, outcome, {o.path: o.md5 for o in now.outs}, time.monotonic() - start, whole, why=why)  # type: ignore[arg-type]
+    outs, seconds = {o.path: o.md5 for o in now.outs}, time.monotonic() - start
+    return StageReceipt(stage, outcome, outs, seconds, whole, why=why, teacher=use)  # type: ignore[arg-type]
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from redistill.teacher.backend import Teacher
 from redistill.teacher.completion_store import LOCAL, CompletionStore, request_key
 from redistill.teacher.params import GenerateParams, TeacherParams
 from redistill.teacher.types import TeacherAnswer, TeacherCompletion, TeacherRequest
+from redistill.teacher.use import TeacherUse, report_teacher_use
 from tasks.locking.locked_teacher import LockedTeacher, read_lock
 from tasks.locking.open_teacher import open_teacher
 from tasks.paths import ARTIFACTS, STATE
@@ -79,6 +80,7 @@ def ask(
             _ask_missing(engine, missing, params, store, stored, progress, len(requests))
         finally:
             engine.close()
+    report_teacher_use("generate", _use(stored, {key for key, _ in missing}))
     answers = [stored[k] for k in keys]
     absent = sum(a is None for a in answers)
     if absent:
@@ -86,6 +88,16 @@ def ask(
             f"the teacher returned no completion for {absent} of {len(requests)} prompts; all completions so far are stored; run again"
         )
     return [a for a in answers if a is not None], len(missing)
+
+
+def _use(answers: Mapping[str, TeacherAnswer | None], asked: Collection[str]) -> TeacherUse:
+    """Rows and completion tokens, asked now and stored before. Some endpoints return no token ids; their words are counted instead."""
+
+    def tokens(chosen: Iterable[str]) -> int:
+        return sum(len(a.token_ids) or len(a.text.split()) for key in chosen if (a := answers[key]) is not None)
+
+    stored = answers.keys() - asked
+    return TeacherUse(len(asked), tokens(asked), len(stored), tokens(stored))
 
 
 def _teacher(lock: LockedTeacher, request: TeacherRequest, params: GenerateParams, generated_by: str | None, store: CompletionStore) -> str:

@@ -8,6 +8,7 @@ Where the student's tokenizer is not the teacher's there is nothing to compare, 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 
 from redistill.distillation.params import ScoreParams
 from redistill.distillation.soft_targets.scoring import score_sequences
@@ -21,7 +22,8 @@ from redistill.models.lm_head import check_supported_head
 from redistill.models.tokenizers import vocabulary_size
 from redistill.runtime.precision import dtype_name
 from redistill.runtime.progress import Progress
-from tasks.locking.locked_teacher import LockedTeacher, read_lock, require_locked_weights
+from tasks.locking import earlier_targets
+from tasks.locking.locked_teacher import LockedTeacher, read_lock, refuse_unnamed, require_locked_weights
 from tasks.paths import ARTIFACTS
 
 
@@ -41,7 +43,10 @@ def score(score: ScoreParams) -> None:
     else:
         if score.top_k > vocabulary:
             raise ConfigError(f"score.top_k={score.top_k}, but the teacher's vocabulary has {vocabulary} tokens; lower score.top_k")
-        targets = _from_weights(rows, lock, score, vocabulary)
+        present = [r for r in rows if r.teacher in ("", lock.fingerprint.digest)]
+        earlier = [r for r in rows if r.teacher not in ("", lock.fingerprint.digest)]
+        refuse_unnamed(lock, earlier)
+        targets = chain(earlier_targets.read(earlier, score), _from_weights(present, lock, score, vocabulary))
     shards = write_soft_targets(ARTIFACTS / "soft_targets" / "targets", targets, lock.tokenizer_digest or "", vocabulary, score.coded_bits)
     write_json(ARTIFACTS / "soft_targets" / "summary.json", {"top_k": score.top_k, "bits": score.coded_bits, **_summary(shards)})
 
@@ -67,6 +72,8 @@ def _summary(shards: list[ShardFacts]) -> dict[str, object]:
 
 
 def _from_weights(rows: list[TrainingRow], lock: LockedTeacher, params: ScoreParams, vocabulary: int) -> Iterator[SoftTargets]:
+    if not rows:
+        return
     model = checkpoints.load_model(require_locked_weights(lock, rows), dtype_name())
     check_supported_head(model)
     progress = Progress("score", len(rows), "rows")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import fcntl
+import html
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ import pytest
 from redistill.distillation.types import TrainingRow
 from redistill.io.parquet import read_records, write_records
 from redistill.runtime.environment import child_environment
+from redistill.teacher.use import TeacherUse
 from tasks.running.fork_server import SOCKET
 from tests.cycles import Command, FirstCycle, user_environment
 from tests.forks import ForkServer
@@ -94,6 +96,13 @@ def test_registered_version_carries_its_evidence(first: dict[str, Any], tiny_pro
     assert {"kd/loss", "kd/exact_match", "teacher/f1", "kd/latency_p50_s", "teacher/latency_p50_s"} <= set(run.data.metrics)
     ratio = [run.data.metrics[f"student_to_teacher/request_time{end}"] for end in ("_low", "", "_high")]
     assert 0 < ratio[0] <= ratio[1] <= ratio[2] and run.data.tags["redistill.stages_ran"] == str(len(STAGES))
+    assert (
+        0 < run.data.metrics["cycle/student_quality"] <= 1
+        and run.data.metrics["cycle/asked_rows"] == report(tiny_project)["teacher_use"]["asked_rows"] > 0
+    )
+    assert (
+        first["sentence"] == run.data.tags["redistill.sentence"] and first["sentence"] and "report" in run.data.tags["mlflow.note.content"]
+    )
     said = redistill(tiny_project, "status", "--json").result
     assert said["challenger"] == "1"
     assert (said["champion"] == "1") == (first["verdict"] == "promote")
@@ -121,11 +130,19 @@ def test_second_cycle_waits_for_another_to_end_and_changes_nothing(
     assert outcome["model_version"] == "1"
     assert outcome["verdict"] == first["verdict"]
     from redistill.params import load_params
-    from tasks.registry.runs_and_versions import recent_cycles
+    from tasks.registry.cycle_summaries import recent_cycles
 
     monkeypatch.chdir(tiny_project)
     past = recent_cycles(load_params())
     assert [cycle.ran > 0 for cycle in past] == [True, False] and past[0].seconds > past[1].seconds > 0, "a quiet night is known as one"
+    whole, quiet = past
+    assert whole.use is not None and whole.use.asked_rows > 100 and whole.use.asked_tokens > whole.use.asked_rows
+    assert quiet.use == TeacherUse() and quiet.sentence.startswith("nothing to do")
+    assert whole.student is not None and whole.teacher is not None and quiet.student == whole.student
+    assert whole.disk_bytes is not None and quiet.disk_bytes is not None and min(whole.disk_bytes, quiet.disk_bytes) > 1_000_000
+    shown = json.loads((tiny_project / "artifacts/trends/nights.json").read_text(encoding="utf-8"))
+    assert [night["sentence"] for night in shown] == [whole.sentence, quiet.sentence], "the page of trends has the quiet night too"
+    assert quiet.sentence in html.unescape((tiny_project / "artifacts/trends/index.html").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")

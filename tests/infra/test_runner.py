@@ -8,12 +8,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 
 from redistill.operations.workspace import Workspace
 from redistill.runtime.environment import child_environment
-from tests.servers import free_port, stop, until
+from tests.servers import ask, free_port, stop, until
 from tests.tiny_project import make_tiny_project
 
 pytestmark = pytest.mark.long
@@ -43,14 +42,14 @@ def runner(project: Path, port: int, prefect_api: str, prefect_home: Path) -> It
     process = subprocess.Popen([str(BIN / "redistill"), "watch"], cwd=project, env=env, start_new_session=True)
     yield process
     stop(process)
-    for deployment in httpx.post(f"{prefect_api}/deployments/filter", json={}, timeout=30).json():
-        httpx.delete(f"{prefect_api}/deployments/{deployment['id']}", timeout=30)
-    httpx.delete(f"{prefect_api}/work_pools/{Workspace('tiny', project.resolve(), socket.gethostname()).pool}", timeout=30)
+    for deployment in ask("POST", f"{prefect_api}/deployments/filter", json={}).json():
+        ask("DELETE", f"{prefect_api}/deployments/{deployment['id']}")
+    ask("DELETE", f"{prefect_api}/work_pools/{Workspace('tiny', project.resolve(), socket.gethostname()).pool}")
 
 
 def test_a_cycle_from_the_pool(runner: subprocess.Popen[bytes], port: int, project: Path, prefect_api: str) -> None:
     until(f"http://127.0.0.1:{port}/health", timeout_s=180, process=runner)
-    found = httpx.post(f"{prefect_api}/deployments/filter", json={}, timeout=30).json()
+    found = ask("POST", f"{prefect_api}/deployments/filter", json={}).json()
     assert {d["name"]: d["work_pool_name"] for d in found} == dict.fromkeys(
         ("tiny-nightly", "tiny"), Workspace("tiny", project.resolve(), socket.gethostname()).pool
     )
@@ -58,7 +57,7 @@ def test_a_cycle_from_the_pool(runner: subprocess.Popen[bytes], port: int, proje
     assert crons == {"distill_student": YEARLY, "watch_teacher": "17 3 * * *", "drill_fallback": "30 1 * * *"}
 
     nightly = next(d["id"] for d in found if d["name"] == "tiny-nightly")
-    created = httpx.post(f"{prefect_api}/deployments/{nightly}/create_flow_run", json={}, timeout=30)
+    created = ask("POST", f"{prefect_api}/deployments/{nightly}/create_flow_run", json={})
     assert created.status_code == 201, created.text
     ended = until(
         f"{prefect_api}/flow_runs/{created.json()['id']}",

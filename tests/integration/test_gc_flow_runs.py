@@ -15,7 +15,7 @@ import pytest
 from redistill.operations.params import RetentionParams
 from redistill.operations.workspace import Workspace
 from tasks.operations.gc.flow_runs import FLOW_RUNS, sweep_flow_runs
-from tests.servers import until
+from tests.servers import ask, until
 
 RETENTION = RetentionParams(days=30)
 
@@ -30,11 +30,11 @@ def api(prefect_api: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def flow_run(api: str, tags: list[str], state: str = "COMPLETED") -> str:
     """A flow run with one line of log, as the server records it. No flow runs."""
-    flow = httpx.post(f"{api}/flows/", json={"name": "watch-teacher"}, timeout=60).raise_for_status().json()["id"]
+    flow = ask("POST", f"{api}/flows/", json={"name": "watch-teacher"}).raise_for_status().json()["id"]
     body = {"flow_id": flow, "tags": tags, "state": {"type": state}}
-    run = str(httpx.post(f"{api}/flow_runs/", json=body, timeout=60).raise_for_status().json()["id"])
+    run = str(ask("POST", f"{api}/flow_runs/", json=body).raise_for_status().json()["id"])
     line = {"name": "tests", "level": 20, "message": "a line", "timestamp": dt.datetime.now(dt.UTC).isoformat(), "flow_run_id": run}
-    httpx.post(f"{api}/logs/", json=[line], timeout=60).raise_for_status()
+    ask("POST", f"{api}/logs/", json=[line]).raise_for_status()
     return run
 
 
@@ -50,11 +50,11 @@ def age(home: Path, runs: list[str]) -> None:
 
 
 def logs(api: str, run: str) -> httpx.Response:
-    return httpx.post(f"{api}/logs/filter", json={"logs": {"flow_run_id": {"any_": [run]}}}, timeout=60).raise_for_status()
+    return ask("POST", f"{api}/logs/filter", json={"logs": {"flow_run_id": {"any_": [run]}}}).raise_for_status()
 
 
 def there(api: str, runs: list[str]) -> list[bool]:
-    return [httpx.get(f"{api}/flow_runs/{run}", timeout=60).status_code == 200 for run in runs]
+    return [ask("GET", f"{api}/flow_runs/{run}").status_code == 200 for run in runs]
 
 
 def test_old_flow_runs_of_this_project_go_with_their_logs(api: str, prefect_home: Path) -> None:

@@ -12,13 +12,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import psutil
 import pytest
 
 from tests.box import Box, edit, wait_for
 from tests.cycles import user_environment
-from tests.servers import free_port, until
+from tests.servers import ask, free_port, until
 from tests.tiny_project import make_tiny_project
 
 YEARLY = "17 4 1 1 *"
@@ -78,7 +77,7 @@ def test_deployments_carry_the_project_and_its_time_zone(box: Box) -> None:
 
 def test_commands_use_the_servers_while_they_run(box: Box) -> None:
     assert box.run("status", "--json").returncode == 0
-    listed = httpx.get(f"http://127.0.0.1:{box.mlflow}/api/2.0/mlflow/registered-models/search", timeout=30).json()
+    listed = ask("GET", f"http://127.0.0.1:{box.mlflow}/api/2.0/mlflow/registered-models/search").json()
     assert [model["name"] for model in listed["registered_models"]] == ["tiny"]
 
 
@@ -86,7 +85,7 @@ def test_a_paused_schedule_stays_paused_when_the_cron_changes(box: Box) -> None:
     nightly = box.deployments()["distill_student"]
     [schedule] = nightly["schedules"]
     url = f"{box.api}/deployments/{nightly['id']}/schedules/{schedule['id']}"
-    assert httpx.patch(url, json={"active": False}, timeout=30).status_code == 204
+    assert ask("PATCH", url, json={"active": False}).status_code == 204
     edit(box, schedule={"nightly_cron": "18 4 1 1 *"})
     os.kill(box.pid("runner"), signal.SIGKILL)
     wait_for(lambda: box.deployments()["distill_student"]["schedules"][0]["schedule"]["cron"] == "18 4 1 1 *")
@@ -96,8 +95,8 @@ def test_a_paused_schedule_stays_paused_when_the_cron_changes(box: Box) -> None:
     command = [sys.executable, "-c", f"import sys; sys.path.insert(0, '.')\n{ARE_NIGHTS_ON}"]
     environment = {**user_environment(), "PREFECT_API_URL": box.api, "PYTHONPATH": f"{box.project}/src"}
     assert subprocess.run(command, cwd=box.project, env=environment, capture_output=True, text=True, check=True).stdout.strip() == "False"
-    assert httpx.patch(
-        f"{box.api}/deployments/{nightly['id']}/schedules/{changed['schedules'][0]['id']}", json={"active": True}, timeout=30
+    assert ask(
+        "PATCH", f"{box.api}/deployments/{nightly['id']}/schedules/{changed['schedules'][0]['id']}", json={"active": True}
     ).is_success
     assert subprocess.run(command, cwd=box.project, env=environment, capture_output=True, text=True, check=True).stdout.strip() == "True"
 
@@ -138,20 +137,20 @@ def receiver(tmp_path: Path) -> Iterator[tuple[int, Path]]:
 
 def test_an_alert_reaches_the_blocks_of_the_user_once(box: Box, receiver: tuple[int, Path]) -> None:
     port, received = receiver
-    kind = httpx.get(f"{box.api}/block_types/slug/custom-webhook", timeout=30).json()
-    schemas = httpx.post(f"{box.api}/block_schemas/filter", json={"block_schemas": {"block_type_id": {"any_": [kind["id"]]}}}, timeout=30)
+    kind = ask("GET", f"{box.api}/block_types/slug/custom-webhook").json()
+    schemas = ask("POST", f"{box.api}/block_schemas/filter", json={"block_schemas": {"block_type_id": {"any_": [kind["id"]]}}})
     block = {
         "name": "team",
         "block_type_id": kind["id"],
         "block_schema_id": schemas.json()[0]["id"],
         "data": {"name": "team", "url": f"http://127.0.0.1:{port}/", "json_data": {"title": "{{subject}}", "text": "{{body}}"}},
     }
-    assert httpx.post(f"{box.api}/block_documents/", json=block, timeout=30).status_code == 201
+    assert ask("POST", f"{box.api}/block_documents/", json=block).status_code == 201
     edit(box, notify={"blocks": ["custom-webhook/team"]})
     os.kill(box.pid("runner"), signal.SIGKILL)
 
     def automations() -> set[str]:
-        return {a["name"] for a in httpx.post(f"{box.api}/automations/filter", json={}, timeout=30).json()}
+        return {a["name"] for a in ask("POST", f"{box.api}/automations/filter", json={}).json()}
 
     wait_for(lambda: "redistill tiny: tell custom-webhook/team" in automations())
     assert automations() == {"redistill tiny: tell custom-webhook/team", "redistill tiny: runs without a heartbeat"}

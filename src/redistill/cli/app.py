@@ -99,6 +99,10 @@ def lock(
             "--accept-teacher", help="Let the next cycle use a new teacher that was refused, whatever the comparison says. Needs --reason."
         ),
     ] = False,
+    ask_again: Annotated[
+        bool,
+        typer.Option("--ask-again", help="Ask the present teacher everything, also the slices that keep an earlier teacher's completions."),
+    ] = False,
     reason: Annotated[str, typer.Option("--reason", help="Why the teacher is accepted. It is recorded.")] = "",
     as_json: Json = False,
 ) -> None:
@@ -119,6 +123,8 @@ def lock(
         teacher_lock.lock_sources(params, new_date=new_date)
         application("tasks.locking.code_lock").lock_code()
         fingerprint, moved = teacher_lock.lock_teacher(params)
+        if ask_again:
+            application("tasks.locking.reasking").ask_everything()
     show(
         {"teacher": fingerprint.digest, "changed": moved},
         as_json,

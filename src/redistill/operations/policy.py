@@ -38,8 +38,15 @@ class ReaskPlan:
     reasons: tuple[str, ...]
 
 
-def plan(shifts: Sequence[SliceShift], slices: Sequence[str], changes: int, params: ScheduleParams) -> ReaskPlan:
-    """The plan for all ``slices`` of the project. ``changes`` counts teacher changes since everything was asked, this one included."""
+def plan(
+    shifts: Sequence[SliceShift], slices: Sequence[str], changes: int, params: ScheduleParams, why_all: str | None = None
+) -> ReaskPlan:
+    """The plan for all ``slices`` of the project. ``changes`` counts teacher changes since everything was asked, this one included.
+
+    ``why_all`` is a reason why nothing may stay with the earlier teacher.
+    """
+    if why_all is not None:
+        return ReaskPlan("all", (), (f"everything is asked again: {why_all}",))
     if changes >= params.reask_everything_every:
         return ReaskPlan("all", (), (f"everything is asked again at every {params.reask_everything_every}th change of the teacher",))
     limits: Mapping[Measure, float] = {"disagreement": params.reask_disagreement, "kl_nats": params.reask_kl_nats}

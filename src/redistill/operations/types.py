@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
+
+from redistill.teacher.use import TeacherUse
 
 StageOutcome = Literal["ran", "restored", "unchanged"]
 
@@ -22,6 +24,7 @@ class StageReceipt:
     whole: bool = True
     machine_s: float | None = None
     why: tuple[str, ...] = ()
+    teacher: TeacherUse = field(default_factory=TeacherUse)
 
     @property
     def cost_s(self) -> float:

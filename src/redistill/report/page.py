@@ -1,30 +1,26 @@
 """The page of a cycle: the tree of ``report.json`` as one HTML file that opens offline.
 
 The page only shows the tree: verdict, gates and intervals come from other modules. Parts that a cycle does not have
-(a linear arm, an endpoint's parameters, curves) are left out or shown as a dash. Template and style are in
-``page.html.j2``. It escapes everything, and does not let the browser load anything or run scripts.
+(a linear arm, an endpoint's parameters, curves) are left out or shown as a dash. The template is
+``page.html.j2``, and the style ``style.css``. It escapes everything, and does not let the browser load anything or run scripts.
 """
 
 from __future__ import annotations
 
-import datetime as dt
-import difflib
-import functools
 import math
-import re
 from collections import defaultdict
 from collections.abc import Sequence
-from importlib.resources import files
 from itertools import chain, zip_longest
 from typing import Any
 
-from jinja2 import ChainableUndefined, Environment, Template
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from redistill.evaluation.row_scores import NAMES
+from redistill.report.formats import DASH, finite, gate_title, number
 from redistill.report.plots import Bound, Point, bounds, curves, forest, reliability, scatter, volume
+from redistill.report.templates import environment
+from redistill.report.trends import trends_of
 
-DASH = "–"
 _QUARANTINED = 8
 _CURVES = {"loss": "Training loss", "kl_nats_per_token": "KL to the teacher, nats per token"}
 _METRICS = {"exact_match": "Exact match", "f1": "F1"}
@@ -46,86 +42,41 @@ def render(report: dict[str, Any]) -> str:
     arms: dict[str, Any] = report.get("arms") or {}
     candidate = str(report.get("candidate"))
     governance = report.get("governance") or {}
-    return _template().render(
-        {**report, "arms": arms, "governance": governance},
-        student=arms.get(candidate) or {},
-        teacher=arms.get("teacher") or {},
-        roles={name: role(name, candidate) for name in arms},
-        gates=[gate(g) for g in (report.get("decision") or {}).get("gates") or ()],
-        gate_plots=gate_plots_of(report.get("decision") or {}),
-        looks=looks_of(report),
-        pair_kinds=list(dict.fromkeys(k for arm in arms.values() for k in (arm.get("fairness") or {}).get("kinds") or {})),
-        benchmarks=_names(arms, "breadth"),
-        fields=_names(arms, "fields"),
-        slices=_names(arms, "slices"),
-        forests=forests_of(arms, candidate),
-        scatters=[
-            scatter_of(arms, candidate, "latency_p50_s", 1e3, "Latency at the median, ms"),
-            scatter_of(arms, candidate, "parameters", 1e-6, "Parameters, millions"),
-            scatter_of(priced(arms, report.get("economics") or {}), candidate, "usd_per_1000", 1.0, "USD for 1,000 requests"),
-        ],
-        depths=depths_of(report.get("sweep") or []),
-        curves=[c for key in _CURVES if (c := curves_of(report.get("training") or {}, candidate, key))],
-        calibrated=calibrated_of(arms, candidate),
-        break_even=break_even_of(report.get("economics") or {}),
-        quarantined=varied(governance.get("sample") or (), _QUARANTINED),
+    return (
+        environment()
+        .get_template("page.html.j2")
+        .render(
+            {**report, "arms": arms, "governance": governance},
+            student=arms.get(candidate) or {},
+            teacher=arms.get("teacher") or {},
+            roles={name: role(name, candidate) for name in arms},
+            gates=[gate(g) for g in (report.get("decision") or {}).get("gates") or ()],
+            gate_plots=gate_plots_of(report.get("decision") or {}),
+            looks=looks_of(report),
+            pair_kinds=list(dict.fromkeys(k for arm in arms.values() for k in (arm.get("fairness") or {}).get("kinds") or {})),
+            benchmarks=_names(arms, "breadth"),
+            fields=_names(arms, "fields"),
+            slices=_names(arms, "slices"),
+            forests=forests_of(arms, candidate),
+            scatters=[
+                scatter_of(arms, candidate, "latency_p50_s", 1e3, "Latency at the median, ms"),
+                scatter_of(arms, candidate, "parameters", 1e-6, "Parameters, millions"),
+                scatter_of(priced(arms, report.get("economics") or {}), candidate, "usd_per_1000", 1.0, "USD for 1,000 requests"),
+            ],
+            depths=depths_of(report.get("sweep") or []),
+            curves=[c for key in _CURVES if (c := curves_of(report.get("training") or {}, candidate, key))],
+            calibrated=calibrated_of(arms, candidate),
+            break_even=break_even_of(report.get("economics") or {}),
+            trends=trends_of(report.get("nights") or ()),
+            quarantined=varied(governance.get("sample") or (), _QUARANTINED),
+        )
     )
-
-
-@functools.cache
-def _template() -> Template:
-    """Compiled once a process: that takes longer than a page."""
-    environment = Environment(autoescape=True, undefined=ChainableUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update({f.__name__: f for f in (number, percent, words, moment, duration, differing, limits, gate_title)})
-    return environment.from_string(files("redistill.report").joinpath("page.html.j2").read_text(encoding="utf-8"))
-
-
-def number(value: Any, scale: float = 1.0, digits: int = 1, unit: str = "") -> str:
-    """A number as text: thousands separated, a true minus sign, and a dash if it is not a finite number."""
-    finite = _finite(value)
-    return DASH if finite is None else f"{finite * scale:z,.{digits}f}".replace("-", "\u2212") + unit
-
-
-def percent(value: Any) -> str:
-    """A share as percent with its sign, or a dash."""
-    return number(value, 100, unit="\u00a0%")
-
-
-def words(name: Any) -> str:
-    """A name from the code as words."""
-    return str(name).replace("_", " ")
-
-
-def moment(value: Any) -> str:
-    """A date and time as people write it; anything that is none stays as it is."""
-    try:
-        return dt.datetime.fromisoformat(str(value)).strftime("%-d %B %Y, %H:%M %Z").strip()
-    except ValueError:
-        return str(value)
-
-
-def duration(seconds: Any) -> str:
-    """Hours, minutes and seconds; the two that matter."""
-    finite = _finite(seconds)
-    if finite is None:
-        return DASH
-    minutes, rest = divmod(round(finite), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{finite:.1f} s"
-
-
-def limits(bounds: dict[str, Any] | None) -> str:
-    """The limits of a batch rule."""
-    low, high = (bounds or {}).get("min_value"), (bounds or {}).get("max_value")
-    if low is not None and high is not None:
-        return f"{low} to {high}"
-    return f"at least {low}" if low is not None else f"at most {high}" if high is not None else DASH
 
 
 def gate(tree: dict[str, Any]) -> dict[str, Any]:
     """A gate's numbers in its own unit, and its name as people say it."""
     scale, digits, unit, relation = _UNITS.get(str(tree.get("unit")), (1.0, 2, "", ""))
-    interval, confidence = tree.get("interval"), _finite(tree.get("confidence"))
+    interval, confidence = tree.get("interval"), finite(tree.get("confidence"))
     spread = DASH
     if interval:
         spread = f"{number(interval.get('low'), scale, digits)} to {number(interval.get('high'), scale, digits)}{unit}"
@@ -140,15 +91,6 @@ def gate(tree: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def gate_title(name: str) -> str:
-    """``non_inferior_to_teacher`` as "Non-inferior to the teacher", ``recall_fraud`` as "Recall of fraud"."""
-    for prefix, said in (("non_inferior_to_", "Non-inferior to the "), ("slice_", "Slice "), ("recall_", "Recall of ")):
-        if name.startswith(prefix):
-            return said + words(name.removeprefix(prefix))
-    named = {"audit": "Training rows audited", "looks": "Looks at the held-out set", "fairness": "Counterfactual fairness"}
-    return named.get(name, words(name).capitalize())
-
-
 def gate_plots_of(decision: dict[str, Any]) -> list[dict[str, Any]]:
     """The statistical gates of a decision, a plot for each unit that they have."""
     metric = NAMES.get(decision.get("metric") or "exact_match", "the metric")
@@ -161,7 +103,7 @@ def bounds_of(gates: Sequence[dict[str, Any]], unit: str, title: str) -> dict[st
     rows = []
     for tree in gates:
         interval = tree.get("interval") or {}
-        numbers = [_finite(v) for v in (tree.get("value"), interval.get("low"), interval.get("high"), tree.get("limit"))]
+        numbers = [finite(v) for v in (tree.get("value"), interval.get("low"), interval.get("high"), tree.get("limit"))]
         if tree.get("unit") == unit and all(v is not None for v in numbers):
             name = gate_title(str(tree.get("name")))
             value, low, high, limit = (100 * v for v in numbers if v is not None)
@@ -183,7 +125,7 @@ def calibrated_of(arms: dict[str, Any], candidate: str) -> dict[str, Any] | None
         rows = [
             (100 * x, 100 * y)
             for b in calibration.get("bins") or ()
-            if (x := _finite(b.get("confidence"))) is not None and (y := _finite(b.get("accuracy"))) is not None
+            if (x := finite(b.get("confidence"))) is not None and (y := finite(b.get("accuracy"))) is not None
         ]
         if rows and all(0 <= v <= 100 for row in rows for v in row):
             series[name], errors[name] = rows, calibration
@@ -194,8 +136,8 @@ def break_even_of(economics: dict[str, Any]) -> Markup | None:
     """USD a month against volume; None where something has no price."""
     pays = economics.get("break_even") or {}
     interval = pays.get("saving_usd_per_request_interval") or {}
-    numbers = [_finite(v) for v in (pays.get("saving_usd_per_request"), interval.get("low"), interval.get("high"))]
-    fixed, volume_now = _finite(pays.get("month_usd")), _finite(economics.get("requests_per_month"))
+    numbers = [finite(v) for v in (pays.get("saving_usd_per_request"), interval.get("low"), interval.get("high"))]
+    fixed, volume_now = finite(pays.get("month_usd")), finite(economics.get("requests_per_month"))
     if any(v is None for v in numbers) or fixed is None or volume_now is None or volume_now <= 0 or fixed <= 0:
         return None
     saving, low, high = (v for v in numbers if v is not None)
@@ -232,7 +174,7 @@ def depths_of(sweep: list[dict[str, Any]]) -> Markup | None:
     """F1 on dev against size: students of other depths, and the teacher; None where no depth was swept."""
 
     def point(name: str, role: str, row: dict[str, Any]) -> Point | None:
-        found = [_finite(row.get(key)) for key in ("f1", "f1_low", "f1_high", "parameters")]
+        found = [finite(row.get(key)) for key in ("f1", "f1_low", "f1_high", "parameters")]
         if any(v is None for v in found):
             return None
         y, low, high, parameters = (float(v) for v in found if v is not None)
@@ -249,7 +191,7 @@ def depths_of(sweep: list[dict[str, Any]]) -> Markup | None:
 def curves_of(training: dict[str, Any], candidate: str, key: str) -> Markup | None:
     """The curves of the arms that logged a key at two steps or more; None where there are none."""
     series = {
-        arm: [(float(r["step"]), float(r[key])) for r in rows if _finite(r.get("step")) is not None and _finite(r.get(key)) is not None]
+        arm: [(float(r["step"]), float(r[key])) for r in rows if finite(r.get("step")) is not None and finite(r.get(key)) is not None]
         for arm, rows in training.items()
     }
     series = {arm: rows for arm, rows in series.items() if len(rows) > 1 and (key == "loss" or any(v for _, v in rows))}
@@ -264,27 +206,6 @@ def varied(rows: Sequence[dict[str, Any]], limit: int) -> list[dict[str, Any]]:
     return [row for row in chain.from_iterable(zip_longest(*by_filter.values())) if row is not None][:limit]
 
 
-def differing(answer: Any, label: Any) -> Markup:
-    """A completion with its wrong words marked and the missing words inserted as deleted; words and separators are compared."""
-    tokens, aim = (re.findall(r"\s+|[;+=]|[^\s;+=]+", str(text or "")) for text in (answer, label))
-    if len(tokens) * len(aim) > 1_000_000:  # the comparison is quadratic
-        return escape(answer)
-    shown = Markup("")
-    for kind, a, b, c, d in difflib.SequenceMatcher(None, aim, tokens, autojunk=False).get_opcodes():
-        if kind == "equal":
-            shown += "".join(tokens[c:d])
-            continue
-        if d > c:
-            shown += Markup("<mark>{}</mark>").format("".join(tokens[c:d]))
-        if b > a:
-            shown += Markup('<del><span class="aside">missing: </span>{}</del>').format("".join(aim[a:b]))
-    return shown or Markup('<span class="muted">(empty)</span>')
-
-
-def _finite(value: Any) -> float | None:
-    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
-
-
 def _names(arms: dict[str, Any], part: str) -> list[str]:
     return list(dict.fromkeys(name for arm in arms.values() for name in arm.get(part) or {}))
 
@@ -292,8 +213,8 @@ def _names(arms: dict[str, Any], part: str) -> list[str]:
 def _point(name: str, arm: dict[str, Any], candidate: str, metric: str, cost: str | None = None, scale: float = 1.0) -> Point | None:
     score = arm.get(metric) or {}
     interval = score.get("interval") or {}
-    values = [_finite(v) for v in (score.get("value"), interval.get("low"), interval.get("high"))]
-    x = _finite((arm.get("cost") or {}).get(cost)) if cost else 0.0
+    values = [finite(v) for v in (score.get("value"), interval.get("low"), interval.get("high"))]
+    x = finite((arm.get("cost") or {}).get(cost)) if cost else 0.0
     if x is None or any(v is None for v in values):
         return None
     y, low, high = (100 * v for v in values if v is not None)

@@ -1,7 +1,7 @@
-"""Progress of long work, readable by a person and by the flow that streams it.
+"""What a stage says about itself, readable by a person and by the flow that streams it: progress, and whether it continues an earlier run.
 
-A stage runs in a subprocess of a subprocess, so its progress is a line on stderr: ``[generate] 128/630 prompts · 20 % ·
-ETA 41 s``. On a terminal the line is redrawn; elsewhere one is printed every few seconds.
+A stage runs in a subprocess of a subprocess, so its progress is a line on stderr: ``[finetune@kd] 128/630 steps · 20 % ·
+ETA 41 s · loss 0.312``. On a terminal the line is redrawn; elsewhere one is printed every few seconds.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 import sys
 import time
 
-LINE = re.compile(r"\[(?P<stage>[^\]]+)\] (?P<done>\d+)/(?P<total>\d+) ")
+LINE = re.compile(r"\[(?P<stage>[^\]]+)\] (?P<done>\d+)/(?P<total>\d+) (?P<rest>.*)")
 CONTINUES = re.compile(r"\[[^\]]+\] continues: ")
 
 
@@ -20,7 +20,7 @@ def continues(stage: str, what: str) -> None:
 
 
 class Progress:
-    """Counts towards a known total; call it with the new count."""
+    """Counts towards a known total; call it with the new count, and a note such as the loss."""
 
     def __init__(self, stage: str, total: int, unit: str, every_s: float = 3.0) -> None:
         self._stage = stage
@@ -32,7 +32,7 @@ class Progress:
         self._printed = 0.0
         self._terminal = sys.stderr.isatty()
 
-    def __call__(self, done: int, total: int | None = None) -> None:
+    def __call__(self, done: int, total: int | None = None, note: str = "") -> None:
         if total is not None:
             self._total = max(1, total)
         now = time.monotonic()
@@ -42,7 +42,7 @@ class Progress:
         if not finished and now - self._printed < self._every_s:
             return
         self._printed = now
-        line = self.render(done, now - self._start)
+        line = self.render(done, now - self._start) + (f" · {note}" if note else "")
         if self._terminal:
             print(f"\r{line}\x1b[K", end="\n" if finished else "", file=sys.stderr, flush=True)
         else:

@@ -13,6 +13,8 @@ ADDRESSES = SERVICES / "addresses.json"
 SUPERVISOR = SERVICES / "supervisor.json"
 RUNNER_READY = SERVICES / "runner.ready"
 """The runner writes its process id there once it accepts runs."""
+TEMPORARY = "REDISTILL_TEMPORARY_PREFECT"
+"""Set in a command that brings a Prefect server of its own, which has no UI and ends with the command."""
 _NAMES = ("PREFECT_API_URL", "MLFLOW_TRACKING_URI")
 
 

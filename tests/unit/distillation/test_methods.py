@@ -261,7 +261,7 @@ def test_resumed_training_asks_and_draws_what_the_killed_one_did(teacher, tokeni
         model = load_model(make_tiny_model(tmp_path / "student", layers=2, seed=5))
         examples = Examples(rows, {}, Supervision(0.5, "completion", teacher_in_memory=True))
 
-        def progress(step: int, of: int) -> None:
+        def progress(step: int, of: int, note: str) -> None:
             if step == stop:
                 raise KeyboardInterrupt
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from redistill.report.page import differing, duration, gate, limits, moment, number, percent, render, varied
+from redistill.report.formats import differing, duration, limits, moment, number, percent
+from redistill.report.page import gate, render, varied
 from redistill.report.plots import WIDTH, Axis, spread
 from tests.unit.report.sample_report import FIELDS, SLICES, sample_tree
 

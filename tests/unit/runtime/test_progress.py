@@ -19,7 +19,7 @@ def test_the_flow_reads_what_the_stage_prints(stage: str, capsys: Captured) -> N
     printed = capsys.readouterr()
     assert printed.out == "" and printed.err.endswith("\n")
     found = LINE.match(printed.err)
-    assert found is not None and found.groupdict() == {"stage": stage, "done": "2", "total": "3"}
+    assert found is not None and found.groupdict() == {"stage": stage, "done": "2", "total": "3", "rest": found["rest"]}
     assert re.fullmatch(rf"\[{stage}\] 2/3 steps · 67 % · (ETA )?\d+ s\n", printed.err)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from pathlib import Path
 
@@ -13,11 +14,11 @@ from redistill.evaluation.timing import Times, Timing, timing_to_json
 from redistill.evaluation.types import Cost, EvalReport
 from redistill.io.json import read_json, write_json
 from redistill.io.parquet import write_records
+from redistill.operations.cycle_summary import CycleSummary
 from redistill.operations.types import StageReceipt
 from redistill.params import Params, load_params
 from redistill.statistics.shares import share
 from redistill.teacher.types import TeacherCompletion
-from tasks.registry.runs_and_versions import PastCycle
 from tasks.reporting import economics
 from tasks.running.cycle_stages import every_stage
 from tests.tiny_project import make_tiny_project, write_params
@@ -90,10 +91,14 @@ def benchmarked(project: Path) -> Params:
     return load_params()
 
 
-def of_report(params: Params, receipts: list[StageReceipt], past: list[PastCycle]) -> dict[str, object]:
+def past_cycle(ran: int, seconds: float) -> CycleSummary:
+    return CycleSummary("bank-1", dt.datetime.now(dt.UTC), "completed", ran, seconds)
+
+
+def of_report(params: Params, receipts: list[StageReceipt], past: list[CycleSummary]) -> dict[str, object]:
     from redistill.evaluation.timing import timing_from_json
 
-    reports = {who: report for who in ("teacher", "kd") if (report := economics._report(who)) is not None}
+    reports = {who: report for who in ("teacher", "kd") if (report := economics.benchmark_report(who)) is not None}
     return economics.economics(params, receipts, reports, timing_from_json(read_json(economics.TIMING)), past)
 
 
@@ -102,7 +107,7 @@ def test_a_month_has_whole_cycles_for_changes_and_quiet_nights_at_their_cost(ben
     stages = every_stage(benchmarked)
     ran = [StageReceipt(stage, "ran", {}, 3600 / len(stages)) for stage in stages]
     quiet = [StageReceipt(stage, "unchanged", {}, 0.0) for stage in stages]
-    past = [PastCycle(13, 3000.0), PastCycle(0, 30.0), PastCycle(0, 36.0), PastCycle(0, 300.0)]
+    past = [past_cycle(13, 3000.0), past_cycle(0, 30.0), past_cycle(0, 36.0), past_cycle(0, 300.0)]
     month = of_report(benchmarked, ran, past)["month"]
     assert month == {"changes": 2, "quiet_nights": 28, "cycle_usd": pytest.approx(2.0, rel=1e-3), "quiet_usd": pytest.approx(0.02)}
     found = of_report(benchmarked, quiet, past)
@@ -120,7 +125,7 @@ def test_a_month_has_whole_cycles_for_changes_and_quiet_nights_at_their_cost(ben
 def test_changes_may_be_said_by_a_person(project: Path, benchmarked: Params) -> None:
     write_params(project, economics={"machine_usd_per_hour": 2.0, "changes_per_month": 4})
     stages = [StageReceipt(stage, "ran", {}, 10.0) for stage in every_stage(benchmarked)]
-    month = of_report(load_params(), stages, [PastCycle(5, 10.0)] * 9)["month"]
+    month = of_report(load_params(), stages, [past_cycle(5, 10.0)] * 9)["month"]
     assert isinstance(month, dict) and (month["changes"], month["quiet_nights"]) == (4, 26)
 
 

@@ -25,10 +25,17 @@ def score_sequences(
 ) -> Iterator[SoftTargets]:
     """Soft targets of every token but the first, longest sequences together, so that little is padded.
 
-    The teacher runs in eval mode and without gradients (KD rule 11).
-
     Raises:
         DataError: NaN or infinite logits.
+    """
+    for key, sequence, logits in row_logits(model, sequences, batch_tokens):
+        yield from_logits(logits, sequence, 1, k, temperatures, key, vocabulary)
+
+
+def row_logits(model: Any, sequences: Sequence[Keyed], batch_tokens: int) -> Iterator[tuple[SignalKey, Sequence[int], torch.Tensor]]:
+    """The logits of every token of a row but the first (T - 1, V), one row after the other, longest sequences first.
+
+    The teacher runs in eval mode and without gradients (KD rule 11).
     """
     model.eval()
     ordered = sorted(sequences, key=lambda pair: -len(pair[1]))
@@ -39,6 +46,5 @@ def score_sequences(
             hidden = model.get_decoder()(**right_padded([sequence for _, sequence in batch]), use_cache=False).last_hidden_state
             for i, (key, sequence) in enumerate(batch):
                 # One row's logits at a time: a batch of [tokens, vocabulary] in float32 would be gigabytes.
-                logits = model.get_output_embeddings()(hidden[i, : len(sequence) - 1])
-                yield from_logits(logits, sequence, 1, k, temperatures, key, vocabulary)
+                yield key, sequence, model.get_output_embeddings()(hidden[i, : len(sequence) - 1])
         start += len(batch)

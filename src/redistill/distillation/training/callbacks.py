@@ -19,6 +19,7 @@ class MetricsFile(TrainerCallback):
     def __init__(self, path: Path, progress: Any = None) -> None:
         self._path = path
         self._progress = progress
+        self._note = ""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """A resumed run repeats the steps since its checkpoint. What the killed run logged for them is removed."""
@@ -29,12 +30,13 @@ class MetricsFile(TrainerCallback):
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
         if state.is_world_process_zero:
+            self._note = f"loss {logs['loss']:.3g}" if logs and "loss" in logs else self._note
             with open(self._path, "a", encoding="utf-8") as handle:
                 handle.write(json.dumps({"step": state.global_step, **(logs or {})}) + "\n")
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if self._progress is not None and state.is_world_process_zero:
-            self._progress(state.global_step, state.max_steps)
+            self._progress(state.global_step, state.max_steps, self._note)
 
 
 class Watched(TrainerCallback):

@@ -1,0 +1,51 @@
+"""Soft targets of earlier teachers, for the slices that stay with their completions. Their weights are gone, so what they said is kept."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from redistill.distillation.params import ScoreParams
+from redistill.distillation.soft_targets.shards import SoftTargetFiles
+from redistill.distillation.types import SoftTargets, TrainingRow, sequence_digest
+from redistill.errors import DataError
+from redistill.io.atomic import replacing_directory
+from tasks.paths import STATE
+
+EARLIER = STATE / "store" / "soft_targets"
+"""One folder for each earlier teacher, named by its digest: the soft targets as they were when it was replaced."""
+
+
+def keep(targets: Path, teacher: str) -> None:
+    """Keep the soft targets of the teacher that is being replaced; they also hold those of teachers before it."""
+    with replacing_directory(EARLIER / teacher) as folder:
+        shutil.copytree(targets, folder, dirs_exist_ok=True)
+
+
+def read(rows: Sequence[TrainingRow], params: ScoreParams) -> Iterator[SoftTargets]:
+    """The kept soft targets of rows that an earlier teacher completed.
+
+    Raises:
+        DataError: some are not kept, or were made with other settings.
+    """
+    if not rows:
+        return
+    kept = [SoftTargetFiles(folder) for folder in sorted(EARLIER.iterdir())] if EARLIER.is_dir() else []
+    for row in rows:
+        targets = next((files[row.key] for files in kept if row.key in files), None)
+        if targets is None or not _fit(targets, row, params):
+            what = "are not kept here" if targets is None else "were made with other settings or for another text"
+            raise DataError(
+                f"the soft targets of {row.prompt_id[:12]}, which earlier teacher {row.teacher[:12]} completed, {what}; "
+                "ask the present teacher everything: `redistill lock --ask-again`, then run the cycle"
+            )
+        yield targets
+
+
+def _fit(targets: SoftTargets, row: TrainingRow, params: ScoreParams) -> bool:
+    return (
+        targets.sequence == sequence_digest(row.token_ids)
+        and targets.top_ids_TK.shape[1] <= params.top_k
+        and set(params.temperatures) - {1.0} <= set(targets.log_z)
+    )

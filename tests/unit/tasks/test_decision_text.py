@@ -1,0 +1,55 @@
+"""What people read about a decision: the whole evidence, and where to read on."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+
+from redistill.operations.cycle_summary import CycleSummary, Quality
+from redistill.teacher.use import TeacherUse
+from tasks.reporting import decision_text, trends
+from tasks.reporting.links import Link
+
+SENTENCE = "student 44.0 % exact match against the teacher's 51.0 %: " + "a long reason, " * 40
+OUTCOME = {
+    "verdict": "hold",
+    "model_version": "3",
+    "route": "teacher",
+    "blocked": None,
+    "reasons": [SENTENCE],
+    "gates": [{"name": "non_inferior_to_teacher", "result": "hold", "sentence": SENTENCE + "a | b"}],
+}
+NIGHT = CycleSummary(
+    "bank-1", dt.datetime(2026, 11, 27, 2, tzinfo=dt.UTC), "completed", 3, 90.0, "hold | version 3", use=TeacherUse(32, 410, 133, 1800)
+)
+LINKS = [
+    Link("this cycle in MLflow", "http://127.0.0.1:5000/#/experiments/1/runs/r"),
+    Link("report", None, Path("artifacts/report/index.html")),
+]
+
+
+def test_evidence_is_not_cut_and_breaks_no_table() -> None:
+    text = decision_text.decision(OUTCOME, NIGHT, LINKS)
+    assert SENTENCE + "a / b" in text and "| non inferior to teacher | – hold |" in text
+    assert "asked 32 rows (410 tokens); 133 rows (1,800 tokens) were in the store" in text
+
+
+def test_links_are_addresses_or_files() -> None:
+    for text in (decision_text.decision(OUTCOME, NIGHT, LINKS), decision_text.note(OUTCOME, LINKS)):
+        assert "- [this cycle in MLflow](http://127.0.0.1:5000/#/experiments/1/runs/r)" in text
+        assert "- report: `artifacts/report/index.html`" in text
+
+
+def test_a_blocked_promotion_says_what_blocks_it() -> None:
+    text = decision_text.note({**OUTCOME, "verdict": "promote", "blocked": "promotions are frozen"}, [])
+    assert "**Not promoted:** promotions are frozen." in text
+
+
+def test_the_last_nights_are_a_table() -> None:
+    good = CycleSummary(
+        "bank-2", NIGHT.started_at, "completed", 0, 9.0, "nothing to do", student=Quality(0.44, 0.4, 0.48), usd=0.001, disk_bytes=61_000_000
+    )
+    table = trends.table_of([NIGHT, good], lambda run_id: None)
+    head, _, newest, oldest = table.splitlines()
+    assert {line.count("|") for line in (head, newest, oldest)} == {9}
+    assert "nothing to do | 44.0 % (40.0–48.0)" in newest and "hold / version 3 | – | – | 32 | 1.5 | – | – |" in oldest
