@@ -11,16 +11,35 @@ from redistill.distillation.soft_targets.shards import SoftTargetFiles
 from redistill.distillation.types import SoftTargets, TrainingRow, sequence_digest
 from redistill.errors import DataError
 from redistill.io.atomic import replacing_directory
-from tasks.paths import STATE
+from redistill.io.json import read_json
+from tasks.paths import ARTIFACTS, STATE
 
 EARLIER = STATE / "store" / "soft_targets"
-"""One folder for each earlier teacher, named by its digest: the soft targets as they were when it was replaced."""
+"""One folder for each earlier teacher, named by its digest: what ``score`` wrote last before it was replaced."""
+SCORED = ARTIFACTS / "soft_targets"
+TARGETS = "targets"
 
 
-def keep(targets: Path, teacher: str) -> None:
+def keep(teacher: str) -> None:
     """Keep the soft targets of the teacher that is being replaced; they also hold those of teachers before it."""
     with replacing_directory(EARLIER / teacher) as folder:
-        shutil.copytree(targets, folder, dirs_exist_ok=True)
+        shutil.copytree(SCORED, folder, dirs_exist_ok=True)
+
+
+def copy_whole(rows: Sequence[TrainingRow], params: ScoreParams) -> bool:
+    """Write what ``score`` wrote for exactly these rows once more, byte by byte, so that no student trains again; False if there is no such file.
+
+    To read and code the same values again would round them again.
+    """
+    for folder in _folders():
+        summary = read_json(folder / "summary.json")
+        files = SoftTargetFiles(folder / TARGETS)
+        same = (summary["top_k"], summary["bits"]) == (params.top_k, params.coded_bits) and set(files) == {row.key for row in rows}
+        if same and all(_fit(files[row.key], row, params) for row in rows):
+            with replacing_directory(SCORED) as target:
+                shutil.copytree(folder, target, dirs_exist_ok=True)
+            return True
+    return False
 
 
 def read(rows: Sequence[TrainingRow], params: ScoreParams) -> Iterator[SoftTargets]:
@@ -29,9 +48,7 @@ def read(rows: Sequence[TrainingRow], params: ScoreParams) -> Iterator[SoftTarge
     Raises:
         DataError: some are not kept, or were made with other settings.
     """
-    if not rows:
-        return
-    kept = [SoftTargetFiles(folder) for folder in sorted(EARLIER.iterdir())] if EARLIER.is_dir() else []
+    kept = [SoftTargetFiles(folder / TARGETS) for folder in _folders()] if rows else []
     for row in rows:
         targets = next((files[row.key] for files in kept if row.key in files), None)
         if targets is None or not _fit(targets, row, params):
@@ -41,6 +58,10 @@ def read(rows: Sequence[TrainingRow], params: ScoreParams) -> Iterator[SoftTarge
                 "ask the present teacher everything: `redistill lock --ask-again`, then run the cycle"
             )
         yield targets
+
+
+def _folders() -> list[Path]:
+    return sorted(EARLIER.iterdir()) if EARLIER.is_dir() else []
 
 
 def _fit(targets: SoftTargets, row: TrainingRow, params: ScoreParams) -> bool:

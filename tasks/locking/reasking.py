@@ -12,7 +12,8 @@ from redistill.params import Params
 from redistill.statistics.shares import share_interval
 from redistill.teacher.types import TeacherFingerprint
 from tasks.locking import canary, earlier_targets
-from tasks.locking.shift_of_weights import TARGETS, measure_in_process
+from tasks.locking.shift_of_weights import measure_in_process
+from tasks.locking.teacher_lock import weights_in_training
 from tasks.paths import ARTIFACTS, LOCK
 
 
@@ -24,7 +25,7 @@ def choose_reasking(params: Params, before: dict[str, Any], now: TeacherFingerpr
     shifts = [] if why_all else measure_in_process() if local else _endpoint_shifts(before, now)
     chosen = plan(shifts, _slices(), changes, params.schedule, why_all)
     if local and chosen.kept:
-        earlier_targets.keep(TARGETS, str(before["current"]["digest"]))
+        earlier_targets.keep(str(before["current"]["digest"]))
     earlier: dict[str, str] = before["answers_from"]
     answers = {"default": now.digest, **{name: earlier.get(name, earlier["default"]) for name in chosen.kept}}
     lock = read_json(LOCK)
@@ -34,8 +35,7 @@ def choose_reasking(params: Params, before: dict[str, Any], now: TeacherFingerpr
 
 def _why_all(params: Params, before: dict[str, Any], now: TeacherFingerprint) -> str | None:
     """Why nothing of an earlier teacher with weights can stay; None if slices may."""
-    arms = [name for name, arm in params.finetune.arms.items() if "teacher_weights" in arm.learns_by(params.finetune.method).needs]
-    if arms:
+    if arms := weights_in_training(params):
         return f"arm {arms[0]} learns from the weights of the present teacher, so every row must be the present teacher's"
     if params.score.top_k == 0:
         return "score.top_k is 0, so no soft targets of the earlier teacher are stored to compare with"

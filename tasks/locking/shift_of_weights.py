@@ -22,11 +22,11 @@ from redistill.params import Params, load_params
 from redistill.runtime.environment import child_environment
 from redistill.statistics.bootstrap import bootstrap_mean
 from redistill.statistics.types import Interval
+from tasks.locking.earlier_targets import SCORED, TARGETS
 from tasks.locking.locked_teacher import TEACHER
 from tasks.paths import ARTIFACTS, STATE
 
 _KEPT = ARTIFACTS / "validated" / "kept.parquet"
-TARGETS = ARTIFACTS / "soft_targets" / "targets"
 _RESAMPLES = 2000
 _LEAST_ROWS = 20
 """With fewer, an interval by resampling says too little."""
@@ -38,7 +38,7 @@ def measure_in_process() -> list[SliceShift]:
     Raises:
         StageError: the weights cannot be loaded or run.
     """
-    if not _KEPT.is_file() or not TARGETS.is_dir():
+    if not _KEPT.is_file() or not (SCORED / TARGETS).is_dir():
         return []
     file = STATE / "shift.json"
     command = [sys.executable, "-m", "tasks.locking.shift_of_weights", str(file)]
@@ -55,7 +55,7 @@ def measure(params: Params, teacher: Path) -> list[SliceShift]:
     from redistill.models.checkpoints import load_model
     from redistill.runtime.precision import dtype_name
 
-    old = SoftTargetFiles(TARGETS)
+    old = SoftTargetFiles(SCORED / TARGETS)
     rows = _chosen([row for row in read_records(_KEPT, TrainingRow) if row.teacher and row.key in old], params.schedule.reask_rows)
     if not rows:
         return []

@@ -69,11 +69,18 @@ def lock_teacher(params: Params) -> tuple[TeacherFingerprint, bool]:
         "current": {"name": found.name, "digest": found.digest, "parts": found.parts},
         # Slices that an earlier teacher still answers for stay with it (``tasks.locking.reasking``).
         "answers_from": before["answers_from"] if same else {"default": found.digest},
+        # Only methods that run the teacher beside the student depend on who the present teacher is; the others, on what was scored.
+        "weights_in_training": found.digest if weights_in_training(params) else "",
         "capabilities": {"logprobs": capabilities.logprobs, "max_k": capabilities.max_k, "tokenizer_digest": capabilities.tokenizer_digest},
         "licence": licence,
         **({"changes": before["changes"]} if same and "changes" in before else {}),
     }
     return found, _write_if_changed(LOCK, lock)
+
+
+def weights_in_training(params: Params) -> list[str]:
+    """The arms whose method needs the teacher's weights in memory."""
+    return [name for name, arm in params.finetune.arms.items() if "teacher_weights" in arm.learns_by(params.finetune.method).needs]
 
 
 def raw_fingerprint(params: Params, max_age: dt.timedelta = dt.timedelta(minutes=10)) -> str:

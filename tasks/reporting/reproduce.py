@@ -19,6 +19,7 @@ from redistill.io.parquet import read_records
 from redistill.params import Params, load_params
 from redistill.provenance import dvc_lock, mlflow_names
 from redistill.teacher import fingerprint
+from redistill.teacher.completion_store import CompletionStore
 from tasks.locking.code_lock import LOCKS_CODE
 from tasks.paths import CODE, LOCK, LOCKED_FROM, STATE
 from tasks.registry import evidence_bundle
@@ -31,7 +32,8 @@ _FROM_BUNDLE = ("params.yaml", "dvc.yaml", LOCK.name, "sources.lock.json")
 def reproduce(params: Params, version_name: str, say: Callable[[str], None], *, keep: bool = False) -> dict[str, Any]:
     """Check out the commit of a version's cycle, put its params and locks there, run every stage that it was made from, and compare.
 
-    Nothing comes from a cache, except the completions of a paid endpoint, which are in the store.
+    Nothing comes from a cache, except what cannot be made again: the completions of a paid endpoint, and what earlier teachers said of slices that
+    stayed with them.
 
     Raises:
         RegistryError: the version is not verified, or was not trained by this project.
@@ -54,6 +56,7 @@ def reproduce(params: Params, version_name: str, say: Callable[[str], None], *, 
         dvc("init", "--no-scm", "-f", "-q", project=project)
         _lock_code(evidence, project, stages, say)
         signed_teacher = read_json(project / LOCK)["current"]["digest"]
+        _bring_completions(then, read_json(project / LOCK), project)
         started = time.monotonic()
         for number, stage in enumerate(stages, 1):
             say(f"{number} of {len(stages)}: {stage} ({time.monotonic() - started:.0f} s so far)")
@@ -149,5 +152,17 @@ def _bring_inputs(then: Params, locked: dict[str, Any], project: Path) -> None:
         if Path(model).is_dir() and not Path(model).is_absolute() and not (project / model).exists():
             (project / model).parent.mkdir(parents=True, exist_ok=True)
             (project / model).symlink_to(Path(model).absolute())
-    if then.teacher.backend == "openai" and (STATE / "store").is_dir():
-        shutil.copytree(STATE / "store", project / STATE / "store")
+
+
+def _bring_completions(then: Params, lock: dict[str, Any], project: Path) -> None:
+    """Copy what only the store has. Weights that are here complete their rows again."""
+    present, endpoint = lock["current"]["digest"], then.teacher.backend == "openai"
+    if not (STATE / "store").is_dir() or not (endpoint or set(lock["answers_from"].values()) - {present}):
+        return
+    shutil.copytree(STATE / "store", project / STATE / "store")
+    if not endpoint:
+        store = CompletionStore(project / STATE / "store" / "completions.sqlite")
+        try:
+            store.forget(present)
+        finally:
+            store.close()

@@ -161,7 +161,7 @@ def write(answers: Sequence[TeacherAnswer], request_count: int, lock: LockedTeac
         write_records(folder / "completions.parquet", TeacherCompletion, completions)
         write_soft_targets(folder / "captured", captured, lock.tokenizer_digest or "", vocabulary, CAPTURED_BITS)
         tokens = sum(len(a.token_ids) for a in answers)
-        write_json(folder / "summary.json", {"prompts": len(answers), "completion_tokens": tokens, "teacher": lock.answers_from("")})
+        write_json(folder / "summary.json", {"prompts": len(answers), "completion_tokens": tokens})
     print(f"[generate] {len(answers)} completions, {request_count} new, {len(answers) - request_count} from the store", flush=True)
 
 

@@ -46,6 +46,8 @@ def score(score: ScoreParams) -> None:
         present = [r for r in rows if r.teacher in ("", lock.fingerprint.digest)]
         earlier = [r for r in rows if r.teacher not in ("", lock.fingerprint.digest)]
         refuse_unnamed(lock, earlier)
+        if not present and earlier_targets.copy_whole(earlier, score):
+            return
         targets = chain(earlier_targets.read(earlier, score), _from_weights(present, lock, score, vocabulary))
     shards = write_soft_targets(ARTIFACTS / "soft_targets" / "targets", targets, lock.tokenizer_digest or "", vocabulary, score.coded_bits)
     write_json(ARTIFACTS / "soft_targets" / "summary.json", {"top_k": score.top_k, "bits": score.coded_bits, **_summary(shards)})

@@ -16,6 +16,9 @@ from tests.tiny_project import write_params
 WORSE = {"tune_teacher__epochs": 1, "tune_teacher__learning_rate": 1e-5}
 """The same raw teacher, hardly tuned: it completes nothing right."""
 
+MOVED = {"tune_teacher__learning_rate": 0.01003, "promote__new_teacher_margin": 0.9}
+"""The same training with a learning rate that differs in the fourth digit."""
+
 
 @pytest.fixture(scope="module")
 def project(first_cycle: FirstCycle, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -30,6 +33,24 @@ def state(project: Path) -> dict[str, Any]:
         "route": route["flags"]["redistill-route"]["defaultVariant"],
         **{folder: tree_digest(project / folder) for folder in folders},
     }
+
+
+def test_a_teacher_that_hardly_moved_costs_only_its_own_benchmark(project: Path, redistill: Command) -> None:
+    before = state(project)
+    # With 65 held-out rows a loss of 5 points could not be ruled out.
+    write_params(project, **MOVED)
+    ran = redistill(project, "run", "--json", "--reason", "new teacher")
+    assert ran.code == 0, ran.stderr[-3000:]
+    trained = {stage for stage, what in ran.result["stages"].items() if what == "ran" and stage.startswith(("finetune", "sweep"))}
+    assert not trained and "asked the teacher 0 rows" in ran.stdout + ran.stderr
+    after = state(project)
+    assert after["lock"]["current"] != before["lock"]["current"]
+    assert {s: d for s, d in after["lock"]["answers_from"].items() if s != "default"} == dict.fromkeys(
+        ("app", "e-mail", "phone"), before["lock"]["current"]["digest"]
+    )
+    assert all(after[same] == before[same] for same in ("artifacts/students/kd", "artifacts/completions"))
+    use = json.loads((project / "artifacts/report/report.json").read_text(encoding="utf-8"))["teacher_use"]
+    assert (use["asked_rows"], use["stored_rows"]) == (0, 165) and use["earlier_rows"] == 165 and use["earlier_tokens"] > 165
 
 
 def test_a_worse_teacher_is_refused_and_nothing_that_is_live_changes(project: Path, redistill: Command) -> None:

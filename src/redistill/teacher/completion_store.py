@@ -89,6 +89,12 @@ class CompletionStore:
             "INSERT OR IGNORE INTO origins VALUES (?, ?, ?)", [(key, teacher, now_s) for key, teacher in teachers if teacher]
         )
 
+    def forget(self, teacher: str) -> None:
+        """Remove all completions of a teacher, so that it is asked again."""
+        with self._explained(), self._db:
+            self._db.execute("DELETE FROM answers WHERE key IN (SELECT key FROM origins WHERE teacher = ?)", (teacher,))
+            self._db.execute("DELETE FROM origins WHERE teacher = ?", (teacher,))
+
     def __len__(self) -> int:
         with self._explained():
             return int(self._db.execute("SELECT count(*) FROM answers").fetchone()[0])

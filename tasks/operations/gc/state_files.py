@@ -44,6 +44,8 @@ def _kinds(kept: KeptVersions) -> Iterator[tuple[str, list[Path], Need]]:
     # Each process loads bundles and versions into folders of its own and removes them at its end.
     yield "loaded bundles", _in("bundles"), nothing
     yield "loaded models", _in("models"), lambda path: _model_needed(path, kept)
+    # What an earlier teacher said of slices that stay with it; its completions stay by the same rule.
+    yield "soft targets of earlier teachers", _in("store/soft_targets"), lambda path: _teacher_needed(path, kept)
     yield "benchmark results", _in("evaluations"), lambda path: _measured(path, kept)
     yield "timings", _in("timings"), nothing
     yield "code lists", _in("code", "*-*.json"), lambda path: _WORKSPACE if _digest_part(path) in _code(kept) else None
@@ -74,6 +76,10 @@ def _emptied(*, dry_run: bool) -> Sweep:
         return Sweep("left by an interrupted gc", len(left), freed_by_removing(left))
     freed, problems = trash.empty()
     return Sweep("left by an interrupted gc", len(left) - len(problems), freed, note="; ".join(problems[:3]))
+
+
+def _teacher_needed(path: Path, kept: KeptVersions) -> str | None:
+    return "a lock or a kept version names this teacher" if path.name in kept.names.teachers else None
 
 
 def _model_needed(path: Path, kept: KeptVersions) -> str | None:

@@ -1,0 +1,135 @@
+"""After a change of local weights: a slice that did not move stays with its completions and soft targets, byte by byte where nothing moved."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from redistill.distillation.soft_targets.scoring import score_sequences
+from redistill.distillation.soft_targets.shards import SoftTargetFiles, write_soft_targets
+from redistill.distillation.types import TrainingRow
+from redistill.errors import DataError
+from redistill.io.digests import tree_digest
+from redistill.io.json import read_json, write_json
+from redistill.io.parquet import read_records, write_records
+from redistill.models.checkpoints import load_model
+from redistill.operations.policy import plan
+from redistill.params import Params, load_params
+from redistill.teacher.fingerprint import fingerprint
+from tasks.locking import earlier_targets, reasking, shift_of_weights
+from tasks.locking.locked_teacher import TEACHER, read_lock
+from tasks.paths import LOCK
+from tasks.stages.score import score
+from tests.cycles import FirstCycle
+from tests.tiny import make_tiny_model
+from tests.tiny_project import write_params
+
+TARGETS = earlier_targets.SCORED / earlier_targets.TARGETS
+
+
+@pytest.fixture
+def params(first_cycle: FirstCycle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
+    project = Path(shutil.copytree(first_cycle.template, tmp_path / "project", symlinks=True))
+    monkeypatch.chdir(project)
+    return load_params()
+
+
+def rows() -> list[TrainingRow]:
+    return read_records(Path("artifacts/validated/kept.parquet"), TrainingRow)
+
+
+def new_teacher(keep: list[str]) -> str:
+    """A changed teacher is locked, and some slices stay with the one before; returns the digest of that one."""
+    old = read_lock().fingerprint.digest
+    shutil.rmtree(TEACHER)
+    make_tiny_model(TEACHER, seed=7)
+    lock = read_json(LOCK)
+    now = fingerprint(TEACHER, lock["current"]["name"])
+    current = {"name": now.name, "digest": now.digest, "parts": now.parts}
+    write_json(LOCK, {**lock, "current": current, "answers_from": {"default": now.digest, **dict.fromkeys(keep, old)}})
+    return old
+
+
+def test_only_a_slice_that_moved_is_asked_again(params: Params) -> None:
+    """The old teacher's soft targets of one slice are replaced by those of another model: there, the present weights say something else."""
+    other = load_model(make_tiny_model(Path("other"), seed=3))
+    stored, lock = SoftTargetFiles(TARGETS), read_lock()
+    moved = [(row.key, row.token_ids) for row in rows() if row.slice == "phone"]
+    stay = [stored[row.key] for row in rows() if row.slice != "phone"]
+    targets = [*stay, *score_sequences(other, moved, params.score.top_k, params.score.temperatures, 2048)]
+    write_soft_targets(TARGETS, targets, lock.tokenizer_digest or "", 400)
+
+    shifts = shift_of_weights.measure_in_process()
+    chosen = plan(shifts, ["app", "e-mail", "phone"], 1, params.schedule)
+    assert (chosen.action, chosen.kept) == ("slices", ("app", "e-mail")), chosen.reasons
+    by_slice = {shift.slice: shift for shift in shifts}
+    assert by_slice["app"].rows == params.schedule.reask_rows and by_slice["app"].interval.high < 0.001
+    assert by_slice["phone"].interval.low > 0.1
+
+
+def test_a_slice_of_few_rows_is_not_measured(params: Params) -> None:
+    kept = [row for row in rows() if row.slice != "phone"] + [row for row in rows() if row.slice == "phone"][:5]
+    write_records(Path("artifacts/validated/kept.parquet"), TrainingRow, kept)
+    assert {shift.slice for shift in shift_of_weights.measure(params, TEACHER)} == {"app", "e-mail"}
+
+
+def test_where_nothing_moved_the_soft_targets_are_the_same_file(params: Params) -> None:
+    before = tree_digest(earlier_targets.SCORED)
+    old = read_lock().fingerprint.digest
+    earlier_targets.keep(old)
+    new_teacher(["app", "e-mail", "phone"])
+    score(params.score)
+    assert tree_digest(earlier_targets.SCORED) == before
+
+
+def test_rows_of_two_teachers_keep_their_own_soft_targets(params: Params) -> None:
+    stored = SoftTargetFiles(TARGETS)
+    then = {row.key: stored[row.key] for row in rows()}
+    earlier_targets.keep(read_lock().fingerprint.digest)
+    old = new_teacher(["app"])
+    now = read_lock().fingerprint.digest
+    kept = [row if row.slice == "app" else replace(row, teacher=now) for row in rows()]
+    write_records(Path("artifacts/validated/kept.parquet"), TrainingRow, kept)
+    score(params.score)
+    scored = SoftTargetFiles(TARGETS)
+    assert {key.teacher for key in scored} == {old, now} and len(scored) == len(kept)
+    for row in kept:
+        same = scored[row.key].top_ids_TK.tolist() == (then[row.key].top_ids_TK.tolist() if row.key in then else None)
+        assert same == (row.slice == "app"), "the old teacher's rows have the old teacher's probabilities, and the others the new one's"
+
+
+@pytest.mark.parametrize("fault", ["nothing is kept", "other settings"])
+def test_what_cannot_be_had_any_more_is_one_line_that_says_what_to_do(params: Params, fault: str) -> None:
+    if fault == "other settings":
+        earlier_targets.keep(read_lock().fingerprint.digest)
+        write_params(Path(), score__temperatures=[1.0, 2.0])
+    new_teacher(["app", "e-mail", "phone"])
+    with pytest.raises(DataError, match=r"redistill lock --ask-again"):
+        score(load_params().score)
+    assert not list(Path("artifacts").glob("**/*.tmp*"))
+    reasking.ask_everything()
+    lock = json.loads(LOCK.read_text(encoding="utf-8"))
+    assert lock["answers_from"] == {"default": lock["current"]["digest"]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"finetune__arms__kd__method": "online"}, "arm kd learns from the weights of the present teacher"),
+        ({"score__top_k": 0, "finetune__arms": {"gold": {"rows": "gold"}, "kd": {"rows": "gold_and_teacher"}}}, "score.top_k is 0"),
+        ({}, "another chat template"),
+    ],
+)
+def test_where_the_earlier_teacher_cannot_stay_everything_is_asked_and_it_says_why(
+    params: Params, changes: dict[str, object], reason: str
+) -> None:
+    write_params(Path(), **changes)
+    before, now = read_json(LOCK), read_lock().fingerprint
+    if not changes:
+        before["current"]["parts"]["chat_template"] = "another"
+    chosen = reasking.choose_reasking(load_params(), before, now)
+    assert chosen.action == "all" and reason in chosen.reasons[0]
