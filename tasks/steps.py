@@ -6,7 +6,8 @@ Prefect's own cache is off, because DVC, the completion store and MLflow know wh
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import ParamSpec, TypeVar, cast
+from dataclasses import dataclass
+from typing import Generic, ParamSpec, TypeVar
 
 from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
@@ -27,14 +28,24 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 
-def _step(task_run_name: str, function: Callable[_P, _R]) -> Task[_P, _R]:
+@dataclass(frozen=True, slots=True)
+class Step(Generic[_P, _R]):
+    """A step, called like its function.
+
+    Prefect does not look into the arguments. It would draw an edge to a step from every earlier result that it finds there: from each stage to each
+    step that gets the receipts. And it recognises results by their ``id``, which a new object may have got from one that is gone.
+    """
+
+    task: Task[_P, _R]
+
+    def __call__(self, *arguments: _P.args, **named: _P.kwargs) -> _R:
+        step: Callable[..., _R] = self.task
+        return step(*map(quote, arguments), **{name: quote(value) for name, value in named.items()})
+
+
+def _step(task_run_name: str, function: Callable[_P, _R]) -> Step[_P, _R]:
     """``task_run_name`` is what the Prefect UI shows; names in braces are arguments."""
-    return task(task_run_name=task_run_name, cache_policy=NO_CACHE)(function)
-
-
-def without_edges(value: _R) -> _R:
-    """The value as an argument of a step that no edge of the task graph leads to: a list of receipts would draw one from every stage."""
-    return cast(_R, quote(value))
+    return Step(task(task_run_name=task_run_name, cache_policy=NO_CACHE)(function))
 
 
 def _teacher_did_not_answer(_: object, __: object, state: State[object]) -> bool:
@@ -43,11 +54,10 @@ def _teacher_did_not_answer(_: object, __: object, state: State[object]) -> bool
     return isinstance(error, RedistillError) and error.exit_code == TeacherError.exit_code
 
 
-def patient(step: Task[_P, _R], minutes: Sequence[float]) -> Task[_P, _R]:
+def patient(step: Step[_P, _R], minutes: Sequence[float]) -> Step[_P, _R]:
     """The step, tried again while the teacher does not answer. Flows themselves are never retried: they would give up their lock."""
-    return step.with_options(
-        retries=len(minutes), retry_delay_seconds=[60.0 * m for m in minutes], retry_condition_fn=_teacher_did_not_answer
-    )
+    delays_s = [60.0 * m for m in minutes]
+    return Step(step.task.with_options(retries=len(minutes), retry_delay_seconds=delays_s, retry_condition_fn=_teacher_did_not_answer))
 
 
 review_licences = _step("review-licences", teacher_lock.review_licences)

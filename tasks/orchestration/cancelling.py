@@ -20,14 +20,14 @@ from prefect.client.schemas.objects import StateType
 from prefect.exceptions import PrefectException
 from prefect.states import Cancelled
 
-_EVERY_S = 2.0
-_PATIENCE_S = 4.0
-"""The runner, where it notices, needs no longer than this."""
+_EVERY_S = 1.0
+_PATIENCE_S = 1.5
+"""The runner, where it notices, needs no longer than this. Together with the stages' end, a cancelled run is gone within five seconds."""
 
 
 @contextlib.contextmanager
 def ends_when_cancelled(flow_run_id: UUID) -> Iterator[None]:
-    """While the block runs, look at the state of its flow run every two seconds."""
+    """While the block runs, look at the state of its flow run every second."""
     over = threading.Event()
     thread = threading.Thread(target=_watch, args=(flow_run_id, over), name="cancelling", daemon=True)
     thread.start()
@@ -41,18 +41,18 @@ def ends_when_cancelled(flow_run_id: UUID) -> Iterator[None]:
 
 def _watch(flow_run_id: UUID, over: threading.Event) -> None:
     since: float | None = None
-    while not over.wait(_EVERY_S):
-        try:
-            with get_client(sync_client=True) as client:
+    while not over.is_set():
+        # A client reads the certificates of the machine, so one is kept until the server is away.
+        with contextlib.suppress(httpx.HTTPError, PrefectException, OSError), get_client(sync_client=True) as client:
+            while not over.wait(_EVERY_S):
                 state = client.read_flow_run(flow_run_id).state
                 if state is None or state.type != StateType.CANCELLING:
                     since = None
                     continue
                 since = since or time.monotonic()
-                if time.monotonic() - since < _PATIENCE_S or over.is_set():
+                if time.monotonic() - since < _PATIENCE_S:
                     continue
                 client.set_flow_run_state(flow_run_id, Cancelled(message="cancelled by a person"), force=True)
-        except (httpx.HTTPError, PrefectException, OSError):
-            continue  # the server is away; a cancellation waits for it anyway
-        os.kill(os.getpid(), signal.SIGTERM)
-        return
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
+        over.wait(_EVERY_S)

@@ -50,4 +50,4 @@ def close_failed(cycle: OpenCycle, error: BaseException) -> None:
 
 
 def _close(cycle: OpenCycle, summary: CycleSummary, note: str) -> None:
-    steps.close_run(cycle.params, steps.without_edges(cycle.receipts), cycle.raw_teacher, summary, note)
+    steps.close_run(cycle.params, cycle.receipts, cycle.raw_teacher, summary, note)

@@ -45,7 +45,7 @@ def promote_or_hold(
     judged = judge.summary(judgement)
     nothing_new = settled.is_settled(params, version, judged, planned, blocked_reason, receipts, history)
     if not nothing_new:
-        steps.write_report(params, cycle_name, version, decision, planned, steps.without_edges(receipts), judged, history)
+        steps.write_report(params, cycle_name, version, decision, planned, receipts, judged, history)
         if not evidence_bundle.is_current(params, version, judged):
             steps.attach_evidence(params, run_id, version, judged)
     if nothing_new:

@@ -45,4 +45,5 @@ def sentence(decision: PromotionDecision, version: str, blocked_reason: str | No
     if decision.verdict == "promote" and blocked_reason is None:
         return f"nothing to do: version {version} stays live" if settled else f"promoted version {version}"
     reason = blocked_reason or decision.reasons[0]
-    return f"nothing to do: version {version} is still on hold, {reason}" if settled else f"hold: version {version}, {reason}"
+    held = reason if reason.startswith(f"version {version} ") else f"version {version}, {reason}"
+    return f"nothing to do, still on hold: {held}" if settled else f"hold: {held}"

@@ -39,6 +39,8 @@ def close_run(params: Params, receipts: Sequence[StageReceipt], raw_teacher: str
     }
     entities = [Metric(name, float(value), now_ms, 0) for name, value in values.items()]
     client.log_batch(run_id, metrics=entities, tags=[RunTag(name, text) for name, text in tags.items()])
+    if summary.sentence:
+        client.update_run(run_id, name=f"{summary.sentence[:100]} · {summary.cycle}")
     client.set_terminated(run_id, {"completed": "FINISHED", "cancelled": "KILLED"}.get(summary.status, "FAILED"))
 
 

@@ -18,24 +18,29 @@ def decision(outcome: dict[str, Any], summary: CycleSummary, links: Sequence[Lin
 
 def note(outcome: dict[str, Any], links: Sequence[Link]) -> str:
     """The same in short, without the gates, which MLflow has in the evidence."""
-    return "\n\n".join(part for part in (_head(outcome), _reasons(outcome), _links(links)) if part)
+    reasons = "\n".join(f"- {reason}" for reason in outcome["reasons"])
+    return "\n\n".join(part for part in (_head(outcome), reasons, _links(links)) if part)
 
 
 def _head(outcome: dict[str, Any]) -> str:
-    head = f"# {outcome['verdict']}: version {outcome['model_version'] or 'none'}\n\nTraffic goes to the **{outcome['route']}**."
-    return head + (f"\n\n**Not promoted:** {outcome['blocked']}." if outcome["blocked"] else "")
+    version = f"version {outcome['model_version'] or 'none'}"
+    title = f"passed, but not promoted: {version}" if outcome["blocked"] else f"{outcome['verdict']}: {version}"
+    blocked = f"\n\nNot promoted, because {outcome['blocked']}." if outcome["blocked"] else ""
+    return f"# {title}\n\nTraffic goes to the **{outcome['route']}**.{blocked}"
 
 
 def _reasons(outcome: dict[str, Any]) -> str:
-    return "\n".join(f"- {reason}" for reason in outcome["reasons"])
+    evidence = {gate["sentence"] for gate in outcome["gates"]}
+    return "\n".join(f"- {reason}" for reason in outcome["reasons"] if reason not in evidence)
 
 
 def _gates(outcome: dict[str, Any]) -> str:
-    rows = [
-        f"| {gate['name'].replace('_', ' ')} | {_MARKS.get(gate['result'], gate['result'])} | {gate['sentence'].replace('|', '/')} |"
+    """A list: Prefect's page does not break the lines of a table's cells, so their ends would be out of sight."""
+    lines = [
+        f"- {_MARKS.get(gate['result'], gate['result'])} · **{gate['name'].replace('_', ' ')}**: {gate['sentence']}"
         for gate in outcome["gates"]
     ]
-    return "\n".join(["| gate | outcome | evidence |", "|---|---|---|", *rows]) if rows else ""
+    return "\n".join(["## Gates", "", *lines]) if lines else ""
 
 
 def _use(summary: CycleSummary) -> str:
@@ -49,4 +54,4 @@ def _use(summary: CycleSummary) -> str:
 
 
 def _links(links: Sequence[Link]) -> str:
-    return "\n".join(f"- {link.markdown}" for link in links)
+    return "\n".join(["## Read on", "", *(f"- {link.markdown}" for link in links)]) if links else ""

@@ -33,8 +33,8 @@ def write_trends(params: Params, page_of: Callable[[str], str | None]) -> list[C
 
 
 def table_of(nights: list[CycleSummary], page_of: Callable[[str], str | None]) -> str:
-    """The last two weeks as a Markdown table, the newest first."""
-    head = "| night | outcome | student | teacher | rows asked | minutes | USD | disk, MB |\n|---|---|---|---|---|---|---|---|\n"
+    """The last two weeks as a Markdown table, the newest first. Prefect's page does not break its lines, so the sentence comes last."""
+    head = "| night | student | teacher | asked | minutes | USD | MB | outcome |\n|---|---|---|---|---|---|---|---|\n"
     return head + "\n".join(_row(night, page_of(night.run_id)) for night in reversed(nights[-_SHOWN:]))
 
 
@@ -42,19 +42,16 @@ def _row(night: CycleSummary, page: str | None) -> str:
     when = f"{night.started_at:%Y-%m-%d %H:%M}"
     cells = [
         f"[{when}]({page})" if page else when,
-        " ".join((night.sentence or night.status).replace("|", "/").split()),
-        _quality(night.student),
-        _quality(night.teacher),
+        _percent(night.student),
+        _percent(night.teacher),
         "–" if night.use is None else f"{night.use.asked_rows:,}",
         f"{night.seconds / 60:.1f}",
         "–" if night.usd is None else f"{night.usd:.3f}",
         "–" if night.disk_bytes is None else f"{night.disk_bytes / 1e6:,.0f}",
+        " ".join((night.sentence or night.status).replace("|", "/").split()),
     ]
     return f"| {' | '.join(cells)} |"
 
 
-def _quality(quality: Quality | None) -> str:
-    if quality is None:
-        return "–"
-    bounds = "" if quality.low is None or quality.high is None else f" ({100 * quality.low:.1f}–{100 * quality.high:.1f})"
-    return f"{100 * quality.value:.1f} %{bounds}"
+def _percent(quality: Quality | None) -> str:
+    return "–" if quality is None else f"{100 * quality.value:.1f} %"

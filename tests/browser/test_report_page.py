@@ -1,112 +1,30 @@
-"""The report in a real browser: no request, no console message, accessible names, ordered headings, no sideways scrolling.
-
-Chromium is driven over its DevTools protocol, so that what is checked is what the browser computed, not what the HTML says.
-"""
+"""The report and the page of trends in a real browser: no request, no console message, accessible names, ordered headings, no sideways scrolling."""
 
 from __future__ import annotations
 
-import base64
 import itertools
-import json
 import re
-import shutil
-import subprocess
-import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from redistill.report.page import render
+from redistill.report.trends import render_trends
+from tests.browser.chromium import Browser
 from tests.unit.report.sample_report import sample_tree
+from tests.unit.report.test_trends import FAILED, night
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-_FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--remote-debugging-port=0",
-]  # fmt: skip
-_DEADLINE_S = 60
-
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine; apt-get install chromium")
+TITLES = {"report": "bank-triage: hold, version 7", "trends": "bank-triage: trends"}
+BREAKS_OUT = "<script>document.title = 'broken in'</script><img src=https://example.invalid/x.png>"
 
 
-class Browser:
-    """One Chromium with one page, and every event that it told."""
-
-    def __init__(self, profile: Path) -> None:
-        connect = pytest.importorskip("websockets.sync.client").connect
-        self.process = subprocess.Popen(
-            [str(CHROMIUM), *_FLAGS, f"--user-data-dir={profile}", "about:blank"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        port_file = profile / "DevToolsActivePort"
-        _wait(lambda: port_file.is_file() and port_file.read_text(encoding="utf-8").count("\n") >= 1, self.process)
-        port, path = port_file.read_text(encoding="utf-8").split("\n")[:2]
-        self.socket = connect(f"ws://127.0.0.1:{port}{path}", proxy=None, max_size=None)
-        self.ids, self.events, self.session = itertools.count(1), list[dict[str, Any]](), None
-        target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ("Page", "Runtime", "Log", "Network", "Accessibility"):
-            self.call(f"{domain}.enable")
-
-    def call(self, method: str, **params: Any) -> dict[str, Any]:
-        number = next(self.ids)
-        session = {"sessionId": self.session} if self.session else {}
-        self.socket.send(json.dumps({"id": number, "method": method, "params": params, **session}))
-        while True:
-            message = json.loads(self.socket.recv(timeout=_DEADLINE_S))
-            if message.get("id") == number:
-                assert "error" not in message, message
-                return dict(message["result"])
-            self.events.append(message)
-
-    def open(self, page: Path, width: int, scheme: str = "light") -> None:
-        self.events.clear()
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 600)
-        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
-        self.call("Page.navigate", url=page.as_uri())
-        _wait(lambda: self.evaluate("document.readyState") == "complete" and self.evaluate("location.protocol") == "file:", self.process)
-
-    def evaluate(self, expression: str) -> Any:
-        return self.call("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
-
-    def told(self, *methods: str) -> list[dict[str, Any]]:
-        return [e["params"] for e in self.events if e.get("method") in methods]
-
-    def screenshot(self, file: Path) -> None:
-        file.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", captureBeyondViewport=True, clip=self._whole())["data"]))
-
-    def _whole(self) -> dict[str, float]:
-        size = self.call("Page.getLayoutMetrics")["cssContentSize"]
-        return {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}
-
-    def close(self) -> None:
-        self.socket.close()
-        self.process.terminate()
-        self.process.wait(timeout=_DEADLINE_S)
-
-
-def _wait(condition: Any, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + _DEADLINE_S
-    while not condition():
-        assert process.poll() is None, "chromium ended early"
-        assert time.monotonic() < deadline, "chromium did not get there in time"
-        time.sleep(0.05)
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    browser = Browser(tmp_path_factory.mktemp("chromium"))
-    yield browser
-    browser.close()
-
-
-@pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    tree = sample_tree()
-    tree["examples"][0]["text"] = "<script>document.title = 'broken in'</script><img src=https://example.invalid/x.png>"
-    file = tmp_path_factory.mktemp("report") / "index.html"
-    file.write_text(render(tree), encoding="utf-8")
+@pytest.fixture(scope="module", params=TITLES)
+def page(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    nights = [night(1), night(2, **{**FAILED, "sentence": BREAKS_OUT}), night(3)]
+    tree = sample_tree() | {"nights": nights}
+    tree["examples"][0]["text"] = BREAKS_OUT
+    file = tmp_path_factory.mktemp("report") / f"{request.param}.html"
+    file.write_text(render(tree) if request.param == "report" else render_trends("bank-triage", nights, [None] * 3), encoding="utf-8")
     return file
 
 
@@ -115,7 +33,7 @@ def test_asks_for_nothing_and_says_nothing(browser: Browser, page: Path) -> None
     urls = [r["request"]["url"] for r in browser.told("Network.requestWillBeSent")]
     assert page.as_uri() in urls and all(re.match(r"file:|data:", u) for u in urls), urls
     assert not browser.told("Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown")
-    assert browser.evaluate("document.title") == "bank-triage: hold, version 7"
+    assert browser.evaluate("document.title") == TITLES[page.stem]
 
 
 def test_every_plot_has_a_name(browser: Browser, page: Path) -> None:

@@ -16,7 +16,7 @@ OUTCOME = {
     "model_version": "3",
     "route": "teacher",
     "blocked": None,
-    "reasons": [SENTENCE],
+    "reasons": [SENTENCE + "a | b"],
     "gates": [{"name": "non_inferior_to_teacher", "result": "hold", "sentence": SENTENCE + "a | b"}],
 }
 NIGHT = CycleSummary(
@@ -28,9 +28,9 @@ LINKS = [
 ]
 
 
-def test_evidence_is_not_cut_and_breaks_no_table() -> None:
+def test_evidence_is_not_cut_and_stands_once() -> None:
     text = decision_text.decision(OUTCOME, NIGHT, LINKS)
-    assert SENTENCE + "a / b" in text and "| non inferior to teacher | – hold |" in text
+    assert f"- – hold · **non inferior to teacher**: {SENTENCE}a | b" in text and text.count(SENTENCE) == 1
     assert "asked 32 rows (410 tokens); 133 rows (1,800 tokens) were in the store" in text
 
 
@@ -42,7 +42,7 @@ def test_links_are_addresses_or_files() -> None:
 
 def test_a_blocked_promotion_says_what_blocks_it() -> None:
     text = decision_text.note({**OUTCOME, "verdict": "promote", "blocked": "promotions are frozen"}, [])
-    assert "**Not promoted:** promotions are frozen." in text
+    assert "# passed, but not promoted: version 3" in text and "Not promoted, because promotions are frozen." in text
 
 
 def test_the_last_nights_are_a_table() -> None:
@@ -52,4 +52,4 @@ def test_the_last_nights_are_a_table() -> None:
     table = trends.table_of([NIGHT, good], lambda run_id: None)
     head, _, newest, oldest = table.splitlines()
     assert {line.count("|") for line in (head, newest, oldest)} == {9}
-    assert "nothing to do | 44.0 % (40.0–48.0)" in newest and "hold / version 3 | – | – | 32 | 1.5 | – | – |" in oldest
+    assert "| 44.0 % | – | – | 0.1 | 0.001 | 61 | nothing to do |" in newest and "| – | – | 32 | 1.5 | – | – | hold / version 3 |" in oldest
