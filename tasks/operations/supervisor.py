@@ -1,4 +1,4 @@
-"""Keeps the services running: starts each, waits until it is ready, and starts it again if it ends.
+"""Keeps the services running: starts each, waits until it is ready, and starts it again if it ends or does not answer any more.
 
 ``redistill up`` starts this as a process of its own; a systemd unit runs it in the foreground. SIGTERM ends the services in the opposite order of
 their start: the runner first, so that its runs are ended while the servers can still record it.
@@ -23,7 +23,7 @@ from redistill.runtime.processes import ProcessRecord, read_record
 from redistill.runtime.running_services import ADDRESSES, RUNNER_READY, SUPERVISOR
 from tasks.operations import background_process
 from tasks.operations.addresses import MLFLOW, PREFECT_API, Addresses, write_addresses
-from tasks.operations.services import TITLES, Service, answers, record_of, services
+from tasks.operations.services import TITLES, Service, answers, healthy, record_of, services
 from tasks.paths import STATE
 from tasks.registry.store import make_store
 
@@ -32,6 +32,10 @@ _RUNNER_STOP_S = 15.0
 """A cycle that is ended needs a second or two. What it lost is made again."""
 _LOOK_EVERY_S = 0.2
 _LONGEST_PAUSE_S = 60.0
+_ASK_EVERY_S = 15.0
+_HUNG_S = 300.0
+"""A server that has not answered for this long is ended and started again. Longer than a busy machine or a migration makes it wait."""
+_HUNG_STOP_S = 3.0
 _STEADY_S = 300.0
 """A service that ran for this long starts again without a pause when it ends."""
 
@@ -50,6 +54,8 @@ class _Kept:
     started: float = 0.0
     failures: int = 0
     not_before: float = field(default=0.0)
+    asked: float = field(default_factory=time.monotonic)
+    answered: float = field(default_factory=time.monotonic)
 
     def running(self) -> bool:
         if self.child is not None:
@@ -137,10 +143,11 @@ def _wait_until_ready(one: _Kept) -> None:
         time.sleep(_LOOK_EVERY_S)
 
 
-def _look_after(one: _Kept, say: Callable[[str], None]) -> None:
-    """Start a service that ended again, at once if it ran for long, else after a pause that doubles."""
+def _look_after(one: _Kept, say: Callable[[str], None], ask_every_s: float = _ASK_EVERY_S, hung_s: float = _HUNG_S) -> None:
+    """Start a service that ended again, at once if it ran for long, else after a pause that doubles. One that hangs is ended first."""
     background_process.shorten(one.service.log)
     if one.running():
+        _end_if_it_hangs(one, say, ask_every_s, hung_s)
         return
     now = time.monotonic()
     if one.not_before == 0.0:
@@ -151,6 +158,21 @@ def _look_after(one: _Kept, say: Callable[[str], None]) -> None:
     if now >= one.not_before:
         one.not_before, one.process = 0.0, None
         _start(one)
+
+
+def _end_if_it_hangs(one: _Kept, say: Callable[[str], None], ask_every_s: float, hung_s: float) -> None:
+    now = time.monotonic()
+    if one.service.health is None or now - one.asked < ask_every_s:
+        return
+    if now - one.asked > 2 * hung_s:
+        one.answered = now  # nobody asked meanwhile, for example because the machine slept
+    one.asked = now
+    if healthy(one.service.health):
+        one.answered = time.monotonic()
+    elif now - max(one.answered, one.started) > hung_s:
+        say(f"{one.service.title} has not answered for {hung_s:.0f} s; ending it")
+        background_process.end(one.service.record, _HUNG_STOP_S)
+        one.answered = time.monotonic()
 
 
 def end_services(addresses: Addresses, say: Callable[[str], None]) -> list[str]:
