@@ -194,7 +194,7 @@ def test_a_method_whose_needs_are_unmet_is_refused_before_training(copy: Path, f
     code, line = said("tasks.running.stage_command", "finetune", "kd")
     assert code == 3 and "teacher 000000000000 wrote" in line and "kept rows, but teacher.lock.json names" in line, line
     code, line = said("tasks.running.stage_command", "score")
-    assert code == 3 and "000000000000 wrote kept rows" in line, line
+    assert code == 3 and "teacher 000000000000 wrote" in line and "teacher.lock.json names" in line, line
     write_records(copy / "artifacts/validated/kept.parquet", TrainingRow, [dataclasses.replace(r, tokenizer="f" * 64) for r in rows])
     code, line = said("tasks.running.stage_command", "finetune", "kd")
     assert code == 3 and "the kept rows have tokens of tokenizer ffffffffffff, but the student has" in line, line

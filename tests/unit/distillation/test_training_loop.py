@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import resource
 import signal
 from pathlib import Path
@@ -51,7 +52,7 @@ def test_killed_and_resumed_equals_never_killed(tiny_model_dir: Path, tokenizer,
     recipe = dataclasses.replace(RECIPE, **how)
     seen: list[int] = []
 
-    def killer(step: int, of: int) -> None:
+    def killer(step: int, of: int, note: str) -> None:
         seen.append(step)
         if step == 5 and len(seen) == 5:
             raise KeyboardInterrupt
@@ -75,8 +76,9 @@ def test_metrics_of_a_resumed_run_hold_each_step_once(tiny_model_dir: Path, toke
     examples = examples_of(load_model(tiny_model_dir), tokenizer, 4)
     recipe = dataclasses.replace(RECIPE, steps=12, save_every_steps=8)
 
-    def killer(step: int, of: int) -> None:
+    def killer(step: int, of: int, note: str) -> None:
         if step == 11:
+            assert re.fullmatch(r"loss [0-9.]+", note), "progress shows the last loss"
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -141,7 +143,7 @@ def test_frozen_embeddings_stay_and_the_rest_learns(tiny_model_dir: Path, tokeni
             model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
         return model
 
-    def killer(step: int, of: int) -> None:
+    def killer(step: int, of: int, note: str) -> None:
         if step == 5:
             raise KeyboardInterrupt
 
@@ -192,7 +194,7 @@ def test_plain_attention_only_while_it_is_small(
     model = load_model(tiny_model_dir)
     seen: list[str] = []
 
-    def stop(step: int, of: int) -> None:
+    def stop(step: int, of: int, note: str) -> None:
         seen.append(model.config._attn_implementation)
         raise KeyboardInterrupt
 
