@@ -16,18 +16,22 @@ from tasks.locking.shift_of_weights import measure_in_process
 from tasks.locking.teacher_lock import weights_in_training
 from tasks.paths import ARTIFACTS, LOCK
 
+DEFAULT = "default"
+
 
 def choose_reasking(params: Params, before: dict[str, Any], now: TeacherFingerprint) -> ReaskPlan:
     """Decide what an accepted teacher is asked again, and write it into the lock. ``before`` is the lock of the teacher that it replaces."""
     changes = int(before.get("changes", 0)) + 1
     local = params.teacher.backend != "openai"
     why_all = _why_all(params, before, now) if local else None
-    shifts = [] if why_all else measure_in_process() if local else _endpoint_shifts(before, now)
+    shifts = [] if why_all else measure_in_process(before["answers_from"]) if local else _endpoint_shifts(before, now)
+    # In answers_from, "default" stands for every slice that is not named. So a slice of that name cannot stay.
+    shifts = [shift for shift in shifts if shift.slice != DEFAULT]
     chosen = plan(shifts, _slices(), changes, params.schedule, why_all)
     if local and chosen.kept:
         earlier_targets.keep(str(before["current"]["digest"]))
     earlier: dict[str, str] = before["answers_from"]
-    answers = {"default": now.digest, **{name: earlier.get(name, earlier["default"]) for name in chosen.kept}}
+    answers = {DEFAULT: now.digest, **{name: earlier.get(name, earlier[DEFAULT]) for name in chosen.kept}}
     lock = read_json(LOCK)
     write_json(LOCK, {**lock, "answers_from": answers, "changes": changes if chosen.kept else 0})
     return chosen
@@ -57,7 +61,7 @@ def _endpoint_shifts(before: dict[str, Any], now: TeacherFingerprint) -> list[Sl
 def ask_everything() -> None:
     """From now on the present teacher answers for every slice. What it has completed already is not asked again."""
     lock = read_json(LOCK)
-    write_json(LOCK, {**lock, "answers_from": {"default": lock["current"]["digest"]}, "changes": 0})
+    write_json(LOCK, {**lock, "answers_from": {DEFAULT: lock["current"]["digest"]}, "changes": 0})
 
 
 def _slices() -> list[str]:

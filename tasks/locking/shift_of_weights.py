@@ -32,8 +32,10 @@ _LEAST_ROWS = 20
 """With fewer, an interval by resampling says too little."""
 
 
-def measure_in_process() -> list[SliceShift]:
+def measure_in_process(answers_from: dict[str, str]) -> list[SliceShift]:
     """The shift of each slice that has enough rows with soft targets; empty if the earlier teacher left none.
+
+    ``answers_from`` is that of the earlier lock. Rows of other teachers do not count: an interrupted cycle can leave rows of a teacher before.
 
     Raises:
         StageError: the weights cannot be loaded or run.
@@ -41,6 +43,7 @@ def measure_in_process() -> list[SliceShift]:
     if not _KEPT.is_file() or not (SCORED / TARGETS).is_dir():
         return []
     file = STATE / "shift.json"
+    write_json(file, {"answers_from": answers_from})
     command = [sys.executable, "-m", "tasks.locking.shift_of_weights", str(file)]
     done = subprocess.run(command, capture_output=True, text=True, env=child_environment(), check=False)
     if done.returncode:
@@ -49,14 +52,15 @@ def measure_in_process() -> list[SliceShift]:
     return [_shift(tree) for tree in read_json(file)["shifts"]]
 
 
-def measure(params: Params, teacher: Path) -> list[SliceShift]:
+def measure(params: Params, teacher: Path, answers_from: dict[str, str]) -> list[SliceShift]:
     """Compare the weights in ``teacher`` with the stored soft targets, on at most ``schedule.reask_rows`` rows of each slice."""
     from redistill.distillation.soft_targets.shift import shifts_of_rows
     from redistill.models.checkpoints import load_model
     from redistill.runtime.precision import dtype_name
 
     old = SoftTargetFiles(SCORED / TARGETS)
-    rows = _chosen([row for row in read_records(_KEPT, TrainingRow) if row.teacher and row.key in old], params.schedule.reask_rows)
+    named = [row for row in read_records(_KEPT, TrainingRow) if row.teacher == answers_from.get(row.slice, answers_from["default"])]
+    rows = _chosen([row for row in named if row.key in old], params.schedule.reask_rows)
     if not rows:
         return []
     found: dict[str, list[float]] = {}
@@ -83,4 +87,6 @@ def _shift(tree: dict[str, Any]) -> SliceShift:
 
 
 if __name__ == "__main__":
-    write_json(Path(sys.argv[1]), {"shifts": [dataclasses.asdict(shift) for shift in measure(load_params(), TEACHER)]})
+    FILE = Path(sys.argv[1])
+    SHIFTS = measure(load_params(), TEACHER, read_json(FILE)["answers_from"])
+    write_json(FILE, {"shifts": [dataclasses.asdict(shift) for shift in SHIFTS]})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import logging
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,10 +44,13 @@ def close(cycle: OpenCycle, outcome: dict[str, Any], progress: CycleProgress) ->
 
 
 def close_failed(cycle: OpenCycle, error: BaseException) -> None:
-    """Close a cycle that failed or was cancelled."""
+    """Close a cycle that failed or was cancelled. What goes wrong here must not take the place of its error; the next cycle closes a run that stays open."""
     status = turns.status_after(error)
-    summary = summarise_cycle(cycle.params, cycle.run_id, cycle.name, cycle.started_at, cycle.receipts, status, None, error)
-    _close(cycle, summary, f"**{status}**: {error}")
+    try:
+        summary = summarise_cycle(cycle.params, cycle.run_id, cycle.name, cycle.started_at, cycle.receipts, status, None, error)
+        _close(cycle, summary, f"**{status}**: {error}")
+    except Exception as closing:
+        logging.getLogger("redistill").warning("the run of the cycle could not be closed in MLflow: %s", closing)
 
 
 def _close(cycle: OpenCycle, summary: CycleSummary, note: str) -> None:

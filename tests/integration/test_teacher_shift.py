@@ -63,7 +63,7 @@ def test_only_a_slice_that_moved_is_asked_again(params: Params) -> None:
     targets = [*stay, *score_sequences(other, moved, params.score.top_k, params.score.temperatures, 2048)]
     write_soft_targets(TARGETS, targets, lock.tokenizer_digest or "", 400)
 
-    shifts = shift_of_weights.measure_in_process()
+    shifts = shift_of_weights.measure_in_process(read_json(LOCK)["answers_from"])
     chosen = plan(shifts, ["app", "e-mail", "phone"], 1, params.schedule)
     assert (chosen.action, chosen.kept) == ("slices", ("app", "e-mail")), chosen.reasons
     by_slice = {shift.slice: shift for shift in shifts}
@@ -74,7 +74,7 @@ def test_only_a_slice_that_moved_is_asked_again(params: Params) -> None:
 def test_a_slice_of_few_rows_is_not_measured(params: Params) -> None:
     kept = [row for row in rows() if row.slice != "phone"] + [row for row in rows() if row.slice == "phone"][:5]
     write_records(Path("artifacts/validated/kept.parquet"), TrainingRow, kept)
-    assert {shift.slice for shift in shift_of_weights.measure(params, TEACHER)} == {"app", "e-mail"}
+    assert {shift.slice for shift in shift_of_weights.measure(params, TEACHER, read_json(LOCK)["answers_from"])} == {"app", "e-mail"}
 
 
 def test_where_nothing_moved_the_soft_targets_are_the_same_file(params: Params) -> None:
@@ -133,3 +133,43 @@ def test_where_the_earlier_teacher_cannot_stay_everything_is_asked_and_it_says_w
         before["current"]["parts"]["chat_template"] = "another"
     chosen = reasking.choose_reasking(load_params(), before, now)
     assert chosen.action == "all" and reason in chosen.reasons[0]
+
+
+def test_rows_of_a_teacher_that_the_lock_does_not_name_are_not_measured(params: Params) -> None:
+    """What a cycle leaves that was interrupted between the lock of a teacher and its completions."""
+    assert shift_of_weights.measure(params, TEACHER, {"default": "b" * 64}) == []
+
+
+def test_a_slice_called_default_is_asked_again(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the lock, that name means all slices that are not named."""
+    kept = [replace(row, slice="default") if row.slice == "app" else row for row in rows()]
+    write_records(Path("artifacts/validated/kept.parquet"), TrainingRow, kept)
+    chosen = reasking.choose_reasking(params, read_json(LOCK), read_lock().fingerprint)
+    assert set(chosen.kept) == {"e-mail", "phone"}
+    assert read_json(LOCK)["answers_from"]["default"] == read_lock().fingerprint.digest
+
+
+def test_reproduce_brings_only_what_cannot_be_made_again(params: Params, tmp_path: Path) -> None:
+    """Completions of an earlier teacher come from the store. The present teacher, whose weights are here, completes its rows again."""
+    from redistill.teacher.completion_store import CompletionStore
+    from tasks.reporting.reproduce import _bring_completions
+
+    with_earlier = {**read_json(LOCK), "answers_from": {"default": read_lock().fingerprint.digest, "app": "a" * 64}}
+    with_earlier["current"]["digest"] = "present"
+    store = CompletionStore(Path(".redistill/store/completions.sqlite"))
+    all_of_them = len(store)
+    store.close()
+    earlier_targets.keep("a" * 64)
+    for target, lock, stay in (("one", read_json(LOCK), None), ("two", with_earlier, all_of_them)):
+        (tmp_path / target / ".redistill").mkdir(parents=True)
+        _bring_completions(params, lock, tmp_path / target)
+        copied = tmp_path / target / ".redistill/store"
+        assert copied.is_dir() == (stay is not None)
+        if stay is not None:
+            assert (copied / "soft_targets" / ("a" * 64) / "summary.json").is_file()
+    again = tmp_path / "three"
+    (again / ".redistill").mkdir(parents=True)
+    _bring_completions(params, {**with_earlier, "current": read_json(LOCK)["current"]}, again)
+    store = CompletionStore(again / ".redistill/store/completions.sqlite")
+    assert len(store) < all_of_them, "those of the present teacher are gone"
+    store.close()

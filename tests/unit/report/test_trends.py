@@ -93,5 +93,5 @@ def test_the_report_has_the_trends_and_what_was_asked() -> None:
     assert 'id="trends"' in page and 'href="#trends"' in page
     assert (
         "was asked 32 rows (410 completion tokens)" in page
-        and "133 of the training rows (1,800 tokens) keep the completions of an earlier teacher" in page
+        and "133 of all rows (1,800 tokens) keep the completions of an earlier teacher" in page
     )
