@@ -49,7 +49,9 @@ def measure_in_process(answers_from: dict[str, str]) -> list[SliceShift]:
     if done.returncode:
         tail = tuple(done.stderr.strip().splitlines()[-5:])
         raise StageError(f"the new teacher could not be compared with the one before: {' / '.join(tail)}", "lock", done.returncode, tail)
-    return [_shift(tree) for tree in read_json(file)["shifts"]]
+    shifts = [_shift(tree) for tree in read_json(file)["shifts"]]
+    file.unlink()
+    return shifts
 
 
 def measure(params: Params, teacher: Path, answers_from: dict[str, str]) -> list[SliceShift]:
