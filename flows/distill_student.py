@@ -83,7 +83,7 @@ def cycle(params: Params, workspace: Workspace, reason: str, cycle_progress: Cyc
             plan.touched(str(LOCK))
         open_cycle.raw_teacher = teacher_lock.raw_fingerprint(params)
         stages(TEACHER)
-        trial = steps.try_teacher(params, before, fingerprint)
+        trial = steps.try_teacher(params, before, fingerprint, fork_server)
         if trial is not None and trial.reasking is not None:
             plan.touched(str(LOCK))
             cycle_progress.reasking(trial.reasking)

@@ -12,19 +12,19 @@ from redistill.params import Params
 from redistill.statistics.shares import share_interval
 from redistill.teacher.types import TeacherFingerprint
 from tasks.locking import canary, earlier_targets
-from tasks.locking.shift_of_weights import measure_in_process
+from tasks.locking.shift_of_weights import RunModule, measure_in_process
 from tasks.locking.teacher_lock import weights_in_training
 from tasks.paths import ARTIFACTS, LOCK
 
 DEFAULT = "default"
 
 
-def choose_reasking(params: Params, before: dict[str, Any], now: TeacherFingerprint) -> ReaskPlan:
+def choose_reasking(params: Params, before: dict[str, Any], now: TeacherFingerprint, run_module: RunModule) -> ReaskPlan:
     """Decide what an accepted teacher is asked again, and write it into the lock. ``before`` is the lock of the teacher that it replaces."""
     changes = int(before.get("changes", 0)) + 1
     local = params.teacher.backend != "openai"
     why_all = _why_all(params, before, now) if local else None
-    shifts = [] if why_all else measure_in_process(before["answers_from"]) if local else _endpoint_shifts(before, now)
+    shifts = [] if why_all else measure_in_process(before["answers_from"], run_module) if local else _endpoint_shifts(before, now)
     # In answers_from, "default" stands for every slice that is not named. So a slice of that name cannot stay.
     shifts = [shift for shift in shifts if shift.slice != DEFAULT]
     chosen = plan(shifts, _slices(), changes, params.schedule, why_all)

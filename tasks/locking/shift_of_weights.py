@@ -7,8 +7,8 @@ It runs in a process of its own, because it loads a model, and before the stages
 from __future__ import annotations
 
 import dataclasses
-import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from redistill.io.json import read_json, write_json
 from redistill.io.parquet import read_records
 from redistill.operations.policy import SliceShift
 from redistill.params import Params, load_params
-from redistill.runtime.environment import child_environment
 from redistill.statistics.bootstrap import bootstrap_mean
 from redistill.statistics.types import Interval
 from tasks.locking.earlier_targets import SCORED, TARGETS
@@ -28,11 +27,13 @@ from tasks.paths import ARTIFACTS, STATE
 
 _KEPT = ARTIFACTS / "validated" / "kept.parquet"
 _RESAMPLES = 2000
+RunModule = Callable[[str, list[str]], tuple[int, Sequence[str]]]
+"""Runs a module with arguments in a process of its own; returns its exit code and its last lines."""
 _LEAST_ROWS = 20
 """With fewer, an interval by resampling says too little."""
 
 
-def measure_in_process(answers_from: dict[str, str]) -> list[SliceShift]:
+def measure_in_process(answers_from: dict[str, str], run_module: RunModule) -> list[SliceShift]:
     """The shift of each slice that has enough rows with soft targets; empty if the earlier teacher left none.
 
     ``answers_from`` is that of the earlier lock. Rows of other teachers do not count: an interrupted cycle can leave rows of a teacher before.
@@ -44,11 +45,10 @@ def measure_in_process(answers_from: dict[str, str]) -> list[SliceShift]:
         return []
     file = STATE / "shift.json"
     write_json(file, {"answers_from": answers_from})
-    command = [sys.executable, "-m", "tasks.locking.shift_of_weights", str(file)]
-    done = subprocess.run(command, capture_output=True, text=True, env=child_environment(), check=False)
-    if done.returncode:
-        tail = tuple(done.stderr.strip().splitlines()[-5:])
-        raise StageError(f"the new teacher could not be compared with the one before: {' / '.join(tail)}", "lock", done.returncode, tail)
+    code, lines = run_module("tasks.locking.shift_of_weights", [str(file)])
+    if code:
+        tail = tuple(lines)[-5:]
+        raise StageError(f"the new teacher could not be compared with the one before: {' / '.join(tail)}", "lock", code, tail)
     shifts = [_shift(tree) for tree in read_json(file)["shifts"]]
     file.unlink()
     return shifts

@@ -19,6 +19,7 @@ from redistill.operations.policy import ReaskPlan
 from redistill.params import Params
 from redistill.promotion.gates.non_inferiority import non_inferior
 from redistill.provenance import dvc_lock
+from redistill.runtime.environment import child_environment
 from redistill.teacher.types import TeacherFingerprint
 from tasks.locking import teacher_lock
 from tasks.locking.reasking import choose_reasking
@@ -29,6 +30,7 @@ from tasks.registry.history import Kind
 from tasks.registry.runs_and_versions import connect
 from tasks.running import dvc_stage
 from tasks.running.cycle_stages import BEFORE_LOCK, TEACHER
+from tasks.running.fork_server import ForkServer
 
 BEFORE = STATE / "teacher-before"
 ACCEPTED = STATE / "accepted-teachers.json"
@@ -88,7 +90,7 @@ def restore() -> None:
     forget()
 
 
-def try_teacher(params: Params, before: str | None, now: TeacherFingerprint) -> TeacherTrial | None:
+def try_teacher(params: Params, before: str | None, now: TeacherFingerprint, fork_server: ForkServer) -> TeacherTrial | None:
     """Decide about the locked teacher ``now``, and restore the previous one if it is refused; None if the teacher is the same or the first.
 
     Raises:
@@ -102,7 +104,12 @@ def try_teacher(params: Params, before: str | None, now: TeacherFingerprint) -> 
     if not trial.accepted:
         restore()
         return trial
-    chosen = choose_reasking(params, read_json(BEFORE / LOCK.name), now)
+    chosen = choose_reasking(
+        params,
+        read_json(BEFORE / LOCK.name),
+        now,
+        lambda module, arguments: fork_server.streamed(module, arguments, child_environment(), lambda line: None),
+    )
     forget()
     return replace(trial, reasking=chosen)
 

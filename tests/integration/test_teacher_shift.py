@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from redistill.io.parquet import read_records, write_records
 from redistill.models.checkpoints import load_model
 from redistill.operations.policy import plan
 from redistill.params import Params, load_params
+from redistill.runtime.environment import child_environment
 from redistill.teacher.fingerprint import fingerprint
 from tasks.locking import earlier_targets, reasking, shift_of_weights
 from tasks.locking.locked_teacher import TEACHER, read_lock
@@ -36,6 +39,11 @@ def params(first_cycle: FirstCycle, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     project = Path(shutil.copytree(first_cycle.template, tmp_path / "project", symlinks=True))
     monkeypatch.chdir(project)
     return load_params()
+
+
+def run_module(module: str, arguments: list[str]) -> tuple[int, list[str]]:
+    done = subprocess.run([sys.executable, "-m", module, *arguments], capture_output=True, text=True, env=child_environment(), check=False)
+    return done.returncode, done.stderr.splitlines()
 
 
 def rows() -> list[TrainingRow]:
@@ -63,7 +71,7 @@ def test_only_a_slice_that_moved_is_asked_again(params: Params) -> None:
     targets = [*stay, *score_sequences(other, moved, params.score.top_k, params.score.temperatures, 2048)]
     write_soft_targets(TARGETS, targets, lock.tokenizer_digest or "", 400)
 
-    shifts = shift_of_weights.measure_in_process(read_json(LOCK)["answers_from"])
+    shifts = shift_of_weights.measure_in_process(read_json(LOCK)["answers_from"], run_module)
     chosen = plan(shifts, ["app", "e-mail", "phone"], 1, params.schedule)
     assert (chosen.action, chosen.kept) == ("slices", ("app", "e-mail")), chosen.reasons
     by_slice = {shift.slice: shift for shift in shifts}
@@ -131,7 +139,7 @@ def test_where_the_earlier_teacher_cannot_stay_everything_is_asked_and_it_says_w
     before, now = read_json(LOCK), read_lock().fingerprint
     if not changes:
         before["current"]["parts"]["chat_template"] = "another"
-    chosen = reasking.choose_reasking(load_params(), before, now)
+    chosen = reasking.choose_reasking(load_params(), before, now, run_module)
     assert chosen.action == "all" and reason in chosen.reasons[0]
 
 
@@ -140,11 +148,11 @@ def test_rows_of_a_teacher_that_the_lock_does_not_name_are_not_measured(params: 
     assert shift_of_weights.measure(params, TEACHER, {"default": "b" * 64}) == []
 
 
-def test_a_slice_called_default_is_asked_again(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slice_called_default_is_asked_again(params: Params) -> None:
     """In the lock, that name means all slices that are not named."""
     kept = [replace(row, slice="default") if row.slice == "app" else row for row in rows()]
     write_records(Path("artifacts/validated/kept.parquet"), TrainingRow, kept)
-    chosen = reasking.choose_reasking(params, read_json(LOCK), read_lock().fingerprint)
+    chosen = reasking.choose_reasking(params, read_json(LOCK), read_lock().fingerprint, run_module)
     assert set(chosen.kept) == {"e-mail", "phone"}
     assert read_json(LOCK)["answers_from"]["default"] == read_lock().fingerprint.digest
 
