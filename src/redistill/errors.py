@@ -16,6 +16,8 @@ it an ``exit_code``, and keep it picklable (positional arguments only).
 
 from __future__ import annotations
 
+import re
+
 
 class RedistillError(Exception):
     """Base of all errors with a message for the user."""
@@ -73,3 +75,17 @@ class RegistryError(RedistillError):
     """The model registry refused a request, or its state is not what redistill recorded."""
 
     exit_code = 6
+
+
+_CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+@")
+_ONE_LINE = 500
+
+
+def one_line(error: BaseException) -> str:
+    """An error as people read it where it is kept: one line of at most 500 characters, without credentials of addresses.
+
+    Of an error that is not ours, only its type and its first line: the rest is for developers.
+    """
+    lines = str(error).strip().splitlines() or [""]
+    text = " ".join(" ".join(lines).split()) if isinstance(error, RedistillError) else f"{type(error).__name__}: {lines[0]}"
+    return _CREDENTIALS.sub("", text)[:_ONE_LINE]

@@ -21,8 +21,14 @@ TARGETS = "targets"
 
 
 def keep(teacher: str) -> None:
-    """Keep the soft targets of the teacher that is being replaced; they also hold those of teachers before it."""
-    with replacing_directory(EARLIER / teacher) as folder:
+    """Keep the soft targets of the teacher that is being replaced; they also hold those of teachers before it.
+
+    What was kept before under the same name stays if it has all of these rows: it was coded once, and these may have been coded twice.
+    """
+    here = EARLIER / teacher
+    if (here / TARGETS).is_dir() and set(SoftTargetFiles(here / TARGETS)) >= set(SoftTargetFiles(SCORED / TARGETS)):
+        return
+    with replacing_directory(here) as folder:
         shutil.copytree(SCORED, folder, dirs_exist_ok=True)
 
 
@@ -31,7 +37,7 @@ def copy_whole(rows: Sequence[TrainingRow], params: ScoreParams) -> bool:
 
     To read and code the same values again would round them again.
     """
-    for folder in _folders():
+    for folder in _folders(rows[0].teacher):
         summary = read_json(folder / "summary.json")
         files = SoftTargetFiles(folder / TARGETS)
         same = (summary["top_k"], summary["bits"]) == (params.top_k, params.coded_bits) and set(files) == {row.key for row in rows}
@@ -48,9 +54,11 @@ def read(rows: Sequence[TrainingRow], params: ScoreParams) -> Iterator[SoftTarge
     Raises:
         DataError: some are not kept, or were made with other settings.
     """
-    kept = [SoftTargetFiles(folder / TARGETS) for folder in _folders()] if rows else []
+    kept = {folder.name: SoftTargetFiles(folder / TARGETS) for folder in _folders()} if rows else {}
     for row in rows:
-        targets = next((files[row.key] for files in kept if row.key in files), None)
+        # Those of its own teacher first: in the files of later teachers, the same values may have been coded once more.
+        own = [kept[row.teacher]] if row.teacher in kept else []
+        targets = next((files[row.key] for files in (*own, *kept.values()) if row.key in files), None)
         if targets is None or not _fit(targets, row, params):
             what = "are not kept here" if targets is None else "were made with other settings or for another text"
             raise DataError(
@@ -60,8 +68,8 @@ def read(rows: Sequence[TrainingRow], params: ScoreParams) -> Iterator[SoftTarge
         yield targets
 
 
-def _folders() -> list[Path]:
-    return sorted(EARLIER.iterdir()) if EARLIER.is_dir() else []
+def _folders(first: str = "") -> list[Path]:
+    return sorted(EARLIER.iterdir(), key=lambda folder: (folder.name != first, folder.name)) if EARLIER.is_dir() else []
 
 
 def _fit(targets: SoftTargets, row: TrainingRow, params: ScoreParams) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from redistill.data.types import Prompt
+from redistill.errors import StageError
 from redistill.io.json import read_json, write_json
 from redistill.io.parquet import read_records
 from redistill.operations.policy import ReaskPlan, SliceShift, plan
@@ -24,7 +25,15 @@ def choose_reasking(params: Params, before: dict[str, Any], now: TeacherFingerpr
     changes = int(before.get("changes", 0)) + 1
     local = params.teacher.backend != "openai"
     why_all = _why_all(params, before, now) if local else None
-    shifts = [] if why_all else measure_in_process(before["answers_from"], run_module) if local else _endpoint_shifts(before, now)
+    shifts: list[SliceShift] = []
+    if not local:
+        shifts = _endpoint_shifts(before, now)
+    elif why_all is None:
+        try:
+            shifts = measure_in_process(before["answers_from"], run_module)
+        except StageError as error:
+            # To measure only saves calls of the teacher, so it must not fail a night.
+            why_all = str(error)
     # In answers_from, "default" stands for every slice that is not named. So a slice of that name cannot stay.
     shifts = [shift for shift in shifts if shift.slice != DEFAULT]
     chosen = plan(shifts, _slices(), changes, params.schedule, why_all)
@@ -58,10 +67,12 @@ def _endpoint_shifts(before: dict[str, Any], now: TeacherFingerprint) -> list[Sl
     return [SliceShift(name, "disagreement", n, moved / n, share_interval(moved, n, 0.05)) for name, (moved, n) in counts.items()]
 
 
-def ask_everything() -> None:
-    """From now on the present teacher answers for every slice. What it has completed already is not asked again."""
+def ask_everything() -> bool:
+    """From now on the present teacher answers for every slice; returns whether that is a change. What it has completed already is not asked again."""
     lock = read_json(LOCK)
+    changed: bool = lock["answers_from"] != {DEFAULT: lock["current"]["digest"]}
     write_json(LOCK, {**lock, "answers_from": {DEFAULT: lock["current"]["digest"]}, "changes": 0})
+    return changed
 
 
 def _slices() -> list[str]:

@@ -58,6 +58,7 @@ def measure(params: Params, teacher: Path, answers_from: dict[str, str]) -> list
     """Compare the weights in ``teacher`` with the stored soft targets, on at most ``schedule.reask_rows`` rows of each slice."""
     from redistill.distillation.soft_targets.shift import shifts_of_rows
     from redistill.models.checkpoints import load_model
+    from redistill.models.tokenizers import load_tokenizer, vocabulary_size
     from redistill.runtime.precision import dtype_name
 
     old = SoftTargetFiles(SCORED / TARGETS)
@@ -65,11 +66,12 @@ def measure(params: Params, teacher: Path, answers_from: dict[str, str]) -> list
     rows = _chosen([row for row in named if row.key in old], params.schedule.reask_rows)
     if not rows:
         return []
-    found: dict[str, list[float]] = {}
-    for row, nats in shifts_of_rows(load_model(teacher, dtype_name()), rows, old, params.score.batch_tokens):
-        found.setdefault(row.slice, []).append(nats)
+    nats_of: dict[str, list[float]] = {}
+    vocabulary = vocabulary_size(load_tokenizer(teacher))
+    for row, nats in shifts_of_rows(load_model(teacher, dtype_name()), rows, old, params.score.batch_tokens, vocabulary):
+        nats_of.setdefault(row.slice, []).append(nats)
     shifts = []
-    for name, nats_N in sorted(found.items()):
+    for name, nats_N in sorted(nats_of.items()):
         if len(nats_N) >= _LEAST_ROWS:
             score = bootstrap_mean(nats_N, _RESAMPLES, params.benchmark.seed)
             shifts.append(SliceShift(name, "kl_nats", len(nats_N), score.value, score.interval))

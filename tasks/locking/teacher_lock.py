@@ -64,16 +64,18 @@ def lock_teacher(params: Params) -> tuple[TeacherFingerprint, bool]:
     _check_arms(params, capabilities)
     before = read_json(LOCK) if LOCK.is_file() else {}
     same = before.get("current", {}).get("digest") == found.digest
+    # A method that runs the teacher beside the student can use no rows of an earlier teacher.
+    earlier_stay = same and not (params.teacher.backend != "openai" and weights_in_training(params))
     lock = {
         "source": {"model": params.teacher.model, "revision": params.teacher.revision, "backend": params.teacher.backend},
         "current": {"name": found.name, "digest": found.digest, "parts": found.parts},
         # Slices that an earlier teacher still answers for stay with it (``tasks.locking.reasking``).
-        "answers_from": before["answers_from"] if same else {"default": found.digest},
+        "answers_from": before["answers_from"] if earlier_stay else {"default": found.digest},
         # Only methods that run the teacher beside the student depend on who the present teacher is; the others, on what was scored.
         "weights_in_training": found.digest if weights_in_training(params) else "",
         "capabilities": {"logprobs": capabilities.logprobs, "max_k": capabilities.max_k, "tokenizer_digest": capabilities.tokenizer_digest},
         "licence": licence,
-        **({"changes": before["changes"]} if same and "changes" in before else {}),
+        **({"changes": before["changes"]} if earlier_stay and "changes" in before else {}),
     }
     return found, _write_if_changed(LOCK, lock)
 

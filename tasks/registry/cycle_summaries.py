@@ -50,11 +50,7 @@ def recent_cycles(params: Params, days: int = 30) -> list[CycleSummary]:
     experiment = client.get_experiment_by_name(mlflow_names.experiment(params.data.name))
     since = int(1000 * (time.time() - 86400 * days))
     filter_string = f"tags.`{mlflow_names.TAG_KIND}` = 'cycle' AND attributes.start_time >= {since}"
-    return [
-        _summary(run)
-        for run in searched_runs(client, experiment.experiment_id, filter_string)
-        if run.info.end_time and mlflow_names.TAG_STAGES_RAN in run.data.tags
-    ]
+    return [_summary(run) for run in searched_runs(client, experiment.experiment_id, filter_string) if run.info.end_time]
 
 
 def _metrics(summary: CycleSummary) -> dict[str, float]:
@@ -90,7 +86,7 @@ def _summary(run: Any) -> CycleSummary:
         cycle=tags.get(mlflow_names.TAG_CYCLE, run.info.run_name),
         started_at=dt.datetime.fromtimestamp(run.info.start_time / 1000, dt.UTC),
         status=tags.get(mlflow_names.TAG_STATUS, "failed"),
-        ran=int(tags[mlflow_names.TAG_STAGES_RAN]),
+        ran=int(tags.get(mlflow_names.TAG_STAGES_RAN, 0)),
         seconds=(run.info.end_time - run.info.start_time) / 1000,
         sentence=tags.get(mlflow_names.TAG_SENTENCE, ""),
         verdict=tags.get(mlflow_names.TAG_VERDICT, ""),

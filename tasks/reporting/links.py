@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from redistill.operations.workspace import Workspace
 from redistill.params import Params
@@ -63,7 +63,10 @@ def mlflow_version(params: Params, version: str) -> str | None:
 
 def _server() -> str | None:
     address = mlflow_names.tracking_uri(STATE)
-    return address.rstrip("/") if address.startswith(("http://", "https://")) else None
+    if not address.startswith(("http://", "https://")):
+        return None
+    parts = urlsplit(address)  # a password in the address must not be published
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
 
 
 def _file(path: Path) -> Path | None:

@@ -74,7 +74,7 @@ def form_of(deployment: str) -> str | None:
     try:
         with get_client(sync_client=True) as client:
             page = url_for("deployment", obj_id=client.read_deployment_by_name(deployment).id)
-    except (httpx.HTTPError, PrefectException, OSError):
+    except (httpx.HTTPError, PrefectException, OSError, RuntimeError):
         return None
     return None if page is None else f"{page}/run"
 

@@ -10,6 +10,7 @@ from operator import add
 from pathlib import Path
 from typing import Any
 
+from redistill.errors import one_line
 from redistill.evaluation.types import EvalReport, Metric
 from redistill.io.disk_usage import freed_by_removing
 from redistill.io.json import read_json
@@ -51,7 +52,7 @@ def summarise_cycle(
         status=status,
         ran=sum(r.outcome == "ran" for r in receipts),
         seconds=(dt.datetime.now(dt.UTC) - started_at).total_seconds(),
-        sentence=str(outcome.get("sentence") or error or ""),
+        sentence=str(outcome.get("sentence") or (one_line(error) if error is not None else "")),
         verdict=str(outcome.get("verdict") or ""),
         version=str(outcome.get("model_version") or ""),
         route=route,

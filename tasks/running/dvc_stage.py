@@ -108,6 +108,8 @@ class Plan:
         self.changed: set[str] = set(self._status)
         self._stages = dvc_lock.read(_DVC_LOCK) if _DVC_LOCK.is_file() and _DVC_LOCK.stat().st_size else {}
         self.ran = set[str]()
+        self.asked: dict[str, TeacherUse] = {}
+        """What attempts of a stage asked that failed; a retry finds it in the store."""
         self._made_by = {out.path: name for name, s in self._stages.items() for out in s.outs}
         self._above = {name: {m for d in s.deps for m in self._makers(d.path)} for name, s in self._stages.items()}
 
@@ -186,7 +188,9 @@ def run_stage(
             code,
             tuple(lines),
         )
+    use = plan.asked.pop(stage, TeacherUse()).then(use)
     if code:
+        plan.asked[stage] = use
         raise _failed(stage, code, lines, errors)
     if outcome != "unchanged":
         plan.changed.add(stage)

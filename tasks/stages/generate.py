@@ -80,7 +80,9 @@ def ask(
             _ask_missing(engine, missing, params, store, stored, progress, len(requests))
         finally:
             engine.close()
-    report_teacher_use("generate", _use(stored, {key for key, _ in missing}))
+            report_teacher_use("generate", _use(stored, {key for key, _ in missing}))
+    else:
+        report_teacher_use("generate", _use(stored, ()))
     answers = [stored[k] for k in keys]
     absent = sum(a is None for a in answers)
     if absent:
@@ -96,8 +98,8 @@ def _use(answers: Mapping[str, TeacherAnswer | None], asked: Collection[str]) ->
     def tokens(chosen: Iterable[str]) -> int:
         return sum(len(a.token_ids) or len(a.text.split()) for key in chosen if (a := answers[key]) is not None)
 
-    stored = answers.keys() - asked
-    return TeacherUse(len(asked), tokens(asked), len(stored), tokens(stored))
+    answered, stored = [key for key in asked if answers[key] is not None], answers.keys() - set(asked)
+    return TeacherUse(len(answered), tokens(answered), len(stored), tokens(stored))
 
 
 def _teacher(lock: LockedTeacher, request: TeacherRequest, params: GenerateParams, generated_by: str | None, store: CompletionStore) -> str:

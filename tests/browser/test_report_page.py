@@ -20,7 +20,7 @@ BREAKS_OUT = "<script>document.title = 'broken in'</script><img src=https://exam
 
 @pytest.fixture(scope="module", params=TITLES)
 def page(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    nights = [night(1), night(2, **{**FAILED, "sentence": BREAKS_OUT}), night(3)]
+    nights = [night(1), night(2, **{**FAILED, "sentence": BREAKS_OUT}), night(3, sentence=f"{'f' * 120}/summary.json is missing")]
     tree = sample_tree() | {"nights": nights}
     tree["examples"][0]["text"] = BREAKS_OUT
     file = tmp_path_factory.mktemp("report") / f"{request.param}.html"

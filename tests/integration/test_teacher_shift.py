@@ -23,7 +23,7 @@ from redistill.operations.policy import plan
 from redistill.params import Params, load_params
 from redistill.runtime.environment import child_environment
 from redistill.teacher.fingerprint import fingerprint
-from tasks.locking import earlier_targets, reasking, shift_of_weights
+from tasks.locking import earlier_targets, reasking, shift_of_weights, teacher_lock
 from tasks.locking.locked_teacher import TEACHER, read_lock
 from tasks.paths import LOCK
 from tasks.stages.score import score
@@ -181,3 +181,21 @@ def test_reproduce_brings_only_what_cannot_be_made_again(params: Params, tmp_pat
     store = CompletionStore(again / ".redistill/store/completions.sqlite")
     assert len(store) < all_of_them, "those of the present teacher are gone"
     store.close()
+
+
+def test_a_comparison_that_fails_asks_everything_and_fails_no_night(params: Params) -> None:
+    for shard in TARGETS.glob("shard-*.parquet"):
+        shard.write_bytes(b"damaged")
+    chosen = reasking.choose_reasking(params, read_json(LOCK), read_lock().fingerprint, run_module)
+    assert chosen.action == "all" and "could not be compared" in chosen.reasons[0] and "is not a Parquet file" in chosen.reasons[0]
+
+
+def test_an_arm_that_starts_to_need_the_weights_asks_everything(params: Params) -> None:
+    lock = read_json(LOCK)
+    write_json(LOCK, {**lock, "answers_from": {**lock["answers_from"], "app": "a" * 64}, "changes": 1})
+    teacher_lock.lock_teacher(params)
+    assert read_json(LOCK)["answers_from"]["app"] == "a" * 64, "as long as the methods are the same"
+    write_params(Path(), finetune__method="online")
+    teacher_lock.lock_teacher(load_params())
+    now = read_json(LOCK)
+    assert now["answers_from"] == {"default": now["current"]["digest"]} and now["weights_in_training"] == now["current"]["digest"]

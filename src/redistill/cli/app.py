@@ -124,7 +124,7 @@ def lock(
         application("tasks.locking.code_lock").lock_code()
         fingerprint, moved = teacher_lock.lock_teacher(params)
         if ask_again:
-            application("tasks.locking.reasking").ask_everything()
+            moved = application("tasks.locking.reasking").ask_everything() or moved
     show(
         {"teacher": fingerprint.digest, "changed": moved},
         as_json,

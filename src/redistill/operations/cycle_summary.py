@@ -9,7 +9,7 @@ from typing import Literal
 
 from redistill.teacher.use import TeacherUse
 
-CycleStatus = Literal["running", "completed", "failed", "cancelled"]
+CycleStatus = Literal["running", "completed", "failed", "cancelled", "killed"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,14 @@ def moment(value: Any) -> str:
         return str(value)
 
 
+def minute(value: Any) -> str:
+    """A date and time in a table."""
+    try:
+        return dt.datetime.fromisoformat(str(value)).strftime("%Y-%m-%d %H:%M")
+    except ValueError:
+        return str(value)
+
+
 def duration(seconds: Any) -> str:
     """Hours, minutes and seconds; the two that matter."""
     found = finite(seconds)
@@ -86,4 +94,4 @@ def finite(value: Any) -> float | None:
     return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
 
 
-FILTERS = (number, percent, words, moment, duration, differing, limits, gate_title)
+FILTERS = (number, percent, words, moment, minute, duration, differing, limits, gate_title)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -28,15 +29,18 @@ class Moment:
     high: float | None = None
 
 
-def timeline(title: str, series: Mapping[str, Sequence[Moment]], failed: Sequence[dt.datetime], ceiling: float) -> Markup:
+def timeline(
+    title: str, series: Mapping[str, Sequence[Moment]], failed: Sequence[dt.datetime], span: Sequence[float] = (), ceiling: float = math.inf
+) -> Markup:
     """One line for each named series, at least one of which has a value; the axis begins at zero where the values come near it.
 
+    ``span`` is what the axis must hold besides the values, and ``ceiling`` where it ends at the latest.
     ``student`` and ``teacher`` have the colours that they have on the rest of the page. ``failed`` are the times of nights without a value.
     """
     moments = [m for row in series.values() for m in row]
     times = [m.at.timestamp() for m in moments] + [at.timestamp() for at in failed]
     x_axis = Axis(min(times), max(times) if max(times) > min(times) else min(times) + 1.0, 0.0, _LEFT + 8, _RIGHT - 8, False)
-    values = [v for m in moments for v in (m.y, m.low, m.high) if v is not None]
+    values = [*span, *(v for m in moments for v in (m.y, m.low, m.high) if v is not None)]
     low, high = min(values), max(values)
     y_axis = Axis.over([*values, *([0.0] if low < 0.5 * high or low == high else [])], _BASE, _TOP, ceiling=ceiling)
     parts = upright(y_axis, _LEFT, _RIGHT, title) + _dates(x_axis)

@@ -44,9 +44,9 @@ def trends_of(nights: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             nights,
             {who: functools.partial(_quality, who) for who in ("student", "teacher")},
             100.0,
-            of_share=True,
+            ceiling=100.0,
         ),
-        _plot("Requests to the student, %", nights, {"student": _number("student_share")}, 100.0, of_share=True),
+        _plot("Requests to the student, %", nights, {"student": _number("student_share")}, 100.0, span=(0.0, 100.0)),
         _plot("Minutes", nights, {"cycle": _number("seconds")}, 1 / 60),
         _plot("USD", nights, {"cycle": _number("usd")}, 1.0),
         _plot("Rows asked of the teacher", nights, {"asked": lambda n: _number("asked_rows")(n.get("use") or {})}, 1.0),
@@ -72,7 +72,8 @@ def _plot(
     of: Mapping[str, Callable[[Mapping[str, Any]], tuple[float | None, float | None, float | None]]],
     scale: float,
     *,
-    of_share: bool = False,
+    span: Sequence[float] = (),
+    ceiling: float = math.inf,
 ) -> Markup | None:
     series: dict[str, list[Moment]] = {}
     for name, read in of.items():
@@ -81,8 +82,8 @@ def _plot(
             if value is not None:
                 bounds = (None if low is None else scale * low, None if high is None else scale * high)
                 series.setdefault(name, []).append(Moment(_time(night), scale * value, *bounds))
-    failed = [_time(night) for night in nights if night.get("status") == "failed"]
-    return timeline(title, series, failed, 100.0 if of_share else math.inf) if series else None
+    failed = [_time(night) for night in nights if night.get("status") != "completed"]
+    return timeline(title, series, failed, span, ceiling) if series else None
 
 
 def _quality(who: str, night: Mapping[str, Any]) -> tuple[float | None, float | None, float | None]:

@@ -28,6 +28,15 @@ class TeacherUse:
             self.stored_tokens + other.stored_tokens,
         )
 
+    def then(self, retry: TeacherUse) -> TeacherUse:
+        """This use and that of a retry, which finds in the store what was asked before."""
+        return TeacherUse(
+            self.asked_rows + retry.asked_rows,
+            self.asked_tokens + retry.asked_tokens,
+            max(0, retry.stored_rows - self.asked_rows),
+            max(0, retry.stored_tokens - self.asked_tokens),
+        )
+
 
 def report_teacher_use(stage: str, use: TeacherUse) -> None:
     print(

@@ -44,7 +44,7 @@ def _kinds(kept: KeptVersions) -> Iterator[tuple[str, list[Path], Need]]:
     # Each process loads bundles and versions into folders of its own and removes them at its end.
     yield "loaded bundles", _in("bundles"), nothing
     yield "loaded models", _in("models"), lambda path: _model_needed(path, kept)
-    # What an earlier teacher said of slices that stay with it; its completions stay by the same rule.
+    # An earlier teacher's probabilities for the slices that stay with it; its completions stay by the same rule.
     yield "soft targets of earlier teachers", _in("store/soft_targets"), lambda path: _teacher_needed(path, kept)
     yield "benchmark results", _in("evaluations"), lambda path: _measured(path, kept)
     yield "timings", _in("timings"), nothing

@@ -43,6 +43,11 @@ def test_each_quantity_has_a_plot_with_a_description() -> None:
     assert quality.count("<polyline") == 2
 
 
+def test_a_share_is_drawn_from_none_to_all() -> None:
+    share = str(trends_of([night(1), night(2)])[1]["plot"])
+    assert ">0<" in share and ">100<" in share and "−" not in share and ">-" not in share
+
+
 def test_a_quantity_that_no_night_has_is_left_out() -> None:
     assert [t["title"] for t in trends_of([night(d, usd=None, student=None, teacher=None) for d in (1, 2)])] == [
         "Share",

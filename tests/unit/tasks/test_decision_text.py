@@ -5,9 +5,12 @@ from __future__ import annotations
 import datetime as dt
 from pathlib import Path
 
+import pytest
+
+from redistill.errors import DataError, one_line
 from redistill.operations.cycle_summary import CycleSummary, Quality
 from redistill.teacher.use import TeacherUse
-from tasks.reporting import decision_text, trends
+from tasks.reporting import decision_text, links, trends
 from tasks.reporting.links import Link
 
 SENTENCE = "student 44.0 % exact match against the teacher's 51.0 %: " + "a long reason, " * 40
@@ -53,3 +56,18 @@ def test_the_last_nights_are_a_table() -> None:
     head, _, newest, oldest = table.splitlines()
     assert {line.count("|") for line in (head, newest, oldest)} == {9}
     assert "| 44.0 % | – | – | 0.1 | 0.001 | 61 | nothing to do |" in newest and "| – | – | 32 | 1.5 | – | – | hold / version 3 |" in oldest
+
+
+def test_a_password_in_the_address_of_mlflow_is_not_published(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://ops:s3cret@mlflow.example:5000/base/")
+    assert links._server() == "https://mlflow.example:5000/base"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+    assert links._server() is None
+
+
+def test_an_error_is_kept_as_one_line_without_credentials() -> None:
+    ours = DataError("artifacts/x is missing;\nrun the stage again")
+    assert one_line(ours) == "artifacts/x is missing; run the stage again"
+    foreign = OSError("cannot reach postgresql://ops:s3cret@db/prefect\n  Traceback, many lines")
+    assert one_line(foreign) == "OSError: cannot reach postgresql://db/prefect"
+    assert len(one_line(DataError("x" * 9000))) == 500

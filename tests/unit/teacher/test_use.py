@@ -18,5 +18,10 @@ def test_other_lines_are_none(line: str) -> None:
     assert read_teacher_use(line) is None
 
 
+def test_a_retry_finds_what_was_asked_before() -> None:
+    assert TeacherUse(600, 6000, 100, 1000).then(TeacherUse(30, 300, 700, 7000)) == TeacherUse(630, 6300, 100, 1000)
+    assert TeacherUse().then(TeacherUse(1, 2, 3, 4)) == TeacherUse(1, 2, 3, 4)
+
+
 def test_uses_add_up() -> None:
     assert TeacherUse(1, 2, 3, 4) + TeacherUse(10, 20, 30, 40) == TeacherUse(11, 22, 33, 44)

@@ -19,14 +19,17 @@ from redistill.distillation.types import SignalKey, SoftTargets, TrainingRow
 
 
 def shifts_of_rows(
-    model: Any, rows: Sequence[TrainingRow], old: Mapping[SignalKey, SoftTargets], batch_tokens: int
+    model: Any, rows: Sequence[TrainingRow], old: Mapping[SignalKey, SoftTargets], batch_tokens: int, vocabulary: int
 ) -> Iterator[tuple[TrainingRow, float]]:
-    """Each row with the mean KL(old ‖ new) over its completion's tokens, in nats, at T = 1. ``old`` has soft targets of every row."""
+    """Each row with the mean KL(old ‖ new) over its completion's tokens, in nats, at T = 1. ``old`` has soft targets of every row.
+
+    A head may be wider than the tokenizer's ``vocabulary``; both teachers are normalised over the vocabulary (KD rule 7).
+    """
     by_key = {row.key: row for row in rows}
     for key, sequence, logits_TV in row_logits(model, [(row.key, row.token_ids) for row in rows], batch_tokens):
         row, targets = by_key[key], old[key]
         begin = max(row.completion_begin, targets.first)
-        yield row, _mean_kl(logits_TV[begin - 1 :], sequence[begin:], targets, begin - targets.first)
+        yield row, _mean_kl(logits_TV[begin - 1 :, :vocabulary], sequence[begin:], targets, begin - targets.first)
 
 
 def _mean_kl(logits_TV: torch.Tensor, labels_T: Sequence[int], targets: SoftTargets, skipped: int) -> float:
