@@ -17,6 +17,7 @@ from redistill.evaluation.params import BenchmarkParams
 from redistill.models.params import StudentParams
 from redistill.operations.params import NotifyParams, RetentionParams, ScheduleParams
 from redistill.promotion.params import PromoteParams, promotion_fits, with_metric
+from redistill.promotion.thresholds.params import RouteParams
 from redistill.report.params import EconomicsParams
 from redistill.teacher.params import GenerateParams, TeacherParams
 from redistill.tuning.params import SweepParams, TuneParams, space_fits, sweep_fits
@@ -38,6 +39,7 @@ class Params:
     benchmark: BenchmarkParams
     promote: PromoteParams
     sweep: SweepParams
+    route: RouteParams = field(default_factory=RouteParams)
     tune: TuneParams = field(default_factory=TuneParams)
     economics: EconomicsParams = field(default_factory=EconomicsParams)
     schedule: ScheduleParams = field(default_factory=ScheduleParams)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import os
 from pathlib import Path
@@ -14,6 +15,7 @@ from redistill.io.digests import canonical_digest
 from redistill.io.json import read_json, write_json
 from redistill.models import tokenizers, weights_source
 from redistill.params import Params
+from redistill.promotion.thresholds.params import limits_of
 from redistill.teacher import fingerprint
 from redistill.teacher.params import TeacherParams
 from redistill.teacher.types import TeacherCapabilities, TeacherFingerprint
@@ -41,7 +43,14 @@ def lock_sources(params: Params, *, new_date: bool = False) -> None:
         "teacher": {"digest": teacher, **date},
     }
     _write_if_changed(
-        SOURCES, {**sources.source_lock(params.data, Path()), "probes": sources.file_locks(params.benchmark.files), "models": models}
+        SOURCES,
+        {
+            **sources.source_lock(params.data, Path()),
+            "probes": sources.file_locks(params.benchmark.files),
+            "models": models,
+            # Resolved here, because the limit follows another section where it is left out, and DVC knows no default of a key.
+            "route": dataclasses.asdict(limits_of(params.route, params.promote)),
+        },
     )
 
 

@@ -131,7 +131,7 @@ def estimate(params: Params) -> dict[str, Any]:
     """
     splits = sources.load(params.data, Path())
     prompts = [p for split in ("pool", "calibration") for p in splits.get(split, [])]
-    heldout = len(splits.get("heldout", []))
+    rows = {split: len(splits.get(split, [])) for split in ("heldout", "calibration")}
     known: dict[str, float] = read_json(SECONDS) if SECONDS.is_file() else {}
     reports = {who: benchmark_report(who) for who in ("teacher", params.promote.arm)}
     teacher = reports["teacher"]
@@ -139,7 +139,7 @@ def estimate(params: Params) -> dict[str, Any]:
     prompt_tokens = math.ceil(chars / _CHARS_PER_TOKEN) * params.generate.samples
     per_completion = teacher.cost.tokens_per_request if teacher and teacher.cost.tokens_per_request else float(params.generate.max_tokens)
     completion_tokens = math.ceil(len(prompts) * params.generate.samples * per_completion)
-    seconds = _seconds(params, known, prompt_tokens, completion_tokens, heldout)
+    seconds = _seconds(params, known, prompt_tokens, completion_tokens, rows)
     whole = CycleCost(seconds, prompt_tokens, completion_tokens)
     price = teacher_price(params.economics, params.teacher)
     usd = whole.usd(params.economics, price)
@@ -177,7 +177,7 @@ def _past(params: Params) -> list[CycleSummary]:
     return recent_cycles(params) if own.is_file() or not mlflow_names.tracking_uri(STATE).startswith("sqlite") else []
 
 
-def _seconds(params: Params, known: dict[str, float], prompt_tokens: int, completion_tokens: int, heldout: int) -> dict[str, float]:
+def _seconds(params: Params, known: dict[str, float], prompt_tokens: int, completion_tokens: int, rows: dict[str, int]) -> dict[str, float]:
     """Seconds by stage: measured ones as they were, others by assumed rates."""
     train = params.finetune.common.tokens / _ASSUMED["finetune"] + _STARTUP_S / 3
     guess = {
@@ -190,7 +190,8 @@ def _seconds(params: Params, known: dict[str, float], prompt_tokens: int, comple
         "finetune": train,
         "sweep": train + _STARTUP_S / 3,
         "timing": 2.0 * params.benchmark.latency_requests + _STARTUP_S / 3,
-        "benchmark": heldout / _ASSUMED["benchmark"] + _STARTUP_S / 3,
+        "benchmark": rows["heldout"] / _ASSUMED["benchmark"] + _STARTUP_S / 3,
+        "calibrate": rows["calibration"] / _ASSUMED["benchmark"] + _STARTUP_S / 3,
     }
     return {stage: known.get(stage, guess[stage.partition("@")[0]]) for stage in every_stage(params)}
 

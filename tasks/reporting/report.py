@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from redistill.data.types import Prompt
+from redistill.data.types import SPLITS, Prompt
 from redistill.evaluation.retention import agreement, retention
 from redistill.evaluation.summary import report_from_json
 from redistill.evaluation.timing import timing_from_json, timing_to_json
@@ -122,9 +122,7 @@ def _governance() -> dict[str, Any]:
     """What was dropped before and after the teacher, and whether every planted row was caught."""
     quarantine = read_records(ARTIFACTS / "prompts" / "quarantine.parquet", DroppedRow)
     dropped = quarantine + read_records(ARTIFACTS / "validated" / "dropped.parquet", DroppedRow)
-    splits = [
-        p for s in ("train", "dev", "pool", "calibration", "heldout") for p in read_records(ARTIFACTS / "prompts" / f"{s}.parquet", Prompt)
-    ]
+    splits = [p for s in SPLITS for p in read_records(ARTIFACTS / "prompts" / f"{s}.parquet", Prompt)]
     return {
         "intake": read_json(ARTIFACTS / "prompts" / "summary.json"),
         "validate": read_json(ARTIFACTS / "validated" / "summary.json"),

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import yaml
+
 from redistill.params import Params
 from tasks.running.side_by_side import QueuedStage
 
@@ -19,10 +23,12 @@ def after_data(params: Params) -> tuple[QueuedStage, ...]:
     arms = tuple(params.finetune.arms)
     baselines = ("base",) if params.data.task == "generation" else ("linear", "base")
     common = params.finetune.common
+    calibrated = arms if "calibrate" in _declared() else ()
     trained = common.threads and common.threads * common.processes
     return (
         *(QueuedStage(f"finetune@{a}", trained) for a in arms),
         *(QueuedStage(f"sweep@{p}", common.threads) for p in params.sweep.layers),
+        *(QueuedStage(f"calibrate@{a}", params.benchmark.threads, frozenset({f"finetune@{a}"})) for a in calibrated),
         *(QueuedStage(f"benchmark@{w}", params.benchmark.threads, frozenset({f"finetune@{w}"})) for w in (*arms, *baselines)),
         QueuedStage("timing", None, frozenset(f"finetune@{a}" for a in arms)),
     )
@@ -30,3 +36,8 @@ def after_data(params: Params) -> tuple[QueuedStage, ...]:
 
 def every_stage(params: Params) -> tuple[str, ...]:
     return (*BEFORE_LOCK, *TEACHER, *DATA, *(wanted.stage for wanted in after_data(params)))
+
+
+def _declared() -> set[str]:
+    """The stages of this project's ``dvc.yaml``, which may be older than the package."""
+    return set(yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"])

@@ -1,4 +1,4 @@
-"""Stage ``prepare``: reads the sources and writes the prompts of five splits, filtered before any teacher call."""
+"""Stage ``prepare``: reads the sources and writes the prompts of every split, filtered before any teacher call."""
 
 from __future__ import annotations
 

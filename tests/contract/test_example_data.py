@@ -11,7 +11,7 @@ from redistill.evaluation.probes.counterfactual import read_pairs
 from redistill.validation.filters.near_duplicate import shingles
 
 DATA = Path(__file__).parents[2] / "data" / "bank_triage"
-FILES = ("labelled", "unlabelled", "heldout")
+FILES = ("labelled", "unlabelled", "calibration", "monitor", "heldout")
 LIMIT = 0.5
 
 

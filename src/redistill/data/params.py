@@ -18,7 +18,7 @@ class SourceParams:
     path: str
     """JSONL, CSV or Parquet file, `hf:owner/name[@revision][:split]`, or `hf:/directory` in hub layout."""
     splits: dict[str, Share]
-    """Shares over `train`, `dev`, `pool`, `calibration` and `heldout`. A row belongs to a split by a hash of its text."""
+    """Shares over `train`, `dev`, `pool`, `calibration`, `heldout` and `monitor`. A row belongs to a split by a hash of its text."""
 
     @model_validator(mode="after")
     def _splits_known(self) -> SourceParams:

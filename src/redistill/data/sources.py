@@ -21,7 +21,8 @@ from redistill.data.types import SPLITS, Message, Prompt
 from redistill.errors import DataError
 from redistill.io.digests import canonical_digest, file_digest, tree_digest
 
-UNLABELLED = ("pool", "calibration")
+_WITHOUT_LABEL = ("pool", "calibration")
+"""Splits whose rows need no label: the teacher completes them."""
 
 
 ROLES = ("system", "user", "assistant", "tool")
@@ -36,7 +37,7 @@ _HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 def load(data: DataParams, root: Path) -> dict[str, list[Prompt]]:
     """All sources as prompts by split, in the order of the files; relative paths start at ``root``.
 
-    Rows in pool or calibration lose their label, because the teacher labels them. Equal requests are all kept here; intake drops the
+    Rows in pool lose their label, because the teacher labels them; calibration rows may have one, which is compared with. Equal requests are all kept here; intake drops the
     later ones and reports it.
 
     Raises:
@@ -48,9 +49,9 @@ def load(data: DataParams, root: Path) -> dict[str, list[Prompt]]:
         rows = [_prompt(where, row, source, places) for where, row in read_source(source, data.columns, data, root)]
         for where, prompt in _subset(rows, data.max_rows):
             split = split_of(prompt.id, source.splits)
-            if split in UNLABELLED:
+            if split == "pool":
                 splits[split].append(Prompt.of(prompt.messages, prompt.source_id, prompt.slice, None, prompt.source, prompt.planted))
-            elif split and prompt.label is None:
+            elif split and split not in _WITHOUT_LABEL and prompt.label is None:
                 raise DataError(
                     f"{where}: a row without {data.columns.label!r} belongs to split {split}, which needs labels; label it, or list "
                     "unlabelled rows as a separate source with splits pool and calibration only"

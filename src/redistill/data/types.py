@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from redistill.errors import DataError
 from redistill.io.digests import canonical_digest
 
-SPLITS = ("train", "dev", "pool", "calibration", "heldout")
+SPLITS = ("train", "dev", "pool", "calibration", "heldout", "monitor")
+"""`monitor` is last, so that a share for it is taken from the rows of no other split but `heldout`."""
 
 
 @dataclass(frozen=True, slots=True)

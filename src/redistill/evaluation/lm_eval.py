@@ -7,6 +7,7 @@ and prompt hash. Our code scores them (``redistill.evaluation.outcomes``).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 from redistill.data.params import DataParams
@@ -17,6 +18,7 @@ from redistill.evaluation.outcomes import outcome_of
 from redistill.evaluation.params import BenchmarkParams
 from redistill.evaluation.types import Outcome
 from redistill.models.generation import end_ids, is_end, up_to_end
+from redistill.models.token_trace import TokenTrace, greedy_trace, most_likely
 
 TASK = "redistill_heldout"
 
@@ -30,8 +32,8 @@ def run_benchmark(
     samples = samples_of(model, _generation(TASK, rows, data.stops, params), params)
     if len(samples) != len(prompts):
         raise DataError(f"lm-eval returned {len(samples)} samples for {len(prompts)} held-out rows; run the benchmark again")
-    sure = getattr(model, "confidence_of", lambda _: None)
-    return [outcome_of(s, by_id[s["doc"]["prompt_id"]], data.grammar, sure(s["doc"]["prompt"])) for s in samples]
+    trace_of = getattr(model, "trace_of", lambda _: None)
+    return [outcome_of(s, by_id[s["doc"]["prompt_id"]], data.grammar, trace_of(s["doc"]["prompt"])) for s in samples]
 
 
 def respond(model: Any, rendered: Sequence[str], stops: Sequence[str], params: BenchmarkParams) -> list[str]:
@@ -108,23 +110,21 @@ def completion_model(complete: Callable[[Sequence[str]], Sequence[str]]) -> Any:
 def weights_model(model: Any, tokenizer: Any, params: BenchmarkParams, *, batch_size: int | None = None) -> Any:
     """lm-eval's transformers backend around loaded weights; nothing is added to the prompt's tokens.
 
-    It also keeps the model's confidence in each response: the probability of the whole response, without another forward pass.
+    It also keeps what the model reports about the tokens of each response, without another forward pass.
     """
     import torch
     from lm_eval.models.huggingface import HFLM
 
-    class ConfidentModel(HFLM):
+    class TracingModel(HFLM):
         def __init__(self, **kwargs: Any) -> None:
             super().__init__(**kwargs)
-            self._sure: dict[tuple[int, ...], float] = {}
+            self._traces: dict[tuple[int, ...], TokenTrace] = {}
 
         def _model_generate(self, context: Any, max_length: int, stop: list[str], **kwargs: Any) -> Any:
-            chosen_TB: list[torch.Tensor] = []
+            steps: list[tuple[torch.Tensor, torch.Tensor]] = []
 
             def listen(_: Any, scores_BV: torch.Tensor) -> torch.Tensor:
-                # Greedy: the next token is the most likely one.
-                wide = scores_BV.float()
-                chosen_TB.append(wide.amax(-1) - wide.logsumexp(-1))
+                steps.append(most_likely(scores_BV))
                 return scores_BV
 
             out = super()._model_generate(context, max_length, stop, logits_processor=[listen], **kwargs)
@@ -135,16 +135,27 @@ def weights_model(model: Any, tokenizer: Any, params: BenchmarkParams, *, batch_
             for row, made in zip(counts, made_BT.tolist(), strict=True):
                 if (until := tokens_until_stop(made, self.tokenizer, texts)) is not None:
                     row[until:] = False
-            sums = (torch.stack(chosen_TB, dim=1)[:, : made_BT.shape[1]] * counts).sum(-1).exp()
+            ids_BTK, values_BTK = (torch.stack(part, dim=1)[:, : made_BT.shape[1]] for part in zip(*steps, strict=True))
             mask = kwargs["attention_mask"].bool()
-            for row, given, sure in zip(context, mask, sums.tolist(), strict=True):
-                self._sure[tuple(row[given].tolist())] = min(1.0, sure)
+            for b, (row, shown) in enumerate(zip(context, mask, strict=True)):
+                kept = counts[b]
+                self._traces[tuple(row[shown].tolist())] = greedy_trace(
+                    made_BT[b][kept].tolist(), ids_BTK[b][kept].tolist(), values_BTK[b][kept].tolist(), spell, ends
+                )
             # An end token that the tokenizer does not call special would be decoded as text.
             made_BT[is_end(made_BT, ends) | ~counts] = self.eot_token_id
             return out
 
-        def confidence_of(self, prompt: str) -> float | None:
-            return self._sure.get(tuple(self.tok_encode(prompt)))
+        def trace_of(self, prompt: str) -> TokenTrace | None:
+            return self._traces.get(tuple(self.tok_encode(prompt)))
 
     batch_size, ends = batch_size or params.batch_size, end_ids(model)
-    return ConfidentModel(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, device="cpu", add_bos_token=False)
+
+    @cache
+    def spell_one(token: int) -> str:
+        return str(tokenizer.decode([token]))
+
+    def spell(ids: Sequence[int]) -> str:
+        return spell_one(ids[0]) if len(ids) == 1 else str(tokenizer.decode(ids))
+
+    return TracingModel(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, device="cpu", add_bos_token=False)

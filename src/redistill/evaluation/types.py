@@ -102,10 +102,19 @@ class EvalReport:
 
 
 @dataclass(frozen=True, slots=True)
+class Confidence:
+    """One score of how sure a model is of one response; a larger value is surer."""
+
+    score: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """One model on one held-out row, bound to it by lm-eval's hashes.
 
-    ``confidence`` is the probability that the model itself gives the whole response; None if the model does not report it.
+    ``confidence`` is the probability that the model itself gives the whole response; None if the model does not report it. ``confidences`` are the
+    scores of ``redistill.evaluation.confidence``; empty likewise.
     """
 
     prompt_id: str
@@ -119,3 +128,4 @@ class Outcome:
     false_positives: int
     false_negatives: int
     confidence: float | None = None
+    confidences: tuple[Confidence, ...] = ()

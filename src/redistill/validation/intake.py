@@ -1,7 +1,7 @@
 """Filters for all rows before any teacher call, store write or push.
 
 Each row is judged by itself first (length, secrets, personal data, insults, language), in every split. Then rows are compared
-with each other: copies of held-out rows are dropped from all other splits, copies of dev rows from the training splits, and of
+with each other: copies of held-out and monitor rows are dropped from all other splits, copies of dev rows from the training splits, and of
 near-duplicates the first in a fixed order is kept. Deterministic, without side effects; a second run on the kept rows drops nothing.
 """
 
@@ -18,7 +18,9 @@ from redistill.validation.params import IntakeParams
 from redistill.validation.types import Candidate, Drop, DroppedRow, Filter, Keep
 
 STAGE = "prepare"
-PRIORITY = ("heldout", "dev", "calibration", "train", "pool")
+PRIORITY = ("heldout", "monitor", "dev", "calibration", "train", "pool")
+_TESTS = {"heldout": "a held-out row", "monitor": "a monitor row"}
+"""Splits on which models are judged, and what one of their rows is called."""
 _TRAINS = ("train", "pool")
 _REDACTED_CHARS = 200
 _LOOKED_AT_CHARS = 8000
@@ -79,18 +81,17 @@ def _filters(params: IntakeParams) -> Iterator[tuple[Filter, Callable[[Prompt], 
 
 
 def _judge_between(splits: dict[str, list[tuple[int, Prompt]]], params: IntakeParams) -> dict[tuple[str, int], Drop]:
-    seen = {name: NearDuplicates(params.near_duplicate) for name in ("heldout", "dev", "other")}
-    heldout_ids: set[str] = set()
+    seen = {name: NearDuplicates(params.near_duplicate) for name in (*_TESTS, "dev", "other")}
+    tested: dict[str, set[str]] = {name: set() for name in _TESTS}
     verdicts: dict[tuple[str, int], Drop] = {}
     for split in sorted(splits, key=_rank):
         for i, prompt in sorted(splits[split], key=lambda pair: (pair[1].source_id, pair[1].id, pair[0])):
             text = _conversation(prompt)
-            if split == "heldout":
-                # Held-out rows may resemble each other, as traffic does; the same request twice would count twice.
-                verdict = Drop("near_duplicate", "duplicate of an earlier row") if prompt.id in heldout_ids else None
-                heldout_ids.add(prompt.id)
-            else:
-                verdict = _against(text, split, seen)
+            # Rows of one test split may resemble each other, as traffic does; the same request twice would count twice.
+            repeated = prompt.id in tested.get(split, ())
+            verdict = Drop("near_duplicate", "duplicate of an earlier row") if repeated else _against(text, split, seen)
+            if split in tested:
+                tested[split].add(prompt.id)
             if verdict is None:
                 seen[split if split in seen else "other"].add(text, text)
             else:
@@ -99,12 +100,14 @@ def _judge_between(splits: dict[str, list[tuple[int, Prompt]]], params: IntakePa
 
 
 def _against(text: str, split: str, seen: dict[str, NearDuplicates]) -> Drop | None:
-    for name, called in (("heldout", "a held-out row"), ("dev", "a dev row"), ("other", "an earlier row")):
+    for name, called in {**_TESTS, "dev": "a dev row", "other": "an earlier row"}.items():
+        if name == split and split in _TESTS:
+            continue
         match = seen[name].match(text)
         if match is None:
             continue
         same = match == text
-        if name == "heldout" or (name == "dev" and split in _TRAINS):
+        if name in _TESTS or (name == "dev" and split in _TRAINS):
             return Drop("decontamination", f"{'copy' if same else 'near-copy'} of {called}")
         return Drop("near_duplicate", f"{'duplicate' if same else 'near-duplicate'} of an earlier row")
     return None

@@ -147,12 +147,12 @@ def test_equal_and_empty_texts_are_left_to_intake(tmp_path: Path) -> None:
     assert [(p.source_id, p.text) for p in prompts] == [("a:1", "x"), ("a:2", "x"), ("a:3", "")]
 
 
-def test_pool_and_calibration_lose_their_labels_but_wrong_ones_are_told(tmp_path: Path) -> None:
+def test_pool_rows_lose_their_labels_but_wrong_ones_are_told(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "a.jsonl", *({"text": f"fee {i}", "label": "fee", "planted": "p"} for i in range(40)))
     splits = load(data(("a.jsonl", {"pool": 0.4, "calibration": 0.3, "dev": 0.3})), tmp_path)
     assert list(splits) == list(SPLITS)
-    assert {p.label for p in splits["pool"] + splits["calibration"]} == {None}
-    assert {p.label for p in splits["dev"]} == {"fee"}
+    assert {p.label for p in splits["pool"]} == {None}
+    assert {p.label for p in splits["calibration"] + splits["dev"]} == {"fee"}, "a label of a calibration row is compared with"
     assert {p.planted for rows in splits.values() for p in rows} == {"p"}
     write_jsonl(tmp_path / "a.jsonl", {"text": "x", "label": "typo"})
     with pytest.raises(DataError, match="typo"):

@@ -1,0 +1,35 @@
+"""Every confidence score by name: the ``score`` of each file of this folder."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import pkgutil
+from collections.abc import Callable
+
+from redistill.data.record_grammar import RecordGrammar
+from redistill.evaluation import confidence
+from redistill.evaluation.types import Confidence
+from redistill.models.token_trace import TokenTrace
+
+Score = Callable[[TokenTrace, RecordGrammar | None], float | None]
+
+
+def all_scores() -> dict[str, Score]:
+    names = sorted(info.name for info in pkgutil.iter_modules(confidence.__path__) if info.name != __name__.rpartition(".")[2])
+    return {name: importlib.import_module(f"{confidence.__name__}.{name}").score for name in names}
+
+
+SCORES = all_scores()
+
+
+def confidences(trace: TokenTrace | None, grammar: RecordGrammar | None) -> tuple[Confidence, ...]:
+    """Every score of one completion that the task has; NaN, which always defers, for a completion without tokens or logprobs.
+
+    Args:
+        trace: None where the engine reported no logprobs.
+        grammar: None for free text.
+    """
+    if trace is None or not len(trace):
+        return tuple(Confidence(name, math.nan) for name in SCORES)
+    return tuple(Confidence(name, value) for name, score in SCORES.items() if (value := score(trace, grammar)) is not None)

@@ -1,0 +1,28 @@
+"""Section ``route`` of params.yaml: how much a cascade may differ from its teacher."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from redistill.config.base import Alpha, Margin, section
+from redistill.promotion.params import PromoteParams
+from redistill.promotion.thresholds.types import Limits
+
+
+@section("route")
+class RouteParams:
+    """When a student answers by itself, and when its request goes to the teacher: [cascade.md](cascade.md)."""
+
+    max_disagreement: Margin | None = None
+    """Expected share of all requests that the student answers otherwise than the teacher would. Left out: the margin of the gate `teacher`."""
+    doubt: Alpha = 0.1
+    """The chance, over the draw of the calibration rows, that the true share is larger than that."""
+    band: Annotated[float, Field(ge=0.0)] = 0.05
+    """By how much a score may differ between engines and batches, in nats; [how it was measured](cascade.md#one-threshold-for-every-engine). Rows that
+    are so close to the threshold go to the teacher."""
+
+
+def limits_of(route: RouteParams, promote: PromoteParams) -> Limits:
+    return Limits(route.max_disagreement or promote.teacher_gate.margin, route.doubt, route.band)
