@@ -13,10 +13,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from redistill.promotion.cascade import Cascade
 from redistill.serving.route_flag import FLAG, evaluate, flag_file, read_route
 from redistill.serving.types import Route
 
 _STUDENT = Route("none", "student", "1", "drill", "2026-01-01T00:00:00+00:00")
+_CASCADE = replace(_STUDENT, mode="cascade", cascade=Cascade("sum_logprob", -1.0, 0.05, "0" * 64, ()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ def _cases() -> list[tuple[str, str, str | None]]:
     text = json.dumps(student)
     return [
         ("a promoted student", "student", text),
+        ("a promoted cascade", "cascade", json.dumps(flag_file(_CASCADE))),
         ("the teacher is pinned", "teacher", json.dumps(flag_file(replace(_STUDENT, pin="teacher")))),
         ("no student is promoted", "teacher", json.dumps(flag_file(replace(_STUDENT, mode="teacher", model_version=None)))),
         ("the flag is disabled", "teacher", json.dumps(disabled)),

@@ -6,6 +6,8 @@ from typing import Any
 
 from redistill.operations.types import StageReceipt
 from redistill.params import Params
+from redistill.promotion.system import System
+from redistill.serving.types import Route
 from tasks import steps
 from tasks.promotion import approve, judge, route, settled
 from tasks.promotion.retest_champion import ChampionCheck
@@ -22,6 +24,7 @@ def teacher_refused(trial: TeacherTrial, live: ChampionCheck | None) -> dict[str
         "blocked": None,
         "model_version": None if live is None else live.version,
         "route": route.current().answers,
+        "student_share": _share(route.current(), live, None),
         "sentence": f"teacher refused: {trial.sentence}",
         "gates": [],
     }
@@ -40,8 +43,9 @@ def promote_or_hold(
     judgement = steps.decide_promotion(params)
     decision = judgement.decision
     passed = decision.verdict == "promote"
-    blocked_reason = approve.blocked_by(params, version, passed, history)
-    planned = route.planned(decision, version, live, blocked_reason)
+    cascade = judgement.promoted_cascade
+    blocked_reason = approve.blocked_by(params, version, passed, history, cascade)
+    planned = route.planned(decision, version, cascade, live, blocked_reason)
     judged = judge.summary(judgement)
     nothing_new = settled.is_settled(params, version, judged, planned, blocked_reason, receipts, history)
     if not nothing_new:
@@ -61,6 +65,22 @@ def promote_or_hold(
         "blocked": blocked_reason,
         "model_version": version,
         "route": final.answers,
-        "sentence": settled.sentence(decision, version, blocked_reason, nothing_new),
+        "student_share": _share(final, live, judgement.cascade),
+        "sentence": settled.sentence(decision, version, blocked_reason, nothing_new, _share_of(judgement.cascade) if cascade else None),
+        "mode": decision.mode,
         "gates": [{"name": g.name, "result": g.result, "sentence": g.sentence} for g in decision.gates],
+        "alone": [{"name": g.name, "result": g.result, "sentence": g.sentence} for g in judgement.gates_of_student],
     }
+
+
+def _share_of(cascade: System | None) -> float | None:
+    return None if cascade is None else cascade.answered / cascade.rows
+
+
+def _share(now: Route, live: ChampionCheck | None, cascade: System | None) -> float | None:
+    """Share of the requests that the student answers on this route; None if that was not measured tonight."""
+    if now.answers != "cascade":
+        return float(now.answers == "student")
+    if cascade is not None and cascade.cascade == now.cascade:
+        return _share_of(cascade)
+    return live.answered if live is not None and live.cascade == now.cascade else None

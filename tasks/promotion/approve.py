@@ -9,12 +9,15 @@ from typing import Any
 from redistill.errors import ConfigError, RegistryError
 from redistill.io.json import read_json
 from redistill.params import Params
+from redistill.promotion.cascade import Cascade
+from redistill.promotion.system import system_digest
 from redistill.provenance import mlflow_names
-from redistill.serving.route_flag import with_mode
+from redistill.serving.route_flag import to_version
 from redistill.serving.types import Route
 from tasks.paths import ARTIFACTS
 from tasks.promotion import waiting
 from tasks.promotion.freeze import frozen
+from tasks.promotion.live_system import live_cascade, promoted_by, promoted_cascade
 from tasks.promotion.present_teacher import present_teacher
 from tasks.registry import evidence_bundle, transitions
 from tasks.registry.client import RegistryClient
@@ -29,31 +32,36 @@ def promote(params: Params, version: str, reason: str) -> transitions.Live:
         RegistryError: the bundle or its signature is not valid, its verdict was hold, or the change failed; then nothing has changed.
     """
     client = _recovered_client(params)
-    before = transitions.live(client, params)
-    if _is_live(before, version):
-        return before  # nothing will change, and tonight's re-test has verified this version
     return _promoted(client, params, version, reason, _judgement(client, params, version, newest=True))
-
-
-def _is_live(now: transitions.Live, version: str) -> bool:
-    return now.champion == version and now.route.model_version == version and now.route.mode == "student"
 
 
 def _promoted(client: RegistryClient, params: Params, version: str, reason: str, judged: dict[str, Any]) -> transitions.Live:
     if judged["decision"]["verdict"] != "promote":
         raise RegistryError(f"version {version} is on hold and cannot be promoted; `redistill gate {version}` shows why")
-    before = transitions.live(client, params)
-    if _is_live(before, version):
+    before, cascade = transitions.live(client, params), promoted_cascade(judged)
+    route = to_version(before.route, version, cascade, f"version {version} was promoted{_as(judged)}: {reason}", present_teacher())
+    if (
+        before.champion == version
+        and transitions.decided(route)[:2] == transitions.decided(before.route)[:2]
+        and route.cascade == before.route.cascade
+    ):
         return before
     after = replace(
         before,
         champion=version,
         previous=before.champion if before.champion != version else before.previous,
         reference=before.reference or version,
-        route=with_mode(before.route, "student", version, f"version {version} was promoted: {reason}", present_teacher()),
+        route=route,
     )
-    transitions.move(client, params, "promote", version, reason, before, after)
+    transitions.move(client, params, "promote", version, f"{reason}{_as(judged)}", before, after, judged["judged_run"])
     return after
+
+
+def _as(judged: dict[str, Any]) -> str:
+    """How a version answers, where it is not alone."""
+    if promoted_cascade(judged) is None:
+        return ""
+    return f" (as a cascade: the student answers {100 * judged['answered'] / judged['rows']:.1f} % of the requests)"
 
 
 def approve(params: Params, version_name: str, reason: str) -> transitions.Live:
@@ -86,7 +94,8 @@ def approve(params: Params, version_name: str, reason: str) -> transitions.Live:
 def _judgement(client: RegistryClient, params: Params, version: str, *, newest: bool = False) -> dict[str, Any]:
     """The judgement in a version's verified bundle."""
     evidence = evidence_bundle.verified(client, params, version, newest=newest)
-    return {**read_json(evidence / "judgement.json"), "trained": (evidence / "report").is_dir()}
+    run_id = evidence_bundle.run_of(client, params, version, newest=newest)
+    return {**read_json(evidence / "judgement.json"), "trained": (evidence / "report").is_dir(), "judged_run": run_id}
 
 
 def _still_true(client: RegistryClient, params: Params, version: str, judged: dict[str, Any]) -> None:
@@ -97,7 +106,7 @@ def _still_true(client: RegistryClient, params: Params, version: str, judged: di
     for role in (mlflow_names.CHAMPION, mlflow_names.REFERENCE):
         live = now.aliases[role]
         if live != version:
-            today[role] = "none" if live is None else client.get_model_version(params.data.name, live).tags[mlflow_names.TAG_MODEL_DIGEST]
+            today[role] = "none" if live is None else _system(client, params, live, teacher["model_digest"])
     then = {"held-out set": judged["heldout"], **judged["models"]}
     for what, digest in today.items():
         if then.get(what, "none") != digest:
@@ -107,7 +116,13 @@ def _still_true(client: RegistryClient, params: Params, version: str, judged: di
             )
 
 
-def blocked_by(params: Params, version: str, passed: bool, history: History) -> str | None:
+def _system(client: RegistryClient, params: Params, version: str, teacher: str) -> str:
+    """The digest of what answers where a version is live: its weights, and its threshold if it has one."""
+    weights = client.get_model_version(params.data.name, version).tags[mlflow_names.TAG_MODEL_DIGEST]
+    return system_digest(weights, live_cascade(client, params, transitions.history(client, params), version), teacher)
+
+
+def blocked_by(params: Params, version: str, passed: bool, history: History, cascade: Cascade | None = None) -> str | None:
     """Why a passed candidate is not promoted automatically (approval pending, rejected before, or an alias changed from outside), or None."""
     if not passed:
         return None
@@ -115,7 +130,9 @@ def blocked_by(params: Params, version: str, passed: bool, history: History) -> 
     events = history.events(client, params)
     if (reason := transitions.moved_outside(client, params, events)) is not None:
         return reason
-    if transitions.live(client, params).champion == version:
+    now = transitions.live(client, params)
+    # A version that is live with another threshold is another system, which a person may have to approve.
+    if now.champion == version and (now.route.mode == "teacher" or now.route.cascade == cascade):
         return None
     if (reason := withdrawn(events, version)) is not None:
         return f"{reason}; `redistill promote {version}` makes it champion"
@@ -152,19 +169,21 @@ def rollback(params: Params, to: str | None, reason: str) -> transitions.Live:
             "there is no previous champion; name a version with --to, or pin the teacher with `redistill route set teacher --reason REASON`"
         )
     version = _resolved_with_reason(client, params, to or str(before.previous), reason)
+    events = transitions.history(client, params)
     if version not in transitions.been_champion(client, params):
         raise RegistryError(
             f"version {version} was never champion, so rollback is not possible; to promote it, run `redistill promote {version}`"
         )
     evidence_bundle.verified(client, params, version)
+    cascade = live_cascade(client, params, events, version)
     after = replace(
         before,
         champion=version,
         previous=before.champion if before.champion != version else before.previous,
-        route=with_mode(before.route, "student", version, f"rolled back to version {version}: {reason}", present_teacher()),
+        route=to_version(before.route, version, cascade, f"rolled back to version {version}: {reason}", present_teacher()),
     )
     if (before.champion, before.route.model_version) != (version, version):
-        transitions.move(client, params, "rollback", version, reason, before, after)
+        transitions.move(client, params, "rollback", version, reason, before, after, promoted_by(events, version) or "")
     return after
 
 

@@ -17,7 +17,7 @@ from redistill.serving.drift import distinct, two_sample_auc
 from redistill.statistics.betting import PairedScores
 from redistill.statistics.paired_counts import PairedCounts
 from tasks.paths import ARTIFACTS
-from tasks.promotion.judge import load_benchmark
+from tasks.promotion.evidence import load_benchmark
 from tasks.registry import look_ledger
 from tasks.registry.runs_and_versions import connect
 from tasks.stages.benchmark import HELDOUT

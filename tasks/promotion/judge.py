@@ -4,76 +4,96 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import subprocess
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from redistill.data.types import Prompt
-from redistill.distillation.types import TrainingRow
-from redistill.errors import RedistillError, RegistryError
-from redistill.evaluation.summary import report_from_json
+from redistill.errors import RedistillError
 from redistill.evaluation.timing import timing_to_json
-from redistill.evaluation.types import Outcome
+from redistill.io.digests import canonical_digest
 from redistill.io.json import read_json
-from redistill.io.parquet import read_records
 from redistill.params import Params
 from redistill.promotion.alpha_spending import earlier_look, entry_digest, next_look, spendable
-from redistill.promotion.decide import decide, shown
-from redistill.promotion.evidence import BenchmarkResult, Evidence
+from redistill.promotion.cascade import Cascade
+from redistill.promotion.decide import decide
+from redistill.promotion.evidence import Evidence
 from redistill.promotion.hold_plan import patch
-from redistill.promotion.training_audit import audit
-from redistill.promotion.types import Audit, Gate, Look, PromotionDecision
-from redistill.provenance import mlflow_names
-from redistill.runtime.environment import child_environment
-from tasks.paths import ARTIFACTS, STATE
-from tasks.promotion.version_timing import timing_of
+from redistill.promotion.params import PromoteParams
+from redistill.promotion.system import System
+from redistill.promotion.types import Gate, Look, PromotionDecision
+from tasks.paths import ARTIFACTS
+from tasks.promotion.evidence import audit_of_arm, audit_on_record, gathered, load_benchmark, measured_version
+from tasks.promotion.live_system import arm_calibration, cascade_of, system
 from tasks.registry import look_ledger, transitions
 from tasks.registry.client import RegistryClient
 from tasks.registry.evidence_bundle import verified, weights_of
-from tasks.stages.benchmark import HELDOUT, memo_directory
-
-_NAME_ANOTHER = {mlflow_names.CHAMPION: "rollback --to VERSION", mlflow_names.REFERENCE: "reference VERSION"}
-_ROWS = {"gold": ("train",), "gold_and_teacher": ("train", "pool")}
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """A decision and its evidence."""
+    """A decision and its evidence. ``cascade`` is the system that was judged besides the student alone, if the student has one.
+
+    ``is_champion``: the system is live already, so judging it again promotes nothing.
+    """
 
     decision: PromotionDecision
     evidence: Evidence
+    cascade: System | None
     question: str
     looks: tuple[Look, ...]
     repeated: bool
+    is_champion: bool = False
+
+    @property
+    def judged(self) -> Evidence:
+        """The evidence about the system that the decision's gates are about."""
+        if self.cascade is None or self.decision.mode == "student":
+            return self.evidence
+        return of_cascade(self.evidence, self.cascade)
+
+    @property
+    def gates_of_student(self) -> tuple[Gate, ...]:
+        """The gates of the student alone, where it was judged after a cascade."""
+        return next((step.gates for step in self.decision.steps[1:] if step.mode == "student" != self.decision.mode), ())
+
+    @property
+    def promoted_cascade(self) -> Cascade | None:
+        """The cascade that goes live if the decision promotes; None if that is the student alone."""
+        return self.cascade.cascade if self.cascade is not None and self.decision.mode == "cascade" else None
 
 
-def judge(client: RegistryClient, params: Params, evidence: Evidence) -> Judgement:
-    """Decide at the level that this held-out set still allows. The same question again is not a new look and gets the same level.
+def judge(client: RegistryClient, params: Params, evidence: Evidence, cascade: System | None = None) -> Judgement:
+    """Judge a student, and the cascade that it is part of if there is one. Decide at the level that this held-out set still allows. The same question again is not a new look and gets the same level.
 
     Raises:
         DataError: evidence that cannot be compared.
         RegistryError: the ledger is broken or out of reach; then nothing was decided.
     """
     with transitions.registry_lock():
-        return _judge(client, params, evidence)
+        return _judge(client, params, evidence, cascade)
 
 
-def _judge(client: RegistryClient, params: Params, evidence: Evidence) -> Judgement:
+def _judge(client: RegistryClient, params: Params, evidence: Evidence, cascade: System | None) -> Judgement:
     promote = params.promote
     heldout = evidence.rows
     looks = look_ledger.read(client, params, heldout)
-    key = evidence.question(promote)
-    if evidence.is_champion:
-        decision = decide(evidence, promote, promote.alpha_per_heldout)
-        return Judgement(decision, evidence, key, tuple(looks), True)
+    whole = None if cascade is None else of_cascade(evidence, cascade)
+    key = _question(promote, evidence, whole)
+
+    def judged(level: float, looks_gate: Gate | None, ledger: Sequence[Look], *, repeated: bool) -> Judgement:
+        return Judgement(decide(evidence, promote, level, looks_gate, whole), evidence, cascade, key, tuple(ledger), repeated)
+
+    live = next((system for system in (evidence, whole) if system is not None and system.is_champion), None)
+    if live is not None:
+        # Nothing but what is live is judged: at this level, no other system may be promoted.
+        shown = cascade if live is whole else None
+        return Judgement(decide(live, promote, promote.alpha_per_heldout), evidence, shown, key, tuple(looks), True, is_champion=True)
     if (old := earlier_look(looks, key)) is not None:
-        return Judgement(decide(evidence, promote, old.level, _looks_gate(params, old, len(looks))), evidence, key, tuple(looks), True)
+        return judged(old.level, _looks_gate(params, old, len(looks)), looks, repeated=True)
     _, level = spendable(looks, promote)
     if level == 0.0:
-        return Judgement(decide(evidence, promote, 0.0, _used_up(params, looks)), evidence, key, tuple(looks), False)
+        return judged(0.0, _used_up(params, looks), looks, repeated=False)
     new = next_look(
         looks,
         promote,
@@ -85,116 +105,61 @@ def _judge(client: RegistryClient, params: Params, evidence: Evidence) -> Judgem
         at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         by=transitions.current_user(),
     )
-    decision = decide(evidence, promote, level, _looks_gate(params, new, len(looks) + 1))
-    new = dataclasses.replace(new, shown=shown(decision), verdict=decision.verdict)
+    found = judged(level, _looks_gate(params, new, len(looks) + 1), looks, repeated=False)
+    new = dataclasses.replace(new, shown=found.decision.shown, verdict=found.decision.verdict)
     look_ledger.append(client, params, new)
-    return Judgement(decision, evidence, key, (*looks, new), False)
+    return dataclasses.replace(found, looks=(*looks, new))
 
 
-def evidence_of_arm(client: RegistryClient, params: Params) -> Evidence:
-    """The evidence about the candidate that this cycle has trained and benchmarked."""
+def of_cascade(evidence: Evidence, cascade: System) -> Evidence:
+    """The evidence about a cascade: the outcomes of the whole system in the place of the student's."""
+    return dataclasses.replace(evidence, student=cascade.measured, answered=cascade.answered)
+
+
+def _question(promote: PromoteParams, evidence: Evidence, cascade: Evidence | None) -> str:
+    """Both systems are judged in one look. Without a cascade the question is the one that it was before there were cascades."""
+    own = evidence.question(promote)
+    return own if cascade is None else canonical_digest([own, cascade.question(promote), promote.min_share])
+
+
+def judge_arm(client: RegistryClient, params: Params) -> Judgement:
+    """Judge the candidate that this cycle has trained, benchmarked and calibrated."""
     arm = params.promote.arm
-    return _evidence(
-        client, params, load_benchmark(ARTIFACTS / "benchmark" / arm), _audit(params, arm), lambda: ARTIFACTS / "students" / arm
-    )
+    measured = ARTIFACTS / "benchmark" / arm
+    student = load_benchmark(measured)
+    evidence = gathered(client, params, student, audit_of_arm(params, arm), lambda: ARTIFACTS / "students" / arm)
+    calibration = arm_calibration(arm, student[0].model_digest)
+    return judge(client, params, evidence, _cascade(params, evidence, None if calibration is None else calibration.cascade, measured))
 
 
-def evidence_of_version(client: RegistryClient, params: Params, version: str) -> Evidence:
-    """The evidence about any registered version, from this project or not. What was not measured before is measured now."""
-    student = load_benchmark(measured_version(client, params, version))
+def judge_version(client: RegistryClient, params: Params, version: str) -> Judgement:
+    """Judge any registered version, from this project or not. What was not measured before is measured now."""
+    measured = measured_version(client, params, version)
+    student = load_benchmark(measured)
     here = ARTIFACTS / "benchmark" / params.promote.arm / "report.json"
     from_this_cycle = here.is_file() and read_json(here)["model_digest"] == student[0].model_digest
     audited = (
-        _audit(params, params.promote.arm) if from_this_cycle else _audit_on_record(client, params, version, student[0].heldout_digest)
+        audit_of_arm(params, params.promote.arm) if from_this_cycle else audit_on_record(client, params, version, student[0].heldout_digest)
     )
-    return _evidence(client, params, student, audited, lambda: weights_of(client, params, version))
+    evidence = gathered(client, params, student, audited, lambda: weights_of(client, params, version))
+    calibration = arm_calibration(params.promote.arm, student[0].model_digest)
+    cascade = _cascade_on_record(client, params, version) if calibration is None else calibration.cascade
+    return judge(client, params, evidence, _cascade(params, evidence, cascade, measured))
 
 
-def _evidence(
-    client: RegistryClient, params: Params, student: BenchmarkResult, audited: Audit | None, weights: Callable[[], Path]
-) -> Evidence:
-    now = transitions.live(client, params)
-    others: dict[str, BenchmarkResult] = {}
-    unmeasured: dict[str, str] = {}
-    timing = None
-    if any(gate.name == "faster" for gate in params.promote.gates):
-        try:
-            timing = timing_of(student[0].architecture, params, weights)
-        except RedistillError as error:
-            unmeasured["timing"] = str(error)
-    for role in (mlflow_names.CHAMPION, mlflow_names.REFERENCE):
-        version = now.aliases[role]
-        if version is None:
-            continue
-        try:
-            others[role] = load_benchmark(measured_version(client, params, version))
-        except RedistillError as error:
-            unmeasured[role] = f"{error}; choose another version with `redistill {_NAME_ANOTHER[role]}`"
-            continue
-        if others[role][0].template_digest != student[0].template_digest:
-            del others[role]
-            unmeasured[role] = (
-                f"version {version} has another prompt template; choose another version with `redistill {_NAME_ANOTHER[role]}`"
-            )
-    linear = ARTIFACTS / "benchmark" / "linear"
-    return Evidence(
-        student=student,
-        teacher=load_benchmark(ARTIFACTS / "benchmark" / "teacher"),
-        champion=others.get(mlflow_names.CHAMPION),
-        reference=others.get(mlflow_names.REFERENCE),
-        linear=load_benchmark(linear) if linear.is_dir() else None,
-        audit=audited,
-        grammar=params.data.grammar,
-        unmeasured=unmeasured,
-        timing=timing,
-    )
+def _cascade(params: Params, evidence: Evidence, cascade: Cascade | None, measured: Path) -> System | None:
+    """The cascade on the held-out rows; None for a student without one, or whose responses have no confidence."""
+    if cascade is None or not any(outcome.confidences for outcome in evidence.student[1]):
+        return None
+    return system(params, evidence.student, evidence.teacher, cascade, (measured, ARTIFACTS / "benchmark" / "teacher"))
 
 
-def measured_version(client: RegistryClient, params: Params, version: str, *, weights: Path | None = None) -> Path:
-    """The folder of a version's benchmark on today's held-out set. It is measured now if there is no stored result.
-
-    A stored result is found by the registered digest, without downloading weights. ``weights`` are the registered ones if they are on this machine already.
-
-    Raises:
-        RegistryError: its weights cannot be loaded, are not the registered ones, or cannot be benchmarked.
-    """
-    digest = client.get_model_version(params.data.name, version).tags.get(mlflow_names.TAG_MODEL_DIGEST)
+def _cascade_on_record(client: RegistryClient, params: Params, version: str) -> Cascade | None:
+    """The cascade in a version's newest bundle, if that verifies."""
     try:
-        if digest and (stored := memo_directory(digest, params.data, params.benchmark) / "report.json").is_file():
-            return stored.parent
-        return _measured_now(params, version, weights or weights_of(client, params, version))
-    except RedistillError as error:
-        raise RegistryError(f"version {version} of {params.data.name} cannot be judged: {error}") from None
-
-
-def _measured_now(params: Params, version: str, weights: Path) -> Path:
-    """The benchmark of a checkpoint, in a process of its own."""
-    from redistill.models import checkpoints
-
-    memo = memo_directory(checkpoints.model_digest(weights), params.data, params.benchmark)
-    if not (memo / "report.json").is_file():
-        out = STATE / "evaluations" / f"version-{version}"
-        command = [
-            sys.executable,
-            "-m",
-            "tasks.running.stage_command",
-            "benchmark",
-            "--checkpoint",
-            str(weights),
-            "--out",
-            str(out),
-            "--who",
-            f"version {version}",
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, env=child_environment(), check=False)
-        if done.returncode or not (memo / "report.json").is_file():
-            raise RegistryError(f"its benchmark failed: {' / '.join(done.stderr.strip().splitlines()[-3:])}")
-    return memo
-
-
-def load_benchmark(folder: Path) -> BenchmarkResult:
-    """A benchmark's report and outcomes, as records."""
-    return report_from_json(read_json(folder / "report.json")), read_records(folder / "outcomes.parquet", Outcome)
+        return cascade_of(read_json(verified(client, params, version, newest=True) / "judgement.json"))
+    except RedistillError:
+        return None
 
 
 def summary(judgement: Judgement) -> dict[str, Any]:
@@ -207,37 +172,21 @@ def summary(judgement: Judgement) -> dict[str, Any]:
             if (measured := getattr(evidence, role)) is not None
         },
         "decision": dataclasses.asdict(judgement.decision),
+        "cascade": judgement.cascade and dataclasses.asdict(judgement.cascade.cascade),
+        "answered": judgement.cascade and judgement.cascade.answered,
+        "rows": len(evidence.student[1]),
         "question": judgement.question,
-        "is_champion": evidence.is_champion,
+        "is_champion": judgement.is_champion,
         "heldout": evidence.student[0].heldout_digest,
         "judged_by": transitions.current_user(),
         "audit": evidence.audit and dataclasses.asdict(evidence.audit),
         "timing": evidence.timing and timing_to_json(evidence.timing),
         "looks": [{**dataclasses.asdict(look), "digest": entry_digest(look)} for look in judgement.looks],
         "repeated": judgement.repeated,
-        "patch": patch(evidence, judgement.decision, evidence.audit.rows if evidence.audit else 0)
+        "patch": patch(judgement.judged, judgement.decision, evidence.audit.rows if evidence.audit else 0)
         if judgement.decision.verdict == "hold"
         else None,
     }
-
-
-def _audit(params: Params, arm: str) -> Audit:
-    splits = _ROWS[params.finetune.arms[arm].rows]
-    prompts = {p.id: p for split in splits for p in read_records(ARTIFACTS / "prompts" / f"{split}.parquet", Prompt)}
-    rows = [(p, p.label or "") for p in prompts.values() if p.label is not None]
-    if "pool" in splits:
-        kept: Sequence[TrainingRow] = read_records(ARTIFACTS / "validated" / "kept.parquet", TrainingRow)
-        rows += [(prompts[row.prompt_id], row.completion) for row in kept]
-    return audit(rows, read_records(HELDOUT, Prompt), params.intake.near_duplicate, params.validate.heldout_quote_words)
-
-
-def _audit_on_record(client: RegistryClient, params: Params, version: str, heldout: str) -> Audit | None:
-    """The audit in a version's own bundle, if the bundle verifies and is about the same held-out rows."""
-    try:
-        judgement = read_json(verified(client, params, version) / "judgement.json")
-    except RedistillError:
-        return None
-    return Audit(**judgement["audit"]) if judgement["audit"] and judgement["heldout"] == heldout else None
 
 
 def _looks_gate(params: Params, look: Look, look_count: int) -> Gate:

@@ -9,7 +9,8 @@ from redistill.provenance import mlflow_names
 from tasks.locking.code_lock import lock_code
 from tasks.paths import ARTIFACTS
 from tasks.promotion import waiting
-from tasks.promotion.judge import Judgement, evidence_of_version, judge, measured_version, summary
+from tasks.promotion.evidence import measured_version
+from tasks.promotion.judge import Judgement, judge_version, summary
 from tasks.registry import evidence_bundle, transitions
 from tasks.registry.client import RegistryClient
 from tasks.registry.runs_and_versions import connect, resolved
@@ -30,7 +31,7 @@ def gate(params: Params, version_name: str) -> tuple[str, Judgement]:
     version = resolved(client, params, version_name)
     read_json(ARTIFACTS / "benchmark" / "teacher" / "report.json")
     _digest_on_record(client, params, version)
-    judgement = judge(client, params, evidence_of_version(client, params, version))
+    judgement = judge_version(client, params, version)
     judged = summary(judgement)
     if not evidence_bundle.is_current(params, version, judged):
         experiment = client.get_experiment_by_name(mlflow_names.experiment(params.data.name))

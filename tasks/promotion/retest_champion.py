@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from redistill.errors import RedistillError
 from redistill.params import Params
+from redistill.promotion.cascade import Cascade
 from redistill.promotion.retest import Retest, retest
 from redistill.provenance import mlflow_names
 from tasks.paths import ARTIFACTS
-from tasks.promotion.judge import Judgement, evidence_of_arm, judge, load_benchmark, measured_version
+from tasks.promotion.evidence import load_benchmark, measured_version
+from tasks.promotion.judge import Judgement, judge_arm
+from tasks.promotion.live_system import live_cascade, system
 from tasks.registry import evidence_bundle, hold_counter, transitions
 from tasks.registry.client import RegistryClient
 from tasks.registry.history import History
@@ -29,6 +32,10 @@ class ChampionCheck:
     trusted: bool
     sentence: str
     nights: int = 0
+    cascade: Cascade | None = None
+    """The threshold with which it is live; None if the student answers alone."""
+    answered: float = 1.0
+    """Share of the held-out rows that the student answers."""
     weights: Path | None = None
     """The registered weights, downloaded and verified."""
 
@@ -48,9 +55,10 @@ def verify_champion(params: Params, history: History) -> ChampionCheck | None:
         # Downloaded once, so that exactly the verified weights are measured.
         weights = evidence_bundle.registered_weights(client, params, version)
         evidence_bundle.verified(client, params, version, weights=weights)
+        cascade = live_cascade(client, params, history.events(client, params), version)
     except RedistillError as error:
         return ChampionCheck(version, version, False, f"champion: {error}")
-    return ChampionCheck(version, version, True, "its signature is valid", weights=weights)
+    return ChampionCheck(version, version, True, "its signature is valid", cascade=cascade, weights=weights)
 
 
 def retest_champion(params: Params, history: History, verified: ChampionCheck | None = None) -> ChampionCheck | None:
@@ -63,11 +71,15 @@ def retest_champion(params: Params, history: History, verified: ChampionCheck | 
         return verified
     client, version = connect(params), verified.version
     try:
-        measured = measured_version(client, params, version, weights=verified.weights)
-        tested = retest(load_benchmark(measured), load_benchmark(ARTIFACTS / "benchmark" / "teacher"), params.promote)
+        measured, teacher = measured_version(client, params, version, weights=verified.weights), ARTIFACTS / "benchmark" / "teacher"
+        champion, answered = load_benchmark(measured), 1.0
+        if verified.cascade is not None:
+            whole = system(params, champion, load_benchmark(teacher), verified.cascade, (measured, teacher))
+            champion, answered = whole.measured, whole.answered / whole.rows
+        tested = retest(champion, load_benchmark(teacher), params.promote)
     except RedistillError as error:
         return ChampionCheck(version, version, False, f"champion: {error}")
-    return _checked(client, params, version, tested)
+    return replace(_checked(client, params, version, tested), cascade=verified.cascade, answered=answered)
 
 
 def _checked(client: RegistryClient, params: Params, version: str, tested: Retest) -> ChampionCheck:
@@ -78,7 +90,7 @@ def _checked(client: RegistryClient, params: Params, version: str, tested: Retes
     result = tested.after(nights, params.promote)
     route = transitions.live(client, params).route
     # A champion that lost its traffic does not get it back by a re-test that ends in a hold.
-    trusted = result == "hold" and (route.mode, route.model_version) == ("student", version)
+    trusted = result == "hold" and route.mode != "teacher" and route.model_version == version
     sentence = f"{tested.gate.sentence} ({'' if tested.worse else 'not '}shown to be worse than the teacher; night {nights} on hold)"
     print(f"champion version {version}: {sentence}")
     return ChampionCheck(version, version, trusted, sentence, nights)
@@ -87,4 +99,4 @@ def _checked(client: RegistryClient, params: Params, version: str, tested: Retes
 def decide_promotion(params: Params) -> Judgement:
     """Judge this cycle's candidate by every gate, at the level that the held-out set still allows."""
     client = connect(params)
-    return judge(client, params, evidence_of_arm(client, params))
+    return judge_arm(client, params)

@@ -40,10 +40,11 @@ def is_settled(
     return last is not None and (last.version, last.reason) == (version, reason[:4000])
 
 
-def sentence(decision: PromotionDecision, version: str, blocked_reason: str | None, settled: bool) -> str:
-    """The outcome as a person reads it in the list of runs."""
+def sentence(decision: PromotionDecision, version: str, blocked_reason: str | None, settled: bool, share: float | None = None) -> str:
+    """The outcome as a person reads it in the list of runs. ``share``: of a promoted cascade, what the student answers."""
     if decision.verdict == "promote" and blocked_reason is None:
-        return f"nothing to do: version {version} stays live" if settled else f"promoted version {version}"
+        system = "" if share is None else f" as a cascade, of which the student answers {100 * share:.1f} %"
+        return f"nothing to do: version {version} stays live{system}" if settled else f"promoted version {version}{system}"
     reason = blocked_reason or decision.reasons[0]
     held = reason if reason.startswith(f"version {version} ") else f"version {version}, {reason}"
     return f"nothing to do, still on hold: {held}" if settled else f"hold: {held}"

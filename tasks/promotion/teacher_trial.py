@@ -24,7 +24,7 @@ from redistill.teacher.types import TeacherFingerprint
 from tasks.locking import teacher_lock
 from tasks.locking.reasking import choose_reasking
 from tasks.paths import ARTIFACTS, LOCK, STATE
-from tasks.promotion.judge import load_benchmark
+from tasks.promotion.evidence import load_benchmark
 from tasks.registry import transitions
 from tasks.registry.history import Kind
 from tasks.registry.runs_and_versions import connect

@@ -97,10 +97,18 @@ def _signed(client: RegistryClient, params: Params, mlflow_run_id: str, version:
         client.set_model_version_tag(params.data.name, version, key, value)
 
 
-def verified(client: RegistryClient, params: Params, version: str, *, newest: bool = False, weights: Path | None = None) -> Path:
+def run_of(client: RegistryClient, params: Params, version: str, *, newest: bool = False) -> str | None:
+    """The MLflow run that holds a version's bundle: of the cycle that trained it, or of the last judgement."""
+    tags: dict[str, str] = client.get_model_version(params.data.name, version).tags
+    return tags.get(mlflow_names.TAG_JUDGED_RUN if newest else mlflow_names.TAG_MLFLOW_RUN)
+
+
+def verified(
+    client: RegistryClient, params: Params, version: str, *, newest: bool = False, weights: Path | None = None, run_id: str | None = None
+) -> Path:
     """The folder with a version's evidence, after a check of its signature over evidence and registered weights.
 
-    ``weights`` are the registered ones if they were downloaded just now. ``newest`` selects the last judgement, which may be of `redistill gate`;
+    ``weights`` are the registered ones if they were downloaded just now. ``run_id`` names the MLflow run of a certain bundle. ``newest`` selects the last judgement, which may be of `redistill gate`;
     otherwise it is the bundle of the cycle that trained the version.
 
     Raises:
@@ -109,7 +117,7 @@ def verified(client: RegistryClient, params: Params, version: str, *, newest: bo
     import mlflow
 
     tags = client.get_model_version(params.data.name, version).tags
-    run_id = tags.get(mlflow_names.TAG_JUDGED_RUN if newest else mlflow_names.TAG_MLFLOW_RUN)
+    run_id = run_id or run_of(client, params, version, newest=newest)
     problem = f"version {version} of {params.data.name} cannot be verified: "
     if not run_id or mlflow_names.TAG_EVIDENCE not in tags:
         raise RegistryError(problem + f"it has no evidence bundle; run `redistill gate {params.data.name}/{version}` first")

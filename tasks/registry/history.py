@@ -51,6 +51,8 @@ class Event:
     reference: str | None = None
     sequence: int = 0
     """Events of versions before 0.2 have none; they come first, in the order of their times."""
+    judged_run: str = ""
+    """The MLflow run with the judgement that a promotion or rollback rests on, and with it the system (alone or cascade) that went live."""
 
 
 class History:

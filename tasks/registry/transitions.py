@@ -22,8 +22,8 @@ from dataclasses import dataclass, replace
 from redistill.errors import RegistryError
 from redistill.params import Params
 from redistill.provenance import mlflow_names
-from redistill.serving.route_flag import read_route, update_route, with_mode
-from redistill.serving.types import Route
+from redistill.serving.route_flag import read_route, to_teacher, update_route
+from redistill.serving.types import Route, route_from_json
 from tasks.paths import ARTIFACTS, STATE
 from tasks.registry.client import RegistryClient
 from tasks.registry.history import Event, History, Kind, append
@@ -72,8 +72,10 @@ def record(client: RegistryClient, params: Params, kind: Kind, version: str | No
         append(client, params, _event(uuid.uuid4().hex, kind, version, reason, now))
 
 
-def move(client: RegistryClient, params: Params, kind: Kind, version: str, reason: str, before: Live, after: Live) -> Event:
-    """Change from ``before`` to ``after``; after any failure everything is as before.
+def move(
+    client: RegistryClient, params: Params, kind: Kind, version: str, reason: str, before: Live, after: Live, judged_run: str = ""
+) -> Event:
+    """Change from ``before`` to ``after``; after any failure everything is as before. ``judged_run`` has the judgement that it rests on.
 
     Raises:
         RegistryError: ``before`` is not live any more, another transition is running, or MLflow failed; then nothing has changed.
@@ -82,7 +84,7 @@ def move(client: RegistryClient, params: Params, kind: Kind, version: str, reaso
         _recover(client, params)
         if (now := live(client, params)) != before:
             raise RegistryError(_changed(before, now))
-        event = _event(uuid.uuid4().hex, kind, version, reason, after)
+        event = replace(_event(uuid.uuid4().hex, kind, version, reason, after), judged_run=judged_run)
         name = params.data.name
         plan = {
             "id": event.id,
@@ -124,7 +126,7 @@ def apply_system_route(client: RegistryClient, params: Params, champion: str | N
         _recover(client, params)
         now = live(client, params)
         if now.champion is None and champion is not None:
-            wanted = with_mode(wanted, "teacher", None, f"champion version {champion} was deleted while the cycle ran")
+            wanted = to_teacher(wanted, f"champion version {champion} was deleted while the cycle ran")
         elif now.champion != champion:
             return now.route, now.route
         return now.route, _write(wanted)
@@ -174,7 +176,7 @@ def _recover(client: RegistryClient, params: Params) -> str | None:
     committed = any(event.id == transition["id"] for event in history(client, params))
     target = transition["after" if committed else "before"]
     # The flag file of another machine is not here; the next command on that machine sets it.
-    route = Route(**target["route"]) if transition["host"] == _here() else read_route(FLAGS)
+    route = route_from_json(target["route"]) if transition["host"] == _here() else read_route(FLAGS)
     _apply(client, params, Live(**{**target, "route": route}))
     client.delete_registered_model_tag(name, mlflow_names.TAG_MOVE)
     return f"an interrupted promotion or rollback was {'completed' if committed else 'undone'}; the champion is version {target['champion'] or 'none'}"
@@ -203,10 +205,15 @@ def _write(target: Route) -> Route:
     """
 
     def change(now: Route) -> Route:
-        same = FLAGS.is_file() and (target.mode, target.model_version, target.teacher) == (now.mode, now.model_version, now.teacher)
+        same = FLAGS.is_file() and decided(target) == decided(now)
         return now if same else replace(target, pin=now.pin)
 
     return update_route(FLAGS, change)
+
+
+def decided(route: Route) -> tuple[object, ...]:
+    """What a decision says about the route; the rest is the operator's, or tells when and why."""
+    return route.mode, route.model_version, route.teacher, route.cascade
 
 
 def _here() -> str:

@@ -13,7 +13,9 @@ _MARKS = {"pass": "✓ pass", "hold": "– hold", "fail": "✗ fail"}
 
 def decision(outcome: dict[str, Any], summary: CycleSummary, links: Sequence[Link]) -> str:
     """The verdict, where traffic goes, the reasons, the gates with their whole evidence, what the teacher was asked, and where to read on."""
-    return "\n\n".join(part for part in (_head(outcome), _reasons(outcome), _gates(outcome), _use(summary), _links(links)) if part)
+    gates = _gates("Gates" if outcome.get("mode") != "cascade" else "Gates of the cascade", outcome["gates"])
+    alone = _gates("Gates of the student alone, judged after the cascade", outcome.get("alone") or ())
+    return "\n\n".join(part for part in (_head(outcome), _reasons(outcome), gates, alone, _use(summary), _links(links)) if part)
 
 
 def note(outcome: dict[str, Any], links: Sequence[Link]) -> str:
@@ -26,7 +28,13 @@ def _head(outcome: dict[str, Any]) -> str:
     version = f"version {outcome['model_version'] or 'none'}"
     title = f"passed, but not promoted: {version}" if outcome["blocked"] else f"{outcome['verdict']}: {version}"
     blocked = f"\n\nNot promoted, because {outcome['blocked']}." if outcome["blocked"] else ""
-    return f"# {title}\n\nTraffic goes to the **{outcome['route']}**.{blocked}"
+    share = outcome.get("student_share")
+    cascade = (
+        f": the student answers {100 * share:.1f} % of the requests, the teacher the others"
+        if outcome["route"] == "cascade" and share
+        else ""
+    )
+    return f"# {title}\n\nTraffic goes to the **{outcome['route']}**{cascade}.{blocked}"
 
 
 def _reasons(outcome: dict[str, Any]) -> str:
@@ -34,13 +42,10 @@ def _reasons(outcome: dict[str, Any]) -> str:
     return "\n".join(f"- {reason}" for reason in outcome["reasons"] if reason not in evidence)
 
 
-def _gates(outcome: dict[str, Any]) -> str:
+def _gates(title: str, gates: Sequence[dict[str, Any]]) -> str:
     """A list: Prefect's page does not break the lines of a table's cells, so their ends would be out of sight."""
-    lines = [
-        f"- {_MARKS.get(gate['result'], gate['result'])} · **{gate['name'].replace('_', ' ')}**: {gate['sentence']}"
-        for gate in outcome["gates"]
-    ]
-    return "\n".join(["## Gates", "", *lines]) if lines else ""
+    lines = [f"- {_MARKS.get(gate['result'], gate['result'])} · **{gate['name'].replace('_', ' ')}**: {gate['sentence']}" for gate in gates]
+    return "\n".join([f"## {title}", "", *lines]) if lines else ""
 
 
 def _use(summary: CycleSummary) -> str:

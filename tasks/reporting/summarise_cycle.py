@@ -24,8 +24,6 @@ from redistill.teacher.use import TeacherUse
 from tasks.paths import ARTIFACTS, LOCK, STATE
 from tasks.reporting.economics import benchmark_report
 
-_SHARE = {"student": 1.0, "teacher": 0.0}
-
 
 def summarise_cycle(
     params: Params,
@@ -56,7 +54,7 @@ def summarise_cycle(
         verdict=str(outcome.get("verdict") or ""),
         version=str(outcome.get("model_version") or ""),
         route=route,
-        student_share=_SHARE.get(route),
+        student_share=outcome.get("student_share"),
         metric=metric,
         student=None if student is None else quality(student, metric),
         teacher=None if teacher is None else quality(teacher, metric),

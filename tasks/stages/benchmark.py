@@ -19,14 +19,15 @@ from redistill.data.sources import file_locks
 from redistill.data.templates import completion_text, render, template_digest
 from redistill.data.types import Prompt
 from redistill.errors import ConfigError, DataError
+from redistill.evaluation.confidence.all_scores import confidences
 from redistill.evaluation.cost import disk_bytes
 from redistill.evaluation.lm_eval import completion_model, respond, run_benchmark, weights_model
 from redistill.evaluation.params import BenchmarkParams
-from redistill.evaluation.probes.counterfactual import Pair, fairness_of, read_pairs
+from redistill.evaluation.probes.counterfactual import Pair, fairness_from, outcomes_of, pairs_digest, read_pairs
 from redistill.evaluation.probes.general_ability import measure_breadth
 from redistill.evaluation.summary import report_to_json, summarise
 from redistill.evaluation.timing import architecture
-from redistill.evaluation.types import Cost, EvalReport, Fairness, Outcome
+from redistill.evaluation.types import Cost, EvalReport, Fairness, Outcome, PairOutcome
 from redistill.io.atomic import replacing_directory
 from redistill.io.digests import canonical_digest, file_digest
 from redistill.io.json import write_json
@@ -96,13 +97,13 @@ def _measure(who: str, checkpoint: Path, digest: str, target: Path, data: DataPa
         tokens_per_request=_mean_written(outcomes, data, tokenizer, params),
         prompt_tokens_per_request=_mean_tokens(rendered, tokenizer),
     )
-    fairness = _fairness(lm, pairs, pair_prompts, data, params)
+    fairness, pair_outcomes = _fairness(lm, pairs, pair_prompts, data, params)
     progress(2)
     breadth = measure_breadth(model, tokenizer, params)
     progress(3)
     template, built = template_digest(data, tokenizer), architecture(checkpoint)
     report = summarise(who, outcomes, data.grammar, cost, _identities(digest, template, _backend()), params)
-    _write(target, replace(report, fairness=fairness, breadth=breadth, architecture=built), outcomes)
+    _write(target, replace(report, fairness=fairness, breadth=breadth, architecture=built), outcomes, pair_outcomes)
 
 
 def _memory() -> PeakMemory:
@@ -132,8 +133,16 @@ def _pairs(data: DataParams, tokenizer: Any, params: BenchmarkParams) -> tuple[l
     return pairs, [render(p, data, tokenizer) for p in _both(pairs)]
 
 
-def _fairness(lm: Any, pairs: Sequence[Pair], prompts: Sequence[str], data: DataParams, params: BenchmarkParams) -> Fairness | None:
-    return fairness_of(pairs, prompts, respond(lm, prompts, data.stops, params), data.grammar) if pairs else None
+def _fairness(
+    lm: Any, pairs: Sequence[Pair], prompts: Sequence[str], data: DataParams, params: BenchmarkParams
+) -> tuple[Fairness | None, list[PairOutcome]]:
+    """The share of flips, and the responses that it was counted on; nothing where no pairs are named."""
+    if not pairs:
+        return None, []
+    responses, trace_of = respond(lm, prompts, data.stops, params), getattr(lm, "trace_of", None)
+    sure = None if trace_of is None else [confidences(trace_of(prompt), data.grammar) for prompt in prompts]
+    outcomes = outcomes_of(pairs, responses, sure)
+    return fairness_from(outcomes, pairs_digest(pairs, prompts), data.grammar), outcomes
 
 
 def _both(pairs: Sequence[Pair]) -> list[Prompt]:
@@ -170,10 +179,10 @@ def _linear(target: Path, data: DataParams, params: BenchmarkParams) -> None:
     outcomes = run_benchmark(lm, prompts, rendered, data, params)
     tokens = (_mean_written(outcomes, data, tokenizer, params), _mean_tokens(rendered, tokenizer))
     cost = Cost(None, 0, memory.grown_bytes(), *tokens)
-    fairness = _fairness(lm, pairs, pair_prompts, data, params)
+    fairness, pair_outcomes = _fairness(lm, pairs, pair_prompts, data, params)
     template = template_digest(data, tokenizer)
     report = summarise("linear", outcomes, data.grammar, cost, _identities(file_digest(train_file), template, _backend()), params)
-    _write(target, replace(report, fairness=fairness), outcomes)
+    _write(target, replace(report, fairness=fairness), outcomes, pair_outcomes)
 
 
 def _endpoint(target: Path, data: DataParams, teacher: TeacherParams, generate: GenerateParams, params: BenchmarkParams) -> None:
@@ -209,19 +218,20 @@ def _endpoint(target: Path, data: DataParams, teacher: TeacherParams, generate: 
     outcomes = run_benchmark(lm, prompts, rendered, data, params)
     # The model's memory is on another machine; the memory of this process is only that of a client.
     cost = Cost(None, 0, None, sum(written[r] for r in rendered) / len(rendered), _mean_tokens(rendered, tokenizer))
-    fairness = _fairness(lm, pairs, pair_prompts, data, params)
+    fairness, pair_outcomes = _fairness(lm, pairs, pair_prompts, data, params)
     template = template_digest(data, tokenizer)
     report = summarise("teacher", outcomes, data.grammar, cost, _identities(lock.fingerprint.digest, template, ENDPOINT), params)
-    _write(target, replace(report, fairness=fairness), outcomes)
+    _write(target, replace(report, fairness=fairness), outcomes, pair_outcomes)
 
 
 def _identities(model: str, template: str, backend: str) -> dict[str, str]:
     return {"model": model, "heldout": file_digest(HELDOUT), "template": template, "backend": backend}
 
 
-def _write(target: Path, report: EvalReport, outcomes: Sequence[Outcome]) -> None:
+def _write(target: Path, report: EvalReport, outcomes: Sequence[Outcome], pairs: Sequence[PairOutcome]) -> None:
     with replacing_directory(target) as folder:
         write_records(folder / "outcomes.parquet", Outcome, outcomes)
+        write_records(folder / "pairs.parquet", PairOutcome, pairs)
         write_json(folder / "report.json", report_to_json(report))
     graded = "" if report.chrf is None else f"chrF {report.chrf:.3f}, "
     print(

@@ -83,7 +83,7 @@ class Registry:
         experiment = self.client.get_experiment_by_name(mlflow_names.experiment(self.params.data.name))
         run_id = self.client.create_run(experiment.experiment_id, tags={mlflow_names.TAG_STARTED_BY: started_by}).info.run_id
         version = runs_and_versions.register(self.params, run_id, cycle, TeacherFingerprint("t", "teacher", {}))
-        judgement = judge.judge(self.client, self.params, judge.evidence_of_arm(self.client, self.params))
+        judgement = judge.judge_arm(self.client, self.params)
         told = judge.summary(judgement)
         write_json(Path("artifacts/report/report.json"), {"decision": told["decision"]})
         if not evidence_bundle.is_current(self.params, version, told):

@@ -10,8 +10,7 @@ import pytest
 from redistill.errors import RegistryError
 from redistill.provenance import mlflow_names
 from tasks.promotion import approve
-from tasks.promotion.judge import Judgement, evidence_of_arm
-from tasks.promotion.judge import judge as judged
+from tasks.promotion.judge import Judgement, judge_arm
 from tasks.registry import look_ledger, transitions
 from tests.integration.conftest import Registry
 
@@ -19,7 +18,7 @@ Make = Callable[..., Registry]
 
 
 def judge(registry: Registry) -> Judgement:
-    return judged(registry.client, registry.params, evidence_of_arm(registry.client, registry.params))
+    return judge_arm(registry.client, registry.params)
 
 
 def looks(registry: Registry) -> int:

@@ -19,7 +19,7 @@ from mlflow.exceptions import MlflowException
 from redistill.errors import ConfigError, RegistryError
 from redistill.io.digests import tree_digest
 from redistill.provenance import mlflow_names
-from redistill.serving.route_flag import read_route, with_mode, with_pin, write_route
+from redistill.serving.route_flag import read_route, to_teacher, to_version, with_pin, write_route
 from tasks.promotion import approve
 from tasks.registry import evidence_bundle, transitions
 from tasks.registry.history import History
@@ -111,7 +111,7 @@ def second_promotion(registry: Registry) -> tuple[str, transitions.Live, transit
     approve.promote(registry.params, registry.version(122, seed=1), "first")
     two = registry.version(124, seed=2)
     before = transitions.live(registry.client, registry.params)
-    return two, before, replace(before, champion=two, previous="1", route=with_mode(before.route, "student", two, "second"))
+    return two, before, replace(before, champion=two, previous="1", route=to_version(before.route, two, None, "second"))
 
 
 def _evidence(registry: Registry, version: str) -> Path:
@@ -238,12 +238,12 @@ def test_a_cycle_does_not_undo_what_a_person_moved_meanwhile(make_registry: Make
     approve.promote(params, registry.version(122, seed=1), "first")
     found = transitions.live(registry.client, params)
     approve.promote(params, registry.version(124, seed=2), "by a person, while the cycle trained")
-    planned = with_mode(found.route, "student", "1", "champion version 1 holds; the challenger did not pass")
+    planned = to_version(found.route, "1", None, "champion version 1 holds; the challenger did not pass")
     assert transitions.apply_system_route(registry.client, params, "1", planned)[1].model_version == "2"
     assert standing(registry) == ("2", "1", "1", "student", "2")
     pinned = with_pin(read_route(transitions.FLAGS), "teacher", "incident")
     write_route(transitions.FLAGS, pinned)
-    _, told = transitions.apply_system_route(registry.client, params, "2", with_mode(found.route, "teacher", None, "no longer holds"))
+    _, told = transitions.apply_system_route(registry.client, params, "2", to_teacher(found.route, "no longer holds"))
     assert (told.pin, told.mode, read_route(transitions.FLAGS)) == ("teacher", "teacher", told)
 
 
@@ -308,7 +308,7 @@ CRASH = """
 import os, signal, sys
 from dataclasses import asdict, replace
 from redistill.params import load_params
-from redistill.serving.route_flag import with_mode
+from redistill.serving.route_flag import to_teacher, to_version
 from tasks.registry import runs_and_versions as registry, transitions as moves
 params = load_params()
 client = registry.connect(params)
@@ -326,7 +326,7 @@ class Dying:
             return found(*a, **k)
         return write
 before = moves.live(client, params)
-after = replace(before, champion="2", previous="1", route=with_mode(before.route, "student", "2", "second"))
+after = replace(before, champion="2", previous="1", route=to_version(before.route, "2", None, "second"))
 moves.move(Dying(), params, "promote", "2", "second", before, after)
 """
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from redistill.serving.route_flag import read_route, update_route, with_mode, with_pin, write_route
+from redistill.serving.route_flag import read_route, to_teacher, to_version, update_route, with_pin, write_route
 from redistill.serving.types import Route
 from tasks.promotion import approve
 from tasks.registry import transitions
@@ -48,7 +48,7 @@ def test_an_operators_pin_does_not_bring_an_old_mode_back_over_a_fallback(tmp_pa
     with held(flags) as lock:
         asked = subprocess.Popen([COMMAND, "route", "set", "auto", "--reason", "incident over"], cwd=tmp_path, stdout=subprocess.DEVNULL)
         until_one_waits(lock, lambda: asked.poll() is None)
-        write_route(flags, with_mode(STUDENT, "teacher", None, "champion version 7 no longer holds"))
+        write_route(flags, to_teacher(STUDENT, "champion version 7 no longer holds"))
     assert asked.wait(60) == 0
     route = read_route(flags)
     assert (route.mode, route.model_version, route.answers, route.reason) == ("teacher", None, "teacher", "incident over")
@@ -57,7 +57,7 @@ def test_an_operators_pin_does_not_bring_an_old_mode_back_over_a_fallback(tmp_pa
 def test_the_system_keeps_a_pin_that_is_set_while_it_writes(make_registry: Callable[..., Registry]) -> None:
     registry = make_registry()
     approve.promote(registry.params, registry.version(122, seed=1), "first")
-    fallback = with_mode(read_route(transitions.FLAGS), "teacher", None, "champion version 1 no longer holds")
+    fallback = to_teacher(read_route(transitions.FLAGS), "champion version 1 no longer holds")
     with ThreadPoolExecutor(1) as pool, held(transitions.FLAGS) as lock:
         settled = pool.submit(transitions.apply_system_route, registry.client, registry.params, "1", fallback)
         until_one_waits(lock, lambda: not settled.done())
@@ -70,7 +70,7 @@ def test_the_system_keeps_a_pin_that_is_set_while_it_writes(make_registry: Calla
 def test_a_route_that_is_right_already_keeps_the_operators_reason(make_registry: Callable[..., Registry]) -> None:
     registry = make_registry()
     approve.promote(registry.params, registry.version(122, seed=1), "first")
-    planned = with_mode(read_route(transitions.FLAGS), "student", "1", "champion version 1 holds")
+    planned = to_version(read_route(transitions.FLAGS), "1", None, "champion version 1 holds")
     pinned = update_route(transitions.FLAGS, lambda now: with_pin(now, "teacher", "incident 12"))
     transitions.apply_system_route(registry.client, registry.params, "1", planned)
     assert read_route(transitions.FLAGS) == pinned

@@ -144,7 +144,7 @@ def changes_silently(s: Story) -> str:
 def bad_champion(s: Story) -> str:
     import mlflow
 
-    from redistill.serving.route_flag import read_route, with_mode, write_route
+    from redistill.serving.route_flag import read_route, to_version, write_route
 
     good = str(s.command("status")["champion"])
     flags = s.project / "artifacts/route/flags.json"
@@ -152,7 +152,7 @@ def bad_champion(s: Story) -> str:
     source = next(v for v in s.versions() if v["version"] == good)["source"]
     bad = str(mlflow.register_model(source, "tiny").version)
     mlflow.MlflowClient().set_registered_model_alias("tiny", "champion", bad)
-    write_route(flags, with_mode(read_route(flags), "student", bad, "forced by hand"))
+    write_route(flags, to_version(read_route(flags), bad, None, "forced by hand"))
     run_id, begun = s.start("nightly"), time.monotonic()
     s.until(lambda: s.route() == "teacher", "traffic is back on the teacher", 120)
     seconds = time.monotonic() - begun

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import sys
@@ -152,6 +153,7 @@ def status(as_json: Json = False) -> None:
         **aliases,
         "route": route.answers,
         "pin": route.pin,
+        "cascade": route.cascade and route.cascade.rule,
         "route_reason": route.reason,
         "champion_nights_on_hold": on_hold.nights if on_hold and on_hold.version == aliases[mlflow_names.CHAMPION] else 0,
         "last_cycle": last and last.get(mlflow_names.TAG_CYCLE),
@@ -221,8 +223,10 @@ def route_get(as_json: Json = False) -> None:
         "reason": now.reason,
         "changed_at": now.changed_at,
         "teacher": now.teacher,
+        "cascade": None if now.cascade is None else dataclasses.asdict(now.cascade),
     }
-    show(summary, as_json, [f"{k.replace('_', ' '):<14} {'-' if v in (None, '') else v}" for k, v in summary.items()])
+    shown = {**summary, "cascade": now.cascade and now.cascade.rule}
+    show(summary, as_json, [f"{k.replace('_', ' '):<14} {'-' if v in (None, '') else v}" for k, v in shown.items()])
 
 
 @route_app.command("set")

@@ -30,8 +30,20 @@ def gate(version: Version, as_json: Json = False) -> None:
     """
     number, judgement = application("tasks.promotion.judge_version").gate(_params(), version)
     decision = judgement.decision
-    result = {"version": number, "verdict": decision.verdict, "gates": [dataclasses.asdict(g) for g in decision.gates]}
-    lines = [f"version {number}: {decision.verdict}", *(f"  {g.result:<4}  {g.name}: {g.sentence}" for g in decision.gates)]
+    system = None if judgement.cascade is None else judgement.cascade.cascade
+    result = {
+        "version": number,
+        "verdict": decision.verdict,
+        "mode": decision.mode,
+        "cascade": system and dataclasses.asdict(system),
+        "gates": [dataclasses.asdict(g) for g in decision.gates],
+        "systems": [dataclasses.asdict(step) for step in decision.steps],
+    }
+    lines = [f"version {number}: {decision.verdict}" + (f" as {decision.mode}" if decision.verdict == "promote" else "")]
+    named = {"student": "the student alone", "cascade": f"as a cascade ({system.rule})" if system else ""}
+    for step in decision.steps:
+        lines.append(f"{named[step.mode]}: {step.verdict}")
+        lines += [f"  {g.result:<4}  {g.name}: {g.sentence}" for g in step.gates]
     show({**result, "reasons": list(decision.reasons)}, as_json, lines)
 
 

@@ -12,6 +12,14 @@ Metric = Literal["exact_match", "row_f1", "chrf"]
 
 
 @dataclass(frozen=True, slots=True)
+class Confidence:
+    """One score of how sure a model is of one response; a larger value is surer."""
+
+    score: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
 class Cost:
     """What one model costs to run here, apart from time (see ``redistill.evaluation.timing``). Tokens are means over the held-out rows.
 
@@ -61,6 +69,18 @@ class Flip:
 
 
 @dataclass(frozen=True, slots=True)
+class PairOutcome:
+    """One model on one counterfactual pair. ``confidences`` are those of the two responses; empty if the model does not report them."""
+
+    pair: str
+    kind: str
+    message: str
+    texts: tuple[str, ...]
+    responses: tuple[str, ...]
+    confidences: tuple[tuple[Confidence, ...], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Fairness:
     """One model on counterfactual pairs: the share whose decision flips, over all and by what the pairs differ in.
 
@@ -99,14 +119,6 @@ class EvalReport:
     fairness: Fairness | None = None
     breadth: dict[str, Score] = field(default_factory=dict)
     architecture: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Confidence:
-    """One score of how sure a model is of one response; a larger value is surer."""
-
-    score: str
-    value: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from redistill.evaluation.types import Confidence
 
@@ -55,6 +55,11 @@ class Cascade:
         """The student answers above this value."""
         return self.threshold + self.band
 
+    @property
+    def rule(self) -> str:
+        """When the student answers, in words."""
+        return f"the student answers where {self.score} is above {self.limit:.4g}, the teacher elsewhere"
+
     def choose(self, confidences: Sequence[Confidence], model: str | None = None, engine: Engine | None = None) -> Choice:
         """Student or teacher for one completion.
 
@@ -74,3 +79,15 @@ class Cascade:
             return Choice("student", f"{self.score} {value:.3f} is above {self.limit:.3f}")
         inside = ", within the band of the threshold" if value > self.threshold else ""
         return Choice("teacher", f"{self.score} {value:.3f} is not above {self.limit:.3f}{inside}")
+
+
+def cascade_from_json(tree: dict[str, Any]) -> Cascade:
+    """A cascade from its JSON form.
+
+    Raises:
+        TypeError, ValueError: other keys, or values of other types.
+    """
+    cascade = Cascade(**{**tree, "engines": tuple(Engine(**engine) for engine in tree["engines"])})
+    if not isinstance(cascade.score, str) or not isinstance(cascade.model, str) or not math.isfinite(cascade.threshold + cascade.band):
+        raise ValueError(f"{tree} is not a cascade")
+    return cascade

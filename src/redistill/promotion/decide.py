@@ -1,60 +1,84 @@
-"""The decision: may the student replace the live model?
+"""The decision: may a student, or a student with its teacher behind it, replace what is live?
 
 Every gate that ``promote.gates`` lists is evaluated, in that order, at the level that the ledger of looks allows. All must pass. So the
 chance of a wrong promotion is not greater than the level itself (an intersection-union test). If only evidence is missing, the decision
 says how many more rows would bring it. It also says if a linear model is good enough.
 
-Source: Berger 1982, Technometrics 24:295-300 (intersection-union); Tango 1998 (``statistics.score_test``); Waudby-Smith & Ramdas 2024
+Source: Berger 1982, Technometrics 24:295-300 (intersection-union); Maurer, Hothorn & Lehmacher 1995 (fixed sequence); Tango 1998 (``statistics.score_test``); Waudby-Smith & Ramdas 2024
 (``redistill.statistics.betting``).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from redistill.promotion.evidence import BenchmarkResult, Evidence, pair
-from redistill.promotion.gates.cost import ratio
+from redistill.promotion.gates.cost import answers_enough, ratio
 from redistill.promotion.gates.critical_labels import critical
 from redistill.promotion.gates.fairness import fair
 from redistill.promotion.gates.non_inferiority import against, non_inferior, slices
 from redistill.promotion.gates.training_audit import audited
 from redistill.promotion.params import CriticalLabelsGate, FairnessGate, GateParams, NonInferiorGate, PromoteParams, RatioGate, SlicesGate
-from redistill.promotion.types import Gate, PromotionDecision
+from redistill.promotion.types import Gate, PromotionDecision, Step
 
 
-def decide(evidence: Evidence, params: PromoteParams, level: float, looks: Gate | None = None) -> PromotionDecision:
-    """Judge a candidate by every gate; it is promoted only if it passes all, and held otherwise.
+def decide(
+    evidence: Evidence, params: PromoteParams, level: float, looks: Gate | None = None, cascade: Evidence | None = None
+) -> PromotionDecision:
+    """Judge a student, and the ``cascade`` that it is part of if there is one; the best system that the evidence supports is promoted.
+
+    The order is fixed: first the cascade, and only if its statistical gates passed the student alone, at the same level. Such a sequence needs no
+    correction. The student alone goes live if it passes, else the cascade if that passes, else nothing.
 
     A gate exists only if there is something to compare with. ``reasons`` are the sentences of the gates that did not pass, or of all gates
-    if the student is promoted. At level 0 the held-out set is used up: no statistical gate is evaluated, and the gate ``looks`` says so.
+    if the system is promoted. At level 0 the held-out set is used up: no statistical gate is evaluated, and the gate ``looks`` says so.
 
     Raises:
         DataError: reports or outcomes are not about the same rows, prompts, template or backend, or hold a NaN.
     """
-    paired = pair("student", evidence.student, "teacher", evidence.teacher, params.scored_by).paired
+    systems = [evidence] if cascade is None else [cascade, evidence]
+    judged: list[tuple[Evidence, Step, list[str]]] = []
+    for system in systems:
+        gates, notes = _gates(system, params, level, looks)
+        step = Step(system.subject, "promote" if all(gate.passed for gate in gates) else "hold", _shown(gates), tuple(gates))
+        judged.append((system, step, notes))
+        if not step.shown:
+            break
+    system, step, notes = next((one for one in reversed(judged) if one[1].verdict == "promote"), judged[0])
+    suffices = _linear_gate(evidence, params) if level > 0 else None
+    open_gates = [gate for gate in step.gates if not gate.passed]
+    reasons = [gate.sentence for gate in open_gates or step.gates] + notes
+    if suffices is not None and suffices.passed:
+        reasons.append(f"a linear model suffices: {suffices.sentence}")
+    paired = pair(system.subject, system.student, "teacher", system.teacher, params.scored_by).paired
+    return PromotionDecision(
+        verdict=step.verdict,
+        reasons=tuple(reasons),
+        gates=step.gates,
+        more_rows=max((gate.more_rows for gate in step.gates), default=0),
+        linear_suffices=suffices is not None and suffices.passed,
+        level=level,
+        smallest_loss=paired.smallest_loss(level, params.power) if level > 0 else 1.0,
+        metric=params.scored_by,
+        mode=step.mode,
+        steps=tuple(one[1] for one in judged),
+    )
+
+
+def _gates(evidence: Evidence, params: PromoteParams, level: float, looks: Gate | None) -> tuple[list[Gate], list[str]]:
+    """The gates of one system, and notes on what has no gate."""
+    pair(evidence.subject, evidence.student, "teacher", evidence.teacher, params.scored_by)
     gates, notes = ([] if looks is None else [looks]), []
     for limits in params.gates:
         judged, gate_notes = _judge(limits, evidence, params, level)
         gates += judged
         notes += gate_notes
-    suffices = _linear_gate(evidence, params) if level > 0 else None
-    open_gates = [gate for gate in gates if not gate.passed]
-    reasons = [gate.sentence for gate in open_gates or gates] + notes
-    if suffices is not None and suffices.passed:
-        reasons.append(f"a linear model suffices: {suffices.sentence}")
-    return PromotionDecision(
-        verdict="hold" if open_gates else "promote",
-        reasons=tuple(reasons),
-        gates=tuple(gates),
-        more_rows=max((gate.more_rows for gate in gates), default=0),
-        linear_suffices=suffices is not None and suffices.passed,
-        level=level,
-        smallest_loss=paired.smallest_loss(level, params.power) if level > 0 else 1.0,
-        metric=params.scored_by,
-    )
+    return gates + answers_enough(evidence, params.min_share), notes
 
 
-def shown(decision: PromotionDecision) -> bool:
+def _shown(gates: Sequence[Gate]) -> bool:
     """Whether all statistical gates passed."""
-    statistical = [gate.passed for gate in decision.gates if gate.p_value is not None]
+    statistical = [gate.passed for gate in gates if gate.p_value is not None]
     return bool(statistical) and all(statistical)
 
 

@@ -15,9 +15,11 @@ from redistill.evaluation.types import EvalReport, Metric, Outcome
 from redistill.io.digests import canonical_digest
 from redistill.promotion.alpha_spending import heldout_identity
 from redistill.promotion.params import PromoteParams
-from redistill.promotion.types import Audit
+from redistill.promotion.types import Audit, Mode
 from redistill.statistics.betting import PairedScores, paired_scores
 from redistill.statistics.paired_counts import PairedCounts, paired_counts
+from redistill.statistics.shares import share_interval
+from redistill.statistics.types import Interval, Score
 from redistill.teacher.types import ENDPOINT
 
 BenchmarkResult = tuple[EvalReport, Sequence[Outcome]]
@@ -56,6 +58,21 @@ class Evidence:
     """Champion, reference or timing that could not be measured, and why; their gates hold."""
     timing: Timing | None = None
     """Times of the student's architecture and of the teacher."""
+    answered: int | None = None
+    """Held-out rows that the student of a cascade answers; None for a student alone. In a cascade, ``student`` has the outcomes of the whole system."""
+
+    @property
+    def subject(self) -> Mode:
+        """What is judged, as the gates' sentences call it."""
+        return "student" if self.answered is None else "cascade"
+
+    @property
+    def deferral(self) -> Score:
+        """Share of the held-out rows that go to the teacher, with its exact 95 % interval; 0 for a student alone."""
+        if self.answered is None:
+            return Score(0.0, Interval(0.0, 0.0))
+        n = len(self.student[1])
+        return Score(1 - self.answered / n, share_interval(n - self.answered, n, 0.05))
 
     @property
     def is_champion(self) -> bool:

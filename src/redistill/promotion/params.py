@@ -115,6 +115,8 @@ class PromoteParams:
     """Number of decisions over which that chance is spread."""
     hold_nights: Positive = 3
     """Nights in a row that a live champion may be on hold while it is shown to be worse than the teacher. Then traffic goes to the teacher."""
+    min_share: Share = 0.2
+    """A cascade whose student answers a smaller share of the requests is not worth its complexity, and is held."""
     power: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.8
     """The chance to pass for which "how many more rows" is computed."""
     approval: Literal["auto", "person"] = "auto"

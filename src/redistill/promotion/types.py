@@ -11,6 +11,10 @@ from redistill.statistics.types import Interval
 Verdict = Literal["promote", "hold"]
 
 
+Mode = Literal["student", "cascade"]
+"""What is judged: a student alone, or a student with its teacher behind it."""
+
+
 GateResult = Literal["pass", "hold", "fail"]
 
 
@@ -78,7 +82,20 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """One system of a decision with its own gates. Systems are judged in a fixed order, at one level: see ``redistill.promotion.decide``."""
+
+    mode: Mode
+    verdict: Verdict
+    shown: bool
+    """Whether all of its statistical gates passed."""
+    gates: tuple[Gate, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class PromotionDecision:
+    """The verdict, and the gates of the system in ``mode``: the one that is promoted, or on hold the one that came nearest."""
+
     verdict: Verdict
     reasons: tuple[str, ...]
     gates: tuple[Gate, ...]
@@ -88,3 +105,11 @@ class PromotionDecision:
     smallest_loss: float
     """The smallest loss of the metric, as a share, that these rows can rule out at this level with the power ``promote.power``."""
     metric: Metric = "exact_match"
+    mode: Mode = "student"
+    steps: tuple[Step, ...] = ()
+    """Every system that was judged, in order."""
+
+    @property
+    def shown(self) -> bool:
+        """Whether every statistical gate of every system that was judged passed. Only then is nothing of the level used up."""
+        return bool(self.steps) and all(step.shown for step in self.steps)

@@ -6,21 +6,24 @@ one flag is what routers evaluate, from this file or through a flagd daemon that
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import fcntl
 import json
+import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from redistill.errors import ConfigError, DataError
 from redistill.io.json import write_json
-from redistill.serving.types import Route
+from redistill.promotion.cascade import Cascade, cascade_from_json
+from redistill.serving.types import Mode, Route
 
 FLAG = "redistill-route"
-Answers = Literal["teacher", "student"]
 Pin = Literal["none", "teacher", "student"]
 SAFE = Route("none", "teacher", None, "no readable route", "")
 
@@ -31,17 +34,24 @@ def read_route(path: str | os.PathLike[str]) -> Route:
         flag = json.loads(Path(path).read_text(encoding="utf-8"))["flags"][FLAG]
         meta = flag["metadata"]
         version, pin, mode = meta["model_version"] or None, meta["pin"], meta["mode"]
-        known = pin in get_args(Pin) and mode in get_args(Answers) and isinstance(version, str | None)
-        if flag["state"] != "ENABLED" or not known:
+        known = pin in get_args(Pin) and mode in get_args(Mode) and isinstance(version, str | None)
+        cascade = cascade_from_json(json.loads(meta["cascade"])) if meta.get("cascade") else None
+        # A cascade without a threshold would be a student that answers everything.
+        if flag["state"] != "ENABLED" or not known or (mode == "cascade" and not (cascade and math.isfinite(cascade.limit))):
             return SAFE
-        return Route(pin, mode, version, str(meta["reason"]), str(meta["changed_at"]), str(meta.get("teacher", "")))
+        return Route(pin, mode, version, str(meta["reason"]), str(meta["changed_at"]), str(meta.get("teacher", "")), cascade)
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return SAFE
 
 
-def with_mode(route: Route, mode: Answers, model_version: str | None, reason: str, teacher: str = "") -> Route:
-    """The route with a new system mode; an operator's pin is kept, and the teacher unless another one is named."""
-    return Route(route.pin, mode, model_version, reason, _now(), teacher or route.teacher)
+def to_teacher(route: Route, reason: str, teacher: str = "") -> Route:
+    """The route with the teacher as the system's mode; an operator's pin is kept, and the teacher unless another one is named."""
+    return Route(route.pin, "teacher", None, reason, _now(), teacher or route.teacher)
+
+
+def to_version(route: Route, version: str, cascade: Cascade | None, reason: str, teacher: str = "") -> Route:
+    """The route with a version as the system's mode: alone, or as a cascade; pin and teacher as with ``to_teacher``."""
+    return Route(route.pin, "student" if cascade is None else "cascade", version, reason, _now(), teacher or route.teacher, cascade)
 
 
 def with_pin(route: Route, wanted: str, reason: str) -> Route:
@@ -57,7 +67,7 @@ def with_pin(route: Route, wanted: str, reason: str) -> Route:
     if wanted == "student" and route.model_version is None:
         raise ConfigError("no student has been promoted yet, so the student cannot be pinned; run a cycle first, or pin the teacher")
     pin: Any = "none" if wanted == "auto" else wanted
-    return Route(pin, route.mode, route.model_version, reason, _now(), route.teacher)
+    return replace(route, pin=pin, reason=reason, changed_at=_now())
 
 
 def write_route(path: str | os.PathLike[str], route: Route) -> None:
@@ -109,7 +119,7 @@ def flag_file(route: Route) -> dict[str, Any]:
         "flags": {
             FLAG: {
                 "state": "ENABLED",
-                "variants": {"teacher": "teacher", "student": "student"},
+                "variants": {"teacher": "teacher", "student": "student", "cascade": "cascade"},
                 "defaultVariant": route.answers,
                 "metadata": {
                     "pin": route.pin,
@@ -118,13 +128,15 @@ def flag_file(route: Route) -> dict[str, Any]:
                     "reason": route.reason,
                     "changed_at": route.changed_at,
                     "teacher": route.teacher,
+                    # As text: flagd accepts no objects here.
+                    **({} if route.cascade is None else {"cascade": json.dumps(dataclasses.asdict(route.cascade))}),
                 },
             }
         },
     }
 
 
-def evaluate(path: str | os.PathLike[str], targeting_key: str = "", timeout_s: float = 10.0) -> Answers:
+def evaluate(path: str | os.PathLike[str], targeting_key: str = "", timeout_s: float = 10.0) -> Mode:
     """Read the flag as a router does: OpenFeature with flagd's file resolver. After any error the route is the teacher."""
     from openfeature import api
     from openfeature.contrib.provider.flagd import FlagdProvider
@@ -139,7 +151,7 @@ def evaluate(path: str | os.PathLike[str], targeting_key: str = "", timeout_s: f
     try:
         api.set_provider_and_wait(provider, domain)
         answer = client.get_string_value(FLAG, "teacher", EvaluationContext(targeting_key=targeting_key))
-        return "student" if answer == "student" else "teacher"
+        return next((mode for mode in get_args(Mode) if mode == answer), "teacher")
     except Exception:
         # If the flag cannot be read, the teacher responds, so that quality does not suffer.
         return "teacher"

@@ -14,7 +14,7 @@ from redistill.errors import ConfigError, DataError
 from redistill.evaluation.probes.counterfactual import Pair, fairness_of, read_pairs, with_messages
 from redistill.evaluation.types import Fairness, Flip
 from redistill.params import parse_params
-from redistill.promotion.decide import decide, shown
+from redistill.promotion.decide import decide
 from redistill.promotion.evidence import Evidence
 from redistill.promotion.hold_plan import patch
 from redistill.promotion.params import PromoteParams
@@ -184,7 +184,7 @@ def test_few_pairs_hold_and_say_how_many_more() -> None:
         gate.result == "hold"
         and "more counterfactual pairs (now 20)" in gate.sentence
         and decision.more_rows == decision.gates[0].more_rows
-        and not shown(decision)
+        and not decision.shown
     )
 
 

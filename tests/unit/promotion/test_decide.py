@@ -14,7 +14,7 @@ from redistill.data.record_grammar import RecordGrammar
 from redistill.errors import DataError
 from redistill.evaluation.timing import Times, Timing
 from redistill.evaluation.types import Cost, EvalReport, Outcome
-from redistill.promotion.decide import decide, holds, shown
+from redistill.promotion.decide import decide, holds
 from redistill.promotion.evidence import BenchmarkResult, Evidence
 from redistill.promotion.params import PromoteParams
 from redistill.promotion.types import Audit, Gate, PromotionDecision
@@ -335,7 +335,7 @@ def test_a_used_up_heldout_set_is_asked_nothing() -> None:
     decision = decide(found, PARAMS, 0.0, looks)
     assert decision.verdict == "hold" and decision.reasons == ("used up",)
     assert [g.name for g in decision.gates] == ["looks", "smaller", "faster"] and not decision.linear_suffices
-    assert not shown(decision)
+    assert not decision.shown
 
 
 def test_costs_have_limits_of_their_own() -> None:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import re
 import threading
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from redistill.errors import ConfigError
-from redistill.serving.route_flag import FLAG, SAFE, evaluate, flag_file, read_route, with_mode, with_pin, write_route
-from redistill.serving.types import Route
+from redistill.promotion.cascade import Cascade, Engine
+from redistill.serving.route_flag import FLAG, SAFE, evaluate, flag_file, read_route, to_version, with_pin, write_route
+from redistill.serving.types import Route, route_from_json
 
 STUDENT = Route("none", "student", "7", "version 7 was promoted", "2026-11-22T02:00:00+00:00")
 GOOD = json.dumps(flag_file(STUDENT))
+THRESHOLD = Cascade("sum_logprob", -0.42, 0.05, "a" * 64, (Engine("vllm", "0.32.0", "bfloat16"),))
+CASCADE = replace(STUDENT, mode="cascade", cascade=THRESHOLD)
 
 
 def changed(**metadata: Any) -> str:
@@ -52,10 +55,21 @@ UNREADABLE = {
     "no pin": without("pin"),
     "no version": without("model_version"),
     "no reason": without("reason"),
+    "a cascade without a threshold": changed(mode="cascade"),
+    "a threshold that is no object": changed(mode="cascade", cascade="[]"),
+    "a threshold that is not text": changed(mode="cascade", cascade={"score": "sum_logprob"}),
+    "a threshold with another key": changed(mode="cascade", cascade=json.dumps({**asdict(THRESHOLD), "speed": 1})),
+    "a threshold without its engines": changed(mode="cascade", cascade=json.dumps({**asdict(THRESHOLD), "engines": None})),
+    "a threshold that is not a number": changed(mode="cascade", cascade=json.dumps({**asdict(THRESHOLD), "threshold": float("nan")})),
+    "a threshold below everything": changed(mode="cascade", cascade=json.dumps({**asdict(THRESHOLD), "threshold": float("-inf")})),
+    "a threshold as text": changed(mode="cascade", cascade=json.dumps({**asdict(THRESHOLD), "threshold": "-0.42"})),
 }
 
 
-@pytest.mark.parametrize("route", [STUDENT, replace(STUDENT, pin="teacher"), SAFE, replace(STUDENT, reason='"né" 💳\n; {}')])
+@pytest.mark.parametrize(
+    "route",
+    [STUDENT, CASCADE, replace(CASCADE, pin="student"), replace(STUDENT, pin="teacher"), SAFE, replace(STUDENT, reason='"né" 💳\n; {}')],
+)
 def test_a_route_reads_back_as_written(tmp_path: Path, route: Route) -> None:
     write_route(tmp_path / "new" / "flags.json", route)
     assert read_route(tmp_path / "new" / "flags.json") == route
@@ -133,7 +147,7 @@ def test_the_system_changes_the_mode_and_leaves_the_pin() -> None:
         "incident 12",
         "teacher",
     )
-    moved = with_mode(pinned, "student", "8", "version 8 was promoted")
+    moved = to_version(pinned, "8", None, "version 8 was promoted")
     assert (moved.pin, moved.model_version, moved.answers) == ("teacher", "8", "teacher")
     back = with_pin(moved, "auto", "incident closed")
     assert (back.pin, back.mode, back.model_version, back.answers) == ("none", "student", "8", "student")
@@ -207,3 +221,26 @@ def test_asking_leaves_no_thread_that_goes_on_reading(tmp_path: Path) -> None:
     for thread in {t for t in threading.enumerate() if "Watcher" in t.name} - before:
         thread.join(timeout=5.0)
         assert not thread.is_alive()
+
+
+def test_a_cascade_answers_as_a_cascade_unless_a_person_pins_one_of_its_models(tmp_path: Path) -> None:
+    flags = tmp_path / "flags.json"
+    for route, answers in (
+        (CASCADE, "cascade"),
+        (replace(CASCADE, pin="teacher"), "teacher"),
+        (replace(CASCADE, pin="student"), "student"),
+        (replace(CASCADE, cascade=None), "teacher"),
+        (replace(CASCADE, model_version=None), "teacher"),
+    ):
+        assert route.answers == answers
+        write_route(flags, route)
+        assert evaluate(flags) == answers
+
+
+def test_a_pin_keeps_the_threshold_and_a_new_version_does_not() -> None:
+    pinned = with_pin(CASCADE, "teacher", "incident")
+    assert pinned.cascade == THRESHOLD and with_pin(pinned, "auto", "over").answers == "cascade"
+    assert to_version(pinned, "8", None, "version 8 was promoted").cascade is None
+    assert route_from_json(json.loads(json.dumps(asdict(CASCADE)))) == CASCADE
+    before = {key: value for key, value in asdict(STUDENT).items() if key != "cascade"}
+    assert route_from_json(before) == STUDENT, "a route from before there were cascades"

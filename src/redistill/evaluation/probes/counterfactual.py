@@ -23,7 +23,7 @@ from redistill.data.record_grammar import RecordGrammar
 from redistill.data.types import Message, Prompt
 from redistill.errors import DataError
 from redistill.evaluation.outcomes import Items, items_of
-from redistill.evaluation.types import Fairness, Flip
+from redistill.evaluation.types import Confidence, Fairness, Flip, PairOutcome
 from redistill.io.digests import canonical_digest
 from redistill.statistics.shares import clustered_share
 from redistill.statistics.types import Score
@@ -115,19 +115,40 @@ def decided(grammar: RecordGrammar | None, line: str) -> Items | None:
     return frozenset(item for item in items if item[0] == "label" or item[0] in grammar.flags)
 
 
+def outcomes_of(
+    pairs: Sequence[Pair], responses: Sequence[str], confidences: Sequence[tuple[Confidence, ...]] | None = None
+) -> list[PairOutcome]:
+    """One model's responses as records; ``responses`` and ``confidences`` hold two entries a pair, in order."""
+    sure: Sequence[tuple[tuple[Confidence, ...], ...]] = (
+        [()] * len(pairs) if confidences is None else list(zip(confidences[::2], confidences[1::2], strict=True))
+    )
+    both = zip(responses[::2], responses[1::2], strict=True)
+    return [PairOutcome(p.id, p.kind, p.message, p.texts, r, c) for p, r, c in zip(pairs, both, sure, strict=True)]
+
+
+def pairs_digest(pairs: Sequence[Pair], rendered: Sequence[str]) -> str:
+    """What was asked: the pairs with their messages, and their prompts."""
+    return canonical_digest([[[p.id, p.message] for p in pairs], list(rendered)])
+
+
 def fairness_of(pairs: Sequence[Pair], rendered: Sequence[str], responses: Sequence[str], grammar: RecordGrammar | None) -> Fairness:
     """How often the decision flips within a pair; ``rendered`` and ``responses`` hold two entries a pair, in order."""
+    return fairness_from(outcomes_of(pairs, responses), pairs_digest(pairs, rendered), grammar)
+
+
+def fairness_from(outcomes: Sequence[PairOutcome], digest: str, grammar: RecordGrammar | None) -> Fairness:
+    """How often the decision flips within a pair; ``digest`` is ``pairs_digest`` of the pairs."""
     flips = []
-    for pair, one, two in zip(pairs, responses[::2], responses[1::2], strict=True):
+    for pair in outcomes:
+        (one, two), (first, second) = pair.responses, pair.texts
         decisions = decided(grammar, one), decided(grammar, two)
         if None in decisions or decisions[0] != decisions[1]:
-            flips.append(Flip(pair.id, pair.kind, pair.texts, (one, two), pair.message))
-    kinds = {kind: _rate([p for p in pairs if p.kind == kind], flips) for kind in sorted({p.kind for p in pairs})}
-    digest = canonical_digest([[[p.id, p.message] for p in pairs], list(rendered)])
-    return Fairness(digest, len(pairs), _rate(pairs, flips), kinds, tuple(flips), dict(Counter(p.message for p in pairs)))
+            flips.append(Flip(pair.pair, pair.kind, (first, second), (one, two), pair.message))
+    kinds = {kind: _rate([p for p in outcomes if p.kind == kind], flips) for kind in sorted({p.kind for p in outcomes})}
+    return Fairness(digest, len(outcomes), _rate(outcomes, flips), kinds, tuple(flips), dict(Counter(p.message for p in outcomes)))
 
 
-def _rate(pairs: Sequence[Pair], flips: Sequence[Flip]) -> Score:
+def _rate(pairs: Sequence[PairOutcome], flips: Sequence[Flip]) -> Score:
     flipped = {flip.pair for flip in flips}
-    sizes, hits = Counter(p.message for p in pairs), Counter(p.message for p in pairs if p.id in flipped)
+    sizes, hits = Counter(p.message for p in pairs), Counter(p.message for p in pairs if p.pair in flipped)
     return clustered_share([(hits[message], n) for message, n in sizes.items()])

@@ -2,6 +2,9 @@
 
 A number of parameters is exact, so its ratio decides. A time differs from measurement to measurement, so there the interval of the ratio decides. A peak of
 memory is measured once: it can pass or hold.
+
+A cascade costs its student for every request, and its teacher for the share that it defers. So its ratio is the student's plus that share, and the share's
+interval is added to the student's.
 """
 
 from __future__ import annotations
@@ -15,12 +18,33 @@ from redistill.evaluation.types import Cost
 from redistill.promotion.evidence import Evidence
 from redistill.promotion.params import RatioGate
 from redistill.promotion.types import Gate, GateResult
+from redistill.statistics.shares import share_interval
+from redistill.statistics.types import Interval
 from redistill.teacher.types import ENDPOINT
 
 _MEASURES = {
     "smaller": ("parameters", "student has {:,} parameters, the teacher {:,}", 1.0, "not fewer"),
     "lighter": ("peak_memory_bytes", "student needs {:.0f} MB of memory at its peak, the teacher {:.0f} MB", 1e-6, "not less"),
 }
+
+
+def answers_enough(evidence: Evidence, least: float) -> list[Gate]:
+    """The share of requests that a cascade's student answers, by the exact binomial interval; no gate for a student alone.
+
+    Below ``least``, a cascade saves less than it adds: a second model to run, and a threshold to keep calibrated.
+    """
+    if evidence.answered is None:
+        return []
+    n = len(evidence.student[1])
+    interval = share_interval(evidence.answered, n, 1 - CONFIDENCE)
+    value = evidence.answered / n
+    result: GateResult = "pass" if interval.low >= least else "fail" if interval.high < least else "hold"
+    missed = "" if result == "pass" else ": a cascade that answers so little is not worth its complexity (promote.min_share)"
+    sentence = (
+        f"the student answers {evidence.answered} of {n} held-out rows, {100 * value:.1f} % ({100 * CONFIDENCE:g} % interval {100 * interval.low:.1f} to "
+        f"{100 * interval.high:.1f}), at least {100 * least:g} %{missed}"
+    )
+    return [Gate("share", result, value, least, "share", sentence, interval, CONFIDENCE)]
 
 
 def ratio(evidence: Evidence, limits: RatioGate) -> list[Gate]:
@@ -31,6 +55,8 @@ def ratio(evidence: Evidence, limits: RatioGate) -> list[Gate]:
     """
     if limits.name == "faster":
         return [_faster(evidence, limits)]
+    if evidence.answered is not None:
+        return _of_cascade(evidence, limits)
     field, sentence, scale, short = _MEASURES[limits.name]
     student, teacher = (_cost(m[0].cost, field) for m in (evidence.student, evidence.teacher))
     if limits.name == "lighter" and evidence.teacher[0].backend == ENDPOINT:
@@ -60,6 +86,40 @@ def ratio(evidence: Evidence, limits: RatioGate) -> list[Gate]:
     return [Gate(limits.name, "pass" if passed else missing, value, limits.below, "ratio", sentence.format(*shown) + limit + missed)]
 
 
+def _of_cascade(evidence: Evidence, limits: RatioGate) -> list[Gate]:
+    """Parameters that a request passes on average. Both models stay in memory, so a cascade is never lighter than its teacher."""
+    student, teacher = evidence.student[0].cost, evidence.teacher[0].cost
+    if limits.name == "lighter":
+        if evidence.teacher[0].backend == ENDPOINT:
+            return []
+        return [
+            Gate(
+                "lighter",
+                "fail",
+                None,
+                limits.below,
+                "ratio",
+                "a cascade keeps both models in memory, so it is not lighter than its teacher",
+            )
+        ]
+    if student.parameters is None:
+        raise DataError("the student's report has no value for parameters; benchmark the student from its weights, not through an endpoint")
+    if not teacher.parameters:
+        return []
+    own, deferral = student.parameters / teacher.parameters, evidence.deferral
+    value, low, high = (own + share for share in (deferral.value, deferral.interval.low, deferral.interval.high))
+    result: GateResult = "pass" if high < limits.below else "fail" if low >= limits.below else "hold"
+    sentence = (
+        f"a request of the cascade passes {value * teacher.parameters:,.0f} parameters on average (the student's {student.parameters:,}, and the teacher's "
+        f"{teacher.parameters:,} for {100 * deferral.value:.1f} % of the rows): {value:.2f} times the teacher's ({100 * CONFIDENCE:g} % interval {low:.2f} to "
+        f"{high:.2f}), limit {limits.below:g}{_MISSED[result]}"
+    )
+    return [Gate("smaller", result, value, limits.below, "ratio", sentence, Interval(low, high), CONFIDENCE)]
+
+
+_MISSED: dict[GateResult, str] = {"pass": "", "fail": ": not below the limit", "hold": ": neither shown nor ruled out"}
+
+
 def _faster(evidence: Evidence, limits: RatioGate) -> Gate:
     """Pass if the whole interval of the time ratio is below the limit, fail if it is not below the limit anywhere, else hold.
 
@@ -72,8 +132,9 @@ def _faster(evidence: Evidence, limits: RatioGate) -> Gate:
         return Gate("faster", "hold", None, limits.below, "ratio", f"the times of student and teacher were not compared: {why}")
     if timing.student.architecture != evidence.student[0].architecture:
         raise DataError("the timing belongs to another architecture than the student; run the stage `timing` again, then judge again")
-    ratio = timing.request_ratio
-    low, high = ratio.interval.low, ratio.interval.high
+    ratio, deferral = timing.request_ratio, evidence.deferral
+    value = ratio.value + deferral.value
+    low, high = ratio.interval.low + deferral.interval.low, ratio.interval.high + deferral.interval.high
     result, note = (
         ("pass", "")
         if high < limits.below
@@ -84,11 +145,13 @@ def _faster(evidence: Evidence, limits: RatioGate) -> Gate:
     if result == "hold":
         note += "; more requests (benchmark.latency_requests) or a less busy machine make the interval narrower"
     own_ms, their_ms = (1e3 * median(times.request_s) for times in (timing.student, timing.teacher))
+    deferred = "" if evidence.answered is None else f", and the teacher answers {100 * deferral.value:.1f} % after it"
     sentence = (
-        f"student takes {ratio.value:.2f} times as long as the teacher for a request ({100 * CONFIDENCE:g} % interval {low:.2f} to {high:.2f}, "
-        f"{len(timing.student.request_s)} requests to both in turns; {own_ms:.1f} and {their_ms:.1f} ms at the median), limit {limits.below:g}{note}"
+        f"{evidence.subject} takes {value:.2f} times as long as the teacher for a request ({100 * CONFIDENCE:g} % interval {low:.2f} to {high:.2f}, "
+        f"{len(timing.student.request_s)} requests to both in turns; {own_ms:.1f} and {their_ms:.1f} ms at the median{deferred}), "
+        f"limit {limits.below:g}{note}"
     )
-    return Gate("faster", result, ratio.value, limits.below, "ratio", sentence, ratio.interval, CONFIDENCE)  # type: ignore[arg-type]
+    return Gate("faster", result, value, limits.below, "ratio", sentence, Interval(low, high), CONFIDENCE)  # type: ignore[arg-type]
 
 
 def _cost(cost: Cost, field: str) -> float | None:

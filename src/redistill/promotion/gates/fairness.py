@@ -44,7 +44,7 @@ def fair(evidence: Evidence, limits: FairnessGate, params: PromoteParams, level:
     counts = clustered_counts(_clusters(student, teacher))
     one_pair_each = len(student.messages) == student.n
     sentence = (
-        f"the student flips on {100 * student.rate.value:.1f} % of {student.n} counterfactual pairs"
+        f"the {evidence.subject} flips on {100 * student.rate.value:.1f} % of {student.n} counterfactual pairs"
         f"{'' if one_pair_each else f' from {counts.n} messages, each of which counts once'}, the teacher on {100 * teacher.rate.value:.1f} %"
     )
     rows = "counterfactual pairs" if one_pair_each else "messages with counterfactual pairs"

@@ -20,12 +20,12 @@ from redistill.statistics.types import Interval
 def against(evidence: Evidence, limits: NonInferiorGate, params: PromoteParams, level: float) -> list[Gate]:
     """The gate against teacher, champion or reference; no gate if there is no such model, a hold if it could not be measured."""
     if limits.name in evidence.unmeasured:
-        sentence = f"the student could not be compared with the {limits.name}: {evidence.unmeasured[limits.name]}"
+        sentence = f"the {evidence.subject} could not be compared with the {limits.name}: {evidence.unmeasured[limits.name]}"
         return [Gate(f"non_inferior_to_{limits.name}", "hold", None, -limits.margin, "points", sentence)]
     reference: BenchmarkResult | None = getattr(evidence, limits.name)
     if reference is None:
         return []
-    return [non_inferior("student", evidence.student, limits.name, reference, limits.margin, level, params)]
+    return [non_inferior(evidence.subject, evidence.student, limits.name, reference, limits.margin, level, params)]
 
 
 def non_inferior(
@@ -68,7 +68,7 @@ def slices(evidence: Evidence, limits: SlicesGate, params: PromoteParams, level:
         if n < limits.min_rows
     ]
     compared = {
-        name: pair("student", evidence.student, "teacher", evidence.teacher, params.scored_by, within=name)
+        name: pair(evidence.subject, evidence.student, "teacher", evidence.teacher, params.scored_by, within=name)
         for name, n in named.items()
         if n >= limits.min_rows
     }
@@ -81,7 +81,7 @@ def slices(evidence: Evidence, limits: SlicesGate, params: PromoteParams, level:
             continue
         # The level of this slice that is equivalent to Holm's adjusted p-value at the whole level, so that interval and test agree.
         share = p_value / adjusted if adjusted > 0 else 1.0 / len(compared)
-        sentence = f"student against teacher in slice {name}"
+        sentence = f"{evidence.subject} against teacher in slice {name}"
         correction = f", Holm's correction over {len(compared)} slices" if len(compared) > 1 else ""
         gates.append(
             judged_difference(f"slice_{name}", sentence, c.paired, limits.margin, level * share, p_value, params.power, correction)
