@@ -20,7 +20,8 @@ from redistill.operations.types import StageReceipt
 from redistill.params import Params
 from redistill.provenance import mlflow_names
 from redistill.report.economics import BreakEven, CycleCost, Month, break_even, student_price, teacher_price
-from redistill.statistics.types import Interval
+from redistill.report.operating_points import with_deferral
+from redistill.statistics.types import Interval, Score
 from redistill.teacher.types import TeacherCompletion
 from tasks.paths import ARTIFACTS, STATE
 from tasks.registry.cycle_summaries import recent_cycles
@@ -31,6 +32,7 @@ SECONDS = STATE / "stage_seconds.json"
 _ASSUMED = {"generate": 300.0, "finetune": 450.0, "score": 1000.0, "benchmark": 20.0}
 """Where no cycle has run here yet, on two cores with a 135M teacher: tokens/s, and for the benchmark held-out rows/s."""
 _STARTUP_S = 45.0
+NOTHING = Score(0.0, Interval(0.0, 0.0))
 _QUIET_S = 60.0
 """A night that finds nothing changed, where none has been seen yet."""
 _CHARS_PER_TOKEN = 4.0
@@ -49,9 +51,17 @@ def remember(receipts: Sequence[StageReceipt]) -> dict[str, float]:
 
 
 def economics(
-    params: Params, receipts: Sequence[StageReceipt], arms: dict[str, EvalReport], timing: Timing, past: Sequence[CycleSummary]
+    params: Params,
+    receipts: Sequence[StageReceipt],
+    arms: dict[str, EvalReport],
+    timing: Timing,
+    past: Sequence[CycleSummary],
+    deferral: Score = NOTHING,
 ) -> dict[str, Any]:
-    """The economics of a report: cost of the cycle, of a request with each arm, and the break-even. ``past``: the cycles of the last 30 days."""
+    """The economics of a report: cost of the cycle, of a request with each arm, and the break-even of the system that was judged.
+
+    ``past``: the cycles of the last 30 days. ``deferral``: the share that this system gives to the teacher; nothing for a student alone.
+    """
     money = params.economics
     whole = CycleCost(remember(receipts), *_teacher_tokens(params, arms["teacher"]))
     unmeasured = [stage for stage in every_stage(params) if stage not in whole.seconds]
@@ -74,7 +84,8 @@ def economics(
         },
         "usd_per_million_tokens": {who: prices[who].per_million_tokens(report.cost, paces[who]) for who, report in arms.items()},
         "joules_per_token": {who: None if (times := timing.of(who)) is None else times.joules_per_token for who in arms},
-        "break_even": month and _pays(params, arms[params.promote.arm], arms["teacher"], timing, month),
+        "break_even": month and _pays(params, arms[params.promote.arm], arms["teacher"], timing, month, deferral),
+        "deferred": dataclasses.asdict(deferral),
         "month": month and dataclasses.asdict(month),
         "requests_per_month": money.requests_per_month,
         "cycles_per_month": money.cycles_per_month,
@@ -90,14 +101,31 @@ def _pace(timing: Timing, who: str) -> float | None:
     return None if times is None or times.pace is None else times.pace.value
 
 
-def _pays(params: Params, student: EvalReport, teacher: EvalReport, timing: Timing, month: Month) -> dict[str, Any] | None:
-    """The break-even with its intervals; None where a request has no price."""
-    pace, price = timing.student_pace, student_price(params.economics)
-    usd, least, most = (price.per_request(student.cost, s) for s in (pace.value, pace.interval.low, pace.interval.high))
+def usd_per_request(params: Params, report: EvalReport, teacher: EvalReport, timing: Timing, deferral: Score | None) -> Estimate | None:
+    """USD for one request; None where it has no price.
+
+    Args:
+        report: of the student, or of a cascade, whose cost is its student's.
+        deferral: share of the requests that go to the teacher after the student; None for the teacher itself.
+    """
     teacher_usd = teacher_price(params.economics, params.teacher).per_request(teacher.cost, _pace(timing, "teacher"))
+    if deferral is None:
+        return None if teacher_usd is None else Estimate(teacher_usd, Interval(teacher_usd, teacher_usd))
+    pace, price = timing.student_pace, student_price(params.economics)
+    usd, least, most = (price.per_request(report.cost, s) for s in (pace.value, pace.interval.low, pace.interval.high))
     if usd is None or least is None or most is None or teacher_usd is None:
         return None
-    return break_even_tree(break_even(Estimate(usd, Interval(least, most)), teacher_usd, month, params.economics.requests_per_month))
+    return with_deferral(Estimate(usd, Interval(least, most)), teacher_usd, deferral)
+
+
+def _pays(
+    params: Params, student: EvalReport, teacher: EvalReport, timing: Timing, month: Month, deferral: Score = NOTHING
+) -> dict[str, Any] | None:
+    """The break-even with its intervals; None where a request has no price. ``deferral``: of the system that would go live."""
+    usd, theirs = (usd_per_request(params, report, teacher, timing, share) for report, share in ((student, deferral), (teacher, None)))
+    if usd is None or theirs is None:
+        return None
+    return break_even_tree(break_even(usd, theirs.value, month, params.economics.requests_per_month))
 
 
 def _month(params: Params, cycle_usd: float, past: Sequence[CycleSummary], changed_now: bool) -> Month:

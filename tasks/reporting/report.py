@@ -24,12 +24,15 @@ from redistill.params import Params
 from redistill.promotion.types import PromotionDecision
 from redistill.provenance import dvc_lock
 from redistill.serving.types import Route
+from redistill.statistics.shares import share
+from redistill.statistics.types import Score
 from redistill.validation.types import DroppedRow
 from tasks.paths import ARTIFACTS, LOCK
 from tasks.registry.cycle_summaries import recent_cycles
 from tasks.registry.history import History
 from tasks.registry.runs_and_versions import connect, git_commit
-from tasks.reporting.economics import economics
+from tasks.reporting.cascade import cascade_section
+from tasks.reporting.economics import NOTHING, economics
 from tasks.reporting.summarise_cycle import teacher_use
 from tasks.reporting.trends import DAYS
 from tasks.stages.timing import TIMING
@@ -66,7 +69,7 @@ def write_report(
         "patch": _patch(judgement.get("patch")),
         "route": {**dataclasses.asdict(route), "answers": route.answers},
         "history": _history(params, history),
-        **_measurements(params, receipts, within(nights, 30)),
+        **_measurements(params, receipts, within(nights, 30), _deferred(judgement)),
         "nights": [dataclasses.asdict(night) for night in nights],
         "teacher_use": teacher_use(receipts),
         "governance": _governance(),
@@ -86,7 +89,14 @@ def write_report(
     return tree
 
 
-def _measurements(params: Params, receipts: Sequence[StageReceipt], past: Sequence[CycleSummary]) -> dict[str, Any]:
+def _deferred(judgement: dict[str, Any]) -> Score:
+    """The share of the rows that the judged system gives to the teacher."""
+    if judgement["decision"]["mode"] == "student":
+        return NOTHING
+    return share(judgement["rows"] - judgement["answered"], judgement["rows"])
+
+
+def _measurements(params: Params, receipts: Sequence[StageReceipt], past: Sequence[CycleSummary], deferred: Score) -> dict[str, Any]:
     """What the benchmark and the timing say of every arm, and of student against teacher."""
     arms = {who: read_json(ARTIFACTS / "benchmark" / who / "report.json") for who in _measured()}
     reports = {who: report_from_json(tree) for who, tree in arms.items()}
@@ -102,7 +112,8 @@ def _measurements(params: Params, receipts: Sequence[StageReceipt], past: Sequen
         "arms": arms,
         "retention": {metric: None if score is None else dataclasses.asdict(score) for metric, score in kept.items()},
         "timing": timing_to_json(timing),
-        "economics": economics(params, receipts, reports, timing, past),
+        "economics": economics(params, receipts, reports, timing, past, deferred),
+        "cascade": cascade_section(params, timing),
         "agreement": dataclasses.asdict(agreement(student, teacher)),
         "examples": _examples(student, teacher),
     }

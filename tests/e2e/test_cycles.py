@@ -34,7 +34,7 @@ STAGES = {
     "generate",
     "validate",
     "score",
-    *(f"finetune@{a}" for a in ("gold", "sft", "kd")),
+    *(f"{stage}@{a}" for stage in ("finetune", "calibrate") for a in ("gold", "sft", "kd")),
     *(f"benchmark@{w}" for w in ("linear", "base", "gold", "sft", "kd")),
 }
 

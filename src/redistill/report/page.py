@@ -16,6 +16,7 @@ from typing import Any
 from markupsafe import Markup
 
 from redistill.evaluation.row_scores import NAMES
+from redistill.report.cascade_view import cascade_of
 from redistill.report.formats import DASH, finite, gate_title, number
 from redistill.report.plots import Bound, Point, bounds, curves, forest, reliability, scatter, volume
 from redistill.report.templates import environment
@@ -66,11 +67,20 @@ def render(report: dict[str, Any]) -> str:
             depths=depths_of(report.get("sweep") or []),
             curves=[c for key in _CURVES if (c := curves_of(report.get("training") or {}, candidate, key))],
             calibrated=calibrated_of(arms, candidate),
+            cascade_view=cascade_of(report.get("cascade")),
+            alone=[gate(g) for g in _alone(report.get("decision") or {})],
             break_even=break_even_of(report.get("economics") or {}),
             trends=trends_of(report.get("nights") or ()),
             quarantined=varied(governance.get("sample") or (), _QUARANTINED),
         )
     )
+
+
+def _alone(decision: dict[str, Any]) -> Sequence[dict[str, Any]]:
+    """The gates of the student alone, where it was judged after a cascade and the page is about the cascade."""
+    if decision.get("mode") != "cascade":
+        return ()
+    return next((step["gates"] for step in decision.get("steps") or () if step.get("mode") == "student"), ())
 
 
 def gate(tree: dict[str, Any]) -> dict[str, Any]:

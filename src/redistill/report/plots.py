@@ -161,6 +161,41 @@ def reliability(title: str, series: Mapping[str, Sequence[tuple[float, float]]],
     return svg(height, f"{title}: {description}", parts)
 
 
+def paths(
+    y_title: str,
+    x_title: str,
+    series: Mapping[str, Sequence[tuple[float, float]]],
+    points: Sequence[Point],
+    role_of: Callable[[str], str],
+    limit: float | None = None,
+) -> Markup:
+    """Lines of (x, y), named at their right ends, with points of their own intervals on them; ``limit`` is a level that should not be crossed."""
+    height, left, right, top, base = 300, 40, WIDTH - 84, 30, 256
+    xs = [x for rows in series.values() for x, _ in rows] + [p.x for p in points]
+    ys = [y for rows in series.values() for _, y in rows] + [v for p in points for v in (p.low, p.high)]
+    x_axis, y_axis = Axis.over(xs, left, right), Axis.over([*ys, *([] if limit is None else [limit])], base, top, ceiling=100.0)
+    parts = upright(y_axis, left, right, y_title) + level(x_axis, base, height, x_title)
+    if limit is not None:
+        parts.append(line(left, y_axis.at(limit), right, y_axis.at(limit), "limit"))
+    last = [max(rows) for rows in series.values()]
+    ends = spread([y_axis.at(y) for _, y in last], top, base)
+    for i, ((name, rows), (end_x, end_y), label_y) in enumerate(zip(series.items(), last, ends, strict=True)):
+        path = " ".join(f"{x_axis.at(x)},{y_axis.at(y)}" for x, y in rows)
+        parts.append(Markup('<polyline class="curve dash-{} {}" points="{}"/>').format(i % 4, role_of(name), path))
+        parts.append(line(x_axis.at(end_x) + 2, y_axis.at(end_y), right + 12, label_y, "leader"))
+        parts.append(text(right + 15, label_y + 4, _short(name), f"name {role_of(name)}"))
+    for p in points:
+        x = x_axis.at(p.x)
+        parts.append(
+            line(x, y_axis.at(p.low), x, y_axis.at(p.high), f"whisker {p.role}") + marker(x, y_axis.at(p.y), p.role, p.description)
+        )
+    described = [
+        f"{name} from {rows[0][1]:.1f} at {rows[0][0]:.3g} to {rows[-1][1]:.1f} at {rows[-1][0]:.3g}" for name, rows in series.items()
+    ]
+    described += [f"{p.description} at {p.x:.3g}" for p in points]
+    return svg(height, f"{y_title} against {x_title}: " + "; ".join(described), parts)
+
+
 def volume(title: str, saving: float, bounds_of_saving: tuple[float, float], fixed: float, at: float) -> Markup:
     """USD saved in a month against requests in it: a line from minus the cycles' cost, zero at the break-even, a mark at today's volume.
 

@@ -5,23 +5,29 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
+from redistill.evaluation.params import BenchmarkParams
 from redistill.evaluation.probes.calibration import calibration
 from redistill.evaluation.retention import agreement, retention
 from redistill.evaluation.summary import report_to_json
 from redistill.evaluation.timing import Estimate, Times, Timing, timing_to_json
-from redistill.evaluation.types import Calibration, Cost, EvalReport, Fairness, Flip, Outcome
+from redistill.evaluation.types import Calibration, Confidence, Cost, EvalReport, Fairness, Flip, Outcome
 from redistill.promotion.decide import decide
 from redistill.promotion.evidence import BenchmarkResult, Evidence
 from redistill.promotion.params import PromoteParams
+from redistill.promotion.thresholds.choose import calibrated
+from redistill.promotion.thresholds.types import CalibrationRow, Limits
 from redistill.promotion.types import Audit, Gate
 from redistill.report.economics import CycleCost, Month, break_even, student_price
 from redistill.report.params import EconomicsParams
 from redistill.statistics.shares import share
 from redistill.statistics.types import Interval, Score
+from tasks.reporting.cascade import section_of
 
 _PAIR = (("kd", 0.679, 22), ("teacher", 0.716, 0))
 """Student and teacher: name, exact match, and the first row that is right."""
@@ -81,6 +87,7 @@ def sample_tree() -> dict[str, Any]:
             {"id": "b", "kind": "hold", "version": "6", "at": "2026-11-21T03:14:07.120000+00:00", "by": "nightly", "reason": "student 60.1 % exact match",
              "champion": "5", "previous": "4", "route": "student"},
         ],
+        "cascade": _cascade(),
         "agreement": dataclasses.asdict(agreement(*(_measured(*of)[1] for of in _PAIR))),
         "retention": {m: None if s is None else dataclasses.asdict(s) for m, s in retention(*(_measured(*of)[1] for of in _PAIR), 500, 7).items()},
         "governance": _governance(),
@@ -200,6 +207,27 @@ def _decision() -> dict[str, Any]:
     level = 0.005
     looks = Gate("looks", "pass", 2, 10, "looks", "look 2 of 10 at this held-out set, at level 0.005 of 0.05 over all")
     return dict(json.loads(json.dumps(dataclasses.asdict(decide(evidence, PromoteParams(), level, looks)))))
+
+
+def _cascade() -> dict[str, Any]:
+    """By the real functions: students that are surer where they are right, calibrated on rows that look like the held-out ones."""
+    params: Any = SimpleNamespace(
+        promote=PromoteParams(), data=SimpleNamespace(grammar=None), benchmark=BenchmarkParams(bootstrap=50),
+        economics=EconomicsParams(machine_usd_per_hour=0.1), teacher=SimpleNamespace(backend="vllm"))  # fmt: skip
+    teacher, arms, calibrations = _measured("teacher", 0.716, 0), {}, {}
+    for seed, (arm, right, start) in enumerate((("sft", 0.632, 30), ("kd", 0.679, 22))):
+        draw = np.random.default_rng(seed)
+        report, outcomes = _measured(arm, right, start)
+        sure = [float(draw.normal(-0.4 if o.exact else -1.6, 0.7)) for o in outcomes]
+        outcomes = [replace(o, confidences=(Confidence("sum_logprob", s),)) for o, s in zip(outcomes, sure, strict=True)]
+        arms[arm] = (report, outcomes)
+        rows = [
+            CalibrationRow(o.prompt_id, o.slice, o.target, o.response, t.response, float(o.response != t.response), o.confidences)
+            for o, t in zip(outcomes, teacher[1], strict=True)
+        ]
+        calibrations[arm] = calibrated(arm, rows, Limits(0.05, 0.1, 0.05), model_digest=arm, template_digest="t", engines=())
+    texts = {f"id{i}": f"message {i}" for i in range(N)}
+    return section_of(params, _timing(), teacher, arms, calibrations, texts)
 
 
 def _governance() -> dict[str, Any]:

@@ -71,6 +71,7 @@ def test_all_parts_are_there_in_order() -> None:
             "decision",
             "retention",
             "gates",
+            "cascade",
             "patch",
             "arms",
             "plots",
@@ -183,7 +184,7 @@ def test_leaves_the_browser_nothing_to_fetch() -> None:
 def test_plots_have_names_and_headings_are_ordered() -> None:
     page = Page(render(sample_tree()))
     plots = [attributes for tag, attributes in page.tags if tag == "svg"]
-    assert len(plots) == 11 and all(a["role"] == "img" and len(a["aria-label"] or "") > 20 for a in plots)
+    assert len(plots) == 13 and all(a["role"] == "img" and len(a["aria-label"] or "") > 20 for a in plots)
     levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch(r"h[1-6]", tag)]
     assert levels[0] == 1 and levels.count(1) == 1 and all(b <= a + 1 for a, b in itertools.pairwise(levels))
     ids = [a["id"] for _, a in page.tags if "id" in a]
