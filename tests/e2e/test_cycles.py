@@ -262,7 +262,13 @@ def test_a_changed_alpha_reaches_only_kd_and_a_depth_costs_itself(first: dict[st
     write_params(tiny_project, finetune__arms__kd__alpha=0.7, sweep__layers=["teacher", 1])
     done = redistill(tiny_project, "run", "--json")
     assert done.code == 0, done.stderr[-3000:]
-    assert {s for s, o in done.result["stages"].items() if o != "unchanged"} == {"finetune@kd", "benchmark@kd", "sweep@teacher", "sweep@1"}
+    assert {s for s, o in done.result["stages"].items() if o != "unchanged"} == {
+        "finetune@kd",
+        "calibrate@kd",
+        "benchmark@kd",
+        "sweep@teacher",
+        "sweep@1",
+    }
     assert done.result["model_version"] == "2"
     teacher, smallest = report(tiny_project)["sweep"]
     assert (teacher["point"], smallest["layers"]) == ("teacher", 1) and smallest["parameters"] < teacher["parameters"]
