@@ -20,7 +20,7 @@ from tasks.registry.history import History
 from tasks.reporting import publishing
 from tasks.reporting.cycle_progress import CycleProgress
 from tasks.running import dvc_stage
-from tasks.running.cycle_stages import BEFORE_LOCK, DATA, TEACHER, after_data, every_stage
+from tasks.running.cycle_stages import BEFORE_LOCK, DATA, TEACHER, after_data, every_stage, fitness_stage
 from tasks.running.fork_server import ForkServer
 from tasks.running.side_by_side import run_side_by_side
 
@@ -90,8 +90,13 @@ def cycle(params: Params, workspace: Workspace, reason: str, cycle_progress: Cyc
         live = steps.retest_champion(params, history, verified)
         if live is not None and not live.trusted and live is not verified:
             steps.fall_back_to_teacher(params, live)
-        if trial is not None and not trial.accepted:
+        refused = trial is not None and not trial.accepted
+        stages(() if refused else fitness_stage())
+        fitness = None if refused else steps.judge_fitness(params)
+        if trial is not None and refused:
             outcome = cycle_end.teacher_refused(trial, live)
+        elif fitness is not None and not fitness.fit and params.promote.on_unfit_teacher == "stop":
+            outcome = cycle_end.teacher_unfit(fitness, live)
         else:
             stages(DATA)
             run_side_by_side(after_data(params), run, done, cycle_progress.say, fork_server.stop)

@@ -18,6 +18,7 @@ from redistill.errors import RedistillError, TeacherError
 from tasks.locking import code_lock, teacher_lock
 from tasks.operations import drill as drill_module
 from tasks.promotion import approve, route, teacher_trial
+from tasks.promotion import judge_fitness as teacher_fitness
 from tasks.promotion import retest_champion as champion
 from tasks.registry import cycle_summaries, evidence_bundle, runs_and_versions
 from tasks.reporting import report
@@ -76,6 +77,7 @@ close_run = _step("close-run", cycle_summaries.close_run)
 try_teacher = _step("try-new-teacher", teacher_trial.try_teacher)
 verify_champion = _step("verify-champion", champion.verify_champion)
 retest_champion = _step("retest-champion", champion.retest_champion)
+judge_fitness = _step("judge-fitness", teacher_fitness.judge_fitness)
 decide_promotion = _step("decide", champion.decide_promotion)
 promote = _step("promote", approve.promote)
 hold = _step("hold", approve.hold)

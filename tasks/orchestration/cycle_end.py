@@ -6,6 +6,7 @@ from typing import Any
 
 from redistill.operations.types import StageReceipt
 from redistill.params import Params
+from redistill.promotion.fitness import Fitness
 from redistill.promotion.system import System
 from redistill.serving.types import Route
 from tasks import steps
@@ -27,6 +28,22 @@ def teacher_refused(trial: TeacherTrial, live: ChampionCheck | None) -> dict[str
         "student_share": _share(route.current(), live, None),
         "sentence": f"teacher refused: {trial.sentence}",
         "gates": [],
+    }
+
+
+def teacher_unfit(fitness: Fitness, live: ChampionCheck | None) -> dict[str, Any]:
+    """The outcome of a cycle that ends because no student of this teacher could pass the gates; nothing that is live has changed."""
+    now = route.current()
+    return {
+        "verdict": "hold",
+        "reasons": [c.sentence for c in fitness.checks if c.reachable is False],
+        "blocked": None,
+        "model_version": None if live is None else live.version,
+        "route": now.answers,
+        "student_share": _share(now, live, None),
+        "sentence": f"teacher unfit, so nothing was asked or trained (promote.on_unfit_teacher): {fitness.sentence}",
+        "unfit": [c.name for c in fitness.checks if c.reachable is False],
+        "gates": [{"name": c.name, "result": "fail" if c.reachable is False else "pass", "sentence": c.sentence} for c in fitness.checks],
     }
 
 

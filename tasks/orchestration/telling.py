@@ -25,7 +25,11 @@ def tell_outcome(workspace: Workspace, outcome: dict[str, Any], live: ChampionCh
         alerting.alert(workspace, "teacher-refused", trial.sentence.partition(":")[0], trial.sentence)
     else:
         alerting.settled("teacher-refused")
-        _tell_decision(workspace, outcome)
+        if outcome.get("unfit"):
+            alerting.alert(workspace, "teacher-unfit", ", ".join(outcome["unfit"]), outcome["sentence"])
+        else:
+            alerting.settled("teacher-unfit")
+            _tell_decision(workspace, outcome)
     alerting.sign_of_life(outcome["sentence"], ok=True)
 
 

@@ -159,7 +159,7 @@ def estimate(params: Params) -> dict[str, Any]:
     """
     splits = sources.load(params.data, Path())
     prompts = [p for split in ("pool", "calibration") for p in splits.get(split, [])]
-    rows = {split: len(splits.get(split, [])) for split in ("heldout", "calibration")}
+    rows = {split: len(splits.get(split, [])) for split in ("heldout", "calibration", "dev")}
     known: dict[str, float] = read_json(SECONDS) if SECONDS.is_file() else {}
     reports = {who: benchmark_report(who) for who in ("teacher", params.promote.arm)}
     teacher = reports["teacher"]
@@ -219,6 +219,7 @@ def _seconds(params: Params, known: dict[str, float], prompt_tokens: int, comple
         "sweep": train + _STARTUP_S / 3,
         "timing": 2.0 * params.benchmark.latency_requests + _STARTUP_S / 3,
         "benchmark": rows["heldout"] / _ASSUMED["benchmark"] + _STARTUP_S / 3,
+        "fitness": (rows["dev"] + rows["calibration"]) / _ASSUMED["benchmark"] + _STARTUP_S / 3,
         "calibrate": rows["calibration"] / _ASSUMED["benchmark"] + _STARTUP_S / 3,
     }
     return {stage: known.get(stage, guess[stage.partition("@")[0]]) for stage in every_stage(params)}

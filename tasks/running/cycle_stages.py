@@ -14,6 +14,11 @@ TEACHER = ("init_student", "benchmark@teacher")
 DATA = ("generate", "validate", "score")
 
 
+def fitness_stage() -> tuple[str, ...]:
+    """The stage that measures whether the teacher can reach the gates; nothing if this project's ``dvc.yaml`` is older than the stage."""
+    return ("fitness",) if "fitness" in _declared() else ()
+
+
 def after_data(params: Params) -> tuple[QueuedStage, ...]:
     """Training and benchmarks of every arm that params declare, the sweep over depths that they list, and the student timed beside the teacher.
 
@@ -35,7 +40,7 @@ def after_data(params: Params) -> tuple[QueuedStage, ...]:
 
 
 def every_stage(params: Params) -> tuple[str, ...]:
-    return (*BEFORE_LOCK, *TEACHER, *DATA, *(wanted.stage for wanted in after_data(params)))
+    return (*BEFORE_LOCK, *TEACHER, *fitness_stage(), *DATA, *(wanted.stage for wanted in after_data(params)))
 
 
 def _declared() -> set[str]:

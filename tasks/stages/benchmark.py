@@ -80,10 +80,7 @@ def benchmark_checkpoint(who: str, checkpoint: Path, target: Path, data: DataPar
 def _measure(who: str, checkpoint: Path, digest: str, target: Path, data: DataParams, params: BenchmarkParams) -> None:
     use_threads(params.threads)
     memory = _memory()
-    tokenizer = load_tokenizer(checkpoint)
-    model = checkpoints.load_model(checkpoint, dtype_name())
-    tokenizer.padding_side = "left"
-    model.generation_config.max_length = None
+    model, tokenizer = loaded(checkpoint)
     prompts, rendered = _heldout(data, tokenizer)
     pairs, pair_prompts = _pairs(data, tokenizer, params)
     progress = Progress(f"benchmark@{who}", 3, "parts")
@@ -104,6 +101,14 @@ def _measure(who: str, checkpoint: Path, digest: str, target: Path, data: DataPa
     template, built = template_digest(data, tokenizer), architecture(checkpoint)
     report = summarise(who, outcomes, data.grammar, cost, _identities(digest, template, _backend()), params)
     _write(target, replace(report, fairness=fairness, breadth=breadth, architecture=built), outcomes, pair_outcomes)
+
+
+def loaded(checkpoint: Path) -> tuple[Any, Any]:
+    """A checkpoint's model and tokenizer, ready to generate in batches."""
+    model, tokenizer = checkpoints.load_model(checkpoint, dtype_name()), load_tokenizer(checkpoint)
+    tokenizer.padding_side = "left"
+    model.generation_config.max_length = None
+    return model, tokenizer
 
 
 def _memory() -> PeakMemory:
@@ -186,17 +191,33 @@ def _linear(target: Path, data: DataParams, params: BenchmarkParams) -> None:
 
 
 def _endpoint(target: Path, data: DataParams, teacher: TeacherParams, generate: GenerateParams, params: BenchmarkParams) -> None:
+    from tasks.locking.locked_teacher import read_lock
+
+    tokenizer = load_tokenizer(ARTIFACTS / "base")
+    prompts, rendered = _heldout(data, tokenizer)
+    pairs, pair_prompts = _pairs(data, tokenizer, params)
+    by_text = {r: p for p, r in zip([*prompts, *_both(pairs)], [*rendered, *pair_prompts], strict=True)}
+    lm, written = endpoint_model(by_text, tokenizer, data, teacher, generate, params)
+    outcomes = run_benchmark(lm, prompts, rendered, data, params)
+    # The model's memory is on another machine; the memory of this process is only that of a client.
+    cost = Cost(None, 0, None, sum(written[r] for r in rendered) / len(rendered), _mean_tokens(rendered, tokenizer))
+    fairness, pair_outcomes = _fairness(lm, pairs, pair_prompts, data, params)
+    template = template_digest(data, tokenizer)
+    report = summarise("teacher", outcomes, data.grammar, cost, _identities(read_lock().fingerprint.digest, template, ENDPOINT), params)
+    _write(target, replace(report, fairness=fairness), outcomes, pair_outcomes)
+
+
+def endpoint_model(
+    by_text: dict[str, Prompt], tokenizer: Any, data: DataParams, teacher: TeacherParams, generate: GenerateParams, params: BenchmarkParams
+) -> tuple[Any, dict[str, int]]:
+    """A teacher behind an endpoint as an lm-eval model for the prompts in ``by_text``, and a table that gets the completion tokens of each."""
     from redistill.teacher.completion_store import CompletionStore
     from redistill.teacher.types import TeacherRequest
     from tasks.locking.locked_teacher import read_lock
     from tasks.stages.generate import ask
 
     lock = read_lock()
-    tokenizer = load_tokenizer(ARTIFACTS / "base")
-    prompts, rendered = _heldout(data, tokenizer)
-    pairs, pair_prompts = _pairs(data, tokenizer, params)
     greedy = replace(generate, temperature=0.0, top_k=0, samples=1, max_tokens=params.max_tokens)
-    by_text = {r: p for p, r in zip([*prompts, *_both(pairs)], [*rendered, *pair_prompts], strict=True)}
 
     def request(p: Prompt) -> TeacherRequest:
         # The endpoint applies a chat template of its own, so it is sent the plain text of ours.
@@ -214,14 +235,7 @@ def _endpoint(target: Path, data: DataParams, teacher: TeacherParams, generate: 
         written.update({r: len(a.token_ids) or len(encode(a.text, tokenizer)) for r, a in zip(prompts, answers, strict=True)})
         return [a.text for a in answers]
 
-    lm = completion_model(complete)
-    outcomes = run_benchmark(lm, prompts, rendered, data, params)
-    # The model's memory is on another machine; the memory of this process is only that of a client.
-    cost = Cost(None, 0, None, sum(written[r] for r in rendered) / len(rendered), _mean_tokens(rendered, tokenizer))
-    fairness, pair_outcomes = _fairness(lm, pairs, pair_prompts, data, params)
-    template = template_digest(data, tokenizer)
-    report = summarise("teacher", outcomes, data.grammar, cost, _identities(lock.fingerprint.digest, template, ENDPOINT), params)
-    _write(target, replace(report, fairness=fairness), outcomes, pair_outcomes)
+    return completion_model(complete), written
 
 
 def _identities(model: str, template: str, backend: str) -> dict[str, str]:

@@ -28,12 +28,13 @@ from redistill.promotion.thresholds.choose import calibrated
 from redistill.promotion.thresholds.saved import calibration_to_json
 from redistill.promotion.thresholds.types import CalibrationRow, Limits
 from redistill.runtime.cpu import use_threads
-from redistill.runtime.precision import dtype_name, resolved
+from redistill.runtime.precision import resolved
 from redistill.runtime.progress import Progress, continues
 from redistill.serving.engines import engines
 from redistill.teacher.types import TeacherCompletion
 from tasks.locking.locked_code import locked_code
 from tasks.paths import ARTIFACTS, SOURCES, STATE
+from tasks.stages.benchmark import loaded
 
 CALIBRATION = ARTIFACTS / "calibration"
 
@@ -108,10 +109,7 @@ def _answered(arm: str, checkpoint: Path, prompts: list[Prompt], data: DataParam
         continues(f"calibrate@{arm}", "the completions of these weights are stored")
         return read_records(memo, Answered)
     use_threads(params.threads)
-    tokenizer = load_tokenizer(checkpoint)
-    model = checkpoints.load_model(checkpoint, dtype_name())
-    tokenizer.padding_side = "left"
-    model.generation_config.max_length = None
+    model, tokenizer = loaded(checkpoint)
     progress = Progress(f"calibrate@{arm}", 1, "parts")
     lm = weights_model(model, tokenizer, params)
     rendered = [render(p, data, tokenizer) for p in prompts]

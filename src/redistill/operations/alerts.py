@@ -10,7 +10,9 @@ import datetime as dt
 from dataclasses import dataclass, replace
 from typing import Literal
 
-AlertKind = Literal["failed", "held", "promoted", "teacher-refused", "champion-distrusted", "waiting", "drill-failed", "crashed", "silent"]
+AlertKind = Literal[
+    "failed", "held", "promoted", "teacher-refused", "teacher-unfit", "champion-distrusted", "waiting", "drill-failed", "crashed", "silent"
+]
 REPEAT_AFTER = dt.timedelta(days=7)
 _REMINDED_ONCE = ("waiting",)
 
@@ -19,6 +21,7 @@ TITLES: dict[AlertKind, str] = {
     "held": "a student is on hold",
     "promoted": "a student was promoted",
     "teacher-refused": "a new teacher was refused",
+    "teacher-unfit": "the teacher cannot reach the gates",
     "champion-distrusted": "the champion lost its traffic",
     "waiting": "a student waits for approval",
     "drill-failed": "the fallback drill failed",

@@ -102,8 +102,13 @@ class Evidence:
         gates = [dataclasses.asdict(gate) for gate in params.gates]
         # Left out for the default metric, so that looks from before there was a choice of metrics stay the same looks.
         chosen = [] if params.scored_by == "exact_match" and params.min_teacher is None else [params.scored_by, params.floor]
-        key_parts = [self.rows, student.template_digest, models, gates, params.critical_labels, params.alpha_per_heldout, *chosen]
+        key_parts = [self.rows, student.template_digest, models, gates, _limits(params), params.alpha_per_heldout, *chosen]
         return canonical_digest(key_parts)
+
+
+def _limits(params: PromoteParams) -> dict[str, object]:
+    """A floor alone is a number, so that looks from before there were margins stay the same looks."""
+    return {label: limit.floor if limit.margin is None else [limit.floor, limit.margin] for label, limit in params.critical_labels.items()}
 
 
 def _flips(report: EvalReport) -> list[str]:

@@ -42,10 +42,31 @@ class SlicesGate:
 
 @frozen
 class CriticalLabelsGate:
-    """Recall of every label in `promote.critical_labels` is shown to reach its limit."""
+    """Recall of every label in `promote.critical_labels` is shown to be above its floor, or not worse than the teacher's."""
 
     name: Literal["critical_labels"]
     """`critical_labels`."""
+
+
+@frozen
+class CriticalLimit:
+    """What recall of a label must be shown: a floor of its own, or not worse than the teacher, or both."""
+
+    floor: Annotated[Share, Field(lt=1.0)] | None = None
+    """The recall to show. No number of rows can show a recall of 1."""
+    margin: Margin | None = None
+    """The loss of recall against the teacher to rule out, on the held-out rows with the label."""
+
+    @model_validator(mode="after")
+    def _something(self) -> CriticalLimit:
+        if self.floor is None and self.margin is None:
+            raise ValueError("a critical label needs a floor, a margin against the teacher, or both")
+        return self
+
+
+def _as_limit(given: object) -> object:
+    """A number is a floor."""
+    return {"floor": given} if isinstance(given, int | float) and not isinstance(given, bool) else given
 
 
 @frozen
@@ -127,8 +148,11 @@ class PromoteParams:
     """For how many days a version that passed waits for a person. Later it must be judged again."""
     new_teacher_margin: Margin = 0.05
     """A new teacher replaces the present one only if a loss of so much or more is ruled out on the held-out rows."""
-    critical_labels: dict[str, Share] = Field(default_factory=dict)
-    """Label or flag, and the recall that must be shown for it."""
+    critical_labels: dict[str, Annotated[CriticalLimit, BeforeValidator(_as_limit)]] = Field(default_factory=dict)
+    """Label or flag, and what must be shown of its recall: a number is a floor, `{margin: 0.1}` means not worse than the teacher by so much, and
+    both may be given."""
+    on_unfit_teacher: Literal["stop", "continue"] = "stop"
+    """What a cycle does if the teacher itself cannot reach a limit of the gates, so that no student of it can: [fitness](gates.md#is-the-teacher-fit)."""
     gates: tuple[Annotated[GateParams, BeforeValidator(_as_gate)], ...] = _EVERY
     """Which gates apply, in order, each a name or `{name, limits}`. Left out: all but `fairness` and `lighter`."""
 
@@ -145,9 +169,6 @@ class PromoteParams:
             raise ValueError(
                 "critical_labels has limits, but promote.gates does not list the gate 'critical_labels' that uses them; list it, or remove the limits"
             )
-        sure = [label for label, recall in self.critical_labels.items() if recall >= 1.0]
-        if sure:
-            raise ValueError(f"critical_labels.{sure[0]}: no number of rows can show a recall of 1; set a limit below it, such as 0.95")
         return self
 
     @property

@@ -417,3 +417,20 @@ def test_too_few_rows_are_refused() -> None:
     for n in (0, 1):
         with pytest.raises(DataError, match="at least 2 rows"):
             judge(evidence(rows(n, n)), evidence(rows(n, n), who="teacher"))
+
+
+@pytest.mark.parametrize(("lost", "result"), [(0, "pass"), (17, "hold"), (40, "fail")])
+def test_recall_may_be_compared_with_the_teachers(lost: int, result: str) -> None:
+    """A teacher with a recall of 70 % fails a floor of 80 %; a student that loses nothing against it passes the margin."""
+    params = PromoteParams(gates=("teacher", "critical_labels"), critical_labels={"fraud": {"margin": 0.1}})  # type: ignore[arg-type, dict-item]
+    own, theirs = labelled(140 - lost, 200), labelled(140, 200)
+    gates = {g.name: g for g in decide(Evidence(own, theirs, grammar=GRAMMAR), params, 0.05).gates}
+    gate = gates["recall_fraud_against_teacher"]
+    assert gate.result == result and "against the teacher's 70.0 %" in gate.sentence and "recall_fraud" not in gates
+
+
+def test_a_critical_label_may_have_a_floor_and_a_margin() -> None:
+    limits = {"fraud": {"floor": 0.5, "margin": 0.1}}
+    params = PromoteParams(gates=("teacher", "critical_labels"), critical_labels=limits)  # type: ignore[arg-type]
+    names = [g.name for g in decide(Evidence(labelled(140, 200), labelled(140, 200), grammar=GRAMMAR), params, 0.05).gates]
+    assert names[1:] == ["recall_fraud", "recall_fraud_against_teacher"]

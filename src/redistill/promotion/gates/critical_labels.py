@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from redistill.data.record_grammar import RecordGrammar
 from redistill.errors import DataError
 from redistill.evaluation.outcomes import items_of
+from redistill.evaluation.types import Outcome
 from redistill.promotion.evidence import Evidence
 from redistill.promotion.gates.advice import more_rows
-from redistill.promotion.gates.non_inferiority import coverage, shown, spread, verdict
+from redistill.promotion.gates.non_inferiority import coverage, judged_difference, shown, spread, verdict
 from redistill.promotion.params import CriticalLabelsGate, PromoteParams
 from redistill.promotion.types import Gate
+from redistill.statistics.paired_counts import paired_counts
 from redistill.statistics.shares import share_interval, share_rows_needed, share_test
 
 
 def critical(evidence: Evidence, limits: CriticalLabelsGate, params: PromoteParams, level: float) -> list[Gate]:
-    """One gate per label or flag: its recall is shown to be above its limit, by the exact binomial test.
+    """One gate per label or flag and limit: its recall is shown to be above a floor (exact binomial test), or not worse than the teacher's (paired test).
 
     Raises:
         DataError: a name that is not a label or flag of the data.
@@ -26,11 +31,37 @@ def critical(evidence: Evidence, limits: CriticalLabelsGate, params: PromotePara
             raise DataError(
                 f"promote.critical_labels.{name} is not a label or flag of the data; the labels and flags are {', '.join(known) or 'none'}"
             )
-        item = ("label", name) if name in grammar.labels else (name, "yes")
-        rows = [o for o in evidence.student[1] if item in (items_of(grammar, o.target) or ())]
-        hits = sum(item in (items_of(grammar, o.response) or ()) for o in rows)
-        gates.append(_judged(name, hits, len(rows), limit, level, params.power))
+        hits = found(name, grammar, evidence.student[1])
+        if limit.floor is not None:
+            gates.append(_judged(name, sum(hits.values()), len(hits), limit.floor, level, params.power))
+        if limit.margin is not None:
+            teacher = found(name, grammar, evidence.teacher[1])
+            gates.append(_against_teacher(evidence.subject, name, hits, teacher, limit.margin, level, params.power))
     return gates
+
+
+def found(name: str, grammar: RecordGrammar, outcomes: Sequence[Outcome]) -> dict[str, bool]:
+    """For each row that has a label or flag, by ``doc_hash``: whether the response has it too."""
+    return {o.doc_hash: has_item(name, grammar, o.response) for o in outcomes if has_item(name, grammar, o.target)}
+
+
+def has_item(name: str, grammar: RecordGrammar, line: str) -> bool:
+    """Whether a record has a label or flag; a line that breaks the grammar has none."""
+    item = ("label", name) if name in grammar.labels else (name, "yes")
+    return item in (items_of(grammar, line) or ())
+
+
+def _against_teacher(
+    subject: str, name: str, hits: dict[str, bool], teacher: dict[str, bool], margin: float, level: float, power: float
+) -> Gate:
+    gate, rows = f"recall_{name}_against_teacher", f"held-out rows with {name}"
+    if len(hits) < 2 or hits.keys() != teacher.keys():
+        return Gate(
+            gate, "hold", None, -margin, "points", f"{len(hits)} held-out rows have {name}, too few to compare its recall", p_value=1.0
+        )
+    counts = paired_counts(list(hits.values()), [teacher[key] for key in hits])
+    sentence = f"recall of {name}: {subject} {100 * sum(hits.values()) / len(hits):.1f} % against the teacher's {100 * sum(teacher.values()) / len(hits):.1f} %"
+    return judged_difference(gate, sentence, counts, margin, level, counts.p_value(margin), power, rows=rows)
 
 
 def _judged(name: str, hits: int, n: int, limit: float, level: float, power: float) -> Gate:
