@@ -15,7 +15,7 @@ from tasks.locking import teacher_lock
 from tasks.orchestration import cycle_close, cycle_end, run_names, telling, turns
 from tasks.orchestration.cycle_close import OpenCycle
 from tasks.paths import LOCK
-from tasks.promotion import teacher_trial
+from tasks.promotion import choose_arm, teacher_trial
 from tasks.registry.history import History
 from tasks.reporting import publishing
 from tasks.reporting.cycle_progress import CycleProgress
@@ -100,6 +100,7 @@ def cycle(params: Params, workspace: Workspace, reason: str, cycle_progress: Cyc
         else:
             stages(DATA)
             run_side_by_side(after_data(params), run, done, cycle_progress.say, fork_server.stop)
+            open_cycle.params = params = choose_arm.chosen_arm(params)
             steps.log_training(params, run_id)
             version = steps.register(params, run_id, name, fingerprint)
             outcome = cycle_end.promote_or_hold(params, run_id, name, version, live, open_cycle.receipts, history)

@@ -1,7 +1,7 @@
 """The nightly drill: does every reader of the flag get the teacher when it should?
 
 The live flag is read, not changed. What would make the teacher respond is tried on copies of it: a pin, a flag that is disabled, cut off,
-missing or of a newer version, and a student without a version.
+missing or of a newer version, a student without a version, and a cascade without a threshold.
 """
 
 from __future__ import annotations
@@ -62,10 +62,13 @@ def _cases() -> list[tuple[str, str, str | None]]:
     disabled["flags"][FLAG]["state"] = "DISABLED"
     unknown: Any = json.loads(json.dumps(student))
     unknown["flags"][FLAG] |= {"defaultVariant": "both", "metadata": {**unknown["flags"][FLAG]["metadata"], "mode": "both"}}
+    aimless: Any = flag_file(_CASCADE)
+    aimless["flags"][FLAG]["metadata"]["cascade"] = "{}"
     text = json.dumps(student)
     return [
         ("a promoted student", "student", text),
         ("a promoted cascade", "cascade", json.dumps(flag_file(_CASCADE))),
+        ("a cascade without a threshold", "teacher", json.dumps(aimless)),
         ("the teacher is pinned", "teacher", json.dumps(flag_file(replace(_STUDENT, pin="teacher")))),
         ("no student is promoted", "teacher", json.dumps(flag_file(replace(_STUDENT, mode="teacher", model_version=None)))),
         ("the flag is disabled", "teacher", json.dumps(disabled)),

@@ -17,6 +17,7 @@ from redistill.serving.drift import distinct, two_sample_auc
 from redistill.statistics.betting import PairedScores
 from redistill.statistics.paired_counts import PairedCounts
 from tasks.paths import ARTIFACTS
+from tasks.promotion.choose_arm import with_arm
 from tasks.promotion.evidence import load_benchmark
 from tasks.registry import look_ledger
 from tasks.registry.runs_and_versions import connect
@@ -33,7 +34,7 @@ def heldout(params: Params) -> dict[str, Any]:
         DataError: ``prepare`` has not run.
         RegistryError: the ledger is broken or out of reach.
     """
-    prompts = read_records(HELDOUT, Prompt)
+    params, prompts = with_arm(params), read_records(HELDOUT, Prompt)
     digest = heldout_identity((p.id, p.label or "") for p in prompts)
     looks = look_ledger.read(connect(params), params, digest)
     _, level = spendable(looks, params.promote)

@@ -44,6 +44,8 @@ class Judgement:
     looks: tuple[Look, ...]
     repeated: bool
     is_champion: bool = False
+    arm: str | None = None
+    """The arm of this cycle that was judged; None for a registered version."""
 
     @property
     def judged(self) -> Evidence:
@@ -129,7 +131,8 @@ def judge_arm(client: RegistryClient, params: Params) -> Judgement:
     student = load_benchmark(measured)
     evidence = gathered(client, params, student, audit_of_arm(params, arm), lambda: ARTIFACTS / "students" / arm)
     calibration = arm_calibration(arm, student[0].model_digest)
-    return judge(client, params, evidence, _cascade(params, evidence, None if calibration is None else calibration.cascade, measured))
+    cascade = _cascade(params, evidence, None if calibration is None else calibration.cascade, measured)
+    return dataclasses.replace(judge(client, params, evidence, cascade), arm=arm)
 
 
 def judge_version(client: RegistryClient, params: Params, version: str) -> Judgement:
@@ -172,6 +175,7 @@ def summary(judgement: Judgement) -> dict[str, Any]:
             if (measured := getattr(evidence, role)) is not None
         },
         "decision": dataclasses.asdict(judgement.decision),
+        "arm": judgement.arm,
         "cascade": judgement.cascade and dataclasses.asdict(judgement.cascade.cascade),
         "answered": judgement.cascade and judgement.cascade.answered,
         "rows": len(evidence.student[1]),

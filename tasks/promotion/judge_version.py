@@ -9,6 +9,7 @@ from redistill.provenance import mlflow_names
 from tasks.locking.code_lock import lock_code
 from tasks.paths import ARTIFACTS
 from tasks.promotion import waiting
+from tasks.promotion.choose_arm import with_arm
 from tasks.promotion.evidence import measured_version
 from tasks.promotion.judge import Judgement, judge_version, summary
 from tasks.registry import evidence_bundle, transitions
@@ -26,7 +27,7 @@ def gate(params: Params, version_name: str) -> tuple[str, Judgement]:
         DataError: no teacher has been benchmarked here yet.
     """
     lock_code()
-    client = connect(params)
+    params, client = with_arm(params), connect(params)
     transitions.recover(client, params)
     version = resolved(client, params, version_name)
     read_json(ARTIFACTS / "benchmark" / "teacher" / "report.json")

@@ -49,6 +49,8 @@ def write(
             shutil.copytree(report, evidence / "report")
         for who, folder in benchmarks.items():
             shutil.copytree(folder, evidence / "benchmark" / who)
+        if report is not None and (ARTIFACTS / "calibration").is_dir():
+            shutil.copytree(ARTIFACTS / "calibration", evidence / "calibration")
         write_json(evidence / "judgement.json", judgement)
         _signed(client, params, mlflow_run_id, version, evidence, trained=report is not None)
     decision = judgement["decision"]

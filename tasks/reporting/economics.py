@@ -24,6 +24,7 @@ from redistill.report.operating_points import with_deferral
 from redistill.statistics.types import Interval, Score
 from redistill.teacher.types import TeacherCompletion
 from tasks.paths import ARTIFACTS, STATE
+from tasks.promotion.choose_arm import with_arm
 from tasks.registry.cycle_summaries import recent_cycles
 from tasks.running.cycle_stages import every_stage
 from tasks.stages.timing import TIMING
@@ -157,7 +158,7 @@ def estimate(params: Params) -> dict[str, Any]:
     Raises:
         DataError: a source that cannot be read.
     """
-    splits = sources.load(params.data, Path())
+    params, splits = with_arm(params), sources.load(params.data, Path())
     prompts = [p for split in ("pool", "calibration") for p in splits.get(split, [])]
     rows = {split: len(splits.get(split, [])) for split in ("heldout", "calibration", "dev")}
     known: dict[str, float] = read_json(SECONDS) if SECONDS.is_file() else {}

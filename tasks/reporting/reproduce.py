@@ -46,7 +46,7 @@ def reproduce(params: Params, version_name: str, say: Callable[[str], None], *, 
     if not (evidence / "report" / "report.json").is_file():
         raise RegistryError(f"version {version} was not trained by this project, so it cannot be built again")
     then = load_params(evidence / "params.yaml")
-    arm = then.promote.arm
+    arm = read_json(evidence / "judgement.json").get("arm", then.promote.arm)
     commit = read_json(evidence / "report" / "report.json")["lineage"]["git_commit"]
     stages = [s.name for s in dvc_lock.ancestors(dvc_lock.read(evidence / "dvc.lock"), f"benchmark@{arm}", LOCKED_FROM)]
     with _checkout(commit, STATE / "reproduce" / version, keep) as project:

@@ -75,7 +75,7 @@ def _weights(client: RegistryClient, params: Params, version: str, tags: dict[st
 
 def _made_from(client: RegistryClient, params: Params, version: str, evidence: Path) -> list[Link]:
     then = load_params(evidence / "params.yaml")
-    arm = then.promote.arm
+    arm = read_json(evidence / "judgement.json").get("arm", then.promote.arm)
     stages = dvc_lock.read(evidence / "dvc.lock")
     trained = next(out for out in stages[f"finetune@{arm}"].outs if out.path == f"artifacts/students/{arm}")
     weights = dvc_lock.md5_of(evidence_bundle.weights_of(client, params, version))
@@ -89,6 +89,10 @@ def _made_from(client: RegistryClient, params: Params, version: str, evidence: P
             _state(dvc_lock.md5_of(evidence / "benchmark" / arm), measured.md5),
         ),
     ]
+    if (calibrated := stages.get(f"calibrate@{arm}")) is not None and (evidence / "calibration").is_dir():
+        threshold = next(iter(calibrated.outs))
+        signed = _state(dvc_lock.md5_of(evidence / "calibration" / arm), threshold.md5)
+        links.append(Link(f"calibrate@{arm}", "the signed threshold is what this stage chose", threshold.md5, signed))
     report = read_json(evidence / "report" / "report.json")
     commit = report["lineage"]["git_commit"]
     made: set[str] = set()

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from redistill.errors import DataError, StageError
+from redistill.errors import ConfigError, DataError, StageError
 from redistill.io.atomic import replacing
 from redistill.io.digests import canonical_digest, tree_digest
 from redistill.io.json import write_json
@@ -31,8 +31,13 @@ def study_name(params: Params) -> str:
     """The name of the study. It depends on data, teacher and settings, so that different searches are never mixed.
 
     Raises:
+        ConfigError: ``promote.arm`` names no arm.
         DataError: no cycle has prepared what a trial needs.
     """
+    if params.promote.arm not in params.finetune.arms:
+        raise ConfigError(
+            f"a search trains one arm, but promote.arm is {params.promote.arm}; name one of {', '.join(params.finetune.arms)}"
+        )
     missing = [p for p in _NEEDED if not (ARTIFACTS / p).exists()]
     if missing:
         raise DataError(f"{ARTIFACTS / missing[0]} is missing: trials train on data that a cycle prepared; run `redistill run` first")

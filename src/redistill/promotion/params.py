@@ -14,6 +14,9 @@ from redistill.distillation.arm_params import FinetuneParams
 from redistill.evaluation.params import BenchmarkParams
 from redistill.evaluation.types import Metric
 
+AUTO = "auto"
+"""The arm is chosen by calibration."""
+
 _FLOORS: dict[Metric, float] = {"exact_match": 0.1, "row_f1": 0.2, "chrf": 0.3}
 """What a teacher must reach before "not worse than the teacher" means anything; a useless text gets a chrF of 0.1 to 0.2."""
 
@@ -124,7 +127,7 @@ class PromoteParams:
     """Who is promoted, by which gates, and at what total chance of a wrong promotion. All gates must pass: [gates.md](gates.md)."""
 
     arm: str = "kd"
-    """The candidate."""
+    """The candidate, or `auto`: the arm whose cascade answers most on the calibration rows. Held-out rows choose nothing."""
     metric: Metric | None = None
     """What the gates compare row by row: `exact_match`, `row_f1` or `chrf`; [which](gates.md#what-is-compared). Left out: `chrf` for
     `generation`, else `exact_match`."""
@@ -188,8 +191,10 @@ class PromoteParams:
 def promotion_fits(promote: PromoteParams, finetune: FinetuneParams, data: DataParams, benchmark: BenchmarkParams) -> list[str]:
     """Settings of ``promote`` that the other sections make impossible."""
     problems = []
-    if promote.arm not in finetune.arms:
+    if promote.arm not in (*finetune.arms, AUTO):
         problems.append(f"promote.arm={promote.arm!r} is not an arm; the arms are {', '.join(finetune.arms)}")
+    if promote.arm == AUTO and AUTO in finetune.arms:
+        problems.append("finetune.arms has an arm with the name 'auto', which means a choice; rename it")
     if promote.metric == "row_f1" and data.grammar is None:
         problems.append("promote.metric: row_f1 counts the items of a record, but free text (data.task: generation) has none; use chrf")
     record = data.record

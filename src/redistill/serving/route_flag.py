@@ -151,6 +151,8 @@ def evaluate(path: str | os.PathLike[str], targeting_key: str = "", timeout_s: f
     try:
         api.set_provider_and_wait(provider, domain)
         answer = client.get_string_value(FLAG, "teacher", EvaluationContext(targeting_key=targeting_key))
+        if answer == "cascade" and read_route(path).cascade is None:
+            return "teacher"  # A variant without its threshold says nothing about who answers.
         return next((mode for mode in get_args(Mode) if mode == answer), "teacher")
     except Exception:
         # If the flag cannot be read, the teacher responds, so that quality does not suffer.

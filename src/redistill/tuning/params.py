@@ -81,7 +81,7 @@ def sweep_fits(sweep: SweepParams, teacher: TeacherParams) -> list[str]:
 
 def space_fits(tune: TuneParams, promote: PromoteParams, finetune: FinetuneParams, score: ScoreParams) -> list[str]:
     """A stored top-k can be used only at the temperatures in ``score.temperatures``."""
-    arm = finetune.arms.get(promote.arm)
+    arm = finetune.arms.get(promote.arm)  # With `auto`, `redistill tune` asks for a name.
     if arm is None or "soft_targets" not in arm.learns_by(finetune.method).needs:
         return []
     unscored = sorted(set(tune.space.temperature) - {1.0, *score.temperatures})

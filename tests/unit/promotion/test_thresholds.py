@@ -14,6 +14,7 @@ from redistill.evaluation.types import Confidence
 from redistill.promotion.cascade import Engine
 from redistill.promotion.thresholds import conformal, isotonic, learn_then_test
 from redistill.promotion.thresholds.choose import calibrated
+from redistill.promotion.thresholds.choose_arm import answered, best_arm
 from redistill.promotion.thresholds.curve import auroc, curve
 from redistill.promotion.thresholds.saved import calibration_from_json, calibration_to_json
 from redistill.promotion.thresholds.types import CalibrationRow, CascadeCalibration, Limits
@@ -158,3 +159,12 @@ def test_ties_are_answered_or_deferred_together() -> None:
     rows = [row(i, i < 290, s=float(i < 150)) for i in range(300)]
     found = calibrate(rows)
     assert found.cascade is not None and found.cascade.threshold == 0.0 and found.curves[0].answered == 0.5
+
+
+def test_the_arm_is_the_one_whose_cascade_answers_most() -> None:
+    many, few = calibrate(drawn(400)), calibrate([row(i, i % 4 > 0, s=float(i % 7)) for i in range(400)])
+    assert few.cascade is None or answered(few) < answered(many)
+    assert best_arm({"sft": few, "kd": many}) == "kd" == best_arm({"kd": many, "sft": few})
+    none = [row(i, i % 2 > 0, s=0.5) for i in range(300)]
+    agreeing = [row(i, i % 3 > 0, s=0.5) for i in range(300)]
+    assert best_arm({"sft": calibrate(none), "kd": calibrate(agreeing)}) == "kd", "without a cascade, agreement decides"
