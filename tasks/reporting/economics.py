@@ -194,10 +194,17 @@ def estimate(params: Params) -> dict[str, Any]:
     else:
         month = _month(params, usd, _past(params), changed_now=False)
         found["month"] = dataclasses.asdict(month)
-        found["break_even"] = _pays(params, student, teacher, timing, month)
+        found["break_even"] = _pays(params, student, teacher, timing, month, _last_deferral())
         if found["break_even"] is None:
             found["why_no_break_even"] = "the teacher has no price; set teacher.usd_per_million_completion_tokens"
     return found
+
+
+def _last_deferral() -> Score:
+    """The share that the system of the last report gives to the teacher."""
+    file = ARTIFACTS / "report" / "report.json"
+    deferred = (read_json(file).get("economics") or {}).get("deferred") if file.is_file() else None
+    return Score(deferred["value"], Interval(**deferred["interval"])) if deferred else NOTHING
 
 
 def _past(params: Params) -> list[CycleSummary]:

@@ -119,9 +119,31 @@ def _fallback(report: dict[str, Any], student: dict[str, Any]) -> str:
         "The route switches to the teacher automatically when this version no longer passes the teacher's gate on the current held-out set.",
         "For malformed responses, and for messages that are not like those of the data (another language, another task).",
     ]
+    lines += _cascade(report)
     if calibration := student.get("calibration"):
         lines += _confidence(calibration)
     return "\n".join(f"- {line}" for line in lines)
+
+
+def _cascade(report: dict[str, Any]) -> list[str]:
+    """When this version gives a request to its teacher, where it was calibrated for that."""
+    tree = report.get("cascade") or {}
+    calibration = (tree.get("calibrations") or {}).get(tree.get("candidate")) or {}
+    if not calibration:
+        return []
+    if not (chosen := calibration.get("cascade")):
+        return [f"As a cascade with its teacher: {_text(calibration.get('reason'))}."]
+    limit = chosen["threshold"] + chosen["band"]
+    promoted = report["decision"]["verdict"] == "promote" and report["decision"].get("mode") == "cascade"
+    return [
+        f"{'It was promoted as a cascade' if promoted else 'In a cascade with its teacher'}: it answers where its {_text(chosen['score'])} is above {limit:.4g}, and gives "
+        f"the other requests to the teacher. The threshold holds for {', '.join(_engine(e) for e in chosen['engines']) or 'no engine'} and these weights only. "
+        f"Calibration: {_text(calibration.get('reason'))}."
+    ]
+
+
+def _engine(engine: dict[str, Any]) -> str:
+    return f"{_text(engine['name'])} {_text(engine['version'])} in {_text(engine['dtype'])}"
 
 
 def _confidence(calibration: dict[str, Any]) -> list[str]:

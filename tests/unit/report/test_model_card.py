@@ -42,7 +42,17 @@ def test_data_cannot_become_markup() -> None:
 def test_without_calibration_linear_or_parameters() -> None:
     tree = sample_tree()
     tree["arms"]["kd"]["calibration"] = None
+    tree["cascade"] = None
     tree["arms"]["teacher"]["cost"]["parameters"] = None
     tree["decision"]["linear_suffices"] = True
     card = model_card(tree, "")
     assert "confidence" not in card and "| 63.7 | – |" in card and "A linear model suffices" in card
+
+
+def test_a_card_says_when_the_version_gives_a_request_to_its_teacher() -> None:
+    tree = sample_tree()
+    assert "In a cascade with its teacher: it answers where its sum_logprob is above" in model_card(tree, "")
+    tree["decision"] |= {"verdict": "promote", "mode": "cascade"}
+    assert "It was promoted as a cascade: it answers where" in model_card(tree, "")
+    tree["cascade"]["calibrations"]["kd"] |= {"cascade": None, "reason": "no cascade: 12 calibration rows"}
+    assert "As a cascade with its teacher: no cascade: 12 calibration rows." in model_card(tree, "")
