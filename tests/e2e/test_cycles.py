@@ -29,6 +29,7 @@ STAGES = {
     "prepare",
     "tune_teacher",
     "init_student",
+    "fitness",
     "timing",
     "benchmark@teacher",
     "generate",
