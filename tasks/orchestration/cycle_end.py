@@ -41,9 +41,12 @@ def teacher_unfit(fitness: Fitness, live: ChampionCheck | None) -> dict[str, Any
         "model_version": None if live is None else live.version,
         "route": now.answers,
         "student_share": _share(now, live, None),
-        "sentence": f"teacher unfit, so nothing was asked or trained (promote.on_unfit_teacher): {fitness.sentence}",
+        "sentence": f"teacher unfit, so nothing was generated or trained (promote.on_unfit_teacher): {fitness.sentence}",
         "unfit": [c.name for c in fitness.checks if c.reachable is False],
-        "gates": [{"name": c.name, "result": "fail" if c.reachable is False else "pass", "sentence": c.sentence} for c in fitness.checks],
+        "gates": [
+            {"name": c.name, "result": {True: "pass", False: "fail", None: "note"}[c.reachable], "sentence": c.sentence}
+            for c in fitness.checks
+        ],
     }
 
 
@@ -71,8 +74,11 @@ def promote_or_hold(
             steps.attach_evidence(params, run_id, version, judged)
     if nothing_new:
         final = planned
+    elif passed and judgement.is_champion and blocked_reason is None:
+        # It is live already, and its bundle is that of its promotion: only its traffic may have to come back.
+        final = steps.set_route(params, planned, live)
     elif passed and blocked_reason is None:
-        final = steps.promote(params, version, f"passed all {len(decision.gates)} gates").route
+        final = steps.promote(params, version, f"passed all {len(decision.gates)} gates", judgement.question).route
     else:
         final = steps.set_route(params, planned, live)
         steps.hold(params, version, blocked_reason or decision.reasons[0], final)

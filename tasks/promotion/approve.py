@@ -17,7 +17,7 @@ from redistill.serving.types import Route
 from tasks.paths import ARTIFACTS
 from tasks.promotion import waiting
 from tasks.promotion.freeze import frozen
-from tasks.promotion.live_system import live_cascade, promoted_by, promoted_cascade
+from tasks.promotion.live_system import live_cascade, promoted_by, promoted_cascade, verify_live
 from tasks.promotion.present_teacher import present_teacher
 from tasks.registry import evidence_bundle, transitions
 from tasks.registry.client import RegistryClient
@@ -25,14 +25,20 @@ from tasks.registry.history import History, withdrawn
 from tasks.registry.runs_and_versions import connect, resolved
 
 
-def promote(params: Params, version: str, reason: str) -> transitions.Live:
+def promote(params: Params, version: str, reason: str, question: str | None = None) -> transitions.Live:
     """Make a version the champion, the old one ``previous``, and send traffic to it, once its bundle verifies. A second call changes nothing.
+
+    Args:
+        question: of the judgement that passed. If it is named, its bundle must be the newest one, so that nothing goes live but what was judged.
 
     Raises:
         RegistryError: the bundle or its signature is not valid, its verdict was hold, or the change failed; then nothing has changed.
     """
     client = _recovered_client(params)
-    return _promoted(client, params, version, reason, _judgement(client, params, version, newest=True))
+    judged = _judgement(client, params, version, newest=True)
+    if question is not None and judged["question"] != question:
+        raise RegistryError(f"version {version} was judged again meanwhile, so nothing was promoted; run the cycle again")
+    return _promoted(client, params, version, reason, judged)
 
 
 def _promoted(client: RegistryClient, params: Params, version: str, reason: str, judged: dict[str, Any]) -> transitions.Live:
@@ -119,7 +125,7 @@ def _still_true(client: RegistryClient, params: Params, version: str, judged: di
 def _system(client: RegistryClient, params: Params, version: str, teacher: str) -> str:
     """The digest of what answers where a version is live: its weights, and its threshold if it has one."""
     weights = client.get_model_version(params.data.name, version).tags[mlflow_names.TAG_MODEL_DIGEST]
-    return system_digest(weights, live_cascade(client, params, transitions.history(client, params), version), teacher)
+    return system_digest(weights, live_cascade(transitions.history(client, params), version), teacher)
 
 
 def blocked_by(params: Params, version: str, passed: bool, history: History, cascade: Cascade | None = None) -> str | None:
@@ -130,9 +136,8 @@ def blocked_by(params: Params, version: str, passed: bool, history: History, cas
     events = history.events(client, params)
     if (reason := transitions.moved_outside(client, params, events)) is not None:
         return reason
-    now = transitions.live(client, params)
-    # A version that is live with another threshold is another system, which a person may have to approve.
-    if now.champion == version and (now.route.mode == "teacher" or now.route.cascade == cascade):
+    # A version that is champion with another threshold is another system, which a person may have to approve.
+    if transitions.live(client, params).champion == version and live_cascade(events, version) == cascade:
         return None
     if (reason := withdrawn(events, version)) is not None:
         return f"{reason}; `redistill promote {version}` makes it champion"
@@ -174,8 +179,9 @@ def rollback(params: Params, to: str | None, reason: str) -> transitions.Live:
         raise RegistryError(
             f"version {version} was never champion, so rollback is not possible; to promote it, run `redistill promote {version}`"
         )
-    evidence_bundle.verified(client, params, version)
-    cascade = live_cascade(client, params, events, version)
+    weights = evidence_bundle.registered_weights(client, params, version)
+    evidence_bundle.verified(client, params, version, weights=weights)
+    cascade = verify_live(client, params, events, version, weights)
     after = replace(
         before,
         champion=version,
@@ -183,7 +189,7 @@ def rollback(params: Params, to: str | None, reason: str) -> transitions.Live:
         route=to_version(before.route, version, cascade, f"rolled back to version {version}: {reason}", present_teacher()),
     )
     if (before.champion, before.route.model_version) != (version, version):
-        transitions.move(client, params, "rollback", version, reason, before, after, promoted_by(events, version) or "")
+        transitions.move(client, params, "rollback", version, reason, before, after, promoted_by(events, version))
     return after
 
 

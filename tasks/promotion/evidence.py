@@ -54,7 +54,7 @@ def gathered(
             measured = measured_version(client, params, version)
             others[role] = load_benchmark(measured)
             # What a challenger must match is the system that is live.
-            if (cascade := live_cascade(client, params, events, version)) is not None:
+            if (cascade := live_cascade(events, version)) is not None:
                 others[role] = system(params, others[role], teacher, cascade, (measured, teacher_folder)).measured
         except RedistillError as error:
             unmeasured[role] = f"{error}; choose another version with `redistill {_NAME_ANOTHER[role]}`"

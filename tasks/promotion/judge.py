@@ -24,7 +24,7 @@ from redistill.promotion.system import System
 from redistill.promotion.types import Gate, Look, PromotionDecision
 from tasks.paths import ARTIFACTS
 from tasks.promotion.evidence import audit_of_arm, audit_on_record, gathered, load_benchmark, measured_version
-from tasks.promotion.live_system import arm_calibration, cascade_of, system
+from tasks.promotion.live_system import arm_calibration, judged_cascade, live_cascade, system
 from tasks.registry import look_ledger, transitions
 from tasks.registry.client import RegistryClient
 from tasks.registry.evidence_bundle import verified, weights_of
@@ -145,8 +145,11 @@ def judge_version(client: RegistryClient, params: Params, version: str) -> Judge
         audit_of_arm(params, params.promote.arm) if from_this_cycle else audit_on_record(client, params, version, student[0].heldout_digest)
     )
     evidence = gathered(client, params, student, audited, lambda: weights_of(client, params, version))
-    calibration = arm_calibration(params.promote.arm, student[0].model_digest)
-    cascade = _cascade_on_record(client, params, version) if calibration is None else calibration.cascade
+    if transitions.live(client, params).champion == version:
+        cascade = live_cascade(transitions.history(client, params), version)
+    else:
+        calibration = arm_calibration(params.promote.arm, student[0].model_digest)
+        cascade = _cascade_on_record(client, params, version) if calibration is None else calibration.cascade
     return judge(client, params, evidence, _cascade(params, evidence, cascade, measured))
 
 
@@ -160,7 +163,7 @@ def _cascade(params: Params, evidence: Evidence, cascade: Cascade | None, measur
 def _cascade_on_record(client: RegistryClient, params: Params, version: str) -> Cascade | None:
     """The cascade in a version's newest bundle, if that verifies."""
     try:
-        return cascade_of(read_json(verified(client, params, version, newest=True) / "judgement.json"))
+        return judged_cascade(read_json(verified(client, params, version, newest=True) / "judgement.json"))
     except RedistillError:
         return None
 
@@ -187,7 +190,7 @@ def summary(judgement: Judgement) -> dict[str, Any]:
         "timing": evidence.timing and timing_to_json(evidence.timing),
         "looks": [{**dataclasses.asdict(look), "digest": entry_digest(look)} for look in judgement.looks],
         "repeated": judgement.repeated,
-        "patch": patch(judgement.judged, judgement.decision, evidence.audit.rows if evidence.audit else 0)
+        "patch": patch(evidence, judgement.decision, evidence.audit.rows if evidence.audit else 0)
         if judgement.decision.verdict == "hold"
         else None,
     }

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from redistill.errors import RegistryError
 from redistill.evaluation.types import PairOutcome
 from redistill.io.json import read_json
 from redistill.io.parquet import read_records
@@ -23,31 +24,55 @@ from tasks.registry.history import Event
 
 def promoted_cascade(judgement: dict[str, Any]) -> Cascade | None:
     """The cascade that a judgement promoted; None where the student alone was promoted. Judgements of before there were cascades have no mode."""
-    return cascade_of(judgement) if judgement["decision"].get("mode") == "cascade" else None
+    return judged_cascade(judgement) if judgement["decision"].get("mode") == "cascade" else None
 
 
-def cascade_of(judgement: dict[str, Any]) -> Cascade | None:
+def judged_cascade(judgement: dict[str, Any]) -> Cascade | None:
     """The cascade that was judged, whatever the verdict."""
     tree = judgement.get("cascade")
-    return None if tree is None else cascade_from_json(tree)
+    return None if tree is None else _read(tree)
 
 
-def promoted_by(events: Sequence[Event], version: str) -> str | None:
-    """The MLflow run with the judgement that made a version champion the last time; None for a version that never was, or that was before runs were named."""
-    runs = [event.judged_run for event in events if event.kind in ("promote", "rollback") and event.champion == version]
-    return (runs[-1] if runs else None) or None
-
-
-def live_cascade(client: RegistryClient, params: Params, events: Sequence[Event], version: str) -> Cascade | None:
-    """The cascade as which a version is or was champion, from the verified bundle of that promotion.
+def live_cascade(events: Sequence[Event], version: str) -> Cascade | None:
+    """The cascade as which a version was made champion the last time; None if it answers alone, or never was champion.
 
     Raises:
-        RegistryError: the bundle does not verify.
+        RegistryError: the history was written by a version of redistill that this one cannot read.
     """
-    run_id = promoted_by(events, version)
-    if run_id is None:
+    event = _promotion(events, version)
+    return None if event is None or event.cascade is None else _read(event.cascade)
+
+
+def promoted_by(events: Sequence[Event], version: str) -> str:
+    """The MLflow run with the judgement behind that; empty for events of before runs were named."""
+    event = _promotion(events, version)
+    return "" if event is None else event.judged_run
+
+
+def verify_live(client: RegistryClient, params: Params, events: Sequence[Event], version: str, weights: Path) -> Cascade | None:
+    """The cascade of a champion, after a check that a signed judgement promoted exactly this system. ``weights`` are the registered ones.
+
+    Raises:
+        RegistryError: the bundle does not verify, or has another threshold.
+    """
+    cascade = live_cascade(events, version)
+    if cascade is None:
         return None
-    return promoted_cascade(read_json(evidence_bundle.verified(client, params, version, run_id=run_id) / "judgement.json"))
+    evidence = evidence_bundle.verified(client, params, version, run_id=promoted_by(events, version), weights=weights)
+    if promoted_cascade(read_json(evidence / "judgement.json")) != cascade:
+        raise RegistryError(f"version {version} is live with another threshold than the signed one; promote it again, or roll back")
+    return cascade
+
+
+def _promotion(events: Sequence[Event], version: str) -> Event | None:
+    return next((e for e in reversed(events) if e.kind in ("promote", "rollback") and e.champion == version), None)
+
+
+def _read(tree: dict[str, Any]) -> Cascade:
+    try:
+        return cascade_from_json(tree)
+    except (TypeError, ValueError, KeyError) as error:
+        raise RegistryError(f"its cascade cannot be read ({error}); was it written by a newer redistill?") from error
 
 
 def arm_calibration(arm: str, model_digest: str) -> CascadeCalibration | None:

@@ -13,7 +13,7 @@ from redistill.provenance import mlflow_names
 from tasks.paths import ARTIFACTS
 from tasks.promotion.evidence import load_benchmark, measured_version
 from tasks.promotion.judge import Judgement, judge_arm
-from tasks.promotion.live_system import live_cascade, system
+from tasks.promotion.live_system import system, verify_live
 from tasks.registry import evidence_bundle, hold_counter, transitions
 from tasks.registry.client import RegistryClient
 from tasks.registry.history import History
@@ -55,7 +55,7 @@ def verify_champion(params: Params, history: History) -> ChampionCheck | None:
         # Downloaded once, so that exactly the verified weights are measured.
         weights = evidence_bundle.registered_weights(client, params, version)
         evidence_bundle.verified(client, params, version, weights=weights)
-        cascade = live_cascade(client, params, history.events(client, params), version)
+        cascade = verify_live(client, params, history.events(client, params), version, weights)
     except RedistillError as error:
         return ChampionCheck(version, version, False, f"champion: {error}")
     return ChampionCheck(version, version, True, "its signature is valid", cascade=cascade, weights=weights)

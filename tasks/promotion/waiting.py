@@ -10,11 +10,14 @@ from tasks.registry import transitions
 from tasks.registry.client import RegistryClient
 from tasks.registry.history import Event
 
+_LIVE = ("promote", "rollback")
+"""What went live waits no more. If it passes as another system later, it waits anew."""
+
 
 def waits(events: Sequence[Event], version: str, days: int, now: dt.datetime) -> str | None:
     """Why a version that was announced cannot be approved any more, or None. An event ``waiting`` starts the time again."""
-    last = next((e for e in reversed(events) if e.version == version and e.kind in ("waiting", "expired")), None)
-    if last is None:
+    last = next((e for e in reversed(events) if e.version == version and e.kind in ("waiting", "expired", *_LIVE)), None)
+    if last is None or last.kind in _LIVE:
         return None
     again = f"judge it again with `redistill gate {version}`"
     if last.kind == "expired":
@@ -27,11 +30,11 @@ def waits(events: Sequence[Event], version: str, days: int, now: dt.datetime) ->
 def announce(client: RegistryClient, params: Params, version: str, events: Sequence[Event], *, again: bool = False) -> None:
     """Record that a version waits, and that older ones that wait are superseded by it. A second call adds nothing, unless it was judged ``again``."""
     live = transitions.live(client, params)
-    last_of = {e.version: e.kind for e in events if e.version is not None and e.kind in ("waiting", "expired", "promote", "reject")}
+    last_of = {e.version: e.kind for e in events if e.version is not None and e.kind in ("waiting", "expired", "reject", *_LIVE)}
     for older, kind in last_of.items():
         if kind == "waiting" and older != version:
             transitions.record(client, params, "expired", older, f"superseded by version {version}, which passed later", live)
-    if again or last_of.get(version) is None:
+    if again or last_of.get(version) in (None, *_LIVE):
         reason = f"waits for a person's approval, at most {params.promote.approval_days} days"
         transitions.record(client, params, "waiting", version, reason, live)
 

@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from redistill.params import Params
 from redistill.provenance import mlflow_names
@@ -52,7 +52,9 @@ class Event:
     sequence: int = 0
     """Events of versions before 0.2 have none; they come first, in the order of their times."""
     judged_run: str = ""
-    """The MLflow run with the judgement that a promotion or rollback rests on, and with it the system (alone or cascade) that went live."""
+    """The MLflow run with the judgement that a promotion or rollback rests on."""
+    cascade: dict[str, Any] | None = None
+    """Score and threshold with which the champion went live; None if it answers alone."""
 
 
 class History:

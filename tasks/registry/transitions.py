@@ -84,7 +84,8 @@ def move(
         _recover(client, params)
         if (now := live(client, params)) != before:
             raise RegistryError(_changed(before, now))
-        event = replace(_event(uuid.uuid4().hex, kind, version, reason, after), judged_run=judged_run)
+        system = None if after.route.cascade is None else dataclasses.asdict(after.route.cascade)
+        event = replace(_event(uuid.uuid4().hex, kind, version, reason, after), judged_run=judged_run, cascade=system)
         name = params.data.name
         plan = {
             "id": event.id,

@@ -18,7 +18,7 @@ from redistill.promotion.evidence import BenchmarkResult
 from redistill.promotion.system import System, system_of
 from redistill.promotion.thresholds.types import CascadeCalibration, ScoreCurve
 from redistill.report.operating_points import confidence_of, groups, operating_points, request_percentiles, with_deferral
-from redistill.statistics.shares import share
+from redistill.statistics.shares import share_interval
 from redistill.statistics.types import Interval, Score
 from tasks.paths import ARTIFACTS
 from tasks.promotion.evidence import load_benchmark
@@ -76,7 +76,9 @@ def _system(params: Params, student: BenchmarkResult, teacher: BenchmarkResult, 
 
 
 def _deferral(system: System) -> Score:
-    return share(system.rows - system.answered, system.rows)
+    """With the interval of the gate ``share``."""
+    deferred = system.rows - system.answered
+    return Score(deferred / system.rows, share_interval(deferred, system.rows, 0.05))
 
 
 def _calibration(calibration: CascadeCalibration) -> dict[str, Any]:

@@ -45,4 +45,5 @@ def every_stage(params: Params) -> tuple[str, ...]:
 
 def _declared() -> set[str]:
     """The stages of this project's ``dvc.yaml``, which may be older than the package."""
-    return set(yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"])
+    file = Path("dvc.yaml")
+    return set(yaml.safe_load(file.read_text(encoding="utf-8"))["stages"]) if file.is_file() else set()

@@ -24,7 +24,7 @@ def test_a_teacher_that_cannot_pass_ends_the_cycle_with_the_limit_and_what_to_do
     assert held.code == 0, held.stderr[-3000:]
     assert held.result["verdict"] == "hold" and held.result["route"] == "teacher"
     assert held.result["sentence"].startswith(
-        "teacher unfit, so nothing was asked or trained (promote.on_unfit_teacher): the teacher finds card in "
+        "teacher unfit, so nothing was generated or trained (promote.on_unfit_teacher): the teacher finds card in "
     )
     assert "label more held-out rows with card" in held.result["sentence"] and held.result["unfit"] == ["recall_card"]
     assert set(held.result["stages"]) == {"prepare", "tune_teacher", "init_student", "benchmark@teacher", "fitness"}
@@ -32,4 +32,5 @@ def test_a_teacher_that_cannot_pass_ends_the_cycle_with_the_limit_and_what_to_do
     assert again.result["sentence"] == held.result["sentence"] and set(again.result["stages"].values()) == {"unchanged"}
     write_params(project, **OUT_OF_REACH, promote__on_unfit_teacher="continue")
     whole = redistill(project, "run", "--json")
+    assert whole.code == 0, whole.stderr[-3000:]
     assert {"generate", "finetune@kd"} <= set(whole.result["stages"]) and "unfit" not in whole.result

@@ -241,7 +241,10 @@ def route_set(
     from redistill.serving.route_flag import update_route, with_pin
 
     route = update_route(FLAGS, lambda now: with_pin(now, to, reason))
-    show({"answers": route.answers, "pin": route.pin}, as_json, [f"{route.answers} responds (pin: {route.pin})"])
+    lines = [f"{route.answers} responds (pin: {route.pin})"]
+    if route.answers == "student" and route.cascade is not None:
+        lines.append("note: this version was promoted as a cascade; alone, it also answers the requests of which it is not sure")
+    show({"answers": route.answers, "pin": route.pin}, as_json, lines)
 
 
 app.command()(eject.eject)

@@ -1,4 +1,4 @@
-"""Is the teacher itself good enough for the gates? If it is not, no student and no cascade of it can pass, and a cycle would be in vain.
+"""Is the teacher itself good enough for the gates? If a system as good as the teacher cannot pass them, a cycle would be in vain.
 
 It is judged on rows that train nothing and decide nothing: ``dev``, and calibration rows with labels. A limit is *out of reach* if the chance that a system as good
 as the teacher passes its gate is below ``_LEAST``. That chance follows from the teacher's counts here and from the number of held-out rows
@@ -59,7 +59,7 @@ def fitness(
         teacher: its outcomes on labelled rows that no decision depends on.
         linear: those of a linear model on the same rows; empty if there is none.
         heldout_rows: how many held-out rows have each critical label.
-        level: of the gates of one look.
+        level: the largest that a look can have, so that nothing is called out of reach which a look with more alpha could show.
         min_kept_share: the smallest share of completions that the stage ``validate`` accepts.
     """
     checks = [_able(teacher, params), _well_formed(teacher, grammar, min_kept_share)]
@@ -84,14 +84,16 @@ def chance_to_pass(hits: int, n: int, rows: int, limit: float, level: float) -> 
 def _recall(name: str, hits: int, n: int, rows: int, limit: float, level: float) -> FitnessCheck:
     check = f"recall_{name}"
     seen = f"the teacher finds {name} in {hits} of {n} rows" if n else f"no row has {name}, so the teacher's recall of it is unknown"
-    chance = chance_to_pass(hits, n, rows, limit, level)
     gate = f"a recall of {100 * limit:g} % must be shown on {rows} held-out rows"
+    if not rows or share_test(rows, rows, limit) > level:
+        advice = f"label more held-out rows with {name}: {rows} are too few to show it even for a model without an error"
+        return FitnessCheck(check, False, f"{seen}; {gate}, which is not possible: {advice}")
+    if not n:
+        return FitnessCheck(check, None, f"{seen}; {gate}")
+    chance = chance_to_pass(hits, n, rows, limit, level)
     if chance >= _LEAST:
         return FitnessCheck(check, True, f"{seen}; {gate}, and a system as good passes with a chance of {100 * chance:.0f} %")
-    if not n or chance_to_pass(n, n, rows, limit, level) < _LEAST:
-        advice = f"label more held-out rows with {name}: {rows} are too few to show it even for a teacher without an error"
-    else:
-        advice = f"label more training rows with {name}, use another teacher, or set another limit in promote.critical_labels"
+    advice = f"label more training rows with {name}, use another teacher, or set another limit in promote.critical_labels"
     return FitnessCheck(check, False, f"{seen}; {gate}, and a system as good passes with a chance of {100 * chance:.1f} % only: {advice}")
 
 

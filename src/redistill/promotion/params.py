@@ -55,7 +55,7 @@ class CriticalLabelsGate:
 class CriticalLimit:
     """What recall of a label must be shown: a floor of its own, or not worse than the teacher, or both."""
 
-    floor: Annotated[Share, Field(lt=1.0)] | None = None
+    floor: Share | None = None
     """The recall to show. No number of rows can show a recall of 1."""
     margin: Margin | None = None
     """The loss of recall against the teacher to rule out, on the held-out rows with the label."""
@@ -64,6 +64,8 @@ class CriticalLimit:
     def _something(self) -> CriticalLimit:
         if self.floor is None and self.margin is None:
             raise ValueError("a critical label needs a floor, a margin against the teacher, or both")
+        if self.floor is not None and self.floor >= 1.0:
+            raise ValueError("no number of rows can show a recall of 1; set a floor below it, such as 0.95")
         return self
 
 
@@ -193,6 +195,8 @@ def promotion_fits(promote: PromoteParams, finetune: FinetuneParams, data: DataP
     problems = []
     if promote.arm not in (*finetune.arms, AUTO):
         problems.append(f"promote.arm={promote.arm!r} is not an arm; the arms are {', '.join(finetune.arms)}")
+    if promote.arm == AUTO and not any(source.splits.get("calibration") for source in data.source):
+        problems.append("promote.arm: auto chooses by calibration, but no source in data.source has a share of the split `calibration`")
     if promote.arm == AUTO and AUTO in finetune.arms:
         problems.append("finetune.arms has an arm with the name 'auto', which means a choice; rename it")
     if promote.metric == "row_f1" and data.grammar is None:

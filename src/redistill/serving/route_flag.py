@@ -40,7 +40,7 @@ def read_route(path: str | os.PathLike[str]) -> Route:
         if flag["state"] != "ENABLED" or not known or (mode == "cascade" and not (cascade and math.isfinite(cascade.limit))):
             return SAFE
         return Route(pin, mode, version, str(meta["reason"]), str(meta["changed_at"]), str(meta.get("teacher", "")), cascade)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return SAFE
 
 

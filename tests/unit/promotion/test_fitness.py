@@ -54,8 +54,8 @@ def test_too_few_heldout_rows_are_the_reason_where_no_teacher_could_pass() -> No
     found = judged(rows(("fraud", "fraud", 30), ("fee", "fee", 80)), heldout=5)
     assert found["fit"] is False and "label more held-out rows with fraud: 5 are too few" in str(found["sentence"])
     assert "its recall" not in str(found["sentence"])
-    unknown = judged(rows(("fee", "fee", 80)), heldout=5)
-    assert "no row has fraud" in str(unknown["sentence"])
+    unknown = judged(rows(("fee", "fee", 80)), heldout=104)
+    assert unknown["fit"] is True and unknown["recall_fraud"].reachable is None, "no row here says nothing about the teacher"  # type: ignore[attr-defined]
 
 
 def test_a_useless_teacher_and_a_malformed_one_are_unfit() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,11 +30,11 @@ def row(number: int, agrees: bool, *, label: bool | None = None, **scores: float
     return CalibrationRow(f"p{number}", "app", target, "a", "a" if agrees else "b", float(not agrees), confidences)
 
 
-def calibrate(rows: list[CalibrationRow], **params: float) -> CascadeCalibration:
+def calibrate(rows: list[CalibrationRow], **params: Any) -> CascadeCalibration:
     return calibrated(
         "kd",
         rows,
-        Limits(**{"max_disagreement": 0.05, "doubt": 0.1, "band": 0.05, **params}),
+        Limits(**{"max_disagreement": 0.05, "doubt": 0.1, "bands": dict.fromkeys(("s", "informative", "noise"), 0.0), **params}),
         model_digest="m",
         template_digest="t",
         engines=ENGINES,
@@ -153,6 +154,26 @@ def test_if_all_agree_the_least_sure_row_is_still_deferred() -> None:
     found = calibrate([row(i, True, s=float(i)) for i in range(300)])
     assert found.cascade is not None and found.cascade.threshold == 0.0, "nothing below the least sure row was ever seen"
     assert found.curves[0].auroc_agrees is None
+
+
+def test_what_lies_within_the_band_is_not_answered_and_not_counted() -> None:
+    """Scores of at most 0 with a wide band leave nothing: then another score is chosen, or there is no cascade and the reason says so."""
+    rows = [row(i, i < 290, s=-i / 3000, other=float(300 - i)) for i in range(300)]
+    assert calibrate(rows, bands={"s": 0.2, "other": 10.0}).cascade.score == "other"  # type: ignore[union-attr]
+    narrow = calibrate(rows, bands={"s": 0.03, "other": 1e9})
+    assert narrow.cascade is not None and narrow.cascade.score == "s"
+    answers = [narrow.cascade.choose(r.confidences).answers for r in rows]
+    assert answers.count("student") / 300 == pytest.approx(next(c.answered for c in narrow.curves if c.score == "s"))
+    none = calibrate(rows, bands={"s": 0.2})
+    assert none.cascade is None and "lie within the band" in none.reason
+
+
+def test_a_score_whose_band_was_never_measured_is_not_used() -> None:
+    assert calibrate([row(i, True, new=float(i)) for i in range(300)]).cascade is None
+
+
+def test_without_rows_there_is_no_cascade() -> None:
+    assert "there are no calibration rows" in calibrate([]).reason
 
 
 def test_ties_are_answered_or_deferred_together() -> None:

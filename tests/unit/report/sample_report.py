@@ -225,7 +225,9 @@ def _cascade() -> dict[str, Any]:
             CalibrationRow(o.prompt_id, o.slice, o.target, o.response, t.response, float(o.response != t.response), o.confidences)
             for o, t in zip(outcomes, teacher[1], strict=True)
         ]
-        calibrations[arm] = calibrated(arm, rows, Limits(0.05, 0.1, 0.05), model_digest=arm, template_digest="t", engines=())
+        calibrations[arm] = calibrated(
+            arm, rows, Limits(0.05, 0.1, {"sum_logprob": 0.05}), model_digest=arm, template_digest="t", engines=()
+        )
     texts = {f"id{i}": f"message {i}" for i in range(N)}
     return section_of(params, _timing(), teacher, arms, calibrations, texts)
 

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from redistill.config.base import Alpha, Margin, section
 from redistill.promotion.params import PromoteParams
+from redistill.promotion.thresholds.bands import BANDS
 from redistill.promotion.thresholds.types import Limits
 
 
@@ -19,10 +20,10 @@ class RouteParams:
     """Expected share of all requests that the student answers otherwise than the teacher would. Left out: the margin of the gate `teacher`."""
     doubt: Alpha = 0.1
     """The chance, over the draw of the calibration rows, that the true share is larger than that."""
-    band: Annotated[float, Field(ge=0.0)] = 0.05
-    """By how much a score may differ between engines and batches, in nats; [how it was measured](cascade.md#one-threshold-for-every-engine). Rows that
-    are so close to the threshold go to the teacher."""
+    bands: dict[str, Annotated[float, Field(ge=0.0)]] = Field(default_factory=dict)
+    """By how much a score may differ between engines and batches, in nats, by the name of the score. Rows that are so close above the threshold go to the
+    teacher. Left out: [what was measured](cascade.md#one-threshold-for-every-engine)."""
 
 
 def limits_of(route: RouteParams, promote: PromoteParams) -> Limits:
-    return Limits(route.max_disagreement or promote.teacher_gate.margin, route.doubt, route.band)
+    return Limits(route.max_disagreement or promote.teacher_gate.margin, route.doubt, {**BANDS, **route.bands})

@@ -15,7 +15,11 @@ class Limits:
 
     max_disagreement: float
     doubt: float
-    band: float
+    bands: dict[str, float]
+
+    def band_of(self, score: str) -> float:
+        """By how much a score may differ between engines and batches, in nats; a score that was never measured must not be used, so it gets a huge one."""
+        return self.bands.get(score, math.inf)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,7 @@ class CurvePoint:
 
 @dataclass(frozen=True, slots=True)
 class ScoreCurve:
-    """One score on the calibration rows. ``answered`` is the share at the threshold that keeps the limit, 0 if there is none.
+    """One score on the calibration rows. ``answered`` is the share above threshold and band, 0 if there is none. ``threshold`` keeps the limit.
 
     ``auroc_agrees`` is how well the score separates agreement from disagreement with the teacher, ``auroc_right`` right from wrong on labelled rows; None
     where only one kind of row is there.
