@@ -19,7 +19,6 @@ from redistill.data.sources import file_locks
 from redistill.data.templates import completion_text, render, template_digest
 from redistill.data.types import Prompt
 from redistill.errors import ConfigError, DataError
-from redistill.evaluation.confidence.all_scores import confidences
 from redistill.evaluation.cost import disk_bytes
 from redistill.evaluation.lm_eval import completion_model, respond, run_benchmark, weights_model
 from redistill.evaluation.params import BenchmarkParams
@@ -84,7 +83,7 @@ def _measure(who: str, checkpoint: Path, digest: str, target: Path, data: DataPa
     prompts, rendered = _heldout(data, tokenizer)
     pairs, pair_prompts = _pairs(data, tokenizer, params)
     progress = Progress(f"benchmark@{who}", 3, "parts")
-    lm = weights_model(model, tokenizer, params)
+    lm = weights_model(model, tokenizer, params, data.grammar)
     outcomes = run_benchmark(lm, prompts, rendered, data, params)
     progress(1)
     cost = Cost(
@@ -144,8 +143,8 @@ def _fairness(
     """The share of flips, and the responses that it was counted on; nothing where no pairs are named."""
     if not pairs:
         return None, []
-    responses, trace_of = respond(lm, prompts, data.stops, params), getattr(lm, "trace_of", None)
-    sure = None if trace_of is None else [confidences(trace_of(prompt), data.grammar) for prompt in prompts]
+    responses, sure_of = respond(lm, prompts, data.stops, params), getattr(lm, "sure_of", None)
+    sure = None if sure_of is None else [sure_of(prompt).confidences for prompt in prompts]
     outcomes = outcomes_of(pairs, responses, sure)
     return fairness_from(outcomes, pairs_digest(pairs, prompts), data.grammar), outcomes
 

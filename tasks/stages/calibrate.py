@@ -13,7 +13,6 @@ from redistill.data.params import DataParams
 from redistill.data.templates import render, template_digest
 from redistill.data.types import Prompt
 from redistill.errors import DataError
-from redistill.evaluation.confidence.all_scores import confidences
 from redistill.evaluation.lm_eval import respond, weights_model
 from redistill.evaluation.params import BenchmarkParams
 from redistill.evaluation.row_scores import chrf_scores
@@ -111,13 +110,10 @@ def _answered(arm: str, checkpoint: Path, prompts: list[Prompt], data: DataParam
     use_threads(params.threads)
     model, tokenizer = loaded(checkpoint)
     progress = Progress(f"calibrate@{arm}", 1, "parts")
-    lm = weights_model(model, tokenizer, params)
+    lm = weights_model(model, tokenizer, params, data.grammar)
     rendered = [render(p, data, tokenizer) for p in prompts]
     responses = respond(lm, rendered, data.stops, params)
-    rows = [
-        Answered(p.id, response, confidences(lm.trace_of(text), data.grammar))
-        for p, text, response in zip(prompts, rendered, responses, strict=True)
-    ]
+    rows = [Answered(p.id, response, lm.sure_of(text).confidences) for p, text, response in zip(prompts, rendered, responses, strict=True)]
     progress(1)
     write_records(memo, Answered, rows)
     return rows

@@ -49,7 +49,9 @@ def _teacher(
         return run_benchmark(lm, prompts, rendered, data, params)
     use_threads(params.threads)
     model, tokenizer = loaded(ARTIFACTS / "teacher")
-    return run_benchmark(weights_model(model, tokenizer, params), prompts, [render(p, data, tokenizer) for p in prompts], data, params)
+    return run_benchmark(
+        weights_model(model, tokenizer, params, data.grammar), prompts, [render(p, data, tokenizer) for p in prompts], data, params
+    )
 
 
 def _linear(prompts: Sequence[Prompt], data: DataParams, params: BenchmarkParams) -> list[Outcome]:

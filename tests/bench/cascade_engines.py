@@ -34,10 +34,10 @@ Answers = list[tuple[str, tuple[Confidence, ...]]]
 
 
 def with_transformers(params: Params, model: object, tokenizer: object, prompts: Sequence[Prompt], batch: int) -> Answers:
-    lm = weights_model(model, tokenizer, params.benchmark, batch_size=batch)
+    lm = weights_model(model, tokenizer, params.benchmark, params.data.grammar, batch_size=batch)
     rendered = [render(p, params.data, tokenizer) for p in prompts]
     responses = respond(lm, rendered, params.data.stops, params.benchmark)
-    return [(response, confidences(lm.trace_of(text), params.data.grammar)) for response, text in zip(responses, rendered, strict=True)]
+    return [(response, lm.sure_of(text).confidences) for response, text in zip(responses, rendered, strict=True)]
 
 
 def vllm_engine(params: Params, arm: str) -> Callable[[Sequence[Prompt], int], Answers]:

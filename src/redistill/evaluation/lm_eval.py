@@ -11,14 +11,16 @@ from functools import cache
 from typing import Any
 
 from redistill.data.params import DataParams
+from redistill.data.record_grammar import RecordGrammar
 from redistill.data.stopping import cut, tokens_until_stop
 from redistill.data.types import Prompt
 from redistill.errors import DataError
+from redistill.evaluation.confidence.all_scores import sureness
 from redistill.evaluation.outcomes import outcome_of
 from redistill.evaluation.params import BenchmarkParams
-from redistill.evaluation.types import Outcome
+from redistill.evaluation.types import Outcome, Sureness
 from redistill.models.generation import end_ids, is_end, up_to_end
-from redistill.models.token_trace import TokenTrace, greedy_trace, most_likely
+from redistill.models.token_trace import greedy_trace, most_likely
 
 TASK = "redistill_heldout"
 
@@ -32,8 +34,8 @@ def run_benchmark(
     samples = samples_of(model, _generation(TASK, rows, data.stops, params), params)
     if len(samples) != len(prompts):
         raise DataError(f"lm-eval returned {len(samples)} samples for {len(prompts)} held-out rows; run the benchmark again")
-    trace_of = getattr(model, "trace_of", lambda _: None)
-    return [outcome_of(s, by_id[s["doc"]["prompt_id"]], data.grammar, trace_of(s["doc"]["prompt"])) for s in samples]
+    sure_of = getattr(model, "sure_of", lambda _: None)
+    return [outcome_of(s, by_id[s["doc"]["prompt_id"]], data.grammar, sure_of(s["doc"]["prompt"])) for s in samples]
 
 
 def respond(model: Any, rendered: Sequence[str], stops: Sequence[str], params: BenchmarkParams) -> list[str]:
@@ -107,18 +109,20 @@ def completion_model(complete: Callable[[Sequence[str]], Sequence[str]]) -> Any:
     return CompletionModel()
 
 
-def weights_model(model: Any, tokenizer: Any, params: BenchmarkParams, *, batch_size: int | None = None) -> Any:
+def weights_model(
+    model: Any, tokenizer: Any, params: BenchmarkParams, grammar: RecordGrammar | None = None, *, batch_size: int | None = None
+) -> Any:
     """lm-eval's transformers backend around loaded weights; nothing is added to the prompt's tokens.
 
-    It also keeps what the model reports about the tokens of each response, without another forward pass.
+    It also keeps how sure the model is of each response, without another forward pass. ``grammar`` is that of the responses; None for free text.
     """
     import torch
     from lm_eval.models.huggingface import HFLM
 
-    class TracingModel(HFLM):
+    class ScoringModel(HFLM):
         def __init__(self, **kwargs: Any) -> None:
             super().__init__(**kwargs)
-            self._traces: dict[tuple[int, ...], TokenTrace] = {}
+            self._sure: dict[tuple[int, ...], Sureness] = {}
 
         def _model_generate(self, context: Any, max_length: int, stop: list[str], **kwargs: Any) -> Any:
             steps: list[tuple[torch.Tensor, torch.Tensor]] = []
@@ -139,15 +143,14 @@ def weights_model(model: Any, tokenizer: Any, params: BenchmarkParams, *, batch_
             mask = kwargs["attention_mask"].bool()
             for b, (row, shown) in enumerate(zip(context, mask, strict=True)):
                 kept = counts[b]
-                self._traces[tuple(row[shown].tolist())] = greedy_trace(
-                    made_BT[b][kept].tolist(), ids_BTK[b][kept].tolist(), values_BTK[b][kept].tolist(), spell, ends
-                )
+                trace = greedy_trace(made_BT[b][kept].tolist(), ids_BTK[b][kept].tolist(), values_BTK[b][kept].tolist(), spell, ends)
+                self._sure[tuple(row[shown].tolist())] = sureness(trace, grammar)
             # An end token that the tokenizer does not call special would be decoded as text.
             made_BT[is_end(made_BT, ends) | ~counts] = self.eot_token_id
             return out
 
-        def trace_of(self, prompt: str) -> TokenTrace | None:
-            return self._traces.get(tuple(self.tok_encode(prompt)))
+        def sure_of(self, prompt: str) -> Sureness | None:
+            return self._sure.get(tuple(self.tok_encode(prompt)))
 
     batch_size, ends = batch_size or params.batch_size, end_ids(model)
 
@@ -158,4 +161,4 @@ def weights_model(model: Any, tokenizer: Any, params: BenchmarkParams, *, batch_
     def spell(ids: Sequence[int]) -> str:
         return spell_one(ids[0]) if len(ids) == 1 else str(tokenizer.decode(ids))
 
-    return TracingModel(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, device="cpu", add_bos_token=False)
+    return ScoringModel(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, device="cpu", add_bos_token=False)

@@ -8,9 +8,7 @@ from typing import Any
 from redistill.data.record_grammar import RecordGrammar
 from redistill.data.types import Prompt
 from redistill.errors import DataError
-from redistill.evaluation.confidence.all_scores import confidences
-from redistill.evaluation.types import Outcome
-from redistill.models.token_trace import TokenTrace
+from redistill.evaluation.types import Outcome, Sureness
 
 Items = frozenset[tuple[str, str]]
 
@@ -26,8 +24,8 @@ def items_of(grammar: RecordGrammar | None, line: str) -> Items | None:
         return None
 
 
-def outcome_of(sample: dict[str, Any], prompt: Prompt, grammar: RecordGrammar | None, trace: TokenTrace | None = None) -> Outcome:
-    """``trace`` is what the model reported about the response's tokens; None if it reports nothing."""
+def outcome_of(sample: dict[str, Any], prompt: Prompt, grammar: RecordGrammar | None, sure: Sureness | None = None) -> Outcome:
+    """``sure`` is what the model reported about the response; None if it reports nothing."""
     response = str(sample["filtered_resps"][0]).strip()
     target = prompt.label or ""
     expected = items_of(grammar, target) or frozenset()
@@ -43,6 +41,6 @@ def outcome_of(sample: dict[str, Any], prompt: Prompt, grammar: RecordGrammar | 
         true_positives=len(expected & predicted),
         false_positives=len(predicted - expected),
         false_negatives=len(expected - predicted),
-        confidence=None if trace is None else trace.probability,
-        confidences=() if trace is None else confidences(trace, grammar),
+        confidence=None if sure is None else sure.probability,
+        confidences=() if sure is None else sure.confidences,
     )

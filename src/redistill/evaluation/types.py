@@ -20,6 +20,14 @@ class Confidence:
 
 
 @dataclass(frozen=True, slots=True)
+class Sureness:
+    """What a model's token probabilities say of one response: the probability of the whole, and every score."""
+
+    probability: float
+    confidences: tuple[Confidence, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Cost:
     """What one model costs to run here, apart from time (see ``redistill.evaluation.timing``). Tokens are means over the held-out rows.
 

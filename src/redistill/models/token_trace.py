@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from redistill.models.generation import without_end
@@ -74,7 +75,7 @@ def greedy_trace(
     """
     texts = [spell(without_end(ids[: n + 1], end_ids)) for n in range(len(ids))]
     # The bytes of an unfinished character can be shown as more characters than it will have.
-    ends = [min(len(later) for later in texts[n:]) for n in range(len(texts))]
+    ends = list(accumulate(reversed([len(text) for text in texts]), min))[::-1]
     top = tuple(
         tuple((spell((i,)), value) for i, value in zip(row, values, strict=True)) for row, values in zip(top_ids, top_logprobs, strict=True)
     )

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from redistill.data.record_grammar import RecordGrammar
 from redistill.evaluation import confidence
-from redistill.evaluation.types import Confidence
+from redistill.evaluation.types import Confidence, Sureness
 from redistill.models.token_trace import TokenTrace
 
 Score = Callable[[TokenTrace, RecordGrammar | None], float | None]
@@ -21,6 +21,10 @@ def all_scores() -> dict[str, Score]:
 
 
 SCORES = all_scores()
+
+
+def sureness(trace: TokenTrace, grammar: RecordGrammar | None) -> Sureness:
+    return Sureness(trace.probability, confidences(trace, grammar))
 
 
 def confidences(trace: TokenTrace | None, grammar: RecordGrammar | None) -> tuple[Confidence, ...]:
