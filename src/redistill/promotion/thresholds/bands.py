@@ -5,4 +5,4 @@ A score that is not listed was not measured. It gets no threshold until ``route.
 
 from __future__ import annotations
 
-BANDS = {"label_entropy": 0.05, "mean_logprob": 0.02, "min_logprob": 0.1, "min_margin": 0.15, "sum_logprob": 0.15}
+BANDS = {"label_entropy": 0.15, "mean_logprob": 0.06, "min_logprob": 0.2, "min_margin": 0.5, "sum_logprob": 0.3}
