@@ -92,12 +92,8 @@ def cycle(params: Params, workspace: Workspace, reason: str, cycle_progress: Cyc
             steps.fall_back_to_teacher(params, live)
         refused = trial is not None and not trial.accepted
         stages(() if refused else fitness_stage())
-        fitness = None if refused else steps.judge_fitness(params)
-        if trial is not None and refused:
-            outcome = cycle_end.teacher_refused(trial, live)
-        elif fitness is not None and not fitness.fit and params.promote.on_unfit_teacher == "stop":
-            outcome = cycle_end.teacher_unfit(fitness, live)
-        else:
+        outcome = cycle_end.ended_by_teacher(params, trial, None if refused else steps.judge_fitness(params), live)
+        if outcome is None:
             stages(DATA)
             run_side_by_side(after_data(params), run, done, cycle_progress.say, fork_server.stop)
             open_cycle.params = params = choose_arm.chosen_arm(params)

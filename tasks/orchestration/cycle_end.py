@@ -17,6 +17,17 @@ from tasks.registry import evidence_bundle
 from tasks.registry.history import History
 
 
+def ended_by_teacher(
+    params: Params, trial: TeacherTrial | None, fitness: Fitness | None, live: ChampionCheck | None
+) -> dict[str, Any] | None:
+    """The outcome of a cycle that ends before it asks its teacher for training data: a new teacher was refused, or is unfit; None if it goes on."""
+    if trial is not None and not trial.accepted:
+        return teacher_refused(trial, live)
+    if fitness is not None and not fitness.fit and params.promote.on_unfit_teacher == "stop":
+        return teacher_unfit(fitness, live)
+    return None
+
+
 def teacher_refused(trial: TeacherTrial, live: ChampionCheck | None) -> dict[str, Any]:
     """The outcome of a cycle that ends because the new teacher is not accepted; nothing that is live has changed."""
     return {

@@ -28,13 +28,18 @@ class Registry:
     client: Any
     weights: Callable[[int, int], Path]
 
-    def version(self, right: int, seed: int, *, cycle: str = "cycle", started_by: str = "nightly", hidden: int = 32) -> str:
-        """Register, judge and sign a student with ``right`` of 200 rows right, as a cycle does at its end; teacher: 120."""
+    def version(
+        self, right: int, seed: int, *, cycle: str = "cycle", started_by: str = "nightly", hidden: int = 32, threshold: float | None = None
+    ) -> str:
+        """Register, judge and sign a student with ``right`` of 200 rows right, as a cycle does at its end; teacher: 120.
+
+        With a ``threshold`` it has a cascade: its score falls evenly from 1 on the first row to 0 behind the last, so it answers the first rows.
+        """
         from redistill.data.types import Prompt
         from redistill.distillation.types import TrainingRow
         from redistill.evaluation.summary import report_to_json
         from redistill.evaluation.timing import architecture
-        from redistill.evaluation.types import Cost, EvalReport, Outcome
+        from redistill.evaluation.types import Confidence, Cost, EvalReport, Outcome
         from redistill.io.digests import file_digest
         from redistill.io.json import write_json
         from redistill.io.parquet import write_records
@@ -65,6 +70,7 @@ class Registry:
                     int(i < hits),
                     int(i >= hits),
                     int(i >= hits),
+                    confidences=() if threshold is None or who == "teacher" else (Confidence("s", 1 - i / N),),
                 )
                 for i in range(N)
             ]
@@ -79,6 +85,7 @@ class Registry:
                 memo = memo_directory(digest, self.params.data, self.params.benchmark)
                 shutil.copytree(Path("artifacts/benchmark/kd"), memo, dirs_exist_ok=True)
         self._timed()
+        self._calibrated(threshold)
         Path("dvc.lock").touch()
         experiment = self.client.get_experiment_by_name(mlflow_names.experiment(self.params.data.name))
         run_id = self.client.create_run(experiment.experiment_id, tags={mlflow_names.TAG_STARTED_BY: started_by}).info.run_id
@@ -90,6 +97,21 @@ class Registry:
             evidence_bundle.attach(self.params, run_id, version, told)
         self.client.set_terminated(run_id, "FINISHED")
         return str(version)
+
+    def _calibrated(self, threshold: float | None) -> None:
+        """The arm's calibration as the stage leaves it."""
+        from redistill.io.json import write_json
+        from redistill.promotion.cascade import Cascade
+        from redistill.promotion.thresholds.saved import calibration_to_json
+        from redistill.promotion.thresholds.types import CascadeCalibration
+        from tasks.registry.runs_and_versions import tree_digest
+
+        shutil.rmtree("artifacts/calibration", ignore_errors=True)
+        if threshold is not None:
+            digest = tree_digest("artifacts/students/kd")
+            cascade = Cascade("s", threshold, 0.0, digest, ())
+            found = CascadeCalibration("kd", digest, "template", 200, 0, 0.1, 0.1, 0.9, None, None, (), cascade, "s: chosen by a test")
+            write_json(Path("artifacts/calibration/kd/calibration.json"), calibration_to_json(found))
 
     def _timed(self) -> None:
         """The architecture of the student beside that of a teacher, as the stage leaves it."""
