@@ -71,7 +71,7 @@ def promote_or_hold(
     history: History,
 ) -> dict[str, Any]:
     """Decide about the new version, write its report and evidence, and set what is live."""
-    judgement = steps.decide_promotion(params)
+    judgement = steps.decide_promotion(params, history)
     decision = judgement.decision
     passed = decision.verdict == "promote"
     cascade = judgement.promoted_cascade

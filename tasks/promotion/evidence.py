@@ -26,6 +26,7 @@ from tasks.promotion.version_timing import timing_of
 from tasks.registry import transitions
 from tasks.registry.client import RegistryClient
 from tasks.registry.evidence_bundle import verified, weights_of
+from tasks.registry.history import Event
 from tasks.stages.benchmark import HELDOUT, memo_directory
 
 _NAME_ANOTHER = {mlflow_names.CHAMPION: "rollback --to VERSION", mlflow_names.REFERENCE: "reference VERSION"}
@@ -33,9 +34,14 @@ _ROWS = {"gold": ("train",), "gold_and_teacher": ("train", "pool")}
 
 
 def gathered(
-    client: RegistryClient, params: Params, student: BenchmarkResult, audited: Audit | None, weights: Callable[[], Path]
+    client: RegistryClient,
+    params: Params,
+    events: Sequence[Event],
+    student: BenchmarkResult,
+    audited: Audit | None,
+    weights: Callable[[], Path],
 ) -> Evidence:
-    now, events = transitions.live(client, params), transitions.history(client, params)
+    now = transitions.live(client, params)
     teacher_folder = ARTIFACTS / "benchmark" / "teacher"
     teacher = load_benchmark(teacher_folder)
     others: dict[str, BenchmarkResult] = {}

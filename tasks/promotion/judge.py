@@ -28,6 +28,7 @@ from tasks.promotion.live_system import arm_calibration, judged_cascade, live_ca
 from tasks.registry import look_ledger, transitions
 from tasks.registry.client import RegistryClient
 from tasks.registry.evidence_bundle import verified, weights_of
+from tasks.registry.history import Event
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +125,12 @@ def _question(promote: PromoteParams, evidence: Evidence, cascade: Evidence | No
     return own if cascade is None else canonical_digest([own, cascade.question(promote), promote.min_share])
 
 
-def judge_arm(client: RegistryClient, params: Params) -> Judgement:
-    """Judge the candidate that this cycle has trained, benchmarked and calibrated."""
+def judge_arm(client: RegistryClient, params: Params, events: Sequence[Event]) -> Judgement:
+    """Judge the candidate that this cycle has trained, benchmarked and calibrated. ``events``: the history up to now."""
     arm = params.promote.arm
     measured = ARTIFACTS / "benchmark" / arm
     student = load_benchmark(measured)
-    evidence = gathered(client, params, student, audit_of_arm(params, arm), lambda: ARTIFACTS / "students" / arm)
+    evidence = gathered(client, params, events, student, audit_of_arm(params, arm), lambda: ARTIFACTS / "students" / arm)
     calibration = arm_calibration(arm, student[0].model_digest)
     cascade = _cascade(params, evidence, None if calibration is None else calibration.cascade, measured)
     return dataclasses.replace(judge(client, params, evidence, cascade), arm=arm)
@@ -137,16 +138,16 @@ def judge_arm(client: RegistryClient, params: Params) -> Judgement:
 
 def judge_version(client: RegistryClient, params: Params, version: str) -> Judgement:
     """Judge any registered version, from this project or not. What was not measured before is measured now."""
-    measured = measured_version(client, params, version)
+    measured, events = measured_version(client, params, version), transitions.history(client, params)
     student = load_benchmark(measured)
     here = ARTIFACTS / "benchmark" / params.promote.arm / "report.json"
     from_this_cycle = here.is_file() and read_json(here)["model_digest"] == student[0].model_digest
     audited = (
         audit_of_arm(params, params.promote.arm) if from_this_cycle else audit_on_record(client, params, version, student[0].heldout_digest)
     )
-    evidence = gathered(client, params, student, audited, lambda: weights_of(client, params, version))
+    evidence = gathered(client, params, events, student, audited, lambda: weights_of(client, params, version))
     if transitions.live(client, params).champion == version:
-        cascade = live_cascade(transitions.history(client, params), version)
+        cascade = live_cascade(events, version)
     else:
         calibration = arm_calibration(params.promote.arm, student[0].model_digest)
         cascade = _cascade_on_record(client, params, version) if calibration is None else calibration.cascade

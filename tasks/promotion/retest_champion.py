@@ -96,7 +96,7 @@ def _checked(client: RegistryClient, params: Params, version: str, tested: Retes
     return ChampionCheck(version, version, trusted, sentence, nights)
 
 
-def decide_promotion(params: Params) -> Judgement:
+def decide_promotion(params: Params, history: History) -> Judgement:
     """Judge this cycle's candidate by every gate, at the level that the held-out set still allows."""
     client = connect(params)
-    return judge_arm(client, params)
+    return judge_arm(client, params, history.events(client, params))

@@ -24,6 +24,9 @@ from redistill.teacher.use import TeacherUse
 from tasks.paths import ARTIFACTS, LOCK, STATE
 from tasks.reporting.economics import benchmark_report
 
+_SHARE = {"student": 1.0, "teacher": 0.0}
+"""What the student answers on a route, where the outcome does not say it."""
+
 
 def summarise_cycle(
     params: Params,
@@ -54,7 +57,7 @@ def summarise_cycle(
         verdict=str(outcome.get("verdict") or ""),
         version=str(outcome.get("model_version") or ""),
         route=route,
-        student_share=outcome.get("student_share"),
+        student_share=outcome.get("student_share", _SHARE.get(route)),
         metric=metric,
         student=None if student is None else quality(student, metric),
         teacher=None if teacher is None else quality(teacher, metric),

@@ -23,6 +23,8 @@ FREE_TEXT: dict[str, Any] = {
     "promote__gates": [*({"name": who, "margin": 0.6} for who in ("teacher", "champion")), "smaller"],
     "promote__alpha_per_heldout": 0.2,
     "promote__looks_per_heldout": 2,
+    # So few calibration rows show nothing about so small a limit: here the student is judged alone.
+    "route__max_disagreement": 0.01,
 }
 LETTERS = {
     "card": "Dear customer,\nwe saw your card.\nYours",

@@ -47,7 +47,7 @@ class Registry:
         from redistill.statistics.shares import share
         from redistill.teacher.types import TeacherFingerprint
         from tasks.promotion import judge
-        from tasks.registry import evidence_bundle, runs_and_versions
+        from tasks.registry import evidence_bundle, runs_and_versions, transitions
         from tasks.stages.benchmark import HELDOUT, memo_directory
 
         shutil.rmtree("artifacts/students/kd", ignore_errors=True)
@@ -90,7 +90,7 @@ class Registry:
         experiment = self.client.get_experiment_by_name(mlflow_names.experiment(self.params.data.name))
         run_id = self.client.create_run(experiment.experiment_id, tags={mlflow_names.TAG_STARTED_BY: started_by}).info.run_id
         version = runs_and_versions.register(self.params, run_id, cycle, TeacherFingerprint("t", "teacher", {}))
-        judgement = judge.judge_arm(self.client, self.params)
+        judgement = judge.judge_arm(self.client, self.params, transitions.history(self.client, self.params))
         told = judge.summary(judgement)
         write_json(Path("artifacts/report/report.json"), {"decision": told["decision"]})
         if not evidence_bundle.is_current(self.params, version, told):

@@ -18,7 +18,7 @@ Make = Callable[..., Registry]
 
 
 def judge(registry: Registry) -> Judgement:
-    return judge_arm(registry.client, registry.params)
+    return judge_arm(registry.client, registry.params, transitions.history(registry.client, registry.params))
 
 
 def looks(registry: Registry) -> int:

@@ -35,7 +35,7 @@ def events(registry: Registry) -> list[Any]:
 def judged(registry: Registry) -> Any:
     from tasks.promotion.judge import judge_arm
 
-    return judge_arm(registry.client, registry.params)
+    return judge_arm(registry.client, registry.params, events(registry))
 
 
 def test_what_is_live_is_the_threshold_that_was_signed(make_registry: Callable[..., Registry]) -> None:

@@ -50,10 +50,12 @@ def night(registry: Registry, version: str, asked: list[Asked]) -> str | None:
     history = History()
     live = retest_champion.retest_champion(registry.params, history)
     assert live is not None and live.trusted
-    judgement = retest_champion.decide_promotion(registry.params)
+    judgement = retest_champion.decide_promotion(registry.params, history)
     passed = judgement.decision.verdict == "promote"
     barred = approve.blocked_by(registry.params, version, passed, history)
-    if passed and barred is None:
+    if passed and barred is None and judgement.is_champion:
+        pass  # It is live already.
+    elif passed and barred is None:
         approve.promote(registry.params, version, "passed")
     else:
         approve.hold(
