@@ -20,6 +20,18 @@ class Ran:
 
 Command = Callable[..., Ran]
 
+
+def asking(redistill: Command, project: Path, **environment: str) -> Callable[..., Ran]:
+    """Commands of one project that must end with the exit code 0, or with ``code``."""
+
+    def run(*arguments: str, code: int = 0, env: dict[str, str] | None = None) -> Ran:
+        done = redistill(project, *arguments, env={**environment, **(env or {})})
+        assert done.code == code, done.stderr[-3000:]
+        return done
+
+    return run
+
+
 LO_UP = """
 import fcntl, socket, struct
 s = socket.socket()

@@ -33,12 +33,12 @@ def with_arm(params: Params, *, needed: bool = False) -> Params:
 
 def chosen_arm(params: Params) -> Params:
     """The same in a cycle, which says what was chosen and why."""
-    found = with_arm(params, needed=True)
+    chosen = with_arm(params, needed=True)
     if params.promote.arm == AUTO:
         shares = {arm: 100 * answered(calibration) for arm, calibration in _calibrations(params).items()}
-        told = ", ".join(f"{arm} {share:.1f} %" for arm, share in shares.items())
-        print(f"arm {found.promote.arm} is the candidate: of the calibration rows, the cascades answer {told}")
-    return found
+        listed = ", ".join(f"{arm} {share:.1f} %" for arm, share in shares.items())
+        print(f"arm {chosen.promote.arm} is the candidate: of the calibration rows, the cascades answer {listed}")
+    return chosen
 
 
 def _calibrations(params: Params) -> dict[str, CascadeCalibration]:

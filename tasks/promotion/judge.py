@@ -108,10 +108,10 @@ def _judge(client: RegistryClient, params: Params, evidence: Evidence, cascade: 
         at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         by=transitions.current_user(),
     )
-    found = judged(level, _looks_gate(params, new, len(looks) + 1), looks, repeated=False)
-    new = dataclasses.replace(new, shown=found.decision.shown, verdict=found.decision.verdict)
+    judgement = judged(level, _looks_gate(params, new, len(looks) + 1), looks, repeated=False)
+    new = dataclasses.replace(new, shown=judgement.decision.shown, verdict=judgement.decision.verdict)
     look_ledger.append(client, params, new)
-    return dataclasses.replace(found, looks=(*looks, new))
+    return dataclasses.replace(judgement, looks=(*looks, new))
 
 
 def of_cascade(evidence: Evidence, cascade: System) -> Evidence:
@@ -121,8 +121,8 @@ def of_cascade(evidence: Evidence, cascade: System) -> Evidence:
 
 def _question(promote: PromoteParams, evidence: Evidence, cascade: Evidence | None) -> str:
     """Both systems are judged in one look. Without a cascade the question is the one that it was before there were cascades."""
-    own = evidence.question(promote)
-    return own if cascade is None else canonical_digest([own, cascade.question(promote), promote.min_share])
+    alone = evidence.question(promote)
+    return alone if cascade is None else canonical_digest([alone, cascade.question(promote), promote.min_share])
 
 
 def judge_arm(client: RegistryClient, params: Params, events: Sequence[Event]) -> Judgement:

@@ -31,7 +31,7 @@ def judge_fitness(params: Params) -> Fitness | None:
     heldout = read_records(HELDOUT, Prompt)
     rows = {name: sum(has_item(name, grammar, p.label or "") for p in heldout) for name in promote.critical_labels} if grammar else {}
     linear = read_records(FITNESS / "linear.parquet", Outcome)
-    found = fitness(outcomes, linear, rows, promote, promote.alpha_per_heldout, grammar, params.validate.min_kept_share)
-    for check in found.checks:
+    result = fitness(outcomes, linear, rows, promote, promote.alpha_per_heldout, grammar, params.validate.min_kept_share)
+    for check in result.checks:
         print(f"fitness: {check.name}: {'out of reach: ' if check.reachable is False else ''}{check.sentence}")
-    return found
+    return result

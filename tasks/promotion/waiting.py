@@ -11,7 +11,7 @@ from tasks.registry.client import RegistryClient
 from tasks.registry.history import Event
 
 _LIVE = ("promote", "rollback")
-"""What went live waits no more. If it passes as another system later, it waits anew."""
+"""Events after which a version no longer waits. If it passes later as another system, it starts to wait again."""
 
 
 def waits(events: Sequence[Event], version: str, days: int, now: dt.datetime) -> str | None:

@@ -119,8 +119,8 @@ def _complement(interval: Interval) -> dict[str, float]:
 
 
 def _points(params: Params, student: BenchmarkResult, teacher: BenchmarkResult, score: str, ratio: float) -> Sequence[Any]:
-    own, theirs = _aligned(student, teacher)
-    return operating_points(own, theirs, score, params.promote.scored_by, ratio)
+    student_rows, teacher_rows = _aligned(student, teacher)
+    return operating_points(student_rows, teacher_rows, score, params.promote.scored_by, ratio)
 
 
 def _aligned(student: BenchmarkResult, teacher: BenchmarkResult) -> tuple[list[Outcome], list[Outcome]]:
@@ -131,17 +131,19 @@ def _aligned(student: BenchmarkResult, teacher: BenchmarkResult) -> tuple[list[O
 def _of_candidate(
     params: Params, student: BenchmarkResult, teacher: BenchmarkResult, system: System, texts: dict[str, str]
 ) -> dict[str, Any]:
-    own, theirs = _aligned(student, teacher)
+    student_rows, teacher_rows = _aligned(student, teacher)
     grammar = params.data.grammar
 
     def labels(outcome: Outcome) -> list[str]:
         return sorted(value for field, value in items_of(grammar, outcome.target) or () if field == "label")
 
-    deferred = [(o, t) for o, t, c in zip(own, theirs, system.choices, strict=True) if c.answers == "teacher"]
+    deferred = [(o, t) for o, t, c in zip(student_rows, teacher_rows, system.choices, strict=True) if c.answers == "teacher"]
     worse = sum(t.exact for _, t in deferred) < sum(o.exact for o, _ in deferred)
     return {
-        "slices": [dataclasses.asdict(g) for g in groups(own, theirs, system.cascade, lambda o: [o.slice])],
-        "labels": [dataclasses.asdict(g) for g in groups(own, theirs, system.cascade, labels)] if grammar is not None else [],
+        "slices": [dataclasses.asdict(g) for g in groups(student_rows, teacher_rows, system.cascade, lambda o: [o.slice])],
+        "labels": [dataclasses.asdict(g) for g in groups(student_rows, teacher_rows, system.cascade, labels)]
+        if grammar is not None
+        else [],
         "teacher_worse_where_deferred": {
             "rows": len(deferred),
             "student_right": sum(o.exact for o, _ in deferred),
@@ -149,13 +151,13 @@ def _of_candidate(
         }
         if worse
         else None,
-        "near": _near(own, theirs, system, texts),
+        "near": _near(student_rows, teacher_rows, system, texts),
     }
 
 
-def _near(own: Sequence[Outcome], theirs: Sequence[Outcome], system: System, texts: dict[str, str]) -> list[dict[str, Any]]:
+def _near(student_rows: Sequence[Outcome], teacher_rows: Sequence[Outcome], system: System, texts: dict[str, str]) -> list[dict[str, Any]]:
     """The rows just above and just below the threshold."""
-    rows = sorted(zip(own, theirs, system.choices, strict=True), key=lambda row: confidence_of(row[0], system.cascade.score))
+    rows = sorted(zip(student_rows, teacher_rows, system.choices, strict=True), key=lambda row: confidence_of(row[0], system.cascade.score))
     rows = [row for row in rows if math.isfinite(confidence_of(row[0], system.cascade.score))]
     answered = [row for row in rows if row[2].answers == "student"][:_NEAR]
     deferred = [row for row in rows if row[2].answers == "teacher"][-_NEAR:]

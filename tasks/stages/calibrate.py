@@ -77,7 +77,7 @@ def calibrate(arm: str, data: DataParams, benchmark: BenchmarkParams) -> None:
         Limits(**read_json(SOURCES)["route"]),
         model_digest=checkpoints.model_digest(checkpoint),
         template_digest=template,
-        engines=engines(),
+        engines=engines(dtype_name()),
     )
     with replacing_directory(CALIBRATION / arm) as folder:
         write_records(folder / "rows.parquet", CalibrationRow, rows)

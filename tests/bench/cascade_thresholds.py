@@ -14,16 +14,17 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import brentq
 
-from redistill.promotion.thresholds import conformal, isotonic, learn_then_test
+from redistill.promotion.thresholds import learn_then_test
 from redistill.statistics.shares import share_interval
 from tests.bench.gates import Table, rewritten
+from tests.bench.threshold_baselines import conformal, isotonic
 
 DOC = Path(__file__).resolve().parents[2] / "docs" / "cascade.md"
 DRAWS, LIMIT, DOUBT = 1000, 0.05, 0.1
 Rule = Callable[[Sequence[float], Sequence[int]], int]
 RULES: dict[str, Rule] = {
-    "isotonic regression": lambda losses, cuts: isotonic.rows_to_answer(losses, cuts, LIMIT),
-    "conformal risk control": lambda losses, cuts: conformal.rows_to_answer(losses, cuts, LIMIT),
+    "isotonic regression": lambda losses, cuts: isotonic(losses, cuts, LIMIT),
+    "conformal risk control": lambda losses, cuts: conformal(losses, cuts, LIMIT),
     "learn then test": lambda losses, cuts: learn_then_test.rows_to_answer(losses, cuts, LIMIT, DOUBT),
     "learn then test, one of five scores": lambda losses, cuts: learn_then_test.rows_to_answer(losses, cuts, LIMIT, DOUBT / 5),
 }
@@ -99,7 +100,7 @@ def simulated() -> Table:
     for name, truth in POPULATIONS.items():
         for n in ROWS:
             for rule, (risks, shares) in outcomes(truth, n, DRAWS, rng).items():
-                rows.append([name, f"{n:,}", rule, *_told(risks, shares), f"{100 * truth.best(LIMIT):.0f} %"])
+                rows.append([name, f"{n:,}", rule, *cells(risks, shares), f"{100 * truth.best(LIMIT):.0f} %"])
     head = [
         "requests",
         "calibration rows",
@@ -112,7 +113,8 @@ def simulated() -> Table:
     return Table(f"Thresholds from {DRAWS:,} draws of calibration rows, limit 5 % of all requests, doubt 10 %", head, rows)
 
 
-def _told(risks: Sequence[float], shares: Sequence[float]) -> list[str]:
+def cells(risks: Sequence[float], shares: Sequence[float]) -> list[str]:
+    """How often the limit is exceeded, with its 95 % interval, the mean risk, and the mean share answered."""
     over = sum(risk > LIMIT + 1e-12 for risk in risks)
     interval = share_interval(over, len(risks), 0.05)
     return [

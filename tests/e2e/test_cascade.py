@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from redistill.serving.route_flag import evaluate, read_route
-from tests.cycles import Command, FirstCycle, Ran
+from tests.cycles import Command, FirstCycle, asking
 from tests.tiny_project import write_params
 
 LENIENT: dict[str, Any] = {
@@ -40,12 +40,7 @@ def project(first_cycle: FirstCycle, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="module")
 def ask(project: Path, redistill: Command) -> Any:
-    def run(*arguments: str, code: int = 0) -> Ran:
-        done = redistill(project, *arguments)
-        assert done.code == code, done.stderr[-3000:]
-        return done
-
-    return run
+    return asking(redistill, project)
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from redistill.io.disk_usage import freed_by_removing
 from redistill.provenance import mlflow_names
 from redistill.serving.route_flag import evaluate
 from tests.aged import age, age_file
-from tests.cycles import Command, FirstCycle, Ran, user_environment
+from tests.cycles import Command, FirstCycle, asking, user_environment
 from tests.forks import ForkServer
 from tests.tiny_project import ROOT, write_params
 
@@ -67,12 +67,7 @@ def project(first_cycle: FirstCycle, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="module")
 def ask(project: Path, redistill: Command) -> Any:
-    def run(*arguments: str, code: int = 0, env: dict[str, str] | None = None) -> Ran:
-        done = redistill(project, *arguments, env={"REDISTILL_USER": "nightly", **(env or {})})
-        assert done.code == code, done.stderr[-3000:]
-        return done
-
-    return run
+    return asking(redistill, project, REDISTILL_USER="nightly")
 
 
 @pytest.fixture(scope="module")

@@ -37,8 +37,8 @@ _HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 def load(data: DataParams, root: Path) -> dict[str, list[Prompt]]:
     """All sources as prompts by split, in the order of the files; relative paths start at ``root``.
 
-    Rows in pool lose their label, because the teacher labels them; calibration rows may have one, which is compared with. Equal requests are all kept here; intake drops the
-    later ones and reports it.
+    Rows in pool lose their label, because the teacher labels them. Calibration rows keep theirs, if they have one: it shows how often student and teacher are
+    right. Equal requests are all kept here; intake drops the later ones and reports it.
 
     Raises:
         DataError: a source or a row is not what it must be; one line with file, line, value and what to do.

@@ -8,7 +8,7 @@ from redistill.errors import DataError
 from redistill.io.digests import canonical_digest
 
 SPLITS = ("train", "dev", "pool", "calibration", "heldout", "monitor")
-"""`monitor` is last, so that a share for it is taken from the rows of no other split but `heldout`."""
+"""The order decides which rows a share covers. `monitor` is last: a share for it that is taken from `heldout` moves no row of another split."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,8 @@ Every gate that ``promote.gates`` lists is evaluated, in that order, at the leve
 chance of a wrong promotion is not greater than the level itself (an intersection-union test). If only evidence is missing, the decision
 says how many more rows would bring it. It also says if a linear model is good enough.
 
-Source: Berger 1982, Technometrics 24:295-300 (intersection-union); Maurer, Hothorn & Lehmacher 1995 (fixed sequence); Tango 1998 (``statistics.score_test``); Waudby-Smith & Ramdas 2024
-(``redistill.statistics.betting``).
+Source: Berger 1982, Technometrics 24:295-300 (intersection-union); Maurer, Hothorn & Lehmacher 1995 (fixed sequence); Tango 1998
+(``statistics.score_test``); Waudby-Smith & Ramdas 2024 (``redistill.statistics.betting``).
 """
 
 from __future__ import annotations

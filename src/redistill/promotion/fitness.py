@@ -14,11 +14,12 @@ from redistill.data.record_grammar import RecordGrammar
 from redistill.evaluation.outcomes import items_of
 from redistill.evaluation.row_scores import NAMES, row_scores
 from redistill.evaluation.types import Outcome
-from redistill.promotion.gates.critical_labels import found
+from redistill.promotion.gates.critical_labels import hits_by_row
 from redistill.promotion.params import PromoteParams
 from redistill.statistics.shares import share, share_test
 
 _LEAST = 0.1
+"""A smaller chance to pass a gate is called out of reach."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ def fitness(
     if grammar is not None:
         for name, limit in params.critical_labels.items():
             if limit.floor is not None:
-                hits = list(found(name, grammar, teacher).values())
+                hits = list(hits_by_row(name, grammar, teacher).values())
                 checks.append(_recall(name, sum(hits), len(hits), heldout_rows.get(name, 0), limit.floor, level))
     if linear:
         checks.append(_linear(teacher, linear, params))
@@ -122,6 +123,10 @@ def _well_formed(teacher: Sequence[Outcome], grammar: RecordGrammar | None, leas
 
 
 def _linear(teacher: Sequence[Outcome], linear: Sequence[Outcome], params: PromoteParams) -> FitnessCheck:
-    own, other = (sum(row_scores(outcomes, params.scored_by)) / len(outcomes) for outcomes in (teacher, linear))
-    better = "a linear model does as well, so a language model may not be needed" if other >= own else "a linear model does less well"
-    return FitnessCheck("linear", None, f"{better}: {100 * other:.1f} % {NAMES[params.scored_by]} against the teacher's {100 * own:.1f} %")
+    of_teacher, of_linear = (sum(row_scores(outcomes, params.scored_by)) / len(outcomes) for outcomes in (teacher, linear))
+    better = (
+        "a linear model does as well, so a language model may not be needed" if of_linear >= of_teacher else "a linear model does less well"
+    )
+    return FitnessCheck(
+        "linear", None, f"{better}: {100 * of_linear:.1f} % {NAMES[params.scored_by]} against the teacher's {100 * of_teacher:.1f} %"
+    )

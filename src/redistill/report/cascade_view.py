@@ -74,5 +74,5 @@ def _risk(tree: dict[str, Any], candidate: str) -> Markup | None:
 
 def _numbers(*values: Any) -> list[float] | None:
     """The values as numbers; None if one of them is not a finite number."""
-    found = [finite(value) for value in values]
-    return None if any(value is None for value in found) else [value for value in found if value is not None]
+    numbers = [finite(value) for value in values]
+    return None if any(value is None for value in numbers) else [value for value in numbers if value is not None]

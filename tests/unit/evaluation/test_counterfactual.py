@@ -11,7 +11,7 @@ import pytest
 
 from redistill.data.record_grammar import RecordGrammar
 from redistill.errors import ConfigError, DataError
-from redistill.evaluation.probes.counterfactual import Pair, fairness_of, read_pairs, with_messages
+from redistill.evaluation.probes.counterfactual import Pair, fairness_from, outcomes_of, pairs_digest, read_pairs, with_messages
 from redistill.evaluation.types import Fairness, Flip
 from redistill.params import parse_params
 from redistill.promotion.decide import decide
@@ -103,6 +103,10 @@ def test_a_named_message_is_what_counts_and_a_later_pair_may_connect_two() -> No
     one, two = ("Emily, card lost again today", "Amara, card lost again today"), ("Jack lost his card", "Ali lost his card")
     assert messages(pair("a", *one, "m1"), pair("b", *two, "m1"), pair("c", *one, "m2")) == ["m1", "m1", "m2"]
     assert messages(pair("a", *one), pair("b", *two), pair("c", one[0], two[1])) == ["a", "a", "a"]
+
+
+def fairness_of(pairs: list[Pair], rendered: list[str], responses: list[str], grammar: RecordGrammar | None) -> Fairness:
+    return fairness_from(outcomes_of(pairs, responses), pairs_digest(pairs, rendered), grammar)
 
 
 @pytest.mark.parametrize(

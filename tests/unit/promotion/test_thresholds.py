@@ -13,12 +13,13 @@ from scipy.stats import binom
 from redistill.errors import DataError
 from redistill.evaluation.types import Confidence
 from redistill.promotion.cascade import Engine
-from redistill.promotion.thresholds import conformal, isotonic, learn_then_test
+from redistill.promotion.thresholds import learn_then_test
 from redistill.promotion.thresholds.choose import calibrated
 from redistill.promotion.thresholds.choose_arm import answered, best_arm
 from redistill.promotion.thresholds.curve import auroc, curve
 from redistill.promotion.thresholds.saved import calibration_from_json, calibration_to_json
 from redistill.promotion.thresholds.types import CalibrationRow, CascadeCalibration, Limits
+from tests.bench.threshold_baselines import conformal, isotonic
 
 ENGINES = (Engine("transformers", "1", "float32"),)
 
@@ -102,8 +103,8 @@ def test_conformal_and_isotonic_answer_more_because_they_promise_less() -> None:
         rule(losses, range(1, 200))
         for rule in (
             lambda x, c: learn_then_test.rows_to_answer(x, c, 0.05, 0.1),
-            lambda x, c: conformal.rows_to_answer(x, c, 0.05),
-            lambda x, c: isotonic.rows_to_answer(x, c, 0.05),
+            lambda x, c: conformal(x, c, 0.05),
+            lambda x, c: isotonic(x, c, 0.05),
         )
     ]
     assert answered == sorted(answered) and answered[0] < answered[-1]

@@ -22,7 +22,7 @@ def score(trace: TokenTrace, grammar: RecordGrammar | None) -> float | None:
 
 
 def _labels(trace: TokenTrace) -> Iterator[list[int]]:
-    """The token positions of each label: between the begin of the line, each ``+``, and the first ``; ``."""
+    """The token positions of each label: between the start of the line, each ``+``, and the first ``; ``."""
     begin = 0
     for label in trace.text.split("\n", 1)[0].split("; ", 1)[0].split("+"):
         first, last = begin + len(label) - len(label.lstrip()), begin + len(label.rstrip())

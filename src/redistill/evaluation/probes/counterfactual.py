@@ -131,11 +131,6 @@ def pairs_digest(pairs: Sequence[Pair], rendered: Sequence[str]) -> str:
     return canonical_digest([[[p.id, p.message] for p in pairs], list(rendered)])
 
 
-def fairness_of(pairs: Sequence[Pair], rendered: Sequence[str], responses: Sequence[str], grammar: RecordGrammar | None) -> Fairness:
-    """How often the decision flips within a pair; ``rendered`` and ``responses`` hold two entries a pair, in order."""
-    return fairness_from(outcomes_of(pairs, responses), pairs_digest(pairs, rendered), grammar)
-
-
 def fairness_from(outcomes: Sequence[PairOutcome], digest: str, grammar: RecordGrammar | None) -> Fairness:
     """How often the decision flips within a pair; ``digest`` is ``pairs_digest`` of the pairs."""
     flips = []

@@ -106,8 +106,8 @@ def _of_cascade(evidence: Evidence, limits: RatioGate) -> list[Gate]:
         raise DataError("the student's report has no value for parameters; benchmark the student from its weights, not through an endpoint")
     if not teacher.parameters:
         return []
-    own, deferral = student.parameters / teacher.parameters, evidence.deferral
-    value, low, high = (own + share for share in (deferral.value, deferral.interval.low, deferral.interval.high))
+    size, deferral = student.parameters / teacher.parameters, evidence.deferral
+    value, low, high = (size + share for share in (deferral.value, deferral.interval.low, deferral.interval.high))
     result: GateResult = "pass" if high < limits.below else "fail" if low >= limits.below else "hold"
     sentence = (
         f"a request of the cascade passes {value * teacher.parameters:,.0f} parameters on average (the student's {student.parameters:,}, and the teacher's "

@@ -31,16 +31,16 @@ def critical(evidence: Evidence, limits: CriticalLabelsGate, params: PromotePara
             raise DataError(
                 f"promote.critical_labels.{name} is not a label or flag of the data; the labels and flags are {', '.join(known) or 'none'}"
             )
-        hits = found(name, grammar, evidence.student[1])
+        hits = hits_by_row(name, grammar, evidence.student[1])
         if limit.floor is not None:
             gates.append(_judged(name, sum(hits.values()), len(hits), limit.floor, level, params.power))
         if limit.margin is not None:
-            teacher = found(name, grammar, evidence.teacher[1])
+            teacher = hits_by_row(name, grammar, evidence.teacher[1])
             gates.append(_against_teacher(evidence.subject, name, hits, teacher, limit.margin, level, params.power))
     return gates
 
 
-def found(name: str, grammar: RecordGrammar, outcomes: Sequence[Outcome]) -> dict[str, bool]:
+def hits_by_row(name: str, grammar: RecordGrammar, outcomes: Sequence[Outcome]) -> dict[str, bool]:
     """For each row that has a label or flag, by ``doc_hash``: whether the response has it too."""
     return {o.doc_hash: has_item(name, grammar, o.response) for o in outcomes if has_item(name, grammar, o.target)}
 

@@ -36,7 +36,7 @@ class Curve:
         return [float(total[cut - 1]) / self.n for cut in self.cuts]
 
     def area(self) -> float:
-        """Mean loss of the answered rows, over all coverages: lower is better. 0 with a perfect score only if nothing is lost at all."""
+        """Mean loss of the answered rows, averaged over all coverages: lower is better. It is 0 only if no row has a loss."""
         total = np.cumsum(self.losses)
         return float(np.mean(total / np.arange(1, self.n + 1)))
 

@@ -18,7 +18,8 @@ import numpy as np
 def rows_to_answer(losses: Sequence[float], cuts: Sequence[int], limit: float, doubt: float) -> int:
     """How many of the surest rows may be answered: the last of ``cuts`` before the first test that fails; 0 if none passes.
 
-    The sequence starts with "answer nothing", whose loss is 0.
+    ``losses`` are in the order of the scores, the surest row first. ``cuts`` are the numbers of rows that are possible: rows with equal scores stay
+    together. The sequence starts with "answer nothing", whose loss is 0.
     """
     if not cuts:
         return 0
