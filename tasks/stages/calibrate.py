@@ -27,7 +27,7 @@ from redistill.promotion.thresholds.choose import calibrated
 from redistill.promotion.thresholds.saved import calibration_to_json
 from redistill.promotion.thresholds.types import CalibrationRow, Limits
 from redistill.runtime.cpu import use_threads
-from redistill.runtime.precision import resolved
+from redistill.runtime.precision import dtype_name, resolved
 from redistill.runtime.progress import Progress, continues
 from redistill.serving.engines import engines
 from redistill.teacher.types import TeacherCompletion

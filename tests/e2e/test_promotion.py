@@ -22,7 +22,7 @@ from redistill.io.disk_usage import freed_by_removing
 from redistill.provenance import mlflow_names
 from redistill.serving.route_flag import evaluate
 from tests.aged import age, age_file
-from tests.cycles import Command, FirstCycle, asking, user_environment
+from tests.cycles import Command, FirstCycle, Ran, asking, user_environment
 from tests.forks import ForkServer
 from tests.tiny_project import ROOT, write_params
 
@@ -235,10 +235,7 @@ def test_a_backup_restores_the_whole_project_elsewhere(old: Path, ask: Any, proj
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
 
-    def there(*arguments: str, code: int = 0) -> Ran:
-        done = redistill(elsewhere, *arguments, env={"REDISTILL_USER": "nightly"})
-        assert done.code == code, done.stderr[-3000:]
-        return done
+    there = asking(redistill, elsewhere, REDISTILL_USER="nightly")
 
     assert there("restore", str(archive), "--json").result["notes"] == []
     assert there("status", "--json").result == live and there("history", "--json").result == history
