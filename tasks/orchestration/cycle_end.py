@@ -43,7 +43,7 @@ def teacher_refused(trial: TeacherTrial, live: ChampionCheck | None) -> dict[str
 
 
 def teacher_unfit(fitness: Fitness, live: ChampionCheck | None) -> dict[str, Any]:
-    """The outcome of a cycle that ends because no student of this teacher could pass the gates; nothing that is live has changed."""
+    """The outcome of a cycle that ends because a system as good as its teacher could not pass the gates; nothing that is live has changed."""
     now = route.current()
     return {
         "verdict": "hold",

@@ -41,6 +41,14 @@ def gathered(
     audited: Audit | None,
     weights: Callable[[], Path],
 ) -> Evidence:
+    """Everything that the gates use about a student alone. Champion and reference are the systems that they are live as.
+
+    Args:
+        events: the history up to now.
+        student: its benchmark on today's held-out rows.
+        audited: the audit of the rows that trained it; None if they are unknown.
+        weights: loads its checkpoint, if its architecture must be timed now.
+    """
     now = transitions.live(client, params)
     teacher_folder = ARTIFACTS / "benchmark" / "teacher"
     teacher = load_benchmark(teacher_folder)
