@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from redistill.config.base import Alpha, Margin, section
+from redistill.evaluation.confidence.all_scores import SCORES
 from redistill.promotion.params import PromoteParams
 from redistill.promotion.thresholds.bands import BANDS
 from redistill.promotion.thresholds.types import Limits
@@ -23,6 +24,13 @@ class RouteParams:
     bands: dict[str, Annotated[float, Field(ge=0.0)]] = Field(default_factory=dict)
     """By how much a score may differ between engines and batches, in nats, by the name of the score. Rows that are so close above the threshold go to the
     teacher. Left out: [what was measured](cascade.md#one-threshold-for-every-engine)."""
+
+    @model_validator(mode="after")
+    def _scores_known(self) -> RouteParams:
+        unknown = sorted(set(self.bands) - set(SCORES))
+        if unknown:
+            raise ValueError(f"bands.{unknown[0]} is not a score; the scores are {', '.join(SCORES)}")
+        return self
 
 
 def limits_of(route: RouteParams, promote: PromoteParams) -> Limits:
