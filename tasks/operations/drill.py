@@ -62,13 +62,13 @@ def _cases() -> list[tuple[str, str, str | None]]:
     disabled["flags"][FLAG]["state"] = "DISABLED"
     unknown: Any = json.loads(json.dumps(student))
     unknown["flags"][FLAG] |= {"defaultVariant": "both", "metadata": {**unknown["flags"][FLAG]["metadata"], "mode": "both"}}
-    aimless: Any = flag_file(_CASCADE)
-    aimless["flags"][FLAG]["metadata"]["cascade"] = "{}"
+    unset: Any = flag_file(_CASCADE)
+    unset["flags"][FLAG]["metadata"]["cascade"] = "{}"
     text = json.dumps(student)
     return [
         ("a promoted student", "student", text),
         ("a promoted cascade", "cascade", json.dumps(flag_file(_CASCADE))),
-        ("a cascade without a threshold", "teacher", json.dumps(aimless)),
+        ("a cascade without a threshold", "teacher", json.dumps(unset)),
         ("the teacher is pinned", "teacher", json.dumps(flag_file(replace(_STUDENT, pin="teacher")))),
         ("no student is promoted", "teacher", json.dumps(flag_file(replace(_STUDENT, mode="teacher", model_version=None)))),
         ("the flag is disabled", "teacher", json.dumps(disabled)),

@@ -134,7 +134,7 @@ class Outcome:
     """One model on one held-out row, bound to it by lm-eval's hashes.
 
     ``confidence`` is the probability that the model itself gives the whole response; None if the model does not report it. ``confidences`` are the
-    scores of ``redistill.evaluation.confidence``; empty likewise.
+    scores of ``redistill.evaluation.confidence``; empty if the model does not report them.
     """
 
     prompt_id: str

@@ -66,7 +66,7 @@ class Cascade:
         Args:
             confidences: the scores of the completion (``redistill.evaluation.confidence``).
             model: digest of the weights that wrote the completion; None if the caller has checked it.
-            engine: what wrote it; None likewise.
+            engine: what wrote it; None if the caller has checked that too.
         """
         if model is not None and model != self.model:
             return Choice("teacher", f"the threshold belongs to weights {self.model[:12]}, not to {model[:12]}")

@@ -1,8 +1,8 @@
-"""Is the teacher itself good enough for the gates? If a system as good as the teacher cannot pass them, a cycle would be in vain.
+"""Is the teacher itself good enough for the gates? If a system as good as the teacher cannot pass them, a cycle is not worth its cost.
 
 It is judged on rows that train nothing and decide nothing: ``dev``, and calibration rows with labels. A limit is *out of reach* if the chance that a system as good
 as the teacher passes its gate is below ``_LEAST``. That chance follows from the teacher's counts here and from the number of held-out rows
-(a beta-binomial prediction with Jeffreys' prior), so that few rows do not condemn a teacher.
+(a beta-binomial prediction with Jeffreys' prior), so a few rows by themselves do not make a teacher unfit.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _LEAST = 0.1
 
 @dataclass(frozen=True, slots=True)
 class FitnessCheck:
-    """One limit of the gates. ``reachable`` is None for what is only told, such as a linear model that does as well."""
+    """One limit of the gates. ``reachable`` is None where nothing can be said, and for notes, such as a linear model that does as well."""
 
     name: str
     reachable: bool | None
