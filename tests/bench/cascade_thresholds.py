@@ -1,7 +1,7 @@
 """How often each rule for a cascade's threshold exceeds the disagreement that it promises, and what share the student may answer.
 
 ``python -m tests.bench.cascade_thresholds [--write]``. By simulation with fixed seeds, through the very rules that calibrate a cascade; ``--write`` puts
-the tables into docs/cascade.md. On the example: ``python -m tests.bench.cascade_example``, in a project in which a cycle has run.
+the tables into docs/cascade.md. On the example: ``python -m tests.bench.cascade_example``, in a project after a cycle.
 """
 
 from __future__ import annotations
