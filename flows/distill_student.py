@@ -20,7 +20,7 @@ from tasks.registry.history import History
 from tasks.reporting import publishing
 from tasks.reporting.cycle_progress import CycleProgress
 from tasks.running import dvc_stage
-from tasks.running.cycle_stages import BEFORE_LOCK, DATA, TEACHER, after_data, every_stage, fitness_stage
+from tasks.running.cycle_stages import BEFORE_LOCK, DATA, TEACHER, after_data, every_stage, fitness_stage, heldout_stages
 from tasks.running.fork_server import ForkServer
 from tasks.running.side_by_side import run_side_by_side
 
@@ -87,6 +87,7 @@ def cycle(params: Params, workspace: Workspace, reason: str, cycle_progress: Cyc
         if trial is not None and trial.reasking is not None:
             plan.touched(str(LOCK))
             cycle_progress.reasking(trial.reasking)
+        stages(heldout_stages(params, "teacher"))
         live = steps.retest_champion(params, history, verified)
         if live is not None and not live.trusted and live is not verified:
             steps.fall_back_to_teacher(params, live)
@@ -97,6 +98,7 @@ def cycle(params: Params, workspace: Workspace, reason: str, cycle_progress: Cyc
             stages(DATA)
             run_side_by_side(after_data(params), run, done, cycle_progress.say, fork_server.stop)
             open_cycle.params = params = choose_arm.chosen_arm(params)
+            stages(heldout_stages(params, params.promote.arm))
             steps.log_training(params, run_id)
             version = steps.register(params, run_id, name, fingerprint)
             outcome = cycle_end.promote_or_hold(params, run_id, name, version, live, open_cycle.receipts, history)

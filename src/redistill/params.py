@@ -16,7 +16,7 @@ from redistill.distillation.params import ScoreParams, TuneTeacherParams, tuning
 from redistill.evaluation.params import BenchmarkParams
 from redistill.models.params import StudentParams
 from redistill.operations.params import NotifyParams, RetentionParams, ScheduleParams
-from redistill.promotion.params import PromoteParams, promotion_fits, with_metric
+from redistill.promotion.params import PromoteParams, promotion_fits, with_implied
 from redistill.promotion.thresholds.params import RouteParams
 from redistill.report.params import EconomicsParams
 from redistill.teacher.params import GenerateParams, TeacherParams
@@ -86,4 +86,4 @@ def parse_params(tree: object, where: str = "params") -> Params:
             problems += check(**{name: sections[name] for name in needs})
     if problems:
         raise several(where, problems)
-    return Params(**{**sections, "promote": with_metric(sections["promote"], sections["data"])})
+    return Params(**{**sections, "promote": with_implied(sections["promote"], sections["data"])})

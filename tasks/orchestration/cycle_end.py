@@ -82,7 +82,7 @@ def promote_or_hold(
     if not nothing_new:
         steps.write_report(params, cycle_name, version, decision, planned, receipts, judged, history)
         if not evidence_bundle.is_current(params, version, judged):
-            steps.attach_evidence(params, run_id, version, judged)
+            steps.attach_evidence(params, run_id, version, judged, judge.sealed_numbers(judgement))
     if nothing_new:
         final = planned
     elif passed and judgement.is_champion and blocked_reason is None:
@@ -103,12 +103,18 @@ def promote_or_hold(
         "sentence": settled.sentence(decision, version, blocked_reason, nothing_new, _share_of(judgement.cascade) if cascade else None),
         "mode": decision.mode,
         "gates": [{"name": g.name, "result": g.result, "sentence": g.sentence} for g in decision.gates],
+        "on_monitor": judgement.on_monitor
+        and {
+            "verdict": judgement.on_monitor.verdict,
+            "rows": len(judgement.evidence.public.student[1]),
+            "gates": [{"name": g.name, "result": g.result, "sentence": g.sentence} for g in judgement.on_monitor.gates],
+        },
         "alone": [{"name": g.name, "result": g.result, "sentence": g.sentence} for g in judgement.gates_of_student],
     }
 
 
 def _share_of(cascade: System | None) -> float | None:
-    return None if cascade is None else cascade.answered / cascade.rows
+    return None if cascade is None else cascade.public.answered / cascade.public.rows
 
 
 def _share(now: Route, live: ChampionCheck | None, cascade: System | None) -> float | None:

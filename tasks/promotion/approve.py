@@ -14,7 +14,6 @@ from redistill.promotion.system import system_digest
 from redistill.provenance import mlflow_names
 from redistill.serving.route_flag import to_version
 from redistill.serving.types import Route
-from tasks.paths import ARTIFACTS
 from tasks.promotion import waiting
 from tasks.promotion.freeze import frozen
 from tasks.promotion.live_system import live_cascade, promoted_by, promoted_cascade, verify_live
@@ -23,6 +22,7 @@ from tasks.registry import evidence_bundle, transitions
 from tasks.registry.client import RegistryClient
 from tasks.registry.history import History, withdrawn
 from tasks.registry.runs_and_versions import connect, resolved
+from tasks.results.rows import deciding_identities
 
 
 def promote(params: Params, version: str, reason: str, question: str | None = None) -> transitions.Live:
@@ -106,7 +106,7 @@ def _judgement(client: RegistryClient, params: Params, version: str, *, newest: 
 
 def _still_true(client: RegistryClient, params: Params, version: str, judged: dict[str, Any]) -> None:
     """Raises if teacher, champion or held-out set changed since the decision."""
-    teacher = read_json(ARTIFACTS / "benchmark" / "teacher" / "report.json")
+    teacher = read_json(deciding_identities("teacher", sealed=params.promote.sealed))
     today = {"teacher": teacher["model_digest"], "held-out set": teacher["heldout_digest"]}
     now = transitions.live(client, params)
     for role in (mlflow_names.CHAMPION, mlflow_names.REFERENCE):

@@ -5,16 +5,17 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from redistill.data.types import Prompt
 from redistill.distillation.types import TrainingRow
 from redistill.errors import RedistillError, RegistryError
-from redistill.evaluation.summary import report_from_json
-from redistill.evaluation.types import Outcome
+from redistill.evaluation.timing import Timing
 from redistill.io.json import read_json
 from redistill.io.parquet import read_records
 from redistill.params import Params
+from redistill.promotion.cascade import Cascade
 from redistill.promotion.evidence import BenchmarkResult, Evidence
 from redistill.promotion.training_audit import audit
 from redistill.promotion.types import Audit
@@ -27,37 +28,90 @@ from tasks.registry import transitions
 from tasks.registry.client import RegistryClient
 from tasks.registry.evidence_bundle import verified, weights_of
 from tasks.registry.history import Event
-from tasks.stages.benchmark import HELDOUT, memo_directory
+from tasks.results.measurements import Measurement, read_open
+from tasks.results.rows import HELDOUT, Rows, sealed_rows, shown_rows
 
 _NAME_ANOTHER = {mlflow_names.CHAMPION: "rollback --to VERSION", mlflow_names.REFERENCE: "reference VERSION"}
 _ROWS = {"gold": ("train",), "gold_and_teacher": ("train", "pool")}
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """Everything that gates may use about a candidate: measurements of all models, and what could not be measured."""
+
+    student: Measurement
+    teacher: Measurement
+    others: dict[str, Measurement]
+    """Champion and reference."""
+    cascades: dict[str, Cascade]
+    """Of champion and reference, where they are live as one: what a challenger must match is the system that is live."""
+    unmeasured: dict[str, str]
+    timing: Timing | None
+    audit: Audit | None
+
+    def evidence(self, params: Params) -> Evidence:
+        """The evidence about the student alone. Sealed results decide where there are any, and the evidence on the shown rows lies beside them."""
+        deciding = self._on(params, Measurement.deciding)
+        if self.student.sealed is None:
+            return deciding
+        return replace(deciding, shown=self._on(params, Measurement.on_shown, split="monitor"))
+
+    def _on(self, params: Params, results: Callable[[Measurement], BenchmarkResult], split: str = "held-out") -> Evidence:
+        student, teacher = results(self.student), results(self.teacher)
+        others: dict[str, BenchmarkResult] = {}
+        unmeasured = dict(self.unmeasured)
+        for role, measurement in self.others.items():
+            measured = results(measurement)
+            if (cascade := self.cascades.get(role)) is not None:
+                try:
+                    measured = system(params, measured, teacher, cascade, (measurement, self.teacher)).measured
+                except RedistillError as error:
+                    unmeasured[role] = f"{error}; choose another version with `redistill {_NAME_ANOTHER[role]}`"
+                    continue
+            if measured[0].template_digest != student[0].template_digest:
+                unmeasured[role] = f"it has another prompt template; choose another version with `redistill {_NAME_ANOTHER[role]}`"
+            else:
+                others[role] = measured
+        linear = ARTIFACTS / "benchmark" / "linear"
+        return Evidence(
+            student=student,
+            teacher=teacher,
+            champion=others.get(mlflow_names.CHAMPION),
+            reference=others.get(mlflow_names.REFERENCE),
+            # The linear model is only advice, so it is measured on the rows that people look at.
+            linear=read_open(linear) if linear.is_dir() and (split == "monitor" or self.student.sealed is None) else None,
+            audit=self.audit,
+            grammar=params.data.grammar,
+            unmeasured=unmeasured,
+            timing=self.timing,
+            split=split,
+        )
 
 
 def gathered(
     client: RegistryClient,
     params: Params,
     events: Sequence[Event],
-    student: BenchmarkResult,
+    student: Measurement,
     audited: Audit | None,
     weights: Callable[[], Path],
-) -> Evidence:
-    """Everything that the gates use about a student alone. Champion and reference are the systems that they are live as.
+) -> Gathered:
+    """Collect what the gates use about a student.
 
     Args:
         events: the history up to now.
-        student: its benchmark on today's held-out rows.
+        student: its results on today's rows.
         audited: the audit of the rows that trained it; None if they are unknown.
         weights: loads its checkpoint, if its architecture must be timed now.
     """
     now = transitions.live(client, params)
-    teacher_folder = ARTIFACTS / "benchmark" / "teacher"
-    teacher = load_benchmark(teacher_folder)
-    others: dict[str, BenchmarkResult] = {}
+    others: dict[str, Measurement] = {}
+    cascades: dict[str, Cascade] = {}
     unmeasured: dict[str, str] = {}
     timing = None
     if any(gate.name == "faster" for gate in params.promote.gates):
         try:
-            timing = timing_of(student[0].architecture, params, weights)
+            timing = timing_of(student.on_shown()[0].architecture, params, weights)
         except RedistillError as error:
             unmeasured["timing"] = str(error)
     for role in (mlflow_names.CHAMPION, mlflow_names.REFERENCE):
@@ -65,62 +119,55 @@ def gathered(
         if version is None:
             continue
         try:
-            measured = measured_version(client, params, version)
-            others[role] = load_benchmark(measured)
-            # What a challenger must match is the system that is live.
+            others[role] = measured_version(client, params, version)
             if (cascade := live_cascade(events, version)) is not None:
-                others[role] = system(params, others[role], teacher, cascade, (measured, teacher_folder)).measured
+                cascades[role] = cascade
         except RedistillError as error:
             unmeasured[role] = f"{error}; choose another version with `redistill {_NAME_ANOTHER[role]}`"
-            continue
-        if others[role][0].template_digest != student[0].template_digest:
-            del others[role]
-            unmeasured[role] = (
-                f"version {version} has another prompt template; choose another version with `redistill {_NAME_ANOTHER[role]}`"
-            )
-    linear = ARTIFACTS / "benchmark" / "linear"
-    return Evidence(
-        student=student,
-        teacher=teacher,
-        champion=others.get(mlflow_names.CHAMPION),
-        reference=others.get(mlflow_names.REFERENCE),
-        linear=load_benchmark(linear) if linear.is_dir() else None,
-        audit=audited,
-        grammar=params.data.grammar,
-        unmeasured=unmeasured,
-        timing=timing,
-    )
+    return Gathered(student, teacher_measurement(params), others, cascades, unmeasured, timing, audited)
 
 
-def measured_version(client: RegistryClient, params: Params, version: str, *, weights: Path | None = None) -> Path:
-    """The folder of a version's benchmark on today's held-out set. It is measured now if there is no stored result.
+def measurement_of(params: Params, who: str) -> Measurement:
+    """Where the stages put the results of the teacher or of an arm."""
+    return Measurement(shown_rows().results / who, sealed_rows().results / who if params.promote.sealed else None)
 
-    A stored result is found by the registered digest, without downloading weights. ``weights`` are the registered ones if they are on this machine already.
+
+def teacher_measurement(params: Params) -> Measurement:
+    return measurement_of(params, "teacher")
+
+
+def measured_version(client: RegistryClient, params: Params, version: str, *, weights: Path | None = None) -> Measurement:
+    """The results of a version on today's rows. It is measured now if they are not stored.
+
+    Stored results are found by the registered digest, without downloading weights. ``weights`` are the registered ones if they are on this machine already.
 
     Raises:
         RegistryError: its weights cannot be loaded, are not the registered ones, or cannot be benchmarked.
     """
     digest = client.get_model_version(params.data.name, version).tags.get(mlflow_names.TAG_MODEL_DIGEST)
+    every = [shown_rows(), *([sealed_rows()] if params.promote.sealed else [])]
     try:
-        if digest and (stored := memo_directory(digest, params.data, params.benchmark) / "report.json").is_file():
-            return stored.parent
-        return _measured_now(params, version, weights or weights_of(client, params, version))
+        memos = [rows.memo(digest, params.data, params.benchmark) for rows in every] if digest else []
+        if not memos or not all(memo.is_dir() for memo in memos):
+            checkpoint = weights or weights_of(client, params, version)
+            memos = [_measured_now(params, version, rows, checkpoint) for rows in every]
     except RedistillError as error:
         raise RegistryError(f"version {version} of {params.data.name} cannot be judged: {error}") from None
+    return Measurement(*memos)
 
 
-def _measured_now(params: Params, version: str, weights: Path) -> Path:
-    """The benchmark of a checkpoint, in a process of its own."""
+def _measured_now(params: Params, version: str, rows: Rows, weights: Path) -> Path:
+    """The results of a checkpoint, measured in a process of its own."""
     from redistill.models import checkpoints
 
-    memo = memo_directory(checkpoints.model_digest(weights), params.data, params.benchmark)
-    if not (memo / "report.json").is_file():
-        out = STATE / "evaluations" / f"version-{version}"
+    memo = rows.memo(checkpoints.model_digest(weights), params.data, params.benchmark)
+    if not memo.is_dir():
+        out = STATE / "evaluations" / f"{rows.stage}-version-{version}"
         command = [
             sys.executable,
             "-m",
             "tasks.running.stage_command",
-            "benchmark",
+            rows.stage,
             "--checkpoint",
             str(weights),
             "--out",
@@ -129,14 +176,9 @@ def _measured_now(params: Params, version: str, weights: Path) -> Path:
             f"version {version}",
         ]
         done = subprocess.run(command, capture_output=True, text=True, env=child_environment(), check=False)
-        if done.returncode or not (memo / "report.json").is_file():
+        if done.returncode or not memo.is_dir():
             raise RegistryError(f"its benchmark failed: {' / '.join(done.stderr.strip().splitlines()[-3:])}")
     return memo
-
-
-def load_benchmark(folder: Path) -> BenchmarkResult:
-    """A benchmark's report and outcomes, as records."""
-    return report_from_json(read_json(folder / "report.json")), read_records(folder / "outcomes.parquet", Outcome)
 
 
 def audit_of_arm(params: Params, arm: str) -> Audit:

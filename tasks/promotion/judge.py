@@ -6,7 +6,6 @@ import dataclasses
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from redistill.errors import RedistillError
@@ -14,28 +13,31 @@ from redistill.evaluation.timing import timing_to_json
 from redistill.io.digests import canonical_digest
 from redistill.io.json import read_json
 from redistill.params import Params
-from redistill.promotion.alpha_spending import earlier_look, entry_digest, next_look, spendable
+from redistill.promotion.alpha_spending import earlier_look, entry_digest, left_after, level_of, retest_key, waits_for
 from redistill.promotion.cascade import Cascade
-from redistill.promotion.decide import decide
+from redistill.promotion.decide import decide, worth_judging_alone
 from redistill.promotion.evidence import Evidence
 from redistill.promotion.hold_plan import patch
 from redistill.promotion.params import PromoteParams
+from redistill.promotion.sealing import told
 from redistill.promotion.system import System
 from redistill.promotion.types import Gate, Look, PromotionDecision
 from tasks.paths import ARTIFACTS
-from tasks.promotion.evidence import audit_of_arm, audit_on_record, gathered, load_benchmark, measured_version
+from tasks.promotion.evidence import Gathered, audit_of_arm, audit_on_record, gathered, measured_version, measurement_of
 from tasks.promotion.live_system import arm_calibration, judged_cascade, live_cascade, system
 from tasks.registry import look_ledger, transitions
 from tasks.registry.client import RegistryClient
 from tasks.registry.evidence_bundle import verified, weights_of
 from tasks.registry.history import Event
+from tasks.results.measurements import Measurement
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
     """A decision and its evidence. ``cascade`` is the system that was judged besides the student alone, if the student has one.
 
-    ``is_champion``: the system is live already, so judging it again promotes nothing.
+    ``decision`` is what people may know. If held-out rows are sealed, ``on_monitor`` is the same question on the rows that people look at, and
+    ``sealed`` has the numbers that decided. ``is_champion``: the system is live already, so judging it again promotes nothing.
     """
 
     decision: PromotionDecision
@@ -45,15 +47,22 @@ class Judgement:
     looks: tuple[Look, ...]
     repeated: bool
     is_champion: bool = False
+    on_monitor: PromotionDecision | None = None
+    sealed: PromotionDecision | None = None
     arm: str | None = None
     """The arm of this cycle that was judged; None for a registered version."""
 
     @property
+    def detailed(self) -> PromotionDecision:
+        """The decision with numbers that people may see: that on monitor rows where held-out rows are sealed."""
+        return self.on_monitor or self.decision
+
+    @property
     def judged(self) -> Evidence:
-        """The evidence about the system that the decision's gates are about."""
-        if self.cascade is None or self.decision.mode == "student":
-            return self.evidence
-        return of_cascade(self.evidence, self.cascade)
+        """What people may see of the evidence about the system that ``detailed`` is about."""
+        if self.cascade is None or self.detailed.mode == "student":
+            return self.evidence.public
+        return of_cascade(self.evidence, self.cascade).public
 
     @property
     def gates_of_student(self) -> tuple[Gate, ...]:
@@ -74,49 +83,112 @@ def judge(client: RegistryClient, params: Params, evidence: Evidence, cascade: S
         RegistryError: the ledger is broken or out of reach; then nothing was decided.
     """
     with transitions.registry_lock():
-        return _judge(client, params, evidence, cascade)
+        return _Question(client, params, evidence, cascade).judged()
 
 
-def _judge(client: RegistryClient, params: Params, evidence: Evidence, cascade: System | None) -> Judgement:
-    promote = params.promote
-    heldout = evidence.rows
-    looks = look_ledger.read(client, params, heldout)
-    whole = None if cascade is None else of_cascade(evidence, cascade)
-    key = _question(promote, evidence, whole)
+class _Question:
+    """One candidate, before what was asked on this held-out set and on others that share rows with it."""
 
-    def judged(level: float, looks_gate: Gate | None, ledger: Sequence[Look], *, repeated: bool) -> Judgement:
-        return Judgement(decide(evidence, promote, level, looks_gate, whole), evidence, cascade, key, tuple(ledger), repeated)
+    def __init__(self, client: RegistryClient, params: Params, evidence: Evidence, cascade: System | None) -> None:
+        self.client, self.params, self.evidence, self.cascade = client, params, evidence, cascade
+        self.whole = None if cascade is None else of_cascade(evidence, cascade)
+        self.alone = self.whole is None or worth_judging_alone(evidence, params.promote)
+        self.key = _question(params.promote, evidence, self.whole)
+        self.ids = [outcome.prompt_id for outcome in evidence.student[1]]
+        self.history = look_ledger.History.of(client, params, evidence.rows, self.ids)
 
-    live = next((system for system in (evidence, whole) if system is not None and system.is_champion), None)
-    if live is not None:
-        # Nothing but what is live is judged: at this level, no other system may be promoted.
-        shown = cascade if live is whole else None
-        return Judgement(decide(live, promote, promote.alpha_per_heldout), evidence, shown, key, tuple(looks), True, is_champion=True)
-    if (old := earlier_look(looks, key)) is not None:
-        return judged(old.level, _looks_gate(params, old, len(looks)), looks, repeated=True)
-    _, level = spendable(looks, promote)
-    if level == 0.0:
-        return judged(0.0, _used_up(params, looks), looks, repeated=False)
-    new = next_look(
-        looks,
-        promote,
-        heldout=heldout,
-        key=key,
-        candidate=evidence.student[0].model_digest,
-        shown=False,
-        verdict="hold",
-        at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        by=transitions.current_user(),
-    )
-    judgement = judged(level, _looks_gate(params, new, len(looks) + 1), looks, repeated=False)
-    new = dataclasses.replace(new, shown=judgement.decision.shown, verdict=judgement.decision.verdict)
-    look_ledger.append(client, params, new)
-    return dataclasses.replace(judgement, looks=(*looks, new))
+    def judged(self) -> Judgement:
+        promote, history = self.params.promote, self.history
+        live = next((system for system in (self.evidence, self.whole) if system is not None and system.is_champion), None)
+        if live is not None:
+            # Nothing but what is live is judged: at this level, no other system may be promoted.
+            decision = decide(live, promote, promote.alpha_per_heldout)
+            return self._told(decision, promote.alpha_per_heldout, live, repeated=True, is_champion=True)
+        if (old := earlier_look(history.looks, self.key)) is not None:
+            return self._told(self._decided(old.level, _looks_gate(self.params, old, len(history.looks))), old.level, repeated=True)
+        left = history.left(promote)
+        level = level_of(left, promote)
+        if level == 0.0:
+            return self._told(self._decided(0.0, _used_up(self.params, history.looks)), 0.0, repeated=False)
+        if (rows := waits_for(history.related, asks := self._asks(), len(self.ids))) is not None:
+            return self._told(self._decided(0.0, _waits(rows, len(self.ids), level)), level, repeated=True)
+        look = Look(
+            heldout=self.evidence.rows,
+            number=len(history.looks) + 1,
+            key=self.key,
+            candidate=self.evidence.student[0].model_digest,
+            spent=level,
+            level=level,
+            shown=False,
+            verdict="hold",
+            at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+            by=transitions.current_user(),
+            previous=entry_digest(history.looks[-1]) if history.looks else "",
+            left=left,
+            asks=asks,
+            n=len(self.ids),
+        )
+        decision = self._decided(level, _looks_gate(self.params, look, look.number))
+        systems = (["cascade"] if self.whole is not None else []) + (["student"] if self.alone else [])
+        promoted = systems.index(decision.mode) if decision.verdict == "promote" else None
+        look = dataclasses.replace(
+            look,
+            shown=promoted is not None,
+            verdict=decision.verdict,
+            left=left_after(left, level, len(systems), promoted),
+            foresees="" if promoted is None else self._retest(decision),
+        )
+        judgement = self._told(decision, level, repeated=False)
+        look_ledger.append(self.client, self.params, look, self.ids)
+        return dataclasses.replace(judgement, looks=(*history.looks, look))
+
+    def _decided(self, level: float, looks: Gate) -> PromotionDecision:
+        return decide(self.evidence, self.params.promote, level, looks, self.whole, alone=self.alone)
+
+    def _told(
+        self, decision: PromotionDecision, level: float, live: Evidence | None = None, *, repeated: bool, is_champion: bool = False
+    ) -> Judgement:
+        """The judgement, without what sealed rows say. ``live`` is the only system that was judged, if that is live."""
+        promote, on_monitor, public = self.params.promote, None, decision
+        if (shown := self.evidence.shown) is not None:
+            at = level or promote.alpha_per_heldout / promote.looks_per_heldout
+            if live is not None:
+                on_monitor = decide(live.public, promote, at)
+            else:
+                on_monitor = decide(shown, promote, at, None, None if self.whole is None else self.whole.shown, alone=self.alone)
+            public = told(decision, on_monitor, len(self.ids))
+        return Judgement(
+            decision=public,
+            evidence=self.evidence,
+            cascade=self.cascade if live is None or live is self.whole else None,
+            question=self.key,
+            looks=tuple(self.history.looks),
+            repeated=repeated,
+            is_champion=is_champion,
+            on_monitor=on_monitor,
+            sealed=None if on_monitor is None else decision,
+        )
+
+    def _retest(self, decision: PromotionDecision) -> str:
+        """The re-test of the promoted system against this teacher on these rows: it passes, since its level is the whole of alpha."""
+        system = self.whole if decision.mode == "cascade" and self.whole is not None else self.evidence
+        return retest_key(system.student[0].model_digest, system.teacher[0].model_digest, self.evidence.rows)
+
+    def _asks(self) -> str:
+        """What is asked, without the rows: the same system against the same teacher, gates and limits."""
+        evidence, promote = self.evidence, self.params.promote
+        models = [
+            None if measured is None else measured[0].model_digest
+            for measured in (evidence.student, evidence.teacher, evidence.champion, evidence.reference)
+        ]
+        system = None if self.cascade is None else dataclasses.asdict(self.cascade.cascade)
+        return canonical_digest([models, system, [dataclasses.asdict(g) for g in promote.gates], promote.alpha_per_heldout, self.alone])
 
 
 def of_cascade(evidence: Evidence, cascade: System) -> Evidence:
     """The evidence about a cascade: the outcomes of the whole system in the place of the student's."""
-    return dataclasses.replace(evidence, student=cascade.measured, answered=cascade.answered)
+    shown = None if evidence.shown is None or cascade.shown is None else of_cascade(evidence.shown, cascade.shown)
+    return dataclasses.replace(evidence, student=cascade.measured, answered=cascade.answered, shown=shown)
 
 
 def _question(promote: PromoteParams, evidence: Evidence, cascade: Evidence | None) -> str:
@@ -128,37 +200,44 @@ def _question(promote: PromoteParams, evidence: Evidence, cascade: Evidence | No
 def judge_arm(client: RegistryClient, params: Params, events: Sequence[Event]) -> Judgement:
     """Judge the candidate that this cycle has trained, benchmarked and calibrated. ``events``: the history up to now."""
     arm = params.promote.arm
-    measured = ARTIFACTS / "benchmark" / arm
-    student = load_benchmark(measured)
-    evidence = gathered(client, params, events, student, audit_of_arm(params, arm), lambda: ARTIFACTS / "students" / arm)
-    calibration = arm_calibration(arm, student[0].model_digest)
-    cascade = _cascade(params, evidence, None if calibration is None else calibration.cascade, measured)
-    return dataclasses.replace(judge(client, params, evidence, cascade), arm=arm)
+    measured = measurement_of(params, arm)
+    digest = measured.on_shown()[0].model_digest
+    collected = gathered(client, params, events, measured, audit_of_arm(params, arm), lambda: ARTIFACTS / "students" / arm)
+    calibration = arm_calibration(arm, digest)
+    return dataclasses.replace(_judged(client, params, collected, None if calibration is None else calibration.cascade), arm=arm)
 
 
 def judge_version(client: RegistryClient, params: Params, version: str) -> Judgement:
     """Judge any registered version, from this project or not. What was not measured before is measured now."""
     measured, events = measured_version(client, params, version), transitions.history(client, params)
-    student = load_benchmark(measured)
-    here = ARTIFACTS / "benchmark" / params.promote.arm / "report.json"
-    from_this_cycle = here.is_file() and read_json(here)["model_digest"] == student[0].model_digest
+    arm, digest = params.promote.arm, measured.on_shown()[0].model_digest
+    here = measurement_of(params, arm).shown / "report.json"
+    from_this_cycle = here.is_file() and read_json(here)["model_digest"] == digest
     audited = (
-        audit_of_arm(params, params.promote.arm) if from_this_cycle else audit_on_record(client, params, version, student[0].heldout_digest)
+        audit_of_arm(params, arm) if from_this_cycle else audit_on_record(client, params, version, measured.deciding()[0].heldout_digest)
     )
-    evidence = gathered(client, params, events, student, audited, lambda: weights_of(client, params, version))
+    collected = gathered(client, params, events, measured, audited, lambda: weights_of(client, params, version))
     if transitions.live(client, params).champion == version:
         cascade = live_cascade(events, version)
     else:
-        calibration = arm_calibration(params.promote.arm, student[0].model_digest)
+        calibration = arm_calibration(arm, digest)
         cascade = _cascade_on_record(client, params, version) if calibration is None else calibration.cascade
-    return judge(client, params, evidence, _cascade(params, evidence, cascade, measured))
+    return _judged(client, params, collected, cascade)
 
 
-def _cascade(params: Params, evidence: Evidence, cascade: Cascade | None, measured: Path) -> System | None:
-    """The cascade on the held-out rows; None for a student without one, or whose responses have no confidence."""
+def _judged(client: RegistryClient, params: Params, collected: Gathered, cascade: Cascade | None) -> Judgement:
+    evidence = collected.evidence(params)
+    return judge(client, params, evidence, _cascade(params, evidence, cascade, (collected.student, collected.teacher)))
+
+
+def _cascade(params: Params, evidence: Evidence, cascade: Cascade | None, measurements: tuple[Measurement, Measurement]) -> System | None:
+    """The cascade on the rows that decide, and on those that people look at; None for a student without one, or whose responses have no confidence."""
     if cascade is None or not any(outcome.confidences for outcome in evidence.student[1]):
         return None
-    return system(params, evidence.student, evidence.teacher, cascade, (measured, ARTIFACTS / "benchmark" / "teacher"))
+    deciding = system(params, evidence.student, evidence.teacher, cascade, measurements)
+    if evidence.shown is None:
+        return deciding
+    return dataclasses.replace(deciding, shown=system(params, evidence.shown.student, evidence.shown.teacher, cascade, measurements))
 
 
 def _cascade_on_record(client: RegistryClient, params: Params, version: str) -> Cascade | None:
@@ -170,8 +249,9 @@ def _cascade_on_record(client: RegistryClient, params: Params, version: str) -> 
 
 
 def summary(judgement: Judgement) -> dict[str, Any]:
-    """The part of a judgement that bundle and report store."""
+    """The part of a judgement that bundle and report store: nothing that was measured on sealed rows."""
     evidence = judgement.evidence
+    cascade = judgement.cascade and judgement.cascade.public
     return {
         "models": {
             role: measured[0].model_digest
@@ -179,10 +259,12 @@ def summary(judgement: Judgement) -> dict[str, Any]:
             if (measured := getattr(evidence, role)) is not None
         },
         "decision": dataclasses.asdict(judgement.decision),
+        "on_monitor": judgement.on_monitor and dataclasses.asdict(judgement.on_monitor),
         "arm": judgement.arm,
-        "cascade": judgement.cascade and dataclasses.asdict(judgement.cascade.cascade),
-        "answered": judgement.cascade and judgement.cascade.answered,
-        "rows": len(evidence.student[1]),
+        "cascade": cascade and dataclasses.asdict(cascade.cascade),
+        "answered": cascade and cascade.answered,
+        "rows": len(evidence.public.student[1]),
+        "heldout_rows": len(evidence.student[1]),
         "question": judgement.question,
         "is_champion": judgement.is_champion,
         "heldout": evidence.student[0].heldout_digest,
@@ -191,19 +273,36 @@ def summary(judgement: Judgement) -> dict[str, Any]:
         "timing": evidence.timing and timing_to_json(evidence.timing),
         "looks": [{**dataclasses.asdict(look), "digest": entry_digest(look)} for look in judgement.looks],
         "repeated": judgement.repeated,
-        "patch": patch(evidence, judgement.decision, evidence.audit.rows if evidence.audit else 0)
-        if judgement.decision.verdict == "hold"
-        else None,
+        "patch": _plan(judgement) if judgement.decision.verdict == "hold" else None,
     }
 
 
+def _plan(judgement: Judgement) -> dict[str, Any]:
+    """The plan after a hold, from the rows that people look at."""
+    audit = judgement.evidence.audit
+    sealed = None if judgement.on_monitor is None else judgement.decision
+    return patch(judgement.evidence.public, judgement.detailed, audit.rows if audit else 0, sealed)
+
+
+def sealed_numbers(judgement: Judgement) -> dict[str, Any] | None:
+    """The decision with its numbers, for a sealed file; None if people may know them."""
+    return None if judgement.sealed is None else dataclasses.asdict(judgement.sealed)
+
+
 def _looks_gate(params: Params, look: Look, look_count: int) -> Gate:
-    planned = params.promote.looks_per_heldout
     sentence = (
-        f"look {look.number} of {planned} at this held-out set, at level {look.level:.2g} of {params.promote.alpha_per_heldout:g} over all"
+        f"look {look.number} at this held-out set, at level {look.level:.2g} of {params.promote.alpha_per_heldout:g} over all"
         f"{'' if look_count == look.number else f' (the same question as before; {look_count} looks so far)'}"
     )
-    return Gate("looks", "pass", look.number, planned, "looks", sentence)
+    return Gate("looks", "pass", look.number, look.number, "looks", sentence)
+
+
+def _waits(rows: int, n: int, level: float) -> Gate:
+    sentence = (
+        f"this system was held before on the {n:,} held-out rows that there are now, or on most of them; it is judged again from {rows:,} rows on, at level {level:.2g}, "
+        "since a decision on almost the same rows would only use up the level"
+    )
+    return Gate("looks", "hold", n, rows, "looks", sentence, more_rows=rows - n)
 
 
 def _used_up(params: Params, looks: Sequence[Look]) -> Gate:
@@ -211,4 +310,4 @@ def _used_up(params: Params, looks: Sequence[Look]) -> Gate:
         f"this held-out set is used up: after {len(looks)} looks, all of promote.alpha_per_heldout={params.promote.alpha_per_heldout:g} is spent; "
         "replace the held-out set: label new prompts and use them instead"
     )
-    return Gate("looks", "hold", len(looks), params.promote.looks_per_heldout, "looks", sentence)
+    return Gate("looks", "hold", len(looks), len(looks), "looks", sentence)

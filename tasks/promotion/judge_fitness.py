@@ -9,7 +9,7 @@ from redistill.params import Params
 from redistill.promotion.fitness import Fitness, fitness
 from redistill.promotion.gates.critical_labels import has_item
 from redistill.promotion.params import AUTO
-from tasks.stages.benchmark import HELDOUT
+from tasks.results.rows import HELDOUT
 from tasks.stages.fitness import FITNESS
 
 

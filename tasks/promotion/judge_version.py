@@ -10,8 +10,8 @@ from tasks.locking.code_lock import lock_code
 from tasks.paths import ARTIFACTS
 from tasks.promotion import waiting
 from tasks.promotion.choose_arm import with_arm
-from tasks.promotion.evidence import measured_version
-from tasks.promotion.judge import Judgement, judge_version, summary
+from tasks.promotion.evidence import measured_version, teacher_measurement
+from tasks.promotion.judge import Judgement, judge_version, sealed_numbers, summary
 from tasks.registry import evidence_bundle, transitions
 from tasks.registry.client import RegistryClient
 from tasks.registry.runs_and_versions import connect, resolved
@@ -38,8 +38,11 @@ def gate(params: Params, version_name: str) -> tuple[str, Judgement]:
         experiment = client.get_experiment_by_name(mlflow_names.experiment(params.data.name))
         tags = {mlflow_names.TAG_KIND: "gate", mlflow_names.TAG_STARTED_BY: transitions.current_user()}
         run_id = client.create_run(experiment.experiment_id, tags=tags, run_name=f"gate-{version}").info.run_id
-        folders = {"student": measured_version(client, params, version), "teacher": ARTIFACTS / "benchmark" / "teacher"}
-        evidence_bundle.write(params, run_id, version, judged, folders, None)
+        student, teacher = measured_version(client, params, version), teacher_measurement(params)
+        results = {"benchmark/student": student.shown, "benchmark/teacher": teacher.shown}
+        if student.sealed is not None and teacher.sealed is not None:
+            results |= {"heldout/student": student.sealed, "heldout/teacher": teacher.sealed}
+        evidence_bundle.write(params, run_id, version, judged, sealed_numbers(judgement), results, None)
         client.set_terminated(run_id, "FINISHED")
     if judgement.decision.verdict == "promote" and params.promote.approval == "person":
         waiting.announce(client, params, version, transitions.history(client, params), again=True)

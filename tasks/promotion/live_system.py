@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from redistill.errors import RegistryError
-from redistill.evaluation.types import PairOutcome
 from redistill.io.json import read_json
-from redistill.io.parquet import read_records
 from redistill.params import Params
 from redistill.promotion.cascade import Cascade, cascade_from_json
 from redistill.promotion.evidence import BenchmarkResult
@@ -20,6 +18,7 @@ from tasks.paths import ARTIFACTS
 from tasks.registry import evidence_bundle
 from tasks.registry.client import RegistryClient
 from tasks.registry.history import Event
+from tasks.results.measurements import Measurement
 
 
 def promoted_cascade(judgement: dict[str, Any]) -> Cascade | None:
@@ -84,7 +83,9 @@ def arm_calibration(arm: str, model_digest: str) -> CascadeCalibration | None:
     return calibration if calibration.model_digest == model_digest else None
 
 
-def system(params: Params, student: BenchmarkResult, teacher: BenchmarkResult, cascade: Cascade, folders: tuple[Path, Path]) -> System:
-    """The cascade of two models on the held-out rows; ``folders`` are those of the student's and the teacher's benchmark."""
-    one, two = (read_records(f / "pairs.parquet", PairOutcome) if (f / "pairs.parquet").is_file() else [] for f in folders)
-    return system_of(student, teacher, cascade, params.data.grammar, params.benchmark, (one, two))
+def system(
+    params: Params, student: BenchmarkResult, teacher: BenchmarkResult, cascade: Cascade, measurements: tuple[Measurement, Measurement]
+) -> System:
+    """The cascade of two models on the rows that both results are about; ``measurements`` are the student's and the teacher's."""
+    pairs = (measurements[0].pairs(), measurements[1].pairs())
+    return system_of(student, teacher, cascade, params.data.grammar, params.benchmark, pairs)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from redistill.errors import RedistillError
 from redistill.params import Params
 from redistill.promotion.cascade import Cascade
+from redistill.promotion.evidence import BenchmarkResult
 from redistill.promotion.retest import Retest, retest
 from redistill.provenance import mlflow_names
-from tasks.paths import ARTIFACTS
-from tasks.promotion.evidence import load_benchmark, measured_version
+from tasks.promotion.evidence import measured_version, teacher_measurement
 from tasks.promotion.judge import Judgement, judge_arm
 from tasks.promotion.live_system import system, verify_live
-from tasks.registry import evidence_bundle, hold_counter, transitions
+from tasks.registry import evidence_bundle, hold_counter, look_ledger, transitions
 from tasks.registry.client import RegistryClient
 from tasks.registry.history import History
 from tasks.registry.runs_and_versions import connect
@@ -35,7 +36,7 @@ class ChampionCheck:
     cascade: Cascade | None = None
     """The threshold with which it is live; None if the student answers alone."""
     answered: float = 1.0
-    """Share of the held-out rows that the student answers."""
+    """Share of the rows that people look at that the student answers."""
     weights: Path | None = None
     """The registered weights, downloaded and verified."""
 
@@ -71,12 +72,15 @@ def retest_champion(params: Params, history: History, verified: ChampionCheck | 
         return verified
     client, version = connect(params), verified.version
     try:
-        measured, teacher = measured_version(client, params, version, weights=verified.weights), ARTIFACTS / "benchmark" / "teacher"
-        champion, answered = load_benchmark(measured), 1.0
+        measured, teacher = measured_version(client, params, version, weights=verified.weights), teacher_measurement(params)
+        champion, teacher_result, answered = measured.deciding(), teacher.deciding(), 1.0
         if verified.cascade is not None:
-            whole = system(params, champion, load_benchmark(teacher), verified.cascade, (measured, teacher))
-            champion, answered = whole.measured, whole.answered / whole.rows
-        tested = retest(champion, load_benchmark(teacher), params.promote)
+            champion = system(params, champion, teacher_result, verified.cascade, (measured, teacher)).measured
+            shown = system(params, measured.on_shown(), teacher.on_shown(), verified.cascade, (measured, teacher))
+            answered = shown.answered / shown.rows
+        tested = retest(champion, teacher_result, params.promote)
+        if params.promote.sealed:
+            tested = sealed_retest(client, params, tested, champion, teacher_result)
     except RedistillError as error:
         return ChampionCheck(version, version, False, f"champion: {error}")
     return replace(_checked(client, params, version, tested), cascade=verified.cascade, answered=answered)
@@ -94,6 +98,24 @@ def _checked(client: RegistryClient, params: Params, version: str, tested: Retes
     sentence = f"{tested.gate.sentence} ({'' if tested.worse else 'not '}shown to be worse than the teacher; night {nights} on hold)"
     print(f"champion version {version}: {sentence}")
     return ChampionCheck(version, version, trusted, sentence, nights)
+
+
+def sealed_retest(client: RegistryClient, params: Params, tested: Retest, champion: BenchmarkResult, teacher: BenchmarkResult) -> Retest:
+    """The re-test without its numbers. What people learn from it is recorded in the ledger, where it could not be foreseen.
+
+    Raises:
+        RegistryError: the ledger is broken or out of reach.
+    """
+    result: Literal["holds", "hold", "inferior"] = "holds" if tested.gate.passed else "inferior" if tested.inferior else "hold"
+    with transitions.registry_lock():
+        look_ledger.record_retest(client, params, champion, teacher[0].model_digest, result)
+    n = len(champion[1])
+    sentence = {
+        "holds": f"a loss of the margin or more is ruled out on the {n:,} sealed held-out rows",
+        "inferior": f"a loss of the margin or more is shown on the {n:,} sealed held-out rows",
+        "hold": f"the {n:,} sealed held-out rows neither show nor rule out a loss of the margin or more",
+    }[result]
+    return replace(tested, gate=replace(tested.gate, sentence=f"champion against teacher: {sentence}"))
 
 
 def decide_promotion(params: Params, history: History) -> Judgement:

@@ -1,4 +1,6 @@
-"""A new teacher must deserve its place: it is compared with the one that it replaces on the held-out rows, before anything depends on it.
+"""A new teacher must deserve its place: it is compared with the one that it replaces on the rows that people look at, before anything depends on it.
+
+Sealed held-out rows are not asked: each decision that people learn of would cost a part of the level of the promotions.
 
 The cycle locks the new teacher and benchmarks it as usual. If a loss of ``promote.new_teacher_margin`` is not ruled out, the files of the previous teacher come
 back from DVC's cache: its lock, its weights and its benchmark. So the lock, the route and the students stay as they were. The state before is
@@ -24,10 +26,11 @@ from redistill.teacher.types import TeacherFingerprint
 from tasks.locking import teacher_lock
 from tasks.locking.reasking import choose_reasking
 from tasks.paths import ARTIFACTS, LOCK, STATE
-from tasks.promotion.evidence import load_benchmark
 from tasks.registry import transitions
 from tasks.registry.history import Kind
 from tasks.registry.runs_and_versions import connect
+from tasks.results.measurements import read_open
+from tasks.results.rows import shown_rows
 from tasks.running import dvc_stage
 from tasks.running.cycle_stages import BEFORE_LOCK, TEACHER
 from tasks.running.fork_server import ForkServer
@@ -124,15 +127,16 @@ def _judged(params: Params, before: str, now: TeacherFingerprint) -> TeacherTria
         margin, level = params.promote.new_teacher_margin, params.promote.alpha_per_heldout
         gate = non_inferior(
             "new teacher",
-            load_benchmark(_BENCHMARK),
+            read_open(_BENCHMARK),
             "previous teacher",
-            load_benchmark(BEFORE / "benchmark"),
+            read_open(BEFORE / "benchmark"),
             margin,
             level,
             params.promote,
+            split="held-out" if shown_rows().split == "heldout" else "monitor",
         )
     except DataError as error:
-        # Held-out rows, template or metric changed together with the teacher: there is nothing to compare, and promote.min_teacher still holds.
+        # Rows, template or metric changed together with the teacher: there is nothing to compare, and promote.min_teacher still holds.
         return TeacherTrial(True, f"{change}: accepted without a comparison ({error})")
     if gate.passed:
         return TeacherTrial(True, f"{change}: accepted, {gate.sentence}")

@@ -17,7 +17,7 @@ from redistill.runtime.precision import resolved
 from tasks.locking.locked_code import locked_code
 from tasks.locking.locked_teacher import TEACHER
 from tasks.paths import LOCK, STATE
-from tasks.stages.benchmark import HELDOUT
+from tasks.results.rows import shown_rows
 from tasks.stages.timing import TIMING
 
 
@@ -33,7 +33,7 @@ def timing_of(student: str, params: Params, weights: Callable[[], Path]) -> Timi
         found = timing_from_json(read_json(TIMING))
         if (found.student.architecture, found.teacher.architecture) == (student, teacher):
             return found
-    key_parts = [student, teacher, file_digest(HELDOUT), str(params.data), str(params.benchmark)]
+    key_parts = [student, teacher, file_digest(shown_rows().file), str(params.data), str(params.benchmark)]
     key = canonical_digest([*key_parts, locked_code("timing"), resolved()])
     memo = STATE / "timings" / f"{key[:32]}.json"
     if not memo.is_file():

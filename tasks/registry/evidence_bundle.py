@@ -6,6 +6,7 @@ A bundle is written once. No command promotes, and no re-test of the champion pa
 from __future__ import annotations
 
 import atexit
+import json
 import os
 import shutil
 import tempfile
@@ -17,6 +18,7 @@ from typing import Any
 from redistill.errors import RegistryError
 from redistill.io.digests import tree_digest
 from redistill.io.json import write_json
+from redistill.io.sealed import SUFFIX, seal
 from redistill.params import Params
 from redistill.provenance import mlflow_names, signing
 from tasks.paths import ARTIFACTS, CODE, LOCK, SOURCES, STATE
@@ -28,30 +30,45 @@ SIGNATURE = "bundle.sig"
 _DESCRIPTION_CHARS = 5000
 
 
-def attach(params: Params, mlflow_run_id: str, version: str, judgement: dict[str, Any]) -> None:
+def attach(params: Params, mlflow_run_id: str, version: str, judgement: dict[str, Any], sealed: dict[str, Any] | None) -> None:
     """The bundle of a cycle's candidate: report, outcomes of every arm, locks, params and the judgement."""
-    benchmarks = {f.name: f for f in sorted((ARTIFACTS / "benchmark").iterdir()) if f.is_dir()}
-    write(params, mlflow_run_id, version, judgement, benchmarks, ARTIFACTS / "report")
+    results = {f"benchmark/{f.name}": f for f in sorted((ARTIFACTS / "benchmark").iterdir()) if f.is_dir()}
+    if params.promote.sealed:
+        results |= {f"heldout/{who}": ARTIFACTS / "heldout" / who for who in ("teacher", params.promote.arm)}
+    write(params, mlflow_run_id, version, judgement, sealed, results, ARTIFACTS / "report")
 
 
 def write(
-    params: Params, mlflow_run_id: str, version: str, judgement: dict[str, Any], benchmarks: dict[str, Path], report: Path | None
+    params: Params,
+    mlflow_run_id: str,
+    version: str,
+    judgement: dict[str, Any],
+    sealed: dict[str, Any] | None,
+    results: dict[str, Path],
+    report: Path | None,
 ) -> None:
-    """Put the evidence into the run, signed with the weights, and bind it to the version."""
+    """Put the evidence into the run, signed with the weights, and bind it to the version.
+
+    Args:
+        sealed: the decision with what was measured on sealed rows; it is put into a sealed file.
+        results: folders of results by their place in the bundle.
+    """
     client = connect(params)
     with tempfile.TemporaryDirectory(dir=STATE) as scratch:
         evidence = Path(scratch) / mlflow_names.EVIDENCE
-        (evidence / "benchmark").mkdir(parents=True)
+        evidence.mkdir()
         for file in _FILES:
             if file.is_file():
                 shutil.copy(file, evidence)
         if report is not None:
             shutil.copytree(report, evidence / "report")
-        for who, folder in benchmarks.items():
-            shutil.copytree(folder, evidence / "benchmark" / who)
+        for place, folder in results.items():
+            shutil.copytree(folder, evidence / place)
         if report is not None and (ARTIFACTS / "calibration").is_dir():
             shutil.copytree(ARTIFACTS / "calibration", evidence / "calibration")
         write_json(evidence / "judgement.json", judgement)
+        if sealed is not None:
+            seal(evidence / f"decision{SUFFIX}", json.dumps(sealed).encode())
         _signed(client, params, mlflow_run_id, version, evidence, trained=report is not None)
     decision = judgement["decision"]
     tags = {

@@ -32,6 +32,7 @@ Kind = Literal[
     "expired",
     "freeze",
     "unfreeze",
+    "heldout-retired",
 ]
 
 

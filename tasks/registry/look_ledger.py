@@ -3,43 +3,221 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import json
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any, Literal
 
+from redistill.errors import RegistryError
+from redistill.io.digests import canonical_digest
+from redistill.io.json import read_json, write_json
 from redistill.params import Params
-from redistill.promotion.alpha_spending import checked, entry_digest
+from redistill.promotion.alpha_spending import (
+    Earlier,
+    budget,
+    checked,
+    entry_digest,
+    heldout_identity,
+    ids_digest,
+    left_after_retest,
+    left_of,
+    retest_key,
+)
+from redistill.promotion.evidence import BenchmarkResult
+from redistill.promotion.params import PromoteParams
 from redistill.promotion.types import Look
 from redistill.provenance import mlflow_names
 from tasks.paths import STATE
 from tasks.registry.client import RegistryClient
 from tasks.registry.runs_and_versions import registered_model, searched_runs
+from tasks.registry.transitions import current_user
+
+_IDS = "prompt-ids.json"
+_COPIES = STATE / "heldout-ids"
+
+
+@dataclass(frozen=True, slots=True)
+class UsedSet:
+    """Another held-out set that has rows of the present one, with the looks at it."""
+
+    looks: tuple[Look, ...]
+    ids: frozenset[str]
+
+    def earlier(self, promote: PromoteParams) -> Earlier:
+        return Earlier(self.ids, left_of(self.looks, promote))
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What was asked on one held-out set, and on every other set that shares rows with it."""
+
+    looks: list[Look]
+    """On exactly this set, in order."""
+    others: list[UsedSet]
+    ids: list[str]
+
+    @classmethod
+    def of(cls, client: RegistryClient, params: Params, heldout: str, ids: list[str]) -> History:
+        """The history of the set with this digest and these prompts, of all data names on this MLflow server: renaming the data gives nothing back.
+
+        A set that shares no row is not read further: what another project did to its ledger is nothing to this one.
+
+        Raises:
+            RegistryError: the chain of a set that counts is broken, or its list of prompts is missing.
+        """
+        recorded, rows = _recorded(client), set(ids)
+        # Also without an entry: a head without entries says that somebody deleted them.
+        names = {params.data.name, *(name for name, _ in recorded.get(heldout, ()))}
+        looks = _checked(client, params, names, heldout, recorded.pop(heldout, []))
+        others = []
+        for other, entries in recorded.items():
+            there = _ids(other, entries, own=any(name == params.data.name for name, _ in entries))
+            if there is not None and rows & there:
+                others.append(UsedSet(tuple(_checked(client, params, {name for name, _ in entries}, other, entries)), there))
+        return cls(looks, others, ids)
+
+    def left(self, promote: PromoteParams) -> float:
+        """What is left of alpha on this set."""
+        return budget(self.looks, self.ids, [each.earlier(promote) for each in self.others], promote)
+
+    @property
+    def related(self) -> list[Look]:
+        """The looks at this set, and at others that have most of its rows."""
+        rows = set(self.ids)
+        alike = [each for each in self.others if 2 * len(rows & each.ids) > len(rows)]
+        return [*self.looks, *(look for each in alike for look in each.looks)]
 
 
 def read(client: RegistryClient, params: Params, heldout: str) -> list[Look]:
-    """The looks at one held-out set so far, in order.
+    """The looks at one held-out set so far, in order, whatever the data was called.
 
     Raises:
         RegistryError: the chain is broken.
     """
-    experiment = client.get_experiment_by_name(mlflow_names.looks_experiment(params.data.name))
-    if experiment is None:
-        entries = []
-    else:
-        runs = searched_runs(client, experiment.experiment_id, f"tags.`{mlflow_names.TAG_HELDOUT}` = '{heldout}'")
-        entries = [Look(**json.loads(run.data.tags[mlflow_names.TAG_LOOK])) for run in runs]
-    head = registered_model(client, params.data.name).tags.get(mlflow_names.looks_head(heldout))
-    return checked(entries, head)
+    return History.of(client, params, heldout, []).looks
 
 
-def append(client: RegistryClient, params: Params, look: Look) -> None:
-    """Append an entry, then write its digest to the tag of the registered model. A decision is published only after both."""
+_Entry = tuple[str, Any]
+"""Data name, and the MLflow run that holds the look."""
+
+
+def _recorded(client: RegistryClient) -> dict[str, list[_Entry]]:
+    """The runs of all looks, by the digest of their held-out set."""
+    before, after = mlflow_names.looks_experiment("\0").split("\0")
+    runs: dict[str, list[_Entry]] = defaultdict(list)
+    for experiment in client.search_experiments(filter_string=f"name LIKE '{before}%{after}'"):
+        name = experiment.name[len(before) : -len(after)]
+        for run in searched_runs(client, experiment.experiment_id, f"tags.`{mlflow_names.TAG_KIND}` = 'look'"):
+            runs[run.data.tags[mlflow_names.TAG_HELDOUT]].append((name, run))
+    return runs
+
+
+def _look(run: Any) -> Look:
+    return Look(**json.loads(run.data.tags[mlflow_names.TAG_LOOK]))
+
+
+def _checked(client: RegistryClient, params: Params, names: set[str], heldout: str, entries: list[_Entry]) -> list[Look]:
+    """The looks in order, if the chain is complete up to the head of every project that wrote to it."""
+    looks = [_look(run) for _, run in entries]
+    for name in names:
+        looks = checked(looks, _head(client, params, name, heldout))
+    return looks
+
+
+def _head(client: RegistryClient, params: Params, data_name: str, heldout: str) -> str | None:
+    """The digest of the last entry that a project wrote. The model of another name may have been deleted since."""
+    import mlflow
+
+    try:
+        model = registered_model(client, data_name) if data_name == params.data.name else client.get_registered_model(data_name)
+    except mlflow.MlflowException:
+        return None
+    head: str | None = model.tags.get(mlflow_names.looks_head(heldout))
+    return head
+
+
+def _ids(heldout: str, entries: list[_Entry], *, own: bool) -> frozenset[str] | None:
+    """The prompts of a set, from a local copy or from the run of one of its looks; None for a set that only an earlier version of redistill used.
+
+    Raises:
+        RegistryError: the list is missing or was changed, and the set is of this project.
+    """
+    import mlflow
+
+    digest = next((look.ids for _, run in entries if (look := _look(run)).ids), None)
+    if digest is None:
+        return None
+    copy = _COPIES / f"{heldout}.json"
+    if copy.is_file() and ids_digest(ids := read_json(copy)) == digest:
+        return frozenset(ids)
+    for _, run in entries:
+        try:
+            ids = json.loads(mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/{_IDS}"))
+        except (mlflow.MlflowException, OSError, ValueError):
+            continue
+        if ids_digest(ids) == digest:
+            write_json(copy, ids)
+            return frozenset(ids)
+    if not own:
+        return None
+    raise RegistryError(
+        f"the list of prompts of held-out set {heldout[:12]} is missing or was changed, so what was spent on them is unknown; "
+        "restore MLflow from a backup, or use another name for data and a new held-out set"
+    )
+
+
+def record_retest(
+    client: RegistryClient, params: Params, champion: BenchmarkResult, teacher: str, result: Literal["holds", "hold", "inferior"]
+) -> None:
+    """Record what people learn from a re-test of the champion. The same test again tells nothing new."""
+    outcomes = champion[1]
+    ids, heldout = [o.prompt_id for o in outcomes], heldout_identity((o.prompt_id, o.target) for o in outcomes)
+    history, key = History.of(client, params, heldout, ids), retest_key(champion[0].model_digest, teacher, heldout)
+    # A decision that promoted this very system on these rows, against this teacher, said all that the test can say.
+    if any(key in (look.key, look.foresees) for look in history.looks):
+        return
+    left = left_after_retest(history.left(params.promote), result)
+    append(client, params, _entry(history, heldout, "retest", key, champion[0].model_digest, left), ids)
+
+
+def record_retirement(client: RegistryClient, params: Params, heldout: str, ids: list[str]) -> None:
+    """Record that people may see the results on a set, so that it decides nothing any more, nor does another set in the part that it shares."""
+    history = History.of(client, params, heldout, ids)
+    if not history.looks or history.looks[-1].kind != "retired":
+        append(client, params, _entry(history, heldout, "retired", canonical_digest(["retired", heldout]), "", 0.0), ids)
+
+
+def _entry(history: History, heldout: str, kind: Literal["retest", "retired"], key: str, candidate: str, left: float) -> Look:
+    """An entry that promotes nothing."""
+    return Look(
+        heldout=heldout,
+        number=len(history.looks) + 1,
+        key=key,
+        candidate=candidate,
+        spent=0.0,
+        level=0.0,
+        shown=False,
+        verdict="hold",
+        at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        by=current_user(),
+        previous=entry_digest(history.looks[-1]) if history.looks else "",
+        left=left,
+        kind=kind,
+        n=len(history.ids),
+    )
+
+
+def append(client: RegistryClient, params: Params, look: Look, ids: list[str]) -> None:
+    """Append an entry with the prompts of its set, then write its digest to the tag of the registered model. A decision is published only after both."""
     name = mlflow_names.looks_experiment(params.data.name)
     experiment = client.get_experiment_by_name(name)
     experiment_id = experiment.experiment_id if experiment else client.create_experiment(name, mlflow_names.artifact_root(STATE))
-    tags = {
-        mlflow_names.TAG_KIND: "look",
-        mlflow_names.TAG_HELDOUT: look.heldout,
-        mlflow_names.TAG_LOOK: json.dumps(dataclasses.asdict(look)),
-    }
-    run = client.create_run(experiment_id, tags=tags, run_name=f"look-{look.number}-{look.heldout[:8]}")
+    look = dataclasses.replace(look, ids=ids_digest(ids))
+    run = client.create_run(experiment_id, tags={mlflow_names.TAG_HELDOUT: look.heldout}, run_name=f"look-{look.number}-{look.heldout[:8]}")
+    client.log_text(run.info.run_id, json.dumps(sorted(ids)), _IDS)
+    # The entry exists from this tag on, so it is never without its prompts.
+    client.set_tag(run.info.run_id, mlflow_names.TAG_LOOK, json.dumps(dataclasses.asdict(look)))
+    client.set_tag(run.info.run_id, mlflow_names.TAG_KIND, "look")
     client.set_terminated(run.info.run_id, "FINISHED")
     client.set_registered_model_tag(params.data.name, mlflow_names.looks_head(look.heldout), entry_digest(look))

@@ -21,6 +21,7 @@ from redistill.teacher.types import TeacherFingerprint
 from tasks.paths import ARTIFACTS, STATE
 from tasks.registry.client import RegistryClient
 from tasks.registry.store import make_store
+from tasks.results.rows import deciding_identities
 from tasks.stages.timing import TIMING
 
 
@@ -113,7 +114,7 @@ def register(params: Params, mlflow_run_id: str, cycle: str, teacher: TeacherFin
                 pip_requirements=["transformers", "torch", "accelerate"],
             )
         registered_model(client, name)
-        heldout = json.loads((ARTIFACTS / "benchmark" / params.promote.arm / "report.json").read_text(encoding="utf-8"))
+        heldout = read_json(deciding_identities(params.promote.arm, sealed=params.promote.sealed))
         tags = {
             mlflow_names.TAG_MODEL_DIGEST: digest,
             mlflow_names.TAG_CYCLE: cycle,

@@ -7,11 +7,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from redistill.data.types import Prompt
 from redistill.evaluation.outcomes import items_of
 from redistill.evaluation.timing import Timing
 from redistill.evaluation.types import EvalReport, Outcome
-from redistill.io.parquet import read_records
 from redistill.params import Params
 from redistill.promotion.cascade import Cascade
 from redistill.promotion.evidence import BenchmarkResult
@@ -20,10 +18,10 @@ from redistill.promotion.thresholds.types import CascadeCalibration, ScoreCurve
 from redistill.report.operating_points import confidence_of, groups, operating_points, request_percentiles, with_deferral
 from redistill.statistics.shares import share_interval
 from redistill.statistics.types import Interval, Score
-from tasks.paths import ARTIFACTS
-from tasks.promotion.evidence import load_benchmark
 from tasks.promotion.live_system import arm_calibration
 from tasks.reporting.economics import usd_per_request
+from tasks.results.measurements import read_open
+from tasks.results.rows import shown_rows
 
 _NEAR = 4
 """Examples on each side of the threshold."""
@@ -31,12 +29,13 @@ _NEAR = 4
 
 def cascade_section(params: Params, timing: Timing) -> dict[str, Any] | None:
     """Calibrations of the arms, and the systems that they make with the teacher; None where nothing was calibrated."""
-    teacher = load_benchmark(ARTIFACTS / "benchmark" / "teacher")
-    arms = {arm: load_benchmark(folder) for arm in params.finetune.arms if (folder := ARTIFACTS / "benchmark" / arm).is_dir()}
+    rows = shown_rows()
+    teacher = read_open(rows.results / "teacher")
+    arms = {arm: read_open(folder) for arm in params.finetune.arms if (folder := rows.results / arm).is_dir()}
     calibrations = {arm: c for arm, measured in arms.items() if (c := arm_calibration(arm, measured[0].model_digest)) is not None}
     if not calibrations:
         return None
-    texts = {p.id: p.text for p in read_records(ARTIFACTS / "prompts" / "heldout.parquet", Prompt)}
+    texts = {p.id: p.text for p in rows.prompts()}
     return section_of(params, timing, teacher, arms, calibrations, texts)
 
 

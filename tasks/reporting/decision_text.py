@@ -8,14 +8,16 @@ from typing import Any
 from redistill.operations.cycle_summary import CycleSummary
 from tasks.reporting.links import Link
 
-_MARKS = {"pass": "✓ pass", "hold": "– hold", "fail": "✗ fail"}
+_MARKS = {"pass": "✓ pass", "hold": "– hold", "fail": "✗ fail", "sealed": "· sealed"}
 
 
 def decision(outcome: dict[str, Any], summary: CycleSummary, links: Sequence[Link]) -> str:
     """The verdict, where traffic goes, the reasons, the gates with their whole evidence, what the teacher was asked, and where to read on."""
     gates = _gates("Gates" if outcome.get("mode") != "cascade" else "Gates of the cascade", outcome["gates"])
     alone = _gates("Gates of the student alone, judged after the cascade", outcome.get("alone") or ())
-    return "\n\n".join(part for part in (_head(outcome), _reasons(outcome), gates, alone, _use(summary), _links(links)) if part)
+    monitor = outcome.get("on_monitor")
+    shown = _gates(f"The same gates on the {monitor['rows']:,} monitor rows, which do not decide", monitor["gates"]) if monitor else ""
+    return "\n\n".join(part for part in (_head(outcome), _reasons(outcome), gates, alone, shown, _use(summary), _links(links)) if part)
 
 
 def note(outcome: dict[str, Any], links: Sequence[Link]) -> str:
@@ -38,7 +40,7 @@ def _head(outcome: dict[str, Any]) -> str:
 
 
 def _reasons(outcome: dict[str, Any]) -> str:
-    evidence = {gate["sentence"] for gate in outcome["gates"]}
+    evidence = {gate["sentence"] for gate in (*outcome["gates"], *(outcome.get("on_monitor") or {"gates": ()})["gates"])}
     return "\n".join(f"- {reason}" for reason in outcome["reasons"] if reason not in evidence)
 
 

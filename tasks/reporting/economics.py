@@ -31,7 +31,7 @@ from tasks.stages.timing import TIMING
 
 SECONDS = STATE / "stage_seconds.json"
 _ASSUMED = {"generate": 300.0, "finetune": 450.0, "score": 1000.0, "benchmark": 20.0}
-"""Where no cycle has run here yet, on two cores with a 135M teacher: tokens/s, and for the benchmark held-out rows/s."""
+"""Where no cycle has run here yet, on two cores with a 135M teacher: tokens/s, and for the benchmark rows/s."""
 _STARTUP_S = 45.0
 NOTHING = Score(0.0, Interval(0.0, 0.0))
 _QUIET_S = 60.0
@@ -160,7 +160,7 @@ def estimate(params: Params) -> dict[str, Any]:
     """
     params, splits = with_arm(params), sources.load(params.data, Path())
     prompts = [p for split in ("pool", "calibration") for p in splits.get(split, [])]
-    rows = {split: len(splits.get(split, [])) for split in ("heldout", "calibration", "dev")}
+    rows = {split: len(splits.get(split, [])) for split in ("heldout", "calibration", "dev", "monitor")}
     known: dict[str, float] = read_json(SECONDS) if SECONDS.is_file() else {}
     reports = {who: benchmark_report(who) for who in ("teacher", params.promote.arm)}
     teacher = reports["teacher"]
@@ -226,7 +226,8 @@ def _seconds(params: Params, known: dict[str, float], prompt_tokens: int, comple
         "finetune": train,
         "sweep": train + _STARTUP_S / 3,
         "timing": 2.0 * params.benchmark.latency_requests + _STARTUP_S / 3,
-        "benchmark": rows["heldout"] / _ASSUMED["benchmark"] + _STARTUP_S / 3,
+        "benchmark": (rows["monitor"] or rows["heldout"]) / _ASSUMED["benchmark"] + _STARTUP_S / 3,
+        "heldout": rows["heldout"] / _ASSUMED["benchmark"] + _STARTUP_S / 3,
         "fitness": (rows["dev"] + rows["calibration"]) / _ASSUMED["benchmark"] + _STARTUP_S / 3,
         "calibrate": rows["calibration"] / _ASSUMED["benchmark"] + _STARTUP_S / 3,
     }

@@ -35,6 +35,8 @@ from tasks.reporting.cascade import cascade_section
 from tasks.reporting.economics import NOTHING, economics
 from tasks.reporting.summarise_cycle import teacher_use
 from tasks.reporting.trends import DAYS
+from tasks.results.measurements import read_open
+from tasks.results.rows import shown_rows
 from tasks.stages.timing import TIMING
 
 REPORT = ARTIFACTS / "report"
@@ -104,9 +106,7 @@ def _measurements(params: Params, receipts: Sequence[StageReceipt], past: Sequen
     for who, arm in arms.items():
         times = timing.of(who)
         arm["cost"] |= times.shown() if times is not None else {}
-    student, teacher = (
-        read_records(ARTIFACTS / "benchmark" / who / "outcomes.parquet", Outcome) for who in (params.promote.arm, "teacher")
-    )
+    student, teacher = (read_open(shown_rows().results / who)[1] for who in (params.promote.arm, "teacher"))
     kept = retention(student, teacher, params.benchmark.bootstrap, params.benchmark.seed, free_text=params.data.grammar is None)
     return {
         "arms": arms,
@@ -116,6 +116,7 @@ def _measurements(params: Params, receipts: Sequence[StageReceipt], past: Sequen
         "cascade": cascade_section(params, timing),
         "agreement": dataclasses.asdict(agreement(student, teacher)),
         "examples": _examples(student, teacher),
+        "measured_on": shown_rows().split,
     }
 
 
@@ -149,15 +150,15 @@ def _patch(plan: dict[str, Any] | None) -> dict[str, Any] | None:
     if plan is None:
         (REPORT / "patch.json").unlink(missing_ok=True)
         return None
-    ids = {p.id: p.source_id for p in read_records(ARTIFACTS / "prompts" / "heldout.parquet", Prompt)}
+    ids = {p.id: p.source_id for p in shown_rows().prompts()}
     named = {key: [{"source_id": ids[row["prompt_id"]], **row} for row in plan[key]] for key in ("lost", "relabel")}
     write_json(REPORT / "patch.json", {**plan, **named})
     return {**plan, **named}
 
 
 def _examples(student: Sequence[Outcome], teacher: Sequence[Outcome]) -> list[dict[str, Any]]:
-    """Held-out rows where student and teacher differ, both ways, in the order of the file."""
-    text = {p.id: p.text for p in read_records(ARTIFACTS / "prompts" / "heldout.parquet", Prompt)}
+    """Rows where student and teacher differ, both ways, in the order of the file."""
+    text = {p.id: p.text for p in shown_rows().prompts()}
     teacher_outcomes = {o.doc_hash: o for o in teacher}
     pairs = [(s, teacher_outcomes[s.doc_hash]) for s in student if s.response != teacher_outcomes[s.doc_hash].response]
     picked = [p for p in pairs if p[0].exact][: _EXAMPLES // 3] + [p for p in pairs if not p[0].exact and p[1].exact][: _EXAMPLES // 3]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import yaml
 
+from redistill.errors import ConfigError
 from redistill.params import Params
 from tasks.running.side_by_side import QueuedStage
 
@@ -17,6 +18,22 @@ DATA = ("generate", "validate", "score")
 def fitness_stage() -> tuple[str, ...]:
     """The stage that measures whether the teacher can reach the gates; nothing if this project's ``dvc.yaml`` is older than the stage."""
     return ("fitness",) if "fitness" in _declared() else ()
+
+
+def heldout_stages(params: Params, who: str) -> tuple[str, ...]:
+    """The stage that measures the teacher or an arm on sealed held-out rows; nothing where held-out rows are open.
+
+    Raises:
+        ConfigError: this project's ``dvc.yaml`` is older than the stage.
+    """
+    if not params.promote.sealed:
+        return ()
+    if "heldout" not in _declared():
+        raise ConfigError(
+            "promote.heldout: sealed needs the stage `heldout`, but this project's dvc.yaml is older; copy the stage from a new project (`redistill init DIR`), "
+            "or remove the split `monitor` from data.source"
+        )
+    return (f"heldout@{who}",)
 
 
 def after_data(params: Params) -> tuple[QueuedStage, ...]:
@@ -40,7 +57,17 @@ def after_data(params: Params) -> tuple[QueuedStage, ...]:
 
 
 def every_stage(params: Params) -> tuple[str, ...]:
-    return (*BEFORE_LOCK, *TEACHER, *fitness_stage(), *DATA, *(wanted.stage for wanted in after_data(params)))
+    # Which arm `auto` is, a cycle knows after calibration; every arm has the same number of stages.
+    arm = params.promote.arm if params.promote.arm in params.finetune.arms else next(iter(params.finetune.arms))
+    return (
+        *BEFORE_LOCK,
+        *TEACHER,
+        *heldout_stages(params, "teacher"),
+        *fitness_stage(),
+        *DATA,
+        *(wanted.stage for wanted in after_data(params)),
+        *heldout_stages(params, arm),
+    )
 
 
 def _declared() -> set[str]:

@@ -82,14 +82,14 @@ def _loaded(function: Callable[..., None], **names: str) -> dict[str, Any]:
 
 def _run_on_checkpoint(name: str, arguments: Sequence[str]) -> None:
     """``--checkpoint DIR --out PATH --who NAME``: the same measurement for weights that no stage wrote."""
-    parser = argparse.ArgumentParser(prog=f"redistill stage {name}", description="Measure any checkpoint on the held-out rows.")
+    parser = argparse.ArgumentParser(prog=f"redistill stage {name}", description="Measure any checkpoint on this project's labelled rows.")
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--who", default="champion")
     options = parser.parse_args(arguments)
     function = getattr(importlib.import_module(f"tasks.stages.{name}"), "ON_CHECKPOINT", None)
     if function is None:
-        raise ConfigError(f"stage {name} cannot measure a checkpoint; only benchmark and timing can")
+        raise ConfigError(f"stage {name} cannot measure a checkpoint; only benchmark, heldout and timing can")
     function(options.who, options.checkpoint, options.out, **_loaded(function))
 
 

@@ -1,9 +1,9 @@
-"""Stage ``benchmark@WHO``: one model on the held-out rows, with its outcomes row by row, its size and its memory.
+"""Stage ``benchmark@WHO``: one model on the rows that people look at, with its outcomes row by row, its size and its memory.
 
 The stage ``timing`` measures times, because times of two processes cannot be compared.
 
-Also ``redistill stage benchmark --checkpoint DIR --out DIR``: the same for any checkpoint, which is how a live champion is
-tested again. What was measured for a model, held-out set, template and parameters is remembered by digest.
+Also ``redistill stage benchmark --checkpoint DIR --out DIR``: the same for any checkpoint, which is how a registered version is
+judged. What was measured for a model, rows, template and parameters is remembered by digest.
 """
 
 from __future__ import annotations
@@ -15,22 +15,20 @@ from pathlib import Path
 from typing import Any
 
 from redistill.data.params import DataParams
-from redistill.data.sources import file_locks
 from redistill.data.templates import completion_text, render, template_digest
 from redistill.data.types import Prompt
-from redistill.errors import ConfigError, DataError
+from redistill.errors import ConfigError
 from redistill.evaluation.cost import disk_bytes
 from redistill.evaluation.lm_eval import completion_model, respond, run_benchmark, weights_model
 from redistill.evaluation.params import BenchmarkParams
 from redistill.evaluation.probes.counterfactual import Pair, fairness_from, outcomes_of, pairs_digest, read_pairs
 from redistill.evaluation.probes.general_ability import measure_breadth
-from redistill.evaluation.summary import report_to_json, summarise
+from redistill.evaluation.summary import summarise
 from redistill.evaluation.timing import architecture
 from redistill.evaluation.types import Cost, EvalReport, Fairness, Outcome, PairOutcome
 from redistill.io.atomic import replacing_directory
-from redistill.io.digests import canonical_digest, file_digest
-from redistill.io.json import write_json
-from redistill.io.parquet import read_records, write_records
+from redistill.io.digests import file_digest
+from redistill.io.parquet import read_records
 from redistill.models import checkpoints, weights_source
 from redistill.models.tokenizers import encode, load_tokenizer
 from redistill.runtime.cpu import use_threads
@@ -39,50 +37,52 @@ from redistill.runtime.precision import dtype_name, resolved
 from redistill.runtime.progress import Progress, continues
 from redistill.teacher.params import GenerateParams, TeacherParams
 from redistill.teacher.types import ENDPOINT
-from tasks.locking.locked_code import locked_code
 from tasks.paths import ARTIFACTS, STATE
-
-HELDOUT = ARTIFACTS / "prompts" / "heldout.parquet"
+from tasks.results.files import write_open, write_sealed
+from tasks.results.rows import Rows, shown_rows
 
 
 def benchmark(who: str, data: DataParams, teacher: TeacherParams, generate: GenerateParams, benchmark: BenchmarkParams) -> None:
     """Benchmark one arm (a checkpoint), the teacher that the lock names, or the linear baseline."""
-    target = ARTIFACTS / "benchmark" / who
+    measure(who, shown_rows(), data, teacher, generate, benchmark)
+
+
+def measure(who: str, rows: Rows, data: DataParams, teacher: TeacherParams, generate: GenerateParams, benchmark: BenchmarkParams) -> None:
+    """Measure one model on one set of rows."""
+    target = rows.results / who
     if who == "linear":
-        _linear(target, data, benchmark)
+        _linear(target, rows, data, benchmark)
     elif who == "teacher" and teacher.backend == "openai":
-        _endpoint(target, data, teacher, generate, benchmark)
+        _endpoint(target, rows, data, teacher, generate, benchmark)
     else:
         checkpoint = {"teacher": ARTIFACTS / "teacher", "base": ARTIFACTS / "base"}.get(who, ARTIFACTS / "students" / who)
-        benchmark_checkpoint(who, checkpoint, target, data, benchmark)
+        measure_checkpoint(who, checkpoint, target, rows, data, benchmark)
 
 
-def memo_directory(checkpoint_digest: str, data: DataParams, params: BenchmarkParams) -> Path:
-    """Where the result for exactly this model, held-out set, template, measurement and measuring code is remembered."""
-    code = locked_code("benchmark")
-    key_parts = [file_digest(HELDOUT), *(lock["sha256"] for lock in file_locks(params.files))]
-    return STATE / "evaluations" / canonical_digest([checkpoint_digest, key_parts, str(data), str(params), code, resolved()])[:32]
+def benchmark_checkpoint(who: str, checkpoint: Path, target: Path, data: DataParams, benchmark: BenchmarkParams) -> None:
+    """Measure any checkpoint on the rows that people look at."""
+    measure_checkpoint(who, checkpoint, target, shown_rows(), data, benchmark)
 
 
-def benchmark_checkpoint(who: str, checkpoint: Path, target: Path, data: DataParams, params: BenchmarkParams) -> None:
+def measure_checkpoint(who: str, checkpoint: Path, target: Path, rows: Rows, data: DataParams, params: BenchmarkParams) -> None:
     """Measure local weights, or return a stored result of exactly the same measurement."""
     digest = checkpoints.model_digest(weights_source.checked_directory(checkpoint))
-    memo = memo_directory(digest, data, params)
-    if (memo / "report.json").is_file():
-        continues(f"benchmark@{who}", "these weights were measured before")
+    memo = rows.memo(digest, data, params)
+    if memo.is_dir():
+        continues(f"{rows.stage}@{who}", "these weights were measured before")
     else:
-        _measure(who, checkpoint, digest, memo, data, params)
+        _measure(who, checkpoint, digest, memo, rows, data, params)
     with replacing_directory(target) as folder:
         shutil.copytree(memo, folder, dirs_exist_ok=True)
 
 
-def _measure(who: str, checkpoint: Path, digest: str, target: Path, data: DataParams, params: BenchmarkParams) -> None:
+def _measure(who: str, checkpoint: Path, digest: str, target: Path, rows: Rows, data: DataParams, params: BenchmarkParams) -> None:
     use_threads(params.threads)
     memory = _memory()
     model, tokenizer = loaded(checkpoint)
-    prompts, rendered = _heldout(data, tokenizer)
-    pairs, pair_prompts = _pairs(data, tokenizer, params)
-    progress = Progress(f"benchmark@{who}", 3, "parts")
+    prompts, rendered = _rendered(rows, data, tokenizer)
+    pairs, pair_prompts = _pairs(rows, data, tokenizer, params)
+    progress = Progress(f"{rows.stage}@{who}", 3, "parts")
     lm = weights_model(model, tokenizer, params, data.grammar)
     outcomes = run_benchmark(lm, prompts, rendered, data, params)
     progress(1)
@@ -95,11 +95,11 @@ def _measure(who: str, checkpoint: Path, digest: str, target: Path, data: DataPa
     )
     fairness, pair_outcomes = _fairness(lm, pairs, pair_prompts, data, params)
     progress(2)
-    breadth = measure_breadth(model, tokenizer, params)
+    breadth = {} if rows.sealed else measure_breadth(model, tokenizer, params)
     progress(3)
     template, built = template_digest(data, tokenizer), architecture(checkpoint)
-    report = summarise(who, outcomes, data.grammar, cost, _identities(digest, template, _backend()), params)
-    _write(target, replace(report, fairness=fairness, breadth=breadth, architecture=built), outcomes, pair_outcomes)
+    report = summarise(who, outcomes, data.grammar, cost, _identities(digest, rows, template, _backend()), params)
+    _write(target, rows, replace(report, fairness=fairness, breadth=breadth, architecture=built), outcomes, pair_outcomes)
 
 
 def loaded(checkpoint: Path) -> tuple[Any, Any]:
@@ -122,18 +122,14 @@ def _backend() -> str:
     return f"transformers-{resolved()}"
 
 
-def _heldout(data: DataParams, tokenizer: Any) -> tuple[list[Prompt], list[str]]:
-    prompts = read_records(HELDOUT, Prompt)
-    if len(prompts) < 2:
-        raise DataError(
-            f"{len(prompts)} held-out rows; a benchmark needs at least 2 and a decision some hundreds; add labelled rows to the split heldout"
-        )
+def _rendered(rows: Rows, data: DataParams, tokenizer: Any) -> tuple[list[Prompt], list[str]]:
+    prompts = rows.prompts()
     return prompts, [render(p, data, tokenizer) for p in prompts]
 
 
-def _pairs(data: DataParams, tokenizer: Any, params: BenchmarkParams) -> tuple[list[Pair], list[str]]:
-    """Counterfactual pairs, and both prompts of each in order; nothing where none are named."""
-    pairs = read_pairs(params.fairness) if params.fairness else []
+def _pairs(rows: Rows, data: DataParams, tokenizer: Any, params: BenchmarkParams) -> tuple[list[Pair], list[str]]:
+    """Counterfactual pairs, and both prompts of each in order; nothing where none are named. Pairs are of no split, so they are measured once."""
+    pairs = read_pairs(params.fairness) if params.fairness and not rows.sealed else []
     return pairs, [render(p, data, tokenizer) for p in _both(pairs)]
 
 
@@ -163,7 +159,7 @@ def _mean_written(outcomes: Sequence[Outcome], data: DataParams, tokenizer: Any,
     return sum(written) / len(written)
 
 
-def _linear(target: Path, data: DataParams, params: BenchmarkParams) -> None:
+def _linear(target: Path, rows: Rows, data: DataParams, params: BenchmarkParams) -> None:
     from redistill.evaluation.probes.linear_baseline import fit
 
     if data.grammar is None:
@@ -172,8 +168,8 @@ def _linear(target: Path, data: DataParams, params: BenchmarkParams) -> None:
     memory = _memory()
     train_file = ARTIFACTS / "prompts" / "train.parquet"
     predict = fit(read_records(train_file, Prompt), data.grammar, params.seed)
-    prompts, rendered = _heldout(data, tokenizer)
-    pairs, pair_prompts = _pairs(data, tokenizer, params)
+    prompts, rendered = _rendered(rows, data, tokenizer)
+    pairs, pair_prompts = _pairs(rows, data, tokenizer, params)
     text_of = {r: p.text for p, r in zip([*prompts, *_both(pairs)], [*rendered, *pair_prompts], strict=True)}
 
     def complete(prompts: Sequence[str]) -> list[str]:
@@ -185,16 +181,18 @@ def _linear(target: Path, data: DataParams, params: BenchmarkParams) -> None:
     cost = Cost(None, 0, memory.grown_bytes(), *tokens)
     fairness, pair_outcomes = _fairness(lm, pairs, pair_prompts, data, params)
     template = template_digest(data, tokenizer)
-    report = summarise("linear", outcomes, data.grammar, cost, _identities(file_digest(train_file), template, _backend()), params)
-    _write(target, replace(report, fairness=fairness), outcomes, pair_outcomes)
+    report = summarise("linear", outcomes, data.grammar, cost, _identities(file_digest(train_file), rows, template, _backend()), params)
+    _write(target, rows, replace(report, fairness=fairness), outcomes, pair_outcomes)
 
 
-def _endpoint(target: Path, data: DataParams, teacher: TeacherParams, generate: GenerateParams, params: BenchmarkParams) -> None:
+def _endpoint(
+    target: Path, rows: Rows, data: DataParams, teacher: TeacherParams, generate: GenerateParams, params: BenchmarkParams
+) -> None:
     from tasks.locking.locked_teacher import read_lock
 
     tokenizer = load_tokenizer(ARTIFACTS / "base")
-    prompts, rendered = _heldout(data, tokenizer)
-    pairs, pair_prompts = _pairs(data, tokenizer, params)
+    prompts, rendered = _rendered(rows, data, tokenizer)
+    pairs, pair_prompts = _pairs(rows, data, tokenizer, params)
     by_text = {r: p for p, r in zip([*prompts, *_both(pairs)], [*rendered, *pair_prompts], strict=True)}
     lm, written = endpoint_model(by_text, tokenizer, data, teacher, generate, params)
     outcomes = run_benchmark(lm, prompts, rendered, data, params)
@@ -202,8 +200,10 @@ def _endpoint(target: Path, data: DataParams, teacher: TeacherParams, generate: 
     cost = Cost(None, 0, None, sum(written[r] for r in rendered) / len(rendered), _mean_tokens(rendered, tokenizer))
     fairness, pair_outcomes = _fairness(lm, pairs, pair_prompts, data, params)
     template = template_digest(data, tokenizer)
-    report = summarise("teacher", outcomes, data.grammar, cost, _identities(read_lock().fingerprint.digest, template, ENDPOINT), params)
-    _write(target, replace(report, fairness=fairness), outcomes, pair_outcomes)
+    report = summarise(
+        "teacher", outcomes, data.grammar, cost, _identities(read_lock().fingerprint.digest, rows, template, ENDPOINT), params
+    )
+    _write(target, rows, replace(report, fairness=fairness), outcomes, pair_outcomes)
 
 
 def endpoint_model(
@@ -237,18 +237,20 @@ def endpoint_model(
     return completion_model(complete), written
 
 
-def _identities(model: str, template: str, backend: str) -> dict[str, str]:
-    return {"model": model, "heldout": file_digest(HELDOUT), "template": template, "backend": backend}
+def _identities(model: str, rows: Rows, template: str, backend: str) -> dict[str, str]:
+    return {"model": model, "heldout": file_digest(rows.file), "template": template, "backend": backend}
 
 
-def _write(target: Path, report: EvalReport, outcomes: Sequence[Outcome], pairs: Sequence[PairOutcome]) -> None:
-    with replacing_directory(target) as folder:
-        write_records(folder / "outcomes.parquet", Outcome, outcomes)
-        write_records(folder / "pairs.parquet", PairOutcome, pairs)
-        write_json(folder / "report.json", report_to_json(report))
+def _write(target: Path, rows: Rows, report: EvalReport, outcomes: Sequence[Outcome], pairs: Sequence[PairOutcome]) -> None:
+    if rows.sealed:
+        write_sealed(target, report, outcomes)
+        print(f"[{rows.stage}@{report.who}] measured on {report.n} held-out rows; the results are sealed", flush=True)
+        return
+    write_open(target, report, outcomes, pairs)
     graded = "" if report.chrf is None else f"chrF {report.chrf:.3f}, "
     print(
-        f"[benchmark@{report.who}] {graded}exact match {report.exact_match.value:.3f}, F1 {report.f1.value:.3f}, n = {report.n}", flush=True
+        f"[{rows.stage}@{report.who}] {graded}exact match {report.exact_match.value:.3f}, F1 {report.f1.value:.3f}, n = {report.n}",
+        flush=True,
     )
 
 

@@ -16,7 +16,6 @@ from typing import Any
 from redistill.data.params import DataParams
 from redistill.data.templates import completion_text, render
 from redistill.data.types import Prompt
-from redistill.errors import DataError
 from redistill.evaluation.cost import generator
 from redistill.evaluation.params import BenchmarkParams
 from redistill.evaluation.timing import BATCH_ROWS, BATCHES, Times, Timing, architecture, evenly_spaced, in_turns, timing_to_json
@@ -30,15 +29,15 @@ from redistill.teacher.params import GenerateParams, TeacherParams
 from redistill.teacher.types import ENDPOINT
 from tasks.locking.locked_teacher import LockedTeacher, read_lock
 from tasks.paths import ARTIFACTS
+from tasks.results.rows import shown_rows
 
 TIMING = ARTIFACTS / "timing.json"
-_HELDOUT = ARTIFACTS / "prompts" / "heldout.parquet"
 
 Rows = Sequence[int]
 
 
 class Timed:
-    """One model that can be timed on held-out rows by number. ``tokens`` is what it writes for each; None where it decides that itself."""
+    """One model that can be timed on labelled rows by number. ``tokens`` is what it writes for each; None where it decides that itself."""
 
     def __init__(self, run: Callable[[Rows], object], tokens: int | None, architecture: str) -> None:
         self.run = run
@@ -76,9 +75,7 @@ def _measured(
     label: str, checkpoint: Path, data: DataParams, teacher: TeacherParams, params: BenchmarkParams, *, with_linear: bool
 ) -> Timing:
     lock = read_lock()
-    prompts = read_records(_HELDOUT, Prompt)
-    if not prompts:
-        raise DataError("there are no held-out rows to measure times on; give a source a share for heldout in data.source")
+    prompts = shown_rows().prompts()
     models = {"student": _local(checkpoint, prompts, data, params)}
     if with_linear:
         models["linear"] = _linear(prompts, data, params)

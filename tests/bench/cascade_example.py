@@ -15,7 +15,7 @@ from redistill.params import load_params
 from redistill.promotion.thresholds.curve import curve
 from redistill.promotion.thresholds.types import CalibrationRow
 from tests.bench.cascade_thresholds import DRAWS, LIMIT, RULES, cells
-from tests.bench.gates import Table
+from tests.bench.tables import Table
 
 
 def resampled(rows: list[CalibrationRow], score: str) -> Table:

@@ -16,7 +16,7 @@ from scipy.optimize import brentq
 
 from redistill.promotion.thresholds import learn_then_test
 from redistill.statistics.shares import share_interval
-from tests.bench.gates import Table, rewritten
+from tests.bench.tables import Table, rewritten
 from tests.bench.threshold_baselines import conformal, isotonic
 
 DOC = Path(__file__).resolve().parents[2] / "docs" / "cascade.md"

@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import binomtest
 
 from tests.bench.cascade_thresholds import DOC, DOUBT, LIMIT, POPULATIONS, RULES, outcomes
-from tests.bench.gates import rewritten
+from tests.bench.tables import rewritten
 
 AGAIN = 100
 

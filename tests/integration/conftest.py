@@ -27,6 +27,9 @@ class Registry:
     params: Any
     client: Any
     weights: Callable[[int, int], Path]
+    rows: tuple[str, ...] = ()
+    """Prompt ids; those of no other registry if they are left out."""
+    label: str = "x"
 
     def version(
         self, right: int, seed: int, *, cycle: str = "cycle", started_by: str = "nightly", hidden: int = 32, threshold: float | None = None
@@ -48,8 +51,9 @@ class Registry:
         from redistill.teacher.types import TeacherFingerprint
         from tasks.promotion import judge
         from tasks.registry import evidence_bundle, runs_and_versions, transitions
-        from tasks.stages.benchmark import HELDOUT, memo_directory
+        from tasks.results.rows import HELDOUT, shown_rows
 
+        ids = self.rows or tuple(f"{self.params.data.name}-{i}" for i in range(N))
         shutil.rmtree("artifacts/students/kd", ignore_errors=True)
         shutil.copytree(self.weights(seed, hidden), "artifacts/students/kd")
         prompts = Path("artifacts/prompts")
@@ -60,12 +64,12 @@ class Registry:
         for who, hits, size in (("kd", right, 10), ("teacher", 120, 20)):
             outcomes = [
                 Outcome(
-                    f"id{i}",
+                    ids[i],
                     f"doc{i}",
                     f"p{i}",
                     "app",
-                    "x",
-                    "x" if i < hits else "y",
+                    self.label,
+                    self.label if i < hits else "y",
                     i < hits,
                     int(i < hits),
                     int(i >= hits),
@@ -82,7 +86,7 @@ class Registry:
             write_json(Path(f"artifacts/benchmark/{who}/report.json"), report_to_json(report))
             write_records(Path(f"artifacts/benchmark/{who}/outcomes.parquet"), Outcome, outcomes)
             if who == "kd":  # a real benchmark remembers what it measured
-                memo = memo_directory(digest, self.params.data, self.params.benchmark)
+                memo = shown_rows().memo(digest, self.params.data, self.params.benchmark)
                 shutil.copytree(Path("artifacts/benchmark/kd"), memo, dirs_exist_ok=True)
         self._timed()
         self._calibrated(threshold)
@@ -94,7 +98,7 @@ class Registry:
         told = judge.summary(judgement)
         write_json(Path("artifacts/report/report.json"), {"decision": told["decision"]})
         if not evidence_bundle.is_current(self.params, version, told):
-            evidence_bundle.attach(self.params, run_id, version, told)
+            evidence_bundle.attach(self.params, run_id, version, told, None)
         self.client.set_terminated(run_id, "FINISHED")
         return str(version)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -12,7 +14,7 @@ from redistill.provenance import mlflow_names
 from tasks.promotion import approve
 from tasks.promotion.judge import Judgement, judge_arm
 from tasks.registry import look_ledger, transitions
-from tests.integration.conftest import Registry
+from tests.integration.conftest import N, Registry
 
 Make = Callable[..., Registry]
 
@@ -27,24 +29,73 @@ def looks(registry: Registry) -> int:
 
 
 def test_a_question_is_asked_once_and_a_used_up_set_no_more(make_registry: Make) -> None:
-    registry = make_registry(looks_per_heldout=2)
+    registry = make_registry(looks_per_heldout=1)
     registry.version(60, seed=1)
     first = judge(registry)
     assert first.repeated and first.decision.verdict == "hold" and len(first.looks) == 1
     assert looks(registry) == 1, "asked three times by now, but one question"
-    registry.version(60, seed=2)
     registry.version(122, seed=3)
     used_up = judge(registry)
     assert used_up.decision.verdict == "hold" and used_up.decision.gates[0].name == "looks"
-    assert "used up: after 2 looks" in used_up.decision.reasons[0] and "replace the held-out set" in used_up.decision.reasons[0]
-    assert all(g.p_value is None for g in used_up.decision.gates) and looks(registry) == 2
+    assert "used up: after 1 looks" in used_up.decision.reasons[0] and "replace the held-out set" in used_up.decision.reasons[0]
+    assert all(g.p_value is None for g in used_up.decision.gates) and looks(registry) == 1
     stricter = replace(registry.params.promote, gates=registry.params.promote.gates[:2])
     registry.params = replace(registry.params, promote=stricter)
     assert judge(registry).decision.verdict == "hold", "other gates are another question, and there is nothing left for it"
 
 
+def test_each_look_has_half_of_what_is_left(make_registry: Make) -> None:
+    registry = make_registry()
+    levels = []
+    for seed in (1, 2, 3):
+        registry.version(60, seed=seed)
+        levels.append(judge(registry).decision.level)
+    assert levels == pytest.approx([0.025, 0.0125, 0.00625])
+
+
+def test_another_name_or_other_labels_of_the_data_give_nothing_back(make_registry: Make) -> None:
+    first = make_registry()
+    first.rows = tuple(f"shared-{i}" for i in range(N))
+    first.version(60, seed=1)
+    renamed = make_registry()
+    renamed.rows = first.rows
+    renamed.version(60, seed=2)
+    assert judge(renamed).decision.level == pytest.approx(0.0125)
+    relabelled = make_registry()
+    relabelled.rows, relabelled.label = first.rows, "z"
+    relabelled.version(60, seed=3)
+    again = judge(relabelled)
+    assert again.decision.level == pytest.approx(0.00625) and len(again.looks) == 1, "another set, with what was spent on its rows"
+
+
+def test_replaced_rows_give_back_their_part(make_registry: Make) -> None:
+    first = make_registry()
+    first.rows = tuple(f"old-{i}" for i in range(N))
+    first.version(60, seed=1)
+    half = make_registry()
+    half.rows = tuple(f"{'old' if i < N // 2 else 'new'}-{i}" for i in range(N))
+    half.version(60, seed=2)
+    assert judge(half).decision.level == pytest.approx((0.05 - 0.025 / 2) / 2)
+
+
+def test_a_changed_list_of_prompts_stops_the_decisions_of_its_project_only(make_registry: Make) -> None:
+    registry = make_registry()
+    registry.version(60, seed=1)
+    rows = judge(registry).evidence.rows
+    shutil.rmtree(".redistill/heldout-ids", ignore_errors=True)
+    experiment = registry.client.get_experiment_by_name(mlflow_names.looks_experiment(registry.params.data.name))
+    (run,) = registry.client.search_runs([experiment.experiment_id])
+    registry.client.log_text(run.info.run_id, json.dumps(["other"]), "prompt-ids.json")
+    registry.rows = tuple(f"more-{i}" for i in range(N))
+    with pytest.raises(RegistryError, match=f"list of prompts of held-out set {rows[:12]} is missing or was changed"):
+        registry.version(60, seed=2)
+    other = make_registry()
+    other.version(60, seed=3)
+    assert judge(other).repeated, "another project goes on"
+
+
 def test_a_champion_is_judged_again_without_a_look(make_registry: Make) -> None:
-    registry = make_registry(looks_per_heldout=3)
+    registry = make_registry()
     approve.promote(registry.params, registry.version(122, seed=1), "passed")
     again = judge(registry)
     assert again.evidence.is_champion and again.decision.verdict == "promote" and looks(registry) == 1

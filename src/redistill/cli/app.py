@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from redistill.cli import eject, engine, init, operations, promotion, services
+from redistill.cli.labels import labels_app
 from redistill.cli.project import Json, application, flow, show
 from redistill.errors import ConfigError, InterruptedByUser, RedistillError
 from redistill.runtime import environment, one_line_errors
@@ -32,6 +33,7 @@ app = typer.Typer(
 route_app = typer.Typer(no_args_is_help=True, help="Show or set which model responds to requests (the flag in artifacts/route/flags.json).")
 app.command()(init.init)
 app.add_typer(route_app, name="route")
+app.add_typer(labels_app, name="labels")
 
 Reason = Annotated[str, typer.Option("--reason", help="The reason. It is recorded.")]
 FLAGS = Path("artifacts/route/flags.json")

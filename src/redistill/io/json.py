@@ -6,6 +6,7 @@ import dataclasses
 import datetime as dt
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,11 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         raise DataError(f"{path} is missing; run the stage that writes it") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is not valid JSON ({error}); remove it and run its stage again") from None
+
+
+def json_lines(rows: Iterable[Any]) -> str:
+    """One JSON object a line."""
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def _plain(value: Any) -> Any:

@@ -1,26 +1,49 @@
-"""Alpha spending: the level of each look at one held-out set.
+"""Alpha spending: the level of each decision on one held-out set.
 
-Every decision on a held-out set can promote an inferior student by chance; thirty decisions at 5 % each do so most of the time.
-So ``promote.alpha_per_heldout`` is the chance over *all* of them. Each new question (a "look") spends an equal share of it. A look
-whose gates passed passes its level on to the next look, because a true discovery costs nothing. By induction over the passed
-looks before the first wrong one, the chance of ever promoting an inferior student stays below the total, however the candidates
-depend on each other. The same question again is not a new look. If nothing is left, the held-out set must be replaced.
+Every decision on a held-out set can promote an inferior student by chance, and what people learn from it changes the candidates that follow. So
+``promote.alpha_per_heldout`` bounds the chance that an inferior student is *ever* promoted on the set, whatever people make of the decisions before.
+
+What is told of sealed rows is only what was promoted: nothing, or one of the judged systems. The decisions on a set are therefore a tree: a node is a
+decision, with the candidate that its history led to, and it has a branch for each of these results. With a budget ``B`` at a node and the level ``a``
+there, the branch of the last system of the fixed sequence gets the budget ``a``, and the others share ``B - a``. With one system:
+
+- if it is inferior, a promotion is the error itself (chance at most ``a``), and only the hold goes on: ``a + (B - a) = B``;
+- if it is not inferior, nothing is lost here, and both branches may go on: ``a + (B - a) = B``.
+
+With a cascade and its student the sum is the same in all four cases. By induction the chance of an error below a node is at most its budget, however
+people choose the candidates (a union bound over what could have been learned, as in Blum and Hardt 2015, together with the fallback procedure of Wiens
+2003: a true promotion hands its level on). The level is one part in ``promote.looks_per_heldout`` of the budget.
+
+The budget belongs to rows, not to names. A set starts with what was spent on the rows that it shares with earlier ones. Relabelled, removed and added
+rows give nothing back; rows that are replaced give back their part. Added rows add power, and that is what they are for.
 
 The ledger is a chain: every entry has the digest of the entry before it, so that a changed or deleted entry is noticed.
 
-Source: Wiens 2003, Pharmaceutical Statistics 2:211-215 (fallback procedure); Tian & Ramdas 2021, Statistical Methods in Medical
-Research 30:976-993 (online, an unknown number of questions).
+Source: Wiens 2003, Pharmaceutical Statistics 2:211-215 (fallback procedure); Blum & Hardt 2015, The Ladder, ICML; Dwork et al. 2015, Science 349:636-638
+(a reusable holdout).
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 from redistill.errors import RegistryError
 from redistill.io.digests import canonical_digest
 from redistill.promotion.params import PromoteParams
-from redistill.promotion.types import Look, Verdict
+from redistill.promotion.types import Look
+
+_LEAST = 1e-5
+"""A smaller level decides nothing."""
+_GROWTH = 0.25
+"""A system that was held is looked at again when the held-out set has grown by this share: earlier looks would use up the budget for little new evidence."""
+_TOLD: dict[str, float] = {"holds": 0.5, "hold": 0.375, "inferior": 0.125}
+"""The part of the budget that remains after each result of a re-test that could not be foreseen. They sum to 1: people learn one of the three."""
+
+_NEW = {"left": None, "kind": "decision", "asks": "", "n": 0, "ids": "", "foresees": ""}
+"""Fields that entries of earlier versions do not have, with the values that mean so; left out of a digest where they have them."""
 
 
 def heldout_identity(rows: Iterable[tuple[str, str]]) -> str:
@@ -28,8 +51,19 @@ def heldout_identity(rows: Iterable[tuple[str, str]]) -> str:
     return canonical_digest(sorted(map(list, rows)))
 
 
+def ids_digest(ids: Iterable[str]) -> str:
+    """Digest of the prompts of a held-out set, whatever their labels."""
+    return canonical_digest(sorted(ids))
+
+
 def entry_digest(look: Look) -> str:
-    return canonical_digest(dataclasses.asdict(look))
+    tree = dataclasses.asdict(look)
+    return canonical_digest({key: value for key, value in tree.items() if key not in _NEW or value != _NEW[key]})
+
+
+def retest_key(champion: str, teacher: str, heldout: str) -> str:
+    """What a re-test asks: a live system against a teacher, both by digest, on one held-out set."""
+    return canonical_digest(["retest", champion, teacher, heldout])
 
 
 def earlier_look(ledger: Sequence[Look], key: str) -> Look | None:
@@ -37,47 +71,83 @@ def earlier_look(ledger: Sequence[Look], key: str) -> Look | None:
     return next((look for look in ledger if look.key == key), None)
 
 
-def spendable(ledger: Sequence[Look], params: PromoteParams) -> tuple[float, float]:
-    """The next look's share of alpha, and its level including alpha passed on by the look before; both 0 when the set is used up.
+@dataclasses.dataclass(frozen=True, slots=True)
+class Earlier:
+    """Another held-out set that was used before: its prompts, and what is left of alpha on it."""
 
-    Shares that are already spent do not change, so a changed plan never raises the total.
+    ids: frozenset[str]
+    left: float
+
+
+def left_of(ledger: Sequence[Look], params: PromoteParams) -> float:
+    """What is left of alpha after the looks at one set, by its own ledger."""
+    if not ledger:
+        return params.alpha_per_heldout
+    if (left := ledger[-1].left) is None:
+        # Written before there was a tree: each look had spent its share.
+        left = params.alpha_per_heldout - sum(look.spent for look in ledger)
+    return max(0.0, min(left, params.alpha_per_heldout))
+
+
+def budget(ledger: Sequence[Look], ids: Iterable[str], earlier: Sequence[Earlier], params: PromoteParams) -> float:
+    """What is left of alpha on a held-out set with the prompts ``ids``.
+
+    What was spent on an earlier set is carried over in proportion to its rows that are still there, and at least in proportion to the new set's rows that
+    were used before.
+
+    Args:
+        ledger: the looks at exactly this set.
+        earlier: every other set that was used, also under another name of the data.
     """
-    left = params.alpha_per_heldout - sum(look.spent for look in ledger)
-    spent = min(params.alpha_per_heldout / params.looks_per_heldout, left)
-    spent = spent if spent > 1e-9 else 0.0
-    handed_on = ledger[-1].level if ledger and ledger[-1].shown else 0.0
-    # Alpha may have been lowered since; no single look may exceed it.
-    return spent, min(spent + handed_on, params.alpha_per_heldout)
+    alpha, ids = params.alpha_per_heldout, list(ids)
+    spent = [max((alpha - min(alpha, each.left) for each in earlier if row in each.ids), default=0.0) for row in ids]
+    carried = math.fsum(spent) / len(ids) if ids else 0.0
+    kept = [(alpha - min(alpha, each.left)) * len(each.ids.intersection(ids)) / len(each.ids) for each in earlier if each.ids]
+    return max(0.0, min(left_of(ledger, params), alpha - max(carried, *kept, 0.0)))
 
 
-def next_look(
-    ledger: Sequence[Look],
-    params: PromoteParams,
-    *,
-    heldout: str,
-    key: str,
-    candidate: str,
-    shown: bool,
-    verdict: Verdict,
-    at: str,
-    by: str,
-) -> Look:
-    """The entry to append for a decision that was just made."""
-    spent, level = spendable(ledger, params)
-    previous = entry_digest(ledger[-1]) if ledger else ""
-    return Look(heldout, len(ledger) + 1, key, candidate, spent, level, shown, verdict, at, by, previous)
+def level_of(left: float, params: PromoteParams) -> float:
+    """The level of the next decision; 0 when the set is used up."""
+    level = left / params.looks_per_heldout
+    return level if level >= _LEAST else 0.0
+
+
+def left_after(left: float, level: float, systems: int, promoted: int | None) -> float:
+    """What remains of the budget after a decision about a fixed sequence of ``systems``.
+
+    The last of them hands its level on where it is promoted. The other results share the rest, since people learn which of them it is. ``promoted`` is the
+    place of the promoted system in the sequence, from 0; None after a hold.
+    """
+    return level if promoted == systems - 1 else (left - level) / systems
+
+
+def left_after_retest(left: float, result: Literal["holds", "hold", "inferior"]) -> float:
+    """A re-test with a new teacher, or on new rows, tells one of three results; each has a part of the budget."""
+    return left * _TOLD[result]
+
+
+def waits_for(ledgers: Iterable[Look], asks: str, n: int) -> int | None:
+    """The number of rows at which a system that was held is looked at again; None if that is now, or if it was never held.
+
+    ``ledgers`` are the looks at every set of this project.
+    """
+    held = [look.n for look in ledgers if look.asks == asks and look.kind == "decision" and look.verdict == "hold" and look.n]
+    if not held or n == max(held):
+        return None
+    needed = math.ceil((1 + _GROWTH) * max(held))
+    return needed if max(held) < n < needed else None
 
 
 def checked(ledger: Sequence[Look], head: str | None) -> list[Look]:
     """The ledger in order, if its chain is complete up to ``head``, the digest of the last recorded entry.
 
     An entry after the head counts too: its writer was stopped before it recorded the head. If two machines wrote entries with the same
-    number at the same time, both count: their shares are spent.
+    number at the same time, both count, and the one that leaves less comes last.
 
     Raises:
         RegistryError: an entry was changed, or one is missing.
     """
-    ordered = sorted(ledger, key=lambda look: (look.number, entry_digest(look)))
+    ordered = sorted(ledger, key=lambda look: (look.number, -(look.left if look.left is not None else 1.0), entry_digest(look)))
     digests = {""}
     for look in ordered:
         if look.previous not in digests:

@@ -23,12 +23,19 @@ from redistill.promotion.types import Gate, PromotionDecision, Step
 
 
 def decide(
-    evidence: Evidence, params: PromoteParams, level: float, looks: Gate | None = None, cascade: Evidence | None = None
+    evidence: Evidence,
+    params: PromoteParams,
+    level: float,
+    looks: Gate | None = None,
+    cascade: Evidence | None = None,
+    *,
+    alone: bool = True,
 ) -> PromotionDecision:
     """Judge a student, and the ``cascade`` that it is part of if there is one; the best system that the evidence supports is promoted.
 
     The order is fixed: first the cascade, and only if its statistical gates passed the student alone, at the same level. Such a sequence needs no
-    correction. The student alone goes live if it passes, else the cascade if that passes, else nothing.
+    correction. The student alone goes live if it passes, else the cascade if that passes, else nothing. Without ``alone``, a student that has a cascade is
+    not judged alone.
 
     A gate exists only if there is something to compare with. ``reasons`` are the sentences of the gates that did not pass, or of all gates
     if the system is promoted. At level 0 the held-out set is used up: no statistical gate is evaluated, and the gate ``looks`` says so.
@@ -36,7 +43,7 @@ def decide(
     Raises:
         DataError: reports or outcomes are not about the same rows, prompts, template or backend, or hold a NaN.
     """
-    systems = [evidence] if cascade is None else [cascade, evidence]
+    systems = [evidence] if cascade is None else [cascade, evidence] if alone else [cascade]
     judged: list[tuple[Evidence, Step, list[str]]] = []
     for system in systems:
         gates, notes = _gates(system, params, level, looks)
@@ -73,7 +80,7 @@ def _gates(evidence: Evidence, params: PromoteParams, level: float, looks: Gate 
         judged, gate_notes = _judge(limits, evidence, params, level)
         gates += judged
         notes += gate_notes
-    return gates + answers_enough(evidence, params.min_share), notes
+    return gates + answers_enough(evidence.public, params.min_share), notes
 
 
 def _shown(gates: Sequence[Gate]) -> bool:
@@ -96,7 +103,7 @@ def holds(champion: BenchmarkResult, teacher: BenchmarkResult, params: PromotePa
 
 def _judge(limits: GateParams, evidence: Evidence, params: PromoteParams, level: float) -> tuple[list[Gate], list[str]]:
     if isinstance(limits, RatioGate):
-        return ratio(evidence, limits), []
+        return ratio(evidence.public, limits), []
     if isinstance(limits, NonInferiorGate):
         return (against(evidence, limits, params, level) if level > 0 else []), []
     if isinstance(limits, SlicesGate):
@@ -104,8 +111,19 @@ def _judge(limits: GateParams, evidence: Evidence, params: PromoteParams, level:
     if isinstance(limits, CriticalLabelsGate):
         return (critical(evidence, limits, params, level) if level > 0 else []), []
     if isinstance(limits, FairnessGate):
-        return (fair(evidence, limits, params, level) if level > 0 else []), []
+        # Pairs are no held-out rows: where those are sealed, everyone may see the pairs, and looks at the held-out set cost them nothing.
+        at = level if evidence.public is evidence and evidence.split == "held-out" else params.alpha_per_heldout
+        return (fair(evidence.public, limits, params, at) if level > 0 else []), []
     return audited(evidence), []
+
+
+def worth_judging_alone(evidence: Evidence, params: PromoteParams) -> bool:
+    """Whether a student that has a cascade is judged alone too. Each system that is judged costs a part of the level, so not one that is observed to lose
+    the margin or more on the rows that people look at. Those rows only; where there are none besides the held-out rows, it always is.
+    """
+    if (shown := evidence.shown) is None:
+        return True
+    return pair("student", shown.student, "teacher", shown.teacher, params.scored_by).paired.difference > -params.teacher_gate.margin
 
 
 def _linear_gate(evidence: Evidence, params: PromoteParams) -> Gate | None:

@@ -1,6 +1,7 @@
 """The plan for the next cycle after a hold: where to add prompts, and which labels to check again.
 
-The plan names held-out rows so that people can read them. They never become training rows; add *other* prompts of the same kind.
+The plan names rows so that people can read them: monitor rows, or held-out rows where these are open. They never become training rows; add *other*
+prompts of the same kind.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ _LOST = 0.1
 """A row is lost if the student's score is lower than the teacher's by at least this. With right or wrong, that is every row that only the teacher has right."""
 
 
-def patch(evidence: Evidence, decision: PromotionDecision, training_rows: int) -> dict[str, Any]:
+def patch(evidence: Evidence, decision: PromotionDecision, training_rows: int, sealed: PromotionDecision | None = None) -> dict[str, Any]:
     """The plan of a hold; a list is empty if nothing is to be done.
+
+    ``evidence`` and ``decision`` are about the rows that people look at. ``sealed`` is what people may know of the decision on sealed held-out rows.
 
     ``prompts`` distributes new prompts over slices and labels, where the student lost rows that the teacher had right (or, with a graded
     metric, clearly better). Their number is a quarter of the rows that trained this student. ``relabel`` names rows on which student and
@@ -41,7 +44,7 @@ def patch(evidence: Evidence, decision: PromotionDecision, training_rows: int) -
     total, budget = sum(cells.values()), max(1, training_rows // 4)
     return {
         "because": [gate.name for gate in decision.gates if not gate.passed],
-        "heldout_rows": [{"gate": gate.name, "more_rows": gate.more_rows} for gate in decision.gates if not gate.passed and gate.more_rows],
+        "heldout_rows": _heldout_rows(decision, sealed),
         "prompts": [
             {"slice": slice_, "label": label, "lost": n, "ask_for": max(1, round(budget * n / total))}
             for (slice_, label), n in sorted(cells.items(), key=lambda cell: (-cell[1], cell[0]))
@@ -52,6 +55,17 @@ def patch(evidence: Evidence, decision: PromotionDecision, training_rows: int) -
             _told(row, teacher[key]) for key, row in sorted(rows.items()) if not row.exact and row.response == teacher[key].response
         ],
     }
+
+
+def _heldout_rows(decision: PromotionDecision, sealed: PromotionDecision | None) -> list[dict[str, Any]]:
+    """The held-out rows that are missing, by gate. What the shown rows say of the number needed holds for sealed rows too."""
+    there = {gate.name: gate.rows for gate in sealed.gates} if sealed is not None else {}
+    missing = {
+        gate.name: gate.more_rows + (gate.rows or 0) - (there.get(gate.name, gate.rows) or 0)
+        for gate in decision.gates
+        if not gate.passed and gate.more_rows
+    }
+    return [{"gate": name, "more_rows": n} for name, n in missing.items() if n > 0]
 
 
 def _flips(evidence: Evidence) -> list[dict[str, Any]]:

@@ -135,10 +135,15 @@ class PromoteParams:
     `generation`, else `exact_match`."""
     min_teacher: Share | None = None
     """A teacher that scores less is too weak to compare with, and the gates against it hold. Left out: 0.1 exact match, 0.2 row F1, 0.3 chrF."""
+    heldout: Literal["sealed", "open"] | None = None
+    """`sealed`: held-out rows decide, and pages, metrics and commands show results on the split `monitor` only. `open`: people see the results on
+    held-out rows, so `alpha_per_heldout` does not count what they learn from them. Left out: `sealed` if a source has a share of `monitor`, else
+    `open`. [Why](gates.md#sealed-rows)."""
     alpha_per_heldout: Alpha = 0.05
     """The chance of ever promoting an inferior student on one held-out set, over all decisions on it."""
-    looks_per_heldout: Positive = 10
-    """Number of decisions over which that chance is spread."""
+    looks_per_heldout: Positive = 2
+    """Each decision uses one part in so many of the chance that is left: with 2 the first decision has half of it, the second a quarter. A larger
+    number keeps more for later decisions."""
     hold_nights: Positive = 3
     """Nights in a row that a live champion may be on hold while it is shown to be worse than the teacher. Then traffic goes to the teacher."""
     min_share: Share = 0.2
@@ -182,6 +187,11 @@ class PromoteParams:
         return self.metric or "exact_match"
 
     @property
+    def sealed(self) -> bool:
+        """Whether people see no results on held-out rows; what "left out" means was filled in when the whole of params.yaml was read."""
+        return self.heldout == "sealed"
+
+    @property
     def floor(self) -> float:
         return _FLOORS[self.scored_by] if self.min_teacher is None else self.min_teacher
 
@@ -199,6 +209,16 @@ def promotion_fits(promote: PromoteParams, finetune: FinetuneParams, data: DataP
         problems.append("promote.arm: auto chooses by calibration, but no source in data.source has a share of the split `calibration`")
     if promote.arm == AUTO and AUTO in finetune.arms:
         problems.append("finetune.arms has an arm with the name 'auto', which means a choice; rename it")
+    if promote.heldout == "sealed" and not has_monitor(data):
+        problems.append(
+            "promote.heldout: sealed shows people no results on held-out rows, but no source in data.source has a share of the split `monitor` to show "
+            "instead; give one a share, or set promote.heldout: open"
+        )
+    if promote.heldout == "open" and has_monitor(data):
+        problems.append(
+            "promote.heldout: open shows people the held-out rows, but data.source has a share of the split `monitor`, which is there to be shown instead; "
+            "remove that share, or set promote.heldout: sealed"
+        )
     if promote.metric == "row_f1" and data.grammar is None:
         problems.append("promote.metric: row_f1 counts the items of a record, but free text (data.task: generation) has none; use chrf")
     record = data.record
@@ -212,6 +232,15 @@ def promotion_fits(promote: PromoteParams, finetune: FinetuneParams, data: DataP
     return problems
 
 
-def with_metric(promote: PromoteParams, data: DataParams) -> PromoteParams:
-    """The metric that the task implies, where none is chosen."""
-    return promote if promote.metric is not None else replace(promote, metric="chrf" if data.grammar is None else "exact_match")
+def has_monitor(data: DataParams) -> bool:
+    """Whether any source gives rows to the split that people look at."""
+    return any(source.splits.get("monitor") for source in data.source)
+
+
+def with_implied(promote: PromoteParams, data: DataParams) -> PromoteParams:
+    """The metric that the task implies, and whether held-out rows are sealed, where they are not chosen."""
+    return replace(
+        promote,
+        metric=promote.metric or ("chrf" if data.grammar is None else "exact_match"),
+        heldout=promote.heldout or ("sealed" if has_monitor(data) else "open"),
+    )

@@ -15,7 +15,8 @@ Mode = Literal["student", "cascade"]
 """What is judged: a student alone, or a student with its teacher behind it."""
 
 
-GateResult = Literal["pass", "hold", "fail"]
+GateResult = Literal["pass", "hold", "fail", "sealed"]
+"""``sealed``: the gate was judged on sealed held-out rows, and its result is kept from people."""
 
 
 GateUnit = Literal["points", "share", "ratio", "rows", "looks"]
@@ -41,6 +42,8 @@ class Gate:
     confidence: float | None = None
     p_value: float | None = None
     more_rows: int = 0
+    rows: int | None = None
+    """The labelled rows that the gate was judged on; None if it is about other things."""
 
     @property
     def passed(self) -> bool:
@@ -62,10 +65,9 @@ class Audit:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One decision on one held-out set: an entry of its ledger. ``previous`` is the digest of the entry before; see ``redistill.promotion.alpha_spending``.
+    """One use of one held-out set: an entry of its ledger. ``previous`` is the digest of the entry before; see ``redistill.promotion.alpha_spending``.
 
-    ``spent`` is this look's share of alpha, and ``level`` that share plus the level that the look before passed on; ``shown`` says whether the
-    statistical gates passed at this level.
+    ``level`` is the level of the decision, ``left`` the part of alpha that remains after it; entries of earlier versions have no ``left``.
     """
 
     heldout: str
@@ -79,6 +81,16 @@ class Look:
     at: str
     by: str
     previous: str
+    left: float | None = None
+    kind: Literal["decision", "retest", "retired"] = "decision"
+    asks: str = ""
+    """Digest of what was asked without the rows: the same system with more rows asks the same."""
+    n: int = 0
+    """Number of held-out rows."""
+    ids: str = ""
+    """Digest of the prompt ids of the rows."""
+    foresees: str = ""
+    """Of a promotion: the key of the re-test whose result follows from it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +120,3 @@ class PromotionDecision:
     mode: Mode = "student"
     steps: tuple[Step, ...] = ()
     """Every system that was judged, in order."""
-
-    @property
-    def shown(self) -> bool:
-        """Whether every statistical gate of every system that was judged passed. Only then is nothing of the level used up."""
-        return bool(self.steps) and all(step.shown for step in self.steps)

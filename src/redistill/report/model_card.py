@@ -49,7 +49,7 @@ def model_card(report: dict[str, Any], purpose: str) -> str:
         "## Limits\n\n" + _limits(report, student),
         "## When to fall back to the teacher\n\n" + _fallback(report, student),
         "## Lineage\n\n"
-        f"- weights {student['model_digest']}\n- teacher {lineage['teacher']['current']}\n- held-out rows {student['heldout_digest']}\n"
+        f"- weights {student['model_digest']}\n- teacher {lineage['teacher']['current']}\n- {_split(report)} rows {student['heldout_digest']}\n"
         f"- dvc.lock {lineage['dvc_lock_sha256']}\n- params.yaml {lineage['params_sha256']}\n- git commit {lineage['git_commit']}\n\n"
         f"`redistill lineage {_text(report['model_version'])}` verifies the whole chain.",
     ]
@@ -84,9 +84,13 @@ def _results(report: dict[str, Any], student: dict[str, Any], teacher: dict[str,
     sizes = [arm["cost"]["parameters"] for arm in (student, teacher)]
     table.append("| parameters, M | " + " | ".join("–" if n is None else f"{n / 1e6:.1f}" for n in sizes) + " |")
     return (
-        f"On {student['n']} held-out rows, in percent, with 95 % intervals. All models were measured with the same backend and template.\n\n"
+        f"On {student['n']} {_split(report)} rows, in percent, with 95 % intervals. All models were measured with the same backend and template.\n\n"
         + "\n".join(table)
     )
+
+
+def _split(report: dict[str, Any]) -> str:
+    return "monitor" if report.get("measured_on") == "monitor" else "held-out"
 
 
 def _data(report: dict[str, Any]) -> str:

@@ -52,7 +52,9 @@ def render(report: dict[str, Any]) -> str:
             teacher=arms.get("teacher") or {},
             roles={name: role(name, candidate) for name in arms},
             gates=[gate(g) for g in (report.get("decision") or {}).get("gates") or ()],
-            gate_plots=gate_plots_of(report.get("decision") or {}),
+            on_monitor=[gate(g) for g in (_on_monitor(report) or {}).get("gates") or ()],
+            rows_are="monitor" if report.get("measured_on") == "monitor" else "held-out",
+            gate_plots=gate_plots_of(_on_monitor(report) or report.get("decision") or {}),
             looks=looks_of(report),
             pair_kinds=list(dict.fromkeys(k for arm in arms.values() for k in (arm.get("fairness") or {}).get("kinds") or {})),
             benchmarks=_names(arms, "breadth"),
@@ -68,12 +70,18 @@ def render(report: dict[str, Any]) -> str:
             curves=[c for key in _CURVES if (c := curves_of(report.get("training") or {}, candidate, key))],
             calibrated=calibrated_of(arms, candidate),
             cascade_view=cascade_of(report.get("cascade")),
-            alone=[gate(g) for g in _alone(report.get("decision") or {})],
+            alone=[gate(g) for g in _alone(_on_monitor(report) or report.get("decision") or {})],
             break_even=break_even_of(report.get("economics") or {}),
             trends=trends_of(report.get("nights") or ()),
             quarantined=varied(governance.get("sample") or (), _QUARANTINED),
         )
     )
+
+
+def _on_monitor(report: dict[str, Any]) -> dict[str, Any] | None:
+    """The same question on the rows that people look at, if held-out rows are sealed."""
+    decision: dict[str, Any] | None = (report.get("judgement") or {}).get("on_monitor")
+    return decision
 
 
 def _alone(decision: dict[str, Any]) -> Sequence[dict[str, Any]]:

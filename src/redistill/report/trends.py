@@ -54,7 +54,7 @@ def trends_of(nights: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     ]
     titles = ("Quality", "Share", "Duration", "Cost", "Teacher", "Disk")
     notes = (
-        "Student and teacher on the held-out rows, with 95 % intervals.",
+        "Student and teacher on the rows that people look at, with 95 % intervals.",
         "What the route allowed after the cycle.",
         f"Quiet nights included; {len(whole)} of {len(nights)} had something to do.",
         "Machine time at its price, and the teacher's tokens.",

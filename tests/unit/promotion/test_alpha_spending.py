@@ -1,58 +1,143 @@
-"""``redistill.promotion.alpha_spending``: what each look may spend, what it hands on, and a chain that nobody can change unseen."""
+"""``redistill.promotion.alpha_spending``: what each look may spend, what remains after it, and a chain that nobody can change unseen."""
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from dataclasses import replace
 
 import pytest
 
 from redistill.errors import RegistryError
-from redistill.promotion.alpha_spending import checked, earlier_look, entry_digest, next_look, spendable
+from redistill.io.digests import canonical_digest
+from redistill.promotion.alpha_spending import (
+    Earlier,
+    budget,
+    checked,
+    earlier_look,
+    entry_digest,
+    left_after,
+    left_after_retest,
+    left_of,
+    level_of,
+    waits_for,
+)
 from redistill.promotion.params import PromoteParams
 from redistill.promotion.types import Look
 
-PARAMS = PromoteParams(alpha_per_heldout=0.05, looks_per_heldout=10)
+PARAMS = PromoteParams(alpha_per_heldout=0.05, looks_per_heldout=2)
+IDS = [f"row{i}" for i in range(100)]
 
 
-def after(ledger: list[Look], *, shown: bool, key: str = "", params: PromoteParams = PARAMS) -> list[Look]:
-    given = {"heldout": "h", "key": key or f"key{len(ledger)}", "candidate": "c", "at": "2026-11-22T03:00:00+00:00", "by": "ops"}
-    return [*ledger, next_look(ledger, params, shown=shown, verdict="promote" if shown else "hold", **given)]
+def after(ledger: list[Look], *, promoted: bool, key: str = "", params: PromoteParams = PARAMS) -> list[Look]:
+    left = left_of(ledger, params)
+    level = level_of(left, params)
+    look = Look(
+        heldout="h",
+        number=len(ledger) + 1,
+        key=key or f"key{len(ledger)}",
+        candidate="c",
+        spent=level,
+        level=level,
+        shown=promoted,
+        verdict="promote" if promoted else "hold",
+        at="2026-11-22T03:00:00+00:00",
+        by="ops",
+        previous=entry_digest(ledger[-1]) if ledger else "",
+        left=left_after(left, level, 1, 0 if promoted else None),
+    )
+    return [*ledger, look]
 
 
-def ledger_of(*shown: bool, params: PromoteParams = PARAMS) -> list[Look]:
+def ledger_of(*promoted: bool, params: PromoteParams = PARAMS) -> list[Look]:
     ledger: list[Look] = []
-    for s in shown:
-        ledger = after(ledger, shown=s, params=params)
+    for p in promoted:
+        ledger = after(ledger, promoted=p, params=params)
     return ledger
 
 
-def test_looks_that_show_nothing_spend_equal_shares_until_nothing_is_left() -> None:
-    ledger = ledger_of(*[False] * 10)
-    assert [look.level for look in ledger] == pytest.approx([0.005] * 10)
-    assert [look.number for look in ledger] == list(range(1, 11))
-    assert spendable(ledger, PARAMS) == (0.0, 0.0)
+def test_each_look_takes_its_part_of_what_is_left() -> None:
+    """By hand, with halves: 0.025, 0.0125, 0.00625, whatever the verdicts."""
+    for verdicts in ([False] * 3, [True] * 3, [True, False, True]):
+        assert [look.level for look in ledger_of(*verdicts)] == pytest.approx([0.025, 0.0125, 0.00625])
+    assert [look.number for look in ledger_of(False, True)] == [1, 2]
 
 
-def test_a_look_that_showed_what_was_asked_hands_its_level_on() -> None:
-    """By hand: shares of 0.005; two discoveries in a row add up, a look that shows nothing keeps what it got."""
-    assert [look.level for look in ledger_of(True, True, False, False)] == pytest.approx([0.005, 0.010, 0.015, 0.005])
-    last = ledger_of(*[False] * 9, True)
-    assert spendable(last, PARAMS) == (0.0, pytest.approx(0.005)), "used up, but the last discovery's level may be used once more"
+def test_with_ten_parts_a_hold_keeps_the_rest_and_a_promotion_hands_on_its_level() -> None:
+    ten = replace(PARAMS, looks_per_heldout=10)
+    assert [look.level for look in ledger_of(False, False, params=ten)] == pytest.approx([0.005, 0.0045])
+    assert left_of(ledger_of(True, params=ten), ten) == pytest.approx(0.005)
 
 
-def test_a_plan_changed_midway_never_raises_the_total() -> None:
-    ledger = ledger_of(*[False] * 5)
-    eager = replace(PARAMS, looks_per_heldout=2)
-    assert spendable(ledger, eager)[1] == pytest.approx(0.025)
-    assert spendable(after(ledger, shown=False, params=eager), eager) == (0.0, 0.0)
-    strict = replace(PARAMS, alpha_per_heldout=0.01)
-    assert spendable(ledger, strict) == (0.0, 0.0)
-    assert spendable(ledger_of(True), replace(PARAMS, alpha_per_heldout=0.004))[1] <= 0.004
+@pytest.mark.parametrize("systems", [1, 2])
+def test_all_results_of_a_look_together_have_no_more_than_the_budget(systems: int) -> None:
+    """The union bound of the docstring: for every set of inferior systems, their level and the branches that go on."""
+    left, level = 0.05, 0.025
+    branch = {place: left_after(left, level, systems, place) for place in (None, *range(systems))}
+    for inferior in ([], [0], [systems - 1], list(range(systems))):
+        open_branches = [branch[place] for place in branch if place is None or place not in inferior]
+        if 0 in inferior and systems == 2:
+            # The student is judged only after the cascade passed, which is an error here already.
+            open_branches = [branch[None]]
+        assert (level if inferior else 0.0) + sum(open_branches) <= left + 1e-12
+
+
+def test_a_tiny_level_decides_nothing() -> None:
+    assert level_of(1e-5, PARAMS) == 0.0 and level_of(2e-5, PARAMS) == 1e-5
+    assert left_of(ledger_of(*[False] * 30), PARAMS) > 0.0
+
+
+def test_alpha_that_was_lowered_since_bounds_what_is_left() -> None:
+    assert left_of(ledger_of(False), replace(PARAMS, alpha_per_heldout=0.01)) == 0.01
+
+
+def test_rows_carry_what_was_spent_on_them() -> None:
+    used = Earlier(frozenset(IDS), left=0.01)
+    assert budget([], IDS, [], PARAMS) == 0.05
+    assert budget([], IDS, [used], PARAMS) == pytest.approx(0.01), "only labels changed"
+    assert budget([], IDS[:60], [used], PARAMS) == pytest.approx(0.01), "removed rows give nothing back"
+    assert budget([], [*IDS, *(f"new{i}" for i in range(50))], [used], PARAMS) == pytest.approx(0.01), "added rows give nothing back"
+    assert budget([], [*IDS[:90], *(f"new{i}" for i in range(10))], [used], PARAMS) == pytest.approx(0.05 - 0.04 * 0.9), "replaced ones do"
+    assert budget([], ["new", "newer"], [used], PARAMS) == 0.05
+
+
+def test_a_row_of_two_sets_carries_the_larger_part_and_a_set_of_two_halves_both() -> None:
+    one, two = Earlier(frozenset(IDS[:50]), left=0.01), Earlier(frozenset(IDS[50:]), left=0.03)
+    assert budget([], [*IDS[:25], *IDS[75:]], [one, two], PARAMS) == pytest.approx(0.05 - (0.04 + 0.02) / 2)
+    assert budget([], IDS, [one, two], PARAMS) == pytest.approx(0.01), "all rows of a set bring all that was spent on it"
+    assert budget([], IDS[:50], [one, Earlier(frozenset(IDS), left=0.02)], PARAMS) == pytest.approx(0.01)
+
+
+def test_a_set_does_not_forget_what_was_spent_after_it_on_its_rows() -> None:
+    own = ledger_of(False)
+    assert budget(own, IDS, [Earlier(frozenset([*IDS, "new"]), left=0.002)], PARAMS) == pytest.approx(0.002)
+
+
+def test_what_people_learn_from_a_retest_has_its_part() -> None:
+    parts = [left_after_retest(0.04, result) for result in ("holds", "hold", "inferior")]  # type: ignore[arg-type]
+    assert sum(parts) == pytest.approx(0.04) and max(parts) == parts[0]
+
+
+def test_a_system_that_was_held_waits_for_a_quarter_more_rows() -> None:
+    held = [replace(look, asks="this", n=500) for look in ledger_of(False)]
+    assert waits_for(held, "this", 501) == 625 and waits_for(held, "this", 624) == 625
+    assert waits_for(held, "this", 625) is None
+    assert waits_for(held, "that", 501) is None, "another system is another question"
+    assert waits_for(held, "this", 500) is None, "as many rows, but other labels"
+    assert waits_for([replace(held[0], verdict="promote")], "this", 501) is None
+
+
+def test_entries_of_earlier_versions_are_read_as_they_are() -> None:
+    """Their digest has no new field, and each had spent its share."""
+    old = Look("h", 1, "k", "c", 0.005, 0.005, False, "hold", "2026-11-22T03:00:00+00:00", "ops", "")
+    names = ("heldout", "number", "key", "candidate", "spent", "level", "shown", "verdict", "at", "by", "previous")
+    assert entry_digest(old) == canonical_digest({name: getattr(old, name) for name in names})
+    assert left_of([old], PARAMS) == pytest.approx(0.045)
+    assert set(names) < {field.name for field in dataclasses.fields(Look)}
 
 
 def test_the_same_question_is_found_again() -> None:
-    ledger = after(ledger_of(False, True), shown=False, key="this")
+    ledger = after(ledger_of(False, True), promoted=False, key="this")
     assert earlier_look(ledger, "this") == ledger[2] and earlier_look(ledger, "that") is None
 
 
@@ -70,15 +155,16 @@ def test_a_changed_or_removed_entry_is_noticed(at: int) -> None:
     for tampered in (
         [*ledger[:at], *ledger[at + 1 :]],
         [*ledger[:at], replace(ledger[at], level=0.0001), *ledger[at + 1 :]],
+        [*ledger[:at], replace(ledger[at], left=0.05), *ledger[at + 1 :]],
         [*ledger[:at], replace(ledger[at], verdict="promote"), *ledger[at + 1 :]],
     ):
         with pytest.raises(RegistryError, match="was altered"):
             checked(tampered, head)
 
 
-def test_an_unannounced_entry_counts_and_a_fork_counts_twice() -> None:
+def test_an_unannounced_entry_counts_and_of_a_fork_the_smaller_rest() -> None:
     ledger = ledger_of(False, False)
     assert checked(ledger, entry_digest(ledger[0])) == ledger, "the writer was stopped before announcing the second"
-    fork = [*ledger, replace(ledger[1], by="elsewhere")]
+    fork = [*ledger, replace(ledger[1], by="elsewhere", left=0.001)]
     assert len(checked(fork, entry_digest(ledger[1]))) == 3
-    assert sum(look.spent for look in checked(fork, None)) == pytest.approx(0.015)
+    assert left_of(checked(fork, None), PARAMS) == 0.001

@@ -335,7 +335,6 @@ def test_a_used_up_heldout_set_is_asked_nothing() -> None:
     decision = decide(found, PARAMS, 0.0, looks)
     assert decision.verdict == "hold" and decision.reasons == ("used up",)
     assert [g.name for g in decision.gates] == ["looks", "smaller", "faster"] and not decision.linear_suffices
-    assert not decision.shown
 
 
 def test_costs_have_limits_of_their_own() -> None:

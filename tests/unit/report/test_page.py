@@ -219,7 +219,7 @@ def test_without_optional_parts() -> None:
     tree["governance"].update(sample=[], planted_caught=0)
     tree.update(training={}, examples=[])
     text = words_of(render(tree))
-    assert "Nothing was dropped." in text and "No training curves" in text and "same completion for every held-out row" in text
+    assert "Nothing was dropped." in text and "No training curves" in text and "same completion for every row" in text
     assert "Not shown, because a value is unknown: teacher." in text and "Rows planted" not in text
     assert not re.search(r"\b(nan|none)\b", text.lower())
 

@@ -15,7 +15,7 @@ import pytest
 from redistill.data.params import DataParams, SourceParams
 from redistill.evaluation.params import BenchmarkParams
 from tasks.locking.code_lock import lock_code
-from tasks.stages.benchmark import memo_directory
+from tasks.results.rows import sealed_rows, shown_rows
 from tests.tiny_project import ROOT
 
 DATA = DataParams(name="tiny", source=(SourceParams(path="rows.jsonl", splits={"pool": 1.0}),), task="generation")
@@ -33,13 +33,14 @@ def heldout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_memory_is_bound_to_model_rows_template_and_measurement(heldout: Path) -> None:
-    places = [memo_directory("model", DATA, PARAMS)]
-    assert memo_directory("model", DATA, PARAMS) == places[0]
-    places.append(memo_directory("another", DATA, PARAMS))
-    places.append(memo_directory("model", dataclasses.replace(DATA, prompt_template="{text}"), PARAMS))
-    places.append(memo_directory("model", DATA, dataclasses.replace(PARAMS, max_tokens=PARAMS.max_tokens + 1)))
+    places = [shown_rows().memo("model", DATA, PARAMS)]
+    assert shown_rows().memo("model", DATA, PARAMS) == places[0]
+    assert sealed_rows().memo("model", DATA, PARAMS) != places[0], "sealed results are not found in the place of open ones"
+    places.append(shown_rows().memo("another", DATA, PARAMS))
+    places.append(shown_rows().memo("model", dataclasses.replace(DATA, prompt_template="{text}"), PARAMS))
+    places.append(shown_rows().memo("model", DATA, dataclasses.replace(PARAMS, max_tokens=PARAMS.max_tokens + 1)))
     heldout.write_bytes(b"other rows")
-    places.append(memo_directory("model", DATA, PARAMS))
+    places.append(shown_rows().memo("model", DATA, PARAMS))
     assert len(set(places)) == len(places)
 
 
@@ -50,6 +51,7 @@ from redistill.evaluation.params import BenchmarkParams
 from tasks.running.work_directory import work_directory
 from tasks.locking.code_lock import lock_code
 from tasks.stages import benchmark
+from tasks.results.rows import shown_rows
 data = DataParams(name="tiny", source=(SourceParams(path="rows.jsonl", splits={"pool": 1.0}),), task="generation")
 places = []
 for file in ["", *sys.argv[1:]]:
@@ -57,7 +59,7 @@ for file in ["", *sys.argv[1:]]:
         with open(file, "a", encoding="utf-8") as handle:
             handle.write("CHANGED = True\\n")
     lock_code()
-    memo = benchmark.memo_directory("model", data, BenchmarkParams())
+    memo = shown_rows().memo("model", data, BenchmarkParams())
     places.append({"benchmark": str(memo), "finetune": str(work_directory("finetune-kd", "rows"))})
 print(json.dumps([benchmark.__file__, places]))
 """

@@ -41,7 +41,7 @@ def answers_enough(evidence: Evidence, least: float) -> list[Gate]:
     result: GateResult = "pass" if interval.low >= least else "fail" if interval.high < least else "hold"
     missed = "" if result == "pass" else ": a cascade that answers so little is not worth its complexity (promote.min_share)"
     sentence = (
-        f"the student answers {evidence.answered} of {n} held-out rows, {100 * value:.1f} % ({100 * CONFIDENCE:g} % interval {100 * interval.low:.1f} to "
+        f"the student answers {evidence.answered} of {n} {evidence.split} rows, {100 * value:.1f} % ({100 * CONFIDENCE:g} % interval {100 * interval.low:.1f} to "
         f"{100 * interval.high:.1f}), at least {100 * least:g} %{missed}"
     )
     return [Gate("share", result, value, least, "share", sentence, interval, CONFIDENCE)]

@@ -33,10 +33,10 @@ def critical(evidence: Evidence, limits: CriticalLabelsGate, params: PromotePara
             )
         hits = hits_by_row(name, grammar, evidence.student[1])
         if limit.floor is not None:
-            gates.append(_judged(name, sum(hits.values()), len(hits), limit.floor, level, params.power))
+            gates.append(_judged(name, sum(hits.values()), len(hits), limit.floor, level, params.power, evidence.split))
         if limit.margin is not None:
             teacher = hits_by_row(name, grammar, evidence.teacher[1])
-            gates.append(_against_teacher(evidence.subject, name, hits, teacher, limit.margin, level, params.power))
+            gates.append(_against_teacher(evidence, name, hits, teacher, limit.margin, level, params.power))
     return gates
 
 
@@ -52,29 +52,28 @@ def has_item(name: str, grammar: RecordGrammar, line: str) -> bool:
 
 
 def _against_teacher(
-    subject: str, name: str, hits: dict[str, bool], teacher: dict[str, bool], margin: float, level: float, power: float
+    evidence: Evidence, name: str, hits: dict[str, bool], teacher: dict[str, bool], margin: float, level: float, power: float
 ) -> Gate:
-    gate, rows = f"recall_{name}_against_teacher", f"held-out rows with {name}"
+    gate, rows = f"recall_{name}_against_teacher", f"{evidence.split} rows with {name}"
     if len(hits) < 2 or hits.keys() != teacher.keys():
-        return Gate(
-            gate, "hold", None, -margin, "points", f"{len(hits)} held-out rows have {name}, too few to compare its recall", p_value=1.0
-        )
+        sentence = f"{len(hits)} {evidence.split} rows have {name}, too few to compare its recall"
+        return Gate(gate, "hold", None, -margin, "points", sentence, p_value=1.0, rows=len(hits))
     counts = paired_counts(list(hits.values()), [teacher[key] for key in hits])
-    sentence = f"recall of {name}: {subject} {100 * sum(hits.values()) / len(hits):.1f} % against the teacher's {100 * sum(teacher.values()) / len(hits):.1f} %"
+    sentence = f"recall of {name}: {evidence.subject} {100 * sum(hits.values()) / len(hits):.1f} % against the teacher's {100 * sum(teacher.values()) / len(hits):.1f} %"
     return judged_difference(gate, sentence, counts, margin, level, counts.p_value(margin), power, rows=rows)
 
 
-def _judged(name: str, hits: int, n: int, limit: float, level: float, power: float) -> Gate:
-    rows = f"held-out rows with {name}"
+def _judged(name: str, hits: int, n: int, limit: float, level: float, power: float, split: str) -> Gate:
+    rows = f"{split} rows with {name}"
     if n == 0:
         # The smallest number of rows that can show it, if all of them are found.
         needed = share_rows_needed(1, 1, limit, level, power)
-        sentence = f"no held-out row has {name}, so its recall is unknown; {needed:,} more {rows} would show it, if the student finds {name} in all of them"
-        return Gate(f"recall_{name}", "hold", None, limit, "share", sentence, p_value=1.0, more_rows=needed)
+        sentence = f"no {split} row has {name}, so its recall is unknown; {needed:,} more {rows} would show it, if the student finds {name} in all of them"
+        return Gate(f"recall_{name}", "hold", None, limit, "share", sentence, p_value=1.0, more_rows=needed, rows=0)
     p_value, interval = share_test(hits, n, limit), share_interval(hits, n, 2 * level)
     result, missing = verdict(p_value <= level, interval, limit), 0
     sentence = (
-        f"{name} found in {hits} of {n} held-out rows, recall {100 * hits / n:.1f} % ({coverage(level)} interval {spread(interval)}), "
+        f"{name} found in {hits} of {n} {split} rows, recall {100 * hits / n:.1f} % ({coverage(level)} interval {spread(interval)}), "
         f"one-sided p {shown(p_value, level)} for a recall of {100 * limit:g} % or less, level {level:.2g}"
     )
     if result != "pass" and hits / n <= limit:
@@ -83,4 +82,4 @@ def _judged(name: str, hits: int, n: int, limit: float, level: float, power: flo
         needed = share_rows_needed(hits, n, limit, level, power)
         end, missing = more_rows(needed, n, rows, power, "the true recall is the observed one", "the observed recall is close to the limit")
         sentence += end
-    return Gate(f"recall_{name}", result, hits / n, limit, "share", sentence, interval, 1 - 2 * level, p_value, missing)
+    return Gate(f"recall_{name}", result, hits / n, limit, "share", sentence, interval, 1 - 2 * level, p_value, missing, n)

@@ -49,8 +49,8 @@ def fair(evidence: Evidence, limits: FairnessGate, params: PromoteParams, level:
     )
     rows = "counterfactual pairs" if one_pair_each else "messages with counterfactual pairs"
     judged = judged_difference(NAME, sentence, counts, limits.margin, level, score_test(counts, limits.margin), params.power, rows=rows)
-    # More pairs are needed, not more held-out rows; the sentence says so.
-    return [replace(judged, more_rows=0)]
+    # More pairs are needed, not more labelled rows; the sentence says so.
+    return [replace(judged, more_rows=0, rows=None)]
 
 
 def _unknown(limits: FairnessGate, why: str) -> Gate:

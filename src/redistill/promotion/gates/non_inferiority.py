@@ -25,7 +25,7 @@ def against(evidence: Evidence, limits: NonInferiorGate, params: PromoteParams, 
     reference: BenchmarkResult | None = getattr(evidence, limits.name)
     if reference is None:
         return []
-    return [non_inferior(evidence.subject, evidence.student, limits.name, reference, limits.margin, level, params)]
+    return [non_inferior(evidence.subject, evidence.student, limits.name, reference, limits.margin, level, params, split=evidence.split)]
 
 
 def non_inferior(
@@ -38,6 +38,7 @@ def non_inferior(
     params: PromoteParams,
     *,
     same_backend: bool = True,
+    split: str = "held-out",
 ) -> Gate:
     """One-sided paired test of a loss of ``margin`` or more at ``level``, by the metric of ``params``.
 
@@ -47,10 +48,11 @@ def non_inferior(
     compared = pair(subject, result, other, reference, params.scored_by, same_backend=same_backend)
     name, floor = f"non_inferior_to_{other}", params.floor if other == "teacher" else 0.0
     if (reason := insensitive(compared, other, floor)) is not None:
-        return not_judged(name, compared.paired.difference, margin, reason)
+        return not_judged(name, compared.paired, margin, reason)
     metric = NAMES[compared.metric]
     sentence = f"{subject} {100 * compared.candidate:.1f} % {metric} against the {other}'s {100 * compared.reference:.1f} %"
-    return judged_difference(name, sentence, compared.paired, margin, level, compared.paired.p_value(margin), params.power)
+    p_value = compared.paired.p_value(margin)
+    return judged_difference(name, sentence, compared.paired, margin, level, p_value, params.power, rows=f"{split} rows")
 
 
 def slices(evidence: Evidence, limits: SlicesGate, params: PromoteParams, level: float) -> tuple[list[Gate], list[str]]:
@@ -63,7 +65,7 @@ def slices(evidence: Evidence, limits: SlicesGate, params: PromoteParams, level:
         sizes[outcome.slice] = sizes.get(outcome.slice, 0) + 1
     named = {name: n for name, n in sorted(sizes.items()) if len(sizes) > 1}
     notes = [
-        f"slice {name} has {n} held-out rows, fewer than {limits.min_rows}: it has no gate of its own"
+        f"slice {name} has {n} {evidence.split} rows, fewer than {limits.min_rows}: it has no gate of its own"
         for name, n in named.items()
         if n < limits.min_rows
     ]
@@ -77,14 +79,24 @@ def slices(evidence: Evidence, limits: SlicesGate, params: PromoteParams, level:
     gates = []
     for (name, c), p_value, adjusted in zip(compared.items(), p_values, holm(p_values), strict=True):
         if (reason := reasons[name]) is not None:
-            gates.append(not_judged(f"slice_{name}", c.paired.difference, limits.margin, reason))
+            gates.append(not_judged(f"slice_{name}", c.paired, limits.margin, reason))
             continue
         # The level of this slice that is equivalent to Holm's adjusted p-value at the whole level, so that interval and test agree.
         share = p_value / adjusted if adjusted > 0 else 1.0 / len(compared)
         sentence = f"{evidence.subject} against teacher in slice {name}"
         correction = f", Holm's correction over {len(compared)} slices" if len(compared) > 1 else ""
         gates.append(
-            judged_difference(f"slice_{name}", sentence, c.paired, limits.margin, level * share, p_value, params.power, correction)
+            judged_difference(
+                f"slice_{name}",
+                sentence,
+                c.paired,
+                limits.margin,
+                level * share,
+                p_value,
+                params.power,
+                correction,
+                rows=f"{evidence.split} rows",
+            )
         )
     return gates, notes
 
@@ -94,7 +106,7 @@ def insensitive(compared: Comparison, other: str, floor: float, where: str = "")
     metric = NAMES[compared.metric]
     if not compared.any_right:
         return (
-            f"neither model is right on any held-out row{where} ({metric} 0.0 % for both), so a comparison shows nothing; "
+            f"neither model is right on any row{where} ({metric} 0.0 % for both), so a comparison shows nothing; "
             f"check labels, prompt template, data.stop and benchmark.max_tokens against the {other}'s completions"
         )
     if compared.reference < floor:
@@ -105,9 +117,9 @@ def insensitive(compared: Comparison, other: str, floor: float, where: str = "")
     return None
 
 
-def not_judged(name: str, difference: float, margin: float, reason: str) -> Gate:
+def not_judged(name: str, paired: Paired, margin: float, reason: str) -> Gate:
     """A hold for a comparison that cannot show anything. Its p-value is 1, so it counts as a look that showed nothing."""
-    return Gate(name, "hold", difference, -margin, "points", reason, p_value=1.0)
+    return Gate(name, "hold", paired.difference, -margin, "points", reason, p_value=1.0, rows=paired.n)
 
 
 def verdict(passed: bool, interval: Interval | None, limit: float, *, above: bool = True) -> GateResult:
@@ -160,6 +172,7 @@ def judged_difference(
         confidence=1 - 2 * level,
         p_value=p_value,
         more_rows=missing,
+        rows=counts.n,
     )
 
 
