@@ -19,6 +19,7 @@ from redistill.promotion.decide import decide, worth_judging_alone
 from redistill.promotion.evidence import Evidence
 from redistill.promotion.hold_plan import patch
 from redistill.promotion.params import PromoteParams
+from redistill.promotion.retest import retest
 from redistill.promotion.sealing import told
 from redistill.promotion.system import System
 from redistill.promotion.types import Gate, Look, PromotionDecision
@@ -102,7 +103,7 @@ class _Question:
         live = next((system for system in (self.evidence, self.whole) if system is not None and system.is_champion), None)
         if live is not None:
             # Nothing but what is live is judged: at this level, no other system may be promoted.
-            decision = decide(live, promote, promote.alpha_per_heldout)
+            decision = decide(live, self._gates_of_live(live), promote.alpha_per_heldout)
             return self._told(decision, promote.alpha_per_heldout, live, repeated=True, is_champion=True)
         if (old := earlier_look(history.looks, self.key)) is not None:
             return self._told(self._decided(old.level, _looks_gate(self.params, old, len(history.looks))), old.level, repeated=True)
@@ -141,6 +142,19 @@ class _Question:
         judgement = self._told(decision, level, repeated=False)
         look_ledger.append(self.client, self.params, look, self.ids)
         return dataclasses.replace(judgement, looks=(*history.looks, look))
+
+    def _gates_of_live(self, live: Evidence) -> PromoteParams:
+        """The gates by which a live system is judged again. On sealed rows, that is the re-test and no more: each other gate would tell people something
+        that has no part of the level. What the re-test tells is recorded.
+        """
+        promote = self.params.promote
+        if live.shown is None:
+            return promote
+        look_ledger.record_retest(
+            self.client, self.params, live.student, live.teacher[0].model_digest, retest(live.student, live.teacher, promote).shown
+        )
+        told_anyway = ("teacher", "audit", "fairness", "smaller", "faster", "lighter")
+        return dataclasses.replace(promote, gates=tuple(g for g in promote.gates if g.name in told_anyway), critical_labels={})
 
     def _decided(self, level: float, looks: Gate) -> PromotionDecision:
         return decide(self.evidence, self.params.promote, level, looks, self.whole, alone=self.alone)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 from redistill.errors import RedistillError
 from redistill.params import Params
@@ -106,19 +105,25 @@ def sealed_retest(client: RegistryClient, params: Params, tested: Retest, champi
     Raises:
         RegistryError: the ledger is broken or out of reach.
     """
-    result: Literal["holds", "hold", "inferior"] = "holds" if tested.gate.passed else "inferior" if tested.inferior else "hold"
     with transitions.registry_lock():
-        look_ledger.record_retest(client, params, champion, teacher[0].model_digest, result)
+        look_ledger.record_retest(client, params, champion, teacher[0].model_digest, tested.shown)
     n = len(champion[1])
+    unclear = f"the {n:,} sealed held-out rows neither show nor rule out a loss of the margin or more"
     sentence = {
         "holds": f"a loss of the margin or more is ruled out on the {n:,} sealed held-out rows",
         "inferior": f"a loss of the margin or more is shown on the {n:,} sealed held-out rows",
-        "hold": f"the {n:,} sealed held-out rows neither show nor rule out a loss of the margin or more",
-    }[result]
+        "worse": unclear,
+        "hold": unclear,
+    }[tested.shown]
     return replace(tested, gate=replace(tested.gate, sentence=f"champion against teacher: {sentence}"))
 
 
 def decide_promotion(params: Params, history: History) -> Judgement:
     """Judge this cycle's candidate by every gate, at the level that the held-out set still allows."""
     client = connect(params)
+    if not params.promote.sealed:
+        print(
+            "held-out rows are open: people see the results on them, so promote.alpha_per_heldout does not count what they learn; "
+            "a share of the split `monitor` in data.source seals them (docs/gates.md)"
+        )
     return judge_arm(client, params, history.events(client, params))

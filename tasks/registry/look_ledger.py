@@ -26,6 +26,7 @@ from redistill.promotion.alpha_spending import (
 )
 from redistill.promotion.evidence import BenchmarkResult
 from redistill.promotion.params import PromoteParams
+from redistill.promotion.retest import Shown
 from redistill.promotion.types import Look
 from redistill.provenance import mlflow_names
 from tasks.paths import STATE
@@ -167,9 +168,7 @@ def _ids(heldout: str, entries: list[_Entry], *, own: bool) -> frozenset[str] | 
     )
 
 
-def record_retest(
-    client: RegistryClient, params: Params, champion: BenchmarkResult, teacher: str, result: Literal["holds", "hold", "inferior"]
-) -> None:
+def record_retest(client: RegistryClient, params: Params, champion: BenchmarkResult, teacher: str, result: Shown) -> None:
     """Record what people learn from a re-test of the champion. The same test again tells nothing new."""
     outcomes = champion[1]
     ids, heldout = [o.prompt_id for o in outcomes], heldout_identity((o.prompt_id, o.target) for o in outcomes)

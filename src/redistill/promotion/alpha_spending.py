@@ -39,8 +39,8 @@ _LEAST = 1e-5
 """A smaller level decides nothing."""
 _GROWTH = 0.25
 """A system that was held is looked at again when the held-out set has grown by this share: earlier looks would use up the budget for little new evidence."""
-_TOLD: dict[str, float] = {"holds": 0.5, "hold": 0.375, "inferior": 0.125}
-"""The part of the budget that remains after each result of a re-test that could not be foreseen. They sum to 1: people learn one of the three."""
+_TOLD: dict[str, float] = {"holds": 0.5, "hold": 0.25, "worse": 0.125, "inferior": 0.125}
+"""The part of the budget that remains after each result of a re-test that could not be foreseen. They sum to 1: people learn one of the four."""
 
 _NEW = {"left": None, "kind": "decision", "asks": "", "n": 0, "ids": "", "foresees": ""}
 """Fields that entries of earlier versions do not have, with the values that mean so; left out of a digest where they have them."""
@@ -121,8 +121,8 @@ def left_after(left: float, level: float, systems: int, promoted: int | None) ->
     return level if promoted == systems - 1 else (left - level) / systems
 
 
-def left_after_retest(left: float, result: Literal["holds", "hold", "inferior"]) -> float:
-    """A re-test with a new teacher, or on new rows, tells one of three results; each has a part of the budget."""
+def left_after_retest(left: float, result: Literal["holds", "hold", "worse", "inferior"]) -> float:
+    """A re-test with a new teacher, or on new rows, tells one of four results; each has a part of the budget."""
     return left * _TOLD[result]
 
 

@@ -26,6 +26,8 @@ from redistill.promotion.params import PromoteParams
 from redistill.promotion.types import Gate
 
 Result = Literal["holds", "hold", "inferior"]
+Shown = Literal["holds", "hold", "worse", "inferior"]
+"""What the rows show of a champion; ``worse``: a loss, but not one of the margin."""
 ONE_NIGHT = dt.timedelta(hours=12)
 """Tests that are closer in time count as one night, for example a killed cycle and its second run."""
 
@@ -37,6 +39,13 @@ class Retest:
     gate: Gate
     inferior: bool
     worse: bool
+
+    @property
+    def shown(self) -> Shown:
+        """What people learn from this test, now or after some nights on hold."""
+        if self.gate.passed:
+            return "holds"
+        return "inferior" if self.inferior else "worse" if self.worse else "hold"
 
     def after(self, nights: int, params: PromoteParams) -> Result:
         """The result when the champion is on hold for the ``nights``-th night, this one included."""

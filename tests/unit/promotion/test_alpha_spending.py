@@ -114,7 +114,7 @@ def test_a_set_does_not_forget_what_was_spent_after_it_on_its_rows() -> None:
 
 
 def test_what_people_learn_from_a_retest_has_its_part() -> None:
-    parts = [left_after_retest(0.04, result) for result in ("holds", "hold", "inferior")]  # type: ignore[arg-type]
+    parts = [left_after_retest(0.04, result) for result in ("holds", "hold", "worse", "inferior")]  # type: ignore[arg-type]
     assert sum(parts) == pytest.approx(0.04) and max(parts) == parts[0]
 
 
