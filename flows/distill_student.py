@@ -98,7 +98,6 @@ def cycle(params: Params, workspace: Workspace, reason: str, cycle_progress: Cyc
             stages(DATA)
             run_side_by_side(after_data(params), run, done, cycle_progress.say, fork_server.stop)
             open_cycle.params = params = choose_arm.chosen_arm(params)
-            stages(heldout_stages(params, params.promote.arm))
             steps.log_training(params, run_id)
             version = steps.register(params, run_id, name, fingerprint)
             outcome = cycle_end.promote_or_hold(params, run_id, name, version, live, open_cycle.receipts, history)

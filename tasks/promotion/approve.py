@@ -106,7 +106,7 @@ def _judgement(client: RegistryClient, params: Params, version: str, *, newest: 
 
 def _still_true(client: RegistryClient, params: Params, version: str, judged: dict[str, Any]) -> None:
     """Raises if teacher, champion or held-out set changed since the decision."""
-    teacher = read_json(deciding_identities("teacher", sealed=params.promote.sealed))
+    teacher = read_json(deciding_identities("teacher", params.data))
     today = {"teacher": teacher["model_digest"], "held-out set": teacher["heldout_digest"]}
     now = transitions.live(client, params)
     for role in (mlflow_names.CHAMPION, mlflow_names.REFERENCE):

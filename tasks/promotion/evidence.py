@@ -10,8 +10,9 @@ from pathlib import Path
 
 from redistill.data.types import Prompt
 from redistill.distillation.types import TrainingRow
-from redistill.errors import RedistillError, RegistryError
+from redistill.errors import DataError, RedistillError, RegistryError
 from redistill.evaluation.timing import Timing
+from redistill.io.digests import file_digest
 from redistill.io.json import read_json
 from redistill.io.parquet import read_records
 from redistill.params import Params
@@ -50,8 +51,14 @@ class Gathered:
     audit: Audit | None
 
     def evidence(self, params: Params) -> Evidence:
-        """The evidence about the student alone. Sealed results decide where there are any, and the evidence on the shown rows lies beside them."""
+        """The evidence about the student alone. Sealed results decide where there are any, and the evidence on the shown rows lies beside them.
+
+        Raises:
+            DataError: results are about other rows than those that decide in this project now.
+        """
         deciding = self._on(params, Measurement.deciding)
+        if deciding.teacher[0].heldout_digest != file_digest(HELDOUT):
+            raise DataError("the teacher's results are not about today's held-out rows; run a cycle, then judge again")
         if self.student.sealed is None:
             return deciding
         return replace(deciding, shown=self._on(params, Measurement.on_shown, split="monitor"))
@@ -129,7 +136,7 @@ def gathered(
 
 def measurement_of(params: Params, who: str) -> Measurement:
     """Where the stages put the results of the teacher or of an arm."""
-    return Measurement(shown_rows().results / who, sealed_rows().results / who if params.promote.sealed else None)
+    return Measurement(shown_rows(params.data).results / who, sealed_rows().results / who if params.promote.sealed else None)
 
 
 def teacher_measurement(params: Params) -> Measurement:
@@ -145,7 +152,7 @@ def measured_version(client: RegistryClient, params: Params, version: str, *, we
         RegistryError: its weights cannot be loaded, are not the registered ones, or cannot be benchmarked.
     """
     digest = client.get_model_version(params.data.name, version).tags.get(mlflow_names.TAG_MODEL_DIGEST)
-    every = [shown_rows(), *([sealed_rows()] if params.promote.sealed else [])]
+    every = [shown_rows(params.data), *([sealed_rows()] if params.promote.sealed else [])]
     try:
         memos = [rows.memo(digest, params.data, params.benchmark) for rows in every] if digest else []
         if not memos or not all(memo.is_dir() for memo in memos):

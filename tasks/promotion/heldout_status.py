@@ -40,7 +40,7 @@ def heldout(params: Params) -> dict[str, Any]:
     looks, left = history.looks, history.left(params.promote)
     level = level_of(left, params.promote)
     margin, power_target = params.promote.teacher_gate.margin, params.promote.power
-    arm, teacher = (shown_rows().results / who for who in (params.promote.arm, "teacher"))
+    arm, teacher = (shown_rows(params.data).results / who for who in (params.promote.arm, "teacher"))
     known = (arm / "report.json").is_file() and (teacher / "report.json").is_file()
     metric = params.promote.scored_by
     paired = (
@@ -49,7 +49,9 @@ def heldout(params: Params) -> dict[str, Any]:
         else _assumed(len(prompts), metric)
     )
     recent = read_records(ARTIFACTS / "prompts" / "pool.parquet", Prompt)
-    drift = two_sample_auc(distinct([p.text for p in shown_rows().prompts()], params.intake.near_duplicate), [p.text for p in recent])
+    drift = two_sample_auc(
+        distinct([p.text for p in shown_rows(params.data).prompts()], params.intake.near_duplicate), [p.text for p in recent]
+    )
     return {
         "heldout": digest,
         "rows": len(prompts),
@@ -70,7 +72,17 @@ def heldout(params: Params) -> dict[str, Any]:
         "drift_auc": None if drift is None else drift.auc,
         "drift_by_chance": None if drift is None else [drift.by_chance.low, drift.by_chance.high],
         "drift_shown": None if drift is None else drift.shown,
-        "entries": [{"number": e.number, "kind": e.kind, "at": e.at, "by": e.by, "level": e.level, "verdict": e.verdict} for e in looks],
+        "entries": [
+            {
+                "number": e.number,
+                "kind": e.kind,
+                "at": e.at,
+                "by": e.by,
+                "level": e.level,
+                "verdict": e.verdict if e.kind == "decision" else None,
+            }
+            for e in looks
+        ],
     }
 
 

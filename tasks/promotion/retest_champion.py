@@ -106,7 +106,7 @@ def sealed_retest(client: RegistryClient, params: Params, tested: Retest, champi
         RegistryError: the ledger is broken or out of reach.
     """
     with transitions.registry_lock():
-        look_ledger.record_retest(client, params, champion, teacher[0].model_digest, tested.shown)
+        result = look_ledger.record_retest(client, params, champion, teacher[0].model_digest, tested.shown)
     n = len(champion[1])
     unclear = f"the {n:,} sealed held-out rows neither show nor rule out a loss of the margin or more"
     sentence = {
@@ -114,8 +114,13 @@ def sealed_retest(client: RegistryClient, params: Params, tested: Retest, champi
         "inferior": f"a loss of the margin or more is shown on the {n:,} sealed held-out rows",
         "worse": unclear,
         "hold": unclear,
-    }[tested.shown]
-    return replace(tested, gate=replace(tested.gate, sentence=f"champion against teacher: {sentence}"))
+    }[result]
+    gate = replace(
+        tested.gate,
+        result="pass" if result == "holds" else "fail" if result == "inferior" else "hold",
+        sentence=f"champion against teacher: {sentence}",
+    )
+    return Retest(gate, inferior=result == "inferior", worse=result in ("worse", "inferior"))
 
 
 def decide_promotion(params: Params, history: History) -> Judgement:

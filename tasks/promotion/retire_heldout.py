@@ -8,10 +8,10 @@ from typing import Any
 
 from redistill.data.types import Prompt
 from redistill.errors import ConfigError
-from redistill.io.digests import file_digest
 from redistill.io.parquet import read_records
 from redistill.params import Params
 from redistill.promotion.alpha_spending import heldout_identity, level_of
+from redistill.promotion.evidence import BenchmarkResult
 from tasks.paths import ARTIFACTS, STATE
 from tasks.registry import look_ledger, transitions
 from tasks.registry.runs_and_versions import connect
@@ -37,6 +37,8 @@ def retire(params: Params, reason: str, *, force: bool = False) -> dict[str, Any
         )
     client, prompts = connect(params), read_records(HELDOUT, Prompt)
     ids, heldout = [p.id for p in prompts], heldout_identity((p.id, p.label or "") for p in prompts)
+    # Everything is read before the set is spent: a damaged file stops the command, and nothing is lost.
+    results = [read_sealed(folder) for folder in _sealed_results()]
     with transitions.registry_lock():
         history = look_ledger.History.of(client, params, heldout, ids)
         level = level_of(history.left(params.promote), params.promote)
@@ -46,7 +48,7 @@ def retire(params: Params, reason: str, *, force: bool = False) -> dict[str, Any
             )
         # First the entry: no person may have seen results of a set that can still decide.
         look_ledger.record_retirement(client, params, heldout, ids)
-    models = [_opened(folder, heldout) for folder in _sealed_results()]
+    models = [_opened(result, heldout) for result in results]
     transitions.record(
         client,
         params,
@@ -69,11 +71,11 @@ def _sealed_results() -> list[Path]:
     return [file.parent for place in places for file in sorted(place.glob(f"*/{SEALED}"))]
 
 
-def _opened(folder: Path, heldout: str) -> dict[str, Any] | None:
+def _opened(result: BenchmarkResult, heldout: str) -> dict[str, Any] | None:
     """Write one model's results openly; None if they are about other rows, or are there already."""
-    report, outcomes = read_sealed(folder)
+    report, outcomes = result
     target = RETIRED / heldout[:16] / report.model_digest[:16]
-    if report.heldout_digest != file_digest(HELDOUT) or target.is_dir():
+    if heldout_identity((o.prompt_id, o.target) for o in outcomes) != heldout or target.is_dir():
         return None
     write_open(target, report, outcomes, [])
     interval = dataclasses.asdict(report.exact_match.interval)

@@ -133,7 +133,7 @@ def _judged(params: Params, before: str, now: TeacherFingerprint) -> TeacherTria
             margin,
             level,
             params.promote,
-            split="held-out" if shown_rows().split == "heldout" else "monitor",
+            split="held-out" if shown_rows(params.data).split == "heldout" else "monitor",
         )
     except DataError as error:
         # Rows, template or metric changed together with the teacher: there is nothing to compare, and promote.min_teacher still holds.

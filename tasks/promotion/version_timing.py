@@ -33,7 +33,7 @@ def timing_of(student: str, params: Params, weights: Callable[[], Path]) -> Timi
         found = timing_from_json(read_json(TIMING))
         if (found.student.architecture, found.teacher.architecture) == (student, teacher):
             return found
-    key_parts = [student, teacher, file_digest(shown_rows().file), str(params.data), str(params.benchmark)]
+    key_parts = [student, teacher, file_digest(shown_rows(params.data).file), str(params.data), str(params.benchmark)]
     key = canonical_digest([*key_parts, locked_code("timing"), resolved()])
     memo = STATE / "timings" / f"{key[:32]}.json"
     if not memo.is_file():

@@ -34,7 +34,7 @@ def attach(params: Params, mlflow_run_id: str, version: str, judgement: dict[str
     """The bundle of a cycle's candidate: report, outcomes of every arm, locks, params and the judgement."""
     results = {f"benchmark/{f.name}": f for f in sorted((ARTIFACTS / "benchmark").iterdir()) if f.is_dir()}
     if params.promote.sealed:
-        results |= {f"heldout/{who}": ARTIFACTS / "heldout" / who for who in ("teacher", params.promote.arm)}
+        results |= {f"heldout/{f.name}": f for f in sorted((ARTIFACTS / "heldout").iterdir()) if f.is_dir()}
     write(params, mlflow_run_id, version, judgement, sealed, results, ARTIFACTS / "report")
 
 

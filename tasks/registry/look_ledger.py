@@ -22,12 +22,12 @@ from redistill.promotion.alpha_spending import (
     ids_digest,
     left_after_retest,
     left_of,
-    retest_key,
+    retest_asks,
+    retest_known,
 )
 from redistill.promotion.evidence import BenchmarkResult
 from redistill.promotion.params import PromoteParams
-from redistill.promotion.retest import Shown
-from redistill.promotion.types import Look
+from redistill.promotion.types import Look, Shown
 from redistill.provenance import mlflow_names
 from tasks.paths import STATE
 from tasks.registry.client import RegistryClient
@@ -168,26 +168,37 @@ def _ids(heldout: str, entries: list[_Entry], *, own: bool) -> frozenset[str] | 
     )
 
 
-def record_retest(client: RegistryClient, params: Params, champion: BenchmarkResult, teacher: str, result: Shown) -> None:
-    """Record what people learn from a re-test of the champion. The same test again tells nothing new."""
+def record_retest(client: RegistryClient, params: Params, champion: BenchmarkResult, teacher: str, result: Shown) -> Shown:
+    """Record what people learn from a re-test of the champion, and return what they may be told.
+
+    On almost the same rows, the result of the last such test is told again, so that a few new rows a night cost nothing.
+    """
     outcomes = champion[1]
     ids, heldout = [o.prompt_id for o in outcomes], heldout_identity((o.prompt_id, o.target) for o in outcomes)
-    history, key = History.of(client, params, heldout, ids), retest_key(champion[0].model_digest, teacher, heldout)
-    # A decision that promoted this very system on these rows, against this teacher, said all that the test can say.
-    if any(key in (look.key, look.foresees) for look in history.looks):
-        return
-    left = left_after_retest(history.left(params.promote), result)
-    append(client, params, _entry(history, heldout, "retest", key, champion[0].model_digest, left), ids)
+    history, asks = History.of(client, params, heldout, ids), retest_asks(champion[0].model_digest, teacher, params.promote)
+    if (known := retest_known(history.related, asks, len(ids))) is not None:
+        return known
+    left = history.left(params.promote)
+    entry = _entry(
+        history, heldout, "retest", canonical_digest([asks, heldout]), champion[0].model_digest, left, left_after_retest(left, result)
+    )
+    append(client, params, dataclasses.replace(entry, asks=asks, retested=result), ids)
+    return result
 
 
 def record_retirement(client: RegistryClient, params: Params, heldout: str, ids: list[str]) -> None:
     """Record that people may see the results on a set, so that it decides nothing any more, nor does another set in the part that it shares."""
     history = History.of(client, params, heldout, ids)
     if not history.looks or history.looks[-1].kind != "retired":
-        append(client, params, _entry(history, heldout, "retired", canonical_digest(["retired", heldout]), "", 0.0), ids)
+        append(
+            client,
+            params,
+            _entry(history, heldout, "retired", canonical_digest(["retired", heldout]), "", history.left(params.promote), 0.0),
+            ids,
+        )
 
 
-def _entry(history: History, heldout: str, kind: Literal["retest", "retired"], key: str, candidate: str, left: float) -> Look:
+def _entry(history: History, heldout: str, kind: Literal["retest", "retired"], key: str, candidate: str, had: float, left: float) -> Look:
     """An entry that promotes nothing."""
     return Look(
         heldout=heldout,
@@ -204,6 +215,7 @@ def _entry(history: History, heldout: str, kind: Literal["retest", "retired"], k
         left=left,
         kind=kind,
         n=len(history.ids),
+        had=had,
     )
 
 

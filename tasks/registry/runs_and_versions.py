@@ -114,7 +114,7 @@ def register(params: Params, mlflow_run_id: str, cycle: str, teacher: TeacherFin
                 pip_requirements=["transformers", "torch", "accelerate"],
             )
         registered_model(client, name)
-        heldout = read_json(deciding_identities(params.promote.arm, sealed=params.promote.sealed))
+        heldout = read_json(deciding_identities(params.promote.arm, params.data))
         tags = {
             mlflow_names.TAG_MODEL_DIGEST: digest,
             mlflow_names.TAG_CYCLE: cycle,

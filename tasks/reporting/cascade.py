@@ -29,7 +29,7 @@ _NEAR = 4
 
 def cascade_section(params: Params, timing: Timing) -> dict[str, Any] | None:
     """Calibrations of the arms, and the systems that they make with the teacher; None where nothing was calibrated."""
-    rows = shown_rows()
+    rows = shown_rows(params.data)
     teacher = read_open(rows.results / "teacher")
     arms = {arm: read_open(folder) for arm in params.finetune.arms if (folder := rows.results / arm).is_dir()}
     calibrations = {arm: c for arm, measured in arms.items() if (c := arm_calibration(arm, measured[0].model_digest)) is not None}

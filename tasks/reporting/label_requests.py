@@ -1,6 +1,6 @@
 """``redistill labels export``: what a hold asks people to label, as a JSONL file that they fill in.
 
-Two kinds of rows are asked for. Rows for the splits that are measured (`heldout`, `monitor`) are drawn at random from the pool, because they must be like the traffic.
+Rows for the splits that are measured (`heldout`, `monitor`) are drawn at random, because they must be like the traffic: first from the rows that no split uses, then from the pool.
 Rows for training are those that the plan of the last report asks for: of the slices and labels where the student lost. Rows whose label looks wrong are asked
 again, without the present label.
 """
@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from redistill.data.types import Prompt
+from redistill.data.sources import read_source, split_of
+from redistill.data.types import Prompt, prompt_id
 from redistill.errors import ConfigError, DataError
 from redistill.evaluation.outcomes import items_of
 from redistill.io.atomic import replacing
@@ -20,6 +21,8 @@ from redistill.io.json import json_lines, read_json
 from redistill.io.parquet import read_records
 from redistill.params import Params
 from redistill.teacher.types import TeacherCompletion
+from redistill.validation.intake import judge_row
+from redistill.validation.types import Keep
 from tasks.paths import ARTIFACTS
 from tasks.results.rows import shown_rows
 
@@ -41,11 +44,11 @@ def export(params: Params, purpose: Purpose, out: Path, rows: int, *, teacher: b
     """
     completions = _completions()
     if purpose == "relabel":
-        chosen = _suspicious()
+        chosen = _suspicious(params)
     elif purpose == "train":
         chosen = _of_the_plan(params, completions)
     else:
-        chosen = [(prompt, f"a random row for {purpose}") for prompt in _random(purpose)]
+        chosen = [(prompt, f"a random row for {purpose}") for prompt in _random(params, purpose)]
     chosen = chosen[:rows]
     if not chosen:
         raise DataError(
@@ -80,20 +83,38 @@ def _plan() -> dict[str, Any]:
 
 def _pool() -> list[Prompt]:
     """The pool in an order that has nothing to do with its content, the same for everyone."""
-    prompts = read_records(_PROMPTS / "pool.parquet", Prompt)
+    return _in_random_order(read_records(_PROMPTS / "pool.parquet", Prompt))
+
+
+def _in_random_order(prompts: Sequence[Prompt]) -> list[Prompt]:
     return sorted(prompts, key=lambda prompt: canonical_digest(["label", prompt.id]))
 
 
-def _random(purpose: str) -> list[Prompt]:
-    """Half of the pool for each purpose, so that two exports never ask for the same row."""
+def _random(params: Params, purpose: str) -> list[Prompt]:
+    """Rows that no split uses come first: labelling them changes no training row, so the student stays the same. Then rows of the pool.
+
+    One half is for each purpose, so that two exports never ask for the same row.
+    """
     first = purpose == "heldout"
-    return [prompt for prompt in _pool() if (int(prompt.id[-1], 16) % 2 == 0) == first]
+    candidates = [*_in_random_order(_reserve(params)), *_pool()]
+    return [prompt for prompt in candidates if (int(prompt.id[-1], 16) % 2 == 0) == first]
 
 
-def _suspicious() -> list[tuple[Prompt, str]]:
+def _reserve(params: Params) -> list[Prompt]:
+    """Rows of the sources that belong to no split, since the shares do not sum to one, as far as intake lets them in."""
+    left_out = [
+        Prompt.of(row["messages"], row["id"], row["slice"], None, source.path)
+        for source in params.data.source
+        for _, row in read_source(source, params.data.columns, params.data)
+        if split_of(prompt_id(row["messages"]), source.splits) is None
+    ]
+    return [prompt for prompt in left_out if judge_row(prompt, params.intake) == Keep()]
+
+
+def _suspicious(params: Params) -> list[tuple[Prompt, str]]:
     """Rows that people look at on which student and teacher agree, but not with the label."""
     ids = {row["prompt_id"] for row in _plan()["relabel"]}
-    return [(p, "student and teacher agree, but not with its label") for p in shown_rows().prompts() if p.id in ids]
+    return [(p, "student and teacher agree, but not with its label") for p in shown_rows(params.data).prompts() if p.id in ids]
 
 
 def _of_the_plan(params: Params, completions: dict[str, str]) -> list[tuple[Prompt, str]]:

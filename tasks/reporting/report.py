@@ -68,7 +68,7 @@ def write_report(
         "model_version": version,
         "decision": dataclasses.asdict(decision),
         "judgement": {key: value for key, value in judgement.items() if key not in ("decision", "patch")},
-        "patch": _patch(judgement.get("patch")),
+        "patch": _patch(params, judgement.get("patch")),
         "route": {**dataclasses.asdict(route), "answers": route.answers},
         "history": _history(params, history),
         **_measurements(params, receipts, within(nights, 30), _deferred(judgement)),
@@ -106,7 +106,7 @@ def _measurements(params: Params, receipts: Sequence[StageReceipt], past: Sequen
     for who, arm in arms.items():
         times = timing.of(who)
         arm["cost"] |= times.shown() if times is not None else {}
-    student, teacher = (read_open(shown_rows().results / who)[1] for who in (params.promote.arm, "teacher"))
+    student, teacher = (read_open(shown_rows(params.data).results / who)[1] for who in (params.promote.arm, "teacher"))
     kept = retention(student, teacher, params.benchmark.bootstrap, params.benchmark.seed, free_text=params.data.grammar is None)
     return {
         "arms": arms,
@@ -115,8 +115,8 @@ def _measurements(params: Params, receipts: Sequence[StageReceipt], past: Sequen
         "economics": economics(params, receipts, reports, timing, past, deferred),
         "cascade": cascade_section(params, timing),
         "agreement": dataclasses.asdict(agreement(student, teacher)),
-        "examples": _examples(student, teacher),
-        "measured_on": shown_rows().split,
+        "examples": _examples(params, student, teacher),
+        "measured_on": shown_rows(params.data).split,
     }
 
 
@@ -145,20 +145,20 @@ def _governance() -> dict[str, Any]:
     }
 
 
-def _patch(plan: dict[str, Any] | None) -> dict[str, Any] | None:
+def _patch(params: Params, plan: dict[str, Any] | None) -> dict[str, Any] | None:
     """The plan of a hold with the user's own ids. It is also written to a separate file."""
     if plan is None:
         (REPORT / "patch.json").unlink(missing_ok=True)
         return None
-    ids = {p.id: p.source_id for p in shown_rows().prompts()}
+    ids = {p.id: p.source_id for p in shown_rows(params.data).prompts()}
     named = {key: [{"source_id": ids[row["prompt_id"]], **row} for row in plan[key]] for key in ("lost", "relabel")}
     write_json(REPORT / "patch.json", {**plan, **named})
     return {**plan, **named}
 
 
-def _examples(student: Sequence[Outcome], teacher: Sequence[Outcome]) -> list[dict[str, Any]]:
+def _examples(params: Params, student: Sequence[Outcome], teacher: Sequence[Outcome]) -> list[dict[str, Any]]:
     """Rows where student and teacher differ, both ways, in the order of the file."""
-    text = {p.id: p.text for p in shown_rows().prompts()}
+    text = {p.id: p.text for p in shown_rows(params.data).prompts()}
     teacher_outcomes = {o.doc_hash: o for o in teacher}
     pairs = [(s, teacher_outcomes[s.doc_hash]) for s in student if s.response != teacher_outcomes[s.doc_hash].response]
     picked = [p for p in pairs if p[0].exact][: _EXAMPLES // 3] + [p for p in pairs if not p[0].exact and p[1].exact][: _EXAMPLES // 3]

@@ -95,7 +95,7 @@ def _lock_code(evidence: Path, project: Path, stages: list[str], say: Callable[[
 
 
 def compared(signed: Path, rebuilt: Path) -> dict[str, Any]:
-    """How many held-out rows got the same response, and how many are right in only one of the two versions.
+    """How many rows that people look at got the same response, and how many are right in only one of the two versions.
 
     Raises:
         DataError: the two were not benchmarked on the same rows.
@@ -104,7 +104,7 @@ def compared(signed: Path, rebuilt: Path) -> dict[str, Any]:
     after = {o.doc_hash: o for o in read_records(rebuilt / "outcomes.parquet", Outcome)}
     if before.keys() != after.keys():
         raise DataError(
-            "the rebuilt version was benchmarked on different held-out rows than the signed version; the sources are not those of its cycle: restore them, then try again"
+            "the rebuilt version was benchmarked on different rows than the signed version; the sources are not those of its cycle: restore them, then try again"
         )
     return {
         "rows": len(before),

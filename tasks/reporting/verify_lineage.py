@@ -93,6 +93,17 @@ def _made_from(client: RegistryClient, params: Params, version: str, evidence: P
         threshold = next(iter(calibrated.outs))
         signed = _state(dvc_lock.md5_of(evidence / "calibration" / arm), threshold.md5)
         links.append(Link(f"calibrate@{arm}", "the signed threshold is what this stage chose", threshold.md5, signed))
+    for who in ("teacher", arm):
+        if (sealed := stages.get(f"heldout@{who}")) is not None and (folder := evidence / "heldout" / who).is_dir():
+            out = next(iter(sealed.outs))
+            links.append(
+                Link(
+                    f"heldout@{who}",
+                    "the signed sealed results are what this stage measured",
+                    out.md5,
+                    _state(dvc_lock.md5_of(folder), out.md5),
+                )
+            )
     report = read_json(evidence / "report" / "report.json")
     commit = report["lineage"]["git_commit"]
     made: set[str] = set()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
+from redistill.errors import DataError
 from redistill.evaluation.summary import report_from_json
 from redistill.evaluation.types import Outcome, PairOutcome
 from redistill.io.json import read_json
@@ -55,6 +56,11 @@ class Measurement:
         if self.sealed is None:
             return shown
         report, outcomes = read_sealed(self.sealed)
+        for name in ("model_digest", "template_digest"):
+            if getattr(report, name) != getattr(shown[0], name):
+                raise DataError(
+                    f"the results of {shown[0].who} on monitor rows and on held-out rows differ in {name}, so one of them is old; run a cycle"
+                )
         kept = {key: getattr(shown[0], key) for key in ("fairness", "breadth", "architecture")}
         return dataclasses.replace(report, **kept), outcomes
 

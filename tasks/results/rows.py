@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
 from redistill.data.params import DataParams
 from redistill.data.sources import file_locks
 from redistill.data.types import Prompt
@@ -57,10 +55,9 @@ class Rows:
         return STATE / "evaluations" / canonical_digest([model_digest, files, str(data), str(params), code, resolved()])[:32]
 
 
-def shown_rows() -> Rows:
-    """The rows that people look at: those of `monitor`; a project without any shows its held-out rows."""
-    has_monitor = _MONITOR.is_file() and pq.read_metadata(_MONITOR).num_rows > 0
-    return Rows(_MONITOR, "monitor", "benchmark") if has_monitor else Rows(HELDOUT, "heldout", "benchmark")
+def shown_rows(data: DataParams) -> Rows:
+    """The rows that people look at: those of `monitor`; a project whose sources have no share of it shows its held-out rows."""
+    return Rows(_MONITOR, "monitor", "benchmark") if data.has_monitor else Rows(HELDOUT, "heldout", "benchmark")
 
 
 def sealed_rows() -> Rows:
@@ -68,6 +65,6 @@ def sealed_rows() -> Rows:
     return Rows(HELDOUT, "heldout", "heldout", sealed=True)
 
 
-def deciding_identities(who: str, *, sealed: bool) -> Path:
+def deciding_identities(who: str, data: DataParams) -> Path:
     """The JSON file with the digests of what decides about a model: of its weights, its rows and its template."""
-    return sealed_rows().results / who / "summary.json" if sealed else shown_rows().results / who / "report.json"
+    return sealed_rows().results / who / "summary.json" if data.has_monitor else shown_rows(data).results / who / "report.json"

@@ -20,20 +20,22 @@ def fitness_stage() -> tuple[str, ...]:
     return ("fitness",) if "fitness" in _declared() else ()
 
 
-def heldout_stages(params: Params, who: str) -> tuple[str, ...]:
-    """The stage that measures the teacher or an arm on sealed held-out rows; nothing where held-out rows are open.
+def heldout_stages(params: Params, *models: str) -> tuple[str, ...]:
+    """The stages that measure the teacher or arms on sealed held-out rows; nothing where this project's ``dvc.yaml`` is older than the stage.
+
+    All of them run, also where held-out rows are open and there is nothing to measure: `dvc pull` fails for a stage that never ran.
 
     Raises:
-        ConfigError: this project's ``dvc.yaml`` is older than the stage.
+        ConfigError: held-out rows are sealed, but there is no such stage.
     """
-    if not params.promote.sealed:
-        return ()
-    if "heldout" not in _declared():
+    if "heldout" in _declared():
+        return tuple(f"heldout@{model}" for model in models)
+    if params.promote.sealed:
         raise ConfigError(
             "promote.heldout: sealed needs the stage `heldout`, but this project's dvc.yaml is older; copy the stage from a new project (`redistill init DIR`), "
             "or remove the split `monitor` from data.source"
         )
-    return (f"heldout@{who}",)
+    return ()
 
 
 def after_data(params: Params) -> tuple[QueuedStage, ...]:
@@ -52,22 +54,14 @@ def after_data(params: Params) -> tuple[QueuedStage, ...]:
         *(QueuedStage(f"sweep@{p}", common.threads) for p in params.sweep.layers),
         *(QueuedStage(f"calibrate@{a}", params.benchmark.threads, frozenset({f"finetune@{a}"})) for a in calibrated),
         *(QueuedStage(f"benchmark@{w}", params.benchmark.threads, frozenset({f"finetune@{w}"})) for w in (*arms, *baselines)),
+        *(QueuedStage(h, params.benchmark.threads, frozenset({h.replace("heldout", "finetune")})) for h in heldout_stages(params, *arms)),
         QueuedStage("timing", None, frozenset(f"finetune@{a}" for a in arms)),
     )
 
 
 def every_stage(params: Params) -> tuple[str, ...]:
-    # Which arm `auto` is, a cycle knows after calibration; every arm has the same number of stages.
-    arm = params.promote.arm if params.promote.arm in params.finetune.arms else next(iter(params.finetune.arms))
-    return (
-        *BEFORE_LOCK,
-        *TEACHER,
-        *heldout_stages(params, "teacher"),
-        *fitness_stage(),
-        *DATA,
-        *(wanted.stage for wanted in after_data(params)),
-        *heldout_stages(params, arm),
-    )
+    before = (*BEFORE_LOCK, *TEACHER, *heldout_stages(params, "teacher"), *fitness_stage(), *DATA)
+    return (*before, *(queued.stage for queued in after_data(params)))
 
 
 def _declared() -> set[str]:

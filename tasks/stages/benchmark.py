@@ -44,7 +44,7 @@ from tasks.results.rows import Rows, shown_rows
 
 def benchmark(who: str, data: DataParams, teacher: TeacherParams, generate: GenerateParams, benchmark: BenchmarkParams) -> None:
     """Benchmark one arm (a checkpoint), the teacher that the lock names, or the linear baseline."""
-    measure(who, shown_rows(), data, teacher, generate, benchmark)
+    measure(who, shown_rows(data), data, teacher, generate, benchmark)
 
 
 def measure(who: str, rows: Rows, data: DataParams, teacher: TeacherParams, generate: GenerateParams, benchmark: BenchmarkParams) -> None:
@@ -61,7 +61,7 @@ def measure(who: str, rows: Rows, data: DataParams, teacher: TeacherParams, gene
 
 def benchmark_checkpoint(who: str, checkpoint: Path, target: Path, data: DataParams, benchmark: BenchmarkParams) -> None:
     """Measure any checkpoint on the rows that people look at."""
-    measure_checkpoint(who, checkpoint, target, shown_rows(), data, benchmark)
+    measure_checkpoint(who, checkpoint, target, shown_rows(data), data, benchmark)
 
 
 def measure_checkpoint(who: str, checkpoint: Path, target: Path, rows: Rows, data: DataParams, params: BenchmarkParams) -> None:

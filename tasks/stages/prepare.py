@@ -29,6 +29,11 @@ def prepare(data: DataParams, intake: IntakeParams) -> None:
     for name in NEEDED:
         if not splits.get(name):
             raise DataError(f"split {name} is empty after intake; give its source a larger share in data.source, or more rows")
+    if data.has_monitor and len(splits.get("monitor", [])) < 2:
+        raise DataError(
+            f"split monitor has {len(splits.get('monitor', []))} rows after intake, so there is nothing to show people instead of the held-out rows; "
+            "give its source a larger share in data.source, or no share of monitor"
+        )
     for name in SPLITS:
         write_records(ARTIFACTS / "prompts" / f"{name}.parquet", Prompt, splits.get(name, []))
     write_records(ARTIFACTS / "prompts" / "quarantine.parquet", DroppedRow, dropped)

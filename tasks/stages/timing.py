@@ -75,7 +75,7 @@ def _measured(
     label: str, checkpoint: Path, data: DataParams, teacher: TeacherParams, params: BenchmarkParams, *, with_linear: bool
 ) -> Timing:
     lock = read_lock()
-    prompts = shown_rows().prompts()
+    prompts = shown_rows(data).prompts()
     models = {"student": _local(checkpoint, prompts, data, params)}
     if with_linear:
         models["linear"] = _linear(prompts, data, params)

@@ -95,8 +95,8 @@ def test_a_student_that_passes_is_promoted_with_all_its_evidence(first: dict[str
     assert "# tiny, version 1" in (project / "artifacts/report/model-card.md").read_text(encoding="utf-8")
     assert not (project / "artifacts/report/patch.json").exists()
     held = ask("heldout", "--json").result
-    assert (held["looks"], held["rows"]) == (1, report["arms"]["kd"]["n"]) and held["next_level"] == pytest.approx(0.1), (
-        "what passed hands on"
+    assert (held["looks"], held["rows"]) == (1, report["arms"]["kd"]["n"]) and held["next_level"] == pytest.approx(0.2 / 4 / 4), (
+        "a promotion hands its level on, and the next decision takes a quarter of it"
     )
     low, high = held["drift_by_chance"]
     assert low < 0.5 < high and held["drift_shown"] == (held["drift_auc"] > high)

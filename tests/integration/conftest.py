@@ -86,7 +86,7 @@ class Registry:
             write_json(Path(f"artifacts/benchmark/{who}/report.json"), report_to_json(report))
             write_records(Path(f"artifacts/benchmark/{who}/outcomes.parquet"), Outcome, outcomes)
             if who == "kd":  # a real benchmark remembers what it measured
-                memo = shown_rows().memo(digest, self.params.data, self.params.benchmark)
+                memo = shown_rows(self.params.data).memo(digest, self.params.data, self.params.benchmark)
                 shutil.copytree(Path("artifacts/benchmark/kd"), memo, dirs_exist_ok=True)
         self._timed()
         self._calibrated(threshold)

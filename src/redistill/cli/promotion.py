@@ -158,7 +158,7 @@ def heldout(ctx: typer.Context, as_json: Json = False) -> None:
         low, high = status["drift_by_chance"]
         verdict = "drift is shown" if status["drift_shown"] else "no drift is shown"
         lines.append(
-            f"drift      {verdict}: AUC {status['drift_auc']:.2f} of a classifier that separates pool prompts from held-out ones; without drift {low:.2f} to {high:.2f} (95 %)"
+            f"drift      {verdict}: AUC {status['drift_auc']:.2f} of a classifier that separates pool prompts from labelled ones; without drift {low:.2f} to {high:.2f} (95 %)"
         )
     show(status, as_json, lines)
 

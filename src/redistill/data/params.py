@@ -115,6 +115,11 @@ class DataParams:
         return self
 
     @property
+    def has_monitor(self) -> bool:
+        """Whether any source gives rows to the split that people look at."""
+        return any(source.splits.get("monitor") for source in self.source)
+
+    @property
     def stops(self) -> tuple[str, ...]:
         """Where a completion ends besides the model's own end token: a record ends with its line, free text at a text in ``stop``."""
         return self.stop if self.task == "generation" else ("\n",)

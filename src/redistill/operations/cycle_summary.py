@@ -14,7 +14,7 @@ CycleStatus = Literal["running", "completed", "failed", "cancelled", "killed"]
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """A mean over held-out rows from 0 to 1 with its 95 % interval; chrF has none."""
+    """A mean over the rows that people look at, from 0 to 1 with its 95 % interval; chrF has none."""
 
     value: float
     low: float | None = None

@@ -28,21 +28,20 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable, Sequence
-from typing import Literal
 
 from redistill.errors import RegistryError
 from redistill.io.digests import canonical_digest
 from redistill.promotion.params import PromoteParams
-from redistill.promotion.types import Look
+from redistill.promotion.types import Look, Shown
 
 _LEAST = 1e-5
 """A smaller level decides nothing."""
 _GROWTH = 0.25
 """A system that was held is looked at again when the held-out set has grown by this share: earlier looks would use up the budget for little new evidence."""
-_TOLD: dict[str, float] = {"holds": 0.5, "hold": 0.25, "worse": 0.125, "inferior": 0.125}
+_PARTS_AFTER_RETEST: dict[Shown, float] = {"holds": 0.5, "hold": 0.25, "worse": 0.125, "inferior": 0.125}
 """The part of the budget that remains after each result of a re-test that could not be foreseen. They sum to 1: people learn one of the four."""
 
-_NEW = {"left": None, "kind": "decision", "asks": "", "n": 0, "ids": "", "foresees": ""}
+_NEW = {"left": None, "kind": "decision", "asks": "", "n": 0, "ids": "", "had": None, "result": "", "retested": None, "implied_retest": ""}
 """Fields that entries of earlier versions do not have, with the values that mean so; left out of a digest where they have them."""
 
 
@@ -61,14 +60,15 @@ def entry_digest(look: Look) -> str:
     return canonical_digest({key: value for key, value in tree.items() if key not in _NEW or value != _NEW[key]})
 
 
-def retest_key(champion: str, teacher: str, heldout: str) -> str:
-    """What a re-test asks: a live system against a teacher, both by digest, on one held-out set."""
-    return canonical_digest(["retest", champion, teacher, heldout])
+def retest_asks(champion: str, teacher: str, params: PromoteParams) -> str:
+    """What a re-test asks, whatever the rows: a live system against a teacher, both by digest, with the limits of the comparison."""
+    limits = [params.teacher_gate.margin, params.scored_by, params.floor, params.alpha_per_heldout]
+    return canonical_digest(["retest", champion, teacher, limits])
 
 
 def earlier_look(ledger: Sequence[Look], key: str) -> Look | None:
-    """The earlier look with the same question, if there is one."""
-    return next((look for look in ledger if look.key == key), None)
+    """The last look with the same question, if there is one."""
+    return next((look for look in reversed(ledger) if look.key == key), None)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -83,9 +83,14 @@ def left_of(ledger: Sequence[Look], params: PromoteParams) -> float:
     """What is left of alpha after the looks at one set, by its own ledger."""
     if not ledger:
         return params.alpha_per_heldout
-    if (left := ledger[-1].left) is None:
+    last = ledger[-1]
+    if last.left is None:
         # Written before there was a tree: each look had spent its share.
         left = params.alpha_per_heldout - sum(look.spent for look in ledger)
+    else:
+        # Two machines that wrote at the same time did not know of each other: each took its part.
+        beside = [look for look in ledger if look.previous == last.previous and look is not last]
+        left = last.left - sum(look.had - look.left for look in beside if look.had is not None and look.left is not None)
     return max(0.0, min(left, params.alpha_per_heldout))
 
 
@@ -121,21 +126,27 @@ def left_after(left: float, level: float, systems: int, promoted: int | None) ->
     return level if promoted == systems - 1 else (left - level) / systems
 
 
-def left_after_retest(left: float, result: Literal["holds", "hold", "worse", "inferior"]) -> float:
+def left_after_retest(left: float, result: Shown) -> float:
     """A re-test with a new teacher, or on new rows, tells one of four results; each has a part of the budget."""
-    return left * _TOLD[result]
+    return left * _PARTS_AFTER_RETEST[result]
 
 
-def waits_for(ledgers: Iterable[Look], asks: str, n: int) -> int | None:
+def waits_for(looks: Iterable[Look], asks: str, n: int) -> int | None:
     """The number of rows at which a system that was held is looked at again; None if that is now, or if it was never held.
 
-    ``ledgers`` are the looks at every set of this project.
+    ``looks`` are those at this set, and at others that have most of its rows.
     """
-    held = [look.n for look in ledgers if look.asks == asks and look.kind == "decision" and look.verdict == "hold" and look.n]
+    held = [look.n for look in looks if look.asks == asks and look.kind == "decision" and look.verdict == "hold" and look.n]
     if not held or n == max(held):
         return None
     needed = math.ceil((1 + _GROWTH) * max(held))
     return needed if max(held) < n < needed else None
+
+
+def retest_known(looks: Iterable[Look], asks: str, n: int) -> Shown | None:
+    """The result of a re-test on almost the same rows, which needs no new one: of the re-test itself, or of the promotion that implies that it holds."""
+    near = [look for look in looks if asks in (look.asks, look.implied_retest) and look.n <= n < (1 + _GROWTH) * look.n]
+    return (near[-1].retested if near[-1].asks == asks else "holds") if near else None
 
 
 def checked(ledger: Sequence[Look], head: str | None) -> list[Look]:

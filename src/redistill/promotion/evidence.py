@@ -188,7 +188,7 @@ def by_document(who: str, measured: BenchmarkResult) -> dict[str, Outcome]:
         )
     if len(rows) != report.n or (rows and abs(exact_share(measured) - report.exact_match.value) > 0.5 / len(rows)):
         raise DataError(
-            f"the report of the {who} (n={report.n}, exact match {report.exact_match.value:.4f}) and its {len(rows)} outcomes do not belong "
+            f"the report of the {who} (n={report.n}) and its {len(rows)} outcomes do not belong "
             "together; one of the two files is old: benchmark it again"
         )
     return rows

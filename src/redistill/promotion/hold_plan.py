@@ -43,7 +43,7 @@ def patch(evidence: Evidence, decision: PromotionDecision, training_rows: int, s
     cells: Counter[tuple[str, str]] = Counter((row.slice, label) for row in lost for label in labels_of(evidence, row))
     total, budget = sum(cells.values()), max(1, training_rows // 4)
     return {
-        "because": [gate.name for gate in decision.gates if not gate.passed],
+        "because": _because(decision, sealed),
         "heldout_rows": _heldout_rows(decision, sealed),
         "prompts": [
             {"slice": slice_, "label": label, "lost": n, "ask_for": max(1, round(budget * n / total))}
@@ -57,6 +57,12 @@ def patch(evidence: Evidence, decision: PromotionDecision, training_rows: int, s
     }
 
 
+def _because(decision: PromotionDecision, sealed: PromotionDecision | None) -> list[str]:
+    """The gates that hold the system: those that everybody may see, and those that do not pass on the shown rows."""
+    public = [gate.name for gate in sealed.gates if not gate.passed and gate.rows is None] if sealed is not None else []
+    return list(dict.fromkeys([*public, *(gate.name for gate in decision.gates if not gate.passed)]))
+
+
 def _heldout_rows(decision: PromotionDecision, sealed: PromotionDecision | None) -> list[dict[str, Any]]:
     """The held-out rows that are missing, by gate. What the shown rows say of the number needed holds for sealed rows too."""
     there = {gate.name: gate.rows for gate in sealed.gates} if sealed is not None else {}
@@ -65,6 +71,8 @@ def _heldout_rows(decision: PromotionDecision, sealed: PromotionDecision | None)
         for gate in decision.gates
         if not gate.passed and gate.more_rows
     }
+    if sealed is not None:
+        missing |= {gate.name: gate.more_rows for gate in sealed.gates if gate.rows is None and gate.more_rows}
     return [{"gate": name, "more_rows": n} for name, n in missing.items() if n > 0]
 
 

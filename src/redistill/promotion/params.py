@@ -209,12 +209,12 @@ def promotion_fits(promote: PromoteParams, finetune: FinetuneParams, data: DataP
         problems.append("promote.arm: auto chooses by calibration, but no source in data.source has a share of the split `calibration`")
     if promote.arm == AUTO and AUTO in finetune.arms:
         problems.append("finetune.arms has an arm with the name 'auto', which means a choice; rename it")
-    if promote.heldout == "sealed" and not has_monitor(data):
+    if promote.heldout == "sealed" and not data.has_monitor:
         problems.append(
             "promote.heldout: sealed shows people no results on held-out rows, but no source in data.source has a share of the split `monitor` to show "
             "instead; give one a share, or set promote.heldout: open"
         )
-    if promote.heldout == "open" and has_monitor(data):
+    if promote.heldout == "open" and data.has_monitor:
         problems.append(
             "promote.heldout: open shows people the held-out rows, but data.source has a share of the split `monitor`, which is there to be shown instead; "
             "remove that share, or set promote.heldout: sealed"
@@ -232,15 +232,10 @@ def promotion_fits(promote: PromoteParams, finetune: FinetuneParams, data: DataP
     return problems
 
 
-def has_monitor(data: DataParams) -> bool:
-    """Whether any source gives rows to the split that people look at."""
-    return any(source.splits.get("monitor") for source in data.source)
-
-
 def with_implied(promote: PromoteParams, data: DataParams) -> PromoteParams:
     """The metric that the task implies, and whether held-out rows are sealed, where they are not chosen."""
     return replace(
         promote,
         metric=promote.metric or ("chrf" if data.grammar is None else "exact_match"),
-        heldout=promote.heldout or ("sealed" if has_monitor(data) else "open"),
+        heldout=promote.heldout or ("sealed" if data.has_monitor else "open"),
     )

@@ -23,11 +23,9 @@ from typing import Literal
 from redistill.promotion.decide import holds
 from redistill.promotion.evidence import BenchmarkResult
 from redistill.promotion.params import PromoteParams
-from redistill.promotion.types import Gate
+from redistill.promotion.types import Gate, Shown
 
 Result = Literal["holds", "hold", "inferior"]
-Shown = Literal["holds", "hold", "worse", "inferior"]
-"""What the rows show of a champion; ``worse``: a loss, but not one of the margin."""
 ONE_NIGHT = dt.timedelta(hours=12)
 """Tests that are closer in time count as one night, for example a killed cycle and its second run."""
 

@@ -9,7 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from redistill.promotion.types import Gate, PromotionDecision, Step
+from redistill.promotion.types import Gate, Mode, PromotionDecision, Step
+
+
+def of_mode(decision: PromotionDecision, mode: Mode) -> PromotionDecision:
+    """The decision with the gates of one of its systems in the front, if that was judged."""
+    step = next((step for step in decision.steps if step.mode == mode), None)
+    if step is None or decision.mode == mode:
+        return decision
+    reasons = tuple(gate.sentence for gate in step.gates if not gate.passed) or tuple(gate.sentence for gate in step.gates)
+    return replace(decision, mode=mode, gates=step.gates, verdict=step.verdict, reasons=reasons)
 
 
 def told(decision: PromotionDecision, shown: PromotionDecision, rows: int) -> PromotionDecision:
@@ -25,7 +34,7 @@ def told(decision: PromotionDecision, shown: PromotionDecision, rows: int) -> Pr
         decision,
         reasons=_reasons(gates, shown, rows, promoted=promoted),
         gates=gates,
-        more_rows=0,
+        more_rows=max((gate.more_rows for gate in gates), default=0),
         linear_suffices=shown.linear_suffices,
         smallest_loss=shown.smallest_loss,
         steps=tuple(_step(step, decision) for step in decision.steps) if promoted else (),

@@ -63,6 +63,10 @@ class Audit:
     rows_digest: str
 
 
+Shown = Literal["holds", "hold", "worse", "inferior"]
+"""What rows show of a champion in its re-test; ``worse``: a loss, but not one of the margin."""
+
+
 @dataclass(frozen=True, slots=True)
 class Look:
     """One use of one held-out set: an entry of its ledger. ``previous`` is the digest of the entry before; see ``redistill.promotion.alpha_spending``.
@@ -84,13 +88,19 @@ class Look:
     left: float | None = None
     kind: Literal["decision", "retest", "retired"] = "decision"
     asks: str = ""
-    """Digest of what was asked without the rows: the same system with more rows asks the same."""
+    """Digest of what was asked without the rows: the same system, or the same re-test, with more rows asks the same."""
     n: int = 0
     """Number of held-out rows."""
     ids: str = ""
     """Digest of the prompt ids of the rows."""
-    foresees: str = ""
-    """Of a promotion: the key of the re-test whose result follows from it."""
+    had: float | None = None
+    """What was left of alpha before it."""
+    result: str = ""
+    """What people learned of a decision: what was promoted, or what held it."""
+    retested: Shown | None = None
+    """What they learned of a re-test."""
+    implied_retest: str = ""
+    """Of a promotion: the re-test that passes because of it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,7 +112,7 @@ def _limits(report: dict[str, Any], student: dict[str, Any]) -> str:
         "The model is for one task only. Its completions for other tasks were not tested.",
         "The weakest results: " + ", ".join(f"{_text(name)} ({_score(score)})" for name, score in weakest) + "." if weakest else "",
         f"{student['malformed']} of {student['n']} responses broke the grammar." if student["malformed"] else "",
-        f"With these rows, a loss of less than {100 * report['decision']['smallest_loss']:.1f} points could not be ruled out.",
+        f"With the {_split(report)} rows, a loss of less than {100 * report['decision']['smallest_loss']:.1f} points could not be ruled out.",
         "A linear model suffices for this data; a language model may not be needed." if report["decision"]["linear_suffices"] else "",
     ]
     return "\n".join(f"- {line}" for line in lines if line)

@@ -94,8 +94,8 @@ def _model_needed(path: Path, kept: KeptVersions) -> str | None:
 
 def _measured(path: Path, kept: KeptVersions) -> str | None:
     """The result for a model that stays: a new measurement can differ a little, and would then be a new look at the held-out rows."""
-    report = path / "report.json"
-    model = read_json(report).get("model_digest") if report.is_file() else None
+    files = [file for name in ("report.json", "summary.json") if (file := path / name).is_file()]
+    model = read_json(files[0]).get("model_digest") if files else None
     return "a model that stays was measured" if model in kept.names.measured else None
 
 

@@ -20,6 +20,8 @@ from redistill.promotion.alpha_spending import (
     left_after_retest,
     left_of,
     level_of,
+    retest_asks,
+    retest_known,
     waits_for,
 )
 from redistill.promotion.params import PromoteParams
@@ -168,3 +170,26 @@ def test_an_unannounced_entry_counts_and_of_a_fork_the_smaller_rest() -> None:
     fork = [*ledger, replace(ledger[1], by="elsewhere", left=0.001)]
     assert len(checked(fork, entry_digest(ledger[1]))) == 3
     assert left_of(checked(fork, None), PARAMS) == 0.001
+
+
+def test_two_machines_that_look_at_the_same_time_both_count() -> None:
+    """Each had 0.05 and took 0.025, so nothing is left."""
+    one = replace(ledger_of(False)[0], had=0.05)
+    other = replace(one, by="elsewhere", key="another")
+    assert left_of(checked([one, other], None), PARAMS) == pytest.approx(0.0)
+    assert left_of([one], PARAMS) == pytest.approx(0.025)
+
+
+def test_a_retest_on_almost_the_same_rows_tells_the_last_result_again() -> None:
+    retest = replace(ledger_of(False)[0], kind="retest", asks="this", n=400, retested="hold")
+    assert [retest_known([retest], "this", n) for n in (400, 499, 500, 399)] == ["hold", "hold", None, None]
+    assert retest_known([retest], "with another margin", 400) is None
+    promotion = replace(ledger_of(True)[0], implied_retest="this", n=400)
+    assert retest_known([promotion], "this", 420) == "holds"
+    assert retest_known([promotion, replace(retest, n=500)], "this", 510) == "hold", "the last one counts"
+
+
+def test_a_retest_with_another_limit_is_another_retest() -> None:
+    looser = PromoteParams(gates=({"name": "teacher", "margin": 0.06},))  # type: ignore[arg-type]
+    assert retest_asks("champion", "teacher", PARAMS) != retest_asks("champion", "teacher", looser)
+    assert retest_asks("champion", "teacher", PARAMS) != retest_asks("champion", "teacher", replace(PARAMS, alpha_per_heldout=0.1))

@@ -33,14 +33,14 @@ def heldout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_memory_is_bound_to_model_rows_template_and_measurement(heldout: Path) -> None:
-    places = [shown_rows().memo("model", DATA, PARAMS)]
-    assert shown_rows().memo("model", DATA, PARAMS) == places[0]
+    places = [shown_rows(DATA).memo("model", DATA, PARAMS)]
+    assert shown_rows(DATA).memo("model", DATA, PARAMS) == places[0]
     assert sealed_rows().memo("model", DATA, PARAMS) != places[0], "sealed results are not found in the place of open ones"
-    places.append(shown_rows().memo("another", DATA, PARAMS))
-    places.append(shown_rows().memo("model", dataclasses.replace(DATA, prompt_template="{text}"), PARAMS))
-    places.append(shown_rows().memo("model", DATA, dataclasses.replace(PARAMS, max_tokens=PARAMS.max_tokens + 1)))
+    places.append(shown_rows(DATA).memo("another", DATA, PARAMS))
+    places.append(shown_rows(DATA).memo("model", dataclasses.replace(DATA, prompt_template="{text}"), PARAMS))
+    places.append(shown_rows(DATA).memo("model", DATA, dataclasses.replace(PARAMS, max_tokens=PARAMS.max_tokens + 1)))
     heldout.write_bytes(b"other rows")
-    places.append(shown_rows().memo("model", DATA, PARAMS))
+    places.append(shown_rows(DATA).memo("model", DATA, PARAMS))
     assert len(set(places)) == len(places)
 
 
@@ -59,7 +59,7 @@ for file in ["", *sys.argv[1:]]:
         with open(file, "a", encoding="utf-8") as handle:
             handle.write("CHANGED = True\\n")
     lock_code()
-    memo = shown_rows().memo("model", data, BenchmarkParams())
+    memo = shown_rows(data).memo("model", data, BenchmarkParams())
     places.append({"benchmark": str(memo), "finetune": str(work_directory("finetune-kd", "rows"))})
 print(json.dumps([benchmark.__file__, places]))
 """

@@ -36,7 +36,11 @@ def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     whole = parse_params(tiny_params("0" * 64))
     data = DataParams(
         name="tiny",
-        source=(SourceParams(path="heldout.jsonl", splits={"heldout": 1.0}), SourceParams(path="unlabelled.csv", splits={"pool": 1.0})),
+        source=(
+            SourceParams(path="heldout.jsonl", splits={"heldout": 1.0}),
+            SourceParams(path="monitor.jsonl", splits={"monitor": 1.0}),
+            SourceParams(path="unlabelled.csv", splits={"pool": 1.0}),
+        ),
         task="record",
         record=RecordParams(labels=("card", "fee"), entities=("amount",), several=True),
     )
@@ -46,7 +50,10 @@ def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     pool = [prompt(text) for text in TEXTS]
     folder = Path("artifacts/prompts")
     write_records(folder / "pool.parquet", Prompt, pool)
-    shown = [prompt("My card is gone", "fee", "heldout.jsonl"), prompt("What is this fee", "fee", "heldout.jsonl")]
+    shown = [prompt("My card is gone", "fee", "monitor.jsonl"), prompt("What is this fee", "fee", "monitor.jsonl")]
+    rows = [{"id": p.source_id, "text": p.text, "slice": p.slice, "label": p.label} for p in shown]
+    Path("monitor.jsonl").write_text(json_lines(rows), encoding="utf-8")
+    Path("unlabelled.csv").write_text("id,text,slice\n" + "".join(f"u{i},{text},app\n" for i, text in enumerate(TEXTS)), encoding="utf-8")
     write_records(folder / "monitor.parquet", Prompt, shown)
     completions = [TeacherCompletion(p.id, 0, f"fee; amount={p.text.split()[-2]} pounds", None, (), "stop", "teacher") for p in pool]
     write_records(Path("artifacts/completions/completions.parquet"), TeacherCompletion, completions)
@@ -74,6 +81,20 @@ def test_random_rows_for_the_measured_splits_never_overlap_and_show_no_completio
     held, shown = ({row["text"] for row in lines(f"{purpose}.jsonl")} for purpose in ("heldout", "monitor"))
     assert held and shown and not held & shown and held | shown == set(TEXTS)
     assert all(row["label"] == "" and "teacher" not in row for row in lines("monitor.jsonl"))
+
+
+def test_rows_that_no_split_uses_come_first_and_pass_intake(params: Any) -> None:
+    """Labelling them changes no training row. One holds a card number, which nobody is shown."""
+    texts = [f"Please tell me about fee number {i}" for i in range(60)]
+    lines_ = [f"r{i},{text},app\n" for i, text in enumerate([*texts, "My card is 4111 1111 1111 1111 please help me"])]
+    Path("reserve.csv").write_text("id,text,slice\n" + "".join(lines_), encoding="utf-8")
+    more = SourceParams(path="reserve.csv", splits={"pool": 0.01})
+    wider = dataclasses.replace(params, data=dataclasses.replace(params.data, source=(*params.data.source, more)))
+    export(wider, "heldout", Path("out.jsonl"), 10)
+    chosen = {row["text"] for row in lines("out.jsonl")}
+    assert len(chosen) == 10 and chosen <= set(texts)
+    export(wider, "heldout", Path("out.jsonl"), 1000)
+    assert not any("4111" in row["text"] for row in lines("out.jsonl"))
 
 
 def test_the_plan_chooses_rows_for_training_and_the_completion_is_shown_where_asked(params: Any) -> None:
@@ -133,7 +154,7 @@ def test_rows_without_a_label_wait(params: Any) -> None:
 
 @pytest.mark.parametrize("into", ["other.jsonl", "unlabelled.csv"])
 def test_only_a_jsonl_source_gets_rows(params: Any, into: str) -> None:
-    with pytest.raises(ConfigError, match="not a JSONL file of data.source.*the JSONL sources are heldout.jsonl"):
+    with pytest.raises(ConfigError, match="not a JSONL file of data.source.*the JSONL sources are heldout.jsonl, monitor.jsonl"):
         import_labels(params, Path("out.jsonl"), Path(into))
 
 
