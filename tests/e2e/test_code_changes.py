@@ -16,7 +16,7 @@ from tests.cycles import Command, FirstCycle, user_environment
 from tests.forks import ForkServer
 
 ARMS = {f"finetune@{arm}" for arm in ("gold", "sft", "kd")}
-BENCHMARKS = {f"{stage}@{arm}" for stage in ("calibrate", "benchmark") for arm in ("gold", "sft", "kd")}
+BENCHMARKS = {f"{stage}@{arm}" for stage in ("calibrate", "benchmark", "heldout") for arm in ("gold", "sft", "kd")}
 LOSS = "src/redistill/distillation/losses/divergences.py"
 TRAINING = "tasks/training/arm.py"
 

@@ -37,7 +37,7 @@ def test_a_question_is_asked_once_and_a_used_up_set_no_more(make_registry: Make)
     registry.version(122, seed=3)
     used_up = judge(registry)
     assert used_up.decision.verdict == "hold" and used_up.decision.gates[0].name == "looks"
-    assert "used up: after 1 looks" in used_up.decision.reasons[0] and "replace the held-out set" in used_up.decision.reasons[0]
+    assert "used up: after 1 look, all" in used_up.decision.reasons[0] and "replace the held-out set" in used_up.decision.reasons[0]
     assert all(g.p_value is None for g in used_up.decision.gates) and looks(registry) == 1
     stricter = replace(registry.params.promote, gates=registry.params.promote.gates[:2])
     registry.params = replace(registry.params, promote=stricter)
