@@ -61,7 +61,7 @@ class Gathered:
             raise DataError("the teacher's results are not about today's held-out rows; run a cycle, then judge again")
         if self.student.sealed is None:
             return deciding
-        return replace(deciding, shown=self._on(params, Measurement.on_shown, split="monitor"))
+        return replace(deciding, on_monitor=self._on(params, Measurement.on_shown, split="monitor"))
 
     def _on(self, params: Params, results: Callable[[Measurement], BenchmarkResult], split: str = "held-out") -> Evidence:
         student, teacher = results(self.student), results(self.teacher)

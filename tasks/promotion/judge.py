@@ -13,14 +13,14 @@ from redistill.evaluation.timing import timing_to_json
 from redistill.io.digests import canonical_digest
 from redistill.io.json import read_json
 from redistill.params import Params
-from redistill.promotion.alpha_spending import earlier_look, entry_digest, left_after, level_of, retest_asks, waits_for
+from redistill.promotion.alpha_spending import earlier_look, entry_digest, left_after, level_of, retest_question, waits_for
 from redistill.promotion.cascade import Cascade
 from redistill.promotion.decide import decide, worth_judging_alone
 from redistill.promotion.evidence import Evidence
 from redistill.promotion.hold_plan import patch
 from redistill.promotion.params import PromoteParams
 from redistill.promotion.retest import retest
-from redistill.promotion.sealing import of_mode, told
+from redistill.promotion.sealing import of_mode, without_sealed
 from redistill.promotion.system import System
 from redistill.promotion.types import Gate, Look, PromotionDecision, Verdict
 from tasks.paths import ARTIFACTS
@@ -103,17 +103,17 @@ class _Question:
         live = next((system for system in (self.evidence, self.whole) if system is not None and system.is_champion), None)
         if live is not None:
             # Nothing but what is live is judged: at this level, no other system may be promoted.
-            return self._told(self._again(live), promote.alpha_per_heldout, live, repeated=True, is_champion=True)
+            return self._judgement(self._again(live), promote.alpha_per_heldout, live, repeated=True, is_champion=True)
         if (old := earlier_look(history.looks, self.key)) is not None:
             decision = self._decided(old.level, _looks_gate(self.params, old, len(history.looks)))
             # Where something else held the system then, such as its time, people would learn now what the sealed rows say: a new look.
-            if self.evidence.shown is None or old.result in ("", _result(decision)):
-                return self._told(decision, old.level, repeated=True)
+            if self.evidence.on_monitor is None or old.result in ("", _result(decision)):
+                return self._judgement(decision, old.level, repeated=True)
         level = level_of(history.left(promote), promote)
         if level == 0.0:
-            return self._told(self._decided(0.0, _used_up(self.params, history)), 0.0, repeated=False)
-        if (rows := waits_for(history.related, self._asks(), len(self.ids))) is not None:
-            return self._told(self._decided(0.0, _waits(rows, len(self.ids), level)), level, repeated=True)
+            return self._judgement(self._decided(0.0, _used_up(self.params, history)), 0.0, repeated=False)
+        if (rows := waits_for(history.related, self._without_rows(), len(self.ids))) is not None:
+            return self._judgement(self._decided(0.0, _waits(rows, len(self.ids), level)), level, repeated=True)
         return self._looked(level)
 
     def _looked(self, level: float) -> Judgement:
@@ -136,13 +136,13 @@ class _Question:
             by=transitions.current_user(),
             previous=entry_digest(looks[-1]) if looks else "",
             left=left_after(left, level, len(systems), promoted),
-            asks=self._asks(),
+            question=self._without_rows(),
             n=len(self.ids),
             had=left,
             result=_result(decision),
             implied_retest="" if promoted is None else self._implied_retest(decision),
         )
-        judgement = self._told(decision, level, repeated=False)
+        judgement = self._judgement(decision, level, repeated=False)
         look_ledger.append(self.client, self.params, look, self.ids)
         return dataclasses.replace(judgement, looks=(*looks, look))
 
@@ -151,12 +151,12 @@ class _Question:
         part of the level. What the re-test tells is recorded, and is told again while the rows are almost the same.
         """
         promote = self.params.promote
-        if live.shown is None:
+        if live.on_monitor is None:
             return decide(live, promote, promote.alpha_per_heldout)
         open_gates = ("teacher", "audit", "fairness", "smaller", "faster", "lighter")
         limits = dataclasses.replace(promote, gates=tuple(g for g in promote.gates if g.name in open_gates), critical_labels={})
         decision = decide(live, limits, promote.alpha_per_heldout)
-        tested = retest(live.student, live.teacher, promote).shown
+        tested = retest(live.student, live.teacher, promote).finding
         result = look_ledger.record_retest(self.client, self.params, live.student, live.teacher[0].model_digest, tested)
         gates = tuple(
             dataclasses.replace(gate, result="pass" if result == "holds" else "hold") if gate.name == "non_inferior_to_teacher" else gate
@@ -169,19 +169,19 @@ class _Question:
     def _decided(self, level: float, looks: Gate) -> PromotionDecision:
         return decide(self.evidence, self.params.promote, level, looks, self.whole, alone=self.alone)
 
-    def _told(
+    def _judgement(
         self, decision: PromotionDecision, level: float, live: Evidence | None = None, *, repeated: bool, is_champion: bool = False
     ) -> Judgement:
         """The judgement, without what sealed rows say. ``live`` is the only system that was judged, if that is live."""
         promote, on_monitor, public = self.params.promote, None, decision
-        if (shown := self.evidence.shown) is not None:
+        if (monitor := self.evidence.on_monitor) is not None:
             at = level or promote.alpha_per_heldout / promote.looks_per_heldout
             if live is not None:
                 on_monitor = decide(live.public, promote, at)
             else:
-                on_monitor = decide(shown, promote, at, None, None if self.whole is None else self.whole.shown, alone=self.alone)
+                on_monitor = decide(monitor, promote, at, None, None if self.whole is None else self.whole.on_monitor, alone=self.alone)
             on_monitor = of_mode(on_monitor, decision.mode)
-            public = told(decision, on_monitor, len(self.ids))
+            public = without_sealed(decision, on_monitor, len(self.ids))
         return Judgement(
             decision=public,
             evidence=self.evidence,
@@ -197,9 +197,9 @@ class _Question:
     def _implied_retest(self, decision: PromotionDecision) -> str:
         """The re-test of the promoted system against this teacher on these rows: it passes, since its level is the whole of alpha."""
         system = self.whole if decision.mode == "cascade" and self.whole is not None else self.evidence
-        return retest_asks(system.student[0].model_digest, system.teacher[0].model_digest, self.params.promote)
+        return retest_question(system.student[0].model_digest, system.teacher[0].model_digest, self.params.promote)
 
-    def _asks(self) -> str:
+    def _without_rows(self) -> str:
         """What is asked, without the rows: the same system against the same teacher, gates and limits."""
         evidence, promote = self.evidence, self.params.promote
         models = [
@@ -212,8 +212,8 @@ class _Question:
 
 def of_cascade(evidence: Evidence, cascade: System) -> Evidence:
     """The evidence about a cascade: the outcomes of the whole system in the place of the student's."""
-    shown = None if evidence.shown is None or cascade.shown is None else of_cascade(evidence.shown, cascade.shown)
-    return dataclasses.replace(evidence, student=cascade.measured, answered=cascade.answered, shown=shown)
+    monitor = None if evidence.on_monitor is None or cascade.on_monitor is None else of_cascade(evidence.on_monitor, cascade.on_monitor)
+    return dataclasses.replace(evidence, student=cascade.measured, answered=cascade.answered, on_monitor=monitor)
 
 
 def _question(promote: PromoteParams, evidence: Evidence, cascade: Evidence | None, *, alone: bool) -> str:
@@ -221,7 +221,7 @@ def _question(promote: PromoteParams, evidence: Evidence, cascade: Evidence | No
     student = evidence.question(promote)
     if cascade is None:
         return student
-    return canonical_digest([student, cascade.question(promote), promote.min_share, *([] if evidence.shown is None else [alone])])
+    return canonical_digest([student, cascade.question(promote), promote.min_share, *([] if evidence.on_monitor is None else [alone])])
 
 
 def _result(decision: PromotionDecision) -> str:
@@ -269,9 +269,11 @@ def _cascade(params: Params, evidence: Evidence, cascade: Cascade | None, measur
     if cascade is None or not any(outcome.confidences for outcome in evidence.student[1]):
         return None
     deciding = system(params, evidence.student, evidence.teacher, cascade, measurements)
-    if evidence.shown is None:
+    if evidence.on_monitor is None:
         return deciding
-    return dataclasses.replace(deciding, shown=system(params, evidence.shown.student, evidence.shown.teacher, cascade, measurements))
+    return dataclasses.replace(
+        deciding, on_monitor=system(params, evidence.on_monitor.student, evidence.on_monitor.teacher, cascade, measurements)
+    )
 
 
 def _cascade_on_record(client: RegistryClient, params: Params, version: str) -> Cascade | None:

@@ -106,7 +106,7 @@ def sealed_retest(client: RegistryClient, params: Params, tested: Retest, champi
         RegistryError: the ledger is broken or out of reach.
     """
     with transitions.registry_lock():
-        result = look_ledger.record_retest(client, params, champion, teacher[0].model_digest, tested.shown)
+        result = look_ledger.record_retest(client, params, champion, teacher[0].model_digest, tested.finding)
     n = len(champion[1])
     unclear = f"the {n:,} sealed held-out rows neither show nor rule out a loss of the margin or more"
     sentence = {

@@ -22,12 +22,12 @@ from redistill.promotion.alpha_spending import (
     ids_digest,
     left_after_retest,
     left_of,
-    retest_asks,
     retest_known,
+    retest_question,
 )
 from redistill.promotion.evidence import BenchmarkResult
 from redistill.promotion.params import PromoteParams
-from redistill.promotion.types import Look, Shown
+from redistill.promotion.types import Finding, Look
 from redistill.provenance import mlflow_names
 from tasks.paths import STATE
 from tasks.registry.client import RegistryClient
@@ -168,21 +168,21 @@ def _ids(heldout: str, entries: list[_Entry], *, own: bool) -> frozenset[str] | 
     )
 
 
-def record_retest(client: RegistryClient, params: Params, champion: BenchmarkResult, teacher: str, result: Shown) -> Shown:
+def record_retest(client: RegistryClient, params: Params, champion: BenchmarkResult, teacher: str, result: Finding) -> Finding:
     """Record what people learn from a re-test of the champion, and return what they may be told.
 
     On almost the same rows, the result of the last such test is told again, so that a few new rows a night cost nothing.
     """
     outcomes = champion[1]
     ids, heldout = [o.prompt_id for o in outcomes], heldout_identity((o.prompt_id, o.target) for o in outcomes)
-    history, asks = History.of(client, params, heldout, ids), retest_asks(champion[0].model_digest, teacher, params.promote)
-    if (known := retest_known(history.related, asks, len(ids))) is not None:
+    history, question = History.of(client, params, heldout, ids), retest_question(champion[0].model_digest, teacher, params.promote)
+    if (known := retest_known(history.related, question, len(ids))) is not None:
         return known
     left = history.left(params.promote)
     entry = _entry(
-        history, heldout, "retest", canonical_digest([asks, heldout]), champion[0].model_digest, left, left_after_retest(left, result)
+        history, heldout, "retest", canonical_digest([question, heldout]), champion[0].model_digest, left, left_after_retest(left, result)
     )
-    append(client, params, dataclasses.replace(entry, asks=asks, retested=result), ids)
+    append(client, params, dataclasses.replace(entry, question=question, finding=result), ids)
     return result
 
 

@@ -112,7 +112,7 @@ class Draw:
             grammar=params.data.grammar,
             timing=_TIMING,
         )
-        return replace(found, shown=replace(found, split="monitor"))
+        return replace(found, on_monitor=replace(found, split="monitor"))
 
 
 _TIMING = Timing("hf", Times("", 14, (0.2,) * 24), Times("", 14, (0.4,) * 24))

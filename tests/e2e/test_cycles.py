@@ -37,6 +37,7 @@ STAGES = {
     "score",
     *(f"{stage}@{a}" for stage in ("finetune", "calibrate") for a in ("gold", "sft", "kd")),
     *(f"benchmark@{w}" for w in ("linear", "base", "gold", "sft", "kd")),
+    *(f"heldout@{w}" for w in ("teacher", "gold", "sft", "kd")),
 }
 
 
@@ -267,6 +268,7 @@ def test_a_changed_alpha_reaches_only_kd_and_a_depth_costs_itself(first: dict[st
         "finetune@kd",
         "calibrate@kd",
         "benchmark@kd",
+        "heldout@kd",
         "sweep@teacher",
         "sweep@1",
     }

@@ -27,7 +27,7 @@ def test_a_teacher_that_cannot_pass_ends_the_cycle_with_the_limit_and_what_to_do
         "teacher unfit, so nothing was generated or trained (promote.on_unfit_teacher): the teacher finds card in "
     )
     assert "label more held-out rows with card" in held.result["sentence"] and held.result["unfit"] == ["recall_card"]
-    assert set(held.result["stages"]) == {"prepare", "tune_teacher", "init_student", "benchmark@teacher", "fitness"}
+    assert set(held.result["stages"]) == {"prepare", "tune_teacher", "init_student", "benchmark@teacher", "heldout@teacher", "fitness"}
     again = redistill(project, "run", "--json")
     assert again.result["sentence"] == held.result["sentence"] and set(again.result["stages"].values()) == {"unchanged"}
     write_params(project, **OUT_OF_REACH, promote__on_unfit_teacher="continue")

@@ -60,7 +60,9 @@ def test_a_worse_teacher_is_refused_and_nothing_that_is_live_changes(project: Pa
     assert refused.code == 0, refused.stderr[-3000:]
     [reason] = refused.result["reasons"]
     assert refused.result["verdict"] == "hold" and "refused, new teacher 0.0 % exact match against the previous teacher's" in reason
-    assert set(refused.result["stages"]) == {"prepare", "tune_teacher", "init_student", "benchmark@teacher"}, "nothing is asked or trained"
+    assert set(refused.result["stages"]) == {"prepare", "tune_teacher", "init_student", "benchmark@teacher", "heldout@teacher"}, (
+        "nothing is asked or trained"
+    )
     assert state(project) == before and not (project / ".redistill/teacher-before").exists()
 
 

@@ -99,7 +99,7 @@ def spelled(secret: float) -> str:
     return f"{secret:.17f}"[:9]
 
 
-def told(secret_numbers: set[float], text: str) -> list[float]:
+def leaks(secret_numbers: set[float], text: str) -> list[float]:
     return [secret for secret in secret_numbers if spelled(secret) in text]
 
 
@@ -107,12 +107,12 @@ def test_nothing_that_people_or_programs_read_has_a_number_of_the_sealed_rows(ra
     secret = {x for x in secrets(project) if abs(x) > 1e-6}
     assert len(secret) > 20, "there is something to hide"
     for place, text in texts(project):
-        assert not told(secret, text), place
+        assert not leaks(secret, text), place
     for name, value in metrics(project):
         assert value not in secret, name
     answers = [ran, *(ask(*command, "--json") for command in (("gate", "1"), ("heldout",), ("status",), ("history",), ("lineage", "1")))]
     for answer in answers:
-        assert not told(secret, answer.stdout) and not told(secret, answer.stderr), answer.result
+        assert not leaks(secret, answer.stdout) and not leaks(secret, answer.stderr), answer.result
 
 
 def test_the_rows_that_people_look_at_are_others(ran: Any, project: Path) -> None:
@@ -141,7 +141,7 @@ def test_the_verdict_and_each_gates_rows_are_told(ran: Any, project: Path) -> No
     rows = json.loads((project / "artifacts/heldout/kd/summary.json").read_text())["n"]
     assert ran.result["verdict"] == "promote", ran.result["reasons"]
     gates = {gate["name"]: gate for gate in ran.result["gates"]}
-    assert gates["non_inferior_to_teacher"]["sentence"] == f"judged on {rows} sealed held-out rows: passed"
+    assert gates["non_inferior_to_teacher"]["sentence"] == f"non inferior to teacher: judged on {rows} sealed held-out rows, passed"
     assert {gate["result"] for gate in ran.result["gates"]} == {"pass"}
     monitor = {gate["name"] for gate in ran.result["on_monitor"]["gates"]}
     assert monitor == set(gates) - {"looks"}

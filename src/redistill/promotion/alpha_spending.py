@@ -32,17 +32,27 @@ from collections.abc import Iterable, Sequence
 from redistill.errors import RegistryError
 from redistill.io.digests import canonical_digest
 from redistill.promotion.params import PromoteParams
-from redistill.promotion.types import Look, Shown
+from redistill.promotion.types import Finding, Look
 
 _LEAST = 1e-5
 """A smaller level decides nothing."""
 _GROWTH = 0.25
 """A system that was held is looked at again when the held-out set has grown by this share: earlier looks would use up the budget for little new evidence."""
-_PARTS_AFTER_RETEST: dict[Shown, float] = {"holds": 0.7, "hold": 0.14, "worse": 0.08, "inferior": 0.08}
+_PARTS_AFTER_RETEST: dict[Finding, float] = {"holds": 0.7, "hold": 0.14, "worse": 0.08, "inferior": 0.08}
 """The part of the budget that remains after each result of a re-test that could not be foreseen. They sum to 1: people learn one of the four.
 Most champions hold, so that result keeps the largest part."""
 
-_NEW = {"left": None, "kind": "decision", "asks": "", "n": 0, "ids": "", "had": None, "result": "", "retested": None, "implied_retest": ""}
+_NEW = {
+    "left": None,
+    "kind": "decision",
+    "question": "",
+    "n": 0,
+    "ids": "",
+    "had": None,
+    "result": "",
+    "finding": None,
+    "implied_retest": "",
+}
 """Fields that entries of earlier versions do not have, with the values that mean so; left out of a digest where they have them."""
 
 
@@ -61,7 +71,7 @@ def entry_digest(look: Look) -> str:
     return canonical_digest({key: value for key, value in tree.items() if key not in _NEW or value != _NEW[key]})
 
 
-def retest_asks(champion: str, teacher: str, params: PromoteParams) -> str:
+def retest_question(champion: str, teacher: str, params: PromoteParams) -> str:
     """What a re-test asks, whatever the rows: a live system against a teacher, both by digest, with the limits of the comparison."""
     limits = [params.teacher_gate.margin, params.scored_by, params.floor, params.alpha_per_heldout]
     return canonical_digest(["retest", champion, teacher, limits])
@@ -127,27 +137,27 @@ def left_after(left: float, level: float, systems: int, promoted: int | None) ->
     return level if promoted == systems - 1 else (left - level) / systems
 
 
-def left_after_retest(left: float, result: Shown) -> float:
+def left_after_retest(left: float, result: Finding) -> float:
     """A re-test with a new teacher, or on new rows, tells one of four results; each has a part of the budget."""
     return left * _PARTS_AFTER_RETEST[result]
 
 
-def waits_for(looks: Iterable[Look], asks: str, n: int) -> int | None:
+def waits_for(looks: Iterable[Look], question: str, n: int) -> int | None:
     """The number of rows at which a system that was held is looked at again; None if that is now, or if it was never held.
 
     ``looks`` are those at this set, and at others that have most of its rows.
     """
-    held = [look.n for look in looks if look.asks == asks and look.kind == "decision" and look.verdict == "hold" and look.n]
+    held = [look.n for look in looks if look.question == question and look.kind == "decision" and look.verdict == "hold" and look.n]
     if not held or n == max(held):
         return None
     needed = math.ceil((1 + _GROWTH) * max(held))
     return needed if max(held) < n < needed else None
 
 
-def retest_known(looks: Iterable[Look], asks: str, n: int) -> Shown | None:
+def retest_known(looks: Iterable[Look], question: str, n: int) -> Finding | None:
     """The result of a re-test on almost the same rows, which needs no new one: of the re-test itself, or of the promotion that implies that it holds."""
-    near = [look for look in looks if asks in (look.asks, look.implied_retest) and look.n <= n < (1 + _GROWTH) * look.n]
-    return (near[-1].retested if near[-1].asks == asks else "holds") if near else None
+    near = [look for look in looks if question in (look.question, look.implied_retest) and look.n <= n < (1 + _GROWTH) * look.n]
+    return (near[-1].finding if near[-1].question == question else "holds") if near else None
 
 
 def checked(ledger: Sequence[Look], head: str | None) -> list[Look]:

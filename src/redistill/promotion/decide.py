@@ -121,9 +121,9 @@ def worth_judging_alone(evidence: Evidence, params: PromoteParams) -> bool:
     """Whether a student that has a cascade is judged alone too. Each system that is judged costs a part of the level, so not one that is observed to lose
     the margin or more on the rows that people look at. Those rows only; where there are none besides the held-out rows, it always is.
     """
-    if (shown := evidence.shown) is None:
+    if (monitor := evidence.on_monitor) is None:
         return True
-    return pair("student", shown.student, "teacher", shown.teacher, params.scored_by).paired.difference > -params.teacher_gate.margin
+    return pair("student", monitor.student, "teacher", monitor.teacher, params.scored_by).paired.difference > -params.teacher_gate.margin
 
 
 def _linear_gate(evidence: Evidence, params: PromoteParams) -> Gate | None:

@@ -62,13 +62,13 @@ class Evidence:
     """Held-out rows that the student of a cascade answers; None for a student alone. In a cascade, ``student`` has the outcomes of the whole system."""
     split: str = "held-out"
     """What the rows are called in sentences."""
-    shown: Evidence | None = None
+    on_monitor: Evidence | None = None
     """The same about the rows that people look at, if the held-out rows are sealed."""
 
     @property
     def public(self) -> Evidence:
         """What costs and counterfactual pairs are judged on: they are not about held-out rows, so everyone may see them."""
-        return self.shown or self
+        return self.on_monitor or self
 
     @property
     def subject(self) -> Mode:

@@ -23,7 +23,7 @@ from typing import Literal
 from redistill.promotion.decide import holds
 from redistill.promotion.evidence import BenchmarkResult
 from redistill.promotion.params import PromoteParams
-from redistill.promotion.types import Gate, Shown
+from redistill.promotion.types import Finding, Gate
 
 Result = Literal["holds", "hold", "inferior"]
 ONE_NIGHT = dt.timedelta(hours=12)
@@ -39,7 +39,7 @@ class Retest:
     worse: bool
 
     @property
-    def shown(self) -> Shown:
+    def finding(self) -> Finding:
         """What people learn from this test, now or after some nights on hold."""
         if self.gate.passed:
             return "holds"

@@ -21,7 +21,7 @@ def of_mode(decision: PromotionDecision, mode: Mode) -> PromotionDecision:
     return replace(decision, mode=mode, gates=step.gates, verdict=step.verdict, reasons=reasons)
 
 
-def told(decision: PromotionDecision, shown: PromotionDecision, rows: int) -> PromotionDecision:
+def without_sealed(decision: PromotionDecision, shown: PromotionDecision, rows: int) -> PromotionDecision:
     """The decision without anything that was measured on the sealed rows.
 
     Args:
@@ -29,7 +29,7 @@ def told(decision: PromotionDecision, shown: PromotionDecision, rows: int) -> Pr
         rows: number of sealed rows.
     """
     promoted = decision.verdict == "promote"
-    gates = tuple(_told(gate, promoted=promoted) for gate in decision.gates)
+    gates = tuple(_public(gate, promoted=promoted) for gate in decision.gates)
     return replace(
         decision,
         reasons=_reasons(gates, shown, rows, promoted=promoted),
@@ -41,11 +41,11 @@ def told(decision: PromotionDecision, shown: PromotionDecision, rows: int) -> Pr
     )
 
 
-def _told(gate: Gate, *, promoted: bool) -> Gate:
+def _public(gate: Gate, *, promoted: bool) -> Gate:
     """A gate that was not judged on rows is told as it is."""
     if gate.rows is None:
         return gate
-    sentence = f"judged on {gate.rows:,} sealed held-out rows{': passed' if promoted else ''}"
+    sentence = f"{gate.name.replace('_', ' ')}: judged on {gate.rows:,} sealed held-out rows{', passed' if promoted else ''}"
     result = "pass" if promoted else "sealed"
     return Gate(gate.name, result, None, gate.limit, gate.unit, sentence, rows=gate.rows)  # type: ignore[arg-type]
 
@@ -53,7 +53,7 @@ def _told(gate: Gate, *, promoted: bool) -> Gate:
 def _step(step: Step, decision: PromotionDecision) -> Step:
     """Of a promotion, every system of the sequence up to the promoted one passed. A later one did not: that it was judged is all that is told of it."""
     promoted = step.verdict == "promote"
-    return replace(step, shown=promoted, gates=tuple(_told(gate, promoted=promoted) for gate in step.gates))
+    return replace(step, shown=promoted, gates=tuple(_public(gate, promoted=promoted) for gate in step.gates))
 
 
 def _reasons(gates: Sequence[Gate], shown: PromotionDecision, rows: int, *, promoted: bool) -> tuple[str, ...]:

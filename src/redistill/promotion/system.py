@@ -30,13 +30,13 @@ class System:
     cascade: Cascade
     measured: BenchmarkResult
     choices: tuple[Choice, ...]
-    shown: System | None = None
+    on_monitor: System | None = None
     """The same cascade on the rows that people look at, if the held-out rows are sealed."""
 
     @property
     def public(self) -> System:
         """What people may see of it."""
-        return self.shown or self
+        return self.on_monitor or self
 
     @property
     def rows(self) -> int:

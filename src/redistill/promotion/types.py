@@ -63,7 +63,7 @@ class Audit:
     rows_digest: str
 
 
-Shown = Literal["holds", "hold", "worse", "inferior"]
+Finding = Literal["holds", "hold", "worse", "inferior"]
 """What rows show of a champion in its re-test; ``worse``: a loss, but not one of the margin."""
 
 
@@ -87,7 +87,7 @@ class Look:
     previous: str
     left: float | None = None
     kind: Literal["decision", "retest", "retired"] = "decision"
-    asks: str = ""
+    question: str = ""
     """Digest of what was asked without the rows: the same system, or the same re-test, with more rows asks the same."""
     n: int = 0
     """Number of held-out rows."""
@@ -97,7 +97,7 @@ class Look:
     """What was left of alpha before it."""
     result: str = ""
     """What people learned of a decision: what was promoted, or what held it."""
-    retested: Shown | None = None
+    finding: Finding | None = None
     """What they learned of a re-test."""
     implied_retest: str = ""
     """Of a promotion: the re-test that passes because of it."""

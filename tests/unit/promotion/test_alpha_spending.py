@@ -20,8 +20,8 @@ from redistill.promotion.alpha_spending import (
     left_after_retest,
     left_of,
     level_of,
-    retest_asks,
     retest_known,
+    retest_question,
     waits_for,
 )
 from redistill.promotion.params import PromoteParams
@@ -121,7 +121,7 @@ def test_what_people_learn_from_a_retest_has_its_part() -> None:
 
 
 def test_a_system_that_was_held_waits_for_a_quarter_more_rows() -> None:
-    held = [replace(look, asks="this", n=500) for look in ledger_of(False)]
+    held = [replace(look, question="this", n=500) for look in ledger_of(False)]
     assert waits_for(held, "this", 501) == 625 and waits_for(held, "this", 624) == 625
     assert waits_for(held, "this", 625) is None
     assert waits_for(held, "that", 501) is None, "another system is another question"
@@ -181,7 +181,7 @@ def test_two_machines_that_look_at_the_same_time_both_count() -> None:
 
 
 def test_a_retest_on_almost_the_same_rows_tells_the_last_result_again() -> None:
-    retest = replace(ledger_of(False)[0], kind="retest", asks="this", n=400, retested="hold")
+    retest = replace(ledger_of(False)[0], kind="retest", question="this", n=400, finding="hold")
     assert [retest_known([retest], "this", n) for n in (400, 499, 500, 399)] == ["hold", "hold", None, None]
     assert retest_known([retest], "with another margin", 400) is None
     promotion = replace(ledger_of(True)[0], implied_retest="this", n=400)
@@ -191,5 +191,5 @@ def test_a_retest_on_almost_the_same_rows_tells_the_last_result_again() -> None:
 
 def test_a_retest_with_another_limit_is_another_retest() -> None:
     looser = PromoteParams(gates=({"name": "teacher", "margin": 0.06},))  # type: ignore[arg-type]
-    assert retest_asks("champion", "teacher", PARAMS) != retest_asks("champion", "teacher", looser)
-    assert retest_asks("champion", "teacher", PARAMS) != retest_asks("champion", "teacher", replace(PARAMS, alpha_per_heldout=0.1))
+    assert retest_question("champion", "teacher", PARAMS) != retest_question("champion", "teacher", looser)
+    assert retest_question("champion", "teacher", PARAMS) != retest_question("champion", "teacher", replace(PARAMS, alpha_per_heldout=0.1))

@@ -12,7 +12,7 @@ from redistill.promotion.decide import decide, worth_judging_alone
 from redistill.promotion.evidence import Evidence
 from redistill.promotion.hold_plan import patch
 from redistill.promotion.params import PromoteParams
-from redistill.promotion.sealing import told
+from redistill.promotion.sealing import without_sealed
 from redistill.promotion.types import PromotionDecision
 from tests.unit.promotion.test_decide import TIMED, N, evidence, rows, teacher
 from tests.unit.promotion.test_system import judged, system
@@ -26,14 +26,14 @@ def shown(right: int, teacher_right: int = 110) -> Evidence:
 
 
 def sealed(right: int, on_monitor: Evidence) -> Evidence:
-    return Evidence(evidence(rows(right)), teacher(), timing=TIMED, shown=on_monitor)
+    return Evidence(evidence(rows(right)), teacher(), timing=TIMED, on_monitor=on_monitor)
 
 
 def decided(right: int, on_monitor: Evidence, gates: PromoteParams = PARAMS) -> tuple[PromotionDecision, PromotionDecision]:
     """What is told, and the decision on monitor rows."""
     found = sealed(right, on_monitor)
     open_decision = decide(on_monitor, gates, 0.025)
-    return told(decide(found, gates, 0.025), open_decision, N), open_decision
+    return without_sealed(decide(found, gates, 0.025), open_decision, N), open_decision
 
 
 NO_AUDIT = replace(PARAMS, gates=PARAMS.gates[1:])
@@ -43,7 +43,7 @@ def test_a_promotion_says_that_every_gate_passed_and_no_number() -> None:
     decision, _ = decided(221, shown(111), NO_AUDIT)
     gate = decision.gates[0]
     assert decision.verdict == "promote" and gate.result == "pass"
-    assert gate.sentence == f"judged on {N} sealed held-out rows: passed"
+    assert gate.sentence == f"non inferior to teacher: judged on {N} sealed held-out rows, passed"
     assert (gate.value, gate.interval, gate.p_value, gate.confidence, gate.more_rows) == (None, None, None, None, 0)
     assert (gate.limit, gate.rows) == (-0.05, N)
 
@@ -80,10 +80,10 @@ def test_what_is_not_about_rows_is_told_and_explains_the_hold() -> None:
 
 def test_costs_are_those_of_the_rows_that_are_shown() -> None:
     alone, whole = system()
-    half = replace(whole, shown=None)
+    half = replace(whole, on_monitor=None)
     on_monitor = Evidence(alone, teacher(), split="monitor", answered=150)
-    own = Evidence(alone, teacher(), shown=on_monitor)
-    cascade = replace(own, student=half.measured, answered=half.answered, shown=replace(on_monitor, student=half.measured))
+    own = Evidence(alone, teacher(), on_monitor=on_monitor)
+    cascade = replace(own, student=half.measured, answered=half.answered, on_monitor=replace(on_monitor, student=half.measured))
     gates = {g.name: g for g in decide(own, PromoteParams(gates=("teacher", "smaller")), 0.05, None, cascade).gates}  # type: ignore[arg-type]
     assert gates["share"].value == 150 / N and f"of {N} monitor rows" in gates["share"].sentence
 
