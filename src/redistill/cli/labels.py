@@ -28,7 +28,7 @@ def export_rows(
         Purpose,
         typer.Option(
             "--for",
-            help="heldout or monitor: random rows of the pool. train: rows that the plan of the last hold asks for. relabel: monitor rows whose label looks wrong.",
+            help="heldout or monitor: random rows, first those that no split uses, then the pool. train: rows that the plan of the last hold asks for. relabel: monitor rows whose label looks wrong.",
         ),
     ],
     out: Annotated[Path, typer.Option("--out", help="The JSONL file to write.")] = Path("to-label.jsonl"),
