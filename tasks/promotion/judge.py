@@ -157,7 +157,8 @@ class _Question:
         limits = dataclasses.replace(promote, gates=tuple(g for g in promote.gates if g.name in open_gates), critical_labels={})
         decision = decide(live, limits, promote.alpha_per_heldout)
         tested = retest(live.student, live.teacher, promote).finding
-        result = look_ledger.record_retest(self.client, self.params, live.student, live.teacher[0].model_digest, tested)
+        champion, teacher = live.student[0].model_digest, live.teacher[0].model_digest
+        result = look_ledger.record_retest(self.client, self.params, self.history, champion, teacher, tested)
         gates = tuple(
             dataclasses.replace(gate, result="pass" if result == "holds" else "hold") if gate.name == "non_inferior_to_teacher" else gate
             for gate in decision.gates

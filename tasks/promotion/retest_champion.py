@@ -7,6 +7,7 @@ from pathlib import Path
 
 from redistill.errors import RedistillError
 from redistill.params import Params
+from redistill.promotion.alpha_spending import heldout_identity
 from redistill.promotion.cascade import Cascade
 from redistill.promotion.evidence import BenchmarkResult
 from redistill.promotion.retest import Retest, retest
@@ -105,9 +106,12 @@ def sealed_retest(client: RegistryClient, params: Params, tested: Retest, champi
     Raises:
         RegistryError: the ledger is broken or out of reach.
     """
+    outcomes = champion[1]
     with transitions.registry_lock():
-        result = look_ledger.record_retest(client, params, champion, teacher[0].model_digest, tested.finding)
-    n = len(champion[1])
+        rows = heldout_identity((o.prompt_id, o.target) for o in outcomes)
+        history = look_ledger.History.of(client, params, rows, [o.prompt_id for o in outcomes])
+        result = look_ledger.record_retest(client, params, history, champion[0].model_digest, teacher[0].model_digest, tested.finding)
+    n = len(outcomes)
     unclear = f"the {n:,} sealed held-out rows neither show nor rule out a loss of the margin or more"
     sentence = {
         "holds": f"a loss of the margin or more is ruled out on the {n:,} sealed held-out rows",

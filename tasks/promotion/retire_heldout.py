@@ -35,10 +35,11 @@ def retire(params: Params, reason: str, *, force: bool = False) -> dict[str, Any
         raise ConfigError(
             "the held-out rows of this project are open (promote.heldout), so there is nothing to unseal; replace them when they are used up"
         )
-    client, prompts = connect(params), read_records(HELDOUT, Prompt)
+    prompts = read_records(HELDOUT, Prompt)
     ids, heldout = [p.id for p in prompts], heldout_identity((p.id, p.label or "") for p in prompts)
     # Everything is read before the set is spent: a damaged file stops the command, and nothing is lost.
     results = [read_sealed(folder) for folder in _sealed_results()]
+    client = connect(params)
     with transitions.registry_lock():
         history = look_ledger.History.of(client, params, heldout, ids)
         level = level_of(history.left(params.promote), params.promote)
@@ -47,7 +48,7 @@ def retire(params: Params, reason: str, *, force: bool = False) -> dict[str, Any
                 f"decisions are left on this held-out set (the next at level {level:.2g}); retire it with --force all the same, or when it is used up"
             )
         # First the entry: no person may have seen results of a set that can still decide.
-        look_ledger.record_retirement(client, params, heldout, ids)
+        look_ledger.record_retirement(client, params, history)
     models = [_opened(result, heldout) for result in results]
     transitions.record(
         client,

@@ -18,14 +18,12 @@ from redistill.promotion.alpha_spending import (
     budget,
     checked,
     entry_digest,
-    heldout_identity,
     ids_digest,
     left_after_retest,
     left_of,
     retest_known,
     retest_question,
 )
-from redistill.promotion.evidence import BenchmarkResult
 from redistill.promotion.params import PromoteParams
 from redistill.promotion.types import Finding, Look
 from redistill.provenance import mlflow_names
@@ -53,6 +51,8 @@ class UsedSet:
 class History:
     """What was asked on one held-out set, and on every other set that shares rows with it."""
 
+    heldout: str
+    """Digest of the set."""
     looks: list[Look]
     """On exactly this set, in order."""
     others: list[UsedSet]
@@ -62,7 +62,7 @@ class History:
     def of(cls, client: RegistryClient, params: Params, heldout: str, ids: list[str]) -> History:
         """The history of the set with this digest and these prompts, of all data names on this MLflow server: renaming the data gives nothing back.
 
-        A set that shares no row is not read further: what another project did to its ledger is nothing to this one.
+        A set that shares no row is not read further, so a broken ledger of another project stops no decision here.
 
         Raises:
             RegistryError: the chain of a set that counts is broken, or its list of prompts is missing.
@@ -76,7 +76,7 @@ class History:
             there = _ids(other, entries, own=any(name == params.data.name for name, _ in entries))
             if there is not None and rows & there:
                 others.append(UsedSet(tuple(_checked(client, params, {name for name, _ in entries}, other, entries)), there))
-        return cls(looks, others, ids)
+        return cls(heldout, looks, others, ids)
 
     def left(self, promote: PromoteParams) -> float:
         """What is left of alpha on this set."""
@@ -88,15 +88,6 @@ class History:
         rows = set(self.ids)
         alike = [each for each in self.others if 2 * len(rows & each.ids) > len(rows)]
         return [*self.looks, *(look for each in alike for look in each.looks)]
-
-
-def read(client: RegistryClient, params: Params, heldout: str) -> list[Look]:
-    """The looks at one held-out set so far, in order, whatever the data was called.
-
-    Raises:
-        RegistryError: the chain is broken.
-    """
-    return History.of(client, params, heldout, []).looks
 
 
 _Entry = tuple[str, Any]
@@ -168,43 +159,38 @@ def _ids(heldout: str, entries: list[_Entry], *, own: bool) -> frozenset[str] | 
     )
 
 
-def record_retest(client: RegistryClient, params: Params, champion: BenchmarkResult, teacher: str, result: Finding) -> Finding:
+def record_retest(client: RegistryClient, params: Params, history: History, champion: str, teacher: str, result: Finding) -> Finding:
     """Record what people learn from a re-test of the champion, and return what they may be told.
 
     On almost the same rows, the result of the last such test is told again, so that a few new rows a night cost nothing.
+
+    Args:
+        history: of the held-out set on which it was tested.
+        champion: digest of the live system.
+        teacher: digest of the teacher that it was compared with.
     """
-    outcomes = champion[1]
-    ids, heldout = [o.prompt_id for o in outcomes], heldout_identity((o.prompt_id, o.target) for o in outcomes)
-    history, question = History.of(client, params, heldout, ids), retest_question(champion[0].model_digest, teacher, params.promote)
-    if (known := retest_known(history.related, question, len(ids))) is not None:
+    question = retest_question(champion, teacher, params.promote)
+    if (known := retest_known(history.related, question, len(history.ids))) is not None:
         return known
-    left = history.left(params.promote)
-    entry = _entry(
-        history, heldout, "retest", canonical_digest([question, heldout]), champion[0].model_digest, left, left_after_retest(left, result)
-    )
-    append(client, params, dataclasses.replace(entry, question=question, finding=result), ids)
+    left = left_after_retest(history.left(params.promote), result)
+    entry = _entry(history, params, "retest", question, left)
+    append(client, params, dataclasses.replace(entry, candidate=champion, question=question, finding=result), history.ids)
     return result
 
 
-def record_retirement(client: RegistryClient, params: Params, heldout: str, ids: list[str]) -> None:
-    """Record that people may see the results on a set, so that it decides nothing any more, nor does another set in the part that it shares."""
-    history = History.of(client, params, heldout, ids)
+def record_retirement(client: RegistryClient, params: Params, history: History) -> None:
+    """Record that people may see the results on a set. After that it decides nothing, and another set with some of its rows starts with less."""
     if not history.looks or history.looks[-1].kind != "retired":
-        append(
-            client,
-            params,
-            _entry(history, heldout, "retired", canonical_digest(["retired", heldout]), "", history.left(params.promote), 0.0),
-            ids,
-        )
+        append(client, params, _entry(history, params, "retired", "retired", 0.0), history.ids)
 
 
-def _entry(history: History, heldout: str, kind: Literal["retest", "retired"], key: str, candidate: str, had: float, left: float) -> Look:
+def _entry(history: History, params: Params, kind: Literal["retest", "retired"], question: str, left: float) -> Look:
     """An entry that promotes nothing."""
     return Look(
-        heldout=heldout,
+        heldout=history.heldout,
         number=len(history.looks) + 1,
-        key=key,
-        candidate=candidate,
+        key=canonical_digest([question, history.heldout]),
+        candidate="",
         spent=0.0,
         level=0.0,
         shown=False,
@@ -215,7 +201,7 @@ def _entry(history: History, heldout: str, kind: Literal["retest", "retired"], k
         left=left,
         kind=kind,
         n=len(history.ids),
-        had=had,
+        had=history.left(params.promote),
     )
 
 

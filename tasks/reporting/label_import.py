@@ -28,10 +28,15 @@ def import_labels(params: Params, labelled: Path, into: Path, by: str | None = N
     """
     source = next((s for s in params.data.source if Path(s.path) == into), None)
     if source is None or into.suffix.lower() != ".jsonl":
-        known = ", ".join(s.path for s in params.data.source if s.path.endswith(".jsonl")) or "none; add one to data.source"
-        raise ConfigError(f"{into} is not a JSONL file of data.source, so its rows would not be read; the JSONL sources are {known}")
-    there = [row for _, row in jsonl_rows(str(into), into)] if into.is_file() else []
-    at = {_identity(row, params.data): i for i, row in enumerate(there)}
+        known = ", ".join(s.path for s in params.data.source if s.path.endswith(".jsonl"))
+        sources = (
+            f"the JSONL sources are {known}"
+            if known
+            else "add one to data.source, such as {path: data/labelled.jsonl, splits: {heldout: 1.0}}"
+        )
+        raise ConfigError(f"{into} is not a JSONL file of data.source; labels are added to such files only: {sources}")
+    rows = [row for _, row in jsonl_rows(str(into), into)] if into.is_file() else []
+    at = {_identity(row, params.data): i for i, row in enumerate(rows)}
     now, user = dt.datetime.now(dt.UTC).isoformat(timespec="seconds"), by or current_user()
     problems, added, changed, empty, same = [], 0, 0, 0, 0
     seen: dict[str, str] = {}
@@ -46,18 +51,18 @@ def import_labels(params: Params, labelled: Path, into: Path, by: str | None = N
         elif seen.setdefault(identity, where) != where:
             problems.append(f"{where}: the same message as in {seen[identity]}; keep one of the two")
         elif (i := at.get(identity)) is None:
-            there.append(_new(row, label, params.data, user, now))
+            rows.append(_new(row, label, params.data, user, now))
             added += 1
-        elif there[i].get(params.data.columns.label) == label:
+        elif rows[i].get(params.data.columns.label) == label:
             same += 1
         else:
-            there[i] = {**there[i], params.data.columns.label: label, "labelled_by": user, "labelled_at": now}
+            rows[i] = {**rows[i], params.data.columns.label: label, "labelled_by": user, "labelled_at": now}
             changed += 1
     if problems:
         raise DataError(f"{labelled}: {len(problems)} problem{'s' * (len(problems) > 1)}, so nothing was added: " + " | ".join(problems))
     if added or changed:
         with replacing(into) as temporary:
-            temporary.write_text(json_lines(there), encoding="utf-8")
+            temporary.write_text(json_lines(rows), encoding="utf-8")
     return {
         "file": str(into),
         "added": added,

@@ -24,8 +24,8 @@ def judge(registry: Registry) -> Judgement:
 
 
 def looks(registry: Registry) -> int:
-    judgement = judge(registry)
-    return len(look_ledger.read(registry.client, registry.params, judgement.evidence.rows))
+    evidence = judge(registry).evidence
+    return len(look_ledger.History.of(registry.client, registry.params, evidence.rows, [o.prompt_id for o in evidence.student[1]]).looks)
 
 
 def test_a_question_is_asked_once_and_a_used_up_set_no_more(make_registry: Make) -> None:

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from redistill.cli import eject, engine, init, operations, promotion, services
+from redistill.cli.heldout import heldout_app
 from redistill.cli.labels import labels_app
 from redistill.cli.project import Json, application, flow, show
 from redistill.errors import ConfigError, InterruptedByUser, RedistillError
@@ -33,6 +34,7 @@ app = typer.Typer(
 route_app = typer.Typer(no_args_is_help=True, help="Show or set which model responds to requests (the flag in artifacts/route/flags.json).")
 app.command()(init.init)
 app.add_typer(route_app, name="route")
+app.add_typer(heldout_app, name="heldout")
 app.add_typer(labels_app, name="labels")
 
 Reason = Annotated[str, typer.Option("--reason", help="The reason. It is recorded.")]

@@ -21,10 +21,6 @@ def register(app: typer.Typer) -> None:
     """Add the commands to the app."""
     for command in (gate, promote, reject, rollback, reference, freeze, history, lineage, reproduce, estimate):
         app.command()(command)
-    group = typer.Typer(invoke_without_command=True, rich_markup_mode="rich")
-    group.callback()(heldout)
-    group.command()(retire)
-    app.add_typer(group, name="heldout")
 
 
 def gate(version: Version, as_json: Json = False) -> None:
@@ -53,7 +49,7 @@ def gate(version: Version, as_json: Json = False) -> None:
 
 
 def _systems(decision: Any, named: dict[str, str]) -> list[str]:
-    """The gates of every system that was judged; of a hold on sealed rows, it is not told how far the sequence went."""
+    """The gates of every system that was judged. After a hold on sealed rows there is one list: people do not learn which systems were judged."""
     lines = []
     for step in decision.steps:
         lines.append(f"{named[step.mode]}: {step.verdict}")
@@ -121,69 +117,6 @@ def history(as_json: Json = False) -> None:
     lines = [f"{e.at[:19]}  {e.kind:<9} {e.version or '-':>4}  {e.by}: {e.reason}" for e in events] or ["nothing has happened yet"]
     lines += [f"warning: {warning}" for warning in (recovered, outside) if warning]
     show({"events": [dataclasses.asdict(e) for e in events], "recovered": recovered, "moved_outside": outside}, as_json, lines)
-
-
-def heldout(ctx: typer.Context, as_json: Json = False) -> None:
-    """Show what the held-out set can still decide: size, power, looks used, age, and drift of recent prompts.
-
-    [bold]redistill heldout retire[/bold] ends the use of the set, and shows the results that were sealed.
-    """
-    if ctx.invoked_subcommand is not None:
-        return
-    status = application("tasks.promotion.heldout_status").heldout(_params())
-    smallest = status["smallest_loss_ruled_out"]
-    slices = ", ".join(f"{name} {n}" for name, n in status["slices"].items())
-    lines = [
-        f"held-out   {status['rows']} rows ({slices}), digest {status['heldout'][:16]}",
-        f"since      {status['since'] or 'unknown'}",
-        "results    "
-        + (
-            "sealed: people see the monitor rows"
-            if status["sealed"]
-            else "open: people see them, so what they learn from them is not counted"
-        ),
-        f"looks      {status['looks']}; alpha left {status['alpha_left']:.4g} of {status['alpha']:g}, next level {status['next_level']:.2g}",
-        *(f"           {e['number']:>3}  {e['at']}  {e['by']}: {_look(e)}" for e in status["entries"]),
-    ]
-    if smallest is None:
-        lines.append("power      none: this held-out set is used up; label new prompts and put them in its place")
-    else:
-        lines.append(
-            f"power      an equal student passes a margin of {100 * status['margin']:g} points with {100 * status['power_of_an_equal_student']:.0f} % "
-            f"({status['discordance_is']} discordance {status['discordance']:.2f}); smallest loss that can be ruled out: {100 * smallest:.1f} points"
-        )
-    if status["drift_auc"] is None:
-        lines.append("drift      unknown: too few rows")
-    else:
-        low, high = status["drift_by_chance"]
-        verdict = "drift is shown" if status["drift_shown"] else "no drift is shown"
-        lines.append(
-            f"drift      {verdict}: AUC {status['drift_auc']:.2f} of a classifier that separates pool prompts from labelled ones; without drift {low:.2f} to {high:.2f} (95 %)"
-        )
-    show(status, as_json, lines)
-
-
-def _look(entry: dict[str, Any]) -> str:
-    return f"{entry['verdict']} at level {entry['level']:.2g}" if entry["kind"] == "decision" else str(entry["kind"])
-
-
-def retire(
-    reason: Why = "",
-    force: Annotated[bool, typer.Option("--force", help="Retire the set although decisions are left on it.")] = False,
-    as_json: Json = False,
-) -> None:
-    """End the use of this held-out set: its sealed results are written where people can read them, and it decides nothing any more.
-
-    Its rows may train the next student: name their file under `train` in data.source, and give `heldout` new labelled rows.
-    """
-    result = application("tasks.promotion.retire_heldout").retire(_params(), reason, force=force)
-    lines = [
-        f"held-out set {result['heldout'][:16]} ({result['rows']} rows) is retired; it decides nothing any more",
-        f"results    {result['folder']}",
-        *(f"           {row['who']}: exact match {100 * row['exact_match']:.1f} %, F1 {100 * row['f1']:.1f} %" for row in result["models"]),
-        "next       put new labelled rows into the split heldout; the retired rows may be named under train in data.source",
-    ]
-    show(result, as_json, lines)
 
 
 def lineage(version: Version, as_json: Json = False) -> None:

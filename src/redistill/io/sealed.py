@@ -13,11 +13,11 @@ from redistill.errors import DataError
 from redistill.io.atomic import replacing
 
 SUFFIX = ".sealed"
+_TITLE = b"redistill: sealed results on held-out rows.\n"
+_END = b"--\n"
 _HEADER = (
-    b"redistill: sealed results on held-out rows.\n"
-    b"Whoever chooses a model, a prompt or a training row after reading them makes promote.alpha_per_heldout untrue.\n"
-    b"`redistill heldout retire` opens them, when this held-out set decides nothing any more.\n"
-    b"--\n"
+    _TITLE + b"Please do not read them. If people use them to choose a model, a prompt or training rows, the promise of\n"
+    b"promote.alpha_per_heldout does not hold any more. `redistill heldout retire` shows them when this set is no longer used for decisions.\n"
 )
 
 
@@ -28,7 +28,7 @@ def seal(file: Path, content: bytes) -> None:
         DataError: the disk refuses the write.
     """
     with replacing(file) as temporary:
-        temporary.write_bytes(_HEADER + zlib.compress(content, 9))
+        temporary.write_bytes(_HEADER + _END + zlib.compress(content, 9))
 
 
 def unseal(file: Path) -> bytes:
@@ -42,8 +42,10 @@ def unseal(file: Path) -> bytes:
     except OSError as error:
         raise DataError(f"sealed file {file} cannot be read ({error.strerror or error}); run the stage `heldout` again") from error
     try:
-        if not raw.startswith(_HEADER):
+        _, end, content = raw.partition(_END)
+        # Only the first line is compared, so that files with another wording stay readable.
+        if not raw.startswith(_TITLE) or not end:
             raise ValueError("its first lines are not those of a sealed file")
-        return zlib.decompress(raw[len(_HEADER) :])
+        return zlib.decompress(content)
     except (ValueError, zlib.error) as error:
         raise DataError(f"sealed file {file} is damaged ({error}); run the stage `heldout` again") from error

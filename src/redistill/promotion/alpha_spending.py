@@ -3,7 +3,7 @@
 Every decision on a held-out set can promote an inferior student by chance, and what people learn from it changes the candidates that follow. So
 ``promote.alpha_per_heldout`` bounds the chance that an inferior student is *ever* promoted on the set, whatever people make of the decisions before.
 
-What is told of sealed rows is only what was promoted: nothing, or one of the judged systems. The decisions on a set are therefore a tree: a node is a
+People learn only one thing of sealed rows: what was promoted, which is nothing or one of the judged systems. The decisions on a set are therefore a tree: a node is a
 decision, with the candidate that its history led to, and it has a branch for each of these results. With a budget ``B`` at a node and the level ``a``
 there, the branch of the last system of the fixed sequence gets the budget ``a``, and the others share ``B - a``. With one system:
 
@@ -15,7 +15,7 @@ people choose the candidates (a union bound over what could have been learned, a
 2003: a true promotion hands its level on). The level is one part in ``promote.looks_per_heldout`` of the budget.
 
 The budget belongs to rows, not to names. A set starts with what was spent on the rows that it shares with earlier ones. Relabelled, removed and added
-rows give nothing back; rows that are replaced give back their part. Added rows add power, and that is what they are for.
+rows give nothing back; rows that are replaced give back their part. Added rows add power.
 
 The ledger is a chain: every entry has the digest of the entry before it, so that a changed or deleted entry is noticed.
 

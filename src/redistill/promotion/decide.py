@@ -111,15 +111,15 @@ def _judge(limits: GateParams, evidence: Evidence, params: PromoteParams, level:
     if isinstance(limits, CriticalLabelsGate):
         return (critical(evidence, limits, params, level) if level > 0 else []), []
     if isinstance(limits, FairnessGate):
-        # Pairs are no held-out rows: where those are sealed, everyone may see the pairs, and looks at the held-out set cost them nothing.
+        # Counterfactual pairs are not held-out rows, and everyone may read them. So where held-out rows are sealed, this gate has the same level in each look.
         at = level if evidence.public is evidence and evidence.split == "held-out" else params.alpha_per_heldout
         return (fair(evidence.public, limits, params, at) if level > 0 else []), []
     return audited(evidence), []
 
 
 def worth_judging_alone(evidence: Evidence, params: PromoteParams) -> bool:
-    """Whether a student that has a cascade is judged alone too. Each system that is judged costs a part of the level, so not one that is observed to lose
-    the margin or more on the rows that people look at. Those rows only; where there are none besides the held-out rows, it always is.
+    """Whether a student that has a cascade is judged alone too. Each system that is judged costs a part of the level. So a student is not judged alone if it
+    is observed to lose the margin or more on the monitor rows. Without monitor rows, it is always judged.
     """
     if (monitor := evidence.on_monitor) is None:
         return True

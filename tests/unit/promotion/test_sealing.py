@@ -52,7 +52,7 @@ def test_a_hold_does_not_say_which_gate_it_was() -> None:
     passing, failing = (decided(right, shown(111), NO_AUDIT)[0] for right in (221, 180))
     assert failing.verdict == "hold" and failing.gates[0].result == "sealed" and failing.steps == ()
     assert failing.reasons == (
-        f"not every gate passed on the {N} sealed held-out rows, although every gate passes on the rows that are shown; more held-out rows may show more",
+        f"not every gate passed on the {N} sealed held-out rows, although every gate passes on the monitor rows; more held-out rows may show more",
     )
     assert [g.name for g in failing.gates] == [g.name for g in passing.gates]
 
@@ -65,7 +65,7 @@ def test_two_students_that_are_held_are_told_the_same() -> None:
 
 def test_reasons_are_those_of_the_rows_that_are_shown() -> None:
     decision, on_monitor = decided(180, shown(90), NO_AUDIT)
-    assert decision.reasons[0].startswith(f"not every gate passed on the {N} sealed held-out rows; on the rows that are shown: ")
+    assert decision.reasons[0].startswith(f"not every gate passed on the {N} sealed held-out rows; on the monitor rows: ")
     assert on_monitor.reasons[0] in decision.reasons[0]
     assert decision.smallest_loss == on_monitor.smallest_loss
 

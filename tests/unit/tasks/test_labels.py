@@ -154,7 +154,7 @@ def test_rows_without_a_label_wait(params: Any) -> None:
 
 @pytest.mark.parametrize("into", ["other.jsonl", "unlabelled.csv"])
 def test_only_a_jsonl_source_gets_rows(params: Any, into: str) -> None:
-    with pytest.raises(ConfigError, match="not a JSONL file of data.source.*the JSONL sources are heldout.jsonl, monitor.jsonl"):
+    with pytest.raises(ConfigError, match="not a JSONL file of data.source; .*the JSONL sources are heldout.jsonl, monitor.jsonl"):
         import_labels(params, Path("out.jsonl"), Path(into))
 
 
