@@ -10,7 +10,8 @@ from redistill.promotion.fitness import Fitness
 from redistill.promotion.system import System
 from redistill.serving.types import Route
 from tasks import steps
-from tasks.promotion import approve, judge, route, settled
+from tasks.promotion import approve, route, settled
+from tasks.promotion.judgement import sealed_numbers, summary
 from tasks.promotion.retest_champion import ChampionCheck
 from tasks.promotion.teacher_trial import TeacherTrial
 from tasks.registry import evidence_bundle
@@ -77,12 +78,12 @@ def promote_or_hold(
     cascade = judgement.promoted_cascade
     blocked_reason = approve.blocked_by(params, version, passed, history, cascade)
     planned = route.planned(decision, version, cascade, live, blocked_reason)
-    judged = judge.summary(judgement)
+    judged = summary(judgement)
     nothing_new = settled.is_settled(params, version, judged, planned, blocked_reason, receipts, history)
     if not nothing_new:
         steps.write_report(params, cycle_name, version, decision, planned, receipts, judged, history)
         if not evidence_bundle.is_current(params, version, judged):
-            steps.attach_evidence(params, run_id, version, judged, judge.sealed_numbers(judgement))
+            steps.attach_evidence(params, run_id, version, judged, sealed_numbers(judgement))
     if nothing_new:
         final = planned
     elif passed and judgement.is_champion and blocked_reason is None:

@@ -11,7 +11,8 @@ from tasks.paths import ARTIFACTS
 from tasks.promotion import waiting
 from tasks.promotion.choose_arm import with_arm
 from tasks.promotion.evidence import measured_version, teacher_measurement
-from tasks.promotion.judge import Judgement, judge_version, sealed_numbers, summary
+from tasks.promotion.judge import judge_version
+from tasks.promotion.judgement import Judgement, sealed_numbers, summary
 from tasks.registry import evidence_bundle, transitions
 from tasks.registry.client import RegistryClient
 from tasks.registry.runs_and_versions import connect, resolved

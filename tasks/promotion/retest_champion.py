@@ -13,7 +13,8 @@ from redistill.promotion.evidence import BenchmarkResult
 from redistill.promotion.retest import Retest, retest
 from redistill.provenance import mlflow_names
 from tasks.promotion.evidence import measured_version, teacher_measurement
-from tasks.promotion.judge import Judgement, judge_arm
+from tasks.promotion.judge import judge_arm
+from tasks.promotion.judgement import Judgement
 from tasks.promotion.live_system import system, verify_live
 from tasks.registry import evidence_bundle, hold_counter, look_ledger, transitions
 from tasks.registry.client import RegistryClient

@@ -81,7 +81,9 @@ def _mutated(rng: np.random.Generator, signs: Signs) -> Signs:
 
 
 def best_of_three(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Three students, and the one that looks best on what the person sees is judged; one decision at 0.05 before, and the first look now."""
+    """Three students. Before, the one that looked best on the held-out rows was judged, once, at 0.05. Now the one that looks best on the monitor rows is judged
+    first, and then the other two.
+    """
     held, shown = ([rows(rng, n) for _ in range(3)] for n in (N, MONITOR))
     best = np.argmax([s.sum(1) for s in held], axis=0)
     before = np.choose(best, [p_values(s) for s in held]) <= 0.05
@@ -97,18 +99,20 @@ def best_of_three(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 
 
 def relabelled(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """After a hold, the five rows that the plan lists first are labelled again, as the student said, and the student is judged again.
+    """After a hold, five rows are labelled again, as the student said, and the student is judged again.
 
-    Before, other labels were another set with a new alpha, and the plan listed held-out rows. Now it lists monitor rows, and the set keeps its budget.
+    Before, the plan listed held-out rows on which only the teacher was right, and other labels were another set with a new alpha. Now people do not know which
+    rows these are, so they take the first five, and the set keeps its budget.
     """
     signs = rows(rng, N)
-    again, left = signs.copy(), PARAMS.alpha_per_heldout
+    listed, unknown, left = signs.copy(), signs.copy(), PARAMS.alpha_per_heldout
     for draw in range(DRAWS):
-        again[draw, np.flatnonzero(again[draw] < 0)[:5]] = 1
-    before, after = (p_values(signs) <= 0.05) | (p_values(again) <= 0.05), np.zeros(DRAWS, bool)
-    for _ in range(2):
+        listed[draw, np.flatnonzero(signs[draw] < 0)[:5]] = 1
+    unknown[:, :5] = np.where(signs[:, :5] < 0, 1, signs[:, :5])
+    before, after = (p_values(signs) <= 0.05) | (p_values(listed) <= 0.05), np.zeros(DRAWS, bool)
+    for labels in (signs, unknown):
         level = level_of(left, PARAMS)
-        after |= p_values(signs) <= level
+        after |= p_values(labels) <= level
         left = left_after(left, level, 1, None)
     return before, after
 
@@ -158,7 +162,7 @@ def _sequences(rng: np.random.Generator, cascade_loss: float, student_loss: floa
 WORKFLOWS: tuple[tuple[str, str, Callable[[np.random.Generator], tuple[np.ndarray, np.ndarray]]], ...] = (
     ("a student is improved each night by what the report shows", "ten looks at 0.005", improved),
     ("the best of three arms is chosen, then the others are asked too", "one look at 0.05", best_of_three),
-    ("the five rows that the plan lists are labelled again after a hold", "two looks at 0.05", relabelled),
+    ("five rows are labelled again after a hold, before those that the plan listed", "two looks at 0.05", relabelled),
     ("one held-out row more each night, another student each night", "a new alpha each night", grown),
     ("one held-out row more each night, the same student", "a new alpha each night", grown_unchanged),
 )

@@ -49,7 +49,8 @@ class Registry:
         from redistill.provenance import mlflow_names
         from redistill.statistics.shares import share
         from redistill.teacher.types import TeacherFingerprint
-        from tasks.promotion import judge
+        from tasks.promotion.judge import judge_arm
+        from tasks.promotion.judgement import summary
         from tasks.registry import evidence_bundle, runs_and_versions, transitions
         from tasks.results.rows import HELDOUT, shown_rows
 
@@ -94,8 +95,8 @@ class Registry:
         experiment = self.client.get_experiment_by_name(mlflow_names.experiment(self.params.data.name))
         run_id = self.client.create_run(experiment.experiment_id, tags={mlflow_names.TAG_STARTED_BY: started_by}).info.run_id
         version = runs_and_versions.register(self.params, run_id, cycle, TeacherFingerprint("t", "teacher", {}))
-        judgement = judge.judge_arm(self.client, self.params, transitions.history(self.client, self.params))
-        told = judge.summary(judgement)
+        judgement = judge_arm(self.client, self.params, transitions.history(self.client, self.params))
+        told = summary(judgement)
         write_json(Path("artifacts/report/report.json"), {"decision": told["decision"]})
         if not evidence_bundle.is_current(self.params, version, told):
             evidence_bundle.attach(self.params, run_id, version, told, None)

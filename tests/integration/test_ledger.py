@@ -12,7 +12,8 @@ import pytest
 from redistill.errors import RegistryError
 from redistill.provenance import mlflow_names
 from tasks.promotion import approve
-from tasks.promotion.judge import Judgement, judge_arm
+from tasks.promotion.judge import judge_arm
+from tasks.promotion.judgement import Judgement
 from tasks.registry import look_ledger, transitions
 from tests.integration.conftest import N, Registry
 
