@@ -6,11 +6,10 @@ import datetime as dt
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from redistill.data.templates import render
-from redistill.data.types import Message, Prompt
+from redistill.data.types import Column, Message, Prompt
 from redistill.errors import DataError, TeacherError
 from redistill.io.digests import canonical_digest
 from redistill.io.json import write_json
@@ -18,6 +17,7 @@ from redistill.io.parquet import read_records
 from redistill.operations.canary import REPEATS, Canary, CanaryReply, changed, differing
 from redistill.params import Params
 from redistill.teacher.openai import URL_VARIABLE, OpenAITeacher, from_environment
+from redistill.teacher.requests import requests_for
 from redistill.teacher.types import TeacherRequest
 from tasks.paths import ARTIFACTS, STATE
 
@@ -112,10 +112,21 @@ def _requests(params: Params) -> list[TeacherRequest]:
     """The canaries, the same ones each time: of each slice the prompts with the smallest ids."""
     stored = _read().get("prompts")
     prompts = (
-        [Prompt.of(tuple(Message(**m) for m in p["messages"]), "", p["slice"], None, "") for p in stored] if stored else _choose(params)
+        [
+            Prompt.of(
+                tuple(Message(**m) for m in p["messages"]),
+                "",
+                p["slice"],
+                None,
+                "",
+                columns=tuple(Column(**c) for c in p.get("columns", ())),
+            )
+            for p in stored
+        ]
+        if stored
+        else _choose(params)
     )
-    plain = replace(params.data, format="plain")
-    return [TeacherRequest(p.id, 0, p.messages, render(p, plain, None), p.slice, params.data.stops) for p in prompts]
+    return requests_for(prompts, params.data, None)
 
 
 def _choose(params: Params) -> list[Prompt]:
@@ -168,5 +179,7 @@ def keep_prompts(params: Params) -> None:
     """Fix the canaries once: later prompts of the project do not change them."""
     state = _read()
     if "prompts" not in state and (chosen := _choose(params)):
-        prompts = [{"messages": [{"role": m.role, "content": m.content} for m in p.messages], "slice": p.slice} for p in chosen]
+        prompts = [
+            {"messages": [asdict(m) for m in p.messages], "slice": p.slice, "columns": [asdict(c) for c in p.columns]} for p in chosen
+        ]
         write_json(CANARIES, {**state, "prompts": prompts})

@@ -10,6 +10,7 @@ from statistics import median
 from typing import Any
 
 from redistill.data import sources
+from redistill.data.templates import last_content
 from redistill.errors import RedistillError
 from redistill.evaluation.timing import Estimate, Timing, timing_from_json
 from redistill.evaluation.types import EvalReport
@@ -164,7 +165,7 @@ def estimate(params: Params) -> dict[str, Any]:
     known: dict[str, float] = read_json(SECONDS) if SECONDS.is_file() else {}
     reports = {who: benchmark_report(who) for who in ("teacher", params.promote.arm)}
     teacher = reports["teacher"]
-    chars = sum(len(params.data.prompt_template.replace("{text}", p.text)) for p in prompts)
+    chars = sum(len(last_content(p, params.data)) for p in prompts)
     prompt_tokens = math.ceil(chars / _CHARS_PER_TOKEN) * params.generate.samples
     per_completion = teacher.cost.tokens_per_request if teacher and teacher.cost.tokens_per_request else float(params.generate.max_tokens)
     completion_tokens = math.ceil(len(prompts) * params.generate.samples * per_completion)

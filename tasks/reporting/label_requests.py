@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from redistill.data.sources import read_source, split_of
-from redistill.data.types import Prompt, prompt_id
+from redistill.data.rows import read_source
+from redistill.data.sources import split_of
+from redistill.data.types import Prompt
 from redistill.errors import ConfigError, DataError
 from redistill.evaluation.outcomes import items_of
 from redistill.io.atomic import replacing
@@ -56,8 +57,8 @@ def export(params: Params, purpose: Purpose, out: Path, rows: int, *, teacher: b
         )
     lines = []
     for prompt, why in chosen:
-        if len(prompt.messages) != 1:
-            raise ConfigError(f"row {prompt.source_id} has several turns; label such rows in their own file")
+        if len(prompt.messages) != 1 or prompt.columns:
+            raise ConfigError(f"row {prompt.source_id} has several turns, or columns beside its text; label such rows in their own file")
         row = {"prompt_id": prompt.id, "id": prompt.source_id, "text": prompt.text, "slice": prompt.slice, "why": why, "label": ""}
         if teacher:
             row["teacher"] = completions.get(prompt.id, "")
@@ -103,10 +104,11 @@ def _random(params: Params, purpose: str) -> list[Prompt]:
 def _reserve(params: Params) -> list[Prompt]:
     """Rows of the sources that belong to no split, since the shares do not sum to one, as far as intake lets them in."""
     left_out = [
-        Prompt.of(row["messages"], row["id"], row["slice"], None, source.path)
+        prompt
         for source in params.data.source
-        for _, row in read_source(source, params.data.columns, params.data)
-        if split_of(prompt_id(row["messages"]), source.splits) is None
+        for row in read_source(source, params.data)
+        if split_of((prompt := Prompt.of(row.messages, row.id, row.slice, None, source.path, columns=row.columns)).id, source.splits)
+        is None
     ]
     return [prompt for prompt in left_out if judge_row(prompt, params.intake) == Keep()]
 

@@ -211,21 +211,17 @@ def endpoint_model(
 ) -> tuple[Any, dict[str, int]]:
     """A teacher behind an endpoint as an lm-eval model for the prompts in ``by_text``, and a table that gets the completion tokens of each."""
     from redistill.teacher.completion_store import CompletionStore
-    from redistill.teacher.types import TeacherRequest
+    from redistill.teacher.requests import requests_for
     from tasks.locking.locked_teacher import read_lock
     from tasks.stages.generate import ask
 
     lock = read_lock()
     greedy = replace(generate, temperature=0.0, top_k=0, samples=1, max_tokens=params.max_tokens)
 
-    def request(p: Prompt) -> TeacherRequest:
-        # The endpoint applies a chat template of its own, so it is sent the plain text of ours.
-        return TeacherRequest(p.id, 0, p.messages, render(p, replace(data, format="plain")), p.slice, data.stops)
-
     written: dict[str, int] = {}
 
     def complete(prompts: Sequence[str]) -> list[str]:
-        requests = [request(by_text[r]) for r in prompts]
+        requests = requests_for([by_text[r] for r in prompts], data, None)
         store = CompletionStore(STATE / "store" / "completions.sqlite")
         try:
             answers = ask(requests, lock, teacher, data, greedy, store)[0]

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 from redistill.data.params import DataParams
-from redistill.data.templates import render
 from redistill.data.types import Prompt
 from redistill.distillation.soft_targets.from_teacher import from_listed
 from redistill.distillation.soft_targets.shards import write_soft_targets
@@ -21,6 +20,7 @@ from redistill.runtime.progress import Progress, continues
 from redistill.teacher.backend import Teacher
 from redistill.teacher.completion_store import LOCAL, CompletionStore, request_key
 from redistill.teacher.params import GenerateParams, TeacherParams
+from redistill.teacher.requests import requests_for
 from redistill.teacher.types import TeacherAnswer, TeacherCompletion, TeacherRequest
 from redistill.teacher.use import TeacherUse, report_teacher_use
 from tasks.locking.locked_teacher import LockedTeacher, read_lock
@@ -36,13 +36,7 @@ def generate(data: DataParams, teacher: TeacherParams, generate: GenerateParams)
     """Request the completions that are not in the store, then write all completions and the soft targets that came with them."""
     lock = read_lock()
     prompts = [p for split in ("pool", "calibration") for p in read_records(ARTIFACTS / "prompts" / f"{split}.parquet", Prompt)]
-    # An endpoint applies its own chat template; it is sent the plain text of ours.
-    shown = data if lock.tokenizer is not None else replace(data, format="plain")
-    requests = [
-        TeacherRequest(p.id, i, p.messages, render(p, shown, lock.tokenizer), p.slice, data.stops)
-        for p in prompts
-        for i in range(generate.samples)
-    ]
+    requests = requests_for(prompts, data, lock.tokenizer, generate.samples)
     store = CompletionStore(STATE / "store" / "completions.sqlite")
     try:
         answers, request_count = ask(requests, lock, teacher, data, generate, store)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -116,15 +115,13 @@ def _endpoint(
     lock: LockedTeacher, prompts: Sequence[Prompt], data: DataParams, teacher: TeacherParams, params: BenchmarkParams, opened: ExitStack
 ) -> Timed:
     """The endpoint, asked past the store: what is remembered says nothing about how long it takes."""
-    from redistill.teacher.types import TeacherRequest
+    from redistill.teacher.requests import requests_for
     from tasks.locking.open_teacher import open_teacher
 
     engine = open_teacher(lock, teacher, data)
     opened.callback(engine.close)
     greedy = GenerateParams(max_tokens=params.max_tokens)
-    # The endpoint applies a chat template of its own, so it is sent the plain text of ours.
-    plain = replace(data, format="plain")
-    requests = [TeacherRequest(p.id, 0, p.messages, render(p, plain), p.slice, data.stops) for p in prompts]
+    requests = requests_for(prompts, data, None)
     return Timed(lambda rows: list(engine.complete([requests[i] for i in rows], greedy)), None, lock.fingerprint.digest)
 
 

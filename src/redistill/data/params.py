@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from redistill.config.base import Positive, Share, frozen, section
+from redistill.data.prompt_template import TEXT, placeholders
 from redistill.data.record_grammar import RecordGrammar
 from redistill.data.types import SPLITS
 
@@ -16,7 +17,7 @@ class SourceParams:
     """One file or hub data set, and the splits that its rows are hashed into."""
 
     path: str
-    """JSONL, CSV or Parquet file, `hf:owner/name[@revision][:split]`, or `hf:/directory` in hub layout."""
+    """JSONL or CSV file (also with `.gz`), Parquet file, `hf:owner/name[/config][@revision][:split]`, or `hf:/directory` in hub layout."""
     splits: dict[str, Share]
     """Shares over `train`, `dev`, `pool`, `calibration`, `heldout` and `monitor`. A row belongs to a split by a hash of its text."""
 
@@ -36,9 +37,9 @@ class ColumnParams:
     """Names of the columns of a source."""
 
     text: str = "text"
-    """The message. A source may have `messages` instead, a list of `{role, content}`."""
+    """The message. A source may have conversations instead ([formats](data.md#formats))."""
     label: str = "label"
-    """The label; may be missing in sources of `pool` and `calibration` only."""
+    """The label; may be missing in sources of `pool` and `calibration` only. A conversation that ends with the assistant's turn has its label there."""
     id: str = "id"
     """The user's own key of a row; unique over all sources."""
     slice: str = "slice"
@@ -98,7 +99,7 @@ class DataParams:
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     """For `generation`: texts at which a completion ends, besides the end token. A record ends with its line; [why](gates.md#where-completions-end)."""
     prompt_template: str = "{text}\n=>"
-    """How a message is shown to teacher and student. Must contain `{text}`."""
+    """How a message is shown to teacher and student. Must contain `{text}`; `{NAME}` shows the column NAME of the row, and `{{NAME}}` is `{NAME}` as text."""
     max_rows: Positive | None = None
     """Take a stable subset of so many rows of each source. Left out: all rows."""
 
@@ -106,13 +107,22 @@ class DataParams:
     def _whole(self) -> DataParams:
         if self.task != "generation" and (self.record is None or not self.record.labels):
             raise ValueError(f"task: {self.task} needs record.labels, the labels that a completion may contain")
-        if "{text}" not in self.prompt_template:
+        if TEXT not in placeholders(self.prompt_template):
             raise ValueError("prompt_template must contain {text}, the place of the message")
+        if self.columns.label in self.shown_columns:
+            raise ValueError(
+                f"prompt_template shows {{{self.columns.label}}}, the label, so every prompt would hold its completion; remove it"
+            )
         if self.stop and self.task != "generation":
             raise ValueError(
                 f"stop is for task: generation only; a completion of task: {self.task} is one line and ends at the end of that line; remove stop"
             )
         return self
+
+    @property
+    def shown_columns(self) -> tuple[str, ...]:
+        """The columns that the prompt template shows besides the message."""
+        return tuple(name for name in placeholders(self.prompt_template) if name != TEXT)
 
     @property
     def has_monitor(self) -> bool:

@@ -1,37 +1,30 @@
 """From a user's files to prompts in five splits.
 
 A source is a JSONL, CSV or Parquet file, or a hub data set (``hf:owner/name[@revision][:split]``, or ``hf:/directory`` in
-hub layout). Its rows have ``text`` (or ``messages``) and may have ``label``, ``id`` and ``slice``. The split of a row is
-a hash of its text, so no row changes its split when sources grow, and equal requests are always in the same split.
+hub layout). Its rows have ``text`` (or a conversation) and may have ``label``, ``id`` and ``slice``. The split of a row is
+a hash of what it asks, so no row changes its split when sources grow, and equal requests are always in the same split.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from redistill.data.column_names import check_columns
 from redistill.data.params import ColumnParams, DataParams, SourceParams
-from redistill.data.readers.by_format import raw_rows
-from redistill.data.readers.files import hub_directory, shown_value, source_file
+from redistill.data.readers.files import hub_directory, source_file
 from redistill.data.readers.hub import HUB_SOURCE, hub_builder
-from redistill.data.types import SPLITS, Message, Prompt
+from redistill.data.rows import SourceRow, read_source
+from redistill.data.types import SPLITS, Prompt
 from redistill.errors import DataError
 from redistill.io.digests import canonical_digest, file_digest, tree_digest
 
 _WITHOUT_LABEL = ("pool", "calibration")
 """Splits whose rows need no label: the teacher completes them."""
-
-
-ROLES = ("system", "user", "assistant", "tool")
-
-
-DEFAULT_SLICE = "all"
-
-
-_HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 
 
 def load(data: DataParams, root: Path) -> dict[str, list[Prompt]]:
@@ -45,12 +38,13 @@ def load(data: DataParams, root: Path) -> dict[str, list[Prompt]]:
     """
     splits: dict[str, list[Prompt]] = {name: [] for name in SPLITS}
     places: dict[str, str] = {}
+    names: set[str] = set()
     for source in data.source:
-        rows = [_prompt(where, row, source, places) for where, row in read_source(source, data.columns, data, root)]
+        rows = [_prompt(row, source, places) for row in read_source(source, data, root, names)]
         for where, prompt in _subset(rows, data.max_rows):
             split = split_of(prompt.id, source.splits)
             if split == "pool":
-                splits[split].append(Prompt.of(prompt.messages, prompt.source_id, prompt.slice, None, prompt.source, prompt.planted))
+                splits[split].append(replace(prompt, label=None))
             elif split and split not in _WITHOUT_LABEL and prompt.label is None:
                 raise DataError(
                     f"{where}: a row without {data.columns.label!r} belongs to split {split}, which needs labels; label it, or list "
@@ -58,6 +52,7 @@ def load(data: DataParams, root: Path) -> dict[str, list[Prompt]]:
                 )
             elif split:
                 splits[split].append(prompt)
+    _check_named(data, names)
     return splits
 
 
@@ -78,10 +73,20 @@ def source_lock(data: DataParams, root: Path = Path()) -> dict[str, Any]:
         else:
             # The builder's base path names the commit that the revision stood for when it was read.
             revision = next(iter(re.findall(r"@([0-9a-f]{40})", str(hub_builder(source.path, root).base_path))), hub["revision"])
-            rows = (row for _, row in read_source(source, data.columns, data, root))
-            digest = canonical_digest([{**row, "messages": [[m.role, m.content] for m in row["messages"]]} for row in rows])
+            digest = canonical_digest([_canonical(row) for row in read_source(source, data, root)])
         entries.append({"path": source.path, "revision": revision, "sha256": digest})
     return {"sources": entries}
+
+
+def _canonical(row: SourceRow) -> dict[str, Any]:
+    tree = {
+        "messages": [[m.role, m.content] for m in row.messages],
+        "label": row.label,
+        "id": row.id,
+        "slice": row.slice,
+        "planted": row.planted,
+    }
+    return {**tree, **({"columns": [[c.name, c.value] for c in row.columns]} if row.columns else {})}
 
 
 def file_locks(paths: Sequence[str], root: Path = Path()) -> list[dict[str, str]]:
@@ -104,36 +109,21 @@ def split_of(identity: str, shares: dict[str, float]) -> str | None:
     return last if edge > 1 - 1e-9 else None
 
 
-def read_source(source: SourceParams, columns: ColumnParams, data: DataParams, root: Path = Path()) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each row with its place ("file, line N"), as ``messages``, ``label``, ``id``, ``slice`` and ``planted``, checked.
-
-    Raises:
-        DataError: see ``load``.
-    """
-    count = 0
-    for number, values in raw_rows(source.path, root):
-        count += 1
-        where = f"{source.path}, {number}"
-        messages = _messages(values, columns, where)
-        row = {
-            name: _short(values.get(key), name, where)
-            for name, key in (("label", columns.label), ("id", columns.id), ("slice", columns.slice))
-        }
-        label = _checked_label(row["label"], messages[-1].content, data, where)
-        planted = _short(values.get("planted"), "planted", where)
-        identity = row["id"] or f"{_stem(source.path)}:{number.split()[-1]}"
-        yield where, {"messages": messages, "label": label, "id": identity, "slice": row["slice"] or DEFAULT_SLICE, "planted": planted}
-    if count == 0:
-        raise DataError(f"{source.path} has no rows; give it at least one, or remove it from data.source")
+def _check_named(data: DataParams, names: set[str]) -> None:
+    """A column that params name is in some row. A default name need not be: rows may have no label, id or slice."""
+    defaults = ColumnParams()
+    named = {key: getattr(data.columns, key) for key in ("label", "id", "slice") if getattr(data.columns, key) != getattr(defaults, key)}
+    for key, name in named.items():
+        check_columns([name], names, ", ".join(source.path for source in data.source), f"data.columns.{key}")
 
 
-def _prompt(where: str, row: dict[str, Any], source: SourceParams, places: dict[str, str]) -> tuple[str, Prompt]:
-    first = places.setdefault(row["id"], where)
-    if first != where:
+def _prompt(row: SourceRow, source: SourceParams, places: dict[str, str]) -> tuple[str, Prompt]:
+    first = places.setdefault(row.id, row.where)
+    if first != row.where:
         raise DataError(
-            f"{where}: id {row['id']!r} is already used in {first}; ids must be unique over all sources; give this row another id"
+            f"{row.where}: id {row.id!r} is already used in {first}; ids must be unique over all sources; give this row another id"
         )
-    return where, Prompt.of(row["messages"], row["id"], row["slice"], row["label"], source.path, row["planted"])
+    return row.where, Prompt.of(row.messages, row.id, row.slice, row.label, source.path, row.planted, row.columns)
 
 
 def _subset(rows: list[tuple[str, Prompt]], limit: int | None) -> list[tuple[str, Prompt]]:
@@ -142,65 +132,3 @@ def _subset(rows: list[tuple[str, Prompt]], limit: int | None) -> list[tuple[str
     # Not the hash that decides the split: the rows with its smallest values are all in the first split.
     order = sorted(range(len(rows)), key=lambda i: (hashlib.sha256(f"max_rows {rows[i][1].id}".encode()).digest(), i))
     return [rows[i] for i in sorted(order[:limit])]
-
-
-def _messages(values: dict[str, Any], columns: ColumnParams, where: str) -> tuple[Message, ...]:
-    if (text := values.get(columns.text)) is not None:
-        turns: Any = [{"role": "user", "content": text}]
-    elif (turns := values.get("messages")) is None:
-        has = ", ".join(sorted(str(k) for k in values)) or "nothing"
-        raise DataError(f"{where}: no {columns.text!r} and no 'messages' (the row has {has}); name the column in data.columns.text")
-    if not isinstance(turns, list) or not turns or not all(isinstance(t, dict) for t in turns):
-        raise DataError(f"{where}: messages must be a list of objects with role and content, not {shown_value(turns)}")
-    for turn in turns:
-        content = turn.get("content")
-        if not isinstance(content, str):
-            raise DataError(f"{where}: {columns.text!r} must be text, not {shown_value(content)}; write it as a string")
-        if turn.get("role") not in ROLES:
-            raise DataError(f"{where}: role {turn.get('role')!r} is unknown; the roles are {', '.join(ROLES)}")
-        _refuse_half_characters(content, where)
-    if turns[-1]["role"] == "assistant":
-        raise DataError(
-            f"{where}: messages end with a turn of the assistant; they must end with the request; move the assistant's text to {columns.label!r}"
-        )
-    return tuple(Message(t["role"], t["content"]) for t in turns)
-
-
-def _short(value: Any, name: str, where: str) -> str | None:
-    if value is None or (isinstance(value, str) and not value.strip()):
-        return None
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        raise DataError(f"{where}: {name} must be text or a whole number, not {shown_value(value)}")
-    _refuse_half_characters(str(value), where)
-    return str(value).strip()
-
-
-def _refuse_half_characters(text: str, where: str) -> None:
-    """JSON can contain half of a surrogate pair, but such text cannot be hashed, tokenized or stored."""
-    if _HALF_CHARACTER.search(text):
-        raise DataError(
-            f"{where}: {shown_value(text)} contains an incomplete Unicode character (a surrogate without its pair); export the row again"
-        )
-
-
-def _checked_label(label: str | None, text: str, data: DataParams, where: str) -> str | None:
-    grammar = data.grammar
-    if label is None:
-        return label
-    if grammar is None:
-        if (stop := next((stop for stop in data.stops if stop in label), None)) is not None:
-            raise DataError(
-                f"{where}: label {shown_value(label)} contains the stop sequence {stop!r}, so no completion can match it; correct the row or data.stop"
-            )
-        return label
-    try:
-        record = grammar.parse(label)
-        grammar.check_grounded(record, text)
-    except DataError as error:
-        raise DataError(f"{where}: label {shown_value(label)} is wrong: {error}; correct the row, or data.record in params.yaml") from None
-    return grammar.write(record)
-
-
-def _stem(path: str) -> str:
-    hub = HUB_SOURCE.fullmatch(path)
-    return Path(path).stem if hub is None else "-".join(filter(None, (Path(hub["name"]).name, hub["split"])))

@@ -122,12 +122,12 @@ def _last_message(prompt: Prompt) -> str:
 
 
 def _whole_text(prompt: Prompt) -> str:
-    return _joined([m.content for m in prompt.messages])
+    return _joined([*(m.content for m in prompt.messages[:-1]), prompt.text])
 
 
 def _conversation(prompt: Prompt) -> str:
     """The messages without the system message, which would make all requests similar."""
-    return _joined([m.content for m in prompt.messages if m.role != "system"] or [prompt.text])
+    return _joined([*(m.content for m in prompt.messages[:-1] if m.role != "system"), prompt.text])
 
 
 def _joined(contents: Sequence[str]) -> str:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import re
 import socket
@@ -54,7 +55,7 @@ def test_columns_ids_and_blank_lines(tmp_path: Path) -> None:
     (tmp_path / "chat.jsonl").write_text(
         '{"body": "my pin", "y": "pin", "n": 7, "planted": "x"}\n\n{"body": "a\u2028b", "y": "pin"}\n', encoding="utf-8"
     )
-    columns = ColumnParams(text="body", label="y", id="n", slice="s")
+    columns = ColumnParams(text="body", label="y", id="n")
     prompts = load(data(("chat.jsonl", TRAIN), columns=columns), tmp_path)["train"]
     assert [(p.source_id, p.text, p.label, p.planted) for p in prompts] == [
         ("7", "my pin", "pin", "x"),
@@ -65,7 +66,7 @@ def test_columns_ids_and_blank_lines(tmp_path: Path) -> None:
 def test_messages(tmp_path: Path) -> None:
     turns = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "my pin?"}]
     write_jsonl(tmp_path / "a.jsonl", {"messages": turns})
-    (prompt,) = load(data(("a.jsonl", POOL)), tmp_path)["pool"]
+    (prompt,) = load(data(("a.jsonl", POOL), format="chat"), tmp_path)["pool"]
     assert prompt.messages == (Message("system", "Be kind."), Message("user", "my pin?"))
     assert prompt.id == prompt_id(prompt.messages)
 
@@ -81,13 +82,22 @@ def test_messages(tmp_path: Path) -> None:
         ("a.jsonl", b"[" * 100_000, "a.jsonl, line 1: invalid JSON"),
         ("a.jsonl", b'{"text": ' + b"9" * 5000 + b"}", "a.jsonl, line 1: invalid JSON"),
         ("a.jsonl", b'["x"]\n', "a.jsonl, line 1: ['x'] is not a JSON object"),
-        ("a.jsonl", b'{"text": "x"}\n\n{"body": "x", "id": 1}\n', "a.jsonl, line 3: no 'text' and no 'messages' (the row has body, id)"),
+        (
+            "a.jsonl",
+            b'{"text": "x"}\n\n{"body": "x", "id": 1}\n',
+            "a.jsonl, line 3: no 'text' and no 'messages', 'conversations', 'instruction' (the row has body, id)",
+        ),
         ("a.jsonl", b'{"text": null}', "a.jsonl, line 1: no 'text'"),
         ("a.jsonl", b'{"text": 5}', "a.jsonl, line 1: 'text' must be text, not 5"),
         ("a.jsonl", b'{"text": ["x"]}', "a.jsonl, line 1: 'text' must be text, not ['x']"),
         ("a.jsonl", b'{"text": "\\ud800"}', "a.jsonl, line 1: '\\ud800' contains an incomplete Unicode character"),
         ("a.jsonl", b'{"text": "ok"}\n{"text": "caf\xe9"}\n', "a.jsonl, line 2: byte 28 is not UTF-8; save the file as UTF-8"),
-        ("a.jsonl", "{}".encode("utf-16"), "a.jsonl, line 1: byte 0 is not UTF-8"),
+        ("a.jsonl", "{}".encode("utf-16"), "a.jsonl, line 1: no 'text'"),
+        ("a.jsonl", "{}".encode("utf-16")[:-1], "a.jsonl: byte 4 is not UTF-16, as its first bytes say"),
+        ("a.jsonl.gz", gzip.compress(b'{"text": "x", "label": "fee"}\n' * 99)[:-9], "a.jsonl.gz is not a complete gzip file"),
+        ("a.jsonl", b'{"text": "x", "label": "fee", "text": "y"}', "a.jsonl, line 1: key 'text' is there twice in one object"),
+        ("a.csv", b"text,label,text\nx,fee,y\n", "a.csv, line 1: column 'text' is there 2 times (columns 1, 3)"),
+        ("a.csv", b"id,text,label\n1,x,fee\n2,a text\nwith a break,fee\n", "a.csv, line 3: 2 fields, but the header has 3"),
         ("a.csv", b"text\nok\ncaf\xe9\n", "a.csv, line 3: byte 11 is not UTF-8"),
         ("a.csv", b'text\n"ab\nc"\nx,y\n', "a.csv, line 4: 2 fields, but the header has 1"),
         ("a.csv", b'text\nok\n"open\n', "a.csv, line 3: invalid CSV"),
@@ -106,10 +116,10 @@ def test_messages(tmp_path: Path) -> None:
         ),
         ("a.jsonl", b'{"text": "x"}', "a.jsonl, line 1: a row without 'label' belongs to split train, which needs labels"),
         ("a.jsonl", b'{"text": "", "label": " "}', "a.jsonl, line 1: a row without 'label' belongs to split train"),
-        ("a.jsonl", b'{"messages": []}', "a.jsonl, line 1: messages must be a list of objects with role and content, not []"),
+        ("a.jsonl", b'{"messages": []}', "a.jsonl, line 1: messages must be a list of objects, one for each turn"),
         ("a.jsonl", b'{"messages": "hi"}', "a.jsonl, line 1: messages must be a list of objects"),
         ("a.jsonl", b'{"messages": [{"role": "bot", "content": "x"}]}', "a.jsonl, line 1: role 'bot' is unknown"),
-        ("a.jsonl", b'{"messages": [{"role": "assistant", "content": "x"}]}', "a.jsonl, line 1: messages end with a turn of the assistant"),
+        ("a.jsonl", b'{"messages": [{"role": "assistant", "content": "x"}]}', "a.jsonl, line 1: the conversation asks nothing"),
         (
             "a.jsonl",
             b'{"text": "x", "id": "q", "label": "fee"}\n{"text": "y", "id": "q", "label": "fee"}',
@@ -122,6 +132,66 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, name: str, content: b
     with pytest.raises(DataError, match=re.escape(said)) as caught:
         load(data((name, TRAIN)), tmp_path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "encode", [lambda raw: raw, gzip.compress, lambda raw: raw.decode().encode("utf-16"), lambda raw: b"\xef\xbb\xbf" + raw]
+)
+@pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
+def test_text_files_as_people_have_them(tmp_path: Path, encode: Any, ending: str) -> None:
+    """gzip, UTF-16 with its mark and UTF-8 with its mark; lines as three systems end them."""
+    compressed = ".gz" if encode is gzip.compress else ""
+    (tmp_path / f"a.csv{compressed}").write_bytes(encode(f'text,label{ending}"a, ""b""",fee{ending}é £5,pin'.encode()))
+    prompts = load(data((f"a.csv{compressed}", TRAIN)), tmp_path)["train"]
+    assert [(p.text, p.label) for p in prompts] == [('a, "b"', "fee"), ("é £5", "pin")]
+    if ending == "\r":
+        return
+    (tmp_path / f"a.jsonl{compressed}").write_bytes(
+        encode(f'{{"text": "a", "label": "fee"}}{ending}{{"text": "é", "label": "pin"}}'.encode())
+    )
+    prompts = load(data((f"a.jsonl{compressed}", TRAIN)), tmp_path)["train"]
+    assert [(p.source_id, p.text) for p in prompts] == [("a:1", "a"), ("a:2", "é")]
+
+
+def test_ids_that_rows_lack_tell_files_of_one_name_apart(tmp_path: Path) -> None:
+    for folder in ("2023", "2024"):
+        (tmp_path / folder).mkdir()
+        write_jsonl(tmp_path / folder / "tickets.jsonl", {"text": f"my fee in {folder}", "label": "fee"})
+    write_jsonl(tmp_path / "others.jsonl", {"text": "my pin", "label": "pin"})
+    prompts = load(data(("2023/tickets.jsonl", TRAIN), ("2024/tickets.jsonl", TRAIN), ("others.jsonl", TRAIN)), tmp_path)["train"]
+    assert [p.source_id for p in prompts] == ["2023/tickets.jsonl:1", "2024/tickets.jsonl:1", "others:1"]
+
+
+def test_columns_that_params_name_are_there(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "a.jsonl", {"text": "x", "label": "fee", "channel": "app"})
+    with pytest.raises(
+        DataError, match=r"data\.columns\.slice names the column 'chanel', but no row of a\.jsonl has it; did you mean 'channel'\?"
+    ):
+        load(data(("a.jsonl", TRAIN), columns=ColumnParams(slice="chanel")), tmp_path)
+    with pytest.raises(
+        DataError, match=r"data\.prompt_template names the column 'product', but no row of a\.jsonl has it; the columns are"
+    ):
+        load(data(("a.jsonl", TRAIN), prompt_template="{product}: {text}"), tmp_path)
+    write_jsonl(tmp_path / "b.jsonl", {"text": "y", "label": "fee"})
+    splits = load(data(("a.jsonl", TRAIN), ("b.jsonl", TRAIN), columns=ColumnParams(slice="channel")), tmp_path)
+    assert [p.slice for p in splits["train"]] == ["app", "all"], "one source has the column"
+
+
+def test_what_the_template_shows_decides_which_prompt_it_is(tmp_path: Path) -> None:
+    write_jsonl(
+        tmp_path / "a.jsonl",
+        {"text": "it is broken", "product": "card", "label": "fee"},
+        {"text": "it is broken", "product": 7, "label": "pin"},
+    )
+    alike = load(data(("a.jsonl", TRAIN)), tmp_path)["train"]
+    apart = load(data(("a.jsonl", TRAIN), prompt_template="{product}: {text}"), tmp_path)["train"]
+    assert alike[0].id == alike[1].id == prompt_id((Message("user", "it is broken"),)), "as before"
+    assert apart[0].id != apart[1].id and apart[0].id not in {alike[0].id}
+    assert [p.text for p in apart] == ["it is broken\ncard", "it is broken\n7"]
+    with pytest.raises(ValueError, match=r"prompt_template shows \{label\}, the label"):
+        data(("a.jsonl", TRAIN), prompt_template="{text} is {label}")
+    with pytest.raises(ValueError, match=r"must contain \{text\}"):
+        data(("a.jsonl", TRAIN), prompt_template="{{text}}")
 
 
 def test_missing_files_and_directories(tmp_path: Path) -> None:

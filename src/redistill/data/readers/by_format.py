@@ -19,8 +19,9 @@ def raw_rows(path: str, root: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         return hub_rows(path, root)
     file = source_file(path, root)
     readers = {".jsonl": jsonl_rows, ".csv": csv_rows, ".parquet": parquet_rows}
-    if (reader := readers.get(file.suffix.lower())) is None:
-        raise DataError(f"{path}: unknown extension {file.suffix!r}; redistill reads .jsonl, .csv, .parquet and hf:owner/name")
+    kind = Path(file.name.removesuffix(".gz")).suffix.lower()
+    if (reader := readers.get(kind)) is None:
+        raise DataError(f"{path}: unknown extension {kind!r}; redistill reads .jsonl, .csv, .parquet and hf:owner/name")
     if file.stat().st_size == 0:
         raise DataError(f"{path} is empty; give it at least one row, or remove it from data.source")
     return reader(path, file)

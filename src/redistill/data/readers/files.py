@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import codecs
+import gzip
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from redistill.errors import DataError
+
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_GZIP = b"\x1f\x8b"
 
 
 def shown_value(value: Any) -> str:
@@ -33,12 +40,44 @@ def hub_directory(path: str, name: str, root: Path) -> Path:
     return root / name
 
 
-def decoded(path: str, line: int, start: int, raw: bytes) -> str:
+def text_lines(path: str, file: Path) -> Iterator[str]:
+    """The lines of a text file, each with the line feed that ends it. ``path`` is what errors call it.
+
+    Raises:
+        DataError: neither UTF-8 nor UTF-16, or an incomplete gzip file.
+    """
+    with open(file, "rb") as raw:
+        compressed = raw.read(2) == _GZIP
+        raw.seek(0)
+        handle: Any = gzip.GzipFile(fileobj=raw) if compressed else raw
+        try:
+            yield from _decoded(path, handle)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise DataError(f"{path} is not a complete gzip file ({error}); compress it again") from None
+
+
+def _decoded(path: str, handle: IO[bytes]) -> Iterator[str]:
+    first = handle.readline()
+    if first[:2] in _UTF16:
+        yield from _utf16(path, first + handle.read())
+        return
+    start, number, raw = 0, 1, first
+    while raw:
+        try:
+            line = raw.decode()
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{path}, line {number}: byte {start + error.start} is not UTF-8; save the file as UTF-8 text and try again"
+            ) from None
+        yield line.removeprefix("\ufeff") if start == 0 else line
+        start, number, raw = start + len(raw), number + 1, handle.readline()
+
+
+def _utf16(path: str, raw: bytes) -> Iterator[str]:
     try:
-        text = raw.decode()
-        return text.removeprefix("\ufeff") if start == 0 else text
+        text = raw.decode("utf-16")
     except UnicodeDecodeError as error:
-        line += raw[: error.start].count(b"\n")
         raise DataError(
-            f"{path}, line {line}: byte {start + error.start} is not UTF-8; save the file as UTF-8 text and try again"
+            f"{path}: byte {error.start} is not UTF-16, as its first bytes say; save the file as UTF-8 text and try again"
         ) from None
+    yield from text.splitlines(keepends=True) if "\n" not in text else (f"{line}\n" for line in text.removesuffix("\n").split("\n"))
