@@ -1,6 +1,6 @@
-"""Keys, tokens and passwords, by the plugins of detect-secrets, each applied to one line of text.
+"""Keys, tokens and passwords, by the plugins of detect-secrets, each applied to one line of text, and by patterns of our own.
 
-A secret that goes to a teacher or into a store is a secret to be revoked. The library scans files and asks the issuers
+Ours know the newer beginnings of keys, and passwords in plain sentences. A secret that goes to a teacher or into a store is a secret to be revoked. The library scans files and asks the issuers
 whether a key is live; here only its patterns are used, on text in memory. Its entropy plugins are left out: in prose
 they take any long word for a key.
 """
@@ -12,7 +12,11 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-from redistill.validation.filters.personal_data import Finding
+from redistill.data.normal_form import normalised
+from redistill.validation.filters.personal_data import in_original
+from redistill.validation.patterns.findings import Finding
+from redistill.validation.patterns.keys import ACCESS_KEY, keys
+from redistill.validation.patterns.passwords import PASSWORD, passwords
 from redistill.validation.types import Candidate, Drop, Keep
 
 PRIVATE_KEY, BASIC_AUTH, ASSIGNMENT = "private key", "basic auth credentials", "password or key in an assignment"
@@ -40,17 +44,23 @@ _KINDS = {
 _REST_OF_TOKEN = re.compile(r"[\w-]*(?:\.[\w-]+)*")
 _KEY_BODY = re.compile(r"[-\s]*(?:[A-Za-z0-9+/=]{16,}\s*)*(?<!\s)")
 _KEY_END = re.compile(r"-----END [A-Z0-9 ]{0,40}-----")
+# What the library's patterns need: a long token, an address with a password, the begin of a key, or a word before "=".
+_MAY_HOLD = re.compile(r"[\w+/=.:~-]{16}|://|-----BEGIN|(?:key|pass|pwd|secret|token|contrase)", re.IGNORECASE)
+_BY_CONTEXT = frozenset({ASSIGNMENT, ACCESS_KEY, PASSWORD})
 _KEYWORD_WITH_SPACE = re.compile(r"\b(api|auth|service|account|private|client|access) (?=key\b)", re.IGNORECASE)
 
 
 def find(text: str) -> list[Finding]:
     """Every secret in a text, in order; spans may overlap where two patterns know the same key."""
-    findings: set[Finding] = set()
-    start = 0
-    for line in text.splitlines(keepends=True):
-        findings |= {_whole(text, Finding(f.kind, start + f.start, start + f.end)) for f in _in_line(line)}
-        start += len(line)
-    return sorted(findings, key=lambda f: (f.start, f.kind == ASSIGNMENT, f.end, f.kind))
+    plain = normalised(text)
+    findings: set[Finding] = set(keys(plain)) | set(passwords(plain))
+    if _MAY_HOLD.search(plain):
+        start = 0
+        for line in plain.splitlines(keepends=True):
+            findings |= {_whole(plain, Finding(f.kind, start + f.start, start + f.end)) for f in _in_line(line)}
+            start += len(line)
+    ordered = sorted(findings, key=lambda f: (f.start, f.kind in _BY_CONTEXT, f.end, f.kind))
+    return in_original(text, plain, ordered)
 
 
 def judge(candidate: Candidate) -> Keep | Drop:
@@ -89,7 +99,7 @@ def _assignments(line: str) -> Iterator[Finding]:
 
 
 def _whole(text: str, finding: Finding) -> Finding:
-    if finding.kind == ASSIGNMENT:
+    if finding.kind in _BY_CONTEXT:
         return finding
     if finding.kind != PRIVATE_KEY:
         rest = _REST_OF_TOKEN.match(text, finding.end)

@@ -1,0 +1,49 @@
+"""Numbers of payment cards, proved by the Luhn check digit.
+
+Source: ISO/IEC 7812-1, annex B.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from redistill.validation.patterns.findings import CARD, Finding
+
+_SEPARATOR = r"[\s.,/\\_*|\u00b7\u2022-]"
+_DIGITS = re.compile(rf"(?<!\d)\d(?:{_SEPARATOR}{{0,3}}\d){{12,}}")
+_GROUP = re.compile(r"\d+")
+_USUAL_SEPARATORS = frozenset(" \t\r\n-")
+_LAYOUTS = frozenset({(4, 4, 4, 4), (4, 6, 5), (4, 6, 4), (4, 4, 5), (8, 8), (4, 4, 4, 4, 1), (4, 4, 4, 4, 2), (4, 4, 4, 4, 3), (4, 4, 4, 1), (6, 13)})
+"""How cards are printed. Behind unusual separators, such as the point of an amount, only these count."""
+
+
+def cards(text: str) -> Iterator[Finding]:
+    """Every card number of a text in normal form."""
+    for run in _DIGITS.finditer(text):
+        groups = [(run.start() + g.start(), run.start() + g.end()) for g in _GROUP.finditer(run.group())]
+        first = 0
+        while first < len(groups):
+            # An expiry date or a phone number may follow: any row of whole groups may be the card, the longest counts.
+            last = next((n for n in range(min(first + 19, len(groups)), first, -1) if _is_card(text, groups[first:n])), None)
+            if last is not None:
+                yield Finding(CARD, groups[first][0], groups[last - 1][1])
+            first = last or first + 1
+
+
+def _is_card(text: str, groups: list[tuple[int, int]]) -> bool:
+    sizes = tuple(end - start for start, end in groups)
+    if not 13 <= sum(sizes) <= 19 or text[groups[0][0]] not in "23456":
+        return False
+    plain = all(size >= 3 for size in sizes[:-1]) and _USUAL_SEPARATORS.issuperset(
+        c for (_, a), (b, _) in zip(groups, groups[1:], strict=False) for c in text[a:b]
+    )
+    if not (plain or max(sizes) == 1 or set(sizes) == {2} or sizes in _LAYOUTS):
+        return False
+    return luhn("".join(text[start:end] for start, end in groups))
+
+
+def luhn(digits: str) -> bool:
+    """Whether the last digit is the Luhn check digit of the others."""
+    odd, even = digits[::-1][::2], digits[::-1][1::2]
+    return (sum(map(int, odd)) + sum(sum(divmod(2 * int(d), 10)) for d in even)) % 10 == 0

@@ -1,0 +1,79 @@
+"""Numbers that states give to people: American social security, British national insurance, passports.
+
+None has a check digit that is printed with it, so a number counts by its layout, or by the words beside it.
+
+Source: ICAO Doc 9303-4 for the lines that machines read in a passport.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from redistill.validation.patterns.findings import NINO, PASSPORT, SSN, Finding
+
+# Possessive: a gap gives nothing back, so that no text makes the search slow.
+_GAP = (
+    r"(?:[\s:=#.,'\"()/-]|\b(?:is|was|no|nr|num|number|numero|número|numéro|code|my|the|of|de|new|it|s|on|file|card|id|as|his|her|for)\b){0,12}+"
+)
+
+_SSN = re.compile(r"(?<![\w£$€])(?<![\d][./-])\d{3}[-./ ]\d{2}[-./ ]\d{4}(?!\w|[./-]\d)")
+_NAMED_SSN = re.compile(
+    rf"\b(?:ssn|itin|social security|soc(?:ial)?\.? sec|my social|tax(?:payer)? (?:id|identification))\b{_GAP}(?P<value>\d{{3}}[-./ ]?\d{{2}}[-./ ]?\d{{4}})(?!\w)",
+    re.IGNORECASE,
+)
+_SEPARATOR = r"[\s./-]?"
+_NINO = re.compile(rf"(?<![A-Za-z0-9])[A-Za-z]{{2}}(?:{_SEPARATOR}\d){{6}}{_SEPARATOR}[A-Da-d](?![A-Za-z0-9])")
+_NAMED_NINO = re.compile(
+    rf"(?:\b(?:national insurance|nino|ni|insurance)\b|\bn\.i\.){_GAP}(?P<value>[A-Za-z]{{2}}(?:{_SEPARATOR}\d){{6}}(?:{_SEPARATOR}[A-Da-d]\b)?)(?![A-Za-z0-9])",
+    re.IGNORECASE,
+)
+_TWO_LETTER_WORDS = frozenset("ac am an as at be by do go he hi if in is it me my no of on or pm so to up us we".split())
+
+_PASSPORT = (
+    r"\b(?:passports?|ppt|passeport|pasaporte|passaporto|passaporte|reisepass|reisepassnummer|passnummer|paspoort|paspoortnummer|paszport|"
+    r"travel document|identity card|national id)\b"
+)
+_PASSPORT_WORDS = (
+    r"no|nos|nr|num|number|numbers|numero|número|numéro|nummer|de|is|was|are|my|his|her|our|their|your|the|it|s|its|this|uk|us|usa|eu|british|"
+    r"american|irish|german|french|indian|canadian|australian|new|old|current|expired|code|id|booklet|document|reads|says|with|has|details|"
+    r"given as|ist|est|es|è"
+)
+_PASSPORT_GAP = rf"(?:[\s:=#.,;'\"()/-]|n[°º]|\b(?:{_PASSPORT_WORDS})\b){{0,14}}+"
+_PASSPORT_VALUE = (
+    r"(?<![A-Za-z0-9£$€])(?:[A-Za-z]{1,3}[ -]?\d(?:[ -]?\d){5,8}[A-Za-z]?|\d(?:[ -]?\d){6,9}[A-Za-z]?|(?=(?:[A-Za-z]*\d){3})[A-Za-z0-9]{7,10})"
+    r"(?![A-Za-z0-9]|[./]\d)"
+)
+_NAMED_PASSPORT = re.compile(rf"{_PASSPORT}{_PASSPORT_GAP}(?P<value>{_PASSPORT_VALUE})", re.IGNORECASE)
+_PASSPORT_BEHIND = re.compile(
+    rf"(?P<value>{_PASSPORT_VALUE})[\s,(=:-]{{0,3}}(?:\b(?:is|as|was|for|on|from|my|his|her|our|their|the|a|uk|us|british|old|new|current|wife's|"
+    rf"husband's|son's|daughter's|mother's|father's)\b[\s(]{{0,2}}){{0,5}}{_PASSPORT}",
+    re.IGNORECASE,
+)
+_MACHINE_READ = (
+    re.compile(r"(?<![A-Z0-9<])P[A-Z<][A-Z<]{3}[A-Z<]{10,39}(?![A-Z0-9])"),
+    re.compile(r"(?<![A-Z0-9<])[A-Z0-9<]{9}\d[A-Z<]{3}\d{7}[MFX<]\d{7}[A-Z0-9<]{0,16}"),
+)
+
+
+def social_security_numbers(text: str) -> Iterator[Finding]:
+    """American numbers: three, two and four digits, or nine where the words before say so."""
+    yield from (Finding(SSN, *match.span()) for match in _SSN.finditer(text))
+    yield from (Finding(SSN, *match.span("value")) for match in _NAMED_SSN.finditer(text))
+
+
+def national_insurance_numbers(text: str) -> Iterator[Finding]:
+    """British numbers: two letters, six digits, a letter from A to D, which may be missing where the words before say what it is."""
+    for match in _NINO.finditer(text):
+        # "to 450000 a year" has the same layout.
+        if match.group()[:2].lower() not in _TWO_LETTER_WORDS or match.group()[:2].isupper():
+            yield Finding(NINO, *match.span())
+    yield from (Finding(NINO, *match.span("value")) for match in _NAMED_NINO.finditer(text))
+
+
+def passport_numbers(text: str) -> Iterator[Finding]:
+    """Numbers beside the word passport in some languages, and the two lines that machines read."""
+    for pattern in (_NAMED_PASSPORT, _PASSPORT_BEHIND):
+        yield from (Finding(PASSPORT, *match.span("value")) for match in pattern.finditer(text))
+    if "<" in text:
+        yield from (Finding(PASSPORT, *match.span()) for pattern in _MACHINE_READ for match in pattern.finditer(text))
