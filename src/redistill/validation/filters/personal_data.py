@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from redistill.data.normal_form import normal_form, normalised
 from redistill.validation.patterns.bank_accounts import accounts, ibans
 from redistill.validation.patterns.card_codes import pins, security_codes
-from redistill.validation.patterns.cards import cards
+from redistill.validation.patterns.cards import cards, spoken_cards
 from redistill.validation.patterns.email_addresses import emails
 from redistill.validation.patterns.findings import TOKENS, Finding
 from redistill.validation.patterns.identity_numbers import national_insurance_numbers, passport_numbers, social_security_numbers
@@ -25,12 +25,12 @@ from redistill.validation.types import Candidate, Drop, Keep
 Search = Callable[[str], Iterator[Finding]]
 # The surer kinds come first: an IBAN holds digits that pass as a card or a phone number.
 _WITH_DIGITS: tuple[tuple[Search, re.Pattern[str]], ...] = (
-    (ibans, re.compile(r"[A-Za-z]{2}[\s.,/_-]?\d[\s.]?\d")),
+    (ibans, re.compile(r"[A-Za-z]\s?[A-Za-z][\s.,/_-]?\d[\s.]?\d")),
     (cards, re.compile(r"\d(?:[^\dA-Za-z]{0,3}\d){12}")),
-    (social_security_numbers, re.compile(r"\d{3}[-./ ]?\d\d[-./ ]?\d{4}")),
-    (national_insurance_numbers, re.compile(r"[A-Za-z]{2}(?:[\s./-]?\d){6}")),
-    (ip_addresses, re.compile(r"\d{1,3}[^\w]{1,3}(?:dot[^\w]{1,3})?\d{1,3}[^\w]{1,3}(?:dot[^\w]{1,3})?\d|\d dot \d|[0-9a-fA-F]:[0-9a-fA-F:]", re.IGNORECASE)),
-    (passport_numbers, re.compile(r"pass|ppt|pasaport|paspoort|paszport|travel document|identity card|national id|<<<", re.IGNORECASE)),
+    (social_security_numbers, re.compile(r"\d(?:[\s._/-]{0,3}\d){8}")),
+    (national_insurance_numbers, re.compile(r"[A-Za-z]{1,2}(?:[\s.,_/-]?\d){6}")),
+    (ip_addresses, re.compile(r"\d{1,3}[^\w]{1,3}(?:dot[^\w]{1,3})?\d{1,3}[^\w]{1,3}(?:dot[^\w]{1,3})?\d|\d dot \d|ip|[0-9a-fA-F]:[0-9a-fA-F:]", re.IGNORECASE)),
+    (passport_numbers, re.compile(r"pass|\bppt?\b|pasaport|paspoort|paszport|travel document|identity card|national id|ausweis|identité|dni|<<<", re.IGNORECASE)),
     (accounts, re.compile(r"\d{2}[^\w]?\d\d[^\w]?\d\d")),
     (addresses, re.compile(r"\d[\w/-]*,?\s[^\W\d]|[A-Za-z]\s\d|[A-Za-z]\d\w?\s{0,2}\d[A-Za-z]{2}|[.#º°]\s?\d")),
     (phones, re.compile(r"\d(?:[\s.()/-]{0,3}\d){6}")),
@@ -86,6 +86,7 @@ def _searches(plain: str) -> Iterator[Iterator[Finding]]:
             if needs.search(plain):
                 yield search(plain)
     # Their digits may be words.
+    yield spoken_cards(plain)
     yield pins(plain)
     yield security_codes(plain)
 

@@ -11,18 +11,18 @@ _WORD = r"(?:zero|oh|nought|one|two|three|four|five|six|seven|eight|nine)"
 _GAP_WORDS = (
     r"is|was|were|are|be|to|reads|says|as|remains|no|nr|num|number|code|codes|it|s|for|on|of|my|the|his|her|our|their|your|a|this|that|new|old|current|"
     r"temporary|initial|default|card|cards|debit|credit|bank|account|phone|app|online|banking|mobile|visa|mastercard|amex|atm|i|we|she|he|use|used|uses|"
-    r"set|chose|chosen|picked|got|have|always|still|now|just|back|changed|which|from|sent|given|gave|wanted|want|remember|think|and|block|you|me"
+    r"set|chose|chosen|picked|got|have|always|still|now|just|back|changed|which|from|sent|given|gave|wanted|want|remember|think|and|block|you|me|es|ist|est|ends|end|up|being|used"
 )
 # Possessive: a gap gives nothing back, so that no text makes the search slow.
-_GAP = rf"(?P<gap>(?:[\s:=#'\"()*,>-]|\b(?:{_GAP_WORDS})\b){{0,24}}+)"
-_SHORT_GAP = re.compile(r"(?:[\s:=#'\"()*,>-]|\b(?:is|was|are|it|s|no|nr|num|number|code|codes)\b)*", re.IGNORECASE)
+_GAP = rf"(?P<gap>(?:[\s:=#'\"()*,>/\u3010\u3014-]|\.{{2,}}|(?<=\bno)\.|\b(?:{_GAP_WORDS})\b){{0,24}}+)"
+_SHORT_GAP = re.compile(r"(?:[\s:=#'\"()*,>/.\u3010\u3014-]|\b(?:is|was|are|it|s|no|nr|num|number|code|codes)\b)*", re.IGNORECASE)
 _SAYS_WHAT_IT_IS = re.compile(r"\b(?:is|was|were|are|be|to|reads|says|as|remains)\b|'s\b|[:=>-]", re.IGNORECASE)
 _NO_QUANTITY = r"(?!\w|[.,:/]\d|[/%€£$]|\s?(?:times|days?|weeks?|months?|years?|hours?|minutes?|attempts?|tries|pounds?|euros?|dollars?|people|of)\b)"
 
 
 def _value(fewest: int, most: int) -> str:
     more = f"{{{fewest - 1},{most - 1}}}"
-    return rf"(?:(?<![\w£$€.])\d(?:[ -]?\d){more}(?![ -]?\d){_NO_QUANTITY}|\b{_WORD}(?:[\s,-]{{1,2}}{_WORD}){more}\b)"
+    return rf"(?:(?<![\w£$€.])\d(?:(?:[ -]?\d){more}|(?:[.,/]\d){more})(?![ -]?\d){_NO_QUANTITY}|\b{_WORD}(?:[\s,-]{{1,2}}{_WORD}){more}\b)"
 
 
 def _patterns(name: str, value: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
@@ -30,7 +30,7 @@ def _patterns(name: str, value: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
     before = r"(?:\b(?:my|the|his|her|our|their|your|a|new|old|current|card|debit|credit|bank|app|phone)\b\s?){0,4}"
     return (
         re.compile(rf"{name}{_GAP}(?P<value>{value}(?:\s?(?:,|to|and|or|not|then)\s?{value})*)", re.IGNORECASE),
-        re.compile(rf"(?P<value>{value})['\"]?\s?[,(]?\s?(?:\b(?:is|was|as|for)\b|=)\s?{before}{name}", re.IGNORECASE),
+        re.compile(rf"(?P<value>{value})['\"]?\s?[,(-]?\s?(?:(?:\b(?:is|was|as|for)\b|\bthat's\b|=|\()\s?{before}){name}|\bis (?P<asked>{value}) (?:my|the) {name}", re.IGNORECASE),
     )
 
 
@@ -70,4 +70,4 @@ def _spans(text: str, patterns: tuple[re.Pattern[str], re.Pattern[str]]) -> Iter
         # "The PIN for my card 4821" tells the end of a card number; "the PIN for my card is 4821" tells a PIN.
         if _SHORT_GAP.fullmatch(match["gap"]) or _SAYS_WHAT_IT_IS.search(match["gap"]):
             yield match.span("value")
-    yield from (match.span("value") for match in before.finditer(text))
+    yield from (match.span("value" if match["value"] else "asked") for match in before.finditer(text))

@@ -17,22 +17,25 @@ _GAP = (
     r"(?:[\s:=#.,'\"()/-]|\b(?:is|was|no|nr|num|number|numero|número|numéro|code|my|the|of|de|new|it|s|on|file|card|id|as|his|her|for)\b){0,12}+"
 )
 
-_SSN = re.compile(r"(?<![\w£$€])(?<![\d][./-])\d{3}[-./ ]\d{2}[-./ ]\d{4}(?!\w|[./-]\d)")
+_SSN = re.compile(r"(?<![\w£$€])(?<![\d][./-])\d{3}[-./ _]\d{2}[-./ _]\d{4}(?!\w|[./-]\d)")
 _NAMED_SSN = re.compile(
-    rf"\b(?:ssn|itin|social security|soc(?:ial)?\.? sec|my social|tax(?:payer)? (?:id|identification))\b{_GAP}(?P<value>\d{{3}}[-./ ]?\d{{2}}[-./ ]?\d{{4}})(?!\w)",
+    rf"\b(?:ssn|itin|social security|soc(?:ial)?\.? sec|my social|tax(?:payer)? (?:id|identification))\b{_GAP}(?P<value>\d(?:[\s._/-]{{0,3}}\d){{8}})(?!\w)",
     re.IGNORECASE,
 )
-_SEPARATOR = r"[\s./-]?"
+_SSN_BEHIND = re.compile(
+    r"(?<![\w£$€.,/-])(?P<value>\d{9})\s(?:is|was)\s(?:(?:my|his|her|the|our)\s)?(?:ssn|itin|social|tax(?:payer)? id)\b", re.IGNORECASE
+)
+_SEPARATOR = r"[\s.,_/-]?"
 _NINO = re.compile(rf"(?<![A-Za-z0-9])[A-Za-z]{{2}}(?:{_SEPARATOR}\d){{6}}{_SEPARATOR}[A-Da-d](?![A-Za-z0-9])")
 _NAMED_NINO = re.compile(
-    rf"(?:\b(?:national insurance|nino|ni|insurance)\b|\bn\.i\.){_GAP}(?P<value>[A-Za-z]{{2}}(?:{_SEPARATOR}\d){{6}}(?:{_SEPARATOR}[A-Da-d]\b)?)(?![A-Za-z0-9])",
+    rf"(?:\b(?:national insurance|nino|ni|insurance)\b|\bn\.i\.){_GAP}(?P<value>[A-Za-z]\s?[A-Za-z](?:{_SEPARATOR}\d){{6}}(?:{_SEPARATOR}[A-Da-d]\b)?)(?![A-Za-z0-9])",
     re.IGNORECASE,
 )
 _TWO_LETTER_WORDS = frozenset("ac am an as at be by do go he hi if in is it me my no of on or pm so to up us we".split())
 
 _PASSPORT = (
     r"\b(?:passports?|ppt|passeport|pasaporte|passaporto|passaporte|reisepass|reisepassnummer|passnummer|paspoort|paspoortnummer|paszport|"
-    r"travel document|identity card|national id)\b"
+    r"travel document|identity card|national id|pp(?= no\b| num|:)|personalausweis|ausweis|ausweisnummer|carte d'identité|dni)\b"
 )
 _PASSPORT_WORDS = (
     r"no|nos|nr|num|number|numbers|numero|número|numéro|nummer|de|is|was|are|my|his|her|our|their|your|the|it|s|its|this|uk|us|usa|eu|british|"
@@ -50,6 +53,9 @@ _PASSPORT_BEHIND = re.compile(
     rf"husband's|son's|daughter's|mother's|father's)\b[\s(]{{0,2}}){{0,5}}{_PASSPORT}",
     re.IGNORECASE,
 )
+_PASSPORT_LATER = re.compile(
+    rf"{_PASSPORT}[^.!?\n]{{0,60}}?\b(?:number|no|nr|num|nummer|numero|número|numéro)\b[\s:=.#(]{{0,3}}(?:(?:is|was|it's)\s)?(?P<value>{_PASSPORT_VALUE})", re.IGNORECASE
+)
 _MACHINE_READ = (
     re.compile(r"(?<![A-Z0-9<])P[A-Z<][A-Z<]{3}[A-Z<]{10,39}(?![A-Z0-9])"),
     re.compile(r"(?<![A-Z0-9<])[A-Z0-9<]{9}\d[A-Z<]{3}\d{7}[MFX<]\d{7}[A-Z0-9<]{0,16}"),
@@ -59,7 +65,7 @@ _MACHINE_READ = (
 def social_security_numbers(text: str) -> Iterator[Finding]:
     """American numbers: three, two and four digits, or nine where the words before say so."""
     yield from (Finding(SSN, *match.span()) for match in _SSN.finditer(text))
-    yield from (Finding(SSN, *match.span("value")) for match in _NAMED_SSN.finditer(text))
+    yield from (Finding(SSN, *match.span("value")) for pattern in (_NAMED_SSN, _SSN_BEHIND) for match in pattern.finditer(text))
 
 
 def national_insurance_numbers(text: str) -> Iterator[Finding]:
@@ -73,7 +79,7 @@ def national_insurance_numbers(text: str) -> Iterator[Finding]:
 
 def passport_numbers(text: str) -> Iterator[Finding]:
     """Numbers beside the word passport in some languages, and the two lines that machines read."""
-    for pattern in (_NAMED_PASSPORT, _PASSPORT_BEHIND):
+    for pattern in (_NAMED_PASSPORT, _PASSPORT_BEHIND, _PASSPORT_LATER):
         yield from (Finding(PASSPORT, *match.span("value")) for match in pattern.finditer(text))
     if "<" in text:
         yield from (Finding(PASSPORT, *match.span()) for pattern in _MACHINE_READ for match in pattern.finditer(text))

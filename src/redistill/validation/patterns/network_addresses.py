@@ -9,8 +9,12 @@ from collections.abc import Iterator
 from redistill.validation.patterns.findings import IP, Finding
 
 _DOT = r"(?:\.|\s?[\[({]\s?(?:\.|dot)\s?[\])}]\s?|\s\.\s|\sdot\s)"
-_OCTET = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
+_OCTET = r"(?:25[0-5]|2[0-4]\d|[01]?\d?\d)"
 _V4 = re.compile(rf"(?<![\w.])(?:{_OCTET}{_DOT}){{3}}{_OCTET}(?!\w|\.\d)", re.IGNORECASE)
+_NAMED_V4 = re.compile(
+    rf"\bip(?:v4)?\b[\s:=#(-]{{0,3}}(?:(?:address|is|was|number|addr)\b[\s:=-]{{0,3}}){{0,3}}(?P<value>{_OCTET}[\s,._-]{{1,2}}(?:{_OCTET}[\s,._-]{{1,2}}){{2}}{_OCTET})(?![\w])",
+    re.IGNORECASE,
+)
 _V6 = re.compile(r"(?<![\w:.])(?:[0-9a-fA-F]{1,4}(?=:)|:(?=:))[0-9a-fA-F:]{2,38}(?![\w:])")
 _NUMBERING = re.compile(
     r"(?:\b(?:v|ver|version|versions|release|build|firmware|section|sec|chapter|clause|paragraph|article|item|rule|step|update|updated to|windows|ios|"
@@ -29,6 +33,7 @@ def ip_addresses(text: str) -> Iterator[Finding]:
         if value in _NOBODY or _NUMBERING.search(text[: match.start()][-24:]) or (small and not _ABOUT_NETWORKS.search(text)):
             continue
         yield Finding(IP, *match.span())
+    yield from (Finding(IP, *match.span("value")) for match in _NAMED_V4.finditer(text))
     if "::" in text or text.count(":") >= 7:
         for match in _V6.finditer(text):
             if _is_v6(match.group()):
@@ -37,7 +42,9 @@ def ip_addresses(text: str) -> Iterator[Finding]:
 
 def _is_v6(value: str) -> bool:
     # C++ also writes a::b: an address has more, and a digit.
-    if sum(map(bool, value.split(":"))) < 3 or not any(c.isdigit() for c in value):
+    groups = [group for group in value.split(":") if group]
+    local = len(groups) == 2 and re.fullmatch(r"(?:fe80|f[cd][0-9a-f]{2}|[23][0-9a-f]{3})", groups[0], re.IGNORECASE)
+    if (len(groups) < 3 and not local) or not any(c.isdigit() for c in value):
         return False
     try:
         return bool(ipaddress.IPv6Address(value))

@@ -21,7 +21,7 @@ _LAYOUTS = (
     re.compile(rf"{_NOT_AFTER}0[1-9]\d{{8,9}}{_NOT_BEFORE}"),
     # (212) 555-0123, 212-555-0123, 1-800-555-0123
     re.compile(
-        rf"{_NOT_AFTER}(?:1[ .-])?(?:\([2-9]\d{{2}}\)[ .-]?|[2-9]\d{{2}}[ .-])[2-9]\d{{2}}[ .-]\d{{4}}{_NOT_BEFORE}"
+        rf"{_NOT_AFTER}(?:1[ .-])?(?:\([2-9]\d{{2}}\)[ .-]?|[2-9]\d{{2}}[ ./-])[2-9]\d{{2}}[ ./-]\d{{4}}{_NOT_BEFORE}"
     ),
     # (11) 91234-5678, 8 (912) 345-67-89
     re.compile(rf"{_NOT_AFTER}(?:\d{{1,3}}[ -])?\(\d{{2,5}}\)[ .-]{{0,2}}\d{{2,5}}(?:[ .-]\d{{2,5}}){{1,3}}{_NOT_BEFORE}"),
@@ -38,15 +38,16 @@ _WORDS = (
     r"mein|meine|mich|an|unter|mon|ma|le|au|est|mi|es|el|al|mio|il|è|mit|er|mig|på|op|mijn|s|de|ist|after|from|with|branch|customer|uk|us|day|evening|for"
 )
 _NAMED = re.compile(
-    rf"(?:\b(?:{_NAME})\b|電話|电话|전화)(?:[\s:=#.,;'\"(/-]|\b(?:{_WORDS})\b){{0,16}}+(?P<number>\d(?:{_SEPARATOR}{{0,2}}\d){{6,12}}){_NOT_BEFORE}",
+    rf"(?:\b(?:{_NAME})\b|\b(?:my|his|her|our|their|contact) (?:new )?(?:number|no)\b|電話|电话|手机|手機|携帯|전화|телефон|позвон|звони|номер)(?:[\s:=#.,;'\"(/-]|\b(?:{_WORDS})\b){{0,16}}+(?P<number>\d(?:{_SEPARATOR}{{0,2}}\d){{6,12}})(?P<other>){_NOT_BEFORE}",
     re.IGNORECASE,
 )
 _BEHIND = re.compile(
     rf"{_NOT_AFTER}(?P<number>\d(?:{_SEPARATOR}{{0,2}}\d){{6,12}})[\s,]{{1,2}}(?:is|was|=)\s(?:\b(?:my|the|his|her|our|their|best|new|work|home|a|number|to|for)\b\s?){{0,4}}"
-    r"(?:number|phone|mobile|cell|landline|telephone|tel|whatsapp|call|reach)\b",
+    r"(?:number|phone|mobile|cell|landline|telephone|tel|whatsapp|call|reach)\b|"
+    rf"{_NOT_AFTER}(?P<other>\d(?:{_SEPARATOR}{{0,2}}\d){{8,12}})[\s,(]{{1,2}}(?:mobile|cell|landline|позвон|звони|телефон)",
     re.IGNORECASE,
 )
-_MAY_BE_NAMED = re.compile(rf"\b(?:{_NAME}|number)\b|電話|电话|전화", re.IGNORECASE)
+_MAY_BE_NAMED = re.compile(rf"\b(?:{_NAME}|number)\b|電話|电话|手机|手機|携帯|전화|телефон|позвон|звони|номер", re.IGNORECASE)
 _AMOUNT = re.compile(r"\+?\d{1,3}(?:\.\d{3})+|\+?\d+\.\d{1,2}")
 _DATE = re.compile(r"\(?\d{1,2}([./ -])\d{1,2}\1(?:19|20)\d{2}(?!\d)|(?:19|20)\d{2}([./-])\d{1,2}\2\d{1,2}(?!\d)")
 _OTHER_NUMBER = re.compile(
@@ -66,8 +67,9 @@ def phones(text: str) -> Iterator[Finding]:
     if _MAY_BE_NAMED.search(text):
         for pattern in (_NAMED, _BEHIND):
             for match in pattern.finditer(text):
-                if _is_number(text, *match.span("number"), 7):
-                    yield Finding(PHONE, *match.span("number"))
+                span = match.span("number") if match["number"] else match.span("other")
+                if _is_number(text, *span, 7):
+                    yield Finding(PHONE, *span)
 
 
 def _is_number(text: str, start: int, end: int, fewest: int) -> bool:
