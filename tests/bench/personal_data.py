@@ -109,11 +109,19 @@ def table(half: str) -> Table | None:
     for kind in kinds:
         c = counts[kind]
         caught = c.rows - len(c.missed)
-        lines.append([f"`{kind}`", f"{caught} of {c.rows}", percent(caught, c.rows), str(len(c.partly)), percent(len(c.wrongly), ordinary.rows)])
+        lines.append(
+            [f"`{kind}`", f"{caught} of {c.rows}", percent(caught, c.rows), str(len(c.partly)), percent(len(c.wrongly), ordinary.rows)]
+        )
     total = sum(counts[k].rows for k in kinds)
     caught = total - sum(len(counts[k].missed) for k in kinds)
     lines.append(["all", f"{caught} of {total}", percent(caught, total), str(sum(len(counts[k].partly) for k in kinds)), percent(len(ordinary.wrongly), ordinary.rows)])  # fmt: skip
-    head = ["kind", "caught", "recall (95 % interval)", "of these, a piece is left", f"false positives of {ordinary.rows} ordinary sentences"]
+    head = [
+        "kind",
+        "caught",
+        "recall (95 % interval)",
+        "of these, a piece is left",
+        f"false positives of {ordinary.rows} ordinary sentences",
+    ]
     return Table(HALVES[half], head, lines)
 
 

@@ -26,6 +26,7 @@ _IBAN_START = re.compile(r"(?:(?<![A-Za-z0-9])|(?<=iban)|(?<=IBAN))[A-Za-z]\s?[A
 _IBAN_REST = re.compile(r"[\s.,/_:-]{0,3}[A-Za-z0-9]")
 
 _SORT_CODE = r"\d{2}[-. /]?\d{2}[-. /]?\d{2}"
+_MAY_HOLD = re.compile(r"\d[ -]?\d[ -]?\d[ -]?\d[ -]?\d[ -]?\d|\d\d[-. /]\d\d[-. /]\d\d")
 _NAMED_SORT_CODE = r"\b(?:sort\s?code|s/?\s?code|sc|s/c|bank code)\b[\s:=#.,(-]{0,4}(?:(?:is|no|number|nr)\b[\s:=#.,(-]{0,3}){0,2}"
 _NAMED_ACCOUNT = (
     r"\b(?:accounts?|acct|acc|a/c|an|ac|kontonummer|konto|compte|cuenta)\b[\s:=#.,(-]{0,4}"
@@ -34,14 +35,18 @@ _NAMED_ACCOUNT = (
 _DATE = r"(?:\d{1,2}[ ./-]\d{1,2}[ ./-](?:19|20)\d\d|(?:19|20)\d\d[ ./-]?(?:0[1-9]|1[0-2])[ ./-]?(?:0[1-9]|[12]\d|3[01]))(?!\d)"
 _ACCOUNT_DIGITS = rf"(?<![\d.,/-])(?!{_DATE})\d(?:[ -]?\d){{5,11}}(?!\w|[.,/-]\d)"
 # A sort code in pairs and eight digits behind it, as people write them one after the other.
-_PAIR = re.compile(rf"(?<![\w.,/-])(?P<code>\d{{2}}([-. /])\d{{2}}\2\d{{2}})[\s,;:/|-]{{1,4}}(?!{_DATE})(?P<account>\d{{8}}|\d{{4}} \d{{4}})(?!\w|[.,/-]\d)")
+_PAIR = re.compile(
+    rf"(?<![\w.,/-])(?P<code>\d{{2}}([-. /])\d{{2}}\2\d{{2}})[\s,;:/|-]{{1,4}}(?!{_DATE})(?P<account>\d{{8}}|\d{{4}} \d{{4}})(?!\w|[.,/-]\d)"
+)
 _PAIRS = (
     _PAIR,
     re.compile(rf"(?<![\w.,/-])\d{{6}}[\s,;:/|-]{{1,2}}(?!{_DATE})\d{{8}}(?!\w|[.,/-]\d)"),
     re.compile(rf"(?<![\w.,/-])(?!{_DATE})\d{{8}}[\s,;:/|-]{{1,3}}\d{{2}}([-./])\d{{2}}\1\d{{2}}(?!\w|[.,/-]\d)"),
 )
 _ACCOUNT = re.compile(rf"{_NAMED_ACCOUNT}(?P<account>{_ACCOUNT_DIGITS})", re.IGNORECASE)
-_CODE = re.compile(rf"(?:{_NAMED_SORT_CODE}(?P<code>{_SORT_CODE})(?!\d)|(?<![\w.,/-])(?P<pairs>\d{{2}}-\d{{2}}-\d{{2}})(?![\w]|[./-]\d))", re.IGNORECASE)
+_CODE = re.compile(
+    rf"(?:{_NAMED_SORT_CODE}(?P<code>{_SORT_CODE})(?!\d)|(?<![\w.,/-])(?P<pairs>\d{{2}}-\d{{2}}-\d{{2}})(?![\w]|[./-]\d))", re.IGNORECASE
+)
 _NEAR_CODE = re.compile(r"(?<![\w.,/-])(?:\d{8}|\d{4} \d{4})(?!\w|[.,/-]\d)")
 _CODE_IS_NAMED = re.compile(_NAMED_SORT_CODE, re.IGNORECASE)
 _ORDER_WORDS = re.compile(r"\b(?:ref|reference|order|invoice|ticket|case|parcel|on|from|date)\b\W{0,3}$", re.IGNORECASE)
@@ -49,6 +54,8 @@ _ORDER_WORDS = re.compile(r"\b(?:ref|reference|order|invoice|ticket|case|parcel|
 
 def ibans(text: str) -> Iterator[Finding]:
     """Every IBAN of a text in normal form."""
+    if sum(map(str.isdigit, text)) < 8:
+        return
     for match in _IBAN_START.finditer(text):
         length = _IBAN_LENGTHS.get("".join(c for c in match.group() if c.isalpha()).upper())
         end, count = match.end(), 4
@@ -65,6 +72,8 @@ def _is_iban(value: str) -> bool:
 
 def accounts(text: str) -> Iterator[Finding]:
     """Account numbers of a text in normal form, with the sort codes beside them. A sort code names a branch, so it counts only beside an account."""
+    if _MAY_HOLD.search(text) is None:
+        return
     yield from (Finding(ACCOUNT, *match.span()) for pattern in _PAIRS for match in pattern.finditer(text))
     named = list(_ACCOUNT.finditer(text))
     for match in named:

@@ -10,19 +10,22 @@ from redistill.validation.patterns.findings import CVV, PIN, Finding
 _WORD = r"(?:zero|oh|nought|one|two|three|four|five|six|seven|eight|nine)"
 _GAP_WORDS = (
     r"is|was|were|are|be|to|reads|says|as|remains|no|nr|num|number|code|codes|it|s|for|on|of|my|the|his|her|our|their|your|a|this|that|new|old|current|"
-    r"temporary|initial|default|card|cards|debit|credit|bank|account|phone|app|online|banking|mobile|visa|mastercard|amex|atm|i|we|she|he|use|used|uses|"
+    r"temporary|initial|default|card|cards|debit|credit|bank|account|phone|telephone|app|online|banking|mobile|visa|mastercard|amex|atm|i|we|she|he|use|used|uses|"
     r"set|chose|chosen|picked|got|have|always|still|now|just|back|changed|which|from|sent|given|gave|wanted|want|remember|think|and|block|you|me|es|ist|est|ends|end|up|being|used"
 )
 # Possessive: a gap gives nothing back, so that no text makes the search slow.
 _GAP = rf"(?P<gap>(?:[\s:=#'\"()*,>/\u3010\u3014-]|\.{{2,}}|(?<=\bno)\.|\b(?:{_GAP_WORDS})\b){{0,24}}+)"
-_SHORT_GAP = re.compile(r"(?:[\s:=#'\"()*,>/.\u3010\u3014-]|\b(?:is|was|are|it|s|no|nr|num|number|code|codes)\b)*", re.IGNORECASE)
+_NAMES_A_CARD = re.compile(r"\b(?:cards?|account|debit|credit|visa|mastercard|amex)\b", re.IGNORECASE)
+_FOR_WHICH = re.compile(r"\bfor\s*$", re.IGNORECASE)
 _SAYS_WHAT_IT_IS = re.compile(r"\b(?:is|was|were|are|be|to|reads|says|as|remains)\b|'s\b|[:=>-]", re.IGNORECASE)
-_NO_QUANTITY = r"(?!\w|[.,:/]\d|[/%€£$]|\s?(?:times|days?|weeks?|months?|years?|hours?|minutes?|attempts?|tries|pounds?|euros?|dollars?|people|of)\b)"
+_NO_QUANTITY = (
+    r"(?!\w|[.,:/]\d|[/%€£$]|\s?(?:times|days?|weeks?|months?|years?|hours?|minutes?|attempts?|tries|pounds?|euros?|dollars?|people|of)\b)"
+)
 
 
 def _value(fewest: int, most: int) -> str:
     more = f"{{{fewest - 1},{most - 1}}}"
-    return rf"(?:(?<![\w£$€.])\d(?:(?:[ -]?\d){more}|(?:[.,/]\d){more})(?![ -]?\d){_NO_QUANTITY}|\b{_WORD}(?:[\s,-]{{1,2}}{_WORD}){more}\b)"
+    return rf"(?:(?<![\w£$€])(?<!\d\.)\d(?:(?:[ -]?\d){more}|(?:[.,/]\d){more})(?![ -]?\d){_NO_QUANTITY}|\b{_WORD}(?:[\s,-]{{1,2}}{_WORD}){more}\b)"
 
 
 def _patterns(name: str, value: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
@@ -30,7 +33,10 @@ def _patterns(name: str, value: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
     before = r"(?:\b(?:my|the|his|her|our|their|your|a|new|old|current|card|debit|credit|bank|app|phone)\b\s?){0,4}"
     return (
         re.compile(rf"{name}{_GAP}(?P<value>{value}(?:\s?(?:,|to|and|or|not|then)\s?{value})*)", re.IGNORECASE),
-        re.compile(rf"(?P<value>{value})['\"]?\s?[,(-]?\s?(?:(?:\b(?:is|was|as|for)\b|\bthat's\b|=|\()\s?{before}){name}|\bis (?P<asked>{value}) (?:my|the) {name}", re.IGNORECASE),
+        re.compile(
+            rf"(?P<value>{value})['\"]?\s?[,(-]?\s?(?:(?:\b(?:is|was|as|for)\b|\bthat's\b|=|\()\s?{before}){name}|\bis (?P<asked>{value}) (?:my|the) {name}",
+            re.IGNORECASE,
+        ),
     )
 
 
@@ -39,35 +45,74 @@ _PINS = _patterns(
 )
 _CVVS = _patterns(
     r"(?:\bcvv2?\b|\bcvc2?\b|\bcv2\b|\bcsc\b|\bcid\b|\bcvn2?\b|\bsecurity (?:code|number|digits)\b|\bcard verification(?: value| code| number)?\b|"
-    r"\bsignature strip\b|\b(?:three|four|3|4)[ -](?:digits?|numbers?)(?: (?:security )?(?:code|number))?"
+    r"\bsignature strip\b|\bsecurity no\b|\bback of (?:the |my )?card\b|\b(?:code|digits|numbers?) (?:on|from|at) (?:the )?(?:back|reverse)(?: of (?:my|the)(?: card)?)?\b|\b(?:three|four|3|4)[ -](?:digits?|numbers?)(?: (?:security )?(?:code|number))?"
     r"(?: (?:on|from|at) the (?:back|front|reverse|strip)(?: of (?:my|the|it|her|his)(?: card)?)?)?)",
     _value(3, 4),
 )
-_MAY_HOLD_PIN = re.compile(r"\bpins?\b|pin-?code|p\.\s?i\.\s?n|pass\s?code|geheimzahl|code secret", re.IGNORECASE)
-_MAY_HOLD_CVV = re.compile(r"cv[vcn]|\bcv2|\bcsc|\bcid|security|verification|strip|(?:three|four|\b3|\b4)[ -](?:digit|number)", re.IGNORECASE)
+_BEFORE_CVV = re.compile(
+    r"(?<![\w£$€./-])(?<!\d )(?P<value>\d{3,4})\s(?:cvv2?|cvc2?|on the (?:back|reverse)(?! of the queue))\b", re.IGNORECASE
+)
+_SPEAKS_OF_PINS = ("pin", "p.i", "p. i", "passcode", "pass code", "geheimzahl", "code secret")
+_SPEAKS_OF_CODES = (
+    "cvv",
+    "cvc",
+    "cvn",
+    "cv2",
+    "csc",
+    "cid",
+    "security",
+    "verification",
+    "strip",
+    "back",
+    "reverse",
+    "3 dig",
+    "3-dig",
+    "4 dig",
+    "4-dig",
+    "e dig",
+    "e-dig",
+    "r dig",
+    "r-dig",
+    "3 num",
+    "3-num",
+    "4 num",
+    "4-num",
+    "e num",
+    "e-num",
+    "r num",
+    "r-num",
+)
 # The last four digits of a card are part of many tasks; the three on its back are not.
 _LAST_DIGITS = re.compile(r"\blast (?:three|four|3|4) (?:digits?|numbers?)(?! (?:on|from|at) the)", re.IGNORECASE)
 
 
 def pins(text: str) -> Iterator[Finding]:
     """Every PIN of a text in normal form: four to six digits."""
-    if _MAY_HOLD_PIN.search(text):
+    if _holds(text, _SPEAKS_OF_PINS):
         yield from (Finding(PIN, *span) for span in _spans(text, _PINS))
 
 
 def security_codes(text: str) -> Iterator[Finding]:
     """Every card security code of a text in normal form: three or four digits."""
-    if _MAY_HOLD_CVV.search(text):
+    if _holds(text, _SPEAKS_OF_CODES):
+        yield from (Finding(CVV, *match.span("value")) for match in _BEFORE_CVV.finditer(text))
         last = [match.span() for match in _LAST_DIGITS.finditer(text)]
         for start, end in _spans(text, _CVVS):
             if not any(a <= start <= b + 12 for a, b in last):
                 yield Finding(CVV, start, end)
 
 
+def _holds(text: str, words: tuple[str, ...]) -> bool:
+    lower = text.lower()
+    return any(word in lower for word in words)
+
+
 def _spans(text: str, patterns: tuple[re.Pattern[str], re.Pattern[str]]) -> Iterator[tuple[int, int]]:
     behind, before = patterns
     for match in behind.finditer(text):
         # "The PIN for my card 4821" tells the end of a card number; "the PIN for my card is 4821" tells a PIN.
-        if _SHORT_GAP.fullmatch(match["gap"]) or _SAYS_WHAT_IT_IS.search(match["gap"]):
+        if _FOR_WHICH.search(match["gap"]):
+            continue
+        if not _NAMES_A_CARD.search(match["gap"]) or _SAYS_WHAT_IT_IS.search(match["gap"]):
             yield match.span("value")
     yield from (match.span("value" if match["value"] else "asked") for match in before.finditer(text))

@@ -14,17 +14,24 @@ _SEPARATOR = r"[\s.,:;+()/\\_*|\u00b7\u2022-]"
 _DIGITS = re.compile(rf"(?<!\d)\d(?:{_SEPARATOR}{{0,3}}\d){{12,}}")
 _GROUP = re.compile(r"\d+")
 _USUAL_SEPARATORS = frozenset(" \t\r\n-")
-_LAYOUTS = frozenset({(4, 4, 4, 4), (4, 6, 5), (4, 6, 4), (4, 4, 5), (8, 8), (4, 4, 4, 4, 1), (4, 4, 4, 4, 2), (4, 4, 4, 4, 3), (4, 4, 4, 1), (6, 13)})
+_LAYOUTS = frozenset(
+    {(4, 4, 4, 4), (4, 6, 5), (4, 6, 4), (4, 4, 5), (8, 8), (4, 4, 4, 4, 1), (4, 4, 4, 4, 2), (4, 4, 4, 4, 3), (4, 4, 4, 1), (6, 13)}
+)
 """How cards are printed. Behind unusual separators, such as the point of an amount, only these count."""
 
 
-_WORDS = {word: str(digit) for digit, word in enumerate("zero one two three four five six seven eight nine".split())} | {"oh": "0", "nought": "0"}
+_WORDS = {word: str(digit) for digit, word in enumerate("zero one two three four five six seven eight nine".split())} | {
+    "oh": "0",
+    "nought": "0",
+}
 _WORD = f"(?:{'|'.join(_WORDS)})"
 _SPOKEN = re.compile(rf"\b{_WORD}(?:[\s,-]{{1,3}}{_WORD}){{12,18}}\b", re.IGNORECASE)
 
 
 def spoken_cards(text: str) -> Iterator[Finding]:
     """Card numbers whose digits are words."""
+    if sum(text.lower().count(word) for word in ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "zero")) < 6:
+        return
     for match in _SPOKEN.finditer(text):
         if luhn("".join(_WORDS[word.lower()] for word in re.findall(r"[A-Za-z]+", match.group()))):
             yield Finding(CARD, *match.span())

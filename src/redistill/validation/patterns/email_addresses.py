@@ -13,34 +13,48 @@ _ENDINGS = (
     "email|example|test|invalid|localhost|local"
 )
 # After the word "dot", what may also be a word of a sentence does not count.
-_SPOKEN_ENDINGS = re.sub(r"\b(?:at|is|no|us|in|my|me|id|be|it|name|online|site|shop|store|blog|email|test|local)\|", "", _ENDINGS + "|").rstrip("|")
+_SPOKEN_ENDINGS = re.sub(
+    r"\b(?:at|is|no|us|in|my|me|id|be|it|name|online|site|shop|store|blog|email|test|local)\|", "", _ENDINGS + "|"
+).rstrip("|")
 _LOCAL = r"(?<![\w.+%'-])(?:[\w.+%'-]{1,64}|\"[^\"\n]{1,60}\"(?=@))"
 _AT = r"(?:@|%40|&#64;|&#x40;|&commat;)"
 _DOT = r"(?:\.|\s?[\[({<]\s?(?:dot|\.)\s?[\])}>]\s?|\s\.\s?|\s{1,2}dot\s{1,2}|-dot-)"
 _PART = r"[^\W_](?:[\w-]{0,62})"
 _BRACKETED_AT = r"(?:\s?[\[({<]\s?(?:at|a|@|at sign)\s?[\])}>]\s?|\s?<at>\s?)"
+_WRITTEN_AT = ("@", "%40", "&#", "&commat", "_at_", "-at-")
+_BRACKETS = ("[at", "(at", "{at", "<at", "[ at", "( at", "(a)", "[a]", "[@", "(@", "{@", "<@")
+# Each pattern with the signs of which a text must hold one.
 _PATTERNS = (
-    re.compile(rf"{_LOCAL}{_AT}(?:{_PART}\.){{1,8}}[^\W\d_]{{2,24}}", re.IGNORECASE),
-    re.compile(rf"{_LOCAL}(?:\s{{0,2}}{_AT}\s{{0,2}}|_at_|-at-)(?:{_PART}?{_DOT}){{1,6}}(?:{_ENDINGS})(?!\w)", re.IGNORECASE),
-    re.compile(rf"{_LOCAL}{_BRACKETED_AT}(?:{_PART}?{_DOT}){{1,6}}[^\W\d_]{{2,24}}(?!\w)", re.IGNORECASE),
-    re.compile(
-        rf"{_LOCAL}(?:\s{{1,2}}(?:dot|underscore|dash|hyphen)\s{{1,2}}[\w+-]{{1,40}}){{0,4}}\s{{1,2}}at(?:\s{{1,2}}sign)?\s{{1,2}}"
-        rf"(?:{_PART}?\s{{1,2}}dot\s{{1,2}}){{1,6}}(?:{_SPOKEN_ENDINGS})(?!\w)",
-        re.IGNORECASE,
+    (re.compile(rf"{_LOCAL}{_AT}(?:{_PART}\.){{1,8}}[^\W\d_]{{2,24}}", re.IGNORECASE), _WRITTEN_AT),
+    (
+        re.compile(rf"{_LOCAL}(?:\s{{0,2}}{_AT}\s{{0,2}}|_at_|-at-)(?:{_PART}?{_DOT}){{1,6}}(?:{_ENDINGS})(?!\w)", re.IGNORECASE),
+        _WRITTEN_AT,
+    ),
+    (re.compile(rf"{_LOCAL}{_BRACKETED_AT}(?:{_PART}?{_DOT}){{1,6}}[^\W\d_]{{2,24}}(?!\w)", re.IGNORECASE), _BRACKETS),
+    (
+        re.compile(
+            rf"{_LOCAL}(?:\s{{1,2}}(?:dot|underscore|dash|hyphen)\s{{1,2}}[\w+-]{{1,40}}){{0,4}}\s{{1,2}}at(?:\s{{1,2}}sign)?\s{{1,2}}"
+            rf"(?:{_PART}?\s{{1,2}}dot\s{{1,2}}){{1,6}}(?:{_SPOKEN_ENDINGS})(?!\w)",
+            re.IGNORECASE,
+        ),
+        (" dot ",),
     ),
 )
 _PLAIN_AT_WORD = re.compile(rf"{_LOCAL}\s{{1,2}}(?P<at>at|AT)\s{{1,2}}(?:[\w-]{{1,63}}\.){{1,6}}(?:{_ENDINGS})(?!\w)")
 _ABOUT_MAIL = re.compile(r"\b(?:e-?mail|mail|contact|reach|write|address|user|login)\b[^.!?]{0,30}$", re.IGNORECASE)
-_NO_NAME = frozenset("me us you him her them it look online shop mail email e-mail here there that this one or and is was bought ordered page account".split())
-_MAY_HOLD = re.compile(r"@|%40|&#64;|&#x40;|&commat;|[\[({<]\s?at?\b|_at_|-at-|\sat\s", re.IGNORECASE)
+_NO_NAME = frozenset(
+    "me us you him her them it look online shop mail email e-mail here there that this one or and is was bought ordered page account".split()
+)
 
 
 def emails(text: str) -> Iterator[Finding]:
     """Every e-mail address of a text in normal form."""
-    if _MAY_HOLD.search(text) is None:
+    lower = text.lower()
+    for pattern, signs in _PATTERNS:
+        if any(sign in lower for sign in signs):
+            yield from (Finding(EMAIL, *match.span()) for match in pattern.finditer(text))
+    if " at " not in lower or "." not in lower:
         return
-    for pattern in _PATTERNS:
-        yield from (Finding(EMAIL, *match.span()) for match in pattern.finditer(text))
     for match in _PLAIN_AT_WORD.finditer(text):
         local = match.group().split()[0]
         # "ordered at shop.example" is no address: the name must look like one, or the words before it must speak of mail.

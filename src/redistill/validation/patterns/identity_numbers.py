@@ -13,9 +13,7 @@ from collections.abc import Iterator
 from redistill.validation.patterns.findings import NINO, PASSPORT, SSN, Finding
 
 # Possessive: a gap gives nothing back, so that no text makes the search slow.
-_GAP = (
-    r"(?:[\s:=#.,'\"()/-]|\b(?:is|was|no|nr|num|number|numero|número|numéro|code|my|the|of|de|new|it|s|on|file|card|id|as|his|her|for)\b){0,12}+"
-)
+_GAP = r"(?:[\s:=#.,'\"()/-]|\b(?:is|was|no|nr|num|number|numero|número|numéro|code|my|the|of|de|new|it|s|on|file|card|id|as|his|her|for)\b){0,12}+"
 
 _SSN = re.compile(r"(?<![\w£$€])(?<![\d][./-])\d{3}[-./ _]\d{2}[-./ _]\d{4}(?!\w|[./-]\d)")
 _NAMED_SSN = re.compile(
@@ -54,7 +52,8 @@ _PASSPORT_BEHIND = re.compile(
     re.IGNORECASE,
 )
 _PASSPORT_LATER = re.compile(
-    rf"{_PASSPORT}[^.!?\n]{{0,60}}?\b(?:number|no|nr|num|nummer|numero|número|numéro)\b[\s:=.#(]{{0,3}}(?:(?:is|was|it's)\s)?(?P<value>{_PASSPORT_VALUE})", re.IGNORECASE
+    rf"{_PASSPORT}[^.!?\n]{{0,60}}?\b(?:number|no|nr|num|nummer|numero|número|numéro)\b[\s:=.#(]{{0,3}}(?:(?:is|was|it's)\s)?(?P<value>{_PASSPORT_VALUE})",
+    re.IGNORECASE,
 )
 _MACHINE_READ = (
     re.compile(r"(?<![A-Z0-9<])P[A-Z<][A-Z<]{3}[A-Z<]{10,39}(?![A-Z0-9])"),
@@ -62,14 +61,37 @@ _MACHINE_READ = (
 )
 
 
+_NINE_DIGITS = re.compile(r"\d(?:[\s._/-]{0,3}\d){8}")
+_SIX_DIGITS = re.compile(r"\d(?:[\s.,_/-]?\d){5}")
+_SPEAKS_OF_PASSPORTS = (
+    "pass",
+    "ppt",
+    "pp ",
+    "pp:",
+    "pasaport",
+    "paspoort",
+    "paszport",
+    "travel doc",
+    "identity card",
+    "national id",
+    "ausweis",
+    "identité",
+    "dni",
+)
+
+
 def social_security_numbers(text: str) -> Iterator[Finding]:
     """American numbers: three, two and four digits, or nine where the words before say so."""
+    if _NINE_DIGITS.search(text) is None:
+        return
     yield from (Finding(SSN, *match.span()) for match in _SSN.finditer(text))
     yield from (Finding(SSN, *match.span("value")) for pattern in (_NAMED_SSN, _SSN_BEHIND) for match in pattern.finditer(text))
 
 
 def national_insurance_numbers(text: str) -> Iterator[Finding]:
     """British numbers: two letters, six digits, a letter from A to D, which may be missing where the words before say what it is."""
+    if _SIX_DIGITS.search(text) is None:
+        return
     for match in _NINO.finditer(text):
         # "to 450000 a year" has the same layout.
         if match.group()[:2].lower() not in _TWO_LETTER_WORDS or match.group()[:2].isupper():
@@ -79,7 +101,8 @@ def national_insurance_numbers(text: str) -> Iterator[Finding]:
 
 def passport_numbers(text: str) -> Iterator[Finding]:
     """Numbers beside the word passport in some languages, and the two lines that machines read."""
-    for pattern in (_NAMED_PASSPORT, _PASSPORT_BEHIND, _PASSPORT_LATER):
+    lower = text.lower()
+    for pattern in () if not any(word in lower for word in _SPEAKS_OF_PASSPORTS) else (_NAMED_PASSPORT, _PASSPORT_BEHIND, _PASSPORT_LATER):
         yield from (Finding(PASSPORT, *match.span("value")) for match in pattern.finditer(text))
     if "<" in text:
         yield from (Finding(PASSPORT, *match.span()) for pattern in _MACHINE_READ for match in pattern.finditer(text))

@@ -22,18 +22,22 @@ _NUMBERING = re.compile(
     re.IGNORECASE,
 )
 _ABOUT_NETWORKS = re.compile(r"\b(?:ip|ipv4|dns|server|host|router|address|network|login|logged|from|gateway|proxy|vpn)\b", re.IGNORECASE)
+_MAY_HOLD_V4 = re.compile(
+    r"\d[^\w]{0,3}(?:dot)?[^\w]{1,3}\d{1,3}[^\w]{0,3}(?:dot)?[^\w]{1,3}\d{1,3}[^\w]{0,3}(?:dot)?[^\w]{1,3}\d", re.IGNORECASE
+)
 _NOBODY = frozenset({"0.0.0.0", "127.0.0.1", "255.255.255.255"})  # noqa: S104 - nothing is bound
 
 
 def ip_addresses(text: str) -> Iterator[Finding]:
     """Every IP address of a text in normal form, but for those that every machine has."""
-    for match in _V4.finditer(text):
+    for match in _V4.finditer(text) if (may_hold := _MAY_HOLD_V4.search(text)) else ():
         value = ".".join(re.findall(r"\d+", match.group()))
         small = all(len(octet) == 1 for octet in value.split("."))
         if value in _NOBODY or _NUMBERING.search(text[: match.start()][-24:]) or (small and not _ABOUT_NETWORKS.search(text)):
             continue
         yield Finding(IP, *match.span())
-    yield from (Finding(IP, *match.span("value")) for match in _NAMED_V4.finditer(text))
+    if may_hold:
+        yield from (Finding(IP, *match.span("value")) for match in _NAMED_V4.finditer(text))
     if "::" in text or text.count(":") >= 7:
         for match in _V6.finditer(text):
             if _is_v6(match.group()):

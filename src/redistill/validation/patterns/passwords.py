@@ -20,7 +20,7 @@ _BETWEEN = (
     r"(?:[\s(]|\b(?:for|to|on|of|my|the|his|her|our|your|this|that|new|old|current|temporary|temp|account|online|banking|app|email|e-mail|wifi|wi-fi|laptop|computer|"
     r"phone|bank|portal|site|website|login|router|network|admin|user|here|now|i|we|use|used|set|chose|have|still|always|which|was changed|changed|from)\b)"
 )
-_SAYS = r"(?:\b(?:is|was|are|be|ist|war|est|es|é|to|as|equals|remains|reads)\b|'s\b|:|=|->|=>|-(?=\s))"
+_SAYS = r"(?:\b(?:is|was|are|be|ist|war|est|es|é|to|as|equals|remains|reads|lautet)\b|'s\b|:|=|->|=>|-(?=\s))"
 _QUOTED = r"(?:\"(?P<q1>[^\"\n]{3,64})\"|'(?P<q2>[^'\n]{3,64})'|`(?P<q3>[^`\n]{3,64})`)"
 _SAID = re.compile(
     rf"{_NAME}(?P<between>{_BETWEEN}{{0,14}}?){_SAYS}\s*(?:(?:now|still|always|just|simply|this|is|it|the following|currently|set to|called)\b[\s:=]*){{0,3}}(?:{_QUOTED}|(?P<word>\S{{3,64}}))",
@@ -31,7 +31,37 @@ _BEHIND = re.compile(
     rf"(?:{_QUOTED}|(?<!\S)(?P<word>\S{{5,64}}))\s(?:is|was|as)\s(?:\b(?:my|the|his|her|our|their|your|a|new|old|current|wifi|bank|app|email|login)\b\s){{0,3}}{_NAME}",
     re.IGNORECASE,
 )
-_MAY_HOLD = re.compile(r"pass|pwd|\bpw\b|kennwort|\bmdp\b|contrase|senha|wachtwoord|lösenord|hasło|parola|memorable|log-?in details", re.IGNORECASE)
+_PHRASE = re.compile(
+    r"\b(?:pass ?phrase)(?:\sis|\swas|'s|:|\s=)\s(?P<phrase>[A-Za-z]{2,}(?:[ -][A-Za-z]{2,}){2,7})(?=[.!?,\n]|$)", re.IGNORECASE
+)
+_SAID_OF_PHRASES = frozenset(
+    "not working accepted rejected wrong invalid to the a in too on it and i is was expired again my for from by".split()
+)
+_BESIDE_USER = re.compile(
+    r"\b(?:log-?\s?in|credentials?|creds|sign-?\s?in|user(?:name)?)\b[\s:=]{1,3}(?:(?:with|is|as|are|details)\b[\s:=]{1,2}){0,2}[\w.@-]{2,40}\s?[/:|]\s?(?P<word>[^\s/]{5,64})",
+    re.IGNORECASE,
+)
+_SIGNS = (
+    "pass",
+    "pwd",
+    "pw",
+    "kennwort",
+    "mdp",
+    "contrase",
+    "senha",
+    "wachtwoord",
+    "lösenord",
+    "hasło",
+    "parola",
+    "memorable",
+    "login",
+    "log in",
+    "log-in",
+    "cred",
+    "sign in",
+    "sign-in",
+    "user",
+)
 _REPLACED = re.compile(r"\[[A-Z]+\]?")
 """What stands in a redacted text instead of a value."""
 _ENDS = ".,;:!?)\"'`]}>"
@@ -45,15 +75,22 @@ _SAID_OF_PASSWORDS = frozenset(
     "stored stronger strong stuck such supposed taken temporary that the their them then there this through to too true typed unchanged under unknown unsafe until up updated used "
     "useless using valid very visible wanted was weak well what when where which while who whose why will with without working works wrong yet you your zero "
     "reused sensitive available complicated complex difficult important recognised recognized unavailable unrecognised accessible mandatory optional written protected "
-    "manager managers reset-link field page link box form screen policy rule rules hint change changes recovery request requests".split()
+    "manager managers reset-link field page link box form screen policy rule rules hint change changes recovery request requests this that here question issue problem trouble concern mistake thing story name everything something anything nothing username email date part step".split()
 )
 
 
 def passwords(text: str) -> Iterator[Finding]:
     """Every password of a text in normal form."""
-    if _MAY_HOLD.search(text) is None:
+    lower = text.lower()
+    if not any(sign in lower for sign in _SIGNS):
         return
-    for pattern, plain_words in ((_SAID, True), (_BARE, False), (_BEHIND, False)):
+    for match in _PHRASE.finditer(text):
+        if _SAID_OF_PHRASES.isdisjoint(match["phrase"].lower().split()):
+            yield Finding(PASSWORD, *match.span("phrase"))
+    for match in _BESIDE_USER.finditer(text):
+        if _is_password(match["word"].rstrip(_ENDS), plain_words=False):
+            yield Finding(PASSWORD, match.start("word"), match.start("word") + len(match["word"].rstrip(_ENDS)))
+    for pattern, plain_words in ((_SAID, True), (_BARE, False), (_BEHIND, True)):
         at = 0
         while match := pattern.search(text, at):
             at = match.end("between") if pattern is _SAID else match.start() + 1

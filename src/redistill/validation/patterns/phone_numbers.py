@@ -20,9 +20,7 @@ _LAYOUTS = (
     re.compile(rf"{_NOT_AFTER}\(?0[1-9]\d{{0,4}}\)?(?:[\s./-]{{1,3}}\d{{2,8}}){{1,4}}{_NOT_BEFORE}"),
     re.compile(rf"{_NOT_AFTER}0[1-9]\d{{8,9}}{_NOT_BEFORE}"),
     # (212) 555-0123, 212-555-0123, 1-800-555-0123
-    re.compile(
-        rf"{_NOT_AFTER}(?:1[ .-])?(?:\([2-9]\d{{2}}\)[ .-]?|[2-9]\d{{2}}[ ./-])[2-9]\d{{2}}[ ./-]\d{{4}}{_NOT_BEFORE}"
-    ),
+    re.compile(rf"{_NOT_AFTER}(?:1[ .-])?(?:\([2-9]\d{{2}}\)[ .-]?|[2-9]\d{{2}}[ ./-])[2-9]\d{{2}}[ ./-]\d{{4}}{_NOT_BEFORE}"),
     # (11) 91234-5678, 8 (912) 345-67-89
     re.compile(rf"{_NOT_AFTER}(?:\d{{1,3}}[ -])?\(\d{{2,5}}\)[ .-]{{0,2}}\d{{2,5}}(?:[ .-]\d{{2,5}}){{1,3}}{_NOT_BEFORE}"),
     re.compile(rf"{_NOT_AFTER}[6-9]\d{{4}} \d{{5}}{_NOT_BEFORE}"),
@@ -48,6 +46,7 @@ _BEHIND = re.compile(
     re.IGNORECASE,
 )
 _MAY_BE_NAMED = re.compile(rf"\b(?:{_NAME}|number)\b|電話|电话|手机|手機|携帯|전화|телефон|позвон|звони|номер", re.IGNORECASE)
+_SEVEN_DIGITS = re.compile(r"\d(?:[\s.()/-]{0,3}\d){6}")
 _AMOUNT = re.compile(r"\+?\d{1,3}(?:\.\d{3})+|\+?\d+\.\d{1,2}")
 _DATE = re.compile(r"\(?\d{1,2}([./ -])\d{1,2}\1(?:19|20)\d{2}(?!\d)|(?:19|20)\d{2}([./-])\d{1,2}\2\d{1,2}(?!\d)")
 _OTHER_NUMBER = re.compile(
@@ -59,6 +58,8 @@ _OTHER_NUMBER = re.compile(
 
 def phones(text: str) -> Iterator[Finding]:
     """Every phone number of a text in normal form."""
+    if _SEVEN_DIGITS.search(text) is None:
+        return
     for pattern in _LAYOUTS:
         for match in pattern.finditer(text):
             start, end = match.span()
