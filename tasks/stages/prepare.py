@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from redistill.data import sources
@@ -11,6 +11,7 @@ from redistill.data.types import SPLITS, Prompt
 from redistill.errors import DataError
 from redistill.io.json import write_json
 from redistill.io.parquet import write_records
+from redistill.validation import drop_counts
 from redistill.validation.intake import judge
 from redistill.validation.params import IntakeParams
 from redistill.validation.types import DroppedRow
@@ -22,26 +23,51 @@ NEEDED = ("train", "heldout")
 def prepare(data: DataParams, intake: IntakeParams) -> None:
     """Read, split by hash, judge, and write one file a split; dropped rows go to quarantine, redacted.
 
+    Quarantine and summary are written also if the stage then fails, because they say why.
+
     Raises:
         DataError: a source cannot be read, or a split that the cycle needs ends up empty.
     """
-    splits, dropped = judge(sources.load(data, Path()), intake)
-    for name in NEEDED:
-        if not splits.get(name):
-            raise DataError(f"split {name} is empty after intake; give its source a larger share in data.source, or more rows")
-    if data.has_monitor and len(splits.get("monitor", [])) < 2:
-        raise DataError(
-            f"split monitor has {len(splits.get('monitor', []))} rows after intake, so there is nothing to show people instead of the held-out rows; "
-            "give its source a larger share in data.source, or no share of monitor"
-        )
-    for name in SPLITS:
-        write_records(ARTIFACTS / "prompts" / f"{name}.parquet", Prompt, splits.get(name, []))
+    before = sources.load(data, Path())
+    splits, dropped = judge(before, intake)
+    for line in drop_counts.lines("prepare", dropped):
+        print(line, flush=True)
     write_records(ARTIFACTS / "prompts" / "quarantine.parquet", DroppedRow, dropped)
-    reasons = Counter((d.filter, d.reason) for d in dropped)
     write_json(
         ARTIFACTS / "prompts" / "summary.json",
-        {
-            "rows": {name: len(splits.get(name, [])) for name in SPLITS},
-            "dropped": [{"filter": f, "reason": r, "rows": n} for (f, r), n in sorted(reasons.items())],
-        },
+        {"rows": {name: len(splits.get(name, [])) for name in SPLITS}, "dropped": drop_counts.counts(dropped)},
     )
+    _require_rows(data, before, splits, dropped)
+    for name in SPLITS:
+        write_records(ARTIFACTS / "prompts" / f"{name}.parquet", Prompt, splits.get(name, []))
+
+
+def _require_rows(
+    data: DataParams, before: Mapping[str, Sequence[Prompt]], splits: Mapping[str, Sequence[Prompt]], dropped: Sequence[DroppedRow]
+) -> None:
+    needed = {name: 1 for name in NEEDED} | ({"monitor": 2} if data.has_monitor else {})
+    for name, fewest in needed.items():
+        count = len(splits.get(name, []))
+        if count >= fewest:
+            continue
+        reason = _reason(name, before, dropped)
+        if name == "monitor":
+            raise DataError(
+                f"split monitor has {count} rows after intake, so there is nothing to show people instead of the held-out rows; {reason}"
+                "give its source a larger share in data.source, or no share of monitor"
+            )
+        raise DataError(f"split {name} is empty after intake; {reason}give its source a larger share in data.source, or more rows")
+
+
+def _reason(name: str, before: Mapping[str, Sequence[Prompt]], dropped: Sequence[DroppedRow]) -> str:
+    """Why a split has too few rows: what intake dropped of it, or else that the sources gave it so few."""
+    rows, total = before.get(name, []), sum(map(len, before.values()))
+    ids = {p.id for p in rows}
+    of_split = [d for d in dropped if d.prompt_id in ids]
+    if not rows:
+        told = drop_counts.explained(dropped, total)
+        return f"the sources have no row for it ({total} rows in all{'; ' + told if told else ''}); "
+    told = drop_counts.explained(of_split, len(rows))
+    if len(of_split) < len(dropped) and len(dropped) == total:
+        told = drop_counts.explained(dropped, total)
+    return f"{told}; or " if told else f"the sources have {len(rows)} rows for it; "

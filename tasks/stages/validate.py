@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from redistill.data.params import DataParams
 from redistill.data.types import Prompt
 from redistill.distillation.training.rows import RowMaker
 from redistill.distillation.types import TrainingRow
+from redistill.errors import DataError
 from redistill.io.atomic import replacing_directory
 from redistill.io.json import write_json
 from redistill.io.parquet import read_records, write_records
@@ -16,6 +20,7 @@ from redistill.models.tokenizers import load_tokenizer
 from redistill.runtime.progress import Progress
 from redistill.teacher.params import GenerateParams
 from redistill.teacher.types import TeacherCompletion
+from redistill.validation import drop_counts
 from redistill.validation.completions import CompletionJudge
 from redistill.validation.expectations import DerivedRow, check_batch
 from redistill.validation.intake import redacted
@@ -29,7 +34,7 @@ def validate(data: DataParams, intake: IntakeParams, generate: GenerateParams, v
     """Judge each completion, then the batch; write kept rows, dropped rows with reasons, and Data Docs.
 
     Raises:
-        DataError: a batch rule failed; nothing is written but the quarantine's reasons in the message.
+        DataError: a batch rule failed; only dropped rows and the summary are written.
     """
     prompts = {p.id: p for split in ("pool", "calibration") for p in read_records(ARTIFACTS / "prompts" / f"{split}.parquet", Prompt)}
     pool = {p.id for p in read_records(ARTIFACTS / "prompts" / "pool.parquet", Prompt)}
@@ -48,18 +53,27 @@ def validate(data: DataParams, intake: IntakeParams, generate: GenerateParams, v
     rows = RowMaker(data, load_tokenizer(ARTIFACTS / "base")).completed(kept, lock.tokenizer_digest, ends)
     derived = [_derived(p, c, v, data) for p, c, v in verdicts]
     dropped = [_dropped(p, c, v) for p, c, v in verdicts if isinstance(v, Drop)]
-    reasons = Counter((d.filter, d.reason) for d in dropped)
-    counts = [{"filter": f, "reason": r, "rows": n} for (f, r), n in sorted(reasons.items())]
-    for row in counts:
-        print(f"[validate] dropped {row['rows']}: {row['filter']}: {row['reason']}", flush=True)
-    with replacing_directory(ARTIFACTS / "data_docs") as docs:
-        rules = check_batch(derived, validate, generate.max_tokens, docs)
+    for line in drop_counts.lines("validate", dropped):
+        print(line, flush=True)
+    summary = {"judged": len(verdicts), "kept": len(rows), "dropped": drop_counts.counts(dropped)}
+    try:
+        with replacing_directory(ARTIFACTS / "data_docs") as docs:
+            rules = check_batch(derived, validate, generate.max_tokens, docs)
+    except DataError:
+        # Nothing trains on a batch that failed, but people must see why.
+        with replacing_directory(ARTIFACTS / "validated") as folder:
+            _write_dropped(folder, dropped, summary)
+        raise
     with replacing_directory(ARTIFACTS / "validated") as folder:
         write_records(folder / "kept.parquet", TrainingRow, [r for r in rows if r.prompt_id in pool])
         write_records(folder / "calibration.parquet", TrainingRow, [r for r in rows if r.prompt_id not in pool])
-        write_records(folder / "dropped.parquet", DroppedRow, dropped)
-        write_json(folder / "summary.json", {"judged": len(verdicts), "kept": len(rows), "dropped": counts, "rules": rules})
+        _write_dropped(folder, dropped, {**summary, "rules": rules})
     print(f"[validate] kept {len(rows)} of {len(verdicts)} completions", flush=True)
+
+
+def _write_dropped(folder: Path, dropped: Sequence[DroppedRow], summary: Mapping[str, Any]) -> None:
+    write_records(folder / "dropped.parquet", DroppedRow, dropped)
+    write_json(folder / "summary.json", summary)
 
 
 def _derived(prompt: Prompt, completion: TeacherCompletion, verdict: Keep | Drop, data: DataParams) -> DerivedRow:

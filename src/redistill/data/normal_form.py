@@ -21,7 +21,17 @@ _INVISIBLE = re.compile(
 )
 _OTHER_DIGIT = re.compile(r"(?![0-9])\d")
 _DASHES = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\u2043\ufe58\ufe63\uff0d"
-_QUOTES = {"\u2018": "'", "\u2019": "'", "\u201a": "'", "\u201b": "'", "\u02bc": "'", "\u201c": '"', "\u201d": '"', "\u201e": '"', "\u201f": '"'}
+_QUOTES = {
+    "\u2018": "'",
+    "\u2019": "'",
+    "\u201a": "'",
+    "\u201b": "'",
+    "\u02bc": "'",
+    "\u201c": '"',
+    "\u201d": '"',
+    "\u201e": '"',
+    "\u201f": '"',
+}
 _SPELLED = str.maketrans({**dict.fromkeys(_DASHES, "-"), **_QUOTES, "\u2028": "\n", "\u2029": "\n"})
 _FOREIGN = re.compile(r"[\x00-\x7f]?[^\x00-\x7f]+")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from redistill.data.normal_form import normalised
 from redistill.data.types import Prompt
 from redistill.io.digests import canonical_digest
 from redistill.promotion.types import Audit
@@ -23,11 +24,11 @@ def audit(rows: Sequence[tuple[Prompt, str]], heldout: Sequence[Prompt], near_du
     """
     ids, index = {p.id for p in heldout}, NearDuplicates(near_duplicate)
     for prompt in heldout:
-        index.add(prompt.id, prompt.text)
+        index.add(prompt.id, normalised(prompt.text))
     quotes = QuoteIndex([p.text for p in heldout], quote_words)
 
     def seen(prompt: Prompt, completion: str) -> bool:
-        return prompt.id in ids or index.match(prompt.text) is not None or quotes.match(completion, prompt.text) is not None
+        return prompt.id in ids or index.match(normalised(prompt.text)) is not None or quotes.match(completion, prompt.text) is not None
 
     return Audit(
         rows=len(rows),

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from redistill.data.normal_form import normalised
 from redistill.statistics.bootstrap import chance_range
 from redistill.statistics.types import Interval
 from redistill.validation.filters.near_duplicate import NearDuplicates
@@ -64,8 +65,9 @@ def distinct(texts: Sequence[str], near_duplicate: float) -> list[str]:
     """
     seen, kept = NearDuplicates(near_duplicate), []
     for text in texts:
-        if seen.match(text) is None:
-            seen.add(text, text)
+        plain = normalised(text)
+        if seen.match(plain) is None:
+            seen.add(plain, plain)
             kept.append(text)
     return kept
 

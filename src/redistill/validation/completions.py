@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from redistill.data.normal_form import normalised
 from redistill.data.record_grammar import RecordGrammar
 from redistill.data.types import Prompt
 from redistill.teacher.params import GenerateParams
@@ -51,11 +52,16 @@ class CompletionJudge:
 
     def judge(self, prompt: Prompt, samples: Sequence[TeacherCompletion]) -> list[tuple[TeacherCompletion, Keep | Drop]]:
         """A verdict for each sample of one prompt; agreement is judged between them."""
-        verdicts = [(c, first_objection(self._filters, Candidate(c.text, prompt.text, c.finish_reason, c.mean_logprob))) for c in samples]
+        request = normalised(prompt.text)
+        verdicts = [
+            (c, first_objection(self._filters, Candidate(normalised(c.text), request, c.finish_reason, c.mean_logprob))) for c in samples
+        ]
         kept = [c for c, v in verdicts if isinstance(v, Keep)]
         if self._samples > 1 and kept:
-            text, count = Counter(c.text for c in kept).most_common(1)[0]
+            text, count = Counter(normalised(c.text) for c in kept).most_common(1)[0]
             if count / len(samples) < self._min_agreement:
                 return [(c, Drop("agreement", "samples disagree") if isinstance(v, Keep) else v) for c, v in verdicts]
-            return [(c, Drop("agreement", "minority sample") if isinstance(v, Keep) and c.text != text else v) for c, v in verdicts]
+            return [
+                (c, Drop("agreement", "minority sample") if isinstance(v, Keep) and normalised(c.text) != text else v) for c, v in verdicts
+            ]
         return verdicts

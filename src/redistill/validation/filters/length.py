@@ -5,20 +5,20 @@ Judged before everything else: it costs nothing, and spares the other filters a 
 
 from __future__ import annotations
 
+from redistill.data.normal_form import normalised
 from redistill.validation.params import IntakeParams
 from redistill.validation.types import Candidate, Drop, Keep
 
-_INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff"
-
 
 class Length:
-    """Drops texts that are empty, too short or too long, in characters; blanks at the ends do not make a text longer."""
+    """Drops texts that are empty, too short or too long, in characters; blanks at the ends and invisible characters make no text longer than
+    ``min_chars``."""
 
     def __init__(self, params: IntakeParams) -> None:
         self._params = params
 
     def judge(self, candidate: Candidate) -> Keep | Drop:
-        length = len(candidate.text.strip().strip(_INVISIBLE).strip())
+        length = len(normalised(candidate.text).strip())
         if length == 0:
             return Drop("length", "empty")
         if length < self._params.min_chars:

@@ -43,8 +43,10 @@ def find(text: str) -> list[Finding]:
     taken: list[Finding] = []
     for findings in _searches(plain):
         for finding in findings:
-            if all(finding.end <= other.start or other.end <= finding.start for other in taken):
-                taken.append(finding)
+            # The surer kind was there first; what a later one sees besides belongs to the same value.
+            joined = [f for f in taken if f.start < finding.end and finding.start < f.end]
+            start, end = min([finding.start, *(f.start for f in joined)]), max([finding.end, *(f.end for f in joined)])
+            taken = [f for f in taken if f not in joined] + [Finding(joined[0].kind if joined else finding.kind, start, end)]
     return in_original(text, plain, sorted(taken, key=lambda f: f.start))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from functools import cache
 
+from redistill.data.normal_form import normal_form, normalised
 from redistill.validation.types import Candidate, Drop, Keep
 
 _LOOKALIKES = {"a": "a@4", "b": "b8", "c": "c", "e": "e3", "g": "g9", "i": "i1!|", "o": "o0", "s": "s$5", "t": "t7", "u": "uv"}
@@ -39,16 +40,23 @@ _IN_CONTEXT = (r"(?<=you )(?:\w{1,15} )?pricks?", r"f[*#]{2,3}(?:ing|ers?|ed|s)?
 
 def find(text: str) -> list[tuple[int, int]]:
     """Start and end of each strong insult."""
-    return [match.span() for match in _pattern().finditer(text)]
+    plain = normalised(text)
+    spans = [match.span() for match in _pattern().finditer(plain)]
+    if plain == text or not spans:
+        return spans
+    form = normal_form(text)
+    return [form.span(*span) for span in spans]
 
 
 def judge(candidate: Candidate) -> Keep | Drop:
-    return Drop("profanity", "insult") if _pattern().search(candidate.text) else Keep()
+    return Drop("profanity", "insult") if find(candidate.text) else Keep()
 
 
 def mask(text: str) -> str:
     """The text with strong insults replaced, for reports that many eyes may see."""
-    return _pattern().sub("[INSULT]", text)
+    for start, end in reversed(find(text)):
+        text = f"{text[:start]}[INSULT]{text[end:]}"
+    return text
 
 
 @cache

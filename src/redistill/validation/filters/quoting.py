@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from redistill.data.normal_form import normalised
 from redistill.validation.types import Candidate, Drop, Keep
 
 _WORD = re.compile(r"\w+")
@@ -30,5 +31,5 @@ class QuoteIndex:
         return Drop("decontamination", "quotes a held-out row") if self.match(candidate.text, candidate.prompt) else Keep()
 
     def _runs(self, text: str) -> list[tuple[str, ...]]:
-        words = _WORD.findall(text.lower())
+        words = _WORD.findall(normalised(text).lower())
         return [tuple(words[i : i + self._words]) for i in range(len(words) - self._words + 1)]

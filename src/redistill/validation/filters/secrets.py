@@ -46,7 +46,7 @@ _KEY_BODY = re.compile(r"[-\s]*(?:[A-Za-z0-9+/=]{16,}\s*)*(?<!\s)")
 _KEY_END = re.compile(r"-----END [A-Z0-9 ]{0,40}-----")
 # What the library's patterns need: a long token, an address with a password, the begin of a key, or a word before "=".
 _MAY_HOLD = re.compile(r"[\w+/=.:~-]{16}|://|-----BEGIN|(?:key|pass|pwd|secret|token|contrase)", re.IGNORECASE)
-_BY_CONTEXT = frozenset({ASSIGNMENT, ACCESS_KEY, PASSWORD})
+_BY_CONTEXT = (ASSIGNMENT, ACCESS_KEY, PASSWORD)
 _KEYWORD_WITH_SPACE = re.compile(r"\b(api|auth|service|account|private|client|access) (?=key\b)", re.IGNORECASE)
 
 
@@ -59,7 +59,9 @@ def find(text: str) -> list[Finding]:
         for line in plain.splitlines(keepends=True):
             findings |= {_whole(plain, Finding(f.kind, start + f.start, start + f.end)) for f in _in_line(line)}
             start += len(line)
-    ordered = sorted(findings, key=lambda f: (f.start, f.kind in _BY_CONTEXT, f.end, f.kind))
+    # What knows a key by its beginning comes first, then what knows it by the words beside it.
+    rank = {kind: place for place, kind in enumerate(_BY_CONTEXT, 1)}
+    ordered = sorted(findings, key=lambda f: (f.start, rank.get(f.kind, 0), f.end, f.kind))
     return in_original(text, plain, ordered)
 
 

@@ -60,7 +60,7 @@ def keys(text: str) -> Iterator[Finding]:
     for match in _NAMED.finditer(text):
         value = match["value"].rstrip(".=-") or match["value"]
         if _is_random(value):
-            yield Finding(ACCESS_KEY, match.start("value"), match.end("value"))
+            yield Finding(ACCESS_KEY, match.start("value"), match.start("value") + len(value))
 
 
 def _is_random(value: str) -> bool:

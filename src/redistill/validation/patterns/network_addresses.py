@@ -10,7 +10,7 @@ from redistill.validation.patterns.findings import IP, Finding
 
 _DOT = r"(?:\.|\s?[\[({]\s?(?:\.|dot)\s?[\])}]\s?|\s\.\s|\sdot\s)"
 _OCTET = r"(?:25[0-5]|2[0-4]\d|[01]?\d?\d)"
-_V4 = re.compile(rf"(?<![\w.])(?:{_OCTET}{_DOT}){{3}}{_OCTET}(?!\w|\.\d)", re.IGNORECASE)
+_V4 = re.compile(rf"(?<![\w.+£$€])(?:{_OCTET}{_DOT}){{3}}{_OCTET}(?!\w|\.\d)", re.IGNORECASE)
 _NAMED_V4 = re.compile(
     rf"\bip(?:v4)?\b[\s:=#(-]{{0,3}}(?:(?:address|is|was|number|addr)\b[\s:=-]{{0,3}}){{0,3}}(?P<value>{_OCTET}[\s,._-]{{1,2}}(?:{_OCTET}[\s,._-]{{1,2}}){{2}}{_OCTET})(?![\w])",
     re.IGNORECASE,
@@ -25,6 +25,7 @@ _ABOUT_NETWORKS = re.compile(r"\b(?:ip|ipv4|dns|server|host|router|address|netwo
 _MAY_HOLD_V4 = re.compile(
     r"\d[^\w]{0,3}(?:dot)?[^\w]{1,3}\d{1,3}[^\w]{0,3}(?:dot)?[^\w]{1,3}\d{1,3}[^\w]{0,3}(?:dot)?[^\w]{1,3}\d", re.IGNORECASE
 )
+_AMOUNT = re.compile(r"\d{1,3}(?:\.\d{3}){3}")
 _NOBODY = frozenset({"0.0.0.0", "127.0.0.1", "255.255.255.255"})  # noqa: S104 - nothing is bound
 
 
@@ -33,6 +34,8 @@ def ip_addresses(text: str) -> Iterator[Finding]:
     for match in _V4.finditer(text) if (may_hold := _MAY_HOLD_V4.search(text)) else ():
         value = ".".join(re.findall(r"\d+", match.group()))
         small = all(len(octet) == 1 for octet in value.split("."))
+        if _AMOUNT.fullmatch(value) and not _ABOUT_NETWORKS.search(text):
+            continue
         if value in _NOBODY or _NUMBERING.search(text[: match.start()][-24:]) or (small and not _ABOUT_NETWORKS.search(text)):
             continue
         yield Finding(IP, *match.span())

@@ -96,8 +96,10 @@ def passwords(text: str) -> Iterator[Finding]:
             at = match.end("between") if pattern is _SAID else match.start() + 1
             at = max(at, match.start() + 1)
             start, end = _place(match)
+            # "pass: 3 of 4 checks" is no password, so after this short word a plain one counts only beside a user name.
+            plain = plain_words and (not match.group().lower().startswith("pass:") or "user" in lower or "login" in lower)
             value = text[start:end]
-            if not _REPLACED.search(value) and (match["word"] is None or _is_password(value, plain_words)):
+            if not _REPLACED.search(value) and (match["word"] is None or _is_password(value, plain)):
                 yield Finding(PASSWORD, start, end)
                 at = max(at, end)
 

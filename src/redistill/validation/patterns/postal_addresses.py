@@ -12,7 +12,7 @@ _TYPES = (
     "Row|Mews|Walk|Park|View|Rise|Parade|Quay|Highway|Hwy|Parkway|Pkwy|Circle|Cir|Trail|Loop|Green|Common|Wharf|Yard|Gate|Path|Heights|Plaza|Broadway|Alley|Vale|"
     "Mount|Drove|Embankment|Bypass|Chase|Croft|Esplanade|Fields|Villas"
 )
-_CAPITAL = r"[A-Z][\w'.-]{0,24}"
+_CAPITAL = r"[A-Z](?:[^\W\d]|['.-]){0,24}"
 _NUMBER = r"(?<![\w£$€.,:/-])(?<![£$€] )\d{1,5}[A-Za-z]?(?:[-/]\d{1,4}[A-Za-z]?)?"
 _DWELLING = r"(?<!\w)(?:(?:[Ff]lat|[Aa]pt\.?|[Aa]partment|[Uu]nit|[Ss]uite|[Rr]oom|FLAT|UNIT|APT)\s\w{1,4},?\s)"
 _AREAS = (
