@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from redistill.data.params import DataParams
+from redistill.data.readers.files import described
 from redistill.data.readers.jsonl import jsonl_rows
 from redistill.data.record_grammar import RecordGrammar
 from redistill.data.types import Message, prompt_id
@@ -90,7 +91,7 @@ def _checked(row: dict[str, Any], data: DataParams) -> tuple[str, str | None]:
     if label is None or (isinstance(label, str) and not label.strip()):
         return identity, None
     if not isinstance(label, str):
-        raise DataError(f"its label is {label!r}, which is not text")
+        raise DataError(f"its label is {described(label)}, not text")
     return identity, label.strip() if data.grammar is None else _spelled(label.strip(), text, data.grammar)
 
 

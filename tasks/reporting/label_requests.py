@@ -22,6 +22,7 @@ from redistill.io.json import json_lines, read_json
 from redistill.io.parquet import read_records
 from redistill.params import Params
 from redistill.teacher.types import TeacherCompletion
+from redistill.validation.filters.personal_data import redact
 from redistill.validation.intake import judge_row
 from redistill.validation.types import Keep
 from tasks.paths import ARTIFACTS
@@ -61,7 +62,8 @@ def export(params: Params, purpose: Purpose, out: Path, rows: int, *, teacher: b
             raise ConfigError(f"row {prompt.source_id} has several turns, or columns beside its text; label such rows in their own file")
         row = {"prompt_id": prompt.id, "id": prompt.source_id, "text": prompt.text, "slice": prompt.slice, "why": why, "label": ""}
         if teacher:
-            row["teacher"] = completions.get(prompt.id, "")
+            # The completion was not judged yet, and people read this file.
+            row["teacher"] = redact(completions.get(prompt.id, ""))
         lines.append(row)
     with replacing(out) as temporary:
         temporary.write_text(json_lines(lines), encoding="utf-8")

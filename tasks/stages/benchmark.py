@@ -9,6 +9,7 @@ judged. What was measured for a model, rows, template and parameters is remember
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 from redistill.data.params import DataParams
 from redistill.data.templates import completion_text, render, template_digest
 from redistill.data.types import Prompt
-from redistill.errors import ConfigError
+from redistill.errors import ConfigError, DataError
 from redistill.evaluation.cost import disk_bytes
 from redistill.evaluation.lm_eval import completion_model, respond, run_benchmark, weights_model
 from redistill.evaluation.params import BenchmarkParams
@@ -37,9 +38,15 @@ from redistill.runtime.precision import dtype_name, resolved
 from redistill.runtime.progress import Progress, continues
 from redistill.teacher.params import GenerateParams, TeacherParams
 from redistill.teacher.types import ENDPOINT
+from redistill.validation.intake import judge_text
+from redistill.validation.params import IntakeParams
+from redistill.validation.types import first_drop
 from tasks.paths import ARTIFACTS, STATE
 from tasks.results.files import write_open, write_sealed
 from tasks.results.rows import Rows, shown_rows
+
+_SENT = IntakeParams(profanity=False)
+"""Pairs may be about insults."""
 
 
 def benchmark(who: str, data: DataParams, teacher: TeacherParams, generate: GenerateParams, benchmark: BenchmarkParams) -> None:
@@ -129,8 +136,27 @@ def _rendered(rows: Rows, data: DataParams, tokenizer: Any) -> tuple[list[Prompt
 
 def _pairs(rows: Rows, data: DataParams, tokenizer: Any, params: BenchmarkParams) -> tuple[list[Pair], list[str]]:
     """Counterfactual pairs, and both prompts of each in order; nothing where none are named. Pairs are of no split, so they are measured once."""
-    pairs = read_pairs(params.fairness) if params.fairness and not rows.sealed else []
+    pairs = _fit_to_send(read_pairs(params.fairness), rows.stage) if params.fairness and not rows.sealed else []
     return pairs, [render(p, data, tokenizer) for p in _both(pairs)]
+
+
+def _fit_to_send(pairs: Sequence[Pair], stage: str) -> list[Pair]:
+    """Pairs without personal data and secrets, because pairs are sent to endpoints, stored and shown. ``intake`` does not turn this off.
+
+    Raises:
+        DataError: none is left.
+    """
+    verdicts = [(p, first_drop([judge_text(text, _SENT) for text in (*p.texts, p.id, p.kind, p.message)])) for p in pairs]
+    reasons = Counter(f"{v.filter}: {v.reason}" for _, v in verdicts if v is not None)
+    told = ", ".join(f"{reason} {n}" for reason, n in sorted(reasons.items()))
+    if reasons:
+        print(f"[{stage}] dropped {reasons.total()} of {len(pairs)} counterfactual pairs: {told}", flush=True)
+    kept = [p for p, v in verdicts if v is None]
+    if not kept:
+        raise DataError(
+            f"all {len(pairs)} counterfactual pairs are dropped: {told}; pairs are sent to models and shown in the report; remove this from the file"
+        )
+    return kept
 
 
 def _fairness(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection, Sequence
 
+from redistill.data.readers.files import shown_names
 from redistill.errors import DataError
 
 _MOST_LISTED = 20
@@ -29,6 +30,6 @@ def check_columns(named: Sequence[str], columns: Collection[str], place: str, ke
     hint = (
         f"did you mean {close[0]!r}?"
         if close
-        else f"the columns are {', '.join(listed[:_MOST_LISTED])}{', …' * (len(listed) > _MOST_LISTED)}"
+        else f"the columns are {shown_names(listed[:_MOST_LISTED])}{', …' * (len(listed) > _MOST_LISTED)}"
     )
     raise DataError(f"{key} names the column {missing!r}, but no row of {place} has it; {hint}")

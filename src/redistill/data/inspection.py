@@ -12,8 +12,9 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any, Literal
 
+from redistill.data.normal_form import normalised
 from redistill.data.readers.by_format import raw_rows
-from redistill.data.readers.files import shown_value
+from redistill.data.readers.files import described, shown_names
 from redistill.errors import ConfigError, DataError
 
 Task = Literal["classification", "record", "generation"]
@@ -90,7 +91,7 @@ def inspect(path: Path, task: Task | None = None, text: str | None = None, label
             else ". redistill needs labelled rows to start: make the project with labelled rows, and add this file to data.source later"
         )
         raise ConfigError(
-            f"{path}: no column is clearly the {missing}; the columns are {', '.join(columns)}; name it with --{missing} COLUMN{without}"
+            f"{path}: no column is clearly the {missing}; the columns are {shown_names(columns)}; name it with --{missing} COLUMN{without}"
         )
     seen = _Seen(_by_name(columns, _ID_NAMES))
     for row in _rows(path):
@@ -119,6 +120,7 @@ class _Seen:
     def __init__(self, id_column: str | None) -> None:
         self.id, self.unique, self.rows, self.unlabelled = id_column, id_column is not None, 0, 0
         self.labels, self.lengths, self.texts = Counter[str](), list[int](), list[str]()
+        self._spellings = dict[str, str]()
         self._ids, self._random = set[str](), random.Random(7)
 
     def add(self, text: str, label: str, row: Mapping[str, Any]) -> None:
@@ -126,7 +128,8 @@ class _Seen:
         self.lengths.append(len(text))
         self.unlabelled += not label
         if label:
-            self.labels[label] += 1
+            # Two spellings of the same characters are one label.
+            self.labels[self._spellings.setdefault(normalised(label), label)] += 1
         if self.id is not None and self.unique:
             key = row.get(self.id)
             self.unique = isinstance(key, str | int) and not isinstance(key, bool) and str(key).strip() not in self._ids | {""}
@@ -144,7 +147,7 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
 
 def _named(name: str | None, columns: Sequence[str], what: str, path: Path) -> str | None:
     if name is not None and name not in columns:
-        raise ConfigError(f"{path} has no column {name!r} for --{what}; its columns are {', '.join(columns)}")
+        raise ConfigError(f"{path} has no column {name!r} for --{what}; its columns are {shown_names(columns)}")
     return name
 
 
@@ -180,7 +183,7 @@ def _parts(counts: Counter[str], task: Task, path: Path, column: str) -> dict[st
         odd = sorted(x for x in counts if set(x) & set("+;=\n"))
         if odd:
             raise ConfigError(
-                f"{path}: label {odd[0]!r} in column {column!r} contains '+', ';', '=' or a line break, which a label must not contain; rename it, "
+                f"{path}: a label in column {column!r} ({described(odd[0])}) contains '+', ';', '=' or a line break, which a label must not contain; rename it, "
                 "or use --task record if such a value is a record, or --task generation if it is text"
             )
         if len(counts) > MOST_LABELS:
@@ -238,7 +241,7 @@ def _label(value: Any, path: Path, column: str) -> str:
         return (value or "").strip()
     if isinstance(value, bool) or not isinstance(value, int):
         raise DataError(
-            f"{path}: column {column!r} contains {shown_value(value)}, but a label must be text or a whole number; correct the row"
+            f"{path}: column {column!r} contains {described(value)}, but a label must be text or a whole number; correct the row"
         )
     return str(value)
 

@@ -7,8 +7,12 @@ parses into a set of items, so F1 is defined on fields.
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
+from functools import lru_cache
 
+from redistill.data.normal_form import normalised
+from redistill.data.readers.files import described
 from redistill.errors import DataError
 
 
@@ -19,9 +23,9 @@ class Record:
     entities: tuple[tuple[str, str], ...]
 
     def items(self) -> frozenset[tuple[str, str]]:
-        """(field, value) pairs; the unit that F1 counts."""
+        """(field, value) pairs; the unit that F1 counts. Values are in normal form, so another spelling of the same characters is no error."""
         pairs = {("label", x) for x in self.labels} | {(x, "yes") for x in self.flags}
-        return frozenset(pairs | set(self.entities))
+        return frozenset(pairs | {(kind, normalised(value)) for kind, value in self.entities})
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,34 +42,39 @@ class RecordGrammar:
         return ("label", *self.flags, *self.entities)
 
     def parse(self, line: str) -> Record:
-        """Read one line.
+        """Read one line. Names are compared in normal form, and the record has them as they are declared.
 
         Raises:
             DataError: the line breaks the grammar; the message names the first problem.
         """
         if "\n" in line.strip():
             raise DataError(
-                f"{line.strip()!r} contains a line break; a record must be one line, because a completion ends at the end of its line"
+                f"the record ({described(line.strip())}) contains a line break; a record must be one line, because a completion ends at the end of its line"
             )
         parts = line.strip().split("; ")
-        labels = tuple(parts[0].split("+"))
+        labels = tuple(_declared(part, self.labels) for part in parts[0].split("+"))
         for label in labels:
             if label not in self.labels:
-                raise DataError(f"label {label!r} is not listed; known labels: {', '.join(self.labels)}")
+                close = difflib.get_close_matches(label, self.labels, n=1)
+                meant = f" (did you mean {close[0]!r}?)" if close else ""
+                raise DataError(f"{described(label)} is no listed label{meant}; known labels: {', '.join(self.labels)}")
         if len(labels) > 1 and not self.several:
-            raise DataError(f"{len(labels)} labels ({parts[0]!r}), but data.record.several is false")
+            raise DataError(f"{len(labels)} labels ({', '.join(labels)}), but data.record.several is false")
         if list(labels) != sorted(set(labels)):
-            raise DataError(f"labels {parts[0]!r} must be distinct and in alphabetical order")
+            raise DataError(f"labels {'+'.join(labels)!r} must be distinct and in alphabetical order")
         flags: list[str] = []
         entities: list[tuple[str, str]] = []
         order = {name: rank for rank, name in enumerate((*self.flags, *self.entities))}
         last = -1
         for part in parts[1:]:
             name, equals, value = part.partition("=")
+            name = _declared(name, (*self.flags, *self.entities))
             if name not in order or (name in self.flags) == bool(equals) or (equals and not value.strip()):
-                raise DataError(f"{part!r} is neither a flag ({', '.join(self.flags)}) nor KIND=VALUE of {', '.join(self.entities)}")
+                raise DataError(
+                    f"a part of the record ({described(part)}) is neither a flag ({', '.join(self.flags)}) nor KIND=VALUE of {', '.join(self.entities)}"
+                )
             if order[name] <= last:
-                raise DataError(f"{part!r} occurs twice or in the wrong order; the order is {', '.join(order)}")
+                raise DataError(f"{name!r} occurs twice or in the wrong order; the order is {', '.join(order)}")
             last = order[name]
             if equals:
                 entities.append((name, value))
@@ -79,9 +88,10 @@ class RecordGrammar:
         Raises:
             DataError: an entity's value does not occur in the text.
         """
+        plain = normalised(text)
         for kind, value in record.entities:
-            if value not in text:
-                raise DataError(f"entity {kind}={value!r} does not occur in the text")
+            if value not in text and normalised(value) not in plain:
+                raise DataError(f"the value of entity {kind} ({described(value)}) does not occur in the text")
 
     def write(self, record: Record) -> str:
         """The line of a record. Every record has exactly one; ``parse(write(r)) == r``.
@@ -95,5 +105,15 @@ class RecordGrammar:
         parts += [f"{k}={v}" for k, v in sorted(record.entities, key=lambda pair: order.get(pair[0], -1))]
         line = "; ".join(parts)
         if self.parse(line).items() != record.items():
-            raise DataError(f"the record {line!r} does not parse to the same record; one of its values contains a separator")
+            raise DataError(f"the record ({described(line)}) does not parse to the same record; one of its values contains a separator")
         return line
+
+
+def _declared(name: str, names: tuple[str, ...]) -> str:
+    """The declared spelling of a name; the name itself where none is declared."""
+    return name if name in names else _by_normal_form(names).get(normalised(name), name)
+
+
+@lru_cache(maxsize=64)
+def _by_normal_form(names: tuple[str, ...]) -> dict[str, str]:
+    return {normalised(name): name for name in names}

@@ -15,7 +15,7 @@ from redistill.data.layouts.all_layouts import read as read_layout
 from redistill.data.layouts.types import Request
 from redistill.data.params import DataParams, SourceParams
 from redistill.data.readers.by_format import raw_rows
-from redistill.data.readers.files import shown_value
+from redistill.data.readers.files import described, shown_names
 from redistill.data.readers.hub import HUB_SOURCE
 from redistill.data.types import Column, Message
 from redistill.errors import DataError
@@ -77,13 +77,13 @@ def _request(values: dict[str, Any], data: DataParams, where: str) -> Request:
     text = None if as_layout else values.get(name)
     request = read_layout(values, where) if text is None else Request((Message("user", text),))
     if request is None:
-        has = ", ".join(sorted(str(k) for k in values)) or "nothing"
+        has = shown_names(values)
         raise DataError(
             f"{where}: no {name!r} and no {', '.join(map(repr, KEYS))} (the row has {has}); name the column in data.columns.text"
         )
     for message in request.messages:
         if not isinstance(message.content, str):
-            raise DataError(f"{where}: {name!r} must be text, not {shown_value(message.content)}; write it as a string")
+            raise DataError(f"{where}: {name!r} must be text, not {described(message.content)}; write it as a string")
         _refuse_half_characters(message.content, where)
     if len(request.messages) > 1 and data.format == "plain":
         raise DataError(
@@ -114,7 +114,7 @@ def _short(value: Any, name: str, where: str) -> str | None:
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise DataError(f"{where}: {name} must be text or a whole number, not {shown_value(value)}")
+        raise DataError(f"{where}: {name} must be text or a whole number, not {described(value)}")
     _refuse_half_characters(str(value), where)
     return str(value).strip()
 
@@ -123,7 +123,7 @@ def _refuse_half_characters(text: str, where: str) -> None:
     """JSON can contain half of a surrogate pair, but such text cannot be hashed, tokenized or stored."""
     if _HALF_CHARACTER.search(text):
         raise DataError(
-            f"{where}: {shown_value(text)} contains an incomplete Unicode character (a surrogate without its pair); export the row again"
+            f"{where}: {described(text)} contains an incomplete Unicode character (a surrogate without its pair); export the row again"
         )
 
 
@@ -134,14 +134,14 @@ def _checked_label(label: str | None, text: str, data: DataParams, where: str) -
     if grammar is None:
         if (stop := next((stop for stop in data.stops if stop in label), None)) is not None:
             raise DataError(
-                f"{where}: label {shown_value(label)} contains the stop sequence {stop!r}, so no completion can match it; correct the row or data.stop"
+                f"{where}: label ({described(label)}) contains the stop sequence {stop!r}, so no completion can match it; correct the row or data.stop"
             )
         return label
     try:
         record = grammar.parse(label)
         grammar.check_grounded(record, text)
     except DataError as error:
-        raise DataError(f"{where}: label {shown_value(label)} is wrong: {error}; correct the row, or data.record in params.yaml") from None
+        raise DataError(f"{where}: the label is wrong: {error}; correct the row, or data.record in params.yaml") from None
     return grammar.write(record)
 
 

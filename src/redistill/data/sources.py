@@ -120,9 +120,7 @@ def _check_named(data: DataParams, names: set[str]) -> None:
 def _prompt(row: SourceRow, source: SourceParams, places: dict[str, str]) -> tuple[str, Prompt]:
     first = places.setdefault(row.id, row.where)
     if first != row.where:
-        raise DataError(
-            f"{row.where}: id {row.id!r} is already used in {first}; ids must be unique over all sources; give this row another id"
-        )
+        raise DataError(f"{row.where}: its id is already used in {first}; ids must be unique over all sources; give this row another id")
     return row.where, Prompt.of(row.messages, row.id, row.slice, row.label, source.path, row.planted, row.columns)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from redistill.data.normal_form import normalised
 from redistill.data.record_grammar import RecordGrammar
 from redistill.data.types import Prompt
 from redistill.errors import DataError
@@ -17,7 +18,7 @@ Items = frozenset[tuple[str, str]]
 def items_of(grammar: RecordGrammar | None, line: str) -> Items | None:
     """The (field, value) pairs of a completion; None if it breaks the grammar. Free text is one item."""
     if grammar is None:
-        return frozenset({("text", line.strip())})
+        return frozenset({("text", normalised(line.strip()))})
     try:
         return grammar.parse(line).items()
     except DataError:
@@ -37,7 +38,7 @@ def outcome_of(sample: dict[str, Any], prompt: Prompt, grammar: RecordGrammar | 
         slice=prompt.slice,
         target=target,
         response=response,
-        exact=response == target,
+        exact=normalised(response) == normalised(target),
         true_positives=len(expected & predicted),
         false_positives=len(predicted - expected),
         false_negatives=len(expected - predicted),

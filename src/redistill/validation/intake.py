@@ -19,7 +19,7 @@ from redistill.validation.filters.language import Language
 from redistill.validation.filters.length import Length
 from redistill.validation.filters.near_duplicate import NearDuplicates
 from redistill.validation.params import IntakeParams
-from redistill.validation.types import Candidate, Drop, DroppedRow, Filter, Keep, first_objection
+from redistill.validation.types import Candidate, Drop, DroppedRow, Filter, Keep, first_drop, first_objection
 
 STAGE = "prepare"
 PRIORITY = ("heldout", "monitor", "dev", "calibration", "train", "pool")
@@ -56,8 +56,7 @@ def judge_row(prompt: Prompt, params: IntakeParams) -> Keep | Drop:
     """Judge one row by itself. Filters for personal data and secrets use all messages; length and language use the last message."""
     # One after the other, so that the slower filters do not get texts that are too long.
     verdicts = (apply(Candidate(text_of(prompt))) for apply, text_of in _filters(params))
-    verdict = next((verdict for verdict in verdicts if isinstance(verdict, Drop)), None)
-    return verdict or _judge_fields(prompt, params)
+    return first_drop(verdicts) or _judge_fields(prompt, params)
 
 
 def redacted(text: str) -> str:
@@ -134,7 +133,9 @@ def _judge_between(splits: dict[str, list[tuple[int, Prompt]]], params: IntakePa
         for i, prompt in sorted(splits[split], key=lambda pair: (pair[1].source_id, pair[1].id, pair[0])):
             text = normalised(_conversation(prompt))
             # Rows of one test split may resemble each other, as traffic does; the same request twice would count twice.
-            request = tuple(normalised(part) for m in prompt.messages for part in (m.role, m.content))
+            request = tuple(normalised(part) for m in prompt.messages for part in (m.role, m.content)) + tuple(
+                normalised(c.value) for c in prompt.columns
+            )
             repeated = request in tested.get(split, ())
             verdict = Drop("near_duplicate", "duplicate of an earlier row") if repeated else _against(text, split, seen)
             if split in tested:

@@ -42,6 +42,11 @@ def first_objection(filters: Iterable[Filter], candidate: Candidate) -> Keep | D
     return next((verdict for judge in filters if isinstance(verdict := judge(candidate), Drop)), Keep())
 
 
+def first_drop(verdicts: Iterable[Keep | Drop]) -> Drop | None:
+    """The first verdict that drops; None if all keep."""
+    return next((verdict for verdict in verdicts if isinstance(verdict, Drop)), None)
+
+
 @dataclass(frozen=True, slots=True)
 class DroppedRow:
     """What is stored of a dropped row: never its raw text."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from redistill.data.readers.files import text_lines
+from redistill.data.readers.files import shown_names, text_lines
 from redistill.errors import DataError
 
 
@@ -48,7 +48,7 @@ def _check_header(path: str, header: list[str]) -> None:
     if twice:
         places = ", ".join(str(i) for i, name in enumerate(header, 1) if name == twice[0])
         raise DataError(
-            f"{path}, line 1: column {twice[0]!r} is there {header.count(twice[0])} times (columns {places}); give each column its own name"
+            f"{path}, line 1: column {shown_names(twice[:1])!r} is there {header.count(twice[0])} times (columns {places}); give each column its own name"
         )
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import codecs
 import gzip
+import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,9 +16,34 @@ _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _GZIP = b"\x1f\x8b"
 
 
-def shown_value(value: Any) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= 80 else f"{shown[:77]}..."
+def described(value: Any) -> str:
+    """What a value of a row is, without the value: rows can contain personal data and secrets, and errors are logged and mailed."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true or false"
+    if isinstance(value, str):
+        return f"a text of {len(value):,} characters"
+    if isinstance(value, int):
+        return f"a whole number of {len(str(abs(value))) if abs(value) < 10**400 else 'over 400'} digits"
+    if isinstance(value, float):
+        return "a decimal number"
+    if isinstance(value, list | tuple):
+        return f"a list of {len(value):,}"
+    return f"an object with {len(value):,} keys" if isinstance(value, dict) else f"a value of type {type(value).__name__}"
+
+
+_PLAIN_NAME = re.compile(r"[^\W\d][\w.-]*(?: [\w.-]+){0,2}")
+_LONGEST_NAME, _MOST_NAME_DIGITS = 40, 4
+
+
+def shown_names(names: Iterable[Any]) -> str:
+    """Names of columns for an error. Where a file has no header, its first row stands there, so what looks like no name is only counted."""
+    listed = sorted(map(str, names))
+    plain = [n for n in listed if len(n) <= _LONGEST_NAME and _PLAIN_NAME.fullmatch(n) and sum(map(str.isdigit, n)) <= _MOST_NAME_DIGITS]
+    others = len(listed) - len(plain)
+    more = [f"{others} that look{'s' * (others == 1)} like no name"] if others else []
+    return ", ".join([*plain, *more]) or "nothing"
 
 
 def source_file(path: str, root: Path, key: str = "data.source") -> Path:

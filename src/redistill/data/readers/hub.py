@@ -13,6 +13,9 @@ from redistill.errors import DataError
 HUB_SOURCE = re.compile(r"hf:(?P<name>[./][^:]*|[^@:]+)(?:@(?P<revision>[^:]+))?(?::(?P<split>.+))?")
 
 
+_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"|`[^`]*`")
+
+
 def hub_builder(path: str, root: Path) -> Any:
     import datasets
 
@@ -26,7 +29,8 @@ def hub_builder(path: str, root: Path) -> Any:
 
 
 def _unreadable(path: str, error: Exception) -> DataError:
-    reason = (str(error).splitlines() or [""])[0]
+    # The library quotes values of rows.
+    reason = _QUOTED.sub("…", (str(error).splitlines() or [""])[0])
     return DataError(
         f"{path}: the datasets library cannot read it ({type(error).__name__}: {reason}); check id, revision, split and network"
     )

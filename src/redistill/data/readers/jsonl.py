@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from redistill.data.readers.files import shown_value, text_lines
+from redistill.data.readers.files import described, text_lines
 from redistill.errors import DataError
 
 
@@ -31,7 +31,7 @@ def jsonl_rows(path: str, file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         except (ValueError, RecursionError) as error:
             raise DataError(f"{path}, line {number}: invalid JSON ({error}); write one complete object per line") from None
         if not isinstance(row, dict):
-            raise DataError(f"{path}, line {number}: {shown_value(row)} is not a JSON object; write one object per line")
+            raise DataError(f"{path}, line {number}: {described(row)} is not a JSON object; write one object per line")
         yield f"line {number}", row
 
 

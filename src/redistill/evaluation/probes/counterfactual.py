@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from pathlib import Path
 
-from redistill.data.readers.files import source_file
+from redistill.data.readers.files import described, source_file
 from redistill.data.readers.jsonl import jsonl_rows
 from redistill.data.record_grammar import RecordGrammar
 from redistill.data.types import Message, Prompt
@@ -60,16 +60,16 @@ def read_pairs(path: str, root: Path = Path()) -> list[Pair]:
             raise DataError(f"{where}: both texts are the same, so the pair tests nothing; change one of them")
         for key in ("id", "kind", *(["message"] if "message" in row else [])):
             if not isinstance(row.get(key), str) or not row[key].strip():
-                raise DataError(f"{where}: {key} must be text, not {row.get(key)!r}")
+                raise DataError(f"{where}: {key} must be text, not {described(row.get(key))}")
         if row["id"] in pairs:
-            raise DataError(f"{where}: id {row['id']!r} occurs twice; ids must be unique; give this pair another id")
+            raise DataError(f"{where}: its id occurs twice; ids must be unique; give this pair another id")
         pairs[row["id"]] = Pair(row["id"], row["kind"], (texts[0], texts[1]), row.get("message", ""))
     if not pairs:
         raise DataError(f"{path} has no pairs; add some, or remove benchmark.fairness from params.yaml")
     unnamed = [pair.id for pair in pairs.values() if not pair.message]
     if 0 < len(unnamed) < len(pairs):
         raise DataError(
-            f"{path}: pair {unnamed[0]!r} has no message, but {len(pairs) - len(unnamed)} of the {len(pairs)} pairs have one; all pairs of one "
+            f"{path}: {len(unnamed)} of the {len(pairs)} pairs have no message, and the others have one; all pairs of one "
             "message count once, so give the message in all pairs or in none"
         )
     return with_messages(list(pairs.values()))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 
 from redistill.validation.patterns.findings import CARD, Finding
 
@@ -35,7 +36,9 @@ _LAYOUTS = frozenset(
 """How cards are printed. Behind unusual separators, such as the point of an amount, only these count."""
 
 
-_WORDS = {word: str(digit) for digit, word in enumerate("zero one two three four five six seven eight nine".split())} | {
+_WORDS = {
+    word: str(digit) for digit, word in enumerate(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"])
+} | {
     "oh": "0",
     "nought": "0",
 }
@@ -59,18 +62,31 @@ def cards(text: str) -> Iterator[Finding]:
         first = 0
         while first < len(groups):
             # An expiry date or a phone number may follow: any row of whole groups may be the card, the longest counts.
-            last = next((n for n in range(min(first + 19, len(groups)), first, -1) if _is_card(text, groups[first:n])), None)
+            last = next((n for n in _ends(text, groups, first) if _is_card(text, groups[first:n])), None)
             if last is not None:
                 yield Finding(CARD, groups[first][0], groups[last - 1][1])
             first = last or first + 1
 
 
+def _ends(text: str, groups: list[tuple[int, int]], first: int) -> list[int]:
+    """Where a card that begins with a group can end, by its number of digits; the longest first."""
+    ends: list[int] = []
+    digits = 0
+    if text[groups[first][0]] not in "23456":
+        return ends
+    for n in range(first, len(groups)):
+        digits += groups[n][1] - groups[n][0]
+        if digits > 19:
+            break
+        if digits >= 13:
+            ends.insert(0, n + 1)
+    return ends
+
+
 def _is_card(text: str, groups: list[tuple[int, int]]) -> bool:
     sizes = tuple(end - start for start, end in groups)
-    if not 13 <= sum(sizes) <= 19 or text[groups[0][0]] not in "23456":
-        return False
     plain = all(size >= 3 for size in sizes[:-1]) and _USUAL_SEPARATORS.issuperset(
-        c for (_, a), (b, _) in zip(groups, groups[1:], strict=False) for c in text[a:b]
+        c for (_, a), (b, _) in pairwise(groups) for c in text[a:b]
     )
     if not (plain or max(sizes) == 1 or set(sizes) == {2} or sizes in _LAYOUTS):
         return False

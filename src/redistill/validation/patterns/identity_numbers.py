@@ -29,7 +29,37 @@ _NAMED_NINO = re.compile(
     rf"(?:\b(?:national insurance|nino|ni|insurance)\b|\bn\.i\.){_GAP}(?P<value>[A-Za-z]\s?[A-Za-z](?:{_SEPARATOR}\d){{6}}(?:{_SEPARATOR}[A-Da-d]\b)?)(?![A-Za-z0-9])",
     re.IGNORECASE,
 )
-_TWO_LETTER_WORDS = frozenset("ac am an as at be by do go he hi if in is it me my no of on or pm so to up us we".split())
+_TWO_LETTER_WORDS = frozenset(
+    [
+        "ac",
+        "am",
+        "an",
+        "as",
+        "at",
+        "be",
+        "by",
+        "do",
+        "go",
+        "he",
+        "hi",
+        "if",
+        "in",
+        "is",
+        "it",
+        "me",
+        "my",
+        "no",
+        "of",
+        "on",
+        "or",
+        "pm",
+        "so",
+        "to",
+        "up",
+        "us",
+        "we",
+    ]
+)
 
 _PASSPORT = (
     r"\b(?:passports?|ppt|passeport|pasaporte|passaporto|passaporte|reisepass|reisepassnummer|passnummer|paspoort|paspoortnummer|paszport|"
