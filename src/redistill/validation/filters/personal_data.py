@@ -30,8 +30,6 @@ _WITH_DIGITS: tuple[Callable[[str], Iterator[Finding]], ...] = (
     ip_addresses,
     passport_numbers,
     accounts,
-    addresses,
-    phones,
 )
 """The surer kinds come first: an IBAN holds digits that pass as a card or a phone number."""
 _DIGIT = re.compile(r"\d")
@@ -83,6 +81,8 @@ def _searches(plain: str) -> Iterator[Iterator[Finding]]:
     yield emails(plain)
     if _DIGIT.search(plain):
         yield from (search(plain) for search in _WITH_DIGITS)
+    yield addresses(plain)
+    yield phones(plain)
     # Their digits may be words.
     yield spoken_cards(plain)
     yield pins(plain)

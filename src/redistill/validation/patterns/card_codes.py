@@ -11,7 +11,7 @@ _WORD = r"(?:zero|oh|nought|one|two|three|four|five|six|seven|eight|nine)"
 _GAP_WORDS = (
     r"is|was|were|are|be|to|reads|says|as|remains|no|nr|num|number|code|codes|it|s|for|on|of|my|the|his|her|our|their|your|a|this|that|new|old|current|"
     r"temporary|initial|default|card|cards|debit|credit|bank|account|phone|telephone|app|online|banking|mobile|visa|mastercard|amex|atm|i|we|she|he|use|used|uses|"
-    r"set|chose|chosen|picked|got|have|always|still|now|just|back|changed|which|from|sent|given|gave|wanted|want|remember|think|and|block|you|me|es|ist|est|ends|end|up|being|used"
+    r"set|chose|chosen|picked|got|have|always|still|now|just|back|changed|which|from|sent|given|gave|wanted|want|remember|think|and|block|you|me|unlock|login|sim|door|es|ist|est|ends|end|up|being|used"
 )
 # Possessive: a gap gives nothing back, so that no text makes the search slow.
 _GAP = rf"(?P<gap>(?:[\s:=#'\"()*,>/\u3010\u3014-]|\.{{2,}}|(?<=\bno)\.|\b(?:{_GAP_WORDS})\b){{0,24}}+)"
@@ -32,7 +32,10 @@ def _patterns(name: str, value: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
     """The value behind its name, with others that follow ("from 1234 to 5678"), and the value before its name."""
     before = r"(?:\b(?:my|the|his|her|our|their|your|a|new|old|current|card|debit|credit|bank|app|phone)\b\s?){0,4}"
     return (
-        re.compile(rf"{name}{_GAP}(?P<value>{value}(?:\s?(?:,|to|and|or|not|then)\s?{value})*)", re.IGNORECASE),
+        re.compile(
+            rf"{name}{_GAP}(?P<value>{value}(?:(?:[\s,;'-]|\b(?:to|and|or|not|then|now|it|s|is|was|but|the|new|one|changed)\b){{1,10}}+{value})*)",
+            re.IGNORECASE,
+        ),
         re.compile(
             rf"(?P<value>{value})['\"]?\s?[,(-]?\s?(?:(?:\b(?:is|was|as|for)\b|\bthat's\b|=|\()\s?{before}){name}|\bis (?P<asked>{value}) (?:my|the) {name}",
             re.IGNORECASE,
@@ -41,7 +44,8 @@ def _patterns(name: str, value: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
 
 
 _PINS = _patterns(
-    r"(?:\bpins?\b|\bpin-?codes?\b|\bp\.\s?i\.\s?n\b\.?|\bpass\s?codes?\b|\bgeheimzahl\b|\bcode secret\b|\bcódigo pin\b)", _value(4, 6)
+    r"(?:\bpins?\b|\bpin(?=\d)|\bpin-?codes?\b|\bp\.\s?i\.\s?n\b\.?|\bpass\s?codes?\b|\bgeheimzahl\b|\bcode secret\b|\bcódigo pin\b)",
+    _value(4, 6),
 )
 _CVVS = _patterns(
     r"(?:\bcvv2?\b|\bcvc2?\b|\bcv2\b|\bcsc\b|\bcid\b|\bcvn2?\b|\bsecurity (?:code|number|digits)\b|\bcard verification(?: value| code| number)?\b|"

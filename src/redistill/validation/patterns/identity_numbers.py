@@ -67,7 +67,7 @@ _PASSPORT = (
 )
 _PASSPORT_WORDS = (
     r"no|nos|nr|num|number|numbers|numero|número|numéro|nummer|de|is|was|are|my|his|her|our|their|your|the|it|s|its|this|uk|us|usa|eu|british|"
-    r"american|irish|german|french|indian|canadian|australian|new|old|current|expired|code|id|booklet|document|reads|says|with|has|details|"
+    r"american|irish|german|french|indian|canadian|australian|new|old|current|expired|code|id|booklet|document|doc|holder|copy|scan|page|serial|reads|says|with|has|details|"
     r"given as|ist|est|es|è"
 )
 _PASSPORT_GAP = rf"(?:[\s:=#.,;'\"()/-]|n[°º]|\b(?:{_PASSPORT_WORDS})\b){{0,14}}+"

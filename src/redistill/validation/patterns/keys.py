@@ -41,12 +41,12 @@ _BEGINNINGS = {
 }
 _KNOWN = re.compile("|".join(f"(?P<k{i}>{pattern})" for i, pattern in enumerate(f"(?<![A-Za-z0-9])(?:{p})" for p in _BEGINNINGS.values())))
 _KINDS = tuple(_BEGINNINGS)
-_LONG_TOKEN = re.compile(r"[\w+/=.:$?&-]{16}")
+_LONG_TOKEN = re.compile(r"[\w+/=.:$?&-]{12}")
 _NAMED = re.compile(
     r"(?:\b(?:api|secret|access|auth|authentication|authorization|private|client|consumer|signing|encryption|aws|azure|account|service|master|deploy|license|licence|app)"
     r"[\s_-]?(?:access[\s_-]?)?(?:key|keys|token|secret|id)\b|\b(?:token|bearer|secret|apikey|api[\s_-]key|aws_secret_access_key|secret[\s_-]access[\s_-]key|"
     r"credentials?|webhook secret|key)\b|[A-Z0-9_]{0,24}_(?:KEY|TOKEN|SECRET)\b)(?:[\s:=#'\"`,(>-]|\b(?:is|was|value|key|id|my|the|for|this|here|new|it|s|prod|staging|as|now|are|header|token|secret|"
-    r"access|api|code|string|production|test|live)\b){0,12}+(?P<value>[A-Za-z0-9+/_=.~-]{16,})",
+    r"access|api|code|string|production|test|live)\b){0,12}+(?P<value>[A-Za-z0-9+/_=.~-]{12,})",
     re.IGNORECASE,
 )
 

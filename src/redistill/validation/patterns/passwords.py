@@ -402,7 +402,7 @@ def _place(match: re.Match[str]) -> tuple[int, int]:
 
 
 def _is_password(value: str, plain_words: bool) -> bool:
-    if len(value) < 3 or re.fullmatch(r"\*+|x+|\.+|-+|\d{1,3}|https?://\S*", value, re.IGNORECASE):
+    if len(value) < 3 or "](" in value or re.fullmatch(r"\*+|x+|\.+|-+|\d{1,3}|https?://\S*", value, re.IGNORECASE):
         return False
     letters, digits = bool(re.search(r"[^\W\d_]", value)), bool(re.search(r"\d", value))
     signs = bool(re.search(r"[^\w\s.,:;'\"()/-]", value)) or bool(re.search(r"\w[_/-]\w", value) and digits)

@@ -79,7 +79,7 @@ _WITH_WORDS = (
     ),
     (
         re.compile(
-            r"\b\w*(?:straße|strasse|str\.|gasse|allee|platz|damm|ufer|weg|straat|laan|gracht|plein|kade|gatan|vägen|gade|vej)\s\d{1,4}\s?[a-z]?\b"
+            r"\b\w*(?:straße|strasse|str\.?|gasse|allee|platz|damm|ufer|weg|straat|laan|gracht|plein|kade|gatan|vägen|gade|vej)\s\d{1,4}\s?[a-z]?\b"
             rf"(?:,?\s\d{{4,5}}(?:\s[A-Z]{{2}})?\s{_CAPITAL})?",
             re.IGNORECASE,
         ),
@@ -87,6 +87,7 @@ _WITH_WORDS = (
             "straße ",
             "strasse ",
             "str. ",
+            "str ",
             "gasse ",
             "allee ",
             "platz ",
@@ -106,7 +107,7 @@ _WITH_WORDS = (
     ),
     (
         re.compile(
-            rf"\b(?:Calle|C/|Avenida|Avda\.?|Plaza|Paseo|Gran|Via|Vía|Viale|Piazza|Corso|Rua|Travessa|Largo|ul\.|ulica|al\.)\s(?:de la |de los |del |de |da |do |dos |della |di )?"
+            rf"\b(?:Calle|C/|Avenida|Avda\.?|Plaza|Paseo|Gran|Via|Vía|Viale|Piazza|Corso|Rua|Travessa|Largo|Av\.|ul\.|ulica|al\.)\s(?:de la |de los |del |de |da |das |do |dos |della |dei |degli |di |las |los )?"
             rf"{_CAPITAL}(?:\s(?:de |la |del )?{_CAPITAL}){{0,3}},?\s(?:n[º°.]?\s?)?\d{{1,4}}\w?\b(?:,\s{_CAPITAL})?"
         ),
         (
@@ -128,6 +129,7 @@ _WITH_WORDS = (
             "ul. ",
             "ulica ",
             "al. ",
+            "av. ",
         ),
     ),
 )
