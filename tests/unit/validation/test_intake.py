@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import re
 import socket
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from redistill.data.params import DataParams, RecordParams, SourceParams
 from redistill.data.sources import load
 from redistill.data.types import Message, Prompt
 from redistill.validation.filters.near_duplicate import jaccard, shingles
+from redistill.validation.filters.quoting import QuoteIndex
 from redistill.validation.intake import judge, redacted
 from redistill.validation.params import IntakeParams
 from redistill.validation.types import DroppedRow
@@ -202,3 +205,39 @@ def test_redacted_is_short_and_quick_on_a_pasted_log() -> None:
     assert redacted("x" * 2_000_000) == "x" * 190 + "…"
     assert redacted("a" * 190 + " 4111 1111 1111 1111").endswith("[CARD]")
     assert redacted("4111111111111111fuck+44 7700 900123") == "[CARD][INSULT][PHONE]"
+
+
+@pytest.mark.parametrize("end", range(7960, 8020, 3))
+def test_redaction_at_a_cut_leaves_no_part_of_a_number(end: int) -> None:
+    key = "-----BEGIN RSA PRIVATE KEY-----\n" + "MIIEpAIBAAKCAQEA\n" * 470
+    text = f"{key[:end]}\n-----END RSA PRIVATE KEY----- 4111 1111 1111 1111 and 12345678901234567890 more" + " words" * 200
+    assert not re.search(r"\d", redacted(text))
+    assert not re.search(r"4111|111 1", redacted("a" * end + " 4111 1111 1111 1111" + " b" * 300))
+
+
+@pytest.mark.parametrize("before", range(150, 200, 4))
+def test_a_shortened_text_ends_in_no_half_number(before: int) -> None:
+    safe = redacted("w " * (before // 2) + "reference 98765432109876543210 and more words follow here" * 2)
+    assert not re.search(r"9876", safe) or "98765432109876543210" in safe
+
+
+NFC = "my caf\u00e9 card was charged twice at the caf\u00e9 in the old town"
+
+
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        unicodedata.normalize("NFD", NFC),
+        NFC.replace("card", "ca\u00adrd"),
+        NFC.replace("twice", "twi\u200bce"),
+        "".join(chr(ord(c) + 0xFEE0) if c.isascii() and c.isalnum() else c for c in NFC),
+        "\u202a" + NFC + "\u202c",
+    ],
+)
+def test_another_spelling_of_a_held_out_row_is_a_copy(spelled: str) -> None:
+    _, dropped = judge({"heldout": [prompt(NFC, "h")], "train": [prompt(spelled, "t", "x")]}, IntakeParams())
+    assert dropped_for(dropped) == {"t": "decontamination: copy of a held-out row"}
+    _, dropped = judge({"heldout": [prompt(NFC, "h1"), prompt(spelled, "h2")]}, IntakeParams())
+    assert dropped_for(dropped) == {"h2": "near_duplicate: duplicate of an earlier row"}
+    assert QuoteIndex([NFC], 8).match(spelled) is not None
+    assert judge({"pool": [prompt("what a load of s\u200bhit", "p")]}, IntakeParams())[1][0].filter == "profanity"

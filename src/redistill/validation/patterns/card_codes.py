@@ -16,6 +16,9 @@ _GAP_WORDS = (
 # Possessive: a gap gives nothing back, so that no text makes the search slow.
 _GAP = rf"(?P<gap>(?:[\s:=#'\"()*,>/\u3010\u3014-]|\.{{2,}}|(?<=\bno)\.|\b(?:{_GAP_WORDS})\b){{0,24}}+)"
 _NAMES_A_CARD = re.compile(r"\b(?:cards?|account|debit|credit|visa|mastercard|amex)\b", re.IGNORECASE)
+_OTHER_DIGITS = re.compile(
+    r"\b(?:ending|ends|last|paid|charged|took|since|until|blocked on|year|order|ref|reference|amount|balance|limit)\b", re.IGNORECASE
+)
 _FOR_WHICH = re.compile(r"\bfor\s*$", re.IGNORECASE)
 _SAYS_WHAT_IT_IS = re.compile(r"\b(?:is|was|were|are|be|to|reads|says|as|remains)\b|'s\b|[:=>-]", re.IGNORECASE)
 _NO_QUANTITY = (
@@ -28,7 +31,10 @@ def _value(fewest: int, most: int) -> str:
     return rf"(?:(?<![\w£$€])(?<!\d\.)\d(?:(?:[ -]?\d){more}|(?:[.,/]\d){more})(?![ -]?\d){_NO_QUANTITY}|\b{_WORD}(?:[\s,-]{{1,2}}{_WORD}){more}\b)"
 
 
-def _patterns(name: str, value: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
+_INTRODUCES = r"(?:\b(?:is|was|be|to|as|of|are|say|says|reads|being|used|entered|typed|type|enter|use|using|chose|picked|with|like|namely|called|remains|stays)\b|'s\b|[:=>(\"'-])"
+
+
+def _patterns(name: str, value: str) -> tuple[re.Pattern[str], ...]:
     """The value behind its name, with others that follow ("from 1234 to 5678"), and the value before its name."""
     before = r"(?:\b(?:my|the|his|her|our|their|your|a|new|old|current|card|debit|credit|bank|app|phone)\b\s?){0,4}"
     return (
@@ -111,12 +117,16 @@ def _holds(text: str, words: tuple[str, ...]) -> bool:
     return any(word in lower for word in words)
 
 
-def _spans(text: str, patterns: tuple[re.Pattern[str], re.Pattern[str]]) -> Iterator[tuple[int, int]]:
-    behind, before = patterns
+def _spans(text: str, patterns: tuple[re.Pattern[str], ...]) -> Iterator[tuple[int, int]]:
+    behind, introduced, *before = patterns
     for match in behind.finditer(text):
-        # "The PIN for my card 4821" tells the end of a card number; "the PIN for my card is 4821" tells a PIN.
         if _FOR_WHICH.search(match["gap"]):
             continue
+        # "The PIN for my card 4821" tells the end of a card number; "the PIN for my card is 4821" tells a PIN.
         if not _NAMES_A_CARD.search(match["gap"]) or _SAYS_WHAT_IT_IS.search(match["gap"]):
             yield match.span("value")
-    yield from (match.span("value" if match["value"] else "asked") for match in before.finditer(text))
+    for match in introduced.finditer(text):
+        if not _OTHER_DIGITS.search(match["gap"]):
+            yield match.span("value")
+    for pattern in before:
+        yield from (match.span("value" if match["value"] else "asked") for match in pattern.finditer(text))

@@ -26,6 +26,8 @@ _SAID = re.compile(
     rf"{_NAME}(?P<between>{_BETWEEN}{{0,14}}?){_SAYS}\s*(?:(?:now|still|always|just|simply|this|is|it|the following|currently|set to|called)\b[\s:=]*){{0,3}}(?:{_QUOTED}|(?P<word>\S{{3,64}}))",
     re.IGNORECASE,
 )
+_LOOSELY_SAID = re.compile(rf"{_NAME}(?P<between>[^.!?;\n]{{0,36}}?){_SAYS}\s*(?:{_QUOTED}|(?P<word>\S{{5,64}}))", re.IGNORECASE)
+_USED_AS = re.compile(rf"(?:{_QUOTED}|(?<!\S)(?P<word>\S{{4,64}}))\s(?:as|for)\s(?:\S{{1,12}}\s){{0,3}}{_NAME}", re.IGNORECASE)
 _BARE = re.compile(rf"{_NAME}[\s,(]{{1,2}}(?:{_QUOTED}|(?P<word>\S{{5,64}}))", re.IGNORECASE)
 _BEHIND = re.compile(
     rf"(?:{_QUOTED}|(?<!\S)(?P<word>\S{{5,64}}))\s(?:is|was|as)\s(?:\b(?:my|the|his|her|our|their|your|a|new|old|current|wifi|bank|app|email|login)\b\s){{0,3}}{_NAME}",
@@ -376,10 +378,10 @@ def passwords(text: str) -> Iterator[Finding]:
     for match in _BESIDE_USER.finditer(text):
         if _is_password(match["word"].rstrip(_ENDS), plain_words=False):
             yield Finding(PASSWORD, match.start("word"), match.start("word") + len(match["word"].rstrip(_ENDS)))
-    for pattern, plain_words in ((_SAID, True), (_BARE, False), (_BEHIND, True)):
+    for pattern, plain_words in ((_SAID, True), (_LOOSELY_SAID, False), (_BARE, False), (_BEHIND, True), (_USED_AS, False)):
         at = 0
         while match := pattern.search(text, at):
-            at = match.end("between") if pattern is _SAID else match.start() + 1
+            at = match.end("between") if "between" in pattern.groupindex else match.start() + 1
             at = max(at, match.start() + 1)
             start, end = _place(match)
             # "pass: 3 of 4 checks" is no password, so after this short word a plain one counts only beside a user name.
@@ -410,7 +412,7 @@ def _is_password(value: str, plain_words: bool) -> bool:
     if len(value) >= 5 and letters and (digits or signs or inner_capital):
         return not re.fullmatch(r"\d+(?:st|nd|rd|th|am|pm|min|h|x|d|s)|[a-z]+'[a-z]+", value, re.IGNORECASE)
     if not plain_words:
-        return False
+        return value.isdigit() and len(value) >= 6
     if value.isdigit():
         return len(value) >= 4 and not re.fullmatch(r"(?:19|20)\d\d", value)
     return len(value) >= 4 and value.lower() not in _SAID_OF_PASSWORDS and re.fullmatch(r"[^\W\d_]+(?:-[^\W\d_]+)?", value) is not None

@@ -1,0 +1,35 @@
+"""docs/data.md says what the filters really find: its tables are what the command gives today, and no kind gets worse unseen."""
+
+from __future__ import annotations
+
+import pytest
+
+from redistill.statistics.shares import share_interval
+from tests.bench import personal_data
+from tests.bench.tables import rewritten
+
+KINDS = {*personal_data.KINDS, "api_key", "password"}
+
+
+def test_the_tables_are_what_the_command_writes() -> None:
+    text = personal_data.DOC.read_text(encoding="utf-8")
+    assert rewritten(text, personal_data.tables(), personal_data.MARK) == text, "run `python -m tests.bench.personal_data --write`"
+
+
+@pytest.mark.parametrize("half", personal_data.HALVES)
+def test_each_half_has_every_kind_and_ordinary_sentences(half: str) -> None:
+    counts = personal_data.counted(personal_data.read(half))
+    assert set(counts) == KINDS | {personal_data.NONE}
+    assert all(counts[kind].rows >= 16 for kind in KINDS) and counts[personal_data.NONE].rows >= 150
+    assert len(counts[personal_data.NONE].wrongly) <= 0.02 * counts[personal_data.NONE].rows
+
+
+def test_the_development_half_is_caught() -> None:
+    counts = personal_data.counted(personal_data.read("development"))
+    assert {kind: counts[kind].missed for kind in KINDS} == dict.fromkeys(KINDS, [])
+
+
+def test_a_value_counts_as_caught_only_if_no_spelling_of_it_is_left() -> None:
+    assert personal_data.survives("12 34", "say \uff11\uff12 34 now") and not personal_data.survives("12 34", "say [PIN] now")
+    assert personal_data.piece_survives("4111 1111 1111 1111", "[CARD] 1111 11") and not personal_data.piece_survives("hunter2", "[SECRET]")
+    assert share_interval(20, 20, 0.05).high == 1.0
