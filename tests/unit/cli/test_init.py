@@ -59,7 +59,7 @@ def test_labels_that_yaml_would_take_for_something_else_come_back_as_they_are(tm
 def test_whole_numbers_are_labels_and_fractions_are_not(tmp_path: Path) -> None:
     whole = inspect(jsonl(tmp_path / "whole.jsonl", messages(30, [1, 2, 3])))
     assert whole.labels == ("1", "2", "3") and whole.task == "classification"
-    with pytest.raises(DataError, match="contains 1.5, but a label must be text or a whole number"):
+    with pytest.raises(DataError, match="contains a decimal number, but a label must be text or a whole number"):
         inspect(jsonl(tmp_path / "fraction.jsonl", messages(30, [1.5, 2])))
 
 

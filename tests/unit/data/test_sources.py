@@ -81,16 +81,16 @@ def test_messages(tmp_path: Path) -> None:
         ("a.jsonl", b'{"text": "x"}\n{"text": \n', "a.jsonl, line 2: invalid JSON"),
         ("a.jsonl", b"[" * 100_000, "a.jsonl, line 1: invalid JSON"),
         ("a.jsonl", b'{"text": ' + b"9" * 5000 + b"}", "a.jsonl, line 1: invalid JSON"),
-        ("a.jsonl", b'["x"]\n', "a.jsonl, line 1: ['x'] is not a JSON object"),
+        ("a.jsonl", b'["x"]\n', "a.jsonl, line 1: a list of 1 is not a JSON object"),
         (
             "a.jsonl",
             b'{"text": "x"}\n\n{"body": "x", "id": 1}\n',
             "a.jsonl, line 3: no 'text' and no 'messages', 'conversations', 'instruction' (the row has body, id)",
         ),
         ("a.jsonl", b'{"text": null}', "a.jsonl, line 1: no 'text'"),
-        ("a.jsonl", b'{"text": 5}', "a.jsonl, line 1: 'text' must be text, not 5"),
-        ("a.jsonl", b'{"text": ["x"]}', "a.jsonl, line 1: 'text' must be text, not ['x']"),
-        ("a.jsonl", b'{"text": "\\ud800"}', "a.jsonl, line 1: '\\ud800' contains an incomplete Unicode character"),
+        ("a.jsonl", b'{"text": 5}', "a.jsonl, line 1: 'text' must be text, not a whole number"),
+        ("a.jsonl", b'{"text": ["x"]}', "a.jsonl, line 1: 'text' must be text, not a list of 1"),
+        ("a.jsonl", b'{"text": "\\ud800"}', "a.jsonl, line 1: a text of 1 character contains an incomplete Unicode character"),
         ("a.jsonl", b'{"text": "ok"}\n{"text": "caf\xe9"}\n', "a.jsonl, line 2: byte 28 is not UTF-8; save the file as UTF-8"),
         ("a.jsonl", "{}".encode("utf-16"), "a.jsonl, line 1: no 'text'"),
         ("a.jsonl", "{}".encode("utf-16")[:-1], "a.jsonl: byte 4 is not UTF-16, as its first bytes say"),
@@ -102,17 +102,17 @@ def test_messages(tmp_path: Path) -> None:
         ("a.csv", b'text\n"ab\nc"\nx,y\n', "a.csv, line 4: 2 fields, but the header has 1"),
         ("a.csv", b'text\nok\n"open\n', "a.csv, line 3: invalid CSV"),
         ("a.parquet", b"PAR1 this is no table", "a.parquet is not a complete Parquet file"),
-        ("a.jsonl", b'{"text": "x", "id": 1.5}', "a.jsonl, line 1: id must be text or a whole number, not 1.5"),
-        ("a.jsonl", b'{"text": "x", "label": ["fee"]}', "a.jsonl, line 1: label must be text or a whole number, not ['fee']"),
+        ("a.jsonl", b'{"text": "x", "id": 1.5}', "a.jsonl, line 1: id must be text or a whole number, not a decimal number"),
+        ("a.jsonl", b'{"text": "x", "label": ["fee"]}', "a.jsonl, line 1: label must be text or a whole number, not a list of 1"),
         (
             "a.jsonl",
             b'{"text": "x", "label": "fees"}',
-            "a.jsonl, line 1: label 'fees' is wrong: label 'fees' is not listed; known labels: fee, pin",
+            "a.jsonl, line 1: the label is wrong: a text of 4 characters is no listed label (did you mean 'fee'?); known labels: fee, pin",
         ),
         (
             "a.jsonl",
             b'{"text": "x", "label": "fee; amount=5"}',
-            "a.jsonl, line 1: label 'fee; amount=5' is wrong: entity amount='5' does not occur",
+            "a.jsonl, line 1: the label is wrong: the value of entity amount (a text of 1 character) does not occur",
         ),
         ("a.jsonl", b'{"text": "x"}', "a.jsonl, line 1: a row without 'label' belongs to split train, which needs labels"),
         ("a.jsonl", b'{"text": "", "label": " "}', "a.jsonl, line 1: a row without 'label' belongs to split train"),
@@ -123,7 +123,7 @@ def test_messages(tmp_path: Path) -> None:
         (
             "a.jsonl",
             b'{"text": "x", "id": "q", "label": "fee"}\n{"text": "y", "id": "q", "label": "fee"}',
-            "a.jsonl, line 2: id 'q' is already used in a.jsonl, line 1",
+            "a.jsonl, line 2: its id is already used in a.jsonl, line 1",
         ),
     ],
 )
@@ -207,7 +207,7 @@ def test_missing_files_and_directories(tmp_path: Path) -> None:
 def test_ids_are_unique_over_sources(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "a.jsonl", {"text": "x", "id": "q"})
     write_jsonl(tmp_path / "b.jsonl", {"text": "y"}, {"text": "z", "id": "q"})
-    with pytest.raises(DataError, match=r"b\.jsonl, line 2: id 'q' is already used in a\.jsonl, line 1"):
+    with pytest.raises(DataError, match=r"b\.jsonl, line 2: its id is already used in a\.jsonl, line 1"):
         load(data(("a.jsonl", POOL), ("b.jsonl", POOL)), tmp_path)
 
 
@@ -318,3 +318,30 @@ def test_a_directory_in_hub_layout_is_read_without_network(tmp_path: Path, monke
         DataError, match=r"hf:owner/name@main: the datasets library cannot read it .* check id, revision, split and network"
     ):
         load(data(("hf:owner/name@main", POOL)), tmp_path)
+
+
+CARD = "4111 1111 1111 1111"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.jsonl", json.dumps([CARD])),
+        ("a.jsonl", json.dumps({"text": [CARD]})),
+        ("a.jsonl", json.dumps({"text": "x", "label": {"a": CARD}})),
+        ("a.jsonl", json.dumps({"text": "x", "label": CARD})),
+        ("a.jsonl", json.dumps({"text": "x", "id": [CARD]})),
+        ("a.jsonl", json.dumps({"text": CARD + "\ud800"})),
+        ("a.jsonl", json.dumps({"messages": [{"role": CARD, "content": "x"}]})),
+        ("a.jsonl", "".join(json.dumps({"text": t, "label": "fee", "id": CARD}) + "\n" for t in "xy")),
+        ("a.csv", f"{CARD},John\nhello,fee\n"),
+        ("a.csv", f"{CARD},{CARD}\nhello,fee\n"),
+    ],
+)
+def test_no_error_about_a_row_quotes_its_values(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    grammar = RecordParams(labels=("fee", "pin"))
+    data = DataParams(name="t", task="classification", record=grammar, source=(SourceParams(path=name, splits={"train": 1.0}),))
+    with pytest.raises(DataError) as caught:
+        load(data, tmp_path)
+    assert "4111" not in str(caught.value) and name in str(caught.value)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from redistill.data.layouts.types import Request
-from redistill.data.readers.files import described
+from redistill.data.readers.files import shown_names
 from redistill.data.types import Message
 from redistill.errors import DataError
 
@@ -53,7 +53,7 @@ def request_from(turns: Sequence[tuple[Any, Any]], where: str) -> Request:
     messages = []
     for role, content in turns:
         if role not in ROLES:
-            raise DataError(f"{where}: the role of a turn is {described(role)}; the roles are {', '.join(ROLES)}")
+            raise DataError(f"{where}: role {shown_names([role])!r} is unknown; the roles are {', '.join(ROLES)}")
         if not isinstance(content, str):
             raise DataError(
                 f"{where}: the content of a turn of {role} must be text, but it is {type(content).__name__}; write it as a string"

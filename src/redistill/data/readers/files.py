@@ -23,9 +23,9 @@ def described(value: Any) -> str:
     if isinstance(value, bool):
         return "true or false"
     if isinstance(value, str):
-        return f"a text of {len(value):,} characters"
+        return f"a text of {len(value):,} character{'s' * (len(value) != 1)}"
     if isinstance(value, int):
-        return f"a whole number of {len(str(abs(value))) if abs(value) < 10**400 else 'over 400'} digits"
+        return "a whole number"
     if isinstance(value, float):
         return "a decimal number"
     if isinstance(value, list | tuple):
