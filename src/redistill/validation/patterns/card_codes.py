@@ -42,6 +42,11 @@ def _patterns(name: str, value: str) -> tuple[re.Pattern[str], ...]:
             rf"{name}{_GAP}(?P<value>{value}(?:(?:[\s,;'-]|\b(?:to|and|or|not|then|now|it|s|is|was|but|the|new|one|changed)\b){{1,10}}+{value})*)",
             re.IGNORECASE,
         ),
+        # Any words may stand between, if the last one introduces a value.
+        re.compile(rf"{name}(?P<gap>[^.!?;\n£$€\d]{{0,40}}?{_INTRODUCES})[\s'\"(:=]{{0,3}}(?P<value>{value})", re.IGNORECASE),
+        re.compile(
+            rf"(?P<value>{value})['\"]?\s(?:\bas\b|\binto\b|\bwhen asked for\b|=)[^.!?\n\d]{{0,20}}?{name}(?P<asked>)", re.IGNORECASE
+        ),
         re.compile(
             rf"(?P<value>{value})['\"]?\s?[,(-]?\s?(?:(?:\b(?:is|was|as|for)\b|\bthat's\b|=|\()\s?{before}){name}|\bis (?P<asked>{value}) (?:my|the) {name}",
             re.IGNORECASE,
@@ -59,9 +64,7 @@ _CVVS = _patterns(
     r"(?: (?:on|from|at) the (?:back|front|reverse|strip)(?: of (?:my|the|it|her|his)(?: card)?)?)?)",
     _value(3, 4),
 )
-_BEFORE_CVV = re.compile(
-    r"(?<![\w£$€./-])(?<!\d )(?P<value>\d{3,4})\s(?:cvv2?|cvc2?|on the (?:back|reverse)(?! of the queue))\b", re.IGNORECASE
-)
+_BEFORE_CVV = re.compile(r"(?<![\w£$€./-])(?<!\d )(?P<value>\d{3,4})\s(?:cvv2?|cvc2?|on the (?:back|reverse))\b", re.IGNORECASE)
 _SPEAKS_OF_PINS = ("pin", "p.i", "p. i", "passcode", "pass code", "geheimzahl", "code secret")
 _SPEAKS_OF_CODES = (
     "cvv",
