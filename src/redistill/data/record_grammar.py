@@ -59,7 +59,7 @@ class RecordGrammar:
                 meant = f" (did you mean {close[0]!r}?)" if close else ""
                 raise DataError(f"{described(label)} is no listed label{meant}; known labels: {', '.join(self.labels)}")
         if len(labels) > 1 and not self.several:
-            raise DataError(f"{len(labels)} labels ({', '.join(labels)}), but data.record.several is false")
+            raise DataError(f"{len(labels)} labels ({'+'.join(labels)!r}), but data.record.several is false")
         if list(labels) != sorted(set(labels)):
             raise DataError(f"labels {'+'.join(labels)!r} must be distinct and in alphabetical order")
         flags: list[str] = []
