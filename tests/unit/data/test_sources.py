@@ -225,7 +225,7 @@ def test_pool_rows_lose_their_labels_but_wrong_ones_are_told(tmp_path: Path) -> 
     assert {p.label for p in splits["calibration"] + splits["dev"]} == {"fee"}, "a label of a calibration row is compared with"
     assert {p.planted for rows in splits.values() for p in rows} == {"p"}
     write_jsonl(tmp_path / "a.jsonl", {"text": "x", "label": "typo"})
-    with pytest.raises(DataError, match="typo"):
+    with pytest.raises(DataError, match="no listed label"):
         load(data(("a.jsonl", POOL)), tmp_path)
 
 
