@@ -32,6 +32,7 @@ _WITH_DIGITS: tuple[Callable[[str], Iterator[Finding]], ...] = (
     accounts,
 )
 """The surer kinds come first: an IBAN holds digits that pass as a card or a phone number."""
+_TOKEN = re.compile(r"\[[A-Z]+\]?")
 _DIGIT = re.compile(r"\d")
 
 
@@ -72,9 +73,14 @@ def redact(text: str, findings: Iterable[Finding] | None = None) -> str:
     from redistill.validation.filters import secrets
 
     # What was glued to a finding, and no word of its own, may be one once the finding is gone.
-    while found := [*secrets.find(text), *find(text)]:
+    while found := [f for f in (*secrets.find(text), *find(text)) if _is_left(text[f.start : f.end])]:
         text = _replaced(text, found)
     return text
+
+
+def _is_left(value: str) -> bool:
+    """Whether a finding holds more than what already stands instead of another; without this check the replacing might not end."""
+    return re.search(r"\w", _TOKEN.sub("", value)) is not None
 
 
 def _searches(plain: str) -> Iterator[Iterator[Finding]]:

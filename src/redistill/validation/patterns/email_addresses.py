@@ -43,34 +43,11 @@ _PATTERNS = (
 _PLAIN_AT_WORD = re.compile(rf"{_LOCAL}\s{{1,2}}(?P<at>at|AT)\s{{1,2}}(?:[\w-]{{1,63}}\.){{1,6}}(?:{_ENDINGS})(?!\w)")
 _ABOUT_MAIL = re.compile(r"\b(?:e-?mail|mail|contact|reach|write|address|user|login)\b[^.!?]{0,30}$", re.IGNORECASE)
 _NO_NAME = frozenset(
-    [
-        "me",
-        "us",
-        "you",
-        "him",
-        "her",
-        "them",
-        "it",
-        "look",
-        "online",
-        "shop",
-        "mail",
-        "email",
-        "e-mail",
-        "here",
-        "there",
-        "that",
-        "this",
-        "one",
-        "or",
-        "and",
-        "is",
-        "was",
-        "bought",
-        "ordered",
-        "page",
-        "account",
-    ]
+    re.findall(
+        r"\S+",
+        r"me us you him her them it look online shop mail email e-mail here there that this one or and is was bought ordered page "
+        r"account ",
+    )
 )
 
 

@@ -30,35 +30,10 @@ _NAMED_NINO = re.compile(
     re.IGNORECASE,
 )
 _TWO_LETTER_WORDS = frozenset(
-    [
-        "ac",
-        "am",
-        "an",
-        "as",
-        "at",
-        "be",
-        "by",
-        "do",
-        "go",
-        "he",
-        "hi",
-        "if",
-        "in",
-        "is",
-        "it",
-        "me",
-        "my",
-        "no",
-        "of",
-        "on",
-        "or",
-        "pm",
-        "so",
-        "to",
-        "up",
-        "us",
-        "we",
-    ]
+    re.findall(
+        r"\S+",
+        r"ac am an as at be by do go he hi if in is it me my no of on or pm so to up us we ",
+    )
 )
 
 _PASSPORT = (

@@ -36,6 +36,7 @@ PEM = "-----BEGIN RSA PRIVATE KEY-----\n" + "MIIEpAIBAAKCAQEA\n" * 3 + "abc=\n--
         ("my aws secret is wJalrXUtnFEMI/K7MDENG/" + "bPxRfiCYzzzzzzzKEY", "key or token", "my aws secret is [SECRET]"),
         ("my password is hunter2!", "password", "my password is [SECRET]!"),
         ("my password is sunshine", "password", "my password is [SECRET]"),
+        ("log in with jsmith/p4ssw0rd", "password", "log in with jsmith/[SECRET]"),
         ("user jo, pass letmein1", "password", "user jo, pass [SECRET]"),
         ('my api key: "abc def 123"!', "password or key in an assignment", 'my api key: "[SECRET]"!'),
     ],
