@@ -106,7 +106,7 @@ def test_text_that_differs_in_every_row_is_written_and_not_chosen(tmp_path: Path
     ("rows", "says"),
     [
         ([], "is empty"),
-        (messages(30, ["a+b", "c"]), "'a\\+b' in column 'label' contains '\\+', ';', '='"),
+        (messages(30, ["a+b", "c"]), "a label in column 'label' \\(a text of 3 characters\\) contains '\\+', ';', '='"),
         (messages(30, [None, "c"]), "15 of 30 rows have no label"),
         (messages(30, [None]), "column 'label' is empty"),
     ],

@@ -50,7 +50,7 @@ def test_pairs_are_read_and_become_two_prompts(tmp_path: Path) -> None:
         ({**ROW, "id": 7}, "line 2: id must be text, not a whole number"),
         ({**ROW, "message": " "}, "line 2: message must be text, not a text of 1 character"),
         (ROW, "line 2: its id occurs twice"),
-        ({**ROW, "id": "b", "message": "m"}, "pair 'a' has no message, but 1 of the 2 pairs have one; .* in all pairs or in none"),
+        ({**ROW, "id": "b", "message": "m"}, "1 of the 2 pairs have no message, and the others have one; .* in all pairs or in none"),
         ([1], "line 2: .* is not a JSON object"),
     ],
 )
