@@ -30,6 +30,7 @@ from redistill.runtime.cpu import use_threads
 from redistill.runtime.precision import dtype_name, resolved
 from redistill.runtime.progress import Progress, continues
 from redistill.serving.engines import engines
+from redistill.teacher.endings import WITHOUT_COMPLETION
 from redistill.teacher.types import TeacherCompletion
 from tasks.locking.locked_code import locked_code
 from tasks.paths import ARTIFACTS, SOURCES, STATE
@@ -59,7 +60,7 @@ def calibrate(arm: str, data: DataParams, benchmark: BenchmarkParams) -> None:
     teacher = {
         c.prompt_id: c.text
         for c in read_records(ARTIFACTS / "completions" / "completions.parquet", TeacherCompletion)
-        if c.sample_index == 0
+        if c.sample_index == 0 and c.finish_reason not in WITHOUT_COMPLETION
     }
     answered = _answered(arm, checkpoint, [p for p in prompts if p.id in teacher], data, benchmark)
     by_id = {p.id: p for p in prompts}

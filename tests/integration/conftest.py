@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.cycles import with_registry
+from tests.integration.endpoints import serve, teach, teachers  # noqa: F401 - fixtures
 from tests.tiny_project import params
 
 N = 200

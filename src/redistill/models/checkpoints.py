@@ -32,6 +32,14 @@ def end_ids_of(path: str | os.PathLike[str]) -> tuple[int, ...]:
     return tuple(dict.fromkeys(int(i) for i in end_ids if i is not None))
 
 
+def context_tokens(path: str | os.PathLike[str]) -> int | None:
+    """The longest sequence that the model in this directory reads, in tokens; None where its configuration does not say."""
+    tree = read_json(Path(path) / "config.json")
+    tree = {**tree, **tree.get("text_config", {})}
+    known = [tree.get(name) for name in ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")]
+    return next((value for value in known if isinstance(value, int) and value > 0), None)
+
+
 def save_checkpoint(model: Any, tokenizer: Any, target: str | os.PathLike[str]) -> None:
     """Weights in bfloat16 (what is served), config and tokenizer, in hub layout.
 

@@ -45,10 +45,17 @@ def prune(model: Any, layers: list[int]) -> Any:
 
     Every layer's attention carries its own index for the cache, and some configs list a type per layer; both must
     be updated. Otherwise generation fails, or reads the cache of another layer without an error.
+
+    Raises:
+        ConfigError: a model with another layout.
     """
     import torch
 
     decoder = model.get_decoder()
+    if not isinstance(getattr(decoder, "layers", None), torch.nn.ModuleList):
+        raise ConfigError(
+            f"{type(model).__name__} does not keep its layers where redistill can cut them; use student.init: copy, or init: config with config_overrides"
+        )
     kept = [decoder.layers[i] for i in layers]
     for index, layer in enumerate(kept):
         for module in layer.modules():

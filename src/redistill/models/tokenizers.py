@@ -25,6 +25,11 @@ def encode(text: str, tokenizer: Any) -> list[int]:
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
+def encode_text(text: str, tokenizer: Any) -> list[int]:
+    """Token ids of text that a person or a model wrote: a control token that is spelled in it is text too."""
+    return list(tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+
+
 def tokenizer_digest(tokenizer: Any) -> str:
     """Digest of the id → token map; two tokenizers with the same digest may share soft targets."""
     return vocabulary_digest(tokenizer.get_vocab())

@@ -15,6 +15,7 @@ from pathlib import Path
 from redistill.errors import ConfigError, DataError
 from redistill.io.atomic import replacing_directory
 from redistill.io.digests import canonical_digest, file_digest, tree_digest
+from redistill.models.supported import check_supported
 from redistill.models.tokenizers import TOKENIZER_FILES
 
 
@@ -71,6 +72,7 @@ def checked_directory(path: Path) -> Path:
         raise DataError(
             f"{path} has no *.safetensors; pickled weights are not loaded; convert them with save_pretrained(safe_serialization=True)"
         )
+    check_supported(path)
     return path
 
 

@@ -9,7 +9,7 @@ from redistill.data.params import DataParams
 from redistill.data.templates import completion_text, render
 from redistill.data.types import Prompt
 from redistill.distillation.types import Span, TrainingRow
-from redistill.models.tokenizers import encode, tokenizer_digest
+from redistill.models.tokenizers import encode, encode_text, tokenizer_digest
 from redistill.teacher.types import TeacherCompletion
 
 
@@ -48,7 +48,7 @@ class RowMaker:
     ) -> TrainingRow:
         written = completion_text(text, self._data)
         prompt_ids = encode(render(prompt, self._data, self._tokenizer), self._tokenizer)
-        completion = list(ids) or encode(written, self._tokenizer)
+        completion = list(ids) or encode_text(written, self._tokenizer)
         if not completion or completion[-1] not in ends:
             completion.append(self._tokenizer.eos_token_id)
         tokens = (*prompt_ids, *completion)
