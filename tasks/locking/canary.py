@@ -141,7 +141,8 @@ def _choose(params: Params) -> list[Prompt]:
 
 
 def _asked_as(params: Params, requests: Sequence[TeacherRequest]) -> str:
-    parts = [params.teacher.model, os.environ.get(URL_VARIABLE, ""), params.data.format, [[r.prompt, r.stop] for r in requests]]
+    parts: list[Any] = [params.teacher.model, os.environ.get(URL_VARIABLE, ""), params.data.format, [[r.prompt, r.stop] for r in requests]]
+    parts += [params.teacher.request] if params.teacher.request else []
     return canonical_digest(parts)[:16]
 
 

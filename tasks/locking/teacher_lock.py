@@ -146,7 +146,9 @@ def _endpoint_fingerprint(params: Params, max_age: dt.timedelta) -> TeacherFinge
 
 
 def _endpoint_parts(params: TeacherParams) -> dict[str, str]:
-    return {"model": params.model, "revision": params.revision or "", "url": os.environ.get("REDISTILL_TEACHER_URL", "")}
+    # Other keys of a request make other completions. Without any, the parts are as they were.
+    request = {"request": canonical_digest(params.request)} if params.request else {}
+    return {"model": params.model, "revision": params.revision or "", "url": os.environ.get("REDISTILL_TEACHER_URL", ""), **request}
 
 
 def _check_arms(params: Params, capabilities: TeacherCapabilities) -> None:

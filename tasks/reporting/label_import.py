@@ -104,9 +104,9 @@ def _new(row: dict[str, Any], label: str, data: DataParams, user: str, now: str)
     """A row as its source has them. Ids are unique over all sources, so it does not keep that of the pool."""
     columns = data.columns
     return {
-        columns.id: f"labelled-{row['prompt_id'][:12]}",
+        **({columns.id: f"labelled-{row['prompt_id'][:12]}"} if columns.id else {}),
         columns.text: row["text"],
-        columns.slice: row.get("slice", "all"),
+        **({columns.slice: row.get("slice", "all")} if columns.slice else {}),
         columns.label: label,
         "labelled_by": user,
         "labelled_at": now,

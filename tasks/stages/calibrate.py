@@ -114,7 +114,9 @@ def _answered(arm: str, checkpoint: Path, prompts: list[Prompt], data: DataParam
     lm = weights_model(model, tokenizer, params, data.grammar)
     rendered = [render(p, data, tokenizer) for p in prompts]
     responses = respond(lm, rendered, data.stops, params)
-    rows = [Answered(p.id, response, lm.sure_of(text).confidences) for p, text, response in zip(prompts, rendered, responses, strict=True)]
+    sure = [lm.sure_of(text) for text in rendered]
+    # A prompt that is longer than the student reads has no confidence. In production it is out of scope, so it says nothing about the threshold.
+    rows = [Answered(p.id, response, s.confidences) for p, s, response in zip(prompts, sure, responses, strict=True) if s is not None]
     progress(1)
     write_records(memo, Answered, rows)
     return rows

@@ -15,6 +15,7 @@ from typing import Any
 from redistill.data.params import DataParams
 from redistill.data.templates import completion_text, render
 from redistill.data.types import Prompt
+from redistill.errors import DataError
 from redistill.evaluation.cost import generator
 from redistill.evaluation.params import BenchmarkParams
 from redistill.evaluation.timing import BATCH_ROWS, BATCHES, Times, Timing, architecture, evenly_spaced, in_turns, timing_to_json
@@ -74,7 +75,7 @@ def _measured(
     label: str, checkpoint: Path, data: DataParams, teacher: TeacherParams, params: BenchmarkParams, *, with_linear: bool
 ) -> Timing:
     lock = read_lock()
-    prompts = shown_rows(data).prompts()
+    prompts = _that_fit(shown_rows(data).prompts(), [checkpoint, *([lock.path] if lock.path else [])], data, params)
     models = {"student": _local(checkpoint, prompts, data, params)}
     if with_linear:
         models["linear"] = _linear(prompts, data, params)
@@ -94,6 +95,24 @@ def _measured(
     times = {name: model.times(request_s[name], batch_s.get(name, ()), joules.get(name)) for name, model in models.items()}
     backend = f"transformers-{resolved()}" if lock.path is not None else f"transformers-{resolved()}, {ENDPOINT}"
     return Timing(backend, times["student"], times["teacher"], times.get("linear"))
+
+
+def _that_fit(prompts: Sequence[Prompt], folders: Sequence[Path], data: DataParams, params: BenchmarkParams) -> list[Prompt]:
+    """The prompts that every model reads whole, with the longest completion behind them.
+
+    Raises:
+        DataError: there are none.
+    """
+    kept = list(prompts)
+    for folder in folders:
+        tokenizer, context = load_tokenizer(folder), checkpoints.context_tokens(folder)
+        if context is not None:
+            kept = [p for p in kept if len(encode(render(p, data, tokenizer), tokenizer)) + params.max_tokens <= context]
+    if not kept:
+        raise DataError(
+            "no row fits into the context of student and teacher, so there is nothing to time; lower intake.max_chars or benchmark.max_tokens"
+        )
+    return kept
 
 
 def _local(checkpoint: Path, prompts: Sequence[Prompt], data: DataParams, params: BenchmarkParams) -> Timed:

@@ -13,7 +13,7 @@ from redistill.distillation.arm_params import ArmParams
 from redistill.distillation.methods.base import Method, MethodInputs, MethodParams
 from redistill.distillation.params import FinetuneCommonParams
 from redistill.distillation.soft_targets.shards import SoftTargetFiles
-from redistill.distillation.training.rows import RowMaker
+from redistill.distillation.training.rows import RowMaker, that_fit
 from redistill.distillation.types import TrainingRow
 from redistill.errors import ConfigError, DataError
 from redistill.io.parquet import read_records
@@ -47,7 +47,7 @@ def train_arm(
     learns_by = arm_params.learns_by(method)
     if arm_params.alpha > 0:
         require_same_tokenizer(read_lock(), tokenizer, learns_by.name)
-    rows = rows_of(data, arm_params, tokenizer)
+    rows = that_fit(rows_of(data, arm_params, tokenizer), checkpoints.context_tokens(base), f"finetune@{arm}")
     if arm_params.alpha > 0:
         refuse_unnamed(read_lock(), rows)
     soft = _soft_targets(rows, arm_params.alpha) if "soft_targets" in learns_by.needs else {}

@@ -172,7 +172,7 @@ class Handler(BaseHTTPRequestHandler):
         asked = body["messages"][-1]["content"] if chat else body["prompt"]
         said = options.answer if options.answer is not None else bank_record(asked)
         tokens = tokens_of(said if chat else f" {said}")
-        cut = tokens[: body["max_tokens"]]
+        cut = tokens[: body.get("max_tokens") or body["max_completion_tokens"]]
         choice: dict[str, Any] = {"index": 0, "finish_reason": "stop" if len(cut) == len(tokens) else "length"}
         if chat:
             choice["message"] = {"role": "assistant", "content": "".join(cut)}

@@ -106,6 +106,19 @@ def test_whatever_an_endpoint_sends_is_a_completion_or_one_line(serve: Any, teac
         assert "\n" not in str(error) and len(str(error)) < 1000
 
 
+def test_a_request_has_the_keys_that_a_project_needs(serve: Any, teach: Any) -> None:
+    endpoint = serve()
+    free = {"max_completion_tokens": 64, "max_tokens": None, "seed": None, "reasoning_effort": "low", "temperature": 1}
+    teacher = teach(endpoint.url, chat=True, request=free, budget_tokens=1000)
+    assert teacher.probe().logprobs in ("none", "at_generation")
+    list(teacher.complete(requests(1), GenerateParams(max_tokens=64)))
+    body = endpoint.bodies[-1]
+    assert (body["max_completion_tokens"], body["reasoning_effort"], body["temperature"]) == (64, "low", 1)
+    assert "max_tokens" not in body and "seed" not in body
+    with pytest.raises(ValueError, match="request must not set messages: redistill decides that"):
+        teach(endpoint.url, request={"messages": []})
+
+
 def test_token_ids_that_no_file_can_hold_are_left_out(serve: Any, teach: Any) -> None:
     logprobs = {"tokens": [f"token_id:{10**12}"], "token_logprobs": [-0.5], "top_logprobs": [{f"token_id:{10**12}": -0.5}]}
     endpoint = serve(faults=[{"choice": {"logprobs": logprobs}}])

@@ -17,7 +17,7 @@ class SourceParams:
     """One file or hub data set, and the splits that its rows are hashed into."""
 
     path: str
-    """JSONL or CSV file (also with `.gz`), Parquet file, `hf:owner/name[/config][@revision][:split]`, or `hf:/directory` in hub layout."""
+    """JSONL or CSV file (also with `.gz`), Parquet file, `hf:owner/name[#config][@revision][:split]`, or `hf:/directory` in hub layout."""
     splits: dict[str, Share]
     """Shares over `train`, `dev`, `pool`, `calibration`, `heldout` and `monitor`. A row belongs to a split by a hash of its text."""
 
@@ -40,10 +40,10 @@ class ColumnParams:
     """The message. A source may have conversations instead ([formats](data.md#formats))."""
     label: str = "label"
     """The label; may be missing in sources of `pool` and `calibration` only. A conversation that ends with the assistant's turn has its label there."""
-    id: str = "id"
-    """The user's own key of a row; unique over all sources."""
-    slice: str = "slice"
-    """A property of a row that is known without its label, such as the channel or the language."""
+    id: str | None = "id"
+    """The user's own key of a row; unique over all sources. `null`: rows are named by their file and line."""
+    slice: str | None = "slice"
+    """A property of a row that is known without its label, such as the channel or the language. `null`: all rows are one slice."""
 
 
 @frozen

@@ -114,6 +114,9 @@ def _check_named(data: DataParams, names: set[str]) -> None:
     defaults = ColumnParams()
     named = {key: getattr(data.columns, key) for key in ("label", "id", "slice") if getattr(data.columns, key) != getattr(defaults, key)}
     for key, name in named.items():
+        # Earlier versions of `redistill init` wrote this name for "no column".
+        if name is None or name == "no_such_column":
+            continue
         check_columns([name], names, ", ".join(source.path for source in data.source), f"data.columns.{key}")
 
 

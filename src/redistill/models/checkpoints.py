@@ -34,8 +34,12 @@ def end_ids_of(path: str | os.PathLike[str]) -> tuple[int, ...]:
 
 def context_tokens(path: str | os.PathLike[str]) -> int | None:
     """The longest sequence that the model in this directory reads, in tokens; None where its configuration does not say."""
-    tree = read_json(Path(path) / "config.json")
-    tree = {**tree, **tree.get("text_config", {})}
+    return context_of(read_json(Path(path) / "config.json"))
+
+
+def context_of(config: dict[str, Any]) -> int | None:
+    """The longest sequence of a model with this configuration."""
+    tree = {**config, **(config.get("text_config") or {})}
     known = [tree.get(name) for name in ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")]
     return next((value for value in known if isinstance(value, int) and value > 0), None)
 

@@ -263,9 +263,14 @@ class OpenAITeacher:
             # A chat model may open with a line break, or reason in many lines before it answers: a record's one line is cut out afterwards.
             stop = {"stop": list(request.stop)} if request.stop and request.stop != ("\n",) else {}
             body |= {"messages": [*messages[:-1], {**messages[-1], "content": request.prompt}]} | stop
-            return body | ({"logprobs": True, "top_logprobs": p.top_k} if p.top_k else {})
-        stop = {"stop": list(request.stop)} if request.stop else {}
-        return body | {"prompt": request.prompt} | stop | ({"logprobs": p.top_k} if p.top_k else {})
+            body |= {"logprobs": True, "top_logprobs": p.top_k} if p.top_k else {}
+        else:
+            body |= (
+                {"prompt": request.prompt}
+                | ({"stop": list(request.stop)} if request.stop else {})
+                | ({"logprobs": p.top_k} if p.top_k else {})
+            )
+        return {key: value for key, value in (body | self._params.request).items() if value is not None}
 
     def _refusal(self, reply: Reply) -> Exception:
         status, quote, after, wait_s = reply.status, reply.quoted(self._key), reply.headers.get("Retry-After", ""), 0.0

@@ -9,8 +9,34 @@ from redistill.data.params import DataParams
 from redistill.data.templates import completion_text, render
 from redistill.data.types import Prompt
 from redistill.distillation.types import Span, TrainingRow
+from redistill.errors import DataError
 from redistill.models.tokenizers import encode, encode_text, tokenizer_digest
 from redistill.teacher.types import TeacherCompletion
+
+LONGEST = 4096
+"""Tokens of the longest row that is trained on, whatever the model reads: the memory of a step grows with it."""
+
+
+def that_fit(rows: Sequence[TrainingRow], context: int | None, label: str) -> list[TrainingRow]:
+    """The rows that a model reads whole; what is left out is printed. ``context`` is the model's, in tokens.
+
+    Raises:
+        DataError: no row fits.
+    """
+    limit = min(LONGEST, context or LONGEST)
+    kept = [row for row in rows if len(row.token_ids) <= limit]
+    if len(kept) < len(rows):
+        longest = max(rows, key=lambda row: len(row.token_ids))
+        print(
+            f"[{label}] left out {len(rows) - len(kept)} of {len(rows)} rows with more than {limit} tokens, such as {longest.prompt_id[:12]} "
+            f"with {len(longest.token_ids)}",
+            flush=True,
+        )
+        if not kept:
+            raise DataError(
+                f"all {len(rows)} rows have more than {limit} tokens, which the model cannot read; lower intake.max_chars, or use another model"
+            )
+    return kept
 
 
 class RowMaker:
