@@ -62,10 +62,10 @@ def distinct(texts: Sequence[str], near_duplicate: float) -> list[str]:
 
     Intake removes repeated messages from the pool, but not from the held-out set. Without this function that difference looks like drift.
     """
-    seen, kept = NearDuplicates(near_duplicate), []
-    for text in texts:
-        if seen.match(text) is None:
-            seen.add(text, text)
+    seen, kept = NearDuplicates(texts, near_duplicate), []
+    for number, text in enumerate(texts):
+        if seen.match(number) is None:
+            seen.add(number)
             kept.append(text)
     return kept
 

@@ -1,0 +1,88 @@
+"""MinHash sketches of texts: a few hundred bytes from which texts that share many 5-grams can be found without comparing every pair.
+
+A sketch is cut into bands of a few values. Texts with an equal band are candidates. The longer a band, the fewer candidates differ; the more bands, the
+fewer near-duplicates are missed.
+
+Source: Broder 1997, On the resemblance and containment of documents; Leskovec, Rajaraman & Ullman, Mining of Massive Datasets, §3.4 (banding); Li &
+König 2010, b-bit minwise hashing. The sketches are those of rensa (docs/adr/0036-near-duplicates-at-a-million-rows.md).
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from redistill.runtime.worker_pool import WorkerPool
+
+_VALUES = 512
+_SEED = 1
+_MAX_MISS = 1e-3
+_BYTES = 256
+_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+
+
+@dataclass(frozen=True, slots=True)
+class Banding:
+    """``bands`` of ``rows`` values each."""
+
+    bands: int
+    rows: int
+
+    def miss(self, jaccard: float) -> float:
+        """The chance that two texts of this Jaccard index share no band."""
+        return float((1 - jaccard**self.rows) ** self.bands)
+
+
+def banding(threshold: float) -> Banding:
+    """The longest bands that miss at most one pair in a thousand at the threshold, and as few of them as that needs."""
+    for rows in range(16, 0, -1):
+        hit = threshold**rows
+        bands = 1 if hit == 1.0 else math.ceil(math.log(_MAX_MISS) / math.log1p(-hit)) if hit > 0 else _VALUES
+        if bands * rows <= _VALUES:
+            return Banding(bands, rows)
+    return Banding(_VALUES, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Sketches:
+    """Of N texts: the hash of each of B bands, and one byte of each of the first 256 values, for an estimate of the Jaccard index."""
+
+    bands_NB: np.ndarray
+    bytes_NV: np.ndarray
+
+    def alike(self, text: int, others: np.ndarray) -> np.ndarray:
+        """The estimated Jaccard index of one text with each of the others. Equal sets of 5-grams have exactly 1."""
+        same: np.ndarray = (self.bytes_NV[others] == self.bytes_NV[text]).mean(1)
+        return same
+
+
+def lowest_estimate(threshold: float) -> float:
+    """An estimate below it means that the true index is below the threshold: four standard errors, so that it is wrong once in 30,000 pairs."""
+    return threshold - 4 * math.sqrt(threshold * (1 - threshold) / _BYTES)
+
+
+def sketches_of(texts: Sequence[str], shape: Banding, grams: Callable[[str], frozenset[str]], pool: WorkerPool) -> Sketches:
+    """Sketches of all texts. ``grams`` makes a text's set."""
+    parts = list(pool.chunks(functools.partial(_sketched, shape=shape, grams=grams), texts))
+    if not parts:
+        return Sketches(np.empty((0, shape.bands), np.uint32), np.empty((0, _BYTES), np.uint8))
+    bands, values = zip(*parts, strict=True)
+    return Sketches(np.concatenate(bands), np.concatenate(values))
+
+
+def _sketched(texts: Sequence[str], shape: Banding, grams: Callable[[str], frozenset[str]]) -> tuple[np.ndarray, np.ndarray]:
+    from rensa import RMinHash
+
+    # Bytes, because a text of a log can hold half of a surrogate pair.
+    sets = [[gram.encode("utf-8", "surrogatepass") for gram in grams(text)] for text in texts]
+    values_NV = np.array(RMinHash.digest_matrix_from_token_byte_sets(sets, _VALUES, _SEED).to_rows(), np.uint32)
+    bands_NBR = values_NV[:, : shape.bands * shape.rows].reshape(len(texts), shape.bands, shape.rows)
+    hashes_NB = np.zeros(bands_NBR.shape[:2], np.uint64)
+    for place in range(shape.rows):
+        hashes_NB = (hashes_NB ^ bands_NBR[:, :, place]) * _MULTIPLIER
+        hashes_NB ^= hashes_NB >> np.uint64(32)
+    return hashes_NB.astype(np.uint32), values_NV[:, :_BYTES].astype(np.uint8)
