@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,13 +54,15 @@ def read_source(source: SourceParams, data: DataParams, root: Path = Path(), nam
         request = _request(values, data, where)
         shown = tuple(Column(name, _column_text(values.get(name), name, where)) for name in data.shown_columns)
         text = "\n".join([request.messages[-1].content, *(c.value for c in shown)])
+        label = _checked_label(_label(values.get(columns.label), request, data, where), text, data, where)
+        # Of a million rows many have the same label and slice: one text in memory for all of them.
         yield SourceRow(
             where,
             request.messages,
             shown,
-            _checked_label(_label(values.get(columns.label), request, data, where), text, data, where),
+            sys.intern(label) if label else label,
             _short(_column(values, columns.id), "id", where) or f"{prefix}:{number.split()[-1]}",
-            _short(_column(values, columns.slice), "slice", where) or DEFAULT_SLICE,
+            sys.intern(_short(_column(values, columns.slice), "slice", where) or DEFAULT_SLICE),
             _short(values.get("planted"), "planted", where),
         )
     if count == 0:

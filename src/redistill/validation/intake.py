@@ -43,7 +43,7 @@ def judge(
         judged = partial(_drops_of, params=params)
         drops = {split: [drop for chunk in pool.chunks(judged, rows) for drop in chunk] for split, rows in splits.items()}
         _judge_between(splits, drops, params, pool)
-        dropped = [pair for split, rows in splits.items() for pair in zip(rows, drops[split], strict=True) if pair[1]]
+        dropped = [(p, drop) for split, rows in splits.items() for p, drop in zip(rows, drops[split], strict=True) if drop is not None]
         quarantine = [row for chunk in pool.chunks(_quarantined, dropped) for row in chunk]
     kept = {split: [p for p, drop in zip(rows, drops[split], strict=True) if drop is None] for split, rows in splits.items()}
     return kept, quarantine

@@ -40,8 +40,10 @@ class SharedBands:
             return groups
         # The places of all members, one range after the other.
         places = np.arange(counts.sum()) + np.repeat(self._begin_G[groups] - np.cumsum(counts) + counts, counts)
-        return np.unique(self._members[places])
+        members: np.ndarray = np.unique(self._members[places])
+        return members
 
     def _groups(self, text: int) -> np.ndarray:
-        groups = self._group_NB[text]
-        return groups[groups >= 0]
+        groups: np.ndarray = self._group_NB[text]
+        shared: np.ndarray = groups[groups >= 0]
+        return shared
