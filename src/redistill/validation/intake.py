@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import chain, islice
 
 from redistill.data.types import Prompt
-from redistill.runtime.worker_pool import WorkerPool, worker_pool
+from redistill.runtime.in_chunks import in_chunks
 from redistill.validation.filters import personal_data, profanity, secrets
 from redistill.validation.filters.language import Language
 from redistill.validation.filters.length import Length
@@ -39,14 +40,12 @@ def judge(
 
     ``processes`` is for tests; by default the number of usable cores decides. The result does not depend on it.
     """
-    with worker_pool(sum(map(len, splits.values())), processes) as pool:
-        judged = partial(_drops_of, params=params)
-        drops = {split: [drop for chunk in pool.chunks(judged, rows) for drop in chunk] for split, rows in splits.items()}
-        _judge_between(splits, drops, params, pool)
-        dropped = [(p, drop) for split, rows in splits.items() for p, drop in zip(rows, drops[split], strict=True) if drop is not None]
-        quarantine = [row for chunk in pool.chunks(_quarantined, dropped) for row in chunk]
+    judged = chain.from_iterable(in_chunks(partial(_drops_of, params=params), [p for rows in splits.values() for p in rows], processes))
+    drops = {split: list(islice(judged, len(rows))) for split, rows in splits.items()}
+    _judge_between(splits, drops, params, processes)
     kept = {split: [p for p, drop in zip(rows, drops[split], strict=True) if drop is None] for split, rows in splits.items()}
-    return kept, quarantine
+    dropped = [(p, drop) for split, rows in splits.items() for p, drop in zip(rows, drops[split], strict=True) if drop is not None]
+    return kept, list(chain.from_iterable(in_chunks(_quarantined, dropped, processes)))
 
 
 def _drops_of(prompts: Sequence[Prompt], params: IntakeParams) -> list[Drop | None]:
@@ -97,11 +96,13 @@ def _filters(params: IntakeParams) -> Iterator[tuple[Filter, Callable[[Prompt], 
     yield Language(params).judge, _last_message
 
 
-def _judge_between(splits: dict[str, list[Prompt]], drops: dict[str, list[Drop | None]], params: IntakeParams, pool: WorkerPool) -> None:
+def _judge_between(
+    splits: dict[str, list[Prompt]], drops: dict[str, list[Drop | None]], params: IntakeParams, processes: int | None
+) -> None:
     """Compare the rows that are kept so far with each other, and write into ``drops``."""
     rows = [(split, i) for split in sorted(splits, key=_rank) for i in _in_fixed_order(splits[split], drops[split])]
     texts = [_conversation(splits[split][i]) for split, i in rows]
-    index = NearDuplicates(texts, params.near_duplicate, pool)
+    index = NearDuplicates(texts, params.near_duplicate, processes)
     tested: dict[str, set[str]] = {name: set() for name in _TESTS}
     for number, (split, i) in enumerate(rows):
         prompt = splits[split][i]

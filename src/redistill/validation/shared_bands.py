@@ -37,7 +37,7 @@ class SharedBands:
         counts = self._filled_G[groups]
         groups, counts = groups[counts > 0], counts[counts > 0]
         if not len(groups):
-            return groups
+            return np.zeros(0, np.int32)
         # The places of all members, one range after the other.
         places = np.arange(counts.sum()) + np.repeat(self._begin_G[groups] - np.cumsum(counts) + counts, counts)
         members: np.ndarray = np.unique(self._members[places])

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from redistill.runtime.worker_pool import WorkerPool
+from redistill.runtime.in_chunks import in_chunks
 
 _VALUES = 512
 _SEED = 1
@@ -65,9 +65,9 @@ def lowest_estimate(threshold: float) -> float:
     return threshold - 4 * math.sqrt(threshold * (1 - threshold) / _BYTES)
 
 
-def sketches_of(texts: Sequence[str], shape: Banding, grams: Callable[[str], frozenset[str]], pool: WorkerPool) -> Sketches:
+def sketches_of(texts: Sequence[str], shape: Banding, grams: Callable[[str], frozenset[str]], processes: int | None) -> Sketches:
     """Sketches of all texts. ``grams`` makes a text's set."""
-    parts = list(pool.chunks(functools.partial(_sketched, shape=shape, grams=grams), texts))
+    parts = list(in_chunks(functools.partial(_sketched, shape=shape, grams=grams), texts, processes))
     if not parts:
         return Sketches(np.empty((0, shape.bands), np.uint32), np.empty((0, _BYTES), np.uint8))
     bands, values = zip(*parts, strict=True)
@@ -75,14 +75,21 @@ def sketches_of(texts: Sequence[str], shape: Banding, grams: Callable[[str], fro
 
 
 def _sketched(texts: Sequence[str], shape: Banding, grams: Callable[[str], frozenset[str]]) -> tuple[np.ndarray, np.ndarray]:
-    from rensa import RMinHash
-
-    # Bytes, because a text of a log can hold half of a surrogate pair.
-    sets = [[gram.encode("utf-8", "surrogatepass") for gram in grams(text)] for text in texts]
-    values_NV = np.array(RMinHash.digest_matrix_from_token_byte_sets(sets, _VALUES, _SEED).to_rows(), np.uint32)
+    values_NV = np.array([_values(grams(text)) for text in texts], np.uint32)
     bands_NBR = values_NV[:, : shape.bands * shape.rows].reshape(len(texts), shape.bands, shape.rows)
     hashes_NB = np.zeros(bands_NBR.shape[:2], np.uint64)
     for place in range(shape.rows):
         hashes_NB = (hashes_NB ^ bands_NBR[:, :, place]) * _MULTIPLIER
         hashes_NB ^= hashes_NB >> np.uint64(32)
     return hashes_NB.astype(np.uint32), values_NV[:, :_BYTES].astype(np.uint8)
+
+
+def _values(grams: frozenset[str]) -> list[int]:
+    from rensa import RMinHash
+
+    # One text at a time: rensa's calls for many texts use threads, which do not survive a fork.
+    sketch = RMinHash(_VALUES, _SEED)
+    # Bytes, because a text of a log can hold half of a surrogate pair.
+    sketch.update([gram.encode("utf-8", "surrogatepass") for gram in grams])
+    values: list[int] = sketch.digest()
+    return values

@@ -12,7 +12,6 @@ from itertools import chain
 
 import numpy as np
 
-from redistill.runtime.worker_pool import WorkerPool
 from redistill.validation.shared_bands import SharedBands
 from redistill.validation.sketches import banding, lowest_estimate, sketches_of
 
@@ -42,10 +41,10 @@ class NearDuplicates:
     equal answers on every machine, with any number of processes.
     """
 
-    def __init__(self, texts: Sequence[str], threshold: float, pool: WorkerPool | None = None) -> None:
+    def __init__(self, texts: Sequence[str], threshold: float, processes: int | None = 1) -> None:
         """``threshold``: the smallest Jaccard index of near-duplicates. At most one pair in a thousand at the threshold is missed, and fewer above it."""
         self._texts, self._threshold = texts, threshold
-        self._sketches = sketches_of(texts, banding(threshold), shingles, pool or WorkerPool())
+        self._sketches = sketches_of(texts, banding(threshold), shingles, processes)
         self._shared = SharedBands(self._sketches.bands_NB)
         self._kinds = np.zeros(len(texts), np.uint8)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from redistill.validation.filters.near_duplicate import NearDuplicates, canonical, jaccard, shingles
+from tests.bench.row_source import rows
 
 BANK = Path(__file__).parents[4] / "data" / "bank_triage"
 TEXT = "can u change my email on here, uni one expires friday"
@@ -98,3 +99,21 @@ def test_equal_under_every_hash_seed_and_on_every_machine() -> None:
         for seed in ("1", "2")
     }
     assert printed == {"[0, 15, 16, 10, 11, 5, 20] 1517836 [61, 128, 201, 240, 6, 221]"}
+
+
+def test_processes_start_after_a_large_search_in_this_process() -> None:
+    """A library with threads of its own would wait for them for ever in a fork."""
+    texts = [row["text"] for row in rows(4500)]
+    alone, together = NearDuplicates(texts, 0.5), NearDuplicates(texts, 0.5, processes=2)
+    assert (alone._sketches.bytes_NV == together._sketches.bytes_NV).all()
+
+
+def test_recall_of_generated_near_copies() -> None:
+    """All pairs by the exact rule, and those that are candidates. ``python -m tests.bench.near_duplicates`` measures it on 10,000 rows."""
+    texts = [row["text"] for row in rows(1500, seed=5)]
+    grams = [shingles(text) for text in texts]
+    pairs = [(i, j) for i, j in combinations(range(len(texts)), 2) if jaccard(grams[i], grams[j]) >= 0.5]
+    seen = NearDuplicates(texts, 0.5)
+    for number in range(len(texts)):
+        seen.add(number)
+    assert len(pairs) > 100 and all(i in seen._shared.candidates(j) for i, j in pairs)

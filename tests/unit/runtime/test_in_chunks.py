@@ -12,12 +12,13 @@ import psutil
 import pytest
 
 from redistill.errors import DataError
-from redistill.runtime import worker_pool
+from redistill.runtime import in_chunks as module
+from redistill.runtime.in_chunks import in_chunks
 
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker_pool, "_CHUNK", 3)
+    monkeypatch.setattr(module, "_CHUNK", 3)
 
 
 def doubled(rows: Sequence[int]) -> list[int]:
@@ -39,39 +40,44 @@ def refused(rows: Sequence[int]) -> int:
 
 @pytest.mark.parametrize("processes", [1, 2, 5])
 def test_results_come_in_order(processes: int) -> None:
-    with worker_pool.worker_pool(10, processes) as pool:
-        assert [n for chunk in pool.chunks(doubled, range(10)) for n in chunk] == [2 * n for n in range(10)]
-        assert list(pool.chunks(doubled, [])) == []
+    assert [n for chunk in in_chunks(doubled, range(10), processes) for n in chunk] == [2 * n for n in range(10)]
+    assert list(in_chunks(doubled, [], processes)) == []
 
 
 def test_few_rows_stay_in_this_process() -> None:
-    with worker_pool.worker_pool(5) as pool:
-        assert set(pool.chunks(process_of, range(5))) == {os.getpid()}
+    assert set(in_chunks(process_of, range(5))) == {os.getpid()}
+    assert os.getpid() not in in_chunks(process_of, range(5), 2)
+
+
+def test_work_need_not_be_picklable_and_its_memory_is_shared() -> None:
+    large = {"numbers": list(range(10))}
+    assert list(in_chunks(lambda rows: [large["numbers"][row] for row in rows], range(4), 2)) == [[0, 1, 2], [3]]
 
 
 def test_a_killed_process_is_one_clear_error() -> None:
-    with pytest.raises(DataError, match="memory ran out"), worker_pool.worker_pool(10, 2) as pool:
-        list(pool.chunks(killed, range(10)))
+    with pytest.raises(DataError, match="memory ran out"):
+        list(in_chunks(killed, range(10), 2))
 
 
 def test_an_error_of_the_work_arrives_as_it_is() -> None:
-    with pytest.raises(DataError, match="row 0 is wrong"), worker_pool.worker_pool(10, 2) as pool:
-        list(pool.chunks(refused, range(10)))
+    with pytest.raises(DataError, match="row 0 is wrong"):
+        list(in_chunks(refused, range(10), 2))
 
 
 def test_workers_end_with_a_parent_that_is_killed() -> None:
     code = (
-        "import os, time\n"
-        "from tests.unit.runtime.test_worker_pool import process_of\n"
-        "from redistill.runtime import worker_pool\n"
-        "worker_pool._CHUNK = 1\n"
-        "with worker_pool.worker_pool(10, 2) as pool:\n"
-        "    print(*set(pool.chunks(process_of, range(20))), flush=True)\n"
+        "import time\n"
+        "from tests.unit.runtime.test_in_chunks import process_of\n"
+        "from redistill.runtime import in_chunks\n"
+        "in_chunks._CHUNK = 1\n"
+        "for pid in in_chunks.in_chunks(process_of, range(20), 2):\n"
+        "    print(pid, flush=True)\n"
         "    time.sleep(600)\n"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
-    workers = [psutil.Process(int(pid)) for pid in parent.stdout.readline().split()]
+    parent.stdout.readline()
+    workers = psutil.Process(parent.pid).children(recursive=True)
     assert workers
     parent.kill()
     parent.wait()
