@@ -27,6 +27,7 @@ _ROW_GROUP = 20_000
 _BATCH = 2_000
 """Rows that are Python objects at the same time besides the records: as mappings they take several times as much."""
 
+_INTS: dict[int, int] = {}
 _PLAIN: dict[Any, pa.DataType] = {str: pa.string(), int: pa.int32(), float: pa.float64(), bool: pa.bool_()}
 
 
@@ -96,8 +97,9 @@ def _from_parquet(hint: Any) -> Callable[[Any], Any]:
     """What turns a value of the file, made of lists and mappings, back into what the annotation says."""
     hint = _without_none(hint)
     if typing.get_origin(hint) is tuple:
-        inner = _from_parquet(typing.get_args(hint)[0])
-        return lambda values: tuple(map(inner, values))
+        inner = typing.get_args(hint)[0]
+        convert = _same_int if inner is int else _from_parquet(inner)
+        return lambda values: tuple(map(convert, values))
     if not dataclasses.is_dataclass(hint):
         return lambda value: value
     kind, hints = typing.cast(type, hint), typing.get_type_hints(hint)
@@ -110,6 +112,11 @@ def _from_parquet(hint: Any) -> Callable[[Any], Any]:
         return kind(**row)
 
     return record
+
+
+def _same_int(value: int) -> int:
+    """One object for each number: a million rows have many token ids, but each of them is one of a vocabulary."""
+    return _INTS.setdefault(value, value)
 
 
 def _listed(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:

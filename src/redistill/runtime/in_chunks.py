@@ -18,7 +18,7 @@ from redistill.runtime.cpu import usable_cores
 _Row = TypeVar("_Row")
 _Result = TypeVar("_Result")
 
-_CHUNK = 2000
+CHUNK = 2000
 _MOST_PROCESSES = 8
 _PR_SET_PDEATHSIG = 1
 _work: Callable[[Any], Any]
@@ -33,8 +33,8 @@ def in_chunks(work: Callable[[Sequence[_Row]], _Result], rows: Sequence[_Row], p
     Raises:
         DataError: a process was ended from outside, most often because memory ran out.
     """
-    parts = (rows[begin : begin + _CHUNK] for begin in range(0, len(rows), _CHUNK))
-    processes = processes or min(usable_cores(), _MOST_PROCESSES, len(rows) // (2 * _CHUNK))
+    parts = (rows[begin : begin + CHUNK] for begin in range(0, len(rows), CHUNK))
+    processes = processes or min(usable_cores(), _MOST_PROCESSES, len(rows) // (2 * CHUNK))
     if processes < 2:
         yield from map(work, parts)
         return

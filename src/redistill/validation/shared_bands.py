@@ -1,4 +1,4 @@
-"""Which texts share a band of their sketches with a text, among those that were added so far."""
+"""Which texts share bands of their sketches with a text, among those that were added so far."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class SharedBands:
         self._filled_G[groups] += 1
 
     def candidates(self, text: int) -> np.ndarray:
-        """The added texts that share a band with this one, in ascending order."""
+        """The added texts that share at least two bands with this one, in ascending order."""
         groups = self._groups(text)
         counts = self._filled_G[groups]
         groups, counts = groups[counts > 0], counts[counts > 0]
@@ -40,8 +40,9 @@ class SharedBands:
             return np.zeros(0, np.int32)
         # The places of all members, one range after the other.
         places = np.arange(counts.sum()) + np.repeat(self._begin_G[groups] - np.cumsum(counts) + counts, counts)
-        members: np.ndarray = np.unique(self._members[places])
-        return members
+        members = np.sort(self._members[places])
+        twice: np.ndarray = np.unique(members[1:][members[1:] == members[:-1]])
+        return twice
 
     def _groups(self, text: int) -> np.ndarray:
         groups: np.ndarray = self._group_NB[text]

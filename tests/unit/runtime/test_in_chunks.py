@@ -18,7 +18,7 @@ from redistill.runtime.in_chunks import in_chunks
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_CHUNK", 3)
+    monkeypatch.setattr(module, "CHUNK", 3)
 
 
 def doubled(rows: Sequence[int]) -> list[int]:
@@ -69,7 +69,7 @@ def test_workers_end_with_a_parent_that_is_killed() -> None:
         "import time\n"
         "from tests.unit.runtime.test_in_chunks import process_of\n"
         "from redistill.runtime import in_chunks\n"
-        "in_chunks._CHUNK = 1\n"
+        "in_chunks.CHUNK = 1\n"
         "for pid in in_chunks.in_chunks(process_of, range(20), 2):\n"
         "    print(pid, flush=True)\n"
         "    time.sleep(600)\n"

@@ -152,8 +152,8 @@ class Letters:
 
     eos_token_id = 0
 
-    def __call__(self, text: str, **_: object) -> dict[str, list[int]]:
-        return {"input_ids": [ord(c) for c in text]}
+    def __call__(self, texts: list[str], **_: object) -> dict[str, list[list[int]]]:
+        return {"input_ids": [[ord(c) for c in text] for text in texts]}
 
     def get_vocab(self) -> dict[str, int]:
         return {chr(i): i for i in range(128)}

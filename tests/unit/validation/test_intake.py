@@ -120,7 +120,7 @@ def test_order_is_kept_nothing_is_lost_and_a_second_pass_drops_nothing(example) 
 @pytest.mark.parametrize("processes", [2, 3])
 def test_the_result_is_the_same_with_any_number_of_processes(example, processes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     splits, kept, dropped = example
-    monkeypatch.setattr(in_chunks, "_CHUNK", 50)
+    monkeypatch.setattr(in_chunks, "CHUNK", 50)
     assert judge(splits, IntakeParams(), processes) == (kept, dropped)
 
 

@@ -98,7 +98,7 @@ def test_equal_under_every_hash_seed_and_on_every_machine() -> None:
         ).stdout.strip()
         for seed in ("1", "2")
     }
-    assert printed == {"[0, 15, 16, 10, 11, 5, 20] 1517836 [61, 128, 201, 240, 6, 221]"}
+    assert printed == {"[28, 8, 23, 17, 18, 33, 13] 1497897 [61, 128, 201, 240, 70, 221]"}
 
 
 def test_processes_start_after_a_large_search_in_this_process() -> None:
