@@ -10,6 +10,8 @@ import subprocess
 from statistics import median
 from typing import Any
 
+import httpx
+
 from redistill.errors import RegistryError
 from redistill.evaluation.timing import timing_from_json
 from redistill.io.digests import file_digest, tree_digest
@@ -24,6 +26,9 @@ from tasks.registry.store import make_store
 from tasks.results.rows import deciding_identities
 from tasks.stages.timing import TIMING
 
+_SILENT_S = 30.0
+"""A server that has not answered its health check for so long hangs: a busy one takes a second or two."""
+
 
 def connect(params: Params) -> RegistryClient:
     """An MLflow client on the project's store and experiment, both made on first use.
@@ -36,6 +41,7 @@ def connect(params: Params) -> RegistryClient:
     address = mlflow_names.tracking_uri(STATE)
     if address == mlflow_names.project_store(STATE):
         make_store(STATE)
+    _refuse_silent_server(address)
     mlflow.set_tracking_uri(address)
     client: RegistryClient = mlflow.MlflowClient()
     name = mlflow_names.experiment(params.data.name)
@@ -48,6 +54,26 @@ def connect(params: Params) -> RegistryClient:
             f"MLflow at {address} cannot be used ({_first_line(error)}); start it, or unset MLFLOW_TRACKING_URI to use a local file"
         ) from error
     return client
+
+
+def _refuse_silent_server(address: str) -> None:
+    """MLflow's client waits two minutes for each answer and asks four times, so a server that hangs would hold a command for eight minutes.
+
+    Raises:
+        RegistryError: the server accepts connections, and does not answer.
+    """
+    if not address.startswith(("http://", "https://")):
+        return
+    try:
+        # Whatever it answers, it is alive.
+        httpx.get(f"{address.rstrip('/')}/health", timeout=_SILENT_S)
+    except httpx.TimeoutException:
+        raise RegistryError(
+            f"MLflow at {httpx.URL(address).netloc.decode()} has not answered for {_SILENT_S:g} s; start it again, or unset MLFLOW_TRACKING_URI to use a local file"
+        ) from None
+    except httpx.HTTPError:
+        # Nothing listens there, or TLS fails: the client says which.
+        return
 
 
 def open_run(params: Params, reason: str, flow_run_id: str) -> tuple[str, str]:

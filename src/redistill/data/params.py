@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from functools import cached_property
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -65,7 +67,7 @@ class RecordParams:
         odd = [n for n in names if not n.strip() or n != n.strip() or set(n) & set("+;=\n")]
         if odd:
             raise ValueError(f"{odd[0]!r} cannot be a name in a record: names must not contain '+', ';', '=' or a line break")
-        twice = sorted({n for n in names if names.count(n) > 1})
+        twice = sorted(n for n, count in Counter(names).items() if count > 1)
         if twice:
             raise ValueError(f"{twice[0]!r} is listed twice among labels, flags and entities; list each name once")
         return self
@@ -134,7 +136,7 @@ class DataParams:
         """Where a completion ends besides the model's own end token: a record ends with its line, free text at a text in ``stop``."""
         return self.stop if self.task == "generation" else ("\n",)
 
-    @property
+    @cached_property
     def grammar(self) -> RecordGrammar | None:
         """What a completion may contain; None for free text."""
         if self.record is None or self.task == "generation":

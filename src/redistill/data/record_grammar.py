@@ -7,9 +7,18 @@ parses into a set of items, so F1 is defined on fields.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from redistill.errors import DataError
+
+_SHOWN = 20
+
+
+def shown_names(names: Sequence[str]) -> str:
+    """Names as a message lists them: the first twenty, and how many more there are."""
+    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +41,10 @@ class RecordGrammar:
     flags: tuple[str, ...] = ()
     entities: tuple[str, ...] = ()
     several: bool = False
+    _known: frozenset[str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_known", frozenset(self.labels))
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -50,8 +63,8 @@ class RecordGrammar:
         parts = line.strip().split("; ")
         labels = tuple(parts[0].split("+"))
         for label in labels:
-            if label not in self.labels:
-                raise DataError(f"label {label!r} is not listed; known labels: {', '.join(self.labels)}")
+            if label not in self._known:
+                raise DataError(f"label {label!r} is not listed; known labels: {shown_names(self.labels)}")
         if len(labels) > 1 and not self.several:
             raise DataError(f"{len(labels)} labels ({parts[0]!r}), but data.record.several is false")
         if list(labels) != sorted(set(labels)):
@@ -63,9 +76,9 @@ class RecordGrammar:
         for part in parts[1:]:
             name, equals, value = part.partition("=")
             if name not in order or (name in self.flags) == bool(equals) or (equals and not value.strip()):
-                raise DataError(f"{part!r} is neither a flag ({', '.join(self.flags)}) nor KIND=VALUE of {', '.join(self.entities)}")
+                raise DataError(f"{part!r} is neither a flag ({shown_names(self.flags)}) nor KIND=VALUE of {shown_names(self.entities)}")
             if order[name] <= last:
-                raise DataError(f"{part!r} occurs twice or in the wrong order; the order is {', '.join(order)}")
+                raise DataError(f"{part!r} occurs twice or in the wrong order; the order is {shown_names([*order])}")
             last = order[name]
             if equals:
                 entities.append((name, value))
