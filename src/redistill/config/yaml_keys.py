@@ -15,7 +15,7 @@ _FAST: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """libyaml's where it is installed: with a hundred thousand labels it takes a second, and the other a minute."""
 
 
-class UniqueKeys(_FAST):  # type: ignore[misc]
+class UniqueKeys(_FAST):
     """YAML in which a duplicate key is an error. By default the second value replaces the first without an error."""
 
 
@@ -52,7 +52,7 @@ def _check_depth(text: str, name: str) -> None:
     depth = 0
     for event in yaml.parse(text, Loader=_FAST):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > _MOST_LEVELS:
+        if depth > _MOST_LEVELS and event.start_mark is not None:
             raise ConfigError(
                 f"{name} line {event.start_mark.line + 1}: values are nested too deeply; the limit is {_MOST_LEVELS} levels, and no section needs ten"
             )
