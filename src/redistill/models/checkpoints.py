@@ -9,15 +9,15 @@ from typing import Any
 from redistill.io.digests import tree_digest
 from redistill.io.json import read_json
 from redistill.models.generation import make_neutral
+from redistill.models.loading import open_model
 from redistill.models.tokenizers import load_tokenizer
 
 
 def load_model(path: str | os.PathLike[str], dtype: str = "float32") -> Any:
     """A causal language model in eval mode, from safetensors only, with neutral generation settings (``redistill.models.generation``)."""
     import torch
-    from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(str(path), dtype=getattr(torch, dtype), use_safetensors=True).eval()
+    model = open_model(path, dtype=getattr(torch, dtype), use_safetensors=True).eval()
     make_neutral(model, end_ids_of(path))
     return model
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from redistill.errors import ConfigError
+from redistill.models.loading import model_of
 from redistill.models.params import PruneParams, StudentParams
 
 
@@ -85,7 +86,7 @@ def smaller(config: Any, overrides: dict[str, int], seed: int) -> Any:
     """A randomly initialised student of the base's architecture with a smaller configuration."""
     import copy
 
-    from transformers import AutoModelForCausalLM, set_seed
+    from transformers import set_seed
 
     config = copy.deepcopy(config)
     for key, value in overrides.items():
@@ -99,4 +100,4 @@ def smaller(config: Any, overrides: dict[str, int], seed: int) -> Any:
     if getattr(config, "layer_types", None):
         config.layer_types = config.layer_types[: config.num_hidden_layers]
     set_seed(seed)
-    return AutoModelForCausalLM.from_config(config)
+    return model_of(config)

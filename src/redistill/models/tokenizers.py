@@ -10,15 +10,14 @@ from typing import Any
 
 from redistill.io.digests import canonical_digest
 from redistill.io.json import read_json
+from redistill.models.loading import open_tokenizer
 
 _TOGETHER = 1000
 """Texts that are encoded in one call: offsets and masks of a text take more memory than its ids."""
 
 
 def load_tokenizer(path: str | os.PathLike[str]) -> Any:
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(str(path))
+    tokenizer = open_tokenizer(path)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer

@@ -59,6 +59,7 @@ class VllmTeacher:
         device = training_device()
         self._llm = LLM(
             model=str(self._path),
+            trust_remote_code=False,
             dtype=dtype_name(device=device),
             max_model_len=self._length,
             enforce_eager=True,
