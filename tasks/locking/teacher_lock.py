@@ -72,6 +72,8 @@ def lock_teacher(params: Params) -> tuple[TeacherFingerprint, bool]:
     found, capabilities = _local(params.teacher) if params.teacher.backend != "openai" else _endpoint(params)
     _check_arms(params, capabilities)
     before = read_json(LOCK) if LOCK.is_file() else {}
+    if params.teacher.backend != "openai":
+        found = _named_as_before(found, before)
     same = before.get("current", {}).get("digest") == found.digest
     # A method that runs the teacher beside the student can use no rows of an earlier teacher.
     earlier_stay = same and not (params.teacher.backend != "openai" and weights_in_training(params))
@@ -87,6 +89,20 @@ def lock_teacher(params: Params) -> tuple[TeacherFingerprint, bool]:
         **({"changes": before["changes"]} if earlier_stay and "changes" in before else {}),
     }
     return found, _write_if_changed(LOCK, lock)
+
+
+def _named_as_before(found: TeacherFingerprint, before: dict[str, Any]) -> TeacherFingerprint:
+    """A local teacher under the digest that it has in the lock."""
+    current = before.get("current", {})
+    if "parts" not in current:
+        return found
+    locked = TeacherFingerprint(found.name, current["digest"], current["parts"])
+    named = fingerprint.as_locked(found, locked)
+    if named.digest == locked.digest and fingerprint.GENERATION not in locked.parts:
+        print(
+            f"generation_config.json is now part of the teacher's fingerprint; the teacher keeps its name {named.digest[:12]}, so stored completions stay valid"
+        )
+    return named
 
 
 def weights_in_training(params: Params) -> list[str]:

@@ -77,7 +77,9 @@ def test_a_project_with_a_lock_of_before_is_asked_nothing_again(project: Path, c
     params = load_params()
     lock_teacher(params)
     tree, old = read_json(LOCK), of_before(fingerprint(TEACHER, params.teacher.model))
-    write_json(LOCK, {**tree, "current": {"name": old.name, "digest": old.digest, "parts": old.parts}, "answers_from": {"default": old.digest}})
+    write_json(
+        LOCK, {**tree, "current": {"name": old.name, "digest": old.digest, "parts": old.parts}, "answers_from": {"default": old.digest}}
+    )
     assert require_locked_weights(read_lock()) == TEACHER, "also before it is locked again"
     request = TeacherRequest("p", 0, (Message("user", "hi"),), "hi\n=>", "", ("\n",))
     store = CompletionStore("store.sqlite")
