@@ -206,7 +206,8 @@ def _write(target: Route) -> Route:
     """
 
     def change(now: Route) -> Route:
-        same = FLAGS.is_file() and decided(target) == decided(now)
+        # Without a time it is not what a file says, but what stands in for one that cannot be read.
+        same = bool(now.changed_at) and FLAGS.is_file() and decided(target) == decided(now)
         return now if same else replace(target, pin=now.pin)
 
     return update_route(FLAGS, change)
