@@ -19,6 +19,7 @@ from tasks.promotion.freeze import frozen
 from tasks.promotion.live_system import live_cascade, promoted_by, promoted_cascade, verify_live
 from tasks.promotion.present_teacher import present_teacher
 from tasks.registry import evidence_bundle, transitions
+from tasks.registry.artifact import downloaded
 from tasks.registry.client import RegistryClient
 from tasks.registry.history import History, withdrawn
 from tasks.registry.runs_and_versions import connect, resolved
@@ -175,13 +176,11 @@ def rollback(params: Params, to: str | None, reason: str) -> transitions.Live:
         )
     version = _resolved_with_reason(client, params, to or str(before.previous), reason)
     events = transitions.history(client, params)
-    if version not in transitions.been_champion(client, params):
+    if version not in transitions.been_champion(events):
         raise RegistryError(
             f"version {version} was never champion, so rollback is not possible; to promote it, run `redistill promote {version}`"
         )
-    weights = evidence_bundle.registered_weights(client, params, version)
-    evidence_bundle.verified(client, params, version, weights=weights)
-    cascade = verify_live(client, params, events, version, weights)
+    cascade = verify_live(client, params, events, version, downloaded(client, params, version))
     after = replace(
         before,
         champion=version,
@@ -197,9 +196,10 @@ def set_reference(params: Params, version_name: str, reason: str) -> transitions
     """Make another version the reference. Default: the first promoted version."""
     client = _recovered_client(params)
     version = _resolved_with_reason(client, params, version_name, reason)
-    evidence_bundle.verified(client, params, version)
-    if version not in transitions.been_champion(client, params):
+    events = transitions.history(client, params)
+    if version not in transitions.been_champion(events):
         raise RegistryError(f"version {version} was never champion, so it cannot be the reference; choose a version that was")
+    verify_live(client, params, events, version, downloaded(client, params, version))
     before = transitions.live(client, params)
     after = replace(before, reference=version)
     if before != after:

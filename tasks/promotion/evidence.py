@@ -26,8 +26,9 @@ from tasks.paths import ARTIFACTS, STATE
 from tasks.promotion.live_system import live_cascade, system
 from tasks.promotion.version_timing import timing_of
 from tasks.registry import transitions
+from tasks.registry.artifact import weights_of
 from tasks.registry.client import RegistryClient
-from tasks.registry.evidence_bundle import verified, weights_of
+from tasks.registry.evidence_bundle import verified
 from tasks.registry.history import Event
 from tasks.results.measurements import Measurement, read_open
 from tasks.results.rows import HELDOUT, Rows, sealed_rows, shown_rows

@@ -14,6 +14,7 @@ from tasks.promotion.evidence import measured_version, teacher_measurement
 from tasks.promotion.judge import judge_version
 from tasks.promotion.judgement import Judgement, sealed_numbers, summary
 from tasks.registry import evidence_bundle, transitions
+from tasks.registry.artifact import weights_of
 from tasks.registry.client import RegistryClient
 from tasks.registry.runs_and_versions import connect, resolved
 
@@ -53,5 +54,5 @@ def gate(params: Params, version_name: str) -> tuple[str, Judgement]:
 def _digest_on_record(client: RegistryClient, params: Params, version: str) -> None:
     """Record the digest of the weights for a version that redistill did not register."""
     if mlflow_names.TAG_MODEL_DIGEST not in client.get_model_version(params.data.name, version).tags:
-        digest = checkpoints.model_digest(evidence_bundle.weights_of(client, params, version))
+        digest = checkpoints.model_digest(weights_of(client, params, version))
         client.set_model_version_tag(params.data.name, version, mlflow_names.TAG_MODEL_DIGEST, digest)

@@ -158,9 +158,9 @@ def moved_outside(
     return None
 
 
-def been_champion(client: RegistryClient, params: Params) -> set[str]:
+def been_champion(events: Sequence[Event]) -> set[str]:
     """Every version that a promotion or rollback has ever made the champion."""
-    return {e.champion for e in history(client, params) if e.kind in ("promote", "rollback") and e.champion}
+    return {e.champion for e in events if e.kind in ("promote", "rollback") and e.champion}
 
 
 def _recover(client: RegistryClient, params: Params) -> str | None:

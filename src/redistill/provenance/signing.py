@@ -9,6 +9,8 @@ Source: https://github.com/sigstore/model-transparency (OMS specification).
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -81,6 +83,16 @@ def verify(folder: Path, signature: Path, key: Path) -> None:
         # The library raises errors of many types, its own and those of cryptography. With any of them, the version is not verified.
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise RegistryError(f"its signature is not valid ({reason}); the files were changed, or another key signed them") from None
+
+
+def listed(signature: Path) -> list[str]:
+    """The names of the files that a signature lists, without a check of the signature; none if it cannot be read."""
+    try:
+        payload = json.loads(signature.read_text(encoding="utf-8"))["dsseEnvelope"]["payload"]
+        resources = json.loads(base64.b64decode(payload))["predicate"]["resources"]
+        return [str(resource["name"]) for resource in resources]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
 
 
 def _make(key: Path) -> None:
