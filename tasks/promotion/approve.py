@@ -12,6 +12,7 @@ from redistill.params import Params
 from redistill.promotion.cascade import Cascade
 from redistill.promotion.system import system_digest
 from redistill.provenance import mlflow_names
+from redistill.runtime.identity import current_user, same_person
 from redistill.serving.route_flag import to_version
 from redistill.serving.types import Route
 from tasks.promotion import waiting
@@ -90,9 +91,9 @@ def approve(params: Params, version_name: str, reason: str) -> transitions.Live:
         # The signed bundle says who started the cycle. The tag alone could be removed.
         trained = judged if judged["trained"] else _judgement(client, params, version)
         starters = {trained["judged_by"], client.get_model_version(params.data.name, version).tags.get(mlflow_names.TAG_STARTED_BY)}
-        if transitions.current_user() in starters:
+        if any(same_person(current_user(), starter) for starter in starters):
             raise ConfigError(
-                f"{transitions.current_user()} started the cycle of version {version}, so another person must approve it (promote.two_people)"
+                f"{current_user()} started the cycle of version {version}, so another person must approve it (promote.two_people)"
             )
     _still_true(client, params, version, judged)
     return _promoted(client, params, version, reason, judged)

@@ -6,6 +6,7 @@ from redistill.io.json import read_json
 from redistill.models import checkpoints
 from redistill.params import Params
 from redistill.provenance import mlflow_names
+from redistill.runtime.identity import current_user
 from tasks.locking.code_lock import lock_code
 from tasks.paths import ARTIFACTS
 from tasks.promotion import waiting
@@ -38,7 +39,7 @@ def gate(params: Params, version_name: str) -> tuple[str, Judgement]:
     judged = summary(judgement)
     if not evidence_bundle.is_current(params, version, judged):
         experiment = client.get_experiment_by_name(mlflow_names.experiment(params.data.name))
-        tags = {mlflow_names.TAG_KIND: "gate", mlflow_names.TAG_STARTED_BY: transitions.current_user()}
+        tags = {mlflow_names.TAG_KIND: "gate", mlflow_names.TAG_STARTED_BY: current_user()}
         run_id = client.create_run(experiment.experiment_id, tags=tags, run_name=f"gate-{version}").info.run_id
         student, teacher = measured_version(client, params, version), teacher_measurement(params)
         results = {"benchmark/student": student.shown, "benchmark/teacher": teacher.shown}

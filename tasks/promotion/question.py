@@ -15,8 +15,9 @@ from redistill.promotion.retest import retest
 from redistill.promotion.sealing import of_mode, without_sealed
 from redistill.promotion.system import System
 from redistill.promotion.types import Gate, Look, PromotionDecision, Verdict
+from redistill.runtime.identity import current_user
 from tasks.promotion.judgement import Judgement, of_cascade
-from tasks.registry import look_ledger, transitions
+from tasks.registry import look_ledger
 from tasks.registry.client import RegistryClient
 
 
@@ -66,7 +67,7 @@ class Question:
             shown=promoted is not None,
             verdict=decision.verdict,
             at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-            by=transitions.current_user(),
+            by=current_user(),
             previous=entry_digest(looks[-1]) if looks else "",
             left=left_after(left, level, len(systems), promoted),
             question=self._without_rows(),

@@ -27,10 +27,10 @@ from redistill.promotion.alpha_spending import (
 from redistill.promotion.params import PromoteParams
 from redistill.promotion.types import Finding, Look
 from redistill.provenance import mlflow_names
+from redistill.runtime.identity import current_user
 from tasks.paths import STATE
 from tasks.registry.client import RegistryClient
 from tasks.registry.runs_and_versions import registered_model, searched_runs
-from tasks.registry.transitions import current_user
 
 _IDS = "prompt-ids.json"
 _COPIES = STATE / "heldout-ids"

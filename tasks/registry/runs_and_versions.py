@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-import getpass
 import json
-import os
 import subprocess
 from statistics import median
 from typing import Any
@@ -19,6 +17,7 @@ from redistill.io.json import read_json
 from redistill.operations.workspace import Workspace
 from redistill.params import Params
 from redistill.provenance import mlflow_names
+from redistill.runtime.identity import current_user
 from redistill.teacher.types import TeacherFingerprint
 from tasks.paths import ARTIFACTS, STATE
 from tasks.registry.client import RegistryClient
@@ -86,7 +85,7 @@ def open_run(params: Params, reason: str, flow_run_id: str) -> tuple[str, str]:
         mlflow_names.TAG_CYCLE: cycle,
         mlflow_names.TAG_REASON: reason,
         mlflow_names.TAG_FLOW_RUN: flow_run_id,
-        mlflow_names.TAG_STARTED_BY: os.environ.get("REDISTILL_USER") or getpass.getuser(),
+        mlflow_names.TAG_STARTED_BY: current_user(),
         mlflow_names.TAG_GIT: git_commit(),
         mlflow_names.TAG_STATUS: "running",
         mlflow_names.TAG_WORKSPACE: workspace.id,

@@ -10,9 +10,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import fcntl
-import getpass
 import json
-import os
 import socket
 import uuid
 from collections.abc import Iterator, Sequence
@@ -22,6 +20,7 @@ from dataclasses import dataclass, replace
 from redistill.errors import RegistryError
 from redistill.params import Params
 from redistill.provenance import mlflow_names
+from redistill.runtime.identity import current_user
 from redistill.serving.route_flag import read_route, to_teacher, update_route
 from redistill.serving.types import Route, route_from_json
 from tasks.paths import ARTIFACTS, STATE
@@ -47,11 +46,6 @@ class Live:
     @property
     def aliases(self) -> dict[str, str | None]:
         return {name: getattr(self, name) for name in _MOVED}
-
-
-def current_user() -> str:
-    """The name of the current user: REDISTILL_USER, which an auth layer can set, else the account."""
-    return os.environ.get("REDISTILL_USER") or getpass.getuser()
 
 
 def live(client: RegistryClient, params: Params) -> Live:

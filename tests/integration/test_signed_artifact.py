@@ -61,7 +61,10 @@ def indexed(model: Path, outside: Path) -> None:
 
 
 DAMAGE: dict[str, tuple[Callable[[Path, Path], object], str]] = {
-    "code beside the weights": (lambda root, _: (root / "model" / "modeling.py").write_text("import os"), "do not have the registered digest"),
+    "code beside the weights": (
+        lambda root, _: (root / "model" / "modeling.py").write_text("import os"),
+        "do not have the registered digest",
+    ),
     "code beside the model": (lambda root, _: (root / "code.py").write_text("import os"), "signature is not valid"),
     "MLmodel": (lambda root, _: edited(root / "MLmodel", "code: null", "code: code"), "signature is not valid"),
     "another tokenizer": (lambda root, _: edited(root / "components/tokenizer/tokenizer.json", "BPE", "bpe"), "signature is not valid"),
@@ -113,7 +116,9 @@ def test_a_bundle_of_before_verifies_by_the_files_that_it_lists(make_registry: M
 def forged(registry: Registry, version: str, **changes: Any) -> None:
     """A line of the history, as anybody writes it who can write to MLflow."""
     now = transitions.live(registry.client, registry.params)
-    event = Event(f"forged-{version}", "promote", version, "2026-01-01T00:00:00+00:00", "mallory", "passed", version, now.champion, "student")
+    event = Event(
+        f"forged-{version}", "promote", version, "2026-01-01T00:00:00+00:00", "mallory", "passed", version, now.champion, "student"
+    )
     append(registry.client, registry.params, event)
     registry.client.set_model_version_tag(registry.params.data.name, version, mlflow_names.TAG_VERDICT, "promote")
 
