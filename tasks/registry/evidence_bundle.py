@@ -19,7 +19,7 @@ from redistill.io.digests import tree_digest
 from redistill.io.json import write_json
 from redistill.io.sealed import SUFFIX, seal
 from redistill.params import Params
-from redistill.provenance import mlflow_names, signing
+from redistill.provenance import keys, mlflow_names, signing
 from tasks.paths import ARTIFACTS, CODE, LOCK, SOURCES, STATE
 from tasks.registry.artifact import Artifact, downloaded, private_folder
 from tasks.registry.client import RegistryClient
@@ -109,7 +109,7 @@ def _signed(client: RegistryClient, params: Params, mlflow_run_id: str, version:
     artifact = downloaded(client, params, version)
     signature = evidence.parent / SIGNATURE
     with _tree({_WHOLE: artifact.root, mlflow_names.EVIDENCE: evidence}) as tree:
-        signing.sign(tree, signature, signing.signing_key(STATE))
+        signing.sign(tree, signature, keys.signing_key(STATE))
     client.log_artifacts(mlflow_run_id, str(evidence), mlflow_names.EVIDENCE)
     client.log_artifact(mlflow_run_id, str(signature))
     tags = client.get_model_version(params.data.name, version).tags
@@ -169,7 +169,7 @@ def _verify(version: str, artifact: Artifact, folder: Path) -> None:
     if any(name.startswith(f"{_CHECKPOINT}/") for name in names):
         parts = {_CHECKPOINT: artifact.weights}
     with _tree({**parts, mlflow_names.EVIDENCE: folder / mlflow_names.EVIDENCE}) as tree:
-        signing.verify(tree, folder / SIGNATURE, signing.verify_key(STATE))
+        signing.verify(tree, folder / SIGNATURE, keys.public_keys(STATE))
     if _CHECKPOINT in parts and version not in _TOLD:
         _TOLD.add(version)
         beside = sum(1 for file in artifact.root.rglob("*") if file.is_file() and not file.is_relative_to(artifact.weights))

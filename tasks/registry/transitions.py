@@ -30,6 +30,7 @@ from tasks.registry.runs_and_versions import registered_model
 
 FLAGS = ARTIFACTS / "route" / "flags.json"
 _MOVED = (mlflow_names.CHAMPION, mlflow_names.PREVIOUS, mlflow_names.REFERENCE)
+_MOVES = ("promote", "rollback", "reference")
 _UNDER_WAY = dt.timedelta(minutes=2)
 """A transition takes seconds. On this machine a lock shows whether it still runs; on another machine only its age can show it."""
 
@@ -100,7 +101,7 @@ def move(
             _write(before.route)
             # If MLflow does not respond, the tag stays, and the next command undoes the rest.
             with suppress(Exception):
-                _recover(client, params)
+                _recover(client, params, event.id)
                 if any(e.id == event.id for e in history(client, params)):
                     return event  # it was committed before the failure, and _recover completed it
             if isinstance(error, RegistryError) or not isinstance(error, Exception):
@@ -140,7 +141,7 @@ def moved_outside(
     aliases: Sequence[str] = (mlflow_names.CHAMPION, mlflow_names.REFERENCE),
 ) -> str | None:
     """A sentence if one of the aliases is not the version in the history (``events``), else None."""
-    events = [event for event in events if event.kind in ("promote", "rollback", "reference")]
+    events = [event for event in events if event.kind in _MOVES]
     now = live(client, params)
     for alias in aliases:
         recorded, actual = (getattr(events[-1], alias) if events else None), now.aliases[alias]
@@ -157,24 +158,72 @@ def been_champion(events: Sequence[Event]) -> set[str]:
     return {e.champion for e in events if e.kind in ("promote", "rollback") and e.champion}
 
 
-def _recover(client: RegistryClient, params: Params) -> str | None:
+def _recover(client: RegistryClient, params: Params, own: str = "") -> str | None:
+    """``own`` is the id of a plan that this process has just written: it needs no check against the history."""
     name = params.data.name
-    plan = registered_model(client, name).tags.get(mlflow_names.TAG_MOVE)
-    if plan is None:
+    tag = registered_model(client, name).tags.get(mlflow_names.TAG_MOVE)
+    if tag is None:
         return None
-    transition = json.loads(plan)
-    age = dt.datetime.now(dt.UTC) - dt.datetime.fromisoformat(transition["at"])
-    if transition["host"] != _here() and age < _UNDER_WAY:
+    try:
+        plan = _Plan.read(tag)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return _not_obeyed(client, name, "it cannot be read")
+    age = dt.datetime.now(dt.UTC) - plan.at
+    if plan.host != _here() and -_UNDER_WAY < age < _UNDER_WAY:
         raise RegistryError(
-            f"a promotion or rollback has been running on {transition['host']} for {age.seconds} s; try again in {_UNDER_WAY.seconds} s"
+            f"a promotion or rollback has been running on {plan.host} for {age.seconds} s; try again in {_UNDER_WAY.seconds} s"
         )
-    committed = any(event.id == transition["id"] for event in history(client, params))
-    target = transition["after" if committed else "before"]
+    events = history(client, params)
+    committed = next((event for event in events if event.id == plan.id), None)
+    target = plan.before if committed is None else plan.after
+    if plan.id != own and (problem := _contradiction(target, committed, events)) is not None:
+        return _not_obeyed(client, name, problem)
     # The flag file of another machine is not here; the next command on that machine sets it.
-    route = route_from_json(target["route"]) if transition["host"] == _here() else read_route(FLAGS)
-    _apply(client, params, Live(**{**target, "route": route}))
+    _apply(client, params, target if plan.host == _here() else replace(target, route=read_route(FLAGS)))
     client.delete_registered_model_tag(name, mlflow_names.TAG_MOVE)
-    return f"an interrupted promotion or rollback was {'completed' if committed else 'undone'}; the champion is version {target['champion'] or 'none'}"
+    return f"an interrupted promotion or rollback was {'undone' if committed is None else 'completed'}; the champion is version {target.champion or 'none'}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """A transition as its tag describes it."""
+
+    id: str
+    host: str
+    at: dt.datetime
+    before: Live
+    after: Live
+
+    @classmethod
+    def read(cls, tag: str) -> _Plan:
+        tree = json.loads(tag)
+        before, after = (Live(**{**tree[state], "route": route_from_json(tree[state]["route"])}) for state in ("before", "after"))
+        at = dt.datetime.fromisoformat(tree["at"])
+        return cls(str(tree["id"]), str(tree["host"]), at if at.tzinfo else at.replace(tzinfo=dt.UTC), before, after)
+
+
+def _contradiction(target: Live, committed: Event | None, events: Sequence[Event]) -> str | None:
+    """How the state that a plan leads to differs from the history, or None. Whoever can write to MLflow can write a plan."""
+    last = committed or next((event for event in reversed(events) if event.kind in _MOVES), None)
+    recorded = {name: getattr(last, name) if last else None for name in _MOVED}
+    for name, version in target.aliases.items():
+        if version != recorded[name]:
+            return f"it sets {name} to version {version or 'none'}, but the history says {recorded[name] or 'none'}"
+    live_as = next((event for event in reversed(events) if event.kind in ("promote", "rollback")), None)
+    system = None if target.route.cascade is None else dataclasses.asdict(target.route.cascade)
+    promoted = (live_as.champion, _plain(live_as.cascade)) if live_as else None
+    if target.route.mode != "teacher" and (target.route.model_version, _plain(system)) != promoted:
+        return "its route is not that of the champion in the history"
+    return None
+
+
+def _plain(tree: dict[str, object] | None) -> object:
+    return json.loads(json.dumps(tree))
+
+
+def _not_obeyed(client: RegistryClient, name: str, why: str) -> str:
+    client.delete_registered_model_tag(name, mlflow_names.TAG_MOVE)
+    return f"the tag {mlflow_names.TAG_MOVE} was removed and not obeyed: {why}; check `redistill history` and who can write to MLflow"
 
 
 def _apply(client: RegistryClient, params: Params, target: Live) -> None:

@@ -95,6 +95,9 @@ def test_what_may_not_be_promoted(make_registry: Make, monkeypatch: pytest.Monke
     good = registry.version(122, seed=2, started_by="ada")
     with pytest.raises(ConfigError, match="ada started the cycle of version 2, so another person must approve it"):
         approve.approve(params, good, "mine")
+    monkeypatch.setenv("REDISTILL_USER", " ADA ")
+    with pytest.raises(ConfigError, match="ADA started the cycle of version 2, so another person must approve it"):
+        approve.approve(params, good, "the same person in another spelling")
     with pytest.raises(ConfigError, match="give a reason"):
         approve.approve(params, good, "  ")
     with pytest.raises(RegistryError, match=r"9: .* has no such version or alias; its versions are 2, 1"):

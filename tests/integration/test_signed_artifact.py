@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from redistill.errors import RegistryError
-from redistill.provenance import mlflow_names, signing
+from redistill.provenance import keys, mlflow_names, signing
 from tasks.paths import STATE
 from tasks.promotion import approve
 from tasks.promotion.retest_champion import verify_champion
@@ -101,7 +101,7 @@ def test_a_bundle_of_before_verifies_by_the_files_that_it_lists(make_registry: M
     with tempfile.TemporaryDirectory() as tree:
         shutil.copytree(artifact.weights, Path(tree) / "weights")
         shutil.copytree(run / "evidence", Path(tree) / "evidence")
-        signing.sign(Path(tree), run / "bundle.sig", signing.signing_key(STATE))
+        signing.sign(Path(tree), run / "bundle.sig", keys.signing_key(STATE))
     capsys.readouterr()
     approve.promote(registry.params, version, "signed before the upgrade")
     evidence_bundle.verified(registry.client, registry.params, version)
