@@ -23,11 +23,12 @@ from tasks.registry import evidence_bundle, transitions
 from tasks.registry.artifact import downloaded
 from tasks.registry.client import RegistryClient
 from tasks.registry.history import History, withdrawn
+from tasks.registry.move_plan import Live
 from tasks.registry.runs_and_versions import connect, resolved
 from tasks.results.rows import deciding_identities
 
 
-def promote(params: Params, version: str, reason: str, question: str | None = None) -> transitions.Live:
+def promote(params: Params, version: str, reason: str, question: str | None = None) -> Live:
     """Make a version the champion, the old one ``previous``, and send traffic to it, once its bundle verifies. A second call changes nothing.
 
     Args:
@@ -43,7 +44,7 @@ def promote(params: Params, version: str, reason: str, question: str | None = No
     return _promoted(client, params, version, reason, judged)
 
 
-def _promoted(client: RegistryClient, params: Params, version: str, reason: str, judged: dict[str, Any]) -> transitions.Live:
+def _promoted(client: RegistryClient, params: Params, version: str, reason: str, judged: dict[str, Any]) -> Live:
     if judged["decision"]["verdict"] != "promote":
         raise RegistryError(f"version {version} is on hold and cannot be promoted; `redistill gate {version}` shows why")
     before, cascade = transitions.live(client, params), promoted_cascade(judged)
@@ -72,7 +73,7 @@ def _as(judged: dict[str, Any]) -> str:
     return f" (as a cascade: the student answers {100 * judged['answered'] / judged['rows']:.1f} % of the requests)"
 
 
-def approve(params: Params, version_name: str, reason: str) -> transitions.Live:
+def approve(params: Params, version_name: str, reason: str) -> Live:
     """Approve a challenger.
 
     Raises:
@@ -162,7 +163,7 @@ def reject(params: Params, version_name: str, reason: str) -> str:
     return version
 
 
-def rollback(params: Params, to: str | None, reason: str) -> transitions.Live:
+def rollback(params: Params, to: str | None, reason: str) -> Live:
     """Return to ``previous``, or to any earlier champion whose bundle verifies. Champion and route change together.
 
     Raises:
@@ -193,7 +194,7 @@ def rollback(params: Params, to: str | None, reason: str) -> transitions.Live:
     return after
 
 
-def set_reference(params: Params, version_name: str, reason: str) -> transitions.Live:
+def set_reference(params: Params, version_name: str, reason: str) -> Live:
     """Make another version the reference. Default: the first promoted version."""
     client = _recovered_client(params)
     version = _resolved_with_reason(client, params, version_name, reason)

@@ -38,7 +38,7 @@ class Question:
         if live is not None:
             # Nothing but what is live is judged: at this level, no other system may be promoted.
             return self._judgement(self._again(live), promote.alpha_per_heldout, live, repeated=True, is_champion=True)
-        if (old := earlier_look(history.looks, self.key)) is not None:
+        if (old := earlier_look(history.known, self.key)) is not None:
             decision = self._decided(old.level, _looks_gate(self.params, old, len(history.looks)))
             # Where something else held the system then, such as its time, people would learn now what the sealed rows say: a new look.
             if self.evidence.on_monitor is None or old.result in ("", _result(decision)):
@@ -77,7 +77,7 @@ class Question:
             implied_retest="" if promoted is None else self._implied_retest(decision),
         )
         judgement = self._judgement(decision, level, repeated=False)
-        look_ledger.append(self.client, self.params, look, self.ids)
+        look_ledger.append(self.client, self.params, look, self.history)
         return dataclasses.replace(judgement, looks=(*looks, look))
 
     def _again(self, live: Evidence) -> PromotionDecision:

@@ -15,44 +15,29 @@ import socket
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from redistill.errors import RegistryError
 from redistill.params import Params
 from redistill.provenance import mlflow_names
 from redistill.runtime.identity import current_user
 from redistill.serving.route_flag import read_route, to_teacher, update_route
-from redistill.serving.types import Route, route_from_json
+from redistill.serving.types import Route
 from tasks.paths import ARTIFACTS, STATE
 from tasks.registry.client import RegistryClient
 from tasks.registry.history import Event, History, Kind, append
+from tasks.registry.move_plan import MOVED, MOVES, Live, Plan, contradiction
 from tasks.registry.runs_and_versions import registered_model
 
 FLAGS = ARTIFACTS / "route" / "flags.json"
-_MOVED = (mlflow_names.CHAMPION, mlflow_names.PREVIOUS, mlflow_names.REFERENCE)
-_MOVES = ("promote", "rollback", "reference")
 _UNDER_WAY = dt.timedelta(minutes=2)
 """A transition takes seconds. On this machine a lock shows whether it still runs; on another machine only its age can show it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Live:
-    """What is live: the aliases that promotion changes, and the route."""
-
-    champion: str | None
-    previous: str | None
-    reference: str | None
-    route: Route
-
-    @property
-    def aliases(self) -> dict[str, str | None]:
-        return {name: getattr(self, name) for name in _MOVED}
 
 
 def live(client: RegistryClient, params: Params) -> Live:
     """What is live now, read from MLflow and the flag file."""
     aliases = registered_model(client, params.data.name).aliases
-    versions = {name: (str(aliases[name]) if name in aliases else None) for name in _MOVED}
+    versions = {name: (str(aliases[name]) if name in aliases else None) for name in MOVED}
     return Live(**versions, route=read_route(FLAGS))
 
 
@@ -141,7 +126,7 @@ def moved_outside(
     aliases: Sequence[str] = (mlflow_names.CHAMPION, mlflow_names.REFERENCE),
 ) -> str | None:
     """A sentence if one of the aliases is not the version in the history (``events``), else None."""
-    events = [event for event in events if event.kind in _MOVES]
+    events = [event for event in events if event.kind in MOVES]
     now = live(client, params)
     for alias in aliases:
         recorded, actual = (getattr(events[-1], alias) if events else None), now.aliases[alias]
@@ -165,7 +150,7 @@ def _recover(client: RegistryClient, params: Params, own: str = "") -> str | Non
     if tag is None:
         return None
     try:
-        plan = _Plan.read(tag)
+        plan = Plan.read(tag)
     except (ValueError, KeyError, TypeError, AttributeError):
         return _not_obeyed(client, name, "it cannot be read")
     age = dt.datetime.now(dt.UTC) - plan.at
@@ -176,49 +161,12 @@ def _recover(client: RegistryClient, params: Params, own: str = "") -> str | Non
     events = history(client, params)
     committed = next((event for event in events if event.id == plan.id), None)
     target = plan.before if committed is None else plan.after
-    if plan.id != own and (problem := _contradiction(target, committed, events)) is not None:
+    if plan.id != own and (problem := contradiction(target, committed, events)) is not None:
         return _not_obeyed(client, name, problem)
     # The flag file of another machine is not here; the next command on that machine sets it.
     _apply(client, params, target if plan.host == _here() else replace(target, route=read_route(FLAGS)))
     client.delete_registered_model_tag(name, mlflow_names.TAG_MOVE)
     return f"an interrupted promotion or rollback was {'undone' if committed is None else 'completed'}; the champion is version {target.champion or 'none'}"
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """A transition as its tag describes it."""
-
-    id: str
-    host: str
-    at: dt.datetime
-    before: Live
-    after: Live
-
-    @classmethod
-    def read(cls, tag: str) -> _Plan:
-        tree = json.loads(tag)
-        before, after = (Live(**{**tree[state], "route": route_from_json(tree[state]["route"])}) for state in ("before", "after"))
-        at = dt.datetime.fromisoformat(tree["at"])
-        return cls(str(tree["id"]), str(tree["host"]), at if at.tzinfo else at.replace(tzinfo=dt.UTC), before, after)
-
-
-def _contradiction(target: Live, committed: Event | None, events: Sequence[Event]) -> str | None:
-    """How the state that a plan leads to differs from the history, or None. Whoever can write to MLflow can write a plan."""
-    last = committed or next((event for event in reversed(events) if event.kind in _MOVES), None)
-    recorded = {name: getattr(last, name) if last else None for name in _MOVED}
-    for name, version in target.aliases.items():
-        if version != recorded[name]:
-            return f"it sets {name} to version {version or 'none'}, but the history says {recorded[name] or 'none'}"
-    live_as = next((event for event in reversed(events) if event.kind in ("promote", "rollback")), None)
-    system = None if target.route.cascade is None else dataclasses.asdict(target.route.cascade)
-    promoted = (live_as.champion, _plain(live_as.cascade)) if live_as else None
-    if target.route.mode != "teacher" and (target.route.model_version, _plain(system)) != promoted:
-        return "its route is not that of the champion in the history"
-    return None
-
-
-def _plain(tree: dict[str, object] | None) -> object:
-    return json.loads(json.dumps(tree))
 
 
 def _not_obeyed(client: RegistryClient, name: str, why: str) -> str:
@@ -272,7 +220,7 @@ def _event(move_id: str, kind: Kind, version: str | None, reason: str, now: Live
 
 
 def _changed(before: Live, now: Live) -> str:
-    for alias in _MOVED:
+    for alias in MOVED:
         if before.aliases[alias] != now.aliases[alias]:
             return (
                 f"alias {alias} is now version {now.aliases[alias] or 'none'}, not {before.aliases[alias] or 'none'}: another process changed it; "

@@ -14,6 +14,7 @@ import typer
 
 from redistill.cli import eject, engine, init, operations, promotion, services
 from redistill.cli.heldout import heldout_app
+from redistill.cli.key import key_app
 from redistill.cli.labels import labels_app
 from redistill.cli.project import Json, application, flow, show
 from redistill.errors import ConfigError, DataError, InterruptedByUser, RedistillError
@@ -37,6 +38,7 @@ app.command()(init.init)
 app.add_typer(route_app, name="route")
 app.add_typer(heldout_app, name="heldout")
 app.add_typer(labels_app, name="labels")
+app.add_typer(key_app, name="key")
 
 Reason = Annotated[str, typer.Option("--reason", help="The reason. It is recorded.")]
 FLAGS = Path("artifacts/route/flags.json")
