@@ -19,15 +19,15 @@ from redistill.promotion.thresholds.params import limits_of
 from redistill.teacher import fingerprint
 from redistill.teacher.params import TeacherParams
 from redistill.teacher.types import TeacherCapabilities, TeacherFingerprint
-from redistill.validation.licences import review
 from tasks.locking import canary
+from tasks.locking.licence_check import reviewed
 from tasks.locking.locked_teacher import TEACHER
 from tasks.paths import LOCK, SOURCES
 
 
 def review_licences(params: Params) -> None:
     """Stop before any file is read and before any teacher call if terms are not reviewed."""
-    review(params.governance, dt.date.today(), Path())
+    reviewed(params.governance, params.teacher, params.data)
 
 
 def lock_sources(params: Params, *, new_date: bool = False) -> None:
@@ -68,7 +68,7 @@ def lock_teacher(params: Params) -> tuple[TeacherFingerprint, bool]:
         ConfigError: terms not reviewed, or an arm needs more than this teacher can give.
         TeacherError: the endpoint cannot be reached.
     """
-    licence = review(params.governance, dt.date.today(), Path())
+    licence = reviewed(params.governance, params.teacher, params.data)
     found, capabilities = _local(params.teacher) if params.teacher.backend != "openai" else _endpoint(params)
     _check_arms(params, capabilities)
     before = read_json(LOCK) if LOCK.is_file() else {}

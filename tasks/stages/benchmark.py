@@ -37,6 +37,7 @@ from redistill.runtime.precision import dtype_name, resolved
 from redistill.runtime.progress import Progress, continues
 from redistill.teacher.params import GenerateParams, TeacherParams
 from redistill.teacher.types import ENDPOINT
+from tasks.locking.licence_check import require_reviewed
 from tasks.paths import ARTIFACTS, STATE
 from tasks.results.files import write_open, write_sealed
 from tasks.results.rows import Rows, shown_rows
@@ -50,6 +51,8 @@ def benchmark(who: str, data: DataParams, teacher: TeacherParams, generate: Gene
 def measure(who: str, rows: Rows, data: DataParams, teacher: TeacherParams, generate: GenerateParams, benchmark: BenchmarkParams) -> None:
     """Measure one model on one set of rows."""
     target = rows.results / who
+    if who == "teacher":
+        require_reviewed()
     if who == "linear":
         _linear(target, rows, data, benchmark)
     elif who == "teacher" and teacher.backend == "openai":

@@ -14,6 +14,7 @@ from redistill.io.parquet import write_records
 from redistill.validation.intake import judge
 from redistill.validation.params import IntakeParams
 from redistill.validation.types import DroppedRow
+from tasks.locking.licence_check import require_reviewed
 from tasks.paths import ARTIFACTS
 
 NEEDED = ("train", "heldout")
@@ -25,6 +26,7 @@ def prepare(data: DataParams, intake: IntakeParams) -> None:
     Raises:
         DataError: a source cannot be read, or a split that the cycle needs ends up empty.
     """
+    require_reviewed()
     splits, dropped = judge(sources.load(data, Path()), intake)
     for name in NEEDED:
         if not splits.get(name):

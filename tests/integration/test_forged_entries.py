@@ -168,9 +168,14 @@ def test_a_rewritten_ledger_stops_the_decisions(make_registry: Make) -> None:
     rewritten(registry, generous, signatures=False)
     with pytest.raises(RegistryError, match="ledger of looks was altered"):
         judged(registry)  # This machine knows the last entry that it wrote.
-    shutil.rmtree(STATE / "heldout-looks")
-    rewritten(registry, lambda ledger: [replace(look, left=0.05) for look in ledger], signatures=False)
+    shutil.rmtree(STATE / "heldout-looks")  # Another machine, which has written nothing yet.
+    with pytest.raises(RegistryError, match="was altered: look 1 was made at level 0, which is not one part in so many"):
+        judged(registry)
+    rewritten(registry, lambda ledger: [replace(look, had=0.05, level=0.025, left=0.05) for look in ledger], signatures=False)
     with pytest.raises(RegistryError, match="was altered: look 1 leaves 0.05 of alpha, which does not follow from its result"):
+        judged(registry)
+    rewritten(registry, lambda ledger: [replace(look, had=0.05, level=0.025, left=0.025) for look in ledger], signatures=False)
+    with pytest.raises(RegistryError, match="was altered: look 2 starts with 0.05 of alpha, but only 0.025 was left"):
         judged(registry)
 
 

@@ -13,6 +13,8 @@ from redistill.errors import RegistryError
 from redistill.promotion.alpha_spending import entry_digest, left_after, left_after_retest
 from redistill.promotion.types import Look
 
+_MOST_PARTS = 1000
+
 
 def check_numbers(ledger: Sequence[Look]) -> None:
     """Check every entry against the rules and the entry before it. Entries of before there was a tree have no such numbers.
@@ -36,11 +38,17 @@ def _problem(look: Look, left_before: float | None) -> str | None:
     assert look.had is not None and look.left is not None
     if left_before is not None and look.had > left_before and not _same(look.had, left_before):
         return f"starts with {look.had:.3g} of alpha, but only {left_before:.3g} was left"
-    if not 0.0 <= look.level <= look.had * (1 + 1e-9):
-        return f"was made at level {look.level:.3g} with {look.had:.3g} left"
+    if look.kind == "decision" and not _is_one_part(look.level, look.had):
+        return f"was made at level {look.level:.3g}, which is not one part in so many of the {look.had:.3g} that was left"
     if not any(_same(look.left, left) for left in _possible(look, look.had)):
         return f"leaves {look.left:.3g} of alpha, which does not follow from its result"
     return None
+
+
+def _is_one_part(level: float, had: float) -> bool:
+    """Whether a level is one part in ``promote.looks_per_heldout``, whatever that was then: a decision at almost no level would use up nothing."""
+    parts = had / level if level > 0.0 else math.inf
+    return parts <= _MOST_PARTS and round(parts) >= 1 and math.isclose(parts, round(parts), rel_tol=1e-6)
 
 
 def _possible(look: Look, had: float) -> list[float]:
