@@ -40,6 +40,7 @@ from redistill.teacher.types import ENDPOINT
 from tasks.locking.licence_check import require_reviewed
 from tasks.paths import ARTIFACTS, STATE
 from tasks.results.files import write_open, write_sealed
+from tasks.results.memos import remember, remembered
 from tasks.results.rows import Rows, shown_rows
 
 
@@ -71,10 +72,11 @@ def measure_checkpoint(who: str, checkpoint: Path, target: Path, rows: Rows, dat
     """Measure local weights, or return a stored result of exactly the same measurement."""
     digest = checkpoints.model_digest(weights_source.checked_directory(checkpoint))
     memo = rows.memo(digest, data, params)
-    if memo.is_dir():
+    if remembered(memo):
         continues(f"{rows.stage}@{who}", "these weights were measured before")
     else:
         _measure(who, checkpoint, digest, memo, rows, data, params)
+        remember(memo)
     with replacing_directory(target) as folder:
         shutil.copytree(memo, folder, dirs_exist_ok=True)
 

@@ -34,6 +34,7 @@ from redistill.teacher.endings import WITHOUT_COMPLETION
 from redistill.teacher.types import TeacherCompletion
 from tasks.locking.locked_code import locked_code
 from tasks.paths import ARTIFACTS, SOURCES, STATE
+from tasks.results.memos import remember, remembered
 from tasks.stages.benchmark import loaded
 
 CALIBRATION = ARTIFACTS / "calibration"
@@ -105,7 +106,7 @@ def _answered(arm: str, checkpoint: Path, prompts: list[Prompt], data: DataParam
     key_parts = [sorted(p.id for p in prompts), str(data), str(params), locked_code("calibrate"), resolved()]
     key = canonical_digest([checkpoints.model_digest(checkpoint), key_parts])
     memo = STATE / "evaluations" / f"calibration-{key[:32]}.parquet"
-    if memo.is_file():
+    if remembered(memo):
         continues(f"calibrate@{arm}", "the completions of these weights are stored")
         return read_records(memo, Answered)
     use_threads(params.threads)
@@ -119,6 +120,7 @@ def _answered(arm: str, checkpoint: Path, prompts: list[Prompt], data: DataParam
     rows = [Answered(p.id, response, s.confidences) for p, s, response in zip(prompts, sure, responses, strict=True) if s is not None]
     progress(1)
     write_records(memo, Answered, rows)
+    remember(memo)
     return rows
 
 
