@@ -100,7 +100,11 @@ def public_keys(state: Path) -> list[PublicKey]:
         tree = read_json(file)
         pem = str(tree["public_key"]).encode()
         keys.append(PublicKey(key_id(pem, file), pem, frozenset(tree["signatures"]), str(tree["retired_at"])))
-    return list({key.id: key for key in reversed(keys)}.values())[::-1]
+    # The present key first, also if a rotation was interrupted and lists it as an earlier one already.
+    known: dict[str, PublicKey] = {}
+    for key in keys:
+        known.setdefault(key.id, key)
+    return list(known.values())
 
 
 def retire(state: Path, pem: bytes, signatures: Iterable[bytes]) -> PublicKey:
@@ -118,9 +122,7 @@ def retire(state: Path, pem: bytes, signatures: Iterable[bytes]) -> PublicKey:
 
 def replace_own(state: Path) -> None:
     """Give the project another signing key. The old private key is gone afterwards."""
-    key = _own(state)
-    key.unlink(missing_ok=True)
-    key.with_suffix(".pub").unlink(missing_ok=True)
+    _make(_own(state), instead=True)
     signing_key(state)
 
 
@@ -180,7 +182,7 @@ def _own(state: Path) -> Path:
     return state / "keys" / "signing.pem"
 
 
-def _make(key: Path) -> None:
+def _make(key: Path, *, instead: bool = False) -> None:
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -194,6 +196,9 @@ def _make(key: Path) -> None:
         handle.write(pem)
         os.fsync(handle.fileno())
     try:
+        if instead:
+            os.replace(temporary, key)
+            return
         # A link fails where another process was first: there is one key, whoever made it.
         with suppress(FileExistsError):
             os.link(temporary, key)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from tasks.promotion.teacher_trial import BEFORE
 from tasks.registry import transitions
 from tasks.registry.client import RegistryClient
 from tasks.registry.history import Event, withdrawn
+from tasks.registry.move_plan import Plan
 
 _URI = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>.+))")
 
@@ -141,9 +142,11 @@ def _needed(
     for alias, version in aliases.items():
         need(version, alias)
     if entities and (plan := client.get_registered_model(name).tags.get(mlflow_names.TAG_MOVE)) is not None:
-        for state in ("before", "after"):
-            for alias in (mlflow_names.CHAMPION, mlflow_names.PREVIOUS, mlflow_names.REFERENCE):
-                need(json.loads(plan)[state].get(alias), "a promotion that was interrupted")
+        # A plan that cannot be read is not obeyed either.
+        with suppress(ValueError, KeyError, TypeError, AttributeError):
+            for state in (Plan.read(plan).before, Plan.read(plan).after):
+                for named in state.aliases.values():
+                    need(named, "a promotion that was interrupted")
     need(read_route(transitions.FLAGS).model_version, "the route")
     last = {event.version: event.kind for event in events if event.kind in ("waiting", "expired", "promote", "reject")}
     for version in entities:

@@ -90,3 +90,13 @@ def test_signed_texts(tmp_path: Path) -> None:
     keys.retire(state, known[0].pem, [signature.encode()])
     keys.replace_own(state)
     assert keys.text_is_signed("one look", signature, keys.public_keys(state)) is True
+
+
+def test_a_rotation_that_was_interrupted_changes_nothing_yet(folder: Path, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    before = signed(folder, state, "before.sig")
+    keys.signing_key(tmp_path / "state")
+    present = keys.verify_key(state).read_bytes()
+    keys.retire(state, present, [])
+    assert [key.pem for key in keys.public_keys(state)] == [present]
+    signing.verify(folder, before, keys.public_keys(state))
