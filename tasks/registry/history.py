@@ -71,7 +71,7 @@ class History:
 
     def __init__(self) -> None:
         self._events: dict[str, Event] = {}
-        self._unsigned: dict[str, str] = {}
+        self._unsigned: dict[str, Any] = {}
         self._refused: set[str] = set()
         self._newest_ms: int | None = None
 
@@ -83,40 +83,50 @@ class History:
         trusted = signed_entries.Trusted()
         filter_string = "" if self._newest_ms is None else f"attributes.start_time >= {self._newest_ms}"
         for run in searched_runs(client, experiment.experiment_id, filter_string):
-            self._newest_ms = max(self._newest_ms or 0, int(run.info.start_time))
-            text = run.data.tags.get(mlflow_names.TAG_EVENT)
-            if text is not None:
-                trust = trusted.trust(text, run.data.tags.get(mlflow_names.TAG_SIGNATURE), _KIND, params.data.name)
-                self._add(run.info.run_id, text, trust)
+            trust = _trust(trusted, run, params.data.name)
+            if trust == "signed":
+                event = _read(run)
+                self._events[event.id] = event
+                # Of signed events only: a forged one could claim to start in a hundred years, and later reads would find nothing.
+                self._newest_ms = max(self._newest_ms or 0, int(run.info.start_time))
+            elif trust == "unsigned":
+                self._unsigned[run.info.run_id] = run
+            else:
+                self._refused.add(run.info.run_id)
         return sorted([*self._events.values(), *self._earlier()], key=lambda event: (event.sequence, event.at))
-
-    def _add(self, run_id: str, text: str, trust: signed_entries.Trust) -> None:
-        if trust == "signed":
-            event = Event(**json.loads(text))
-            self._events[event.id] = event
-        elif trust == "unsigned":
-            self._unsigned[run_id] = text
-        else:
-            self._refused.add(run_id)
 
     def _earlier(self) -> list[Event]:
         """Events of before events were signed: those that the first signed one pins."""
-        unsigned = {run: Event(**json.loads(text)) for run, text in self._unsigned.items()}
+        unsigned = {run_id: _read(run) for run_id, run in self._unsigned.items()}
         first = min(self._events.values(), key=lambda event: event.sequence, default=None)
-        if first is None:
-            return list(unsigned.values())
-        late = {run for run, event in unsigned.items() if event.sequence >= first.sequence or not first.pins}
+        late = {run_id for run_id, event in unsigned.items() if first and (event.sequence >= first.sequence or not first.pins)}
         if refused := len(self._refused | late):
             signed_entries.say_once(
                 f"history: {refused} line{'s' * (refused > 1)} left out, because no key that this project trusts signed them; "
                 "see `redistill key list` and docs/security.md"
             )
-        kept = [run for run in unsigned if run not in late]
-        if signed_entries.pin(self._unsigned[run] for run in kept) != first.pins:
+        kept = [run_id for run_id in unsigned if run_id not in late]
+        if first and signed_entries.pin(self._unsigned[run_id].data.tags[mlflow_names.TAG_EVENT] for run_id in kept) != first.pins:
             signed_entries.say_once(
                 "history: lines of before lines were signed were added, changed or deleted since; check who can write to MLflow"
             )
-        return [unsigned[run] for run in kept]
+        return [unsigned[run_id] for run_id in kept]
+
+
+def _trust(trusted: signed_entries.Trusted, run: Any, data_name: str) -> signed_entries.Trust:
+    """An event that cannot be read was not written by redistill."""
+    text = run.data.tags.get(mlflow_names.TAG_EVENT)
+    trust = "forged" if text is None else trusted.trust(text, run.data.tags.get(mlflow_names.TAG_SIGNATURE), _KIND, data_name)
+    if trust in ("signed", "unsigned"):
+        try:
+            _read(run)
+        except (ValueError, TypeError):
+            return "forged"
+    return trust
+
+
+def _read(run: Any) -> Event:
+    return Event(**json.loads(run.data.tags[mlflow_names.TAG_EVENT]))
 
 
 def append(client: RegistryClient, params: Params, event: Event) -> None:
@@ -128,14 +138,11 @@ def append(client: RegistryClient, params: Params, event: Event) -> None:
     name = mlflow_names.history_experiment(params.data.name)
     experiment = client.get_experiment_by_name(name)
     experiment_id = experiment.experiment_id if experiment else client.create_experiment(name, mlflow_names.artifact_root(STATE))
-    newest = client.search_runs(
-        [experiment_id], f"tags.`{mlflow_names.TAG_KIND}` = 'event'", order_by=["attributes.start_time DESC"], max_results=50
-    )
-    events = [json.loads(run.data.tags[mlflow_names.TAG_EVENT]) for run in newest]
+    runs, pins = _behind(client, experiment_id, params.data.name)
     # Runs of one millisecond are in any order, so the number comes from several of them.
-    sequence = 1 + max((e.get("sequence", 0) for e in events), default=0)
-    started = max(int(time.time() * 1000), 1 + max((int(run.info.start_time) for run in newest), default=0))
-    numbered = replace(event, sequence=sequence, pins=_pins(client, experiment_id, newest))
+    sequence = 1 + max((_read(run).sequence for run in runs), default=0)
+    started = max(int(time.time() * 1000), 1 + max((int(run.info.start_time) for run in runs), default=0))
+    numbered = replace(event, sequence=sequence, pins=pins)
     text = json.dumps(dataclasses.asdict(numbered))
     signature = signed_entries.signature_of(text, _KIND, params.data.name)
     tags = {mlflow_names.TAG_KIND: "event", mlflow_names.TAG_EVENT: text, mlflow_names.TAG_SIGNATURE: signature}
@@ -143,15 +150,28 @@ def append(client: RegistryClient, params: Params, event: Event) -> None:
     client.set_terminated(run.info.run_id, "FINISHED")
 
 
-def _pins(client: RegistryClient, experiment_id: str, newest: Sequence[Any]) -> str:
-    """The digest of events of before events were signed, for the first signed one."""
-    if not newest or any(mlflow_names.TAG_SIGNATURE in run.data.tags for run in newest):
-        return ""
-    runs = [run for run in searched_runs(client, experiment_id, "") if mlflow_names.TAG_EVENT in run.data.tags]
-    if any(mlflow_names.TAG_SIGNATURE in run.data.tags for run in runs):
-        return ""
-    signed_entries.say_once(f"history: lines are signed from now on; the first signed line pins the {len(runs)} before it")
-    return signed_entries.pin(run.data.tags[mlflow_names.TAG_EVENT] for run in runs)
+def _behind(client: RegistryClient, experiment_id: str, data_name: str) -> tuple[list[Any], str]:
+    """The last events, behind which a new one is put; for the first signed event, all of them and their digest.
+
+    Forged events do not count: many of them, with any number and time, would put the new one before the others.
+    """
+    trusted = signed_entries.Trusted()
+    newest = client.search_runs(
+        [experiment_id], f"tags.`{mlflow_names.TAG_KIND}` = 'event'", order_by=["attributes.start_time DESC"], max_results=50
+    )
+    if signed := [run for run in newest if _signed(trusted, run, data_name)]:
+        return signed, ""
+    every = searched_runs(client, experiment_id, "")
+    if signed := [run for run in every if _signed(trusted, run, data_name)]:
+        return signed, ""
+    earlier = [run for run in every if _trust(trusted, run, data_name) in ("signed", "unsigned")]
+    if earlier:
+        signed_entries.say_once(f"history: lines are signed from now on; the first signed line pins the {len(earlier)} before it")
+    return earlier, signed_entries.pin(run.data.tags[mlflow_names.TAG_EVENT] for run in earlier)
+
+
+def _signed(trusted: signed_entries.Trusted, run: Any, data_name: str) -> bool:
+    return mlflow_names.TAG_SIGNATURE in run.data.tags and _trust(trusted, run, data_name) == "signed"
 
 
 def withdrawn(events: Sequence[Event], version: str) -> str | None:

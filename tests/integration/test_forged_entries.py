@@ -102,6 +102,27 @@ def test_a_forged_line_is_left_out_and_said(make_registry: Make, capsys: pytest.
     assert "was rejected by" in str(approve.blocked_by(params, "2", True, History())), "a forged promotion does not end a rejection"
 
 
+def test_forged_lines_do_not_change_the_order_or_hide_what_follows(make_registry: Make, capsys: pytest.CaptureFixture[str]) -> None:
+    """Sixty lines that claim to be of the year 2100, with any number, and some that cannot be read."""
+    registry = make_registry()
+    params, client = registry.params, registry.client
+    approve.promote(params, registry.version(122, seed=1), "passed")
+    approve.reject(params, registry.version(124, seed=2), "not this one")
+    name = mlflow_names.history_experiment(params.data.name)
+    experiment_id = client.get_experiment_by_name(name).experiment_id
+    for number in range(60):
+        text = (
+            "no json" if number % 2 else json.dumps(asdict(Event(str(number), "hold", "1", "2100", "mallory", "x", "1", None, "student")))
+        )
+        tags = {mlflow_names.TAG_KIND: "event", **({} if number == 59 else {mlflow_names.TAG_EVENT: text})}
+        client.create_run(experiment_id, start_time=4_102_444_800_000 + number, tags=tags)
+    cycle = History()
+    assert [e.kind for e in cycle.events(client, params)] == ["promote", "reject"]
+    approve.promote(params, "2", "this one after all")
+    assert [(e.kind, e.sequence) for e in cycle.events(client, params)] == [("promote", 1), ("reject", 2), ("promote", 3)]
+    assert "60 lines left out" in capsys.readouterr().out
+
+
 def test_a_history_of_before_is_pinned_by_its_first_signed_line(make_registry: Make, capsys: pytest.CaptureFixture[str]) -> None:
     registry = make_registry()
     params = registry.params
