@@ -9,10 +9,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from redistill.io.digests import canonical_digest, text_digest
+from redistill.io.json import read_json, write_json
 from redistill.params import Params
 from redistill.provenance import mlflow_names
 from tasks.paths import STATE
@@ -37,6 +39,8 @@ Kind = Literal[
     "key-rotated",
 ]
 _KIND = "event"
+_EARLIER = "earlier-lines.json"
+"""Artifact of the first signed event: the digests of the events before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,7 @@ class History:
 
     def __init__(self) -> None:
         self._events: dict[str, Event] = {}
+        self._runs: dict[str, str] = {}
         self._unsigned: dict[str, Any] = {}
         self._refused: set[str] = set()
         self._newest_ms: int | None = None
@@ -87,6 +92,7 @@ class History:
             if trust == "signed":
                 event = _read(run)
                 self._events[event.id] = event
+                self._runs[event.id] = run.info.run_id
                 # Of signed events only: a forged one could claim to start in a hundred years, and later reads would find nothing.
                 self._newest_ms = max(self._newest_ms or 0, int(run.info.start_time))
             elif trust == "unsigned":
@@ -99,18 +105,47 @@ class History:
         """Events of before events were signed: those that the first signed one pins."""
         unsigned = {run_id: _read(run) for run_id, run in self._unsigned.items()}
         first = min(self._events.values(), key=lambda event: event.sequence, default=None)
-        late = {run_id for run_id, event in unsigned.items() if first and (event.sequence >= first.sequence or not first.pins)}
-        if refused := len(self._refused | late):
+        pinned = None if first is None else _pinned(self._runs[first.id], first.pins)
+        texts = {run_id: run.data.tags[mlflow_names.TAG_EVENT] for run_id, run in self._unsigned.items()}
+        kept = {
+            run_id
+            for run_id, event in unsigned.items()
+            if first is None or (event.sequence < first.sequence if pinned is None else text_digest(texts[run_id]) in pinned)
+        }
+        if refused := len(self._refused | (unsigned.keys() - kept)):
             signed_entries.say_once(
                 f"history: {refused} line{'s' * (refused > 1)} left out, because no key that this project trusts signed them; "
                 "see `redistill key list` and docs/security.md"
             )
-        kept = [run_id for run_id in unsigned if run_id not in late]
-        if first and signed_entries.pin(self._unsigned[run_id].data.tags[mlflow_names.TAG_EVENT] for run_id in kept) != first.pins:
+        if first is not None and _pin(texts[run_id] for run_id in kept) != first.pins:
             signed_entries.say_once(
                 "history: lines of before lines were signed were added, changed or deleted since; check who can write to MLflow"
             )
         return [unsigned[run_id] for run_id in kept]
+
+
+def _pin(texts: Iterable[str]) -> str:
+    """The digest of the list that the first signed event comes with; empty if there is nothing before it."""
+    digests = sorted(map(text_digest, texts))
+    return canonical_digest(digests) if digests else ""
+
+
+def _pinned(run_id: str, pins: str) -> frozenset[str] | None:
+    """Digests of the events before the first signed one; None if their list is missing or was changed."""
+    import mlflow
+
+    if not pins:
+        return frozenset()
+    copy = STATE / "history-pins" / f"{pins}.json"
+    try:
+        digests = read_json(copy) if copy.is_file() else json.loads(mlflow.artifacts.load_text(f"runs:/{run_id}/{_EARLIER}"))
+        if canonical_digest(digests) != pins:
+            return None
+        if not copy.is_file():
+            write_json(copy, digests)
+        return frozenset(digests)
+    except (mlflow.MlflowException, OSError, ValueError, TypeError):
+        return None
 
 
 def _trust(trusted: signed_entries.Trusted, run: Any, data_name: str) -> signed_entries.Trust:
@@ -138,7 +173,9 @@ def append(client: RegistryClient, params: Params, event: Event) -> None:
     name = mlflow_names.history_experiment(params.data.name)
     experiment = client.get_experiment_by_name(name)
     experiment_id = experiment.experiment_id if experiment else client.create_experiment(name, mlflow_names.artifact_root(STATE))
-    runs, pins = _behind(client, experiment_id, params.data.name)
+    runs, earlier = _behind(client, experiment_id, params.data.name)
+    digests = sorted(text_digest(run.data.tags[mlflow_names.TAG_EVENT]) for run in earlier)
+    pins = canonical_digest(digests) if digests else ""
     # Runs of one millisecond are in any order, so the number comes from several of them.
     sequence = 1 + max((_read(run).sequence for run in runs), default=0)
     started = max(int(time.time() * 1000), 1 + max((int(run.info.start_time) for run in runs), default=0))
@@ -146,12 +183,16 @@ def append(client: RegistryClient, params: Params, event: Event) -> None:
     text = json.dumps(dataclasses.asdict(numbered))
     signature = signed_entries.signature_of(text, _KIND, params.data.name)
     tags = {mlflow_names.TAG_KIND: "event", mlflow_names.TAG_EVENT: text, mlflow_names.TAG_SIGNATURE: signature}
+    if digests:
+        write_json(STATE / "history-pins" / f"{pins}.json", digests)
     run = client.create_run(experiment_id, start_time=started, tags=tags, run_name=f"{event.kind}-{event.version or 'none'}")
+    if digests:
+        client.log_text(run.info.run_id, json.dumps(digests), _EARLIER)
     client.set_terminated(run.info.run_id, "FINISHED")
 
 
-def _behind(client: RegistryClient, experiment_id: str, data_name: str) -> tuple[list[Any], str]:
-    """The last events, behind which a new one is put; for the first signed event, all of them and their digest.
+def _behind(client: RegistryClient, experiment_id: str, data_name: str) -> tuple[list[Any], list[Any]]:
+    """The last events, behind which a new one is put; and for the first signed event, all events that have no signature.
 
     Forged events do not count: many of them, with any number and time, would put the new one before the others.
     """
@@ -160,14 +201,14 @@ def _behind(client: RegistryClient, experiment_id: str, data_name: str) -> tuple
         [experiment_id], f"tags.`{mlflow_names.TAG_KIND}` = 'event'", order_by=["attributes.start_time DESC"], max_results=50
     )
     if signed := [run for run in newest if _signed(trusted, run, data_name)]:
-        return signed, ""
+        return signed, []
     every = searched_runs(client, experiment_id, "")
     if signed := [run for run in every if _signed(trusted, run, data_name)]:
-        return signed, ""
+        return signed, []
     earlier = [run for run in every if _trust(trusted, run, data_name) in ("signed", "unsigned")]
     if earlier:
         signed_entries.say_once(f"history: lines are signed from now on; the first signed line pins the {len(earlier)} before it")
-    return earlier, signed_entries.pin(run.data.tags[mlflow_names.TAG_EVENT] for run in earlier)
+    return earlier, earlier
 
 
 def _signed(trusted: signed_entries.Trusted, run: Any, data_name: str) -> bool:

@@ -135,6 +135,11 @@ def test_a_history_of_before_is_pinned_by_its_first_signed_line(make_registry: M
     assert capsys.readouterr().out.count("history: lines are signed from now on; the first signed line pins the 2 before it") == 1
     assert [e.kind for e in transitions.history(registry.client, params)] == ["promote", "reject", "promote"]
     assert "\n" not in capsys.readouterr().out
+    written(registry, Event("forged", "reject", "2", "2026-01-01T00:00:00+00:00", "mallory", "as of before", "1", None, "student"))
+    assert [e.kind for e in transitions.history(registry.client, params)] == ["promote", "reject", "promote"], "not one of the pinned ones"
+    shutil.rmtree(STATE / "history-pins")
+    assert [e.kind for e in transitions.history(registry.client, params)] == ["promote", "reject", "promote"], "the list is in MLflow too"
+    capsys.readouterr()
     registry.client.delete_run(lines(registry)[1].info.run_id)
     transitions.history(registry.client, params)
     assert "lines of before lines were signed were added, changed or deleted since" in capsys.readouterr().out
