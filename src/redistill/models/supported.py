@@ -21,7 +21,7 @@ def check_supported(path: Path) -> None:
     config = read_json(path / "config.json")
     if not isinstance(config, dict):
         raise DataError(f"{path / 'config.json'} is no JSON object; save the model again with save_pretrained")
-    if config.get("auto_map"):
+    if config.get("auto_map") and not _is_known(config):
         raise DataError(
             f"{path} needs code of its own (auto_map in config.json), and redistill runs no code that comes with weights; use a model that transformers knows"
         )
@@ -43,6 +43,11 @@ def _is_causal(config: dict[str, Any]) -> bool:
     if any(str(name).endswith(("ForCausalLM", "LMHeadModel")) for name in config.get("architectures") or ()):
         return True
     # The import takes seconds, and most checkpoints say it in their name.
+    return _is_known(config)
+
+
+def _is_known(config: dict[str, Any]) -> bool:
+    """Whether transformers itself has code for this type of model. Published checkpoints keep the name of their own code when it has."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     return config.get("model_type") in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
