@@ -59,7 +59,7 @@ def test_incomplete_directory_is_refused(own_copy: Path, removed: str, sentence:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"auto_map": {"AutoModel": "code.Model"}}, "needs code of its own"),
+        ({"auto_map": {"AutoModel": "code.Model"}, "model_type": "brand_new"}, "needs code of its own"),
         ({"quantization_config": {"quant_method": "gptq"}}, r"has quantised weights \(gptq\); .* name the model from which they were made"),
         ({"architectures": ["T5ForConditionalGeneration"], "model_type": "t5", "is_encoder_decoder": True}, "is a model of type t5"),
         ({"architectures": ["NewModel"], "model_type": "brand_new"}, r"is a model of type brand_new \(NewModel\), which is no decoder"),
@@ -129,7 +129,7 @@ def test_malformed_names_are_config_errors_too(model: str) -> None:
 def test_fingerprint_is_stable_and_names_its_parts(tiny_model_dir: Path, own_copy: Path) -> None:
     one, two = fingerprint(tiny_model_dir, "teacher"), fingerprint(own_copy, "teacher")
     assert one == two and len(one.digest) == 64
-    assert set(one.parts) == {"weights", "config", "tokenizer", "chat_template"}
+    assert set(one.parts) == {"weights", "config", "generation_config", "tokenizer", "chat_template"}
     assert fingerprint(own_copy, "another name").digest == one.digest
     (own_copy / "README.md").write_text("nothing that changes an answer")
     assert fingerprint(own_copy, "teacher") == one
