@@ -40,8 +40,12 @@ def pretrained(folder: Path) -> dict[str, Any]:
     for stop in ((), ("\n",), ("\n", "ive"), ("e\n6. s",)):
         [a] = teacher.complete([TeacherRequest("c", 0, (Message("user", counting),), counting, "", stop)], GenerateParams(max_tokens=12))
         stopped.append([a.text, a.finish_reason, teacher._tokenizer.decode(a.token_ids)])
+    # Longer than the engine that the requests above needed; and longer than the model, which reads 8,192 tokens.
+    long = [TeacherRequest(str(n), 0, (Message("user", "x"),), "one two three " * n, "") for n in (800, 4000)]
+    fits, beyond = sorted(teacher.complete(long, GenerateParams(max_tokens=4)), key=lambda a: len(a.request.prompt))
     teacher.close()
-    return {"answers": answers, "unfinished": unfinished, "stopped": stopped}
+    lengths = [fits.finish_reason, len(fits.token_ids), beyond.finish_reason, beyond.detail]
+    return {"answers": answers, "unfinished": unfinished, "stopped": stopped, "lengths": lengths}
 
 
 def with_settings(folder: Path) -> dict[str, Any]:

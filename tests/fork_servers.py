@@ -29,7 +29,7 @@ BOTH = (
     "optuna",
     "sklearn.linear_model",
     "sklearn.feature_extraction.text",
-    "datasketch",
+    "rensa",
 )
 STAGES = (*fork_server.PRELOAD, "great_expectations", "transformers.models.llama.modeling_llama")
 """In a cycle one stage needs the first of the last two, and which model the second is differs; here all models are one."""

@@ -46,7 +46,18 @@ def write_params(path: Path, **changes: Any) -> None:
         for part in parents:
             node = node.setdefault(part, {})
         node[last] = value
+    reviewed(tree)
     (path / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
+
+
+def reviewed(tree: dict[str, Any]) -> None:
+    """Let every review say what it is about: the teacher and the sources that these params name."""
+    teacher, source = tree["teacher"], tree["data"]["source"]
+    sources = [source] if isinstance(source, str) else [each["path"] for each in source]
+    for review in tree["governance"]["licenses"]:
+        revision = {} if teacher.get("revision") is None else {"revision": teacher["revision"]}
+        about = {"model": teacher["model"], "backend": teacher.get("backend", "vllm"), **revision}
+        review |= {"sources": sources} if review["covers"] == "data" else about
 
 
 def params(terms_sha256: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from redistill.params import Params
 from redistill.teacher.openai import URL_VARIABLE, OpenAITeacher, from_environment
 from redistill.teacher.requests import requests_for
 from redistill.teacher.types import TeacherRequest
+from tasks.locking.licence_check import reviewed
 from tasks.paths import ARTIFACTS, STATE
 
 CANARIES = STATE / "canary.json"
@@ -51,6 +52,7 @@ def epoch(params: Params, max_age: dt.timedelta = dt.timedelta(0)) -> Epoch | No
     probed = state.get("probed_at")
     if known and state.get("last") == known[-1].id and probed and dt.datetime.now(dt.UTC) - dt.datetime.fromisoformat(probed) < max_age:
         return known[-1]
+    reviewed(params.governance, params.teacher, params.data)
     teacher = from_environment(params.teacher, chat=params.data.format == "chat")
     try:
         now = _same(known, teacher, requests, params)
@@ -141,7 +143,8 @@ def _choose(params: Params) -> list[Prompt]:
 
 
 def _asked_as(params: Params, requests: Sequence[TeacherRequest]) -> str:
-    parts = [params.teacher.model, os.environ.get(URL_VARIABLE, ""), params.data.format, [[r.prompt, r.stop] for r in requests]]
+    parts: list[Any] = [params.teacher.model, os.environ.get(URL_VARIABLE, ""), params.data.format, [[r.prompt, r.stop] for r in requests]]
+    parts += [params.teacher.request] if params.teacher.request else []
     return canonical_digest(parts)[:16]
 
 

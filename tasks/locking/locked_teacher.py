@@ -62,7 +62,7 @@ def require_locked_weights(lock: LockedTeacher, rows: Iterable[TrainingRow] = ()
         DataError: another teacher completed some of the rows.
     """
     assert lock.path is not None
-    digest = fingerprint.fingerprint(lock.path, lock.fingerprint.name).digest
+    digest = fingerprint.as_locked(fingerprint.fingerprint(lock.path, lock.fingerprint.name), lock.fingerprint).digest
     if digest not in lock.answers.values():
         raise TeacherError(
             f"{lock.path} has fingerprint {digest[:12]}, but {LOCK.name} names teacher {lock.answers['default'][:12]}; "

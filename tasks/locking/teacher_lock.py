@@ -19,15 +19,15 @@ from redistill.promotion.thresholds.params import limits_of
 from redistill.teacher import fingerprint
 from redistill.teacher.params import TeacherParams
 from redistill.teacher.types import TeacherCapabilities, TeacherFingerprint
-from redistill.validation.licences import review
 from tasks.locking import canary
+from tasks.locking.licence_check import reviewed
 from tasks.locking.locked_teacher import TEACHER
 from tasks.paths import LOCK, SOURCES
 
 
 def review_licences(params: Params) -> None:
     """Stop before any file is read and before any teacher call if terms are not reviewed."""
-    review(params.governance, dt.date.today(), Path())
+    reviewed(params.governance, params.teacher, params.data)
 
 
 def lock_sources(params: Params, *, new_date: bool = False) -> None:
@@ -68,10 +68,12 @@ def lock_teacher(params: Params) -> tuple[TeacherFingerprint, bool]:
         ConfigError: terms not reviewed, or an arm needs more than this teacher can give.
         TeacherError: the endpoint cannot be reached.
     """
-    licence = review(params.governance, dt.date.today(), Path())
+    licence = reviewed(params.governance, params.teacher, params.data)
     found, capabilities = _local(params.teacher) if params.teacher.backend != "openai" else _endpoint(params)
     _check_arms(params, capabilities)
     before = read_json(LOCK) if LOCK.is_file() else {}
+    if params.teacher.backend != "openai":
+        found = _named_as_before(found, before)
     same = before.get("current", {}).get("digest") == found.digest
     # A method that runs the teacher beside the student can use no rows of an earlier teacher.
     earlier_stay = same and not (params.teacher.backend != "openai" and weights_in_training(params))
@@ -87,6 +89,20 @@ def lock_teacher(params: Params) -> tuple[TeacherFingerprint, bool]:
         **({"changes": before["changes"]} if earlier_stay and "changes" in before else {}),
     }
     return found, _write_if_changed(LOCK, lock)
+
+
+def _named_as_before(found: TeacherFingerprint, before: dict[str, Any]) -> TeacherFingerprint:
+    """A local teacher under the digest that it has in the lock."""
+    current = before.get("current", {})
+    if "parts" not in current:
+        return found
+    locked = TeacherFingerprint(found.name, current["digest"], current["parts"])
+    named = fingerprint.as_locked(found, locked)
+    if named.digest == locked.digest and fingerprint.GENERATION not in locked.parts:
+        print(
+            f"generation_config.json is now part of the teacher's fingerprint; the teacher keeps its name {named.digest[:12]}, so stored completions stay valid"
+        )
+    return named
 
 
 def weights_in_training(params: Params) -> list[str]:
@@ -146,7 +162,9 @@ def _endpoint_fingerprint(params: Params, max_age: dt.timedelta) -> TeacherFinge
 
 
 def _endpoint_parts(params: TeacherParams) -> dict[str, str]:
-    return {"model": params.model, "revision": params.revision or "", "url": os.environ.get("REDISTILL_TEACHER_URL", "")}
+    # Other keys of a request make other completions. Without any, the parts are as they were.
+    request = {"request": canonical_digest(params.request)} if params.request else {}
+    return {"model": params.model, "revision": params.revision or "", "url": os.environ.get("REDISTILL_TEACHER_URL", ""), **request}
 
 
 def _check_arms(params: Params, capabilities: TeacherCapabilities) -> None:

@@ -1,7 +1,7 @@
 """The nightly drill: does every reader of the flag get the teacher when it should?
 
 The live flag is read, not changed. What would make the teacher respond is tried on copies of it: a pin, a flag that is disabled, cut off,
-missing or of a newer version, a student without a version, and a cascade without a threshold.
+missing, of a newer version, or at odds with its metadata, a student without a version, and a cascade without a threshold.
 """
 
 from __future__ import annotations
@@ -64,6 +64,8 @@ def _cases() -> list[tuple[str, str, str | None]]:
     unknown["flags"][FLAG] |= {"defaultVariant": "both", "metadata": {**unknown["flags"][FLAG]["metadata"], "mode": "both"}}
     unset: Any = flag_file(_CASCADE)
     unset["flags"][FLAG]["metadata"]["cascade"] = "{}"
+    contradicts: Any = flag_file(replace(_STUDENT, mode="teacher", model_version=None))
+    contradicts["flags"][FLAG]["defaultVariant"] = "student"
     text = json.dumps(student)
     return [
         ("a promoted student", "student", text),
@@ -72,6 +74,7 @@ def _cases() -> list[tuple[str, str, str | None]]:
         ("the teacher is pinned", "teacher", json.dumps(flag_file(replace(_STUDENT, pin="teacher")))),
         ("no student is promoted", "teacher", json.dumps(flag_file(replace(_STUDENT, mode="teacher", model_version=None)))),
         ("the flag is disabled", "teacher", json.dumps(disabled)),
+        ("flag and metadata do not agree", "teacher", json.dumps(contradicts)),
         ("a mode that this version does not know", "teacher", json.dumps(unknown)),
         ("the file is cut off", "teacher", text[: len(text) // 2]),
         ("the file is missing", "teacher", None),

@@ -12,6 +12,7 @@ from redistill.params import Params
 from redistill.promotion.cascade import Cascade
 from redistill.promotion.system import system_digest
 from redistill.provenance import mlflow_names
+from redistill.runtime.identity import current_user, same_person
 from redistill.serving.route_flag import to_version
 from redistill.serving.types import Route
 from tasks.promotion import waiting
@@ -19,13 +20,15 @@ from tasks.promotion.freeze import frozen
 from tasks.promotion.live_system import live_cascade, promoted_by, promoted_cascade, verify_live
 from tasks.promotion.present_teacher import present_teacher
 from tasks.registry import evidence_bundle, transitions
+from tasks.registry.artifact import downloaded
 from tasks.registry.client import RegistryClient
 from tasks.registry.history import History, withdrawn
+from tasks.registry.move_plan import Live
 from tasks.registry.runs_and_versions import connect, resolved
 from tasks.results.rows import deciding_identities
 
 
-def promote(params: Params, version: str, reason: str, question: str | None = None) -> transitions.Live:
+def promote(params: Params, version: str, reason: str, question: str | None = None) -> Live:
     """Make a version the champion, the old one ``previous``, and send traffic to it, once its bundle verifies. A second call changes nothing.
 
     Args:
@@ -41,7 +44,7 @@ def promote(params: Params, version: str, reason: str, question: str | None = No
     return _promoted(client, params, version, reason, judged)
 
 
-def _promoted(client: RegistryClient, params: Params, version: str, reason: str, judged: dict[str, Any]) -> transitions.Live:
+def _promoted(client: RegistryClient, params: Params, version: str, reason: str, judged: dict[str, Any]) -> Live:
     if judged["decision"]["verdict"] != "promote":
         raise RegistryError(f"version {version} is on hold and cannot be promoted; `redistill gate {version}` shows why")
     before, cascade = transitions.live(client, params), promoted_cascade(judged)
@@ -70,7 +73,7 @@ def _as(judged: dict[str, Any]) -> str:
     return f" (as a cascade: the student answers {100 * judged['answered'] / judged['rows']:.1f} % of the requests)"
 
 
-def approve(params: Params, version_name: str, reason: str) -> transitions.Live:
+def approve(params: Params, version_name: str, reason: str) -> Live:
     """Approve a challenger.
 
     Raises:
@@ -89,9 +92,9 @@ def approve(params: Params, version_name: str, reason: str) -> transitions.Live:
         # The signed bundle says who started the cycle. The tag alone could be removed.
         trained = judged if judged["trained"] else _judgement(client, params, version)
         starters = {trained["judged_by"], client.get_model_version(params.data.name, version).tags.get(mlflow_names.TAG_STARTED_BY)}
-        if transitions.current_user() in starters:
+        if any(same_person(current_user(), starter) for starter in starters):
             raise ConfigError(
-                f"{transitions.current_user()} started the cycle of version {version}, so another person must approve it (promote.two_people)"
+                f"{current_user()} started the cycle of version {version}, so another person must approve it (promote.two_people)"
             )
     _still_true(client, params, version, judged)
     return _promoted(client, params, version, reason, judged)
@@ -160,7 +163,7 @@ def reject(params: Params, version_name: str, reason: str) -> str:
     return version
 
 
-def rollback(params: Params, to: str | None, reason: str) -> transitions.Live:
+def rollback(params: Params, to: str | None, reason: str) -> Live:
     """Return to ``previous``, or to any earlier champion whose bundle verifies. Champion and route change together.
 
     Raises:
@@ -175,13 +178,11 @@ def rollback(params: Params, to: str | None, reason: str) -> transitions.Live:
         )
     version = _resolved_with_reason(client, params, to or str(before.previous), reason)
     events = transitions.history(client, params)
-    if version not in transitions.been_champion(client, params):
+    if version not in transitions.been_champion(events):
         raise RegistryError(
             f"version {version} was never champion, so rollback is not possible; to promote it, run `redistill promote {version}`"
         )
-    weights = evidence_bundle.registered_weights(client, params, version)
-    evidence_bundle.verified(client, params, version, weights=weights)
-    cascade = verify_live(client, params, events, version, weights)
+    cascade = verify_live(client, params, events, version, downloaded(client, params, version))
     after = replace(
         before,
         champion=version,
@@ -193,13 +194,14 @@ def rollback(params: Params, to: str | None, reason: str) -> transitions.Live:
     return after
 
 
-def set_reference(params: Params, version_name: str, reason: str) -> transitions.Live:
+def set_reference(params: Params, version_name: str, reason: str) -> Live:
     """Make another version the reference. Default: the first promoted version."""
     client = _recovered_client(params)
     version = _resolved_with_reason(client, params, version_name, reason)
-    evidence_bundle.verified(client, params, version)
-    if version not in transitions.been_champion(client, params):
+    events = transitions.history(client, params)
+    if version not in transitions.been_champion(events):
         raise RegistryError(f"version {version} was never champion, so it cannot be the reference; choose a version that was")
+    verify_live(client, params, events, version, downloaded(client, params, version))
     before = transitions.live(client, params)
     after = replace(before, reference=version)
     if before != after:

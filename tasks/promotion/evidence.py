@@ -26,10 +26,12 @@ from tasks.paths import ARTIFACTS, STATE
 from tasks.promotion.live_system import live_cascade, system
 from tasks.promotion.version_timing import timing_of
 from tasks.registry import transitions
+from tasks.registry.artifact import weights_of
 from tasks.registry.client import RegistryClient
-from tasks.registry.evidence_bundle import verified, weights_of
+from tasks.registry.evidence_bundle import verified
 from tasks.registry.history import Event
 from tasks.results.measurements import Measurement, read_open
+from tasks.results.memos import remembered
 from tasks.results.rows import HELDOUT, Rows, sealed_rows, shown_rows
 
 _NAME_ANOTHER = {mlflow_names.CHAMPION: "rollback --to VERSION", mlflow_names.REFERENCE: "reference VERSION"}
@@ -155,7 +157,7 @@ def measured_version(client: RegistryClient, params: Params, version: str, *, we
     every = [shown_rows(params.data), *([sealed_rows()] if params.promote.sealed else [])]
     try:
         memos = [rows.memo(digest, params.data, params.benchmark) for rows in every] if digest else []
-        if not memos or not all(memo.is_dir() for memo in memos):
+        if not memos or not all(remembered(memo) for memo in memos):
             checkpoint = weights or weights_of(client, params, version)
             memos = [_measured_now(params, version, rows, checkpoint) for rows in every]
     except RedistillError as error:
@@ -168,7 +170,7 @@ def _measured_now(params: Params, version: str, rows: Rows, weights: Path) -> Pa
     from redistill.models import checkpoints
 
     memo = rows.memo(checkpoints.model_digest(weights), params.data, params.benchmark)
-    if not memo.is_dir():
+    if not remembered(memo):
         out = STATE / "evaluations" / f"{rows.stage}-version-{version}"
         command = [
             sys.executable,
@@ -183,7 +185,7 @@ def _measured_now(params: Params, version: str, rows: Rows, weights: Path) -> Pa
             f"version {version}",
         ]
         done = subprocess.run(command, capture_output=True, text=True, env=child_environment(), check=False)
-        if done.returncode or not memo.is_dir():
+        if done.returncode or not remembered(memo):
             raise RegistryError(f"its benchmark failed: {' / '.join(done.stderr.strip().splitlines()[-3:])}")
     return memo
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from redistill.errors import ConfigError
 from redistill.params import Params
 from redistill.provenance import mlflow_names
+from redistill.runtime.identity import current_user
 from tasks.registry import transitions
 from tasks.registry.client import RegistryClient
 from tasks.registry.runs_and_versions import connect, registered_model
@@ -51,7 +52,7 @@ def freeze(params: Params, until: str, reason: str) -> Freeze:
     if day < dt.datetime.now(dt.UTC).date():
         raise ConfigError(f"--until {until}: this day is over; name today or a later one")
     client = connect(params)
-    new = Freeze(until, transitions.current_user(), reason)
+    new = Freeze(until, current_user(), reason)
     registered_model(client, params.data.name)
     client.set_registered_model_tag(params.data.name, mlflow_names.TAG_FREEZE, json.dumps(dataclasses.asdict(new)))
     transitions.record(client, params, "freeze", None, f"until {until}: {reason}", transitions.live(client, params))

@@ -17,8 +17,9 @@ from tasks.promotion.judgement import Judgement
 from tasks.promotion.live_system import arm_calibration, judged_cascade, live_cascade, system
 from tasks.promotion.question import Question
 from tasks.registry import transitions
+from tasks.registry.artifact import weights_of
 from tasks.registry.client import RegistryClient
-from tasks.registry.evidence_bundle import verified, weights_of
+from tasks.registry.evidence_bundle import verified
 from tasks.registry.history import Event
 from tasks.results.measurements import Measurement
 

@@ -6,6 +6,7 @@ from redistill.io.json import read_json
 from redistill.models import checkpoints
 from redistill.params import Params
 from redistill.provenance import mlflow_names
+from redistill.runtime.identity import current_user
 from tasks.locking.code_lock import lock_code
 from tasks.paths import ARTIFACTS
 from tasks.promotion import waiting
@@ -14,6 +15,7 @@ from tasks.promotion.evidence import measured_version, teacher_measurement
 from tasks.promotion.judge import judge_version
 from tasks.promotion.judgement import Judgement, sealed_numbers, summary
 from tasks.registry import evidence_bundle, transitions
+from tasks.registry.artifact import weights_of
 from tasks.registry.client import RegistryClient
 from tasks.registry.runs_and_versions import connect, resolved
 
@@ -37,7 +39,7 @@ def gate(params: Params, version_name: str) -> tuple[str, Judgement]:
     judged = summary(judgement)
     if not evidence_bundle.is_current(params, version, judged):
         experiment = client.get_experiment_by_name(mlflow_names.experiment(params.data.name))
-        tags = {mlflow_names.TAG_KIND: "gate", mlflow_names.TAG_STARTED_BY: transitions.current_user()}
+        tags = {mlflow_names.TAG_KIND: "gate", mlflow_names.TAG_STARTED_BY: current_user()}
         run_id = client.create_run(experiment.experiment_id, tags=tags, run_name=f"gate-{version}").info.run_id
         student, teacher = measured_version(client, params, version), teacher_measurement(params)
         results = {"benchmark/student": student.shown, "benchmark/teacher": teacher.shown}
@@ -53,5 +55,5 @@ def gate(params: Params, version_name: str) -> tuple[str, Judgement]:
 def _digest_on_record(client: RegistryClient, params: Params, version: str) -> None:
     """Record the digest of the weights for a version that redistill did not register."""
     if mlflow_names.TAG_MODEL_DIGEST not in client.get_model_version(params.data.name, version).tags:
-        digest = checkpoints.model_digest(evidence_bundle.weights_of(client, params, version))
+        digest = checkpoints.model_digest(weights_of(client, params, version))
         client.set_model_version_tag(params.data.name, version, mlflow_names.TAG_MODEL_DIGEST, digest)

@@ -13,7 +13,7 @@ from redistill.promotion.evidence import Evidence
 from redistill.promotion.hold_plan import patch
 from redistill.promotion.system import System
 from redistill.promotion.types import Gate, Look, PromotionDecision
-from tasks.registry import transitions
+from redistill.runtime.identity import current_user
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ def summary(judgement: Judgement) -> dict[str, Any]:
         "question": judgement.question,
         "is_champion": judgement.is_champion,
         "heldout": evidence.student[0].heldout_digest,
-        "judged_by": transitions.current_user(),
+        "judged_by": current_user(),
         "audit": evidence.audit and dataclasses.asdict(evidence.audit),
         "timing": evidence.timing and timing_to_json(evidence.timing),
         "looks": [{**dataclasses.asdict(look), "digest": entry_digest(look)} for look in judgement.looks],

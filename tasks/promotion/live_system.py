@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from redistill.errors import RegistryError
@@ -16,6 +15,7 @@ from redistill.promotion.thresholds.saved import calibration_from_json
 from redistill.promotion.thresholds.types import CascadeCalibration
 from tasks.paths import ARTIFACTS
 from tasks.registry import evidence_bundle
+from tasks.registry.artifact import Artifact
 from tasks.registry.client import RegistryClient
 from tasks.registry.history import Event
 from tasks.results.measurements import Measurement
@@ -48,18 +48,30 @@ def promoted_by(events: Sequence[Event], version: str) -> str:
     return "" if event is None else event.judged_run
 
 
-def verify_live(client: RegistryClient, params: Params, events: Sequence[Event], version: str, weights: Path) -> Cascade | None:
-    """The cascade of a champion, after a check that a signed judgement promoted exactly this system. ``weights`` are the registered ones.
+def verify_live(client: RegistryClient, params: Params, events: Sequence[Event], version: str, artifact: Artifact) -> Cascade | None:
+    """The cascade of a champion, after a check that a signed judgement promoted exactly this system. ``artifact`` has the registered files.
+
+    The history says which judgement that was. What it promoted, only the signature says: whoever can write to MLflow can write a line of the history.
 
     Raises:
-        RegistryError: the bundle does not verify, or has another threshold.
+        RegistryError: the bundle does not verify, promoted nothing, or promoted another system.
     """
-    cascade = live_cascade(events, version)
-    if cascade is None:
-        return None
-    evidence = evidence_bundle.verified(client, params, version, run_id=promoted_by(events, version), weights=weights)
-    if promoted_cascade(read_json(evidence / "judgement.json")) != cascade:
-        raise RegistryError(f"version {version} is live with another threshold than the signed one; promote it again, or roll back")
+    cascade, run_id = live_cascade(events, version), promoted_by(events, version)
+    # Events of before runs were named: one of the version's bundles must have promoted it.
+    runs = [run_id] if run_id else [evidence_bundle.run_of(client, params, version, newest=newest) for newest in (True, False)]
+    promoted = []
+    for each in dict.fromkeys(runs):
+        evidence = evidence_bundle.verified(client, params, version, run_id=each, artifact=artifact)
+        judged = read_json(evidence / "judgement.json")
+        if judged["decision"]["verdict"] == "promote":
+            promoted.append(promoted_cascade(judged))
+    if not promoted:
+        raise RegistryError(
+            f"version {version} was on hold by its signed judgement, whatever the history says; judge it with `redistill gate {version}`"
+        )
+    if cascade not in promoted:
+        another = "alone, but its signed judgement promoted a cascade" if cascade is None else "with another threshold than the signed one"
+        raise RegistryError(f"version {version} is live {another}; promote it again, or roll back")
     return cascade
 
 

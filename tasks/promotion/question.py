@@ -15,8 +15,9 @@ from redistill.promotion.retest import retest
 from redistill.promotion.sealing import of_mode, without_sealed
 from redistill.promotion.system import System
 from redistill.promotion.types import Gate, Look, PromotionDecision, Verdict
+from redistill.runtime.identity import current_user
 from tasks.promotion.judgement import Judgement, of_cascade
-from tasks.registry import look_ledger, transitions
+from tasks.registry import look_ledger
 from tasks.registry.client import RegistryClient
 
 
@@ -37,7 +38,7 @@ class Question:
         if live is not None:
             # Nothing but what is live is judged: at this level, no other system may be promoted.
             return self._judgement(self._again(live), promote.alpha_per_heldout, live, repeated=True, is_champion=True)
-        if (old := earlier_look(history.looks, self.key)) is not None:
+        if (old := earlier_look(history.known, self.key)) is not None:
             decision = self._decided(old.level, _looks_gate(self.params, old, len(history.looks)))
             # Where something else held the system then, such as its time, people would learn now what the sealed rows say: a new look.
             if self.evidence.on_monitor is None or old.result in ("", _result(decision)):
@@ -66,7 +67,7 @@ class Question:
             shown=promoted is not None,
             verdict=decision.verdict,
             at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-            by=transitions.current_user(),
+            by=current_user(),
             previous=entry_digest(looks[-1]) if looks else "",
             left=left_after(left, level, len(systems), promoted),
             question=self._without_rows(),
@@ -76,7 +77,7 @@ class Question:
             implied_retest="" if promoted is None else self._implied_retest(decision),
         )
         judgement = self._judgement(decision, level, repeated=False)
-        look_ledger.append(self.client, self.params, look, self.ids)
+        look_ledger.append(self.client, self.params, look, self.history)
         return dataclasses.replace(judgement, looks=(*looks, look))
 
     def _again(self, live: Evidence) -> PromotionDecision:

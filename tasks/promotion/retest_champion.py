@@ -15,8 +15,9 @@ from redistill.provenance import mlflow_names
 from tasks.promotion.evidence import measured_version, teacher_measurement
 from tasks.promotion.judge import judge_arm
 from tasks.promotion.judgement import Judgement
-from tasks.promotion.live_system import system, verify_live
+from tasks.promotion.live_system import promoted_by, system, verify_live
 from tasks.registry import evidence_bundle, hold_counter, look_ledger, transitions
+from tasks.registry.artifact import downloaded
 from tasks.registry.client import RegistryClient
 from tasks.registry.history import History
 from tasks.registry.runs_and_versions import connect
@@ -55,12 +56,13 @@ def verify_champion(params: Params, history: History) -> ChampionCheck | None:
         return None
     try:
         # Downloaded once, so that exactly the verified weights are measured.
-        weights = evidence_bundle.registered_weights(client, params, version)
-        evidence_bundle.verified(client, params, version, weights=weights)
-        cascade = verify_live(client, params, history.events(client, params), version, weights)
+        artifact, events = downloaded(client, params, version), history.events(client, params)
+        cascade = verify_live(client, params, events, version, artifact)
+        if (trained := evidence_bundle.run_of(client, params, version)) != promoted_by(events, version):
+            evidence_bundle.verified(client, params, version, run_id=trained, artifact=artifact)
     except RedistillError as error:
         return ChampionCheck(version, version, False, f"champion: {error}")
-    return ChampionCheck(version, version, True, "its signature is valid", cascade=cascade, weights=weights)
+    return ChampionCheck(version, version, True, "its signature is valid", cascade=cascade, weights=artifact.weights)
 
 
 def retest_champion(params: Params, history: History, verified: ChampionCheck | None = None) -> ChampionCheck | None:

@@ -39,7 +39,7 @@ def planned(
         new = to_version(old, champion.version, champion.cascade, f"champion version {champion.version} {state}; {what}", teacher)
     else:
         new = to_teacher(old, "no student passed: " + (blocked_reason or decision.reasons[0]), teacher)
-    same = FLAGS.is_file() and decided(new) == decided(old)
+    same = bool(old.changed_at) and FLAGS.is_file() and decided(new) == decided(old)
     return old if same else new
 
 

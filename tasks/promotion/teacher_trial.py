@@ -22,6 +22,7 @@ from redistill.params import Params
 from redistill.promotion.gates.non_inferiority import non_inferior
 from redistill.provenance import dvc_lock
 from redistill.runtime.environment import child_environment
+from redistill.runtime.identity import current_user
 from redistill.teacher.types import TeacherFingerprint
 from tasks.locking import teacher_lock
 from tasks.locking.reasking import choose_reasking
@@ -157,7 +158,7 @@ def accept(params: Params, reason: str) -> str:
     """A person accepts the teacher that params name, whatever the comparison says; returns its fingerprint."""
     raw = teacher_lock.raw_fingerprint(params)
     accepted = _accepted()
-    write_json(ACCEPTED, {**accepted, raw: {"by": transitions.current_user(), "reason": reason}})
+    write_json(ACCEPTED, {**accepted, raw: {"by": current_user(), "reason": reason}})
     return raw
 
 

@@ -17,6 +17,7 @@ from redistill.runtime.precision import resolved
 from tasks.locking.locked_code import locked_code
 from tasks.locking.locked_teacher import TEACHER
 from tasks.paths import LOCK, STATE
+from tasks.results.memos import remember, remembered
 from tasks.results.rows import shown_rows
 from tasks.stages.timing import TIMING
 
@@ -36,7 +37,7 @@ def timing_of(student: str, params: Params, weights: Callable[[], Path]) -> Timi
     key_parts = [student, teacher, file_digest(shown_rows(params.data).file), str(params.data), str(params.benchmark)]
     key = canonical_digest([*key_parts, locked_code("timing"), resolved()])
     memo = STATE / "timings" / f"{key[:32]}.json"
-    if not memo.is_file():
+    if not remembered(memo):
         command = [
             sys.executable,
             "-m",
@@ -52,6 +53,7 @@ def timing_of(student: str, params: Params, weights: Callable[[], Path]) -> Timi
         done = subprocess.run(command, capture_output=True, text=True, env=child_environment(), check=False)
         if done.returncode or not memo.is_file():
             raise DataError(f"its architecture could not be timed: {' / '.join(done.stderr.strip().splitlines()[-3:])}")
+        remember(memo)
     return timing_from_json(read_json(memo))
 
 

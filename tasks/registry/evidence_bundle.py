@@ -1,11 +1,10 @@
-"""The evidence bundle of a version: the evidence of its judgement, signed together with its weights, in the MLflow run of its cycle.
+"""The evidence bundle of a version: the evidence of its judgement, signed together with all of its registered files, in the MLflow run of its cycle.
 
 A bundle is written once. No command promotes, and no re-test of the champion passes, a version whose bundle does not verify.
 """
 
 from __future__ import annotations
 
-import atexit
 import json
 import os
 import shutil
@@ -20,14 +19,19 @@ from redistill.io.digests import tree_digest
 from redistill.io.json import write_json
 from redistill.io.sealed import SUFFIX, seal
 from redistill.params import Params
-from redistill.provenance import mlflow_names, signing
+from redistill.provenance import keys, mlflow_names, signing
 from tasks.paths import ARTIFACTS, CODE, LOCK, SOURCES, STATE
+from tasks.registry.artifact import Artifact, downloaded, private_folder
 from tasks.registry.client import RegistryClient
 from tasks.registry.runs_and_versions import connect
 
 _FILES = (LOCK, SOURCES, CODE, Path("dvc.lock"), Path("dvc.yaml"), Path("params.yaml"))
 SIGNATURE = "bundle.sig"
+_WHOLE, _CHECKPOINT = "artifact", "weights"
+"""Where a bundle has the registered files: all of them, or in bundles of before only those of the checkpoint."""
 _DESCRIPTION_CHARS = 5000
+_TOLD: set[str] = set()
+"""Versions of which this process has said that their bundle lists fewer files."""
 
 
 def attach(params: Params, mlflow_run_id: str, version: str, judgement: dict[str, Any], sealed: dict[str, Any] | None) -> None:
@@ -98,14 +102,14 @@ def is_current(params: Params, version: str, judgement: dict[str, Any]) -> bool:
 
 
 def _signed(client: RegistryClient, params: Params, mlflow_run_id: str, version: str, evidence: Path, *, trained: bool) -> None:
-    """Sign evidence and weights as one tree, then store evidence and signature and point the version at them.
+    """Sign evidence and all registered files as one tree, then store evidence and signature and point the version at them.
 
     Lineage and reproduction start from ``trained`` bundles. A later judgement is stored beside such a bundle and never replaces it.
     """
-    weights = registered_weights(client, params, version)
+    artifact = downloaded(client, params, version)
     signature = evidence.parent / SIGNATURE
-    with _tree(weights, evidence) as tree:
-        signing.sign(tree, signature, signing.signing_key(STATE))
+    with _tree({_WHOLE: artifact.root, mlflow_names.EVIDENCE: evidence}) as tree:
+        signing.sign(tree, signature, keys.signing_key(STATE))
     client.log_artifacts(mlflow_run_id, str(evidence), mlflow_names.EVIDENCE)
     client.log_artifact(mlflow_run_id, str(signature))
     tags = client.get_model_version(params.data.name, version).tags
@@ -123,15 +127,21 @@ def run_of(client: RegistryClient, params: Params, version: str, *, newest: bool
 
 
 def verified(
-    client: RegistryClient, params: Params, version: str, *, newest: bool = False, weights: Path | None = None, run_id: str | None = None
+    client: RegistryClient,
+    params: Params,
+    version: str,
+    *,
+    newest: bool = False,
+    artifact: Artifact | None = None,
+    run_id: str | None = None,
 ) -> Path:
-    """The folder with a version's evidence, after a check of its signature over evidence and registered weights.
+    """The folder with a version's evidence, after a check of its signature over evidence and all registered files.
 
-    ``weights`` are the registered ones if they were downloaded just now. ``run_id`` names the MLflow run of a certain bundle. ``newest`` selects the last judgement, which may be of `redistill gate`;
+    ``artifact`` has the registered files if they were downloaded just now. ``run_id`` names the MLflow run of a certain bundle. ``newest`` selects the last judgement, which may be of `redistill gate`;
     otherwise it is the bundle of the cycle that trained the version.
 
     Raises:
-        RegistryError: there is no bundle, it was changed, or the weights are not the signed ones.
+        RegistryError: there is no bundle, it was changed, or the registered files are not the signed ones.
     """
     import mlflow
 
@@ -140,12 +150,11 @@ def verified(
     problem = f"version {version} of {params.data.name} cannot be verified: "
     if not run_id or mlflow_names.TAG_EVIDENCE not in tags:
         raise RegistryError(problem + f"it has no evidence bundle; run `redistill gate {params.data.name}/{version}` first")
-    folder = _private_folder("bundles", f"{version}-{run_id}")
+    folder = private_folder("bundles", f"{version}-{run_id}")
     try:
         for part in (mlflow_names.EVIDENCE, SIGNATURE):
             mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=part, dst_path=str(folder))
-        with _tree(weights or registered_weights(client, params, version), folder / mlflow_names.EVIDENCE) as tree:
-            signing.verify(tree, folder / SIGNATURE, signing.verify_key(STATE))
+        _verify(version, artifact or downloaded(client, params, version), folder)
     except RegistryError as error:
         raise RegistryError(problem + str(error)) from None
     except (mlflow.MlflowException, OSError) as error:
@@ -153,58 +162,27 @@ def verified(
     return folder / mlflow_names.EVIDENCE
 
 
-def registered_weights(client: RegistryClient, params: Params, version: str) -> Path:
-    """A version's checkpoint as the registry has it now, not a local copy, because others will load what the registry has.
-
-    Raises:
-        RegistryError: it cannot be loaded, has more than one checkpoint, or its digest is not the registered one.
-    """
-    import mlflow
-
-    digest = client.get_model_version(params.data.name, version).tags.get(mlflow_names.TAG_MODEL_DIGEST)
-    target = _private_folder("models", f"{params.data.name}-{version}")
-    try:
-        mlflow.artifacts.download_artifacts(artifact_uri=f"models:/{params.data.name}/{version}", dst_path=str(target))
-    except (mlflow.MlflowException, OSError) as error:
-        raise RegistryError(f"its weights cannot be loaded ({str(error).splitlines()[0][:200]})") from error
-    folders = sorted(p.parent for p in target.rglob("config.json"))
-    if len(folders) != 1:
-        raise RegistryError(f"it has {len(folders)} checkpoints, but must have exactly one")
-    if digest is not None and tree_digest(folders[0]) != digest:
-        raise RegistryError(f"its weights do not have the registered digest {digest[:12]}; they were changed after the registration")
-    return folders[0]
-
-
-def _private_folder(kind: str, name: str) -> Path:
-    """A new folder that only this process uses, removed when it ends.
-
-    In a shared folder one reader would remove what another one is about to verify, and a sound champion would fail its re-test.
-    """
-    parent = STATE / kind
-    parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=parent))
-    atexit.register(shutil.rmtree, folder.absolute(), ignore_errors=True)
-    return folder
-
-
-def weights_of(client: RegistryClient, params: Params, version: str) -> Path:
-    """A version's checkpoint to measure: the arm on disk if it is the same, else from the registry.
-
-    Raises:
-        RegistryError: as ``registered_weights``.
-    """
-    digest = client.get_model_version(params.data.name, version).tags.get(mlflow_names.TAG_MODEL_DIGEST)
-    here = ARTIFACTS / "students" / params.promote.arm
-    if digest and here.is_dir() and tree_digest(here) == digest:
-        return here
-    return registered_weights(client, params, version)
+def _verify(version: str, artifact: Artifact, folder: Path) -> None:
+    """Check a bundle by the files that it lists. Bundles of before list the checkpoint, and nothing beside it."""
+    names = signing.listed(folder / SIGNATURE)
+    parts = {_WHOLE: artifact.root}
+    if any(name.startswith(f"{_CHECKPOINT}/") for name in names):
+        parts = {_CHECKPOINT: artifact.weights}
+    with _tree({**parts, mlflow_names.EVIDENCE: folder / mlflow_names.EVIDENCE}) as tree:
+        signing.verify(tree, folder / SIGNATURE, keys.public_keys(STATE))
+    if _CHECKPOINT in parts and version not in _TOLD:
+        _TOLD.add(version)
+        beside = sum(1 for file in artifact.root.rglob("*") if file.is_file() and not file.is_relative_to(artifact.weights))
+        print(
+            f"version {version}: its bundle was signed by an earlier redistill; it lists the checkpoint and the evidence, but not the {beside} other files of the version"
+        )
 
 
 @contextmanager
-def _tree(weights: Path, evidence: Path) -> Iterator[Path]:
-    """Weights and evidence as one folder; hard links where the file system has them, so that nothing is copied."""
+def _tree(parts: dict[str, Path]) -> Iterator[Path]:
+    """The parts of a bundle as one folder; hard links where the file system has them, so that nothing is copied."""
     with tempfile.TemporaryDirectory(dir=STATE) as scratch:
-        for name, source in (("weights", weights), ("evidence", evidence)):
+        for name, source in parts.items():
             shutil.copytree(source, Path(scratch) / name, copy_function=_linked)
         yield Path(scratch)
 

@@ -6,8 +6,9 @@ import dataclasses
 import datetime as dt
 import json
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from redistill.errors import RegistryError
 from redistill.io.digests import canonical_digest
@@ -16,7 +17,6 @@ from redistill.params import Params
 from redistill.promotion.alpha_spending import (
     Earlier,
     budget,
-    checked,
     entry_digest,
     ids_digest,
     left_after_retest,
@@ -27,10 +27,12 @@ from redistill.promotion.alpha_spending import (
 from redistill.promotion.params import PromoteParams
 from redistill.promotion.types import Finding, Look
 from redistill.provenance import mlflow_names
+from redistill.runtime.identity import current_user
 from tasks.paths import STATE
+from tasks.registry import signed_entries
 from tasks.registry.client import RegistryClient
-from tasks.registry.runs_and_versions import registered_model, searched_runs
-from tasks.registry.transitions import current_user
+from tasks.registry.ledger_checks import KIND, Entry, checked_looks, foreign_looks, look_of, remember
+from tasks.registry.runs_and_versions import searched_runs
 
 _IDS = "prompt-ids.json"
 _COPIES = STATE / "heldout-ids"
@@ -57,6 +59,10 @@ class History:
     """On exactly this set, in order."""
     others: list[UsedSet]
     ids: list[str]
+    foreign: frozenset[str] = frozenset()
+    """Digests of looks that other keys signed: they count, but what they say was learned is not believed."""
+    pins: str = ""
+    """Digest of the looks at this set, where none of them has a signature yet."""
 
     @classmethod
     def of(cls, client: RegistryClient, params: Params, heldout: str, ids: list[str]) -> History:
@@ -70,13 +76,17 @@ class History:
         recorded, rows = _recorded(client), set(ids)
         # Also without an entry: a head without entries says that somebody deleted them.
         names = {params.data.name, *(name for name, _ in recorded.get(heldout, ()))}
-        looks = _checked(client, params, names, heldout, recorded.pop(heldout, []))
+        present = recorded.pop(heldout, [])
+        looks, foreign = checked_looks(client, params, names, heldout, present), foreign_looks(present)
         others = []
         for other, entries in recorded.items():
             there = _ids(other, entries, own=any(name == params.data.name for name, _ in entries))
             if there is not None and rows & there:
-                others.append(UsedSet(tuple(_checked(client, params, {name for name, _ in entries}, other, entries)), there))
-        return cls(heldout, looks, others, ids)
+                others.append(UsedSet(tuple(checked_looks(client, params, {name for name, _ in entries}, other, entries)), there))
+                foreign |= foreign_looks(entries)
+        unsigned = [run.data.tags[mlflow_names.TAG_LOOK] for _, run in present if mlflow_names.TAG_SIGNATURE not in run.data.tags]
+        pins = signed_entries.pin(unsigned) if len(unsigned) == len(present) else ""
+        return cls(heldout, looks, others, ids, foreign, pins)
 
     def left(self, promote: PromoteParams) -> float:
         """What is left of alpha on this set."""
@@ -87,17 +97,21 @@ class History:
         """The looks at this set, and at others that have most of its rows."""
         rows = set(self.ids)
         alike = [each for each in self.others if 2 * len(rows & each.ids) > len(rows)]
-        return [*self.looks, *(look for each in alike for look in each.looks)]
+        return self._believed([*self.looks, *(look for each in alike for look in each.looks)])
+
+    @property
+    def known(self) -> list[Look]:
+        """The looks at this set whose answers may be told again."""
+        return self._believed(self.looks)
+
+    def _believed(self, looks: Sequence[Look]) -> list[Look]:
+        return [look for look in looks if entry_digest(look) not in self.foreign]
 
 
-_Entry = tuple[str, Any]
-"""Data name, and the MLflow run that holds the look."""
-
-
-def _recorded(client: RegistryClient) -> dict[str, list[_Entry]]:
+def _recorded(client: RegistryClient) -> dict[str, list[Entry]]:
     """The runs of all looks, by the digest of their held-out set."""
     before, after = mlflow_names.looks_experiment("\0").split("\0")
-    runs: dict[str, list[_Entry]] = defaultdict(list)
+    runs: dict[str, list[Entry]] = defaultdict(list)
     for experiment in client.search_experiments(filter_string=f"name LIKE '{before}%{after}'"):
         name = experiment.name[len(before) : -len(after)]
         for run in searched_runs(client, experiment.experiment_id, f"tags.`{mlflow_names.TAG_KIND}` = 'look'"):
@@ -105,31 +119,7 @@ def _recorded(client: RegistryClient) -> dict[str, list[_Entry]]:
     return runs
 
 
-def _look(run: Any) -> Look:
-    return Look(**json.loads(run.data.tags[mlflow_names.TAG_LOOK]))
-
-
-def _checked(client: RegistryClient, params: Params, names: set[str], heldout: str, entries: list[_Entry]) -> list[Look]:
-    """The looks in order, if the chain is complete up to the head of every project that wrote to it."""
-    looks = [_look(run) for _, run in entries]
-    for name in names:
-        looks = checked(looks, _head(client, params, name, heldout))
-    return looks
-
-
-def _head(client: RegistryClient, params: Params, data_name: str, heldout: str) -> str | None:
-    """The digest of the last entry that a project wrote. The model of another name may have been deleted since."""
-    import mlflow
-
-    try:
-        model = registered_model(client, data_name) if data_name == params.data.name else client.get_registered_model(data_name)
-    except mlflow.MlflowException:
-        return None
-    head: str | None = model.tags.get(mlflow_names.looks_head(heldout))
-    return head
-
-
-def _ids(heldout: str, entries: list[_Entry], *, own: bool) -> frozenset[str] | None:
+def _ids(heldout: str, entries: list[Entry], *, own: bool) -> frozenset[str] | None:
     """The prompts of a set, from a local copy or from the run of one of its looks; None for a set that only an earlier version of redistill used.
 
     Raises:
@@ -137,7 +127,7 @@ def _ids(heldout: str, entries: list[_Entry], *, own: bool) -> frozenset[str] | 
     """
     import mlflow
 
-    digest = next((look.ids for _, run in entries if (look := _look(run)).ids), None)
+    digest = next((look.ids for _, run in entries if (look := look_of(run)).ids), None)
     if digest is None:
         return None
     copy = _COPIES / f"{heldout}.json"
@@ -174,14 +164,14 @@ def record_retest(client: RegistryClient, params: Params, history: History, cham
         return known
     left = left_after_retest(history.left(params.promote), result)
     entry = _entry(history, params, "retest", question, left)
-    append(client, params, dataclasses.replace(entry, candidate=champion, question=question, finding=result), history.ids)
+    append(client, params, dataclasses.replace(entry, candidate=champion, question=question, finding=result), history)
     return result
 
 
 def record_retirement(client: RegistryClient, params: Params, history: History) -> None:
     """Record that people may see the results on a set. After that it decides nothing, and another set with some of its rows starts with less."""
     if not history.looks or history.looks[-1].kind != "retired":
-        append(client, params, _entry(history, params, "retired", "retired", 0.0), history.ids)
+        append(client, params, _entry(history, params, "retired", "retired", 0.0), history)
 
 
 def _entry(history: History, params: Params, kind: Literal["retest", "retired"], question: str, left: float) -> Look:
@@ -205,16 +195,24 @@ def _entry(history: History, params: Params, kind: Literal["retest", "retired"],
     )
 
 
-def append(client: RegistryClient, params: Params, look: Look, ids: list[str]) -> None:
-    """Append an entry with the prompts of its set, then write its digest to the tag of the registered model. A decision is published only after both."""
+def append(client: RegistryClient, params: Params, look: Look, history: History) -> None:
+    """Sign an entry and append it with the prompts of its set, then write its digest to the tag of the registered model. A decision is published only after both."""
     name = mlflow_names.looks_experiment(params.data.name)
     experiment = client.get_experiment_by_name(name)
     experiment_id = experiment.experiment_id if experiment else client.create_experiment(name, mlflow_names.artifact_root(STATE))
-    look = dataclasses.replace(look, ids=ids_digest(ids))
-    run = client.create_run(experiment_id, tags={mlflow_names.TAG_HELDOUT: look.heldout}, run_name=f"look-{look.number}-{look.heldout[:8]}")
-    client.log_text(run.info.run_id, json.dumps(sorted(ids)), _IDS)
+    look = dataclasses.replace(look, ids=ids_digest(history.ids), pins=history.pins)
+    if history.pins:
+        signed_entries.say_once(
+            f"ledger of looks: entries are signed from now on; the first signed one pins the {len(history.looks)} entries before it on this held-out set"
+        )
+    text = json.dumps(dataclasses.asdict(look))
+    signature = signed_entries.signature_of(text, KIND, params.data.name)
+    tags = {mlflow_names.TAG_HELDOUT: look.heldout, mlflow_names.TAG_SIGNATURE: signature}
+    run = client.create_run(experiment_id, tags=tags, run_name=f"look-{look.number}-{look.heldout[:8]}")
+    client.log_text(run.info.run_id, json.dumps(sorted(history.ids)), _IDS)
     # The entry exists from this tag on, so it is never without its prompts.
-    client.set_tag(run.info.run_id, mlflow_names.TAG_LOOK, json.dumps(dataclasses.asdict(look)))
+    client.set_tag(run.info.run_id, mlflow_names.TAG_LOOK, text)
     client.set_tag(run.info.run_id, mlflow_names.TAG_KIND, "look")
     client.set_terminated(run.info.run_id, "FINISHED")
     client.set_registered_model_tag(params.data.name, mlflow_names.looks_head(look.heldout), entry_digest(look))
+    remember(look)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
-import getpass
 import json
-import os
 import subprocess
 from statistics import median
 from typing import Any
+
+import httpx
 
 from redistill.errors import RegistryError
 from redistill.evaluation.timing import timing_from_json
@@ -17,12 +17,16 @@ from redistill.io.json import read_json
 from redistill.operations.workspace import Workspace
 from redistill.params import Params
 from redistill.provenance import mlflow_names
+from redistill.runtime.identity import current_user
 from redistill.teacher.types import TeacherFingerprint
 from tasks.paths import ARTIFACTS, STATE
 from tasks.registry.client import RegistryClient
 from tasks.registry.store import make_store
 from tasks.results.rows import deciding_identities
 from tasks.stages.timing import TIMING
+
+_SILENT_S = 30.0
+"""A server that has not answered its health check for so long hangs: a busy one takes a second or two."""
 
 
 def connect(params: Params) -> RegistryClient:
@@ -36,6 +40,7 @@ def connect(params: Params) -> RegistryClient:
     address = mlflow_names.tracking_uri(STATE)
     if address == mlflow_names.project_store(STATE):
         make_store(STATE)
+    _refuse_silent_server(address)
     mlflow.set_tracking_uri(address)
     client: RegistryClient = mlflow.MlflowClient()
     name = mlflow_names.experiment(params.data.name)
@@ -50,6 +55,26 @@ def connect(params: Params) -> RegistryClient:
     return client
 
 
+def _refuse_silent_server(address: str) -> None:
+    """MLflow's client waits two minutes for each answer and asks four times, so a server that hangs would hold a command for eight minutes.
+
+    Raises:
+        RegistryError: the server accepts connections, and does not answer.
+    """
+    if not address.startswith(("http://", "https://")):
+        return
+    try:
+        # Whatever it answers, it is alive.
+        httpx.get(f"{address.rstrip('/')}/health", timeout=_SILENT_S)
+    except httpx.TimeoutException:
+        raise RegistryError(
+            f"MLflow at {httpx.URL(address).netloc.decode()} has not answered for {_SILENT_S:g} s; start it again, or unset MLFLOW_TRACKING_URI to use a local file"
+        ) from None
+    except httpx.HTTPError:
+        # Nothing listens there, or TLS fails: the client says which.
+        return
+
+
 def open_run(params: Params, reason: str, flow_run_id: str) -> tuple[str, str]:
     """Start the cycle's MLflow run; returns its id and the cycle's name, such as ``bank-triage-20261127-020004``."""
     cycle = f"{params.data.name}-{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S}"
@@ -60,7 +85,7 @@ def open_run(params: Params, reason: str, flow_run_id: str) -> tuple[str, str]:
         mlflow_names.TAG_CYCLE: cycle,
         mlflow_names.TAG_REASON: reason,
         mlflow_names.TAG_FLOW_RUN: flow_run_id,
-        mlflow_names.TAG_STARTED_BY: os.environ.get("REDISTILL_USER") or getpass.getuser(),
+        mlflow_names.TAG_STARTED_BY: current_user(),
         mlflow_names.TAG_GIT: git_commit(),
         mlflow_names.TAG_STATUS: "running",
         mlflow_names.TAG_WORKSPACE: workspace.id,

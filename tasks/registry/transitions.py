@@ -10,54 +10,34 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import fcntl
-import getpass
 import json
-import os
 import socket
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from redistill.errors import RegistryError
 from redistill.params import Params
 from redistill.provenance import mlflow_names
+from redistill.runtime.identity import current_user
 from redistill.serving.route_flag import read_route, to_teacher, update_route
-from redistill.serving.types import Route, route_from_json
+from redistill.serving.types import Route
 from tasks.paths import ARTIFACTS, STATE
 from tasks.registry.client import RegistryClient
 from tasks.registry.history import Event, History, Kind, append
+from tasks.registry.move_plan import MOVED, MOVES, Live, Plan, contradiction
 from tasks.registry.runs_and_versions import registered_model
 
 FLAGS = ARTIFACTS / "route" / "flags.json"
-_MOVED = (mlflow_names.CHAMPION, mlflow_names.PREVIOUS, mlflow_names.REFERENCE)
 _UNDER_WAY = dt.timedelta(minutes=2)
 """A transition takes seconds. On this machine a lock shows whether it still runs; on another machine only its age can show it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Live:
-    """What is live: the aliases that promotion changes, and the route."""
-
-    champion: str | None
-    previous: str | None
-    reference: str | None
-    route: Route
-
-    @property
-    def aliases(self) -> dict[str, str | None]:
-        return {name: getattr(self, name) for name in _MOVED}
-
-
-def current_user() -> str:
-    """The name of the current user: REDISTILL_USER, which an auth layer can set, else the account."""
-    return os.environ.get("REDISTILL_USER") or getpass.getuser()
 
 
 def live(client: RegistryClient, params: Params) -> Live:
     """What is live now, read from MLflow and the flag file."""
     aliases = registered_model(client, params.data.name).aliases
-    versions = {name: (str(aliases[name]) if name in aliases else None) for name in _MOVED}
+    versions = {name: (str(aliases[name]) if name in aliases else None) for name in MOVED}
     return Live(**versions, route=read_route(FLAGS))
 
 
@@ -106,7 +86,7 @@ def move(
             _write(before.route)
             # If MLflow does not respond, the tag stays, and the next command undoes the rest.
             with suppress(Exception):
-                _recover(client, params)
+                _recover(client, params, event.id)
                 if any(e.id == event.id for e in history(client, params)):
                     return event  # it was committed before the failure, and _recover completed it
             if isinstance(error, RegistryError) or not isinstance(error, Exception):
@@ -146,7 +126,7 @@ def moved_outside(
     aliases: Sequence[str] = (mlflow_names.CHAMPION, mlflow_names.REFERENCE),
 ) -> str | None:
     """A sentence if one of the aliases is not the version in the history (``events``), else None."""
-    events = [event for event in events if event.kind in ("promote", "rollback", "reference")]
+    events = [event for event in events if event.kind in MOVES]
     now = live(client, params)
     for alias in aliases:
         recorded, actual = (getattr(events[-1], alias) if events else None), now.aliases[alias]
@@ -158,29 +138,40 @@ def moved_outside(
     return None
 
 
-def been_champion(client: RegistryClient, params: Params) -> set[str]:
+def been_champion(events: Sequence[Event]) -> set[str]:
     """Every version that a promotion or rollback has ever made the champion."""
-    return {e.champion for e in history(client, params) if e.kind in ("promote", "rollback") and e.champion}
+    return {e.champion for e in events if e.kind in ("promote", "rollback") and e.champion}
 
 
-def _recover(client: RegistryClient, params: Params) -> str | None:
+def _recover(client: RegistryClient, params: Params, own: str = "") -> str | None:
+    """``own`` is the id of a plan that this process has just written: it needs no check against the history."""
     name = params.data.name
-    plan = registered_model(client, name).tags.get(mlflow_names.TAG_MOVE)
-    if plan is None:
+    tag = registered_model(client, name).tags.get(mlflow_names.TAG_MOVE)
+    if tag is None:
         return None
-    transition = json.loads(plan)
-    age = dt.datetime.now(dt.UTC) - dt.datetime.fromisoformat(transition["at"])
-    if transition["host"] != _here() and age < _UNDER_WAY:
+    try:
+        plan = Plan.read(tag)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return _not_obeyed(client, name, "it cannot be read")
+    age = dt.datetime.now(dt.UTC) - plan.at
+    if plan.host != _here() and -_UNDER_WAY < age < _UNDER_WAY:
         raise RegistryError(
-            f"a promotion or rollback has been running on {transition['host']} for {age.seconds} s; try again in {_UNDER_WAY.seconds} s"
+            f"a promotion or rollback has been running on {plan.host} for {age.seconds} s; try again in {_UNDER_WAY.seconds} s"
         )
-    committed = any(event.id == transition["id"] for event in history(client, params))
-    target = transition["after" if committed else "before"]
+    events = history(client, params)
+    committed = next((event for event in events if event.id == plan.id), None)
+    target = plan.before if committed is None else plan.after
+    if plan.id != own and (problem := contradiction(target, committed, events)) is not None:
+        return _not_obeyed(client, name, problem)
     # The flag file of another machine is not here; the next command on that machine sets it.
-    route = route_from_json(target["route"]) if transition["host"] == _here() else read_route(FLAGS)
-    _apply(client, params, Live(**{**target, "route": route}))
+    _apply(client, params, target if plan.host == _here() else replace(target, route=read_route(FLAGS)))
     client.delete_registered_model_tag(name, mlflow_names.TAG_MOVE)
-    return f"an interrupted promotion or rollback was {'completed' if committed else 'undone'}; the champion is version {target['champion'] or 'none'}"
+    return f"an interrupted promotion or rollback was {'undone' if committed is None else 'completed'}; the champion is version {target.champion or 'none'}"
+
+
+def _not_obeyed(client: RegistryClient, name: str, why: str) -> str:
+    client.delete_registered_model_tag(name, mlflow_names.TAG_MOVE)
+    return f"the tag {mlflow_names.TAG_MOVE} was removed and not obeyed: {why}; check `redistill history` and who can write to MLflow"
 
 
 def _apply(client: RegistryClient, params: Params, target: Live) -> None:
@@ -206,7 +197,8 @@ def _write(target: Route) -> Route:
     """
 
     def change(now: Route) -> Route:
-        same = FLAGS.is_file() and decided(target) == decided(now)
+        # Without a time it is not what a file says, but what stands in for one that cannot be read.
+        same = bool(now.changed_at) and FLAGS.is_file() and decided(target) == decided(now)
         return now if same else replace(target, pin=now.pin)
 
     return update_route(FLAGS, change)
@@ -228,7 +220,7 @@ def _event(move_id: str, kind: Kind, version: str | None, reason: str, now: Live
 
 
 def _changed(before: Live, now: Live) -> str:
-    for alias in _MOVED:
+    for alias in MOVED:
         if before.aliases[alias] != now.aliases[alias]:
             return (
                 f"alias {alias} is now version {now.aliases[alias] or 'none'}, not {before.aliases[alias] or 'none'}: another process changed it; "

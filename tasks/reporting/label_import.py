@@ -15,7 +15,7 @@ from redistill.errors import ConfigError, DataError
 from redistill.io.atomic import replacing
 from redistill.io.json import json_lines
 from redistill.params import Params
-from tasks.registry.transitions import current_user
+from redistill.runtime.identity import current_user
 
 
 def import_labels(params: Params, labelled: Path, into: Path, by: str | None = None) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def import_labels(params: Params, labelled: Path, into: Path, by: str | None = N
         raise ConfigError(f"{into} is not a JSONL file of data.source; labels are added to such files only: {sources}")
     rows = [row for _, row in jsonl_rows(str(into), into)] if into.is_file() else []
     at = {_identity(row, params.data): i for i, row in enumerate(rows)}
-    now, user = dt.datetime.now(dt.UTC).isoformat(timespec="seconds"), by or current_user()
+    now, user = dt.datetime.now(dt.UTC).isoformat(timespec="seconds"), " ".join((by or "").split()) or current_user()
     problems, added, changed, empty, same = [], 0, 0, 0, 0
     seen: dict[str, str] = {}
     for where, row in jsonl_rows(str(labelled), labelled):
@@ -105,9 +105,9 @@ def _new(row: dict[str, Any], label: str, data: DataParams, user: str, now: str)
     """A row as its source has them. Ids are unique over all sources, so it does not keep that of the pool."""
     columns = data.columns
     return {
-        columns.id: f"labelled-{row['prompt_id'][:12]}",
+        **({columns.id: f"labelled-{row['prompt_id'][:12]}"} if columns.id else {}),
         columns.text: row["text"],
-        columns.slice: row.get("slice", "all"),
+        **({columns.slice: row.get("slice", "all")} if columns.slice else {}),
         columns.label: label,
         "labelled_by": user,
         "labelled_at": now,

@@ -20,6 +20,7 @@ from redistill.params import Params, load_params
 from redistill.provenance import dvc_lock, mlflow_names
 from redistill.teacher import fingerprint
 from redistill.teacher.completion_store import CompletionStore
+from redistill.teacher.types import TeacherFingerprint
 from tasks.locking.code_lock import LOCKS_CODE
 from tasks.paths import CODE, LOCK, LOCKED_FROM, STATE
 from tasks.registry import evidence_bundle
@@ -55,7 +56,8 @@ def reproduce(params: Params, version_name: str, say: Callable[[str], None], *, 
         _bring_inputs(then, read_json(evidence / "sources.lock.json"), project)
         dvc("init", "--no-scm", "-f", "-q", project=project)
         _lock_code(evidence, project, stages, say)
-        signed_teacher = read_json(project / LOCK)["current"]["digest"]
+        current = read_json(project / LOCK)["current"]
+        signed = TeacherFingerprint(current["name"], current["digest"], current["parts"])
         _bring_completions(then, read_json(project / LOCK), project)
         started = time.monotonic()
         for number, stage in enumerate(stages, 1):
@@ -64,10 +66,10 @@ def reproduce(params: Params, version_name: str, say: Callable[[str], None], *, 
             if (
                 stage == "tune_teacher"
                 and then.teacher.backend != "openai"
-                and (rebuilt := fingerprint.fingerprint(project / "artifacts" / "teacher", then.teacher.model).digest) != signed_teacher
+                and (rebuilt := _rebuilt_teacher(project, signed)) != signed.digest
             ):
                 say(
-                    f"the rebuilt teacher is {rebuilt[:16]}, not {signed_teacher[:16]}: its training rounds differently on this machine, so the other results will differ too"
+                    f"the rebuilt teacher is {rebuilt[:16]}, not {signed.digest[:16]}: its training rounds differently on this machine, so the other results will differ too"
                 )
         comparison = compared(evidence / "benchmark" / arm, project / "artifacts" / "benchmark" / arm)
         weights = client.get_model_version(params.data.name, version).tags[mlflow_names.TAG_MODEL_DIGEST]
@@ -79,6 +81,10 @@ def reproduce(params: Params, version_name: str, say: Callable[[str], None], *, 
             "weights_identical": tree_digest(project / "artifacts" / "students" / arm) == weights,
             **comparison,
         }
+
+
+def _rebuilt_teacher(project: Path, signed: TeacherFingerprint) -> str:
+    return fingerprint.as_locked(fingerprint.fingerprint(project / "artifacts" / "teacher", signed.name), signed).digest
 
 
 def _lock_code(evidence: Path, project: Path, stages: list[str], say: Callable[[str], None]) -> None:

@@ -21,6 +21,7 @@ from redistill.provenance.code_identity import folders, syntax_digest
 from redistill.version import __version__
 from tasks.paths import CODE, LOCKED_FROM
 from tasks.registry import evidence_bundle
+from tasks.registry.artifact import downloaded, weights_of
 from tasks.registry.client import RegistryClient
 from tasks.registry.runs_and_versions import connect, resolved
 
@@ -67,7 +68,7 @@ def _weights(client: RegistryClient, params: Params, version: str, tags: dict[st
             "version",
             f"weights of version {version}",
             digest,
-            _state(tree_digest(evidence_bundle.registered_weights(client, params, version)), digest),
+            _state(tree_digest(downloaded(client, params, version).weights), digest),
         )
     except RedistillError as error:
         return Link("version", f"weights of version {version}", digest, "missing", str(error))
@@ -78,7 +79,7 @@ def _made_from(client: RegistryClient, params: Params, version: str, evidence: P
     arm = read_json(evidence / "judgement.json").get("arm", then.promote.arm)
     stages = dvc_lock.read(evidence / "dvc.lock")
     trained = next(out for out in stages[f"finetune@{arm}"].outs if out.path == f"artifacts/students/{arm}")
-    weights = dvc_lock.md5_of(evidence_bundle.weights_of(client, params, version))
+    weights = dvc_lock.md5_of(weights_of(client, params, version))
     measured = next(iter(stages[f"benchmark@{arm}"].outs))
     links = [
         Link(f"finetune@{arm}", "the registered weights are what this stage made", trained.md5, _state(weights, trained.md5)),

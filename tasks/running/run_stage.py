@@ -28,7 +28,7 @@ def needs_fresh_process(name: str) -> bool:
     try:
         with open("params.yaml", encoding="utf-8") as handle:
             return bool(yaml.safe_load(handle)["teacher"].get("backend", "vllm") == "vllm")
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError, yaml.YAMLError):
         return True
 
 

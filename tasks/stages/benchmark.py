@@ -41,8 +41,10 @@ from redistill.teacher.types import ENDPOINT
 from redistill.validation.intake import judge_text
 from redistill.validation.params import IntakeParams
 from redistill.validation.types import first_drop
+from tasks.locking.licence_check import require_reviewed
 from tasks.paths import ARTIFACTS, STATE
 from tasks.results.files import write_open, write_sealed
+from tasks.results.memos import remember, remembered
 from tasks.results.rows import Rows, shown_rows
 
 _SENT = IntakeParams(profanity=False)
@@ -57,6 +59,8 @@ def benchmark(who: str, data: DataParams, teacher: TeacherParams, generate: Gene
 def measure(who: str, rows: Rows, data: DataParams, teacher: TeacherParams, generate: GenerateParams, benchmark: BenchmarkParams) -> None:
     """Measure one model on one set of rows."""
     target = rows.results / who
+    if who == "teacher":
+        require_reviewed()
     if who == "linear":
         _linear(target, rows, data, benchmark)
     elif who == "teacher" and teacher.backend == "openai":
@@ -75,10 +79,11 @@ def measure_checkpoint(who: str, checkpoint: Path, target: Path, rows: Rows, dat
     """Measure local weights, or return a stored result of exactly the same measurement."""
     digest = checkpoints.model_digest(weights_source.checked_directory(checkpoint))
     memo = rows.memo(digest, data, params)
-    if memo.is_dir():
+    if remembered(memo):
         continues(f"{rows.stage}@{who}", "these weights were measured before")
     else:
         _measure(who, checkpoint, digest, memo, rows, data, params)
+        remember(memo)
     with replacing_directory(target) as folder:
         shutil.copytree(memo, folder, dirs_exist_ok=True)
 

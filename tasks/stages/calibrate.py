@@ -30,9 +30,11 @@ from redistill.runtime.cpu import use_threads
 from redistill.runtime.precision import dtype_name, resolved
 from redistill.runtime.progress import Progress, continues
 from redistill.serving.engines import engines
+from redistill.teacher.endings import WITHOUT_COMPLETION
 from redistill.teacher.types import TeacherCompletion
 from tasks.locking.locked_code import locked_code
 from tasks.paths import ARTIFACTS, SOURCES, STATE
+from tasks.results.memos import remember, remembered
 from tasks.stages.benchmark import loaded
 
 CALIBRATION = ARTIFACTS / "calibration"
@@ -59,7 +61,7 @@ def calibrate(arm: str, data: DataParams, benchmark: BenchmarkParams) -> None:
     teacher = {
         c.prompt_id: c.text
         for c in read_records(ARTIFACTS / "completions" / "completions.parquet", TeacherCompletion)
-        if c.sample_index == 0
+        if c.sample_index == 0 and c.finish_reason not in WITHOUT_COMPLETION
     }
     answered = _answered(arm, checkpoint, [p for p in prompts if p.id in teacher], data, benchmark)
     by_id = {p.id: p for p in prompts}
@@ -104,7 +106,7 @@ def _answered(arm: str, checkpoint: Path, prompts: list[Prompt], data: DataParam
     key_parts = [sorted(p.id for p in prompts), str(data), str(params), locked_code("calibrate"), resolved()]
     key = canonical_digest([checkpoints.model_digest(checkpoint), key_parts])
     memo = STATE / "evaluations" / f"calibration-{key[:32]}.parquet"
-    if memo.is_file():
+    if remembered(memo):
         continues(f"calibrate@{arm}", "the completions of these weights are stored")
         return read_records(memo, Answered)
     use_threads(params.threads)
@@ -113,9 +115,12 @@ def _answered(arm: str, checkpoint: Path, prompts: list[Prompt], data: DataParam
     lm = weights_model(model, tokenizer, params, data.grammar)
     rendered = [render(p, data, tokenizer) for p in prompts]
     responses = respond(lm, rendered, data.stops, params)
-    rows = [Answered(p.id, response, lm.sure_of(text).confidences) for p, text, response in zip(prompts, rendered, responses, strict=True)]
+    sure = [lm.sure_of(text) for text in rendered]
+    # A prompt that is longer than the student reads has no confidence. In production it is out of scope, so it says nothing about the threshold.
+    rows = [Answered(p.id, response, s.confidences) for p, s, response in zip(prompts, sure, responses, strict=True) if s is not None]
     progress(1)
     write_records(memo, Answered, rows)
+    remember(memo)
     return rows
 
 

@@ -19,10 +19,12 @@ from redistill.models.tokenizers import encode, vocabulary_size
 from redistill.runtime.progress import Progress, continues
 from redistill.teacher.backend import Teacher
 from redistill.teacher.completion_store import LOCAL, CompletionStore, request_key
+from redistill.teacher.endings import WITHOUT_COMPLETION
 from redistill.teacher.params import GenerateParams, TeacherParams
 from redistill.teacher.requests import requests_for
 from redistill.teacher.types import TeacherAnswer, TeacherCompletion, TeacherRequest
 from redistill.teacher.use import TeacherUse, report_teacher_use
+from tasks.locking.licence_check import require_reviewed
 from tasks.locking.locked_teacher import LockedTeacher, read_lock
 from tasks.locking.open_teacher import open_teacher
 from tasks.paths import ARTIFACTS, STATE
@@ -30,10 +32,12 @@ from tasks.paths import ARTIFACTS, STATE
 CAPTURED_BITS = 16
 """Precision of captured probabilities: high, because ``score`` decides later what training reads."""
 _STORED_AT_ONCE = 16
+_MOST_LISTED = 5
 
 
 def generate(data: DataParams, teacher: TeacherParams, generate: GenerateParams) -> None:
     """Request the completions that are not in the store, then write all completions and the soft targets that came with them."""
+    require_reviewed()
     lock = read_lock()
     prompts = [p for split in ("pool", "calibration") for p in read_records(ARTIFACTS / "prompts" / f"{split}.parquet", Prompt)]
     requests = requests_for(prompts, data, lock.tokenizer, generate.samples)
@@ -42,7 +46,7 @@ def generate(data: DataParams, teacher: TeacherParams, generate: GenerateParams)
         answers, request_count = ask(requests, lock, teacher, data, generate, store)
     finally:
         store.close()
-    write(answers, request_count, lock, generate)
+    write(answers, request_count, lock, generate, {p.id: p.source_id for p in prompts})
 
 
 def ask(
@@ -61,7 +65,7 @@ def ask(
     generated_by = None if lock.backend == "openai" else LOCAL
     requests = [replace(r, teacher=_teacher(lock, r, params, generated_by, store)) for r in requests]
     keys = [request_key(r.teacher, r, params, generated_by) for r in requests]
-    stored = {k: store.get(k, r) for k, r in zip(keys, requests, strict=True)}
+    stored = {k: _stored(store, k, r, lock) for k, r in zip(keys, requests, strict=True)}
     store.name_teachers([(k, r.teacher) for k, r in zip(keys, requests, strict=True) if stored[k] is not None])
     missing = [(k, r) for k, r in dict(zip(keys, requests, strict=True)).items() if stored[k] is None]
     if len(missing) < len(stored):
@@ -84,6 +88,12 @@ def ask(
             f"the teacher returned no completion for {absent} of {len(requests)} prompts; all completions so far are stored; run again"
         )
     return [a for a in answers if a is not None], len(missing)
+
+
+def _stored(store: CompletionStore, key: str, request: TeacherRequest, lock: LockedTeacher) -> TeacherAnswer | None:
+    """The stored completion. An endpoint's empty one may have been a hiccup, so it counts as missing; local weights would write it again."""
+    answer = store.get(key, request)
+    return None if answer is not None and lock.backend == "openai" and not answer.text.strip() else answer
 
 
 def _use(answers: Mapping[str, TeacherAnswer | None], asked: Collection[str]) -> TeacherUse:
@@ -124,8 +134,10 @@ def _ask_missing(
     try:
         for answer in engine.complete([r for _, r in ordered], params):
             key = key_of[answer.request.prompt_id, answer.request.sample_index]
-            waiting.append((key, answer))
             stored[key] = answer
+            # A prompt that got no completion is asked again next time.
+            if answer.finish_reason not in WITHOUT_COMPLETION:
+                waiting.append((key, answer))
             done += 1
             progress(done)
             if len(waiting) >= _STORED_AT_ONCE:
@@ -135,14 +147,20 @@ def _ask_missing(
         store.put(waiting)
 
 
-def write(answers: Sequence[TeacherAnswer], request_count: int, lock: LockedTeacher, params: GenerateParams) -> None:
-    """Write completions, captured soft targets and a summary, as one directory."""
+def write(
+    answers: Sequence[TeacherAnswer], request_count: int, lock: LockedTeacher, params: GenerateParams, source_ids: Mapping[str, str]
+) -> None:
+    """Write completions, captured soft targets and a summary, as one directory.
+
+    Args:
+        source_ids: the user's own key of each prompt id, for rows that got no completion.
+    """
     completions = [
         TeacherCompletion(
             a.request.prompt_id,
             a.request.sample_index,
             _storable(a.text),
-            a.reasoning,
+            None if a.reasoning is None else _storable(a.reasoning),
             a.token_ids,
             a.finish_reason,
             a.request.teacher or lock.answers_from(a.request.slice),
@@ -158,7 +176,12 @@ def write(answers: Sequence[TeacherAnswer], request_count: int, lock: LockedTeac
         write_soft_targets(folder / "captured", captured, lock.tokenizer_digest or "", vocabulary, CAPTURED_BITS)
         tokens = sum(len(a.token_ids) for a in answers)
         write_json(folder / "summary.json", {"prompts": len(answers), "completion_tokens": tokens})
-    print(f"[generate] {len(answers)} completions, {request_count} new, {len(answers) - request_count} from the store", flush=True)
+    failed = [a for a in answers if a.finish_reason in WITHOUT_COMPLETION]
+    for a in failed[:_MOST_LISTED]:
+        print(f"[generate] row {source_ids.get(a.request.prompt_id, a.request.prompt_id)}: {a.finish_reason}: {a.detail}", flush=True)
+    count = len(answers) - len(failed)
+    without = f", {len(failed)} without a completion" if failed else ""
+    print(f"[generate] {count} completions{without}, {request_count} new, {len(answers) - request_count} from the store", flush=True)
 
 
 def _storable(text: str) -> str:

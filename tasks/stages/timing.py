@@ -15,6 +15,7 @@ from typing import Any
 from redistill.data.params import DataParams
 from redistill.data.templates import completion_text, render
 from redistill.data.types import Prompt
+from redistill.errors import DataError
 from redistill.evaluation.cost import generator
 from redistill.evaluation.params import BenchmarkParams
 from redistill.evaluation.timing import BATCH_ROWS, BATCHES, Times, Timing, architecture, evenly_spaced, in_turns, timing_to_json
@@ -26,6 +27,7 @@ from redistill.runtime.precision import dtype_name, resolved
 from redistill.runtime.progress import Progress
 from redistill.teacher.params import GenerateParams, TeacherParams
 from redistill.teacher.types import ENDPOINT
+from tasks.locking.licence_check import require_reviewed
 from tasks.locking.locked_teacher import LockedTeacher, read_lock
 from tasks.paths import ARTIFACTS
 from tasks.results.rows import shown_rows
@@ -52,6 +54,7 @@ class Timed:
 
 def timing(data: DataParams, teacher: TeacherParams, benchmark: BenchmarkParams) -> None:
     """Write ``artifacts/timing.json``: samples of student, teacher and linear baseline, and student ÷ teacher with its interval."""
+    require_reviewed()
     _write(TIMING, _measured("timing", ARTIFACTS / "base", data, teacher, benchmark, with_linear=data.grammar is not None))
 
 
@@ -74,7 +77,7 @@ def _measured(
     label: str, checkpoint: Path, data: DataParams, teacher: TeacherParams, params: BenchmarkParams, *, with_linear: bool
 ) -> Timing:
     lock = read_lock()
-    prompts = shown_rows(data).prompts()
+    prompts = _that_fit(shown_rows(data).prompts(), [checkpoint, *([lock.path] if lock.path else [])], data, params)
     models = {"student": _local(checkpoint, prompts, data, params)}
     if with_linear:
         models["linear"] = _linear(prompts, data, params)
@@ -94,6 +97,24 @@ def _measured(
     times = {name: model.times(request_s[name], batch_s.get(name, ()), joules.get(name)) for name, model in models.items()}
     backend = f"transformers-{resolved()}" if lock.path is not None else f"transformers-{resolved()}, {ENDPOINT}"
     return Timing(backend, times["student"], times["teacher"], times.get("linear"))
+
+
+def _that_fit(prompts: Sequence[Prompt], folders: Sequence[Path], data: DataParams, params: BenchmarkParams) -> list[Prompt]:
+    """The prompts that every model reads whole, with the longest completion behind them.
+
+    Raises:
+        DataError: there are none.
+    """
+    kept = list(prompts)
+    for folder in folders:
+        tokenizer, context = load_tokenizer(folder), checkpoints.context_tokens(folder)
+        if context is not None:
+            kept = [p for p in kept if len(encode(render(p, data, tokenizer), tokenizer)) + params.max_tokens <= context]
+    if not kept:
+        raise DataError(
+            "no row fits into the context of student and teacher, so there is nothing to time; lower intake.max_chars or benchmark.max_tokens"
+        )
+    return kept
 
 
 def _local(checkpoint: Path, prompts: Sequence[Prompt], data: DataParams, params: BenchmarkParams) -> Timed:

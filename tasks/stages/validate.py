@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from redistill.distillation.types import TrainingRow
 from redistill.errors import DataError
 from redistill.io.atomic import replacing_directory
 from redistill.io.json import write_json
-from redistill.io.parquet import read_records, write_records
+from redistill.io.parquet import iter_records, read_records, write_records
 from redistill.models import checkpoints
 from redistill.models.tokenizers import load_tokenizer
+from redistill.runtime.in_chunks import CHUNK, in_chunks
 from redistill.runtime.progress import Progress
 from redistill.teacher.params import GenerateParams
 from redistill.teacher.types import TeacherCompletion
@@ -25,9 +27,11 @@ from redistill.validation.completions import CompletionJudge
 from redistill.validation.expectations import DerivedRow, check_batch
 from redistill.validation.intake import redacted
 from redistill.validation.params import IntakeParams, ValidateParams
-from redistill.validation.types import Drop, DroppedRow, Keep
+from redistill.validation.types import Drop, DroppedRow
 from tasks.locking.locked_teacher import read_lock
 from tasks.paths import ARTIFACTS
+
+_TOGETHER = 1000
 
 
 def validate(data: DataParams, intake: IntakeParams, generate: GenerateParams, validate: ValidateParams) -> None:
@@ -36,26 +40,16 @@ def validate(data: DataParams, intake: IntakeParams, generate: GenerateParams, v
     Raises:
         DataError: a batch rule failed; only dropped rows and the summary are written.
     """
-    prompts = {p.id: p for split in ("pool", "calibration") for p in read_records(ARTIFACTS / "prompts" / f"{split}.parquet", Prompt)}
-    pool = {p.id for p in read_records(ARTIFACTS / "prompts" / "pool.parquet", Prompt)}
+    pool = {p.id: p for p in read_records(ARTIFACTS / "prompts" / "pool.parquet", Prompt)}
+    prompts = {**pool, **{p.id: p for p in read_records(ARTIFACTS / "prompts" / "calibration.parquet", Prompt)}}
     judge = CompletionJudge(data.grammar, read_records(ARTIFACTS / "prompts" / "heldout.parquet", Prompt), validate, intake, generate)
-    samples: dict[str, list[TeacherCompletion]] = defaultdict(list)
-    for completion in read_records(ARTIFACTS / "completions" / "completions.parquet", TeacherCompletion):
-        samples[completion.prompt_id].append(completion)
-    progress = Progress("validate", len(samples), "prompts")
-    verdicts: list[tuple[Prompt, TeacherCompletion, Keep | Drop]] = []
-    for done, (prompt_id, given) in enumerate(samples.items(), 1):
-        verdicts += [(prompts[prompt_id], c, v) for c, v in judge.judge(prompts[prompt_id], given)]
-        progress(done)
-    lock = read_lock()
-    ends = () if lock.path is None else checkpoints.end_ids_of(lock.path)
-    kept = [(p, c) for p, c, v in verdicts if isinstance(v, Keep)]
-    rows = RowMaker(data, load_tokenizer(ARTIFACTS / "base")).completed(kept, lock.tokenizer_digest, ends)
-    derived = [_derived(p, c, v, data) for p, c, v in verdicts]
-    dropped = [_dropped(p, c, v) for p, c, v in verdicts if isinstance(v, Drop)]
+    verdicts = _verdicts(prompts, judge)
+    kept = [(p, c) for p, c, drop in verdicts if drop is None]
+    derived = [_derived(p, c, drop is None, data) for p, c, drop in verdicts]
+    dropped = [_dropped(p, c, drop) for p, c, drop in verdicts if drop is not None]
     for line in drop_counts.lines("validate", dropped):
         print(line, flush=True)
-    summary = {"judged": len(verdicts), "kept": len(rows), "dropped": drop_counts.counts(dropped)}
+    summary = {"judged": len(verdicts), "kept": len(kept), "dropped": drop_counts.counts(dropped)}
     try:
         with replacing_directory(ARTIFACTS / "data_docs") as docs:
             rules = check_batch(derived, validate, generate.max_tokens, docs)
@@ -65,10 +59,10 @@ def validate(data: DataParams, intake: IntakeParams, generate: GenerateParams, v
             _write_dropped(folder, dropped, summary)
         raise
     with replacing_directory(ARTIFACTS / "validated") as folder:
-        write_records(folder / "kept.parquet", TrainingRow, [r for r in rows if r.prompt_id in pool])
-        write_records(folder / "calibration.parquet", TrainingRow, [r for r in rows if r.prompt_id not in pool])
+        write_records(folder / "kept.parquet", TrainingRow, _rows([pair for pair in kept if pair[0].id in pool], data))
+        write_records(folder / "calibration.parquet", TrainingRow, _rows([pair for pair in kept if pair[0].id not in pool], data))
         _write_dropped(folder, dropped, {**summary, "rules": rules})
-    print(f"[validate] kept {len(rows)} of {len(verdicts)} completions", flush=True)
+    print(f"[validate] kept {len(kept)} of {len(verdicts)} completions", flush=True)
 
 
 def _write_dropped(folder: Path, dropped: Sequence[DroppedRow], summary: Mapping[str, Any]) -> None:
@@ -76,8 +70,35 @@ def _write_dropped(folder: Path, dropped: Sequence[DroppedRow], summary: Mapping
     write_json(folder / "summary.json", summary)
 
 
-def _derived(prompt: Prompt, completion: TeacherCompletion, verdict: Keep | Drop, data: DataParams) -> DerivedRow:
-    kept = isinstance(verdict, Keep)
+def _verdicts(prompts: Mapping[str, Prompt], judge: CompletionJudge) -> list[tuple[Prompt, TeacherCompletion, Drop | None]]:
+    """Each completion with its prompt, and why it is dropped."""
+    samples: dict[str, list[TeacherCompletion]] = defaultdict(list)
+    for completion in iter_records(ARTIFACTS / "completions" / "completions.parquet", TeacherCompletion):
+        samples[completion.prompt_id].append(completion)
+    asked = [(prompts[prompt_id], completions) for prompt_id, completions in samples.items()]
+    progress = Progress("validate", len(asked), "prompts")
+    drops, done = list[Drop | None](), 0
+    for chunk in in_chunks(partial(_drops, judge=judge), asked):
+        drops += chunk
+        done += CHUNK
+        progress(min(done, len(asked)))
+    return [(p, c, drop) for (p, c), drop in zip(((p, c) for p, given in asked for c in given), drops, strict=True)]
+
+
+def _drops(asked: Sequence[tuple[Prompt, list[TeacherCompletion]]], judge: CompletionJudge) -> list[Drop | None]:
+    return [v if isinstance(v, Drop) else None for prompt, completions in asked for _, v in judge.judge(prompt, completions)]
+
+
+def _rows(kept: Sequence[tuple[Prompt, TeacherCompletion]], data: DataParams) -> Iterator[TrainingRow]:
+    """Rows of the kept completions, some at a time: a row's tokens take more memory than its texts."""
+    lock = read_lock()
+    ends = () if lock.path is None else checkpoints.end_ids_of(lock.path)
+    maker = RowMaker(data, load_tokenizer(ARTIFACTS / "base"))
+    for begin in range(0, len(kept), _TOGETHER):
+        yield from maker.completed(kept[begin : begin + _TOGETHER], lock.tokenizer_digest, ends)
+
+
+def _derived(prompt: Prompt, completion: TeacherCompletion, kept: bool, data: DataParams) -> DerivedRow:
     labels = len(data.grammar.parse(completion.text).labels) if kept and data.grammar else 0
     length = len(completion.token_ids) or len(completion.text.split())
     return DerivedRow(f"{prompt.id}/{completion.sample_index}", kept, length, completion.mean_logprob, labels, completion.teacher)

@@ -13,7 +13,7 @@ from redistill.distillation.arm_params import ArmParams
 from redistill.distillation.methods.base import Method, MethodInputs, MethodParams
 from redistill.distillation.params import FinetuneCommonParams
 from redistill.distillation.soft_targets.shards import SoftTargetFiles
-from redistill.distillation.training.rows import RowMaker
+from redistill.distillation.training.rows import RowMaker, that_fit
 from redistill.distillation.types import TrainingRow
 from redistill.errors import ConfigError, DataError
 from redistill.io.parquet import read_records
@@ -23,6 +23,7 @@ from redistill.models.tokenizers import load_tokenizer, tokenizer_digest, vocabu
 from redistill.runtime.cpu import use_threads
 from redistill.runtime.precision import Precision, dtype_name, resolved, training_device
 from redistill.runtime.progress import Progress
+from tasks.locking.licence_check import require_reviewed
 from tasks.locking.locked_teacher import LockedTeacher, read_lock, refuse_unnamed, require_locked_weights, require_same_tokenizer
 from tasks.paths import ARTIFACTS
 
@@ -47,7 +48,7 @@ def train_arm(
     learns_by = arm_params.learns_by(method)
     if arm_params.alpha > 0:
         require_same_tokenizer(read_lock(), tokenizer, learns_by.name)
-    rows = rows_of(data, arm_params, tokenizer)
+    rows = that_fit(rows_of(data, arm_params, tokenizer), checkpoints.context_tokens(base), f"finetune@{arm}")
     if arm_params.alpha > 0:
         refuse_unnamed(read_lock(), rows)
     soft = _soft_targets(rows, arm_params.alpha) if "soft_targets" in learns_by.needs else {}
@@ -140,6 +141,7 @@ def _teacher(rows: list[TrainingRow], lock: LockedTeacher, method: MethodParams,
         raise ConfigError(
             f"method {method.name} needs the teacher's weights in memory, but the locked teacher is an endpoint; set alpha to 0 to learn from its text only"
         )
+    require_reviewed()
     teacher = checkpoints.load_model(require_locked_weights(lock, rows), dtype_name(precision, training_device()))
     check_supported_head(teacher)
     return teacher

@@ -22,9 +22,12 @@ def train_teacher(raw: Path, tokenizer: Any, data: DataParams, params: TuneTeach
     from redistill.distillation.training.examples import Examples, Supervision
     from redistill.distillation.training.loop import train
     from redistill.distillation.training.recipe import Recipe
-    from redistill.distillation.training.rows import RowMaker
+    from redistill.distillation.training.rows import RowMaker, that_fit
 
-    examples = Examples(RowMaker(data, tokenizer).gold(read_records(TRAIN, Prompt)), {}, Supervision())
+    rows = that_fit(
+        RowMaker(data, tokenizer).gold(read_records(TRAIN, Prompt)), checkpoints.context_tokens(raw), progress or "tune_teacher"
+    )
+    examples = Examples(rows, {}, Supervision())
     steps = max(1, round(params.epochs * len(examples) / params.batch_size))
     recipe = Recipe(
         steps=steps,

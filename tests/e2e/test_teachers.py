@@ -90,6 +90,7 @@ def vllm(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_vllm_on_the_pretrained_teacher(vllm: dict[str, Any]) -> None:
     """A handful of rows: greedy text, ids that end, top-k that sums to at most one."""
     said = vllm["pretrained"]
+    assert said["lengths"][:3] == ["length", 4, "too long"] and said["lengths"][3].endswith("but the model reads 8192")
     whole, line, piece, across = said["stopped"]
     assert said["unfinished"] == 0, "a caller that stops in the middle leaves nothing in the engine"
     assert whole[0].startswith("four\n5. five\n6. s") and whole[1] == "length"

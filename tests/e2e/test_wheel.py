@@ -100,6 +100,7 @@ def fill_in(project: Path) -> None:
         page = project / review["terms"]
         page.write_text("Made for a test.\n", encoding="utf-8")
         review |= {"licence": "CC0-1.0", "reviewer": "A. Reader", "terms_sha256": file_digest(page), "allowed": True}
+        review |= {"backend": "transformers"} if "backend" in review else {}
     tree["teacher"]["backend"] = "transformers"
     tree["tune_teacher"] = {"method": "full", "epochs": 12, "learning_rate": 0.01, "batch_size": 16}
     tree["finetune"]["common"] |= {"tokens": 2000, "batch_size": 8}

@@ -7,7 +7,9 @@ the last message (or ``--answer``), so equal requests get equal answers.
 
 A fault is ``ok`` (none), a status as text, or an object with ``status``, ``retry_after`` (text, or ``date+N`` for N seconds from
 now) and ``echo_key`` (the error quotes the key it got); ``half`` (the body breaks off), ``html`` (status 200, a web page),
-``no_choices``, ``never`` (silent for at most 30 s) and ``nan`` (log-probabilities).
+``no_choices``, ``never`` (silent for at most 30 s), ``nan`` (log-probabilities), or an object with ``choice`` (keys that replace those of the
+choice), ``usage``, ``raw`` (the whole body as text) or ``bomb`` (a gzip body of so many MB). ``--refuse TEXT`` refuses every prompt that holds the text,
+and ``--break TEXT`` fails on it.
 
 Each line of the record is one event: ``asked`` (path, body, key, in_flight, at), then ``answered`` (usage) or ``gone`` (the
 caller hung up on a silent request).
@@ -16,6 +18,7 @@ caller hung up on a silent request).
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import math
 import re
@@ -130,7 +133,17 @@ class Handler(BaseHTTPRequestHandler):
             leave()
             self.send(200, "<html><body>Please sign in</body></html>", kind="text/html")
             return
-        if isinstance(fault, dict):
+        prompt = body["messages"][-1]["content"] if "messages" in body else body["prompt"]
+        for text, status in ((options.refuse, 400), (options.fail_on, 500)):
+            if text and text in prompt:
+                fault = {"status": status}
+        if isinstance(fault, dict) and ("raw" in fault or "bomb" in fault):
+            leave()
+            zipped = gzip.compress(b"x" * (fault["bomb"] << 20)) if "bomb" in fault else None
+            headers = {"Content-Encoding": "gzip"} if zipped else {}
+            self.send(200, zipped or fault["raw"], kind=fault.get("kind", "application/json"), headers=headers)
+            return
+        if isinstance(fault, dict) and "status" in fault:
             headers = {}
             if after := fault.get("retry_after"):
                 headers["Retry-After"] = formatdate(time.time() + float(after[5:]), usegmt=True) if after.startswith("date+") else after
@@ -146,6 +159,9 @@ class Handler(BaseHTTPRequestHandler):
         answer = self.answer(body, 0 if options.no_logprobs else asked_k, fault == "nan")
         if fault == "no_choices":
             answer["choices"] = []
+        if isinstance(fault, dict):
+            answer["choices"][0] |= fault.get("choice", {})
+            answer |= {"usage": fault["usage"]} if "usage" in fault else {}
         self.server.note("answered", usage=answer.get("usage", {}))
         leave()
         self.send(200, answer, cut=fault == "half")
@@ -156,7 +172,7 @@ class Handler(BaseHTTPRequestHandler):
         asked = body["messages"][-1]["content"] if chat else body["prompt"]
         said = options.answer if options.answer is not None else bank_record(asked)
         tokens = tokens_of(said if chat else f" {said}")
-        cut = tokens[: body["max_tokens"]]
+        cut = tokens[: body.get("max_tokens") or body["max_completion_tokens"]]
         choice: dict[str, Any] = {"index": 0, "finish_reason": "stop" if len(cut) == len(tokens) else "length"}
         if chat:
             choice["message"] = {"role": "assistant", "content": "".join(cut)}
@@ -177,7 +193,7 @@ class Handler(BaseHTTPRequestHandler):
     def send(
         self, status: int, body: Any, *, kind: str = "application/json", headers: dict[str, str] | None = None, cut: bool = False
     ) -> None:
-        data = (body if isinstance(body, str) else json.dumps(body)).encode()
+        data = body if isinstance(body, bytes) else (body if isinstance(body, str) else json.dumps(body)).encode()
         self.send_response(status)
         for name, value in {"Content-Type": kind, "Content-Length": str(len(data)), **(headers or {})}.items():
             self.send_header(name, value)
@@ -217,6 +233,8 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--no-logprobs", action="store_true", help="leave logprobs out without a word")
     found.add_argument("--max-logprobs", type=int, help="refuse more with status 400")
     found.add_argument("--owned-by", default="somebody", help="who owns the listed models: how a server says what it runs on")
+    found.add_argument("--refuse", help="refuse every prompt that holds this text with status 400")
+    found.add_argument("--break", dest="fail_on", help="fail with status 500 on every prompt that holds this text")
     found.add_argument("--no-usage", action="store_true")
     found.add_argument("--gather", type=int, default=0, help="hold every request until so many are in flight")
     found.add_argument("--gather-s", type=float, default=0.2, help="… or so long")

@@ -43,7 +43,7 @@ def test_what_is_live_is_the_threshold_that_was_signed(make_registry: Callable[.
     from tasks.promotion.live_system import live_cascade, verify_live
     from tasks.promotion.retest_champion import retest_champion
     from tasks.registry import transitions
-    from tasks.registry.evidence_bundle import registered_weights
+    from tasks.registry.artifact import downloaded
     from tasks.registry.history import History
 
     registry = make_registry(gates=GATES)
@@ -54,7 +54,7 @@ def test_what_is_live_is_the_threshold_that_was_signed(make_registry: Callable[.
     check = retest_champion(registry.params, History())
     assert check is not None and check.trusted and check.cascade == found and check.answered == 0.5
     assert "champion 60.0 % exact match against the teacher's 60.0 %" in check.sentence, "the system, not its student's 50 %"
-    weights = registered_weights(registry.client, registry.params, version)
+    weights = downloaded(registry.client, registry.params, version)
     forged = [replace(e, cascade={**dataclasses.asdict(found), "threshold": 0.1}) for e in events(registry)]
     with pytest.raises(RegistryError, match="another threshold than the signed one"):
         verify_live(registry.client, registry.params, forged, version, weights)

@@ -19,6 +19,7 @@ from mlflow.exceptions import MlflowException
 from redistill.errors import ConfigError, RegistryError
 from redistill.io.digests import tree_digest
 from redistill.provenance import mlflow_names
+from redistill.runtime.identity import current_user
 from redistill.serving.route_flag import read_route, to_teacher, to_version, with_pin, write_route
 from tasks.promotion import approve
 from tasks.registry import evidence_bundle, transitions
@@ -69,7 +70,7 @@ def test_promotion_rollback_and_history(make_registry: Make) -> None:
         ("reject", "1"),
     ]
     last = transitions.history(registry.client, params)[2]
-    assert last.reason == "complaints from the branch" and last.by == transitions.current_user() and last.champion == "1"
+    assert last.reason == "complaints from the branch" and last.by == current_user() and last.champion == "1"
     assert outside(registry) is None
 
 
@@ -94,6 +95,9 @@ def test_what_may_not_be_promoted(make_registry: Make, monkeypatch: pytest.Monke
     good = registry.version(122, seed=2, started_by="ada")
     with pytest.raises(ConfigError, match="ada started the cycle of version 2, so another person must approve it"):
         approve.approve(params, good, "mine")
+    monkeypatch.setenv("REDISTILL_USER", " ADA ")
+    with pytest.raises(ConfigError, match="ADA started the cycle of version 2, so another person must approve it"):
+        approve.approve(params, good, "the same person in another spelling")
     with pytest.raises(ConfigError, match="give a reason"):
         approve.approve(params, good, "  ")
     with pytest.raises(RegistryError, match=r"9: .* has no such version or alias; its versions are 2, 1"):
@@ -308,6 +312,7 @@ CRASH = """
 import os, signal, sys
 from dataclasses import asdict, replace
 from redistill.params import load_params
+from redistill.runtime.identity import current_user
 from redistill.serving.route_flag import to_teacher, to_version
 from tasks.registry import runs_and_versions as registry, transitions as moves
 params = load_params()

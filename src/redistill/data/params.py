@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from functools import cached_property
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -17,7 +19,7 @@ class SourceParams:
     """One file or hub data set, and the splits that its rows are hashed into."""
 
     path: str
-    """JSONL or CSV file (also with `.gz`), Parquet file, `hf:owner/name[/config][@revision][:split]`, or `hf:/directory` in hub layout."""
+    """JSONL or CSV file (also with `.gz`), Parquet file, `hf:owner/name[#config][@revision][:split]`, or `hf:/directory` in hub layout."""
     splits: dict[str, Share]
     """Shares over `train`, `dev`, `pool`, `calibration`, `heldout` and `monitor`. A row belongs to a split by a hash of its text."""
 
@@ -40,10 +42,10 @@ class ColumnParams:
     """The message. A source may have conversations instead ([formats](data.md#formats))."""
     label: str = "label"
     """The label; may be missing in sources of `pool` and `calibration` only. A conversation that ends with the assistant's turn has its label there."""
-    id: str = "id"
-    """The user's own key of a row; unique over all sources."""
-    slice: str = "slice"
-    """A property of a row that is known without its label, such as the channel or the language."""
+    id: str | None = "id"
+    """The user's own key of a row; unique over all sources. `null`: rows are named by their file and line."""
+    slice: str | None = "slice"
+    """A property of a row that is known without its label, such as the channel or the language. `null`: all rows are one slice."""
 
 
 @frozen
@@ -65,7 +67,7 @@ class RecordParams:
         odd = [n for n in names if not n.strip() or n != n.strip() or set(n) & set("+;=\n")]
         if odd:
             raise ValueError(f"{odd[0]!r} cannot be a name in a record: names must not contain '+', ';', '=' or a line break")
-        twice = sorted({n for n in names if names.count(n) > 1})
+        twice = sorted(n for n, count in Counter(names).items() if count > 1)
         if twice:
             raise ValueError(f"{twice[0]!r} is listed twice among labels, flags and entities; list each name once")
         return self
@@ -134,7 +136,7 @@ class DataParams:
         """Where a completion ends besides the model's own end token: a record ends with its line, free text at a text in ``stop``."""
         return self.stop if self.task == "generation" else ("\n",)
 
-    @property
+    @cached_property
     def grammar(self) -> RecordGrammar | None:
         """What a completion may contain; None for free text."""
         if self.record is None or self.task == "generation":

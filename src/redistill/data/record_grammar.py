@@ -8,12 +8,21 @@ parses into a set of items, so F1 is defined on fields.
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from redistill.data.normal_form import normalised
 from redistill.data.readers.files import described
 from redistill.errors import DataError
+
+_SHOWN = 20
+
+
+def listed_names(names: Sequence[str]) -> str:
+    """Names as a message lists them: the first twenty, and how many more there are."""
+    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +45,10 @@ class RecordGrammar:
     flags: tuple[str, ...] = ()
     entities: tuple[str, ...] = ()
     several: bool = False
+    _known: frozenset[str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_known", frozenset(self.labels))
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -54,10 +67,10 @@ class RecordGrammar:
         parts = line.strip().split("; ")
         labels = tuple(_declared(part, self.labels) for part in parts[0].split("+"))
         for label in labels:
-            if label not in self.labels:
+            if label not in self._known:
                 close = difflib.get_close_matches(label, self.labels, n=1)
                 meant = f" (did you mean {close[0]!r}?)" if close else ""
-                raise DataError(f"{described(label)} is no listed label{meant}; known labels: {', '.join(self.labels)}")
+                raise DataError(f"{described(label)} is no listed label{meant}; known labels: {listed_names(self.labels)}")
         if len(labels) > 1 and not self.several:
             raise DataError(f"{len(labels)} labels ({'+'.join(labels)!r}), but data.record.several is false")
         if list(labels) != sorted(set(labels)):
@@ -71,10 +84,10 @@ class RecordGrammar:
             name = _declared(name, (*self.flags, *self.entities))
             if name not in order or (name in self.flags) == bool(equals) or (equals and not value.strip()):
                 raise DataError(
-                    f"a part of the record ({described(part)}) is neither a flag ({', '.join(self.flags)}) nor KIND=VALUE of {', '.join(self.entities)}"
+                    f"a part of the record ({described(part)}) is neither a flag ({listed_names(self.flags)}) nor KIND=VALUE of {listed_names(self.entities)}"
                 )
             if order[name] <= last:
-                raise DataError(f"{name!r} occurs twice or in the wrong order; the order is {', '.join(order)}")
+                raise DataError(f"{name!r} occurs twice or in the wrong order; the order is {listed_names([*order])}")
             last = order[name]
             if equals:
                 entities.append((name, value))

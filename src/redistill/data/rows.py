@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,13 +54,15 @@ def read_source(source: SourceParams, data: DataParams, root: Path = Path(), nam
         request = _request(values, data, where)
         shown = tuple(Column(name, _column_text(values.get(name), name, where)) for name in data.shown_columns)
         text = "\n".join([request.messages[-1].content, *(c.value for c in shown)])
+        label = _checked_label(_label(values.get(columns.label), request, data, where), text, data, where)
+        # Of a million rows many have the same label and slice: one text in memory for all of them.
         yield SourceRow(
             where,
             request.messages,
             shown,
-            _checked_label(_label(values.get(columns.label), request, data, where), text, data, where),
-            _short(values.get(columns.id), "id", where) or f"{prefix}:{number.split()[-1]}",
-            _short(values.get(columns.slice), "slice", where) or DEFAULT_SLICE,
+            sys.intern(label) if label else label,
+            _short(_column(values, columns.id), "id", where) or f"{prefix}:{number.split()[-1]}",
+            sys.intern(_short(_column(values, columns.slice), "slice", where) or DEFAULT_SLICE),
             _short(values.get("planted"), "planted", where),
         )
     if count == 0:
@@ -110,6 +113,10 @@ def _column_text(value: Any, name: str, where: str) -> str:
     return text
 
 
+def _column(values: dict[str, Any], name: str | None) -> Any:
+    return None if name is None else values.get(name)
+
+
 def _short(value: Any, name: str, where: str) -> str | None:
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
@@ -154,4 +161,8 @@ def _id_prefix(source: SourceParams, data: DataParams) -> str:
 
 def _stem(path: str) -> str:
     hub = HUB_SOURCE.fullmatch(path)
-    return Path(path.removesuffix(".gz")).stem if hub is None else "-".join(filter(None, (Path(hub["name"]).name, hub["split"])))
+    return (
+        Path(path.removesuffix(".gz")).stem
+        if hub is None
+        else "-".join(filter(None, (Path(hub["name"]).name, hub["config"], hub["split"])))
+    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,21 +37,20 @@ def load(data: DataParams, root: Path) -> dict[str, list[Prompt]]:
         DataError: a source or a row is not what it must be; one line with file, line, value and what to do.
     """
     splits: dict[str, list[Prompt]] = {name: [] for name in SPLITS}
-    places: dict[str, str] = {}
-    names: set[str] = set()
+    ids, names = set[str](), set[str]()
     for source in data.source:
-        rows = [_prompt(row, source, places) for row in read_source(source, data, root, names)]
-        for where, prompt in _subset(rows, data.max_rows):
+        unlabelled = None
+        for where, prompt in _prompts(source, ids, names, data, root):
             split = split_of(prompt.id, source.splits)
             if split == "pool":
-                splits[split].append(replace(prompt, label=None))
+                splits[split].append(replace(prompt, label=None) if prompt.label else prompt)
             elif split and split not in _WITHOUT_LABEL and prompt.label is None:
-                raise DataError(
-                    f"{where}: a row without {data.columns.label!r} belongs to split {split}, which needs labels; label it, or list "
-                    "unlabelled rows as a separate source with splits pool and calibration only"
-                )
+                unlabelled = unlabelled or f"{where}: a row without {data.columns.label!r} belongs to split {split}, which needs labels"
             elif split:
                 splits[split].append(prompt)
+        # What cannot be read at all is reported first.
+        if unlabelled:
+            raise DataError(f"{unlabelled}; label it, or list unlabelled rows as a separate source with splits pool and calibration only")
     _check_named(data, names)
     return splits
 
@@ -114,18 +113,34 @@ def _check_named(data: DataParams, names: set[str]) -> None:
     defaults = ColumnParams()
     named = {key: getattr(data.columns, key) for key in ("label", "id", "slice") if getattr(data.columns, key) != getattr(defaults, key)}
     for key, name in named.items():
+        # Earlier versions of `redistill init` wrote this name for "no column".
+        if name is None or name == "no_such_column":
+            continue
         check_columns([name], names, ", ".join(source.path for source in data.source), f"data.columns.{key}")
 
 
-def _prompt(row: SourceRow, source: SourceParams, places: dict[str, str]) -> tuple[str, Prompt]:
-    first = places.setdefault(row.id, row.where)
-    if first != row.where:
-        raise DataError(f"{row.where}: its id is already used in {first}; ids must be unique over all sources; give this row another id")
-    return row.where, Prompt.of(row.messages, row.id, row.slice, row.label, source.path, row.planted, row.columns)
+def _prompts(source: SourceParams, ids: set[str], names: set[str], data: DataParams, root: Path) -> Iterator[tuple[str, Prompt]]:
+    """The place and the prompt of each row, or of a subset. ``ids`` are those of earlier sources, ``names`` their columns; the new ones are added."""
+    rows = _with_new_ids(read_source(source, data, root, names), ids, data, root)
+    prompts = ((r.where, Prompt.of(r.messages, r.id, r.slice, r.label, source.path, r.planted, r.columns)) for r in rows)
+    return prompts if data.max_rows is None else iter(_subset(list(prompts), data.max_rows))
 
 
-def _subset(rows: list[tuple[str, Prompt]], limit: int | None) -> list[tuple[str, Prompt]]:
-    if limit is None or len(rows) <= limit:
+def _with_new_ids(rows: Iterator[SourceRow], ids: set[str], data: DataParams, root: Path) -> Iterator[SourceRow]:
+    for row in rows:
+        if row.id in ids:
+            # The places of a million rows are not kept for this message: the sources are read again.
+            again = (other for source in data.source for other in read_source(source, data, root))
+            first = next(other.where for other in again if other.id == row.id)
+            raise DataError(
+                f"{row.where}: its id is already used in {first}; ids must be unique over all sources; give this row another id"
+            )
+        ids.add(row.id)
+        yield row
+
+
+def _subset(rows: list[tuple[str, Prompt]], limit: int) -> list[tuple[str, Prompt]]:
+    if len(rows) <= limit:
         return rows
     # Not the hash that decides the split: the rows with its smallest values are all in the first split.
     order = sorted(range(len(rows)), key=lambda i: (hashlib.sha256(f"max_rows {rows[i][1].id}".encode()).digest(), i))

@@ -20,6 +20,7 @@ from redistill.data.templates import render
 from redistill.data.types import Prompt
 from redistill.evaluation.outcomes import items_of
 from redistill.evaluation.row_scores import chrf_scores
+from redistill.models.checkpoints import context_of
 from redistill.models.generation import end_ids, generate, up_to_end, without_end
 from redistill.models.stopping_criteria import stopping_criteria
 from redistill.models.tokenizers import encode
@@ -102,11 +103,13 @@ def score_of(labelled: Sequence[Prompt], lines: Sequence[str], data: DataParams)
 
 @torch.no_grad()
 def _complete(model: Any, tokenizer: Any, texts: Sequence[str], stops: Sequence[str], max_tokens: int, batch: int) -> list[str]:
-    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+    context, ids_of = context_of(model.config.to_dict()), [encode(text, tokenizer) for text in texts]
+    # A model cannot read a longer prompt, so its completion stays empty.
+    order = sorted((i for i in range(len(texts)) if context is None or len(ids_of[i]) + max_tokens <= context), key=lambda i: len(texts[i]))
     lines, ends = [""] * len(texts), end_ids(model)
     for start in range(0, len(order), batch):
         chosen = order[start : start + batch]
-        rows = [encode(texts[i], tokenizer) for i in chosen]
+        rows = [ids_of[i] for i in chosen]
         criteria = stopping_criteria(tokenizer, [stops] * len(rows), max(map(len, rows)))
         with torch.autocast(model.device.type, torch.bfloat16, enabled=multiplies_bf16(model.device.type)):
             made_NT = generate(model, rows, tokenizer.pad_token_id, max_tokens, stopping_criteria=criteria).tokens_NT

@@ -161,4 +161,6 @@ def weights_model(
     def spell(ids: Sequence[int]) -> str:
         return spell_one(ids[0]) if len(ids) == 1 else str(tokenizer.decode(ids))
 
-    return ScoringModel(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, device="cpu", add_bos_token=False)
+    return ScoringModel(
+        pretrained=model, tokenizer=tokenizer, batch_size=batch_size, device="cpu", add_bos_token=False, trust_remote_code=False
+    )

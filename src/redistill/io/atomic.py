@@ -6,6 +6,7 @@ Every write goes to a temporary name beside its place, is flushed to the disk, a
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -46,6 +47,17 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 def is_disk_error(error: Exception) -> bool:
     """True for a failed write: safetensors and torch report a full disk with errors of their own, which are not OSError."""
     return isinstance(error, OSError) or type(error).__name__ == "SafetensorError" or "PytorchStreamWriter" in str(error)
+
+
+def is_refused_write(error: OSError) -> bool:
+    """Whether the disk is full, over its quota or read-only, or a file has reached the largest size that is allowed."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+
+
+def refused_write(error: OSError) -> str:
+    """One line about it for people."""
+    place = f"{error.filename}" if error.filename else "a file of this project"
+    return f"could not write {place}: {error.strerror or error}; free some space or make the disk writable, then run again"
 
 
 @contextlib.contextmanager

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import os
 import types
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal, Union
 
 import pyarrow as pa
@@ -22,15 +23,22 @@ from redistill.io.atomic import replacing
 SCHEMA_VERSION = 3
 """Raised when a file written by an older redistill can no longer be read; every stage depends on it."""
 
+_ROW_GROUP = 20_000
+_BATCH = 2_000
+"""Rows that are Python objects at the same time besides the records: as mappings they take several times as much."""
+
+_INTS: dict[int, int] = {}
 _PLAIN: dict[Any, pa.DataType] = {str: pa.string(), int: pa.int32(), float: pa.float64(), bool: pa.bool_()}
 
 
 def write_records(path: str | os.PathLike[str], kind: type, rows: Iterable[Any]) -> None:
-    """Write one kind of record as Parquet; an empty list keeps its schema."""
+    """Write one kind of record as Parquet, a group of rows at a time; no rows keep their schema."""
     schema = schema_of(kind).with_metadata({"redistill.schema": str(SCHEMA_VERSION), "redistill.record": kind.__name__})
-    table = pa.Table.from_pylist([dataclasses.asdict(row) for row in rows], schema=schema)
-    with replacing(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+    values = map(_to_parquet(kind), rows)
+    groups = iter(lambda: list(itertools.islice(values, _ROW_GROUP)), [])
+    with replacing(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+        for group in itertools.chain([next(groups, [])], groups):
+            writer.write_table(pa.Table.from_pylist(group, schema=schema))
 
 
 def read_records(path: str | os.PathLike[str], kind: type) -> list[Any]:
@@ -39,12 +47,25 @@ def read_records(path: str | os.PathLike[str], kind: type) -> list[Any]:
     Raises:
         DataError: missing, not Parquet, another record, other columns, or another schema version.
     """
-    as_record, table = _from_parquet(kind), _read_table(path, kind.__name__)
-    if not table.schema.remove_metadata().equals(schema_of(kind)):
-        raise DataError(
-            f"{path} has the columns {_columns(table.schema)}, but this version of redistill reads {_columns(schema_of(kind))}; run its stage again"
-        )
-    return [as_record(row) for row in table.to_pylist()]
+    return list(iter_records(path, kind))
+
+
+def iter_records(path: str | os.PathLike[str], kind: type) -> Iterator[Any]:
+    """As ``read_records``, one record after the other: for files of which only a part is kept.
+
+    Raises:
+        DataError: see ``read_records``; a damaged part of the file shows when it is reached.
+    """
+    as_record = _from_parquet(kind)
+    try:
+        with pq.ParquetFile(path) as file:
+            _check_schema(path, file.schema_arrow, kind)
+            for batch in file.iter_batches(_BATCH):
+                yield from map(as_record, batch.to_pylist())
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing; run the stage that writes it") from None
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{path} is not a Parquet file ({str(error).splitlines()[0]}); remove it and run its stage again") from None
 
 
 @functools.cache
@@ -76,8 +97,9 @@ def _from_parquet(hint: Any) -> Callable[[Any], Any]:
     """What turns a value of the file, made of lists and mappings, back into what the annotation says."""
     hint = _without_none(hint)
     if typing.get_origin(hint) is tuple:
-        inner = _from_parquet(typing.get_args(hint)[0])
-        return lambda values: tuple(map(inner, values))
+        inner = typing.get_args(hint)[0]
+        convert = _same_int if inner is int else _from_parquet(inner)
+        return lambda values: tuple(map(convert, values))
     if not dataclasses.is_dataclass(hint):
         return lambda value: value
     kind, hints = typing.cast(type, hint), typing.get_type_hints(hint)
@@ -90,6 +112,37 @@ def _from_parquet(hint: Any) -> Callable[[Any], Any]:
         return kind(**row)
 
     return record
+
+
+def _same_int(value: int) -> int:
+    """One object for each number: a million rows have many token ids, but each of them is one of a vocabulary."""
+    return _INTS.setdefault(value, value)
+
+
+def _listed(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda values: [convert(value) for value in values]
+
+
+@functools.cache
+def _to_parquet(hint: Any) -> Callable[[Any], Any]:
+    """What turns a value into lists and mappings. ``dataclasses.asdict`` does the same, and copies every number of every row."""
+    hint = _without_none(hint)
+    if typing.get_origin(hint) is tuple:
+        inner = typing.get_args(hint)[0]
+        return _listed(_to_parquet(inner)) if _is_nested(inner) else lambda values: values
+    if not dataclasses.is_dataclass(hint):
+        return lambda value: value
+    names, hints = [f.name for f in dataclasses.fields(hint)], typing.get_type_hints(hint)
+    nested = {name: _to_parquet(hints[name]) for name in names if _is_nested(hints[name])}
+
+    def values(record: Any) -> dict[str, Any]:
+        row = {name: getattr(record, name) for name in names}
+        for name, convert in nested.items():
+            if row[name] is not None:
+                row[name] = convert(row[name])
+        return row
+
+    return values
 
 
 def _is_nested(hint: Any) -> bool:
@@ -106,20 +159,17 @@ def _columns(schema: pa.Schema) -> str:
     return ", ".join(f"{field.name} ({field.type})" for field in schema)
 
 
-def _read_table(path: str | os.PathLike[str], record: str) -> pa.Table:
-    try:
-        table = pq.read_table(path)
-    except FileNotFoundError:
-        raise DataError(f"{path} is missing; run the stage that writes it") from None
-    except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{path} is not a Parquet file ({str(error).splitlines()[0]}); remove it and run its stage again") from None
-    metadata = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
-    if metadata.get("redistill.record") != record:
+def _check_schema(path: str | os.PathLike[str], schema: pa.Schema, kind: type) -> None:
+    metadata = {k.decode(): v.decode() for k, v in (schema.metadata or {}).items()}
+    if metadata.get("redistill.record") != kind.__name__:
         raise DataError(
-            f"{path} contains {metadata.get('redistill.record', 'no redistill record')} instead of {record}; remove it and run its stage again"
+            f"{path} contains {metadata.get('redistill.record', 'no redistill record')} instead of {kind.__name__}; remove it and run its stage again"
         )
     if metadata.get("redistill.schema") != str(SCHEMA_VERSION):
         raise DataError(
             f"{path} has schema {metadata.get('redistill.schema')}, but this version of redistill reads {SCHEMA_VERSION}; run its stage again"
         )
-    return table
+    if not schema.remove_metadata().equals(schema_of(kind)):
+        raise DataError(
+            f"{path} has the columns {_columns(schema)}, but this version of redistill reads {_columns(schema_of(kind))}; run its stage again"
+        )

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from redistill.errors import ConfigError
+from redistill.models.loading import model_of
 from redistill.models.params import PruneParams, StudentParams
 
 
@@ -45,10 +46,17 @@ def prune(model: Any, layers: list[int]) -> Any:
 
     Every layer's attention carries its own index for the cache, and some configs list a type per layer; both must
     be updated. Otherwise generation fails, or reads the cache of another layer without an error.
+
+    Raises:
+        ConfigError: a model with another layout.
     """
     import torch
 
     decoder = model.get_decoder()
+    if not isinstance(getattr(decoder, "layers", None), torch.nn.ModuleList):
+        raise ConfigError(
+            f"{type(model).__name__} does not keep its layers where redistill can cut them; use student.init: copy, or init: config with config_overrides"
+        )
     kept = [decoder.layers[i] for i in layers]
     for index, layer in enumerate(kept):
         for module in layer.modules():
@@ -78,7 +86,7 @@ def smaller(config: Any, overrides: dict[str, int], seed: int) -> Any:
     """A randomly initialised student of the base's architecture with a smaller configuration."""
     import copy
 
-    from transformers import AutoModelForCausalLM, set_seed
+    from transformers import set_seed
 
     config = copy.deepcopy(config)
     for key, value in overrides.items():
@@ -92,4 +100,4 @@ def smaller(config: Any, overrides: dict[str, int], seed: int) -> Any:
     if getattr(config, "layer_types", None):
         config.layer_types = config.layer_types[: config.num_hidden_layers]
     set_seed(seed)
-    return AutoModelForCausalLM.from_config(config)
+    return model_of(config)

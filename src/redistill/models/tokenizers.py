@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from redistill.io.digests import canonical_digest
 from redistill.io.json import read_json
+from redistill.models.loading import open_tokenizer
+
+_TOGETHER = 1000
+"""Texts that are encoded in one call: offsets and masks of a text take more memory than its ids."""
 
 
 def load_tokenizer(path: str | os.PathLike[str]) -> Any:
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(str(path))
+    tokenizer = open_tokenizer(path)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -23,6 +26,17 @@ def load_tokenizer(path: str | os.PathLike[str]) -> Any:
 def encode(text: str, tokenizer: Any) -> list[int]:
     """Token ids without special tokens, because the template already contains everything."""
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def encode_all(texts: Sequence[str], tokenizer: Any, *, as_text: bool = False) -> list[list[int]]:
+    """As ``encode``, of many texts at once, which is several times as fast.
+
+    Args:
+        as_text: the texts were written by people or models, so a control token that is spelled in one is text too.
+    """
+    parts = (list(texts[begin : begin + _TOGETHER]) for begin in range(0, len(texts), _TOGETHER))
+    options = {"split_special_tokens": True} if as_text else {}
+    return [list(ids) for part in parts for ids in tokenizer(part, add_special_tokens=False, **options)["input_ids"]]
 
 
 def tokenizer_digest(tokenizer: Any) -> str:

@@ -15,6 +15,8 @@ from pathlib import Path
 from redistill.errors import ConfigError, DataError
 from redistill.io.atomic import replacing_directory
 from redistill.io.digests import canonical_digest, file_digest, tree_digest
+from redistill.models.loading import open_model, open_tokenizer, require_inside
+from redistill.models.supported import check_supported
 from redistill.models.tokenizers import TOKENIZER_FILES
 
 
@@ -71,6 +73,8 @@ def checked_directory(path: Path) -> Path:
         raise DataError(
             f"{path} has no *.safetensors; pickled weights are not loaded; convert them with save_pretrained(safe_serialization=True)"
         )
+    check_supported(path)
+    require_inside(path)
     return path
 
 
@@ -97,13 +101,11 @@ def _from_package(name: str, cache: Path) -> Path:
 
 def _convert_gguf(source: Path, target: Path) -> None:
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    from transformers import GgufConfig
 
     folder, file = str(source.parent), source.name
-    model = AutoModelForCausalLM.from_pretrained(
-        folder, gguf_file=file, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
-    )
-    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=file)
+    model = open_model(folder, gguf_file=file, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32)
+    tokenizer = open_tokenizer(folder, gguf_file=file)
     # The GGUF header names the training run; a saved config must not contain the name of a person's folder.
     model.config._name_or_path = source.stem
     model.to(torch.bfloat16).save_pretrained(target)

@@ -52,6 +52,7 @@ _NEW = {
     "result": "",
     "finding": None,
     "implied_retest": "",
+    "pins": "",
 }
 """Fields that entries of earlier versions do not have, with the values that mean so; left out of a digest where they have them."""
 

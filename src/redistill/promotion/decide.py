@@ -80,7 +80,7 @@ def _gates(evidence: Evidence, params: PromoteParams, level: float, looks: Gate 
         judged, gate_notes = _judge(limits, evidence, params, level)
         gates += judged
         notes += gate_notes
-    return gates + answers_enough(evidence.public, params.min_share), notes
+    return gates + answers_enough(evidence, params.min_share), notes
 
 
 def _shown(gates: Sequence[Gate]) -> bool:
@@ -103,7 +103,7 @@ def holds(champion: BenchmarkResult, teacher: BenchmarkResult, params: PromotePa
 
 def _judge(limits: GateParams, evidence: Evidence, params: PromoteParams, level: float) -> tuple[list[Gate], list[str]]:
     if isinstance(limits, RatioGate):
-        return ratio(evidence.public, limits), []
+        return ratio(evidence, limits), []
     if isinstance(limits, NonInferiorGate):
         return (against(evidence, limits, params, level) if level > 0 else []), []
     if isinstance(limits, SlicesGate):

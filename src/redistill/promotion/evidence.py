@@ -67,8 +67,22 @@ class Evidence:
 
     @property
     def public(self) -> Evidence:
-        """What costs and counterfactual pairs are judged on: they are not about held-out rows, so everyone may see them."""
+        """What counterfactual pairs are judged on: they are not about held-out rows, so everyone may see them."""
         return self.on_monitor or self
+
+    @property
+    def requests(self) -> tuple[int, int]:
+        """Rows that the student of a cascade answers, and all rows, of those on which nothing was trained or calibrated.
+
+        Who answers a row depends on the request and not on its label. So sealed rows count too, and their number tells nothing about quality.
+        """
+        parts = [part for part in (self, self.on_monitor) if part is not None]
+        return sum(part.answered or 0 for part in parts), sum(len(part.student[1]) for part in parts)
+
+    @property
+    def requests_from(self) -> str:
+        """What the rows of ``requests`` are called in sentences."""
+        return self.split if self.on_monitor is None else f"{self.split} and {self.on_monitor.split}"
 
     @property
     def subject(self) -> Mode:
@@ -77,11 +91,11 @@ class Evidence:
 
     @property
     def deferral(self) -> Score:
-        """Share of the held-out rows that go to the teacher, with its exact 95 % interval; 0 for a student alone."""
+        """Share of the requests that go to the teacher, with its exact 95 % interval; 0 for a student alone."""
         if self.answered is None:
             return Score(0.0, Interval(0.0, 0.0))
-        n = len(self.student[1])
-        return Score(1 - self.answered / n, share_interval(n - self.answered, n, 0.05))
+        answered, n = self.requests
+        return Score(1 - answered / n, share_interval(n - answered, n, 0.05))
 
     @property
     def is_champion(self) -> bool:

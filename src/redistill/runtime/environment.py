@@ -35,6 +35,8 @@ DEFAULTS = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     # With MLflow's default of seven retries, it takes eight minutes until an error says that the server is down.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+    # And its default of 120 s for each answer makes a server that hangs in the middle of a command hold it for eight minutes.
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "TRANSFORMERS_VERBOSITY": "error",
     "TRL_EXPERIMENTAL_SILENCE": "1",
     "LMEVAL_LOG_LEVEL": "WARNING",

@@ -63,11 +63,10 @@ def distinct(texts: Sequence[str], near_duplicate: float) -> list[str]:
 
     Intake removes repeated messages from the pool, but not from the held-out set. Without this function that difference looks like drift.
     """
-    seen, kept = NearDuplicates(near_duplicate), []
-    for text in texts:
-        plain = normalised(text)
-        if seen.match(plain) is None:
-            seen.add(plain, plain)
+    seen, kept = NearDuplicates([normalised(text) for text in texts], near_duplicate), []
+    for number, text in enumerate(texts):
+        if seen.match(number) is None:
+            seen.add(number)
             kept.append(text)
     return kept
 

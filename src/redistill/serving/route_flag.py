@@ -12,6 +12,7 @@ import fcntl
 import json
 import math
 import os
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -26,22 +27,68 @@ from redistill.serving.types import Mode, Route
 FLAG = "redistill-route"
 Pin = Literal["none", "teacher", "student"]
 SAFE = Route("none", "teacher", None, "no readable route", "")
+_MOST_BYTES = 1 << 20
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 
 
 def read_route(path: str | os.PathLike[str]) -> Route:
-    """The route in the file; the teacher if the file cannot be read."""
+    """The route in the file; the teacher if the file cannot be read, or if its flag and its metadata do not agree."""
+    return _trusted(path) or _safe(path)
+
+
+def _trusted(path: str | os.PathLike[str]) -> Route | None:
+    """The route in the file; None if the file cannot be read, or contradicts itself."""
     try:
-        flag = json.loads(Path(path).read_text(encoding="utf-8"))["flags"][FLAG]
-        meta = flag["metadata"]
-        version, pin, mode = meta["model_version"] or None, meta["pin"], meta["mode"]
-        known = pin in get_args(Pin) and mode in get_args(Mode) and isinstance(version, str | None)
-        cascade = cascade_from_json(json.loads(meta["cascade"])) if meta.get("cascade") else None
-        # A cascade without a threshold would be a student that answers everything.
-        if flag["state"] != "ENABLED" or not known or (mode == "cascade" and not (cascade and math.isfinite(cascade.limit))):
-            return SAFE
-        return Route(pin, mode, version, str(meta["reason"]), str(meta["changed_at"]), str(meta.get("teacher", "")), cascade)
-    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        flag = _flag(path)
+        route = _recorded(flag["metadata"])
+        agree = (
+            flag["state"] == "ENABLED"
+            # A rule for some users would go around the metadata.
+            and not flag.get("targeting")
+            and all(name == value for name, value in flag["variants"].items())
+            and flag["variants"][flag["defaultVariant"]] == route.answers
+        )
+        return route if agree else None
+    except _UNREADABLE:
+        return None
+
+
+def _safe(path: str | os.PathLike[str]) -> Route:
+    """The teacher. The operator's pin to the teacher stays, also where the rest of the file contradicts itself."""
+    try:
+        return replace(SAFE, pin="teacher" if _flag(path)["metadata"]["pin"] == "teacher" else "none")
+    except _UNREADABLE:
         return SAFE
+
+
+def _flag(path: str | os.PathLike[str]) -> dict[str, Any]:
+    flag = json.loads(_bounded(path).decode())["flags"][FLAG]
+    if not isinstance(flag, dict):
+        raise TypeError("the flag is no object")
+    return flag
+
+
+def _bounded(path: str | os.PathLike[str]) -> bytes:
+    """The bytes of a regular file of at most ``_MOST_BYTES``: a pipe or a device would never end, and readers must not wait."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with open(handle, "rb") as file:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _MOST_BYTES:
+            raise ValueError("not a regular file of the size of a flag")
+        content = file.read(_MOST_BYTES + 1)
+    if len(content) > _MOST_BYTES:
+        raise ValueError("the file has grown beyond the size of a flag")
+    return content
+
+
+def _recorded(meta: dict[str, Any]) -> Route:
+    version, pin, mode = meta["model_version"] or None, meta["pin"], meta["mode"]
+    cascade = cascade_from_json(json.loads(meta["cascade"])) if meta.get("cascade") else None
+    known = pin in get_args(Pin) and mode in get_args(Mode) and isinstance(version, str | None)
+    # A cascade without a threshold would be a student that answers everything.
+    if not known or (mode == "cascade" and not (cascade and math.isfinite(cascade.limit))):
+        raise ValueError("unknown pin, mode, version or threshold")
+    return Route(pin, mode, version, str(meta["reason"]), str(meta["changed_at"]), str(meta.get("teacher", "")), cascade)
 
 
 def to_teacher(route: Route, reason: str, teacher: str = "") -> Route:
@@ -81,6 +128,8 @@ def update_route(path: str | os.PathLike[str], change: Callable[[Route], Route])
     A writer that reads first and writes later could lose a pin, or put an old mode back over a fallback. The lock belongs to the flag file, not
     to the registry: an operator who pins the teacher during an incident must not wait until MLflow answers.
 
+    A file that cannot be read, or that contradicts itself, is written again.
+
     Returns:
         The route that is in the file now.
 
@@ -92,7 +141,7 @@ def update_route(path: str | os.PathLike[str], change: Callable[[Route], Route])
     with _locked(file):
         before = read_route(file)
         after = change(before)
-        if after != before:
+        if after != before or (_trusted(file) is None and os.path.lexists(file)):
             write_route(file, after)
         return after
 
@@ -102,7 +151,8 @@ def _locked(file: Path) -> Iterator[None]:
     lock = file.with_suffix(".lock")
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
-        handle = open(lock, "w", encoding="utf-8")  # noqa: SIM115 - closed below; only opening it is reported as an error of the lock
+        # Not blocking: a pipe in its place would wait for a reader for ever.
+        handle = open(os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o666), "r+b", buffering=0)  # noqa: SIM115 - closed below; only opening it is reported as an error of the lock
     except OSError as error:
         raise DataError(
             f"the route's lock {lock} cannot be opened: {error.strerror or error}; fix the permissions of its folder, then set the route again"
@@ -137,13 +187,14 @@ def flag_file(route: Route) -> dict[str, Any]:
 
 
 def evaluate(path: str | os.PathLike[str], targeting_key: str = "", timeout_s: float = 10.0) -> Mode:
-    """Read the flag as a router does: OpenFeature with flagd's file resolver. After any error the route is the teacher."""
+    """Read the flag as a router does: OpenFeature with flagd's file resolver. After any error, or where flag and metadata do not agree, the route is the teacher."""
     from openfeature import api
     from openfeature.contrib.provider.flagd import FlagdProvider
     from openfeature.contrib.provider.flagd.config import ResolverType
     from openfeature.evaluation_context import EvaluationContext
 
-    if not Path(path).is_file():
+    recorded = read_route(path).answers
+    if recorded == "teacher":
         return "teacher"
     domain = f"redistill-{os.path.abspath(path)}"
     client = api.get_client(domain)
@@ -151,9 +202,7 @@ def evaluate(path: str | os.PathLike[str], targeting_key: str = "", timeout_s: f
     try:
         api.set_provider_and_wait(provider, domain)
         answer = client.get_string_value(FLAG, "teacher", EvaluationContext(targeting_key=targeting_key))
-        if answer == "cascade" and read_route(path).cascade is None:
-            return "teacher"  # A variant without its threshold says nothing about who answers.
-        return next((mode for mode in get_args(Mode) if mode == answer), "teacher")
+        return recorded if answer == recorded else "teacher"
     except Exception:
         # If the flag cannot be read, the teacher responds, so that quality does not suffer.
         return "teacher"

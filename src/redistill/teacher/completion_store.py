@@ -66,6 +66,7 @@ class CompletionStore:
             self._db.commit()
 
     def get(self, key: str, request: TeacherRequest) -> TeacherAnswer | None:
+        """The stored completion; None where there is none, or what is stored is no completion."""
         with self._explained():
             row = self._db.execute("SELECT body FROM answers WHERE key = ?", (key,)).fetchone()
         return None if row is None else _unpack(row[0], request)
@@ -126,9 +127,20 @@ def _pack(answer: TeacherAnswer) -> bytes:
     return zlib.compress(json.dumps(body, separators=(",", ":")).encode(), 3)
 
 
-def _unpack(body: bytes, request: TeacherRequest) -> TeacherAnswer:
-    text, reasoning, ids, finish, mean, top_ids, top_lp, top_tokens = json.loads(zlib.decompress(body))
-    rows = tuple(tuple(r) for r in top_ids)
-    return TeacherAnswer(
-        request, text, reasoning, tuple(ids), finish, mean, rows, tuple(tuple(r) for r in top_lp), tuple(tuple(r) for r in top_tokens)
+def _unpack(body: bytes, request: TeacherRequest) -> TeacherAnswer | None:
+    """A stored completion; None where a later stage could not use it. Earlier versions stored whatever an endpoint returned."""
+    try:
+        text, reasoning, ids, finish, mean, top_ids, top_lp, top_tokens = json.loads(zlib.decompress(body))
+        rows, values, tokens = (tuple(tuple(row) for row in part) for part in (top_ids, top_lp, top_tokens))
+        answer = TeacherAnswer(request, text, reasoning, tuple(ids), finish, mean, rows, values, tokens)
+    except (zlib.error, ValueError, TypeError):
+        return None
+    return answer if _usable(answer) else None
+
+
+def _usable(answer: TeacherAnswer) -> bool:
+    texts = isinstance(answer.text, str) and isinstance(answer.finish_reason, str) and isinstance(answer.reasoning, str | None)
+    numbers = isinstance(answer.mean_logprob, int | float | None) and all(
+        isinstance(v, int | float) for row in answer.top_logprobs for v in row
     )
+    return texts and numbers and all(type(i) is int and 0 <= i < 2**31 for row in (answer.token_ids, *answer.top_ids) for i in row)

@@ -1,8 +1,9 @@
-"""What makes a teacher's completions change: weights, tokenizer and template, as digests."""
+"""What makes a teacher's completions change: weights, tokenizer, template and end tokens, as digests."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from redistill.io.digests import canonical_digest, file_digest
@@ -10,9 +11,12 @@ from redistill.io.json import read_json
 from redistill.models.tokenizers import tokenizer_files_digest
 from redistill.teacher.types import TeacherFingerprint
 
+GENERATION = "generation_config"
+"""The part that locks of before do not have."""
+
 
 def fingerprint(path: str | os.PathLike[str], name: str) -> TeacherFingerprint:
-    """Digest of weights, config, tokenizer and chat template: everything that changes a local model's completions."""
+    """Digest of weights, config, generation config, tokenizer and chat template: everything that changes a local model's completions."""
     root = Path(path)
     weights = canonical_digest({p.name: file_digest(p) for p in sorted(root.glob("*.safetensors"))})
     parts = {
@@ -20,8 +24,27 @@ def fingerprint(path: str | os.PathLike[str], name: str) -> TeacherFingerprint:
         "config": file_digest(root / "config.json"),
         "tokenizer": tokenizer_files_digest(root),
         "chat_template": _chat_template_digest(root),
+        GENERATION: _generation_digest(root),
     }
     return TeacherFingerprint(name, canonical_digest(parts), parts)
+
+
+def as_locked(now: TeacherFingerprint, locked: TeacherFingerprint | None) -> TeacherFingerprint:
+    """The same teacher under the digest that a lock has for it; ``now`` itself if it is another one.
+
+    Locks of before have no generation config. There, the other parts are compared: a new digest for the same teacher would ask it everything again, since
+    completions are stored under its digest.
+    """
+    if locked is None or now.parts != {GENERATION: now.parts.get(GENERATION), **locked.parts}:
+        return now
+    return replace(now, digest=locked.digest)
+
+
+def _generation_digest(root: Path) -> str:
+    """Of the file with the end tokens, without the version of the library that wrote it."""
+    file = root / "generation_config.json"
+    tree = read_json(file) if file.is_file() else None
+    return canonical_digest({k: v for k, v in tree.items() if k != "transformers_version"} if isinstance(tree, dict) else tree)
 
 
 def _chat_template_digest(root: Path) -> str:

@@ -17,16 +17,18 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
-from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
 from pydantic import SecretStr, TypeAdapter
 
-from redistill.data.stopping import cut
 from redistill.data.types import Message
 from redistill.errors import ConfigError, TeacherError
+from redistill.teacher.budget import Budget
+from redistill.teacher.endings import FAILED, REFUSED, STOP
+from redistill.teacher.http import Reply, send
+from redistill.teacher.openai_replies import read_choice
 from redistill.teacher.params import GenerateParams, TeacherParams
 from redistill.teacher.types import TeacherAnswer, TeacherCapabilities, TeacherRequest
 
@@ -45,6 +47,8 @@ _NEUTRAL: dict[str, dict[str, Any]] = {
 }
 """Neutral values of the settings that a server would fill in from the checkpoint's generation_config or from its own defaults, by the ``owned_by`` of its
 model list. They are not part of OpenAI's interface, and other endpoints may refuse a request that holds them."""
+_ABOUT_THE_PROMPT = (400, 403, 413, 422)
+"""Statuses with which an endpoint refuses one prompt: its content filter, or its context. They can also mean the settings, so it is tried with another prompt."""
 _REFUSED = "keep teacher.model, generate.max_tokens and generate.top_k within what the endpoint and the key allow, and run again"
 
 
@@ -53,7 +57,19 @@ class _TryAgainError(Exception):
 
 
 class _RefusedError(TeacherError):
-    """The endpoint refuses the request; a retry would not help."""
+    """The endpoint refuses the request with ``status``; a retry would not help. ``reason`` is what it says."""
+
+    def __init__(self, message: str, status: int = 0, reason: str = "") -> None:
+        super().__init__(message)
+        self.status, self.reason = status, reason
+
+
+class _FailedError(TeacherError):
+    """One request failed at each try. ``reason`` is the last failure."""
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class OpenAITeacher:
@@ -72,18 +88,19 @@ class OpenAITeacher:
             raise ConfigError(
                 f"{KEY_VARIABLE} contains a space, control or non-ASCII character, which an HTTP header cannot contain; set it again"
             )
-        if params.budget_usd is not None and not self._usd(Counter(prompt_tokens=1, completion_tokens=1)):
-            raise ConfigError(
-                f"teacher.budget_usd={params.budget_usd:g} has no effect while both prices are 0; set teacher.usd_per_million_prompt_tokens and teacher.usd_per_million_completion_tokens"
-            )
-        self.usage, self._reserved = Counter[str](), Counter[str]()
+        self._budget = Budget(params, self._url)
         self.system_fingerprint: str | None = None
         self._capabilities: TeacherCapabilities | None = None
         self._neutral: dict[str, Any] | None = None
+        self._works = False
         self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
         self._loop = self._runner.get_loop()
         self._thread = threading.Thread(target=self._drive, name="redistill-teacher", daemon=True)
         self._thread.start()
+
+    @property
+    def usage(self) -> Counter[str]:
+        return self._budget.usage
 
     def capabilities(self) -> TeacherCapabilities:
         return self._capabilities or self.probe()
@@ -106,9 +123,12 @@ class OpenAITeacher:
     def complete(self, requests: Sequence[TeacherRequest], params: GenerateParams) -> Iterator[TeacherAnswer]:
         """Yield each completion when it arrives, in any order, with at most ``teacher.max_concurrency`` requests at a time.
 
+        A prompt that the endpoint refuses, or fails on at each of ``teacher.max_retries`` tries, has an answer without a completion, if the endpoint answers
+        another prompt.
+
         Raises:
-            TeacherError: a refusal, more than ``teacher.max_retries`` failures of one request, or the end of the budget. Completions that have
-            arrived are yielded first. Open requests are cancelled. At the end of the budget the run waits for them, because they are charged.
+            TeacherError: the endpoint refuses or fails on every prompt, or the end of the budget. Completions that have arrived are yielded first.
+            Open requests are cancelled. At the end of the budget the run waits for them, because they are charged.
         """
         results: queue.SimpleQueue[TeacherAnswer | Future[None]] = queue.SimpleQueue()
         asking = asyncio.run_coroutine_threadsafe(self._ask_all(requests, params, results.put), self._loop)
@@ -141,18 +161,13 @@ class OpenAITeacher:
 
         async def work() -> None:
             for request in pending:
-                for attempt in range(p.max_retries + 1):
-                    try:
-                        put(await self._try_once(client, request, params))
-                        break
-                    except _TryAgainError as failure:
-                        last, wait_s = failure.args
-                    if attempt == p.max_retries:
-                        raise TeacherError(
-                            f"the teacher at {self._url} returned no usable completion for model {p.model} in {attempt + 1} tries (teacher.max_retries="
-                            f"{p.max_retries}); last error: {last}; check the endpoint, or raise teacher.max_retries, and run again"
-                        )
-                    await asyncio.sleep(wait_s + random.uniform(0.0, min(_LONGEST_WAIT_S, _BACKOFF_S * 2.0**attempt)))
+                try:
+                    put(await self._asked(client, request, params))
+                except (_RefusedError, _FailedError) as failure:
+                    if request is _PROBE or not await self._answers_otherwise(client, failure, params):
+                        raise
+                    reason = REFUSED if isinstance(failure, _RefusedError) else FAILED
+                    put(TeacherAnswer(request, "", None, (), reason, None, detail=failure.reason))
 
         try:
             async with client:
@@ -164,61 +179,80 @@ class OpenAITeacher:
         except BaseExceptionGroup as failed:
             raise failed.exceptions[0] from None
 
+    async def _asked(self, client: httpx.AsyncClient, request: TeacherRequest, params: GenerateParams) -> TeacherAnswer:
+        """The completion of one request, with retries. An empty completion is asked once more, because it may have been a hiccup."""
+        p, last = self._params, ""
+        for attempt in range(p.max_retries + 1):
+            wait_s = 0.0
+            try:
+                answer = await self._try_once(client, request, params)
+                self._works = True
+                if answer.text.strip() or answer.finish_reason != STOP or attempt:
+                    return answer
+                last = "an empty completion"
+            except _TryAgainError as failure:
+                last, wait_s = failure.args
+            if attempt < p.max_retries:
+                await asyncio.sleep(wait_s + random.uniform(0.0, min(_LONGEST_WAIT_S, _BACKOFF_S * 2.0**attempt)))
+            elif last == "an empty completion":
+                return answer
+        raise _FailedError(
+            f"the teacher at {self._url} returned no usable completion for model {p.model} in {p.max_retries + 1} tries (teacher.max_retries="
+            f"{p.max_retries}); last error: {last}; check the endpoint, or raise teacher.max_retries, and run again",
+            last,
+        )
+
+    async def _answers_otherwise(self, client: httpx.AsyncClient, failure: _RefusedError | _FailedError, params: GenerateParams) -> bool:
+        """Whether the endpoint answers a harmless prompt with the same settings, so that the failure was about the one prompt."""
+        if isinstance(failure, _RefusedError) and failure.status not in _ABOUT_THE_PROMPT:
+            return False
+        if self._works:  # it answered since the last failure
+            self._works = False
+            return True
+        try:
+            await self._try_once(client, _PROBE, params)
+        except (_RefusedError, _TryAgainError):
+            return False
+        return True
+
     async def _neutral_settings(self, client: httpx.AsyncClient) -> dict[str, Any]:
         """The settings to send so that this server samples from the model's own distribution; none if it does not say what software it runs."""
-        with suppress(TimeoutError, httpx.HTTPError, httpx.InvalidURL, LookupError, TypeError, AttributeError, ValueError):
+        with suppress(TimeoutError, httpx.HTTPError, httpx.InvalidURL, LookupError, TypeError, AttributeError, ValueError, RecursionError):
             async with asyncio.timeout(_CONNECT_S):
-                listed = (await client.get(self._url + "/models")).json()["data"]
+                listed = (await send(client, "GET", self._url + "/models")).json()["data"]
             return next((_NEUTRAL[m["owned_by"]] for m in listed if m.get("owned_by") in _NEUTRAL), {})
         return {}
 
     async def _try_once(self, client: httpx.AsyncClient, request: TeacherRequest, params: GenerateParams) -> TeacherAnswer:
         body = self._body(params, request)
-        spent = need = await self._reserve(body)  # a try with an unknown result (timeout, lost connection, cancelled) may be billed in full
+        reply = Reply(0, {}, b"")
+        texts = [m["content"] for m in body["messages"]] if self._chat else [body["prompt"]]
+        spent = need = await self._budget.reserve(
+            texts, body["max_tokens"]
+        )  # a try with an unknown result (timeout, lost connection, cancelled) may be billed in full
         try:
             async with asyncio.timeout(self._params.timeout_s):
-                response = await client.post(self._url + ("/chat/completions" if self._chat else "/completions"), json=body)
-            if not response.is_success:
+                reply = await send(client, "POST", self._url + ("/chat/completions" if self._chat else "/completions"), body)
+            if not reply.is_success:
                 spent = Counter()
-                raise self._refusal(response)
-            answer = response.json()
-            told = {k: v for k, v in (answer.get("usage") or {}).items() if k in need and isinstance(v, int) and v >= 0}
+                raise self._refusal(reply)
+            answer = reply.json()
+            # A server that counts no tokens would make the budget endless.
+            told = {k: v for k, v in (answer.get("usage") or {}).items() if k in need and isinstance(v, int) and v > 0}
             spent = Counter({**need, **told})
             self.system_fingerprint = answer.get("system_fingerprint") or self.system_fingerprint
             if not answer.get("choices"):
                 raise ValueError("no choices")
-            return _ended(_parse(request, answer["choices"][0]), chat=self._chat)
+            return read_choice(request, answer["choices"][0], chat=self._chat)
         except TimeoutError:
             raise _TryAgainError(f"no response within teacher.timeout_s={self._params.timeout_s:g}", 0.0) from None
         except (httpx.RequestError, httpx.InvalidURL) as error:
             spent = Counter() if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError) else need
             raise _TryAgainError(f"{type(error).__name__} ({error})", 0.0) from None
-        except (LookupError, TypeError, AttributeError, ValueError) as error:
-            raise _TryAgainError(f"status {response.status_code}, but no completion ({error}): {self._quote(response)}", 0.0) from None
+        except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
+            raise _TryAgainError(f"status {reply.status}, but no completion ({error}): {reply.quoted(self._key)}", 0.0) from None
         finally:
-            self._reserved -= need
-            self.usage += spent
-
-    async def _reserve(self, body: dict[str, Any]) -> Counter[str]:
-        """Reserve the maximum cost of one request. If the budget is too small for it, wait while open requests may still return a part of their reservation."""
-        p = self._params
-        texts = [m["content"] for m in body["messages"]] if self._chat else [body["prompt"]]  # 3 bytes a token, 8 tokens a template
-        need = Counter(prompt_tokens=sum(len(t.encode()) // 3 + 8 for t in texts), completion_tokens=body["max_tokens"])
-        budgets = [("teacher.budget_tokens", p.budget_tokens, Counter[str].total), ("teacher.budget_usd", p.budget_usd, self._usd)]
-        while over := [b for b in budgets if b[1] is not None and b[2](self.usage + self._reserved + need) > b[1]]:
-            if not self._reserved:
-                key, limit, count = over[0]
-                raise TeacherError(
-                    f"the budget of the teacher at {self._url} is used up: {count(self.usage):.10g} of {key}={limit:.10g} is spent, and the next "
-                    f"request may need {count(need):.6g}; all completions so far are stored; raise {key}, then run again"
-                )
-            await asyncio.sleep(0.02)
-        self._reserved += need
-        return need
-
-    def _usd(self, used: Counter[str]) -> float:
-        prompt_usd = used["prompt_tokens"] * self._params.usd_per_million_prompt_tokens
-        return (prompt_usd + used["completion_tokens"] * self._params.usd_per_million_completion_tokens) / 1e6
+            self._budget.settle(need, spent)
 
     def _body(self, p: GenerateParams, request: TeacherRequest) -> dict[str, Any]:
         body: dict[str, Any] = {"model": self._params.model, "temperature": p.temperature, "top_p": p.top_p, "max_tokens": p.max_tokens}
@@ -229,62 +263,29 @@ class OpenAITeacher:
             # A chat model may open with a line break, or reason in many lines before it answers: a record's one line is cut out afterwards.
             stop = {"stop": list(request.stop)} if request.stop and request.stop != ("\n",) else {}
             body |= {"messages": [*messages[:-1], {**messages[-1], "content": request.prompt}]} | stop
-            return body | ({"logprobs": True, "top_logprobs": p.top_k} if p.top_k else {})
-        stop = {"stop": list(request.stop)} if request.stop else {}
-        return body | {"prompt": request.prompt} | stop | ({"logprobs": p.top_k} if p.top_k else {})
+            body |= {"logprobs": True, "top_logprobs": p.top_k} if p.top_k else {}
+        else:
+            body |= (
+                {"prompt": request.prompt}
+                | ({"stop": list(request.stop)} if request.stop else {})
+                | ({"logprobs": p.top_k} if p.top_k else {})
+            )
+        return {key: value for key, value in (body | self._params.request).items() if value is not None}
 
-    def _refusal(self, response: httpx.Response) -> Exception:
-        status, quote, after, wait_s = response.status_code, self._quote(response), response.headers.get("Retry-After", ""), 0.0
+    def _refusal(self, reply: Reply) -> Exception:
+        status, quote, after, wait_s = reply.status, reply.quoted(self._key), reply.headers.get("Retry-After", ""), 0.0
         if status in (408, 409, 429) or status >= 500:
             with suppress(ValueError, TypeError):  # neither seconds nor a date, so no wait is requested
                 wait_s = float(after) if re.fullmatch(r"[\d.]+", after) else parsedate_to_datetime(after).timestamp() - time.time()
             return _TryAgainError(f"status {status}: {quote}", min(max(wait_s, 0.0), _LONGEST_WAIT_S))
         why = _ADVICE.get(status, f"it says {quote}; {_REFUSED}")  # never the text of a 401 response, which quotes a part of the key
-        return _RefusedError(f"the teacher at {self._url} returned status {status} for model {self._params.model}: {why}")
-
-    def _quote(self, response: httpx.Response) -> str:
-        text, key = response.text, self._key.get_secret_value()
-        with suppress(ValueError, LookupError, TypeError):
-            text = str(response.json()["error"]["message"])
-        return repr(" ".join((text.replace(key, "[key]") if key else text).split())[:200])
+        if status == 404:
+            chat = "" if self._chat else "; an endpoint that only chats needs data.format: chat"
+            why = f"it says {quote}; {why}{chat}"
+        said = f"status {status}" + ("" if status == 401 else f": {quote}")
+        return _RefusedError(f"the teacher at {self._url} returned status {status} for model {self._params.model}: {why}", status, said)
 
 
 def from_environment(params: TeacherParams, chat: bool) -> OpenAITeacher:
     """The teacher at ``REDISTILL_TEACHER_URL``: addresses and secrets are never in a file that git sees."""
     return OpenAITeacher(params, os.environ.get(URL_VARIABLE, ""), os.environ.get(KEY_VARIABLE), chat=chat)
-
-
-def _ended(answer: TeacherAnswer, *, chat: bool) -> TeacherAnswer:
-    """The completion up to its first stop sequence, also if the endpoint does not support it or went on; its token ids are dropped if it was longer."""
-    text = answer.text.strip() if chat else answer.text
-    if not any(stop in text for stop in answer.request.stop):
-        return answer
-    text = cut(text, answer.request.stop)
-    return replace(answer, text=text, token_ids=(), finish_reason="stop", top_ids=(), top_logprobs=(), top_tokens=())
-
-
-def _parse(request: TeacherRequest, choice: dict[str, Any]) -> TeacherAnswer:
-    """Read one choice. A chat lists logprobs as one entry a token, a completion as columns."""
-    message, listed = choice.get("message") or choice, choice.get("logprobs") or {}
-    if "content" in listed:
-        chosen = [(e["token"], e["logprob"]) for e in listed["content"] or ()]
-        tops = [[(t["token"], t["logprob"]) for t in e.get("top_logprobs") or ()] for e in listed["content"] or ()]
-    else:
-        chosen = list(zip(listed.get("tokens") or (), listed.get("token_logprobs") or (), strict=True))
-        tops = [list((row or {}).items()) for row in listed.get("top_logprobs") or ()]
-    if len(tops) not in (0, len(chosen)) or not all(value is not None and value <= 1e-3 for row in (chosen, *tops) for _, value in row):
-        raise ValueError("log-probabilities missing, NaN, null or positive")  # servers spell NaN as null; none may reach a loss
-    tops = tops if any(tops) else []
-    ids = [tuple(int(t[9:]) for t, _ in row if t.startswith("token_id:")) for row in (chosen, *tops)]  # only vLLM tells them
-    all_ids = list(map(len, ids)) == list(map(len, (chosen, *tops)))
-    return TeacherAnswer(
-        request,
-        text="".join((message.get("content") or "") if "message" in choice else choice["text"]),  # join refuses chunks that are no text
-        reasoning=message.get("reasoning_content") or message.get("reasoning"),
-        token_ids=ids[0] if all_ids else (),
-        finish_reason=choice.get("finish_reason") or "unknown",
-        mean_logprob=sum(value for _, value in chosen) / len(chosen) if chosen else None,
-        top_ids=tuple(ids[1:]) if all_ids else (),
-        top_logprobs=tuple(tuple(value for _, value in row) for row in tops),
-        top_tokens=tuple(tuple(token for token, _ in row) for row in tops),
-    )

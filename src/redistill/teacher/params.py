@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from redistill.config.base import Positive, Whole, section
+
+_OURS = ("model", "messages", "prompt", "n", "stream", "stop", "logprobs", "top_logprobs")
+"""Keys of a request that follow from other parameters, or from how a reply is read."""
 
 
 @section("teacher")
@@ -39,6 +42,15 @@ class TeacherParams:
     """Price of an endpoint's prompt tokens."""
     usd_per_million_completion_tokens: Annotated[float, Field(ge=0)] = 0.0
     """Price of an endpoint's completion tokens."""
+    request: dict[str, Any] = Field(default_factory=dict)
+    """For endpoints: more keys of each request, such as `{reasoning_effort: low}`. `null` leaves out a key that would be sent, such as `{seed: null}`;
+    `{max_completion_tokens: 48, max_tokens: null}` spells the limit as newer models need it."""
+
+    @model_validator(mode="after")
+    def _request_leaves_ours_alone(self) -> TeacherParams:
+        if taken := sorted(set(self.request) & set(_OURS)):
+            raise ValueError(f"request must not set {taken[0]}: redistill decides that; the keys that it keeps are {', '.join(_OURS)}")
+        return self
 
 
 @section("generate")

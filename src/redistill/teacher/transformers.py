@@ -8,12 +8,13 @@ from typing import Any
 
 import torch
 
-from redistill.models.checkpoints import load_model
+from redistill.models.checkpoints import context_tokens, load_model
 from redistill.models.generation import end_ids, generate, up_to_end, without_end
 from redistill.models.stopping_criteria import stopping_criteria
 from redistill.models.tokenizers import encode, load_tokenizer, tokenizer_digest
 from redistill.runtime.precision import dtype_name
-from redistill.teacher.local import ended_at_stop
+from redistill.teacher.endings import LENGTH, STOP
+from redistill.teacher.local import does_not_fit, finished
 from redistill.teacher.params import GenerateParams
 from redistill.teacher.types import TeacherAnswer, TeacherCapabilities, TeacherRequest
 
@@ -26,13 +27,20 @@ class TransformersTeacher:
     def __init__(self, path: Path) -> None:
         self._tokenizer = load_tokenizer(path)
         self._model = load_model(path, dtype_name())
-        self._ends = end_ids(self._model)
+        self._ends, self._context = end_ids(self._model), context_tokens(path)
 
     def capabilities(self) -> TeacherCapabilities:
         return TeacherCapabilities("score_given_ids", 0, tokenizer_digest(self._tokenizer))
 
     def complete(self, requests: Sequence[TeacherRequest], params: GenerateParams) -> Iterator[TeacherAnswer]:
-        ordered = sorted(requests, key=lambda r: -len(r.prompt))
+        lengths = {id(r): len(encode(r.prompt, self._tokenizer)) for r in requests}
+        fitting = []
+        for request in requests:
+            if self._context is not None and lengths[id(request)] + params.max_tokens > self._context:
+                yield does_not_fit(request, lengths[id(request)], params.max_tokens, self._context)
+            else:
+                fitting.append(request)
+        ordered = sorted(fitting, key=lambda r: -lengths[id(r)])
         for start in range(0, len(ordered), _BATCH):
             yield from self._batch(ordered[start : start + _BATCH], params)
 
@@ -58,12 +66,12 @@ class TransformersTeacher:
             self._tokenizer.decode(without_end(ids, self._ends), skip_special_tokens=True).strip(),
             None,
             ids,
-            "stop" if ids and ids[-1] in self._ends else "length",
+            STOP if ids and ids[-1] in self._ends else LENGTH,
             sum(chosen) / len(chosen) if chosen else None,
             tuple(tuple(t.indices.tolist()) for t in tops),
             tuple(tuple(t.values.tolist()) for t in tops),
         )
-        return ended_at_stop(answer, chosen, self._tokenizer)
+        return finished(answer, chosen, self._tokenizer)
 
     def close(self) -> None:
         del self._model

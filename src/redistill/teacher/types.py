@@ -68,7 +68,8 @@ class TeacherAnswer:
 
     ``top_ids`` and ``top_logprobs`` hold, for each completion token, what the teacher listed (nats, T = 1, as listed:
     unsorted, perhaps with duplicates); both are empty when none were asked for or given. ``mean_logprob`` is the mean
-    log-probability of the completion's own tokens, None when unknown.
+    log-probability of the completion's own tokens, None when unknown. ``finish_reason`` is one of ``redistill.teacher.endings``, or a server's own word
+    for another end; ``detail`` says more where there is no completion.
     """
 
     request: TeacherRequest
@@ -80,3 +81,4 @@ class TeacherAnswer:
     top_ids: tuple[tuple[int, ...], ...] = ()
     top_logprobs: tuple[tuple[float, ...], ...] = ()
     top_tokens: tuple[tuple[str, ...], ...] = ()
+    detail: str = ""

@@ -14,39 +14,59 @@ from typing import Any
 
 import numpy as np
 
-from redistill.models.checkpoints import end_ids_of
+from redistill.io.json import read_json
+from redistill.models.checkpoints import context_tokens, end_ids_of
 from redistill.models.generation import without_end
 from redistill.models.tokenizers import encode, load_tokenizer, tokenizer_digest, vocabulary_size
 from redistill.runtime.precision import dtype_name, training_device
-from redistill.teacher.local import ended_at_stop
+from redistill.teacher.local import does_not_fit, finished
 from redistill.teacher.params import GenerateParams
 from redistill.teacher.types import TeacherAnswer, TeacherCapabilities, TeacherRequest
 
 _KV_BYTES = 512 << 20
+_SHORTEST, _STEP = 2048, 256
+"""Tokens of the shortest engine, and in what steps a longer one grows."""
 
 
 class VllmTeacher:
-    """vLLM on a checkpoint directory; greedy or sampled, with or without top-k log-probabilities."""
+    """vLLM on a checkpoint directory; greedy or sampled, with or without top-k log-probabilities.
 
-    def __init__(self, path: Path, max_model_len: int = 2048) -> None:
+    The engine starts with the first requests, because its memory depends on the longest one. ``context`` is the longest sequence in tokens; left out, what
+    the model reads.
+    """
+
+    def __init__(self, path: Path, context: int | None = None) -> None:
         # Set before the import: vLLM reads them while it loads.
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
         os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-        from vllm import LLM
-
+        self._path, self._context = path, context or context_tokens(path)
         self._tokenizer, self._ends = load_tokenizer(path), end_ids_of(path)
         self._stop_ids: dict[tuple[str, ...], list[int]] = {}
         self._names = itertools.count()
+        self._llm: Any = None
+        self._length = 0
+
+    def _start(self, longest: int) -> None:
+        """Start an engine for sequences of so many tokens, if there is none yet."""
+        if longest <= self._length:
+            return
+        from vllm import LLM
+
+        length = max(_SHORTEST, -(-longest // _STEP) * _STEP)
+        self._llm, self._length = None, min(length, self._context or length)
+        device = training_device()
         self._llm = LLM(
-            model=str(path),
-            dtype=dtype_name(device=training_device()),
-            max_model_len=max_model_len,
+            model=str(self._path),
+            trust_remote_code=False,
+            dtype=dtype_name(device=device),
+            max_model_len=self._length,
             enforce_eager=True,
-            kv_cache_memory_bytes=_KV_BYTES,
+            # On a GPU vLLM takes the memory that is free.
+            kv_cache_memory_bytes=_kv_bytes(self._path, self._length) if device == "cpu" else None,
             max_logprobs=-1,
-            max_num_batched_tokens=max(2048, max_model_len),
+            max_num_batched_tokens=max(2048, self._length),
             max_num_seqs=64,
             disable_log_stats=True,
             # Not "auto", which takes sampling defaults from the checkpoint; its end tokens are given with every request.
@@ -58,6 +78,19 @@ class VllmTeacher:
 
     def complete(self, requests: Sequence[TeacherRequest], params: GenerateParams) -> Iterator[TeacherAnswer]:
         """Yield each completion as soon as it ends. The next request then takes its place, so that the engine always has a full batch."""
+        lengths = [len(encode(r.prompt, self._tokenizer)) for r in requests]
+        fitting, longest = [], 0
+        for request, length in zip(requests, lengths, strict=True):
+            if self._context is not None and length + params.max_tokens > self._context:
+                yield does_not_fit(request, length, params.max_tokens, self._context)
+            else:
+                fitting.append(request)
+                longest = max(longest, length + params.max_tokens)
+        if fitting:
+            self._start(longest)
+            yield from self._complete(fitting, params)
+
+    def _complete(self, requests: Sequence[TeacherRequest], params: GenerateParams) -> Iterator[TeacherAnswer]:
         engine, to_come, asked = self._llm.llm_engine, iter(requests), dict[str, TeacherRequest]()
         try:
             while True:
@@ -114,7 +147,7 @@ class VllmTeacher:
         text = self._tokenizer.decode(without_end(ids, self._ends), skip_special_tokens=True).strip()
         mean = float(np.mean(chosen)) if chosen else None
         answer = TeacherAnswer(request, text, None, ids, output.finish_reason or "", mean, top_ids, top_lp)
-        return ended_at_stop(answer, chosen, self._tokenizer)
+        return finished(answer, chosen, self._tokenizer)
 
     def _stopping(self, stops: tuple[str, ...]) -> list[int]:
         """Tokens that hold a whole stop sequence. One that lies across tokens is cut out afterwards; to look for it needs text at every step."""
@@ -125,3 +158,11 @@ class VllmTeacher:
 
     def close(self) -> None:
         del self._llm
+
+
+def _kv_bytes(path: Path, length: int) -> int:
+    """Memory for keys and values on a CPU: at least two sequences of the longest length, in float32."""
+    tree = read_json(path / "config.json")
+    heads = tree.get("num_key_value_heads") or tree["num_attention_heads"]
+    width = tree.get("head_dim") or tree["hidden_size"] // tree["num_attention_heads"]
+    return max(_KV_BYTES, 2 * length * 2 * int(tree["num_hidden_layers"]) * int(heads) * int(width) * 4)

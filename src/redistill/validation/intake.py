@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
+from itertools import chain, islice
 
 from redistill.data.normal_form import normalised
 from redistill.data.types import Prompt
+from redistill.runtime.in_chunks import in_chunks
 from redistill.validation.filters import personal_data, profanity, secrets
 from redistill.validation.filters.language import Language
 from redistill.validation.filters.length import Length
@@ -26,6 +28,10 @@ PRIORITY = ("heldout", "monitor", "dev", "calibration", "train", "pool")
 _TESTS = {"heldout": "a held-out row", "monitor": "a monitor row"}
 """Splits on which models are judged, and what one of their rows is called."""
 _TRAINS = ("train", "pool")
+_OTHER = "other"
+_CALLED = {**_TESTS, "dev": "a dev row", _OTHER: "an earlier row"}
+"""What a row is compared with, in this order."""
+_KINDS = tuple(_CALLED)
 _REDACTED_CHARS = 200
 _LOOKED_AT_CHARS = 8000
 _OVERLAP_CHARS = 400
@@ -33,23 +39,31 @@ _NUMBER_GOES_ON = re.compile(r"[^\w]{0,3}\d")
 _NUMBER_AT_END = re.compile(r"\d[\d\W]*$")
 
 
-def judge(splits: dict[str, list[Prompt]], params: IntakeParams) -> tuple[dict[str, list[Prompt]], list[DroppedRow]]:
-    """Kept rows by split, in their order, and dropped rows in the order of the splits given."""
-    row_verdicts = {(split, i): judge_row(p, params) for split, rows in splits.items() for i, p in enumerate(rows)}
-    between = _judge_between(
-        {split: [(i, p) for i, p in enumerate(rows) if row_verdicts[split, i] == Keep()] for split, rows in splits.items()}, params
-    )
-    verdicts = {**row_verdicts, **between}
-    kept = {split: [p for i, p in enumerate(rows) if verdicts[split, i] == Keep()] for split, rows in splits.items()}
-    dropped = [
-        DroppedRow(
-            p.id, redacted(p.source_id), STAGE, verdict.filter, verdict.reason, redacted(_whole_text(p)), redacted(p.slice), p.planted
-        )
-        for split, rows in splits.items()
-        for i, p in enumerate(rows)
-        if isinstance(verdict := verdicts[split, i], Drop)
+def judge(
+    splits: dict[str, list[Prompt]], params: IntakeParams, processes: int | None = None
+) -> tuple[dict[str, list[Prompt]], list[DroppedRow]]:
+    """Kept rows by split, in their order, and dropped rows in the order of the splits given.
+
+    ``processes`` is for tests; by default the number of usable cores decides. The result does not depend on it.
+    """
+    judged = chain.from_iterable(in_chunks(partial(_drops_of, params=params), [p for rows in splits.values() for p in rows], processes))
+    drops = {split: list(islice(judged, len(rows))) for split, rows in splits.items()}
+    _judge_between(splits, drops, params, processes)
+    kept = {split: [p for p, drop in zip(rows, drops[split], strict=True) if drop is None] for split, rows in splits.items()}
+    dropped = [(p, drop) for split, rows in splits.items() for p, drop in zip(rows, drops[split], strict=True) if drop is not None]
+    return kept, list(chain.from_iterable(in_chunks(_quarantined, dropped, processes)))
+
+
+def _drops_of(prompts: Sequence[Prompt], params: IntakeParams) -> list[Drop | None]:
+    """Why each row is dropped by itself, None for the others."""
+    return [verdict if isinstance(verdict := judge_row(p, params), Drop) else None for p in prompts]
+
+
+def _quarantined(dropped: Sequence[tuple[Prompt, Drop]]) -> list[DroppedRow]:
+    return [
+        DroppedRow(p.id, redacted(p.source_id), STAGE, drop.filter, drop.reason, redacted(_whole_text(p)), redacted(p.slice), p.planted)
+        for p, drop in dropped
     ]
-    return kept, dropped
 
 
 def judge_row(prompt: Prompt, params: IntakeParams) -> Keep | Drop:
@@ -125,40 +139,47 @@ def judge_text(text: str, params: IntakeParams) -> Keep | Drop:
     return first_objection(_content_filters(params), Candidate(normalised(text)))
 
 
-def _judge_between(splits: dict[str, list[tuple[int, Prompt]]], params: IntakeParams) -> dict[tuple[str, int], Drop]:
-    seen = {name: NearDuplicates(params.near_duplicate) for name in (*_TESTS, "dev", "other")}
+def _judge_between(
+    splits: dict[str, list[Prompt]], drops: dict[str, list[Drop | None]], params: IntakeParams, processes: int | None
+) -> None:
+    """Compare the rows that are kept so far with each other, and write into ``drops``."""
+    rows = [(split, i) for split in sorted(splits, key=_rank) for i in _in_fixed_order(splits[split], drops[split])]
+    texts = [normalised(_conversation(splits[split][i])) for split, i in rows]
+    index = NearDuplicates(texts, params.near_duplicate, processes)
     tested: dict[str, set[tuple[str, ...]]] = {name: set() for name in _TESTS}
-    verdicts: dict[tuple[str, int], Drop] = {}
-    for split in sorted(splits, key=_rank):
-        for i, prompt in sorted(splits[split], key=lambda pair: (pair[1].source_id, pair[1].id, pair[0])):
-            text = normalised(_conversation(prompt))
-            # Rows of one test split may resemble each other, as traffic does; the same request twice would count twice.
-            request = tuple(normalised(part) for m in prompt.messages for part in (m.role, m.content)) + tuple(
-                normalised(c.value) for c in prompt.columns
-            )
-            repeated = request in tested.get(split, ())
-            verdict = Drop("near_duplicate", "duplicate of an earlier row") if repeated else _against(text, split, seen)
-            if split in tested:
-                tested[split].add(request)
-            if verdict is None:
-                seen[split if split in seen else "other"].add(text, text)
-            else:
-                verdicts[split, i] = verdict
-    return verdicts
+    for number, (split, i) in enumerate(rows):
+        prompt = splits[split][i]
+        # Rows of one test split may resemble each other, as traffic does; the same request twice would count twice.
+        request = _request(prompt)
+        repeated = request in tested.get(split, ())
+        drop = Drop("near_duplicate", "duplicate of an earlier row") if repeated else _against(number, split, texts, index)
+        if split in tested:
+            tested[split].add(request)
+        if drop is None:
+            index.add(number, _KINDS.index(split if split in _KINDS else _OTHER))
+        else:
+            drops[split][i] = drop
 
 
-def _against(text: str, split: str, seen: dict[str, NearDuplicates]) -> Drop | None:
-    for name, called in {**_TESTS, "dev": "a dev row", "other": "an earlier row"}.items():
-        if name == split and split in _TESTS:
-            continue
-        match = seen[name].match(text)
-        if match is None:
-            continue
-        same = match == text
-        if name in _TESTS or (name == "dev" and split in _TRAINS):
-            return Drop("decontamination", f"{'copy' if same else 'near-copy'} of {called}")
-        return Drop("near_duplicate", f"{'duplicate' if same else 'near-duplicate'} of an earlier row")
-    return None
+def _request(prompt: Prompt) -> tuple[str, ...]:
+    """All that a request shows, in normal form."""
+    turns = (part for m in prompt.messages for part in (m.role, m.content))
+    return tuple(normalised(part) for part in (*turns, *(c.value for c in prompt.columns)))
+
+
+def _in_fixed_order(prompts: list[Prompt], drops: list[Drop | None]) -> list[int]:
+    return sorted((i for i, drop in enumerate(drops) if drop is None), key=lambda i: (prompts[i].source_id, prompts[i].id, i))
+
+
+def _against(number: int, split: str, texts: list[str], index: NearDuplicates) -> Drop | None:
+    kinds = [kind for kind, name in enumerate(_KINDS) if name != split or split not in _TESTS]
+    match = index.match(number, kinds)
+    if match is None:
+        return None
+    name, same = _KINDS[index.kind_of(match)], texts[match] == texts[number]
+    if name in _TESTS or (name == "dev" and split in _TRAINS):
+        return Drop("decontamination", f"{'copy' if same else 'near-copy'} of {_CALLED[name]}")
+    return Drop("near_duplicate", f"{'duplicate' if same else 'near-duplicate'} of an earlier row")
 
 
 def _rank(split: str) -> tuple[int, str]:

@@ -37,7 +37,7 @@ class LicenceReview:
     """One reviewed licence or set of terms. `teacher`, `outputs` and `data` must all be covered, or the cycle stops before any teacher call."""
 
     name: str
-    """What was reviewed."""
+    """What was reviewed. `name`, `licence` and `reviewer` must be filled in: "unknown" or "nobody yet" is no review."""
     covers: Literal["teacher", "outputs", "data"]
     """`teacher`, `outputs` or `data`."""
     licence: str
@@ -49,11 +49,19 @@ class LicenceReview:
     reviewer: str
     """Who read it."""
     reviewed: dt.date
-    """When, in quotes: "2026-11-22"."""
+    """When, in UTC, in quotes: "2026-11-22"."""
     expires: dt.date
-    """Until when the review is valid, in quotes."""
+    """The last day on which the review is valid, in UTC, in quotes."""
     allowed: bool
     """Whether this use is allowed."""
+    model: str | None = None
+    """For `teacher` and `outputs`: the reviewed model, as in `teacher.model`. Left out: the one with which the lock has this review."""
+    revision: str | None = None
+    """For `teacher` and `outputs`: the reviewed revision, as in `teacher.revision`."""
+    backend: str | None = None
+    """For `teacher` and `outputs`: how the model is used, as in `teacher.backend`. Must stand beside `model`."""
+    sources: tuple[str, ...] | None = None
+    """For `data`: the reviewed sources, as in `data.source`. Left out: those with which the lock has this review."""
 
 
 @section("governance")

@@ -14,7 +14,7 @@ from typing import Any
 from redistill.errors import ConfigError, DataError
 from redistill.operations.archive import Header, write_archive
 from redistill.params import Params
-from redistill.provenance import mlflow_names, signing
+from redistill.provenance import keys, mlflow_names
 from redistill.version import __version__
 from tasks.operations.backup import files as backup_files
 from tasks.operations.backup.mlflow_addresses import is_sqlite, snapshot
@@ -104,6 +104,6 @@ def _elsewhere() -> list[str]:
         notes.append(
             f"runs, versions and history are on the MLflow server {mlflow_names.tracking_uri(STATE)}; they are not in the archive: back up the server with its own tools"
         )
-    if named := os.environ.get(signing.SIGNING_KEY):
-        notes.append(f"{signing.SIGNING_KEY} names a key outside of the project ({named}); it is not in the archive: keep a copy of it")
+    if named := os.environ.get(keys.SIGNING_KEY):
+        notes.append(f"{keys.SIGNING_KEY} names a key outside of the project ({named}); it is not in the archive: keep a copy of it")
     return notes

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,8 @@ from tasks.paths import ARTIFACTS
 from tasks.promotion.teacher_trial import BEFORE
 from tasks.registry import transitions
 from tasks.registry.client import RegistryClient
-from tasks.registry.history import withdrawn
+from tasks.registry.history import Event, withdrawn
+from tasks.registry.move_plan import Plan
 
 _URI = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>.+))")
 
@@ -37,6 +38,8 @@ class KeptVersions:
     foreign: tuple[Any, ...] = ()
     """Versions of other registered models."""
     names: Names = field(default_factory=Names)
+    promoting: tuple[tuple[str, str], ...] = ()
+    """Version, and a run whose judgement made it champion: without it, the version could not be trusted any more."""
     notes: tuple[str, ...] = ()
 
     @property
@@ -47,7 +50,7 @@ class KeptVersions:
             tags = self.entities[number].tags
             named = (self.entities[number].run_id, tags.get(mlflow_names.TAG_MLFLOW_RUN), tags.get(mlflow_names.TAG_JUDGED_RUN))
             needed |= {run: "a kept version" for run in named if run}
-        return needed
+        return needed | {run: "the judgement that promoted a kept version" for version, run in self.promoting if version in self.reasons}
 
     @property
     def sources(self) -> frozenset[str]:
@@ -76,7 +79,9 @@ def kept_versions(client: RegistryClient | None, params: Params, now_s: float) -
     entities = {str(v.version): v for v in every if v.name == name}
     foreign = tuple(v for v in every if v.name != name)
     aliases = _aliases(client, name)
-    needed = _needed(client, params, entities, foreign, aliases)
+    events = transitions.history(client, params)
+    needed = _needed(client, params, events, entities, foreign, aliases)
+    promoting = tuple((event.champion, event.judged_run) for event in events if event.champion and event.judged_run)
     _add_named(needed, workspace, name, aliases, "params.yaml")
     bundles: dict[str, Names] = {}
     notes: list[str] = []
@@ -88,7 +93,7 @@ def kept_versions(client: RegistryClient | None, params: Params, now_s: float) -
             names = workspace
             for bundle in bundles.values():
                 names |= bundle
-            return KeptVersions(reasons, entities, foreign, names, tuple(notes))
+            return KeptVersions(reasons, entities, foreign, names, promoting, tuple(notes))
         for number in unread:
             bundles[number] = _bundle(client, entities[number], strict=number in needed, notes=notes)
             _add_named(needed, bundles[number], name, aliases, f"the params of version {number}")
@@ -119,7 +124,12 @@ def _aliases(client: RegistryClient, name: str) -> dict[str, str]:
 
 
 def _needed(
-    client: RegistryClient, params: Params, entities: dict[str, Any], foreign: Iterable[Any], aliases: dict[str, str]
+    client: RegistryClient,
+    params: Params,
+    events: Sequence[Event],
+    entities: dict[str, Any],
+    foreign: Iterable[Any],
+    aliases: dict[str, str],
 ) -> dict[str, list[str]]:
     """What needs a version, whatever its age."""
     name = params.data.name
@@ -132,11 +142,12 @@ def _needed(
     for alias, version in aliases.items():
         need(version, alias)
     if entities and (plan := client.get_registered_model(name).tags.get(mlflow_names.TAG_MOVE)) is not None:
-        for state in ("before", "after"):
-            for alias in (mlflow_names.CHAMPION, mlflow_names.PREVIOUS, mlflow_names.REFERENCE):
-                need(json.loads(plan)[state].get(alias), "a promotion that was interrupted")
+        # A plan that cannot be read is not obeyed either.
+        with suppress(ValueError, KeyError, TypeError, AttributeError):
+            for state in (Plan.read(plan).before, Plan.read(plan).after):
+                for named in state.aliases.values():
+                    need(named, "a promotion that was interrupted")
     need(read_route(transitions.FLAGS).model_version, "the route")
-    events = transitions.history(client, params)
     last = {event.version: event.kind for event in events if event.kind in ("waiting", "expired", "promote", "reject")}
     for version in entities:
         if last.get(version) == "waiting":

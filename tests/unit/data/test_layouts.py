@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from redistill.data.inspection import inspect
 from redistill.data.layouts.all_layouts import read
 from redistill.data.layouts.types import Request
 from redistill.data.types import Message
@@ -69,3 +72,26 @@ def test_what_would_vanish_is_refused(row: dict[str, Any], message: str) -> None
     with pytest.raises(DataError, match=message) as caught:
         read(row, "a.jsonl, line 1")
     assert str(caught.value).startswith("a.jsonl, line 1: ")
+
+
+@pytest.mark.parametrize(
+    ("row", "text", "several"),
+    [
+        (
+            lambda text, label: {"messages": [SYSTEM, {"role": "user", "content": text}, {"role": "assistant", "content": label}]},
+            None,
+            True,
+        ),
+        (lambda text, label: {"messages": [{"role": "user", "content": text}], "label": label}, None, False),
+        (lambda text, label: {"conversations": [{"from": "human", "value": text}, {"from": "gpt", "value": label}]}, None, False),
+        (lambda text, label: {"instruction": text, "input": "", "output": label}, None, False),
+        (lambda text, label: {"text": text, "label": label, "input": "x"}, "text", False),
+    ],
+    ids=["openai", "openai with labels", "sharegpt", "alpaca", "columns"],
+)
+def test_init_knows_layouts(tmp_path: Path, row: Any, text: str | None, several: bool) -> None:
+    rows = [row(f"Where is my card number {i}?", ["card", "fee"][i % 2]) for i in range(40)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
+    facts = inspect(tmp_path / "rows.jsonl")
+    assert (facts.rows, facts.text, facts.label, facts.task, facts.labels) == (40, text, "label", "classification", ("card", "fee"))
+    assert facts.several_turns == several and facts.max_chars == len("Where is my card number 39?")

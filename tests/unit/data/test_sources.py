@@ -291,6 +291,18 @@ def test_lock_holds_digests_of_what_was_read(tmp_path: Path) -> None:
     assert source_lock(data(("a.jsonl", POOL)), tmp_path) != first
 
 
+def test_configurations_of_a_hub_data_set(tmp_path: Path) -> None:
+    (tmp_path / "hub").mkdir()
+    for name, text in (("app", "my pin"), ("phone", "a fee")):
+        write_jsonl(tmp_path / "hub" / f"{name}.jsonl", {"text": text, "label": "fee"})
+    configs = "".join(f"- config_name: {name}\n  data_files: {name}.jsonl\n" for name in ("app", "phone"))
+    (tmp_path / "hub" / "README.md").write_text(f"---\nconfigs:\n{configs}---\n")
+    splits = load(data(("hf:./hub#phone", TRAIN), ("hf:./hub#app:train", TRAIN)), tmp_path)
+    assert [(p.source_id, p.text) for p in splits["train"]] == [("hub-phone:1", "a fee"), ("hub-app-train:1", "my pin")]
+    with pytest.raises(DataError, match=r"hf:\./hub: the datasets library cannot read it .*Config name is missing"):
+        load(data(("hf:./hub", TRAIN)), tmp_path)
+
+
 def test_a_directory_in_hub_layout_is_read_without_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("a local data set must not open a connection")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from redistill.errors import ConfigError, DataError
 from redistill.models.checkpoints import load_model, model_digest, save_checkpoint
+from redistill.models.pruning import prune
 from redistill.models.tokenizers import load_tokenizer
 from redistill.models.weights_source import checked_directory, resolve
 from redistill.teacher.fingerprint import fingerprint
@@ -52,6 +54,32 @@ def test_incomplete_directory_is_refused(own_copy: Path, removed: str, sentence:
     (own_copy / removed).unlink()
     with pytest.raises(DataError, match=sentence):
         resolve(str(own_copy))
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"auto_map": {"AutoModel": "code.Model"}, "model_type": "brand_new"}, "needs code of its own"),
+        ({"quantization_config": {"quant_method": "gptq"}}, r"has quantised weights \(gptq\); .* name the model from which they were made"),
+        ({"architectures": ["T5ForConditionalGeneration"], "model_type": "t5", "is_encoder_decoder": True}, "is a model of type t5"),
+        ({"architectures": ["NewModel"], "model_type": "brand_new"}, r"is a model of type brand_new \(NewModel\), which is no decoder"),
+    ],
+)
+def test_a_model_that_a_later_stage_could_not_use_is_refused_before_it_is_loaded(
+    own_copy: Path, changes: dict[str, Any], sentence: str
+) -> None:
+    edit_json(own_copy / "config.json", **changes)
+    with pytest.raises(DataError, match=sentence) as caught:
+        resolve(str(own_copy))
+    assert "\n" not in str(caught.value)
+
+
+def test_layers_that_cannot_be_cut_are_one_line(tmp_path: Path) -> None:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=50, n_positions=32, n_embd=16, n_layer=2, n_head=2))
+    with pytest.raises(ConfigError, match=r"GPT2LMHeadModel does not keep its layers where redistill can cut them; use student.init: copy"):
+        prune(model, [0])
 
 
 def test_pickled_weights_are_refused_and_never_loaded(own_copy: Path) -> None:
@@ -101,7 +129,7 @@ def test_malformed_names_are_config_errors_too(model: str) -> None:
 def test_fingerprint_is_stable_and_names_its_parts(tiny_model_dir: Path, own_copy: Path) -> None:
     one, two = fingerprint(tiny_model_dir, "teacher"), fingerprint(own_copy, "teacher")
     assert one == two and len(one.digest) == 64
-    assert set(one.parts) == {"weights", "config", "tokenizer", "chat_template"}
+    assert set(one.parts) == {"weights", "config", "generation_config", "tokenizer", "chat_template"}
     assert fingerprint(own_copy, "another name").digest == one.digest
     (own_copy / "README.md").write_text("nothing that changes an answer")
     assert fingerprint(own_copy, "teacher") == one

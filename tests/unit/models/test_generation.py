@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -31,9 +32,10 @@ from redistill.models.padding import left_padded
 from redistill.models.params import StudentParams
 from redistill.models.tokenizers import encode, load_tokenizer, tokenizer_digest
 from redistill.runtime.precision import multiplies_bf16
+from redistill.teacher.local import finished
 from redistill.teacher.params import GenerateParams
 from redistill.teacher.transformers import TransformersTeacher
-from redistill.teacher.types import TeacherCompletion, TeacherRequest
+from redistill.teacher.types import TeacherAnswer, TeacherCompletion, TeacherRequest
 from tests.tiny import BANK, make_tiny_model, method_of
 
 MAX_TOKENS = 12
@@ -152,6 +154,40 @@ def test_the_teacher_says_what_it_says_without_the_file_and_ends_where_it_ends(p
         assert answer.mean_logprob == pytest.approx(sum(max(row) for row in free[key].top_logprobs[: len(ids)]) / len(ids), rel=1e-5)
     assert {a.finish_reason for a in ours.values()} == {"stop", "length"}
     assert any(len(ours[key].token_ids) < len(a.token_ids) for key, a in free.items())
+
+
+def test_a_prompt_that_does_not_fit_is_an_answer_without_a_completion(plain: Path) -> None:
+    """The tiny model reads 512 tokens."""
+    texts = ["fee " * 600, "fee"]
+    requests = [TeacherRequest(str(i), 0, (Message("user", t),), f"{t}\n=>", "") for i, t in enumerate(texts)]
+    long, short = sorted(TransformersTeacher(plain).complete(requests, ASKING), key=lambda a: a.request.prompt_id)
+    assert (long.text, long.finish_reason, long.token_ids) == ("", "too long", ())
+    assert re.fullmatch(rf"\d+ tokens and {MAX_TOKENS} of generate.max_tokens, but the model reads 512", long.detail)
+    assert short.finish_reason in ("stop", "length") and short.token_ids
+
+
+@pytest.mark.parametrize(
+    ("text", "completion", "reasoning", "finish"),
+    [
+        ("<think>a card\n</think>\n\ncard\nmore", "card", "a card", "stop"),
+        ("<think>a card", "<think>a card", None, "unfinished reasoning"),
+    ],
+)
+def test_reasoning_of_local_weights_is_split_off(plain: Path, text: str, completion: str, reasoning: str | None, finish: str) -> None:
+    request = TeacherRequest("p", 0, (Message("user", "x"),), "x\n=>", "", ("\n",))
+    answer = TeacherAnswer(request, text, None, (1, 2, 3), "stop", -0.1, ((1,),) * 3, ((-0.1,),) * 3)
+    made = finished(answer, [-0.1] * 3, load_tokenizer(plain))
+    assert (made.text, made.reasoning, made.finish_reason) == (completion, reasoning, finish)
+    assert made.token_ids == (() if reasoning else (1, 2, 3)), "the ids are those of the reasoning too"
+
+
+def test_a_control_token_that_a_completion_spells_is_text(plain: Path) -> None:
+    tokenizer = load_tokenizer(plain)
+    end = tokenizer.eos_token
+    completion = TeacherCompletion("p", 0, f"fee{end}pin", None, (), "stop", "t")
+    [row] = RowMaker(DATA, tokenizer).completed([(prompts()[0], completion)], None)
+    assert row.completion_ids.count(tokenizer.eos_token_id) == 1 and row.completion_ids[-1] == tokenizer.eos_token_id
+    assert tokenizer.decode(row.completion_ids[:-1]) == f" fee{end}pin"
 
 
 def test_a_row_ends_with_the_end_that_the_teacher_used(shipped: Path, second_end: int) -> None:

@@ -78,14 +78,24 @@ def test_what_is_not_about_rows_is_told_and_explains_the_hold() -> None:
     assert dataclasses.asdict(passing) == dataclasses.asdict(failing)
 
 
-def test_costs_are_those_of_the_rows_that_are_shown() -> None:
+def test_the_share_is_counted_on_all_rows_that_trained_nothing() -> None:
+    """Who answers a row depends on no label, so sealed rows count too: half as many rows would leave the cost of this cascade open."""
     alone, whole = system()
     half = replace(whole, on_monitor=None)
     on_monitor = Evidence(alone, teacher(), split="monitor", answered=150)
     own = Evidence(alone, teacher(), on_monitor=on_monitor)
     cascade = replace(own, student=half.measured, answered=half.answered, on_monitor=replace(on_monitor, student=half.measured))
     gates = {g.name: g for g in decide(own, PromoteParams(gates=("teacher", "smaller")), 0.05, None, cascade).gates}  # type: ignore[arg-type]
-    assert gates["share"].value == 150 / N and f"of {N} monitor rows" in gates["share"].sentence
+    assert half.answered is not None
+    answered = 150 + half.answered
+    assert (
+        gates["share"].value == answered / (2 * N) and f"answers {answered} of {2 * N} held-out and monitor rows" in gates["share"].sentence
+    )
+    assert cascade.deferral.value == 1 - answered / (2 * N)
+    assert (
+        cascade.deferral.interval.high - cascade.deferral.interval.low
+        < on_monitor.deferral.interval.high - on_monitor.deferral.interval.low
+    )
 
 
 def test_a_student_that_looks_hopeless_is_not_judged_alone() -> None:

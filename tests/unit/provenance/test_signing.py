@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from redistill.errors import ConfigError, RegistryError
-from redistill.provenance import signing
+from redistill.provenance import keys, signing
 
 
 @pytest.fixture(autouse=True)
 def _no_named_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable in (signing.SIGNING_KEY, signing.VERIFY_KEY):
+    for variable in (keys.SIGNING_KEY, keys.VERIFY_KEY):
         monkeypatch.delenv(variable, raising=False)
 
 
@@ -26,18 +26,18 @@ def signed(tmp_path: Path) -> tuple[Path, Path, Path]:
     (folder / "evidence").mkdir(parents=True)
     (folder / "weights.bin").write_bytes(b"0123456789" * 1000)
     (folder / "evidence" / "report.json").write_text('{"verdict": "promote"}', encoding="utf-8")
-    signing.sign(folder, tmp_path / "bundle.sig", signing.signing_key(state))
+    signing.sign(folder, tmp_path / "bundle.sig", keys.signing_key(state))
     return folder, tmp_path / "bundle.sig", state
 
 
 def test_what_was_signed_verifies_and_the_key_is_the_owners_alone(signed: tuple[Path, Path, Path]) -> None:
     folder, signature, state = signed
-    signing.verify(folder, signature, signing.verify_key(state))
-    key = signing.signing_key(state)
+    signing.verify(folder, signature, keys.public_keys(state))
+    key = keys.signing_key(state)
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
     before = key.read_bytes()
-    assert signing.signing_key(state).read_bytes() == before, "made once"
-    assert b"PRIVATE" not in signing.verify_key(state).read_bytes() and not list(key.parent.glob("*.tmp"))
+    assert keys.signing_key(state).read_bytes() == before, "made once"
+    assert b"PRIVATE" not in keys.verify_key(state).read_bytes() and not list(key.parent.glob("*.tmp"))
 
 
 DAMAGE: dict[str, Callable[[Path], object]] = {
@@ -54,37 +54,37 @@ def test_any_change_is_noticed(signed: tuple[Path, Path, Path], how: str) -> Non
     folder, signature, state = signed
     DAMAGE[how](folder)
     with pytest.raises(RegistryError, match="signature is not valid"):
-        signing.verify(folder, signature, signing.verify_key(state))
+        signing.verify(folder, signature, keys.public_keys(state))
 
 
 def test_another_key_no_signature_and_a_broken_one(signed: tuple[Path, Path, Path], tmp_path: Path) -> None:
     folder, signature, state = signed
-    signing.signing_key(tmp_path / "other")
+    keys.signing_key(tmp_path / "other")
     with pytest.raises(RegistryError, match="signature is not valid"):
-        signing.verify(folder, signature, signing.verify_key(tmp_path / "other"))
+        signing.verify(folder, signature, keys.public_keys(tmp_path / "other"))
     with pytest.raises(RegistryError, match="has no signature"):
-        signing.verify(folder, tmp_path / "nowhere.sig", signing.verify_key(state))
+        signing.verify(folder, tmp_path / "nowhere.sig", keys.public_keys(state))
     signature.write_text("{}", encoding="utf-8")
     with pytest.raises(RegistryError, match="signature is not valid"):
-        signing.verify(folder, signature, signing.verify_key(state))
+        signing.verify(folder, signature, keys.public_keys(state))
 
 
 def test_keys_of_the_team(signed: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, signature, state = signed
     team = shutil.copytree(state, tmp_path / "team") / "keys"
-    monkeypatch.setenv(signing.VERIFY_KEY, str(team / "signing.pub"))
-    signing.verify(folder, signature, signing.verify_key(tmp_path / "elsewhere"))
-    monkeypatch.delenv(signing.VERIFY_KEY)
+    monkeypatch.setenv(keys.VERIFY_KEY, str(team / "signing.pub"))
+    signing.verify(folder, signature, keys.public_keys(tmp_path / "elsewhere"))
+    monkeypatch.delenv(keys.VERIFY_KEY)
     with pytest.raises(RegistryError, match="no key to verify signatures"):
-        signing.verify_key(tmp_path / "elsewhere")
-    monkeypatch.setenv(signing.SIGNING_KEY, str(team / "signing.pem"))
-    assert signing.signing_key(tmp_path / "elsewhere") == team / "signing.pem"
-    signing.verify(folder, signature, signing.verify_key(tmp_path / "elsewhere"))
-    monkeypatch.setenv(signing.SIGNING_KEY, str(tmp_path / "nowhere.pem"))
+        keys.verify_key(tmp_path / "elsewhere")
+    monkeypatch.setenv(keys.SIGNING_KEY, str(team / "signing.pem"))
+    assert keys.signing_key(tmp_path / "elsewhere") == team / "signing.pem"
+    signing.verify(folder, signature, keys.public_keys(tmp_path / "elsewhere"))
+    monkeypatch.setenv(keys.SIGNING_KEY, str(tmp_path / "nowhere.pem"))
     with pytest.raises(ConfigError, match=r"REDISTILL_SIGNING_KEY=.*no such file"):
-        signing.signing_key(state)
+        keys.signing_key(state)
     (tmp_path / "nowhere.pem").write_text("no key", encoding="utf-8")
     with pytest.raises(ConfigError, match="cannot sign"):
-        signing.sign(folder, signature, signing.signing_key(state))
+        signing.sign(folder, signature, keys.signing_key(state))
     with pytest.raises(ConfigError, match="not an unencrypted private key"):
-        signing.verify_key(state)
+        keys.verify_key(state)

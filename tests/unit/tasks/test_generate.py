@@ -116,13 +116,44 @@ def test_other_sampling_or_another_teacher_is_asked_anew_and_a_slice_keeps_its_a
     assert asked == 2
 
 
+def test_a_prompt_without_a_completion_is_named_and_asked_again(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    requests = [request(n) for n in range(3)]
+    answers, asked = desk.ask(RecordingTeacher(fails_on={"p1": ("refused", "status 400: 'filtered'")}), requests)
+    write(answers, asked, LOCK, GenerateParams(), {"p1": "mail-17"})
+    assert (
+        "[generate] row mail-17: refused: status 400: 'filtered'\n[generate] 2 completions, 1 without a completion, 3 new"
+        in capsys.readouterr().out
+    )
+    completions = read_records(tmp_path / "artifacts" / "completions" / "completions.parquet", TeacherCompletion)
+    assert [c.finish_reason for c in completions] == ["stop", "refused", "stop"]
+    later = RecordingTeacher()
+    desk.ask(later, requests)
+    assert [r.prompt_id for r in later.asked] == ["p1"], "not stored"
+
+
+def test_an_empty_completion_of_an_endpoint_counts_as_missing_and_one_of_weights_does_not(desk: Desk) -> None:
+    requests = [request(n) for n in range(3)]
+    desk.ask(RecordingTeacher(lambda r: " " if r.prompt_id == "p1" else "fee"), requests)
+    again = RecordingTeacher(lambda r: "")
+    desk.ask(again, requests)
+    assert [r.prompt_id for r in again.asked] == ["p1"]
+    weights = replace(LOCK, backend="transformers")
+    desk.ask(RecordingTeacher(lambda _: ""), requests, lock=weights)
+    never = RecordingTeacher()
+    desk.ask(never, requests, lock=weights)
+    assert never.asked == []
+
+
 class Letters:
     """A tokenizer of single characters."""
 
     eos_token_id = 0
 
-    def __call__(self, text: str, **_: object) -> dict[str, list[int]]:
-        return {"input_ids": [ord(c) for c in text]}
+    def __call__(self, texts: list[str], **_: object) -> dict[str, list[list[int]]]:
+        return {"input_ids": [[ord(c) for c in text] for text in texts]}
 
     def get_vocab(self) -> dict[str, int]:
         return {chr(i): i for i in range(128)}
@@ -133,7 +164,7 @@ def test_a_completion_is_spelled_as_a_gold_label_is(tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     prompts = [Prompt.of((Message("user", f"row {n}"),), f"r{n}", "app", "fee", "rows.jsonl") for n in range(3)]
     answers = [TeacherAnswer(request(n), text, None, (), "stop", None) for n, text in enumerate(("fee", " fee", " fee "))]
-    write(answers, 3, LOCK, GenerateParams())
+    write(answers, 3, LOCK, GenerateParams(), {})
     completions = read_records(tmp_path / "artifacts" / "completions" / "completions.parquet", TeacherCompletion)
     maker = RowMaker(DATA, Letters())
     rows = maker.completed(list(zip(prompts, completions, strict=True)), teacher_tokenizer=None)

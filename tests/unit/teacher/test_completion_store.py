@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
 import textwrap
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -164,3 +166,29 @@ def test_half_a_character_in_an_answer_does_not_take_the_batch_with_it(path: Pat
     store = CompletionStore(path)
     store.put([keyed("good", "fee"), keyed("half", "fee \ud83d")])
     assert store.get("good", ask()) is not None and store.get("half", ask()) is not None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"not zlib",
+        zlib.compress(b"not json"),
+        zlib.compress(b'["text", null, [1], "stop"]'),
+        zlib.compress(b'[["objects"], null, [1], "stop", null, [], [], []]'),
+        zlib.compress(b'["text", {"a": 1}, [1], "stop", null, [], [], []]'),
+        zlib.compress(b'["text", null, [1000000000000], "stop", null, [], [], []]'),
+        zlib.compress(b'["text", null, ["1"], "stop", null, [], [], []]'),
+        zlib.compress(b'["text", null, [1], null, null, [], [], []]'),
+        zlib.compress(b'["text", null, [1], "stop", "x", [], [], []]'),
+        zlib.compress(b'["text", null, [1], "stop", null, [[1]], [["x"]], []]'),
+    ],
+)
+def test_what_no_stage_could_use_counts_as_missing(tmp_path: Path, body: bytes) -> None:
+    store = CompletionStore(tmp_path / "store.sqlite")
+    store.put([keyed("one", "fee")])
+    with sqlite3.connect(tmp_path / "store.sqlite") as other:
+        other.execute("UPDATE answers SET body = ? WHERE key = 'one'", (body,))
+    assert store.get("one", ask()) is None
+    store.put([keyed("one", "pin")])
+    answer = store.get("one", ask())
+    assert answer is not None and answer.text == "pin"

@@ -79,6 +79,36 @@ def test_what_was_cut_off_is_dropped_even_where_it_reads_well(text: str) -> None
     assert verdict(said(text, finish="length")) == Drop("length", "cut off at max_tokens")
 
 
+@pytest.mark.parametrize(
+    ("finish", "why"),
+    [
+        ("content_filter", ("length", "ended by content_filter")),
+        ("SAFETY", ("length", "ended by safety")),
+        ("MAX_TOKENS", ("length", "cut off at max_tokens")),
+        ("model_length", ("length", "cut off at max_tokens")),
+        ("tool_calls", ("length", "ended by tool_calls")),
+        ("unknown", ("length", "the endpoint does not say how it ended")),
+        ("unfinished reasoning", ("length", "reasoning without an end")),
+        ("eos_token", None),
+        ("COMPLETE", None),
+    ],
+)
+def test_only_a_known_end_is_one(finish: str, why: tuple[str, str] | None) -> None:
+    assert verdict(said("fee", finish=finish)) == (Drop(*why) if why else Keep())
+
+
+@pytest.mark.parametrize(
+    ("finish", "reason"),
+    [
+        ("refused", "the endpoint refuses the prompt"),
+        ("failed", "the endpoint fails on the prompt"),
+        ("too long", "the prompt does not fit the teacher's context"),
+    ],
+)
+def test_a_prompt_without_a_completion_is_a_drop_with_its_reason(finish: str, reason: str) -> None:
+    assert verdict(said("", finish=finish)) == Drop("teacher", reason)
+
+
 @pytest.mark.parametrize(("mean", "kept"), [(-0.99, True), (-1.0, True), (-1.01, False), (float("-inf"), False), (None, True)])
 def test_a_teacher_that_guesses_is_not_believed(mean: float | None, kept: bool) -> None:
     wanted = Keep() if kept else Drop("confidence", "mean log-probability too low")

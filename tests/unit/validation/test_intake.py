@@ -10,6 +10,7 @@ import pytest
 from redistill.data.params import DataParams, RecordParams, SourceParams
 from redistill.data.sources import load
 from redistill.data.types import Message, Prompt
+from redistill.runtime import in_chunks
 from redistill.validation.filters.near_duplicate import jaccard, shingles
 from redistill.validation.filters.quoting import QuoteIndex
 from redistill.validation.intake import judge, redacted
@@ -117,6 +118,13 @@ def test_order_is_kept_nothing_is_lost_and_a_second_pass_drops_nothing(example) 
     assert kept == {name: [p for p in rows if p.source_id not in gone] for name, rows in splits.items()}
     assert sum(map(len, splits.values())) == sum(map(len, kept.values())) + len(dropped)
     assert judge(kept, IntakeParams()) == (kept, [])
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_the_result_is_the_same_with_any_number_of_processes(example, processes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    splits, kept, dropped = example
+    monkeypatch.setattr(in_chunks, "CHUNK", 50)
+    assert judge(splits, IntakeParams(), processes) == (kept, dropped)
 
 
 def test_the_quarantine_holds_no_raw_text(example) -> None:

@@ -8,7 +8,7 @@ from redistill.data.layouts import alpaca, openai, sharegpt
 from redistill.data.layouts.types import Request
 
 LAYOUTS = (openai, sharegpt, alpaca)
-KEYS = tuple(layout.KEY for layout in LAYOUTS)
+KEYS: tuple[str, ...] = tuple(layout.KEY for layout in LAYOUTS)
 """The column by which each layout is known."""
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from redistill.data.readers.files import hub_directory
 from redistill.errors import DataError
 
-HUB_SOURCE = re.compile(r"hf:(?P<name>[./][^:]*|[^@:]+)(?:@(?P<revision>[^:]+))?(?::(?P<split>.+))?")
+HUB_SOURCE = re.compile(r"hf:(?P<name>[./][^:#]*|[^@:#]+)(?:#(?P<config>[^@:]+))?(?:@(?P<revision>[^:]+))?(?::(?P<split>.+))?")
 
 
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"|`[^`]*`")
@@ -23,7 +23,7 @@ def hub_builder(path: str, root: Path) -> Any:
     assert hub is not None
     name = str(hub_directory(path, hub["name"], root).resolve()) if hub["name"][0] in "./" else hub["name"]
     try:
-        return datasets.load_dataset_builder(name, revision=hub["revision"])
+        return datasets.load_dataset_builder(name, hub["config"], revision=hub["revision"])
     except (datasets.exceptions.DatasetsError, OSError, ValueError) as error:
         raise _unreadable(path, error) from None
 

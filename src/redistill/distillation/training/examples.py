@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from redistill.distillation.training.rows import LONGEST
 from redistill.distillation.types import SignalKey, SoftTargets, TrainingRow, sequence_digest
 from redistill.errors import DataError
 
@@ -33,7 +34,7 @@ class Supervision:
     prompt_weight: float = 0.0
     teacher_in_memory: bool = False
     temperature: float = 1.0
-    max_tokens: int = 4096
+    max_tokens: int = LONGEST
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,34 @@ from redistill.data.params import DataParams
 from redistill.data.templates import completion_text, render
 from redistill.data.types import Prompt
 from redistill.distillation.types import Span, TrainingRow
-from redistill.models.tokenizers import encode, tokenizer_digest
+from redistill.errors import DataError
+from redistill.models.tokenizers import encode_all, tokenizer_digest
 from redistill.teacher.types import TeacherCompletion
+
+LONGEST = 4096
+"""Tokens of the longest row that is trained on, whatever the model reads: the memory of a step grows with it."""
+
+
+def that_fit(rows: Sequence[TrainingRow], context: int | None, label: str) -> list[TrainingRow]:
+    """The rows that a model reads whole; what is left out is printed. ``context`` is the model's, in tokens.
+
+    Raises:
+        DataError: no row fits.
+    """
+    limit = min(LONGEST, context or LONGEST)
+    kept = [row for row in rows if len(row.token_ids) <= limit]
+    if len(kept) < len(rows):
+        longest = max(rows, key=lambda row: len(row.token_ids))
+        print(
+            f"[{label}] left out {len(rows) - len(kept)} of {len(rows)} rows with more than {limit} tokens, such as {longest.prompt_id[:12]} "
+            f"with {len(longest.token_ids)}",
+            flush=True,
+        )
+        if not kept:
+            raise DataError(
+                f"all {len(rows)} rows have more than {limit} tokens, which the model cannot read; lower intake.max_chars, or use another model"
+            )
+    return kept
 
 
 class RowMaker:
@@ -21,7 +47,14 @@ class RowMaker:
 
     def gold(self, prompts: Sequence[Prompt]) -> list[TrainingRow]:
         """Labelled prompts as rows. The label is written as a completion and closed with the end token."""
-        return [self._row("gold", p, p.label, (), (self._tokenizer.eos_token_id,)) for p in prompts if p.label is not None]
+        labelled = [(p, p.label) for p in prompts if p.label is not None]
+        texts = [completion_text(label, self._data) for _, label in labelled]
+        prompt_ids, label_ids = self._prompt_ids([p for p, _ in labelled]), encode_all(texts, self._tokenizer, as_text=True)
+        end = (self._tokenizer.eos_token_id,)
+        return [
+            self._row("gold", p, text, begin, ids, end)
+            for (p, _), text, begin, ids in zip(labelled, texts, prompt_ids, label_ids, strict=True)
+        ]
 
     def completed(
         self, kept: Sequence[tuple[Prompt, TeacherCompletion]], teacher_tokenizer: str | None, teacher_ends: Sequence[int] = ()
@@ -34,21 +67,31 @@ class RowMaker:
         """
         same = teacher_tokenizer == self._digest
         ends = (*(teacher_ends if same else ()), self._tokenizer.eos_token_id)
-        return [self._row("teacher", p, c.text, c.token_ids if same else (), ends, c.sample_index, c.teacher) for p, c in kept]
+        texts = [completion_text(c.text, self._data) for _, c in kept]
+        # Ids that the teacher gave are not made again.
+        others = [text for text, (_, c) in zip(texts, kept, strict=True) if not (same and c.token_ids)]
+        made = iter(encode_all(others, self._tokenizer, as_text=True))
+        ids = [list(c.token_ids) if same and c.token_ids else next(made) for _, c in kept]
+        prompt_ids = self._prompt_ids([p for p, _ in kept])
+        return [
+            self._row("teacher", p, text, begin, completion, ends, c.sample_index, c.teacher)
+            for (p, c), text, begin, completion in zip(kept, texts, prompt_ids, ids, strict=True)
+        ]
+
+    def _prompt_ids(self, prompts: Sequence[Prompt]) -> list[list[int]]:
+        return encode_all([render(prompt, self._data, self._tokenizer) for prompt in prompts], self._tokenizer)
 
     def _row(
         self,
         origin: Literal["gold", "teacher"],
         prompt: Prompt,
-        text: str,
-        ids: Sequence[int],
+        written: str,
+        prompt_ids: list[int],
+        completion: list[int],
         ends: Sequence[int],
         sample: int = 0,
         teacher: str = "",
     ) -> TrainingRow:
-        written = completion_text(text, self._data)
-        prompt_ids = encode(render(prompt, self._data, self._tokenizer), self._tokenizer)
-        completion = list(ids) or encode(written, self._tokenizer)
         if not completion or completion[-1] not in ends:
             completion.append(self._tokenizer.eos_token_id)
         tokens = (*prompt_ids, *completion)

@@ -35,13 +35,13 @@ def answers_enough(evidence: Evidence, least: float) -> list[Gate]:
     """
     if evidence.answered is None:
         return []
-    n = len(evidence.student[1])
-    interval = share_interval(evidence.answered, n, 1 - CONFIDENCE)
-    value = evidence.answered / n
+    answered, n = evidence.requests
+    interval = share_interval(answered, n, 1 - CONFIDENCE)
+    value = answered / n
     result: GateResult = "pass" if interval.low >= least else "fail" if interval.high < least else "hold"
     missed = "" if result == "pass" else ": a cascade that answers so little is not worth its complexity (promote.min_share)"
     sentence = (
-        f"the student answers {evidence.answered} of {n} {evidence.split} rows, {100 * value:.1f} % ({100 * CONFIDENCE:g} % interval {100 * interval.low:.1f} to "
+        f"the student answers {answered} of {n} {evidence.requests_from} rows, {100 * value:.1f} % ({100 * CONFIDENCE:g} % interval {100 * interval.low:.1f} to "
         f"{100 * interval.high:.1f}), at least {100 * least:g} %{missed}"
     )
     return [Gate("share", result, value, least, "share", sentence, interval, CONFIDENCE)]

@@ -7,14 +7,16 @@ than it is. Likeness is the share of common character 5-grams of the lower-cased
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable
-from functools import cache, lru_cache
-from typing import Any
+from collections.abc import Sequence
+from itertools import chain
+
+import numpy as np
+
+from redistill.validation.shared_bands import SharedBands
+from redistill.validation.sketches import banding, lowest_estimate, sketches_of
 
 _NOT_WORD = re.compile(r"[\W_]+")
 _GRAM = 5
-_PERMUTATIONS = 256
-_MAX_MISS = 1e-3
 
 
 def canonical(text: str) -> str:
@@ -33,65 +35,46 @@ def jaccard(a: frozenset[str], b: frozenset[str]) -> float:
 
 
 class NearDuplicates:
-    """The texts seen so far, by key. Deterministic: equal calls in equal order give equal answers on every machine."""
+    """Finds near-duplicates among texts that are all known from the start. A text is named by its place.
 
-    def __init__(self, threshold: float) -> None:
-        from datasketch import MinHashLSH
+    Only added texts are found. What is kept of a text is a sketch of at most 3 KB, however long the text. Deterministic: equal texts in equal order give
+    equal answers on every machine, with any number of processes.
+    """
 
-        bands = _bands(threshold)
-        self._threshold = threshold
-        self._lsh = MinHashLSH(num_perm=_PERMUTATIONS, params=(bands, _PERMUTATIONS // bands))
-        self._keys: list[Hashable] = []
-        self._shingles: list[frozenset[str]] = []
-        self._exact: dict[str, int] = {}
+    def __init__(self, texts: Sequence[str], threshold: float, processes: int | None = 1) -> None:
+        """``threshold``: the smallest Jaccard index of near-duplicates. At most one pair in a thousand at the threshold is missed, and fewer above it."""
+        self._texts, self._threshold = texts, threshold
+        self._sketches = sketches_of(texts, banding(threshold), shingles, processes)
+        self._shared = SharedBands(self._sketches.bands_NB)
+        self._kinds = np.zeros(len(texts), np.uint8)
 
-    def add(self, key: Hashable, text: str) -> None:
-        number = len(self._keys)
-        grams, sketch = _sketch(text)
-        self._keys.append(key)
-        self._shingles.append(grams)
-        self._exact.setdefault(canonical(text), number)
-        self._lsh.insert(number, sketch, check_duplication=False)
+    def add(self, text: int, kind: int = 0) -> None:
+        """Add a text. ``kind`` is a small number: a search can be for one kind only."""
+        self._kinds[text] = kind
+        self._shared.add(text)
 
-    def match(self, text: str, threshold: float | None = None) -> Hashable | None:
-        """The key of the likest text at or above the threshold, the earliest of equals; None when there is none.
+    def kind_of(self, text: int) -> int:
+        return int(self._kinds[text])
 
-        Raises:
-            ValueError: a threshold below the one that the index was built for: it would miss what it should find.
-        """
-        limit = self._threshold if threshold is None else threshold
-        if limit < self._threshold:
-            raise ValueError(f"threshold {limit:g} is below {self._threshold:g}, the one that this index was built for; build another")
-        if (same := self._exact.get(canonical(text))) is not None:
-            return self._keys[same]
-        if not self._keys:
+    def match(self, text: int, kinds: Sequence[int] = (0,)) -> int | None:
+        """An added near-duplicate of the first kind that has one: the earliest equal one, otherwise one with the likest sketch."""
+        others = self._shared.candidates(text)
+        if not len(others):
             return None
-        grams, sketch = _sketch(text)
-        scored = [(-jaccard(grams, self._shingles[n]), n) for n in self._lsh.query(sketch)]
-        best = min(scored, default=(0.0, -1))
-        return self._keys[best[1]] if best[0] < 0 and -best[0] >= limit else None
+        alike = self._sketches.alike(text, others)
+        near = alike >= lowest_estimate(self._threshold)
+        others, alike = others[near], alike[near]
+        order = np.argsort(-alike, kind="stable")
+        ranked = list(zip(others[order].tolist(), (alike[order] == 1.0).tolist(), strict=True))
+        return next(
+            (n for kind in kinds if (n := self._first(text, [pair for pair in ranked if self._kinds[pair[0]] == kind])) is not None), None
+        )
 
-
-def _bands(threshold: float) -> int:
-    """How many bands of the sketch: the longest rows that still miss fewer than one pair in a thousand at the threshold."""
-    for rows in (32, 16, 8, 4, 3, 2):
-        bands = _PERMUTATIONS // rows
-        if (1 - threshold**rows) ** bands <= _MAX_MISS:
-            return bands
-    return _PERMUTATIONS
-
-
-# A row is looked up in several indexes one after the other, and then added to one of them.
-@lru_cache(maxsize=4)
-def _sketch(text: str) -> tuple[frozenset[str], Any]:
-    grams = shingles(text)
-    sketch = _empty_sketch().copy()
-    sketch.update_batch([gram.encode("utf-8", "surrogatepass") for gram in sorted(grams)])
-    return grams, sketch
-
-
-@cache
-def _empty_sketch() -> Any:
-    from datasketch import MinHash
-
-    return MinHash(num_perm=_PERMUTATIONS, seed=1)
+    def _first(self, text: int, ranked: list[tuple[int, bool]]) -> int | None:
+        """The first of these that is equal, otherwise the first that is near. ``ranked`` says of each whether its sketch is equal."""
+        if not ranked:
+            return None
+        plain, grams = canonical(self._texts[text]), shingles(self._texts[text])
+        equal = (n for n, may_be_equal in ranked if may_be_equal and canonical(self._texts[n]) == plain)
+        near = (n for n, _ in ranked if 0 < jaccard(grams, shingles(self._texts[n])) >= self._threshold)
+        return next(chain(equal, near), None)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from redistill.validation.filters.near_duplicate import NearDuplicates, canonical, jaccard, shingles
+from tests.bench.row_source import rows
 
 BANK = Path(__file__).parents[4] / "data" / "bank_triage"
 TEXT = "can u change my email on here, uni one expires friday"
@@ -26,29 +27,45 @@ def test_shingles_of_short_texts() -> None:
     assert shingles("card 1") == {"card ", "ard 1"}
 
 
+def index(*texts: str, threshold: float = 0.5) -> NearDuplicates:
+    """All texts but the last are added; the last one is what tests look up."""
+    seen = NearDuplicates(texts, threshold)
+    for number in range(len(texts) - 1):
+        seen.add(number)
+    return seen
+
+
 def test_matches_are_exact_or_above_the_threshold() -> None:
-    seen = NearDuplicates(0.5)
-    assert seen.match(TEXT) is None
-    seen.add("first", TEXT)
-    assert seen.match(TEXT.upper() + "!!") == "first"
-    assert seen.match(TEXT + " thanks") == "first"
-    assert seen.match(TEXT + " thanks", 0.95) is None
-    assert seen.match("where is my new card") is None
+    assert NearDuplicates([TEXT], 0.5).match(0) is None
+    assert index(TEXT, TEXT.upper() + "!!").match(1) == 0
+    assert index(TEXT, TEXT + " thanks").match(1) == 0
+    assert index(TEXT, TEXT + " thanks", threshold=0.95).match(1) is None
+    assert index(TEXT, "where is my new card").match(1) is None
 
 
-def test_the_likest_wins_and_the_earliest_of_equals() -> None:
-    seen = NearDuplicates(0.5)
-    seen.add("far", TEXT + " please and thank you")
-    seen.add("near", TEXT + " please")
-    seen.add("same", TEXT)
-    seen.add("same again", TEXT)
-    assert seen.match(TEXT + " plea") == "near"
-    assert seen.match(TEXT) == "same"
+def test_the_earliest_equal_text_wins_and_then_the_likest() -> None:
+    texts = (TEXT + " please and thank you", TEXT + " please", TEXT, TEXT + "!")
+    assert index(*texts, TEXT + " plea").match(4) == 1
+    assert index(*texts, TEXT.upper()).match(4) == 2
 
 
-def test_a_lower_threshold_than_built_for_is_refused() -> None:
-    with pytest.raises(ValueError, match="below 0.5"):
-        NearDuplicates(0.5).match(TEXT, 0.4)
+def test_texts_that_were_not_added_and_other_kinds_are_not_looked_at() -> None:
+    seen = NearDuplicates([TEXT, TEXT + "!", TEXT + "?"], 0.5)
+    assert seen.match(2) is None
+    seen.add(1, kind=3)
+    assert seen.match(2) is None and seen.match(2, (0, 3)) == 1 and seen.kind_of(1) == 3
+    seen.add(0, kind=0)
+    assert seen.match(2, (3, 0)) == 1 and seen.match(2, (0, 3)) == 0
+
+
+def test_equal_sets_of_grams_are_near_but_only_equal_texts_are_equal() -> None:
+    assert index("ha" * 8, "ha" * 9, "ha" * 9).match(2) == 1
+    assert index("ha" * 8, "ha" * 9).match(1) == 0
+
+
+def test_texts_with_half_characters_and_none_at_all() -> None:
+    assert NearDuplicates([], 0.5)
+    assert index("half \ud800 of a pair", "half \ud800 of a pair").match(1) == 0
 
 
 @pytest.mark.parametrize("threshold", [0.3, 0.5, 0.8])
@@ -58,26 +75,45 @@ def test_no_pair_of_the_example_is_missed(threshold: float) -> None:
     texts = [t for t in texts if t.strip()]
     grams = [shingles(t) for t in texts]
     expected = {j for i, j in combinations(range(len(texts)), 2) if jaccard(grams[i], grams[j]) >= threshold}
-    seen, found = NearDuplicates(threshold), set()
-    for j, text in enumerate(texts):
-        if seen.match(text) is not None:
-            found.add(j)
-        seen.add(j, text)
-    assert found == expected
+    seen, near = NearDuplicates(texts, threshold), set()
+    for j in range(len(texts)):
+        if seen.match(j) is not None:
+            near.add(j)
+        seen.add(j)
+    assert near == expected
 
 
-def test_equal_under_every_hash_seed() -> None:
+def test_equal_under_every_hash_seed_and_on_every_machine() -> None:
+    """The sketch of one text, by value: a library that makes others would drop other rows."""
     code = (
         "from redistill.validation.filters.near_duplicate import NearDuplicates as N\n"
-        "n = N(0.3)\n"
-        "for i in range(40): n.add(f'k{i}', f'please stop the standing order number {i % 7} to the club {i % 5}')\n"
-        "print([n.match(f'please stop my standing order number {i} to the club') for i in range(7)])"
+        "texts = [f'please stop the standing order number {i % 7} to the club {i % 5}' for i in range(40)]\n"
+        "n = N(texts + [f'please stop my standing order number {i} to the club' for i in range(7)], 0.3)\n"
+        "for i in range(40): n.add(i)\n"
+        "print([n.match(40 + i) for i in range(7)], int(n._sketches.bytes_NV.astype('int64').sum()), n._sketches.bytes_NV[0, :6].tolist())"
     )
-    said = {
+    printed = {
         subprocess.run(
             [sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
-        ).stdout
+        ).stdout.strip()
         for seed in ("1", "2")
     }
-    assert len(said) == 1
-    assert "None" not in said.pop()
+    assert printed == {"[28, 8, 23, 17, 18, 33, 13] 1497897 [61, 128, 201, 240, 70, 221]"}
+
+
+def test_processes_start_after_a_large_search_in_this_process() -> None:
+    """A library with threads of its own would wait for them for ever in a fork."""
+    texts = [row["text"] for row in rows(4500)]
+    alone, together = NearDuplicates(texts, 0.5), NearDuplicates(texts, 0.5, processes=2)
+    assert (alone._sketches.bytes_NV == together._sketches.bytes_NV).all()
+
+
+def test_recall_of_generated_near_copies() -> None:
+    """All pairs by the exact rule, and those that are candidates. ``python -m tests.bench.near_duplicates`` measures it on 10,000 rows."""
+    texts = [row["text"] for row in rows(1500, seed=5)]
+    grams = [shingles(text) for text in texts]
+    pairs = [(i, j) for i, j in combinations(range(len(texts)), 2) if jaccard(grams[i], grams[j]) >= 0.5]
+    seen = NearDuplicates(texts, 0.5)
+    for number in range(len(texts)):
+        seen.add(number)
+    assert len(pairs) > 100 and all(i in seen._shared.candidates(j) for i, j in pairs)

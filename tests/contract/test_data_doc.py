@@ -1,0 +1,37 @@
+"""Every format that docs/data.md names has an example file there, and all of them hold the same rows."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from redistill.data.params import ColumnParams, DataParams, RecordParams, SourceParams
+from redistill.data.sources import load
+
+DOCS = Path(__file__).parents[2] / "docs"
+EXAMPLES = sorted(set(re.findall(r"\]\(formats/([^)]+)\)", (DOCS / "data.md").read_text(encoding="utf-8"))))
+
+
+def test_every_file_is_named_in_the_page() -> None:
+    files = {p.relative_to(DOCS / "formats").as_posix() for p in (DOCS / "formats").rglob("*") if p.is_file()}
+    assert files - {"hub/rows.jsonl"} == set(EXAMPLES)
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_an_example_holds_the_rows(example: str) -> None:
+    path = "hf:./formats/hub#messages" if example.startswith("hub/") else f"formats/{example}"
+    data: Any = DataParams(
+        name="x",
+        source=(SourceParams(path=path, splits={"train": 1.0}),),
+        task="classification",
+        record=RecordParams(labels=("card_arrival", "fee")),
+        columns=ColumnParams(slice="channel"),
+    )
+    rows = [(p.source_id, p.text, p.label, p.slice) for p in load(data, DOCS)["train"]]
+    assert rows == [
+        ("m1", "My card has not arrived yet.", "card_arrival", "app"),
+        ("m2", "Why was I charged a fee of £5?", "fee", "mail"),
+    ]
