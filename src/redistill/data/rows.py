@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from redistill.data.column_names import check_columns
+from redistill.data.layouts import alpaca
 from redistill.data.layouts.all_layouts import KEYS
 from redistill.data.layouts.all_layouts import read as read_layout
 from redistill.data.layouts.types import Request
@@ -76,7 +77,7 @@ def _request(values: dict[str, Any], data: DataParams, where: str) -> Request:
     """What a row asks: its text column, or a conversation in one of the layouts."""
     name = data.columns.text
     # A layout knows what stands beside its column: the input of an instruction. The template may show it instead.
-    as_layout = name in KEYS and not data.shown_columns
+    as_layout = name in KEYS and not data.shown_columns and (name == alpaca.KEY or not isinstance(values.get(name), str))
     text = None if as_layout else values.get(name)
     request = read_layout(values, where) if text is None else Request((Message("user", text),))
     if request is None:
