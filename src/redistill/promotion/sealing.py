@@ -62,8 +62,10 @@ def _reasons(gates: Sequence[Gate], on_monitor: PromotionDecision, rows: int, *,
     public = [gate.sentence for gate in gates if not gate.passed and gate.result != "sealed"]
     if public:
         return tuple(public)
-    if on_monitor.verdict == "promote":
+    # The cost of a cascade is judged on more rows than the monitor rows: where it passed there, the result on these alone explains nothing.
+    settled = {gate.name for gate in gates if gate.rows is None and gate.passed}
+    first, *others = [gate.sentence for gate in on_monitor.gates if not gate.passed and gate.name not in settled] or [""]
+    if not first:
         why = "although every gate passes on the monitor rows; more held-out rows may show more"
         return (f"not every gate passed on the {rows:,} sealed held-out rows, {why}",)
-    first, *others = (gate.sentence for gate in on_monitor.gates if not gate.passed)
     return (f"not every gate passed on the {rows:,} sealed held-out rows; on the monitor rows: {first}", *others)

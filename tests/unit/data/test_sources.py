@@ -94,7 +94,7 @@ def test_messages(tmp_path: Path) -> None:
         ("a.jsonl", b'{"text": "ok"}\n{"text": "caf\xe9"}\n', "a.jsonl, line 2: byte 28 is not UTF-8; save the file as UTF-8"),
         ("a.jsonl", "{}".encode("utf-16"), "a.jsonl, line 1: no 'text'"),
         ("a.jsonl", "{}".encode("utf-16")[:-1], "a.jsonl: byte 4 is not UTF-16, as its first bytes say"),
-        ("a.jsonl.gz", gzip.compress(b'{"text": "x", "label": "fee"}\n' * 99)[:-9], "a.jsonl.gz is not a complete gzip file"),
+        ("a.jsonl.gz", gzip.compress(b'{"text": "x", "label": "fee"}\n' * 99, mtime=0)[:-9], "a.jsonl.gz is not a complete gzip file"),
         ("a.jsonl", b'{"text": "x", "label": "fee", "text": "y"}', "a.jsonl, line 1: key 'text' is there twice in one object"),
         ("a.csv", b"text,label,text\nx,fee,y\n", "a.csv, line 1: column 'text' is there 2 times (columns 1, 3)"),
         ("a.csv", b"id,text,label\n1,x,fee\n2,a text\nwith a break,fee\n", "a.csv, line 3: 2 fields, but the header has 3"),

@@ -70,6 +70,17 @@ def test_reasons_are_those_of_the_rows_that_are_shown() -> None:
     assert decision.smallest_loss == on_monitor.smallest_loss
 
 
+def test_a_cost_that_passed_on_all_rows_is_no_reason() -> None:
+    """The share is counted on held-out and monitor rows; on the monitor rows alone the same cost may be open."""
+    found = sealed(180, shown(90))
+    open_decision = decide(found.public, NO_AUDIT, 0.025)
+    cost = next(gate for gate in open_decision.gates if gate.name == "smaller")
+    doubtful = replace(open_decision, gates=(*open_decision.gates, replace(cost, result="hold", sentence="neither shown nor ruled out")))
+    decision = without_sealed(decide(found, NO_AUDIT, 0.025), doubtful, N)
+    assert not [reason for reason in decision.reasons if "neither shown nor ruled out" in reason]
+    assert decision.reasons == without_sealed(decide(found, NO_AUDIT, 0.025), open_decision, N).reasons
+
+
 def test_what_is_not_about_rows_is_told_and_explains_the_hold() -> None:
     """A student whose training rows are unknown: whether the sealed rows would have passed is not told."""
     passing, failing = (decided(right, shown(111))[0] for right in (221, 180))
