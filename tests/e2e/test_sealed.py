@@ -67,6 +67,8 @@ def secrets(project: Path) -> set[float]:
     known = {x for file in open_files for x in numbers(json.loads(file.read_text(encoding="utf-8")))}
     report = json.loads((project / "artifacts/report/report.json").read_text(encoding="utf-8"))
     known |= set(numbers([report["judgement"]["on_monitor"], report["cascade"]]))
+    # Costs, and the share that a cascade answers, which depends on no label: counted on held-out and monitor rows together.
+    known |= set(numbers([gate for gate in report["decision"]["gates"] if gate["rows"] is None]))
     sealed = [{k: v for k, v in tree.items() if k != "outcomes"} for tree in sealed_trees(project)]
     for tree in sealed:
         tree.get("report", {}).pop("cost", None)
