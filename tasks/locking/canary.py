@@ -16,6 +16,7 @@ from redistill.io.json import write_json
 from redistill.io.parquet import read_records
 from redistill.operations.canary import REPEATS, Canary, CanaryReply, changed, differing
 from redistill.params import Params
+from redistill.teacher.endings import FAILED
 from redistill.teacher.openai import URL_VARIABLE, OpenAITeacher, from_environment
 from redistill.teacher.requests import requests_for
 from redistill.teacher.types import TeacherRequest
@@ -104,7 +105,8 @@ def _measured(teacher: OpenAITeacher, requests: Sequence[TeacherRequest], asked_
 def _probe(teacher: OpenAITeacher, requests: Sequence[TeacherRequest], params: Params) -> dict[str, CanaryReply]:
     # The same whatever the project asks for, so that a longer completion there is not another teacher here.
     greedy = replace(params.generate, temperature=0.0, top_p=1.0, samples=1, max_tokens=_MAX_TOKENS, seed=0)
-    answers = {a.request.prompt_id: CanaryReply(a.text, a.mean_logprob) for a in teacher.complete(requests, greedy)}
+    replies = [a for a in teacher.complete(requests, greedy) if a.finish_reason != FAILED]
+    answers = {a.request.prompt_id: CanaryReply(a.text, a.mean_logprob) for a in replies}
     if len(answers) < len(requests):
         raise TeacherError(f"the endpoint answered {len(answers)} of {len(requests)} canaries; check that it works, then run again")
     return answers

@@ -18,7 +18,7 @@ from typing import Any
 from redistill.data.params import DataParams
 from redistill.data.templates import completion_text, render, template_digest
 from redistill.data.types import Prompt
-from redistill.errors import ConfigError, DataError
+from redistill.errors import ConfigError, DataError, TeacherError
 from redistill.evaluation.cost import disk_bytes
 from redistill.evaluation.lm_eval import completion_model, respond, run_benchmark, weights_model
 from redistill.evaluation.params import BenchmarkParams
@@ -242,6 +242,7 @@ def endpoint_model(
 ) -> tuple[Any, dict[str, int]]:
     """A teacher behind an endpoint as an lm-eval model for the prompts in ``by_text``, and a table that gets the completion tokens of each."""
     from redistill.teacher.completion_store import CompletionStore
+    from redistill.teacher.endings import FAILED
     from redistill.teacher.requests import requests_for
     from tasks.locking.locked_teacher import read_lock
     from tasks.stages.generate import ask
@@ -258,6 +259,12 @@ def endpoint_model(
             answers = ask(requests, lock, teacher, data, greedy, store)[0]
         finally:
             store.close()
+        failed = [a for a in answers if a.finish_reason == FAILED]
+        if failed:
+            # A row without an answer would count against the teacher, and a student could pass for that.
+            raise TeacherError(
+                f"the teacher failed on {len(failed)} of {len(answers)} prompts ({failed[0].detail}); all completions so far are stored; run again"
+            )
         written.update({r: len(a.token_ids) or len(encode(a.text, tokenizer)) for r, a in zip(prompts, answers, strict=True)})
         return [a.text for a in answers]
 

@@ -19,7 +19,7 @@ from redistill.models.tokenizers import encode, vocabulary_size
 from redistill.runtime.progress import Progress, continues
 from redistill.teacher.backend import Teacher
 from redistill.teacher.completion_store import LOCAL, CompletionStore, request_key
-from redistill.teacher.endings import WITHOUT_COMPLETION
+from redistill.teacher.endings import STOP, WITHOUT_COMPLETION, ending
 from redistill.teacher.params import GenerateParams, TeacherParams
 from redistill.teacher.requests import requests_for
 from redistill.teacher.types import TeacherAnswer, TeacherCompletion, TeacherRequest
@@ -75,7 +75,7 @@ def ask(
         progress(len(requests) - len(missing))
         engine = open_with(lock, teacher, data)
         try:
-            _ask_missing(engine, missing, params, store, stored, progress, len(requests))
+            _ask_missing(engine, missing, params, store, stored, progress, len(requests), endpoint=lock.backend == "openai")
         finally:
             engine.close()
             report_teacher_use("generate", _use(stored, {key for key, _ in missing}))
@@ -93,7 +93,12 @@ def ask(
 def _stored(store: CompletionStore, key: str, request: TeacherRequest, lock: LockedTeacher) -> TeacherAnswer | None:
     """The stored completion. An endpoint's empty one may have been a hiccup, so it counts as missing; local weights would write it again."""
     answer = store.get(key, request)
-    return None if answer is not None and lock.backend == "openai" and not answer.text.strip() else answer
+    return None if answer is not None and lock.backend == "openai" and _is_hiccup(answer) else answer
+
+
+def _is_hiccup(answer: TeacherAnswer) -> bool:
+    """An empty completion that ended by itself. One that used up its tokens, for example for reasoning, would do so again."""
+    return not answer.text.strip() and ending(answer.finish_reason) == STOP
 
 
 def _use(answers: Mapping[str, TeacherAnswer | None], asked: Collection[str]) -> TeacherUse:
@@ -114,7 +119,7 @@ def _teacher(lock: LockedTeacher, request: TeacherRequest, params: GenerateParam
     named, present = lock.answers_from(request.slice), lock.fingerprint.digest
     if named == present or present not in lock.answers.values():
         return named
-    return named if store.get(request_key(named, request, params, generated_by), request) is not None else present
+    return named if _stored(store, request_key(named, request, params, generated_by), request, lock) is not None else present
 
 
 def _ask_missing(
@@ -125,6 +130,8 @@ def _ask_missing(
     stored: dict[str, Any],
     progress: Progress,
     total: int,
+    *,
+    endpoint: bool,
 ) -> None:
     done = total - len(missing)
     # Longest first, so that memory peaks early.
@@ -135,8 +142,8 @@ def _ask_missing(
         for answer in engine.complete([r for _, r in ordered], params):
             key = key_of[answer.request.prompt_id, answer.request.sample_index]
             stored[key] = answer
-            # A prompt that got no completion is asked again next time.
-            if answer.finish_reason not in WITHOUT_COMPLETION:
+            # A prompt that got no completion is asked again by the next cycle that generates.
+            if answer.finish_reason not in WITHOUT_COMPLETION and not (endpoint and _is_hiccup(answer)):
                 waiting.append((key, answer))
             done += 1
             progress(done)

@@ -119,6 +119,15 @@ def test_a_request_has_the_keys_that_a_project_needs(serve: Any, teach: Any) -> 
         teach(endpoint.url, request={"messages": []})
 
 
+def test_whole_numbers_that_are_no_log_probabilities(serve: Any, teach: Any) -> None:
+    endpoint = serve(faults=[{"choice": {"logprobs": {"tokens": ["a", "b"], "token_logprobs": [-(10**400), -0.5], "top_logprobs": []}}}])
+    assert [a.text for a in teach(endpoint.url).complete(requests(1), GenerateParams(top_k=1))] == [" other"]
+    assert len(endpoint.bodies) == 2
+    free = serve(faults=[{"usage": {"completion_tokens": 10**400}}])
+    teacher = teach(free.url, budget_usd=1.0, usd_per_million_completion_tokens=1.0, usd_per_million_prompt_tokens=1.0)
+    assert len(list(teacher.complete(requests(3), GenerateParams()))) == 3
+
+
 def test_token_ids_that_no_file_can_hold_are_left_out(serve: Any, teach: Any) -> None:
     logprobs = {"tokens": [f"token_id:{10**12}"], "token_logprobs": [-0.5], "top_logprobs": [{f"token_id:{10**12}": -0.5}]}
     endpoint = serve(faults=[{"choice": {"logprobs": logprobs}}])

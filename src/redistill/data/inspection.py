@@ -51,12 +51,12 @@ _ID_NAMES = ("id", "uuid", "key", "message_id", "row_id")
 class Inspection:
     """``labels`` are those of a classification or a record; of a record ``flags`` and ``entities`` too. ``unlabelled`` rows have no label.
 
-    ``text`` is None where rows are conversations (``messages``). ``id`` is a column of unique keys; ``other_id`` says that there is a column ``id``
+    ``text`` is the column by which the layout is known where rows are conversations. ``id`` is a column of unique keys; ``other_id`` says that there is a column ``id``
     that is not one. ``max_chars`` is the length of text that 99 % of the rows do not exceed, ``label_tokens`` what the longest label may need.
     """
 
     rows: int
-    text: str | None
+    text: str
     label: str
     id: str | None
     other_id: bool
@@ -112,7 +112,7 @@ def inspect(path: Path, task: Task | None = None, text: str | None = None, label
     chosen = task or _task(seen.labels)
     return Inspection(
         rows=seen.rows,
-        text=None if layout else text_column,
+        text=text_column,
         label="label" if label_column == _COMPLETION else label_column,
         id=seen.id if seen.unique else None,
         other_id="id" in columns and not (seen.id == "id" and seen.unique),

@@ -79,6 +79,10 @@ def _request(values: dict[str, Any], data: DataParams, where: str) -> Request:
     # A layout knows what stands beside its column: the input of an instruction. The template may show it instead.
     as_layout = name in KEYS and not data.shown_columns and (name == alpaca.KEY or not isinstance(values.get(name), str))
     text = None if as_layout else values.get(name)
+    if text is not None and (beside := next((key for key in KEYS if key != name and isinstance(values.get(key), list)), None)):
+        raise DataError(
+            f"{where}: the row has {name!r} and {beside!r}, and a model would be shown only the first; set data.columns.text to the one that is meant"
+        )
     request = read_layout(values, where) if text is None else Request((Message("user", text),))
     if request is None:
         has = shown_names(values)

@@ -111,7 +111,9 @@ def split_of(identity: str, shares: dict[str, float]) -> str | None:
 def _check_named(data: DataParams, names: set[str]) -> None:
     """A column that params name is in some row. A default name need not be: rows may have no label, id or slice."""
     defaults = ColumnParams()
-    named = {key: getattr(data.columns, key) for key in ("label", "id", "slice") if getattr(data.columns, key) != getattr(defaults, key)}
+    named = {
+        key: getattr(data.columns, key) for key in ("text", "label", "id", "slice") if getattr(data.columns, key) != getattr(defaults, key)
+    }
     for key, name in named.items():
         # Earlier versions of `redistill init` wrote this name for "no column".
         if name is None or name == "no_such_column":

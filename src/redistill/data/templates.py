@@ -30,7 +30,7 @@ def render(prompt: Prompt, data: DataParams, tokenizer: Any = None) -> str:
     """
     text = last_content(prompt, data, tokenizer)
     if data.format == "plain":
-        return text if tokenizer is None else start_text(tokenizer) + text
+        return text if tokenizer is None else _start(data, tokenizer) + text
     messages = [{"role": m.role, "content": m.content} for m in earlier_messages(prompt, tokenizer)]
     return _in_chat_template([*messages, {"role": prompt.messages[-1].role, "content": text}], tokenizer)
 
@@ -60,8 +60,14 @@ def completion_text(label: str, data: DataParams) -> str:
 def template_digest(data: DataParams, tokenizer: Any) -> str:
     """Digest of all that decides how a prompt is shown, besides the prompt."""
     chat = getattr(tokenizer, "chat_template", None) if data.format == "chat" else None
-    start = start_text(tokenizer) if data.format == "plain" and tokenizer is not None else ""
+    start = _start(data, tokenizer) if data.format == "plain" and tokenizer is not None else ""
     return canonical_digest([data.format, data.prompt_template, chat, *([start] if start else [])])
+
+
+def _start(data: DataParams, tokenizer: Any) -> str:
+    """What stands before our template. A template may write it itself."""
+    start = start_text(tokenizer)
+    return "" if data.prompt_template.startswith(start) else start
 
 
 @lru_cache(maxsize=8)

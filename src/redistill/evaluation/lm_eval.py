@@ -16,7 +16,7 @@ from redistill.data.stopping import cut, tokens_until_stop
 from redistill.data.types import Prompt
 from redistill.errors import DataError
 from redistill.evaluation.confidence.all_scores import sureness
-from redistill.evaluation.outcomes import outcome_of
+from redistill.evaluation.outcomes import outcome_of, without_reasoning
 from redistill.evaluation.params import BenchmarkParams
 from redistill.evaluation.types import Outcome, Sureness
 from redistill.models.generation import end_ids, is_end, up_to_end
@@ -42,7 +42,7 @@ def respond(model: Any, rendered: Sequence[str], stops: Sequence[str], params: B
     """Greedy responses to prompts that have no target, generated like those to held-out prompts."""
     rows = [{"prompt": r, "target": ""} for r in rendered]
     task = _generation(f"{TASK}_pairs", rows, stops, params)
-    return [str(s["filtered_resps"][0]).strip() for s in samples_of(model, task, params)]
+    return [without_reasoning(str(s["filtered_resps"][0])) for s in samples_of(model, task, params)]
 
 
 def _generation(task: str, rows: list[dict[str, Any]], stops: Sequence[str], params: BenchmarkParams) -> dict[str, Any]:

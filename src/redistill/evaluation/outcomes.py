@@ -10,6 +10,7 @@ from redistill.data.record_grammar import RecordGrammar
 from redistill.data.types import Prompt
 from redistill.errors import DataError
 from redistill.evaluation.types import Outcome, Sureness
+from redistill.teacher.reasoning import split_reasoning, unfinished
 
 Items = frozenset[tuple[str, str]]
 
@@ -25,9 +26,14 @@ def items_of(grammar: RecordGrammar | None, line: str) -> Items | None:
         return None
 
 
+def without_reasoning(response: str) -> str:
+    """The response as a caller gets it; empty where the model did not stop reasoning."""
+    return "" if unfinished(response) else split_reasoning(response)[1].strip()
+
+
 def outcome_of(sample: dict[str, Any], prompt: Prompt, grammar: RecordGrammar | None, sure: Sureness | None = None) -> Outcome:
     """``sure`` is what the model reported about the response; None if it reports nothing."""
-    response = str(sample["filtered_resps"][0]).strip()
+    response = without_reasoning(str(sample["filtered_resps"][0]))
     target = prompt.label or ""
     expected = items_of(grammar, target) or frozenset()
     predicted = items_of(grammar, response) or frozenset()

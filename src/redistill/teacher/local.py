@@ -26,8 +26,15 @@ def finished(answer: TeacherAnswer, chosen: Sequence[float], tokenizer: Any) -> 
     if reasoning is None:
         return ended_at_stop(answer, chosen, tokenizer)
     # The ids are those of the reasoning too.
+    stopped = any(stop in text.strip() for stop in answer.request.stop)
     return replace(
-        answer, text=cut(text.strip(), answer.request.stop).strip(), reasoning=reasoning, token_ids=(), top_ids=(), top_logprobs=()
+        answer,
+        text=cut(text.strip(), answer.request.stop).strip(),
+        reasoning=reasoning,
+        finish_reason=STOP if stopped else answer.finish_reason,
+        token_ids=(),
+        top_ids=(),
+        top_logprobs=(),
     )
 
 

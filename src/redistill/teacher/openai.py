@@ -47,6 +47,9 @@ _NEUTRAL: dict[str, dict[str, Any]] = {
 }
 """Neutral values of the settings that a server would fill in from the checkpoint's generation_config or from its own defaults, by the ``owned_by`` of its
 model list. They are not part of OpenAI's interface, and other endpoints may refuse a request that holds them."""
+_LIMITS = ("max_tokens", "max_completion_tokens")
+_MOST_TOKENS = 10**9
+"""A larger count of tokens is none."""
 _ABOUT_THE_PROMPT = (400, 403, 413, 422)
 """Statuses with which an endpoint refuses one prompt: its content filter, or its context. They can also mean the settings, so it is tried with another prompt."""
 _REFUSED = "keep teacher.model, generate.max_tokens and generate.top_k within what the endpoint and the key allow, and run again"
@@ -206,7 +209,7 @@ class OpenAITeacher:
         """Whether the endpoint answers a harmless prompt with the same settings, so that the failure was about the one prompt."""
         if isinstance(failure, _RefusedError) and failure.status not in _ABOUT_THE_PROMPT:
             return False
-        if self._works:  # it answered since the last failure
+        if self._works and isinstance(failure, _RefusedError):  # it answered since the last refusal
             self._works = False
             return True
         try:
@@ -227,9 +230,9 @@ class OpenAITeacher:
         body = self._body(params, request)
         reply = Reply(0, {}, b"")
         texts = [m["content"] for m in body["messages"]] if self._chat else [body["prompt"]]
-        spent = need = await self._budget.reserve(
-            texts, body["max_tokens"]
-        )  # a try with an unknown result (timeout, lost connection, cancelled) may be billed in full
+        limits = [body[key] for key in _LIMITS if isinstance(body.get(key), int)]
+        # A try with an unknown result (timeout, lost connection, cancelled) may be billed in full.
+        spent = need = await self._budget.reserve(texts, max(limits, default=params.max_tokens))
         try:
             async with asyncio.timeout(self._params.timeout_s):
                 reply = await send(client, "POST", self._url + ("/chat/completions" if self._chat else "/completions"), body)
@@ -238,7 +241,7 @@ class OpenAITeacher:
                 raise self._refusal(reply)
             answer = reply.json()
             # A server that counts no tokens would make the budget endless.
-            told = {k: v for k, v in (answer.get("usage") or {}).items() if k in need and isinstance(v, int) and v > 0}
+            told = {k: v for k, v in (answer.get("usage") or {}).items() if k in need and isinstance(v, int) and 0 < v < _MOST_TOKENS}
             spent = Counter({**need, **told})
             self.system_fingerprint = answer.get("system_fingerprint") or self.system_fingerprint
             if not answer.get("choices"):
@@ -249,7 +252,7 @@ class OpenAITeacher:
         except (httpx.RequestError, httpx.InvalidURL) as error:
             spent = Counter() if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError) else need
             raise _TryAgainError(f"{type(error).__name__} ({error})", 0.0) from None
-        except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
+        except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
             raise _TryAgainError(f"status {reply.status}, but no completion ({error}): {reply.quoted(self._key)}", 0.0) from None
         finally:
             self._budget.settle(need, spent)

@@ -1,11 +1,8 @@
-"""Reasoning that a server or an engine leaves in front of the completion, such as ``<think>…</think>``."""
+"""Reasoning that a server or an engine leaves in front of the completion: ``<think>…</think>``, the tags of most reasoning models."""
 
 from __future__ import annotations
 
-import re
-
-_OPENING = re.compile(r"\s*<(think|thinking|thought|reasoning)>", re.IGNORECASE)
-_CLOSING = re.compile(r"</(think|thinking|thought|reasoning)>", re.IGNORECASE)
+_OPENING, _CLOSING = "<think>", "</think>"
 
 
 def split_reasoning(text: str) -> tuple[str | None, str]:
@@ -13,13 +10,12 @@ def split_reasoning(text: str) -> tuple[str | None, str]:
 
     Some chat templates write the opening tag themselves, so that only the closing one is in the text.
     """
-    opening, closing = _OPENING.match(text), _CLOSING.search(text)
-    if closing is None:
+    reasoning, closing, completion = text.partition(_CLOSING)
+    if not closing or _OPENING in reasoning.lstrip()[1:]:
         return None, text
-    begin = opening.end() if opening else 0
-    return text[begin : closing.start()].strip(), text[closing.end() :]
+    return reasoning.strip().removeprefix(_OPENING).strip(), completion
 
 
 def unfinished(text: str) -> bool:
     """Whether a text begins with reasoning that does not end in it."""
-    return bool(_OPENING.match(text)) and not _CLOSING.search(text)
+    return text.lstrip().startswith(_OPENING) and _CLOSING not in text

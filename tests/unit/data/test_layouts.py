@@ -64,7 +64,7 @@ def test_layouts(row: dict[str, Any], request_: Request | None) -> None:
         ({"messages": [REPLY]}, "the conversation asks nothing"),
         ({"messages": [USER, REPLY, REPLY]}, "the conversation asks nothing"),
         ({"messages": [USER, SYSTEM]}, "ends with a system message"),
-        ({"conversations": [{"from": "function_call", "value": "x"}]}, "role 'function_call' is unknown"),
+        ({"conversations": [{"from": "function_call", "value": "x"}]}, "the role function_call is unknown"),
         ({"conversations": {"from": "human"}}, "conversations must be a list of objects"),
     ],
 )
@@ -79,12 +79,16 @@ def test_what_would_vanish_is_refused(row: dict[str, Any], message: str) -> None
     [
         (
             lambda text, label: {"messages": [SYSTEM, {"role": "user", "content": text}, {"role": "assistant", "content": label}]},
-            None,
+            "messages",
             True,
         ),
-        (lambda text, label: {"messages": [{"role": "user", "content": text}], "label": label}, None, False),
-        (lambda text, label: {"conversations": [{"from": "human", "value": text}, {"from": "gpt", "value": label}]}, None, False),
-        (lambda text, label: {"instruction": text, "input": "", "output": label}, None, False),
+        (lambda text, label: {"messages": [{"role": "user", "content": text}], "label": label}, "messages", False),
+        (
+            lambda text, label: {"conversations": [{"from": "human", "value": text}, {"from": "gpt", "value": label}]},
+            "conversations",
+            False,
+        ),
+        (lambda text, label: {"instruction": text, "input": "", "output": label}, "instruction", False),
         (lambda text, label: {"text": text, "label": label, "input": "x"}, "text", False),
     ],
     ids=["openai", "openai with labels", "sharegpt", "alpaca", "columns"],

@@ -96,7 +96,13 @@ def test_messages(tmp_path: Path) -> None:
         ("a.jsonl", "{}".encode("utf-16")[:-1], "a.jsonl: byte 4 is not UTF-16, as its first bytes say"),
         ("a.jsonl.gz", gzip.compress(b'{"text": "x", "label": "fee"}\n' * 99, mtime=0)[:-9], "a.jsonl.gz is not a complete gzip file"),
         ("a.jsonl", b'{"text": "x", "label": "fee", "text": "y"}', "a.jsonl, line 1: key 'text' is there twice in one object"),
-        ("a.csv", b"text,label,text\nx,fee,y\n", "a.csv, line 1: column 'text' is there 2 times (columns 1, 3)"),
+        ("a.csv", b"text,label,text\nx,fee,y\n", "a.csv, line 1: the column text is there 2 times (columns 1, 3)"),
+        ("a.csv", b"text,label,,\nx,fee,,\ny,fee,more,\n", "a.csv, line 3: it has a value in a column without a name"),
+        (
+            "a.jsonl",
+            b'{"text": "short", "messages": [{"role": "user", "content": "x"}]}',
+            "a.jsonl, line 1: the row has 'text' and 'messages'",
+        ),
         ("a.csv", b"id,text,label\n1,x,fee\n2,a text\nwith a break,fee\n", "a.csv, line 3: 2 fields, but the header has 3"),
         ("a.csv", b"text\nok\ncaf\xe9\n", "a.csv, line 3: byte 11 is not UTF-8"),
         ("a.csv", b'text\n"ab\nc"\nx,y\n', "a.csv, line 4: 2 fields, but the header has 1"),
@@ -118,7 +124,7 @@ def test_messages(tmp_path: Path) -> None:
         ("a.jsonl", b'{"text": "", "label": " "}', "a.jsonl, line 1: a row without 'label' belongs to split train"),
         ("a.jsonl", b'{"messages": []}', "a.jsonl, line 1: messages must be a list of objects, one for each turn"),
         ("a.jsonl", b'{"messages": "hi"}', "a.jsonl, line 1: messages must be a list of objects"),
-        ("a.jsonl", b'{"messages": [{"role": "bot", "content": "x"}]}', "a.jsonl, line 1: role 'bot' is unknown"),
+        ("a.jsonl", b'{"messages": [{"role": "bot", "content": "x"}]}', "a.jsonl, line 1: the role bot is unknown"),
         ("a.jsonl", b'{"messages": [{"role": "assistant", "content": "x"}]}', "a.jsonl, line 1: the conversation asks nothing"),
         (
             "a.jsonl",
@@ -151,6 +157,22 @@ def test_text_files_as_people_have_them(tmp_path: Path, encode: Any, ending: str
     )
     prompts = load(data((f"a.jsonl{compressed}", TRAIN)), tmp_path)["train"]
     assert [(p.source_id, p.text) for p in prompts] == [("a:1", "a"), ("a:2", "é")]
+
+
+def test_empty_columns_and_lines_of_a_spreadsheet_are_no_rows(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,label,,\nx,fee,,\n,,,\n  \ny,pin,,\n", encoding="utf-8")
+    assert [(p.source_id, p.text, p.label) for p in load(data(("a.csv", TRAIN)), tmp_path)["train"]] == [
+        ("a:2", "x", "fee"),
+        ("a:5", "y", "pin"),
+    ]
+    (tmp_path / "b.csv").write_text("text\n \nx\n\n", encoding="utf-8")
+    assert [p.text for p in load(data(("b.csv", POOL)), tmp_path)["pool"]] == [" ", "x"], "in a file of one column, spaces are a text"
+
+
+def test_a_misspelt_text_column_is_refused(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "a.jsonl", {"body": "my card", "instruction": "Sort it:", "output": "fee"})
+    with pytest.raises(DataError, match=r"data\.columns\.text names the column 'bodi', but no row of a\.jsonl has it; did you mean 'body'"):
+        load(data(("a.jsonl", TRAIN), columns=ColumnParams(text="bodi")), tmp_path)
 
 
 def test_ids_that_rows_lack_tell_files_of_one_name_apart(tmp_path: Path) -> None:

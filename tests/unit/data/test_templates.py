@@ -57,6 +57,8 @@ def test_plain_starts_as_the_tokenizer_starts_every_text() -> None:
     assert render(plain, params, with_start) == "<s>my card\n=>"
     assert encode(render(plain, params, with_start), with_start) == with_start("my card\n=>")["input_ids"][:-1], "all but the end token"
     assert render(plain, params, without) == render(plain, params) == "my card\n=>"
+    written = data(prompt_template="<s>[INST] {text} [/INST]")
+    assert render(plain, written, with_start) == "<s>[INST] my card [/INST]", "a template that writes it itself gets no second one"
     assert template_digest(params, with_start) != template_digest(params, without) == template_digest(params, None)
 
 

@@ -53,7 +53,7 @@ def request_from(turns: Sequence[tuple[Any, Any]], where: str) -> Request:
     messages = []
     for role, content in turns:
         if role not in ROLES:
-            raise DataError(f"{where}: role {shown_names([role])!r} is unknown; the roles are {', '.join(ROLES)}")
+            raise DataError(f"{where}: the role {shown_names([role])} is unknown; the roles are {', '.join(ROLES)}")
         if not isinstance(content, str):
             raise DataError(
                 f"{where}: the content of a turn of {role} must be text, but it is {type(content).__name__}; write it as a string"

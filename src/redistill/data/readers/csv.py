@@ -26,14 +26,11 @@ def csv_rows(path: str, file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         _check_header(path, header)
         line = reader.line_num + 1
         for fields in reader:
-            # A blank line is no row; in a file of one column it cannot be told from an empty one.
-            if fields and len(fields) != len(header):
-                raise DataError(
-                    f"{path}, line {line}: {len(fields)} field{'s' * (len(fields) != 1)}, but the header has {len(header)}; "
-                    "put text that contains commas or line breaks in quotes"
+            if _is_row(fields, header):
+                yield (
+                    f"line {line}",
+                    {name: field for name, field in zip(header, _checked(fields, header, path, line), strict=True) if name},
                 )
-            if fields:
-                yield f"line {line}", dict(zip(header, fields, strict=True))
             line = reader.line_num + 1
     except csv.Error as error:
         raise DataError(
@@ -43,12 +40,29 @@ def csv_rows(path: str, file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         csv.field_size_limit(limit)
 
 
+def _is_row(fields: list[str], header: list[str]) -> bool:
+    """A blank line is no row. In a file of one column, spaces are a text."""
+    return bool(fields) and (len(header) == 1 or any(field.strip() for field in fields))
+
+
+def _checked(fields: list[str], header: list[str], path: str, line: int) -> list[str]:
+    if len(fields) != len(header):
+        raise DataError(
+            f"{path}, line {line}: {len(fields)} field{'s' * (len(fields) != 1)}, but the header has {len(header)}; "
+            "put text that contains commas or line breaks in quotes"
+        )
+    if any(field.strip() for field, name in zip(fields, header, strict=True) if not name):
+        raise DataError(f"{path}, line {line}: it has a value in a column without a name; give the column a name")
+    return fields
+
+
 def _check_header(path: str, header: list[str]) -> None:
-    twice = sorted({name for name in header if header.count(name) > 1})
+    # Spreadsheets write empty columns behind the last one. They have no name and no values.
+    twice = sorted({name for name in header if name and header.count(name) > 1})
     if twice:
         places = ", ".join(str(i) for i, name in enumerate(header, 1) if name == twice[0])
         raise DataError(
-            f"{path}, line 1: column {shown_names(twice[:1])!r} is there {header.count(twice[0])} times (columns {places}); give each column its own name"
+            f"{path}, line 1: the column {shown_names(twice[:1])} is there {header.count(twice[0])} times (columns {places}); give each column its own name"
         )
 
 
