@@ -187,7 +187,9 @@ def first_cycle(tmp_path_factory: pytest.TempPathFactory, redistill: Command, em
         assert done.code == 0, done.stderr[-3000:]
         (folder / "outcome.json").write_text(json.dumps(done.result), encoding="utf-8")
         shutil.copytree(project, folder / "template", symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
-        for left in (".redistill/mlflow", ".redistill/keys", "artifacts/route", "artifacts/report"):
+        # What the machine remembers of a registry's ledger and history goes with the registry.
+        remembered = (".redistill/heldout-looks", ".redistill/history-pins")
+        for left in (".redistill/mlflow", ".redistill/keys", *remembered, "artifacts/route", "artifacts/report"):
             shutil.rmtree(folder / "template" / left, ignore_errors=True)
         with_registry(folder / "template", empty_registry)
 
