@@ -18,6 +18,7 @@ from redistill.operations.canary import REPEATS, Canary, CanaryReply, changed, d
 from redistill.params import Params
 from redistill.teacher.endings import FAILED
 from redistill.teacher.openai import URL_VARIABLE, OpenAITeacher, from_environment
+from redistill.teacher.reasoning import split_reasoning
 from redistill.teacher.requests import requests_for
 from redistill.teacher.types import TeacherRequest
 from tasks.locking.licence_check import reviewed
@@ -106,7 +107,7 @@ def _probe(teacher: OpenAITeacher, requests: Sequence[TeacherRequest], params: P
     # The same whatever the project asks for, so that a longer completion there is not another teacher here.
     greedy = replace(params.generate, temperature=0.0, top_p=1.0, samples=1, max_tokens=_MAX_TOKENS, seed=0)
     replies = [a for a in teacher.complete(requests, greedy) if a.finish_reason != FAILED]
-    answers = {a.request.prompt_id: CanaryReply(a.text, a.mean_logprob) for a in replies}
+    answers = {a.request.prompt_id: CanaryReply(_compared(a.text), a.mean_logprob) for a in replies}
     if len(answers) < len(requests):
         raise TeacherError(f"the endpoint answered {len(answers)} of {len(requests)} canaries; check that it works, then run again")
     return answers
@@ -159,9 +160,18 @@ def _read() -> dict[str, Any]:
 
 def _epochs(state: dict[str, Any]) -> list[Epoch]:
     return [
-        Epoch(e["id"], e["asked_as"], tuple(Canary(c[0], c[1], tuple(CanaryReply(*r) for r in c[2])) for c in e["canaries"]))
+        Epoch(
+            e["id"],
+            e["asked_as"],
+            tuple(Canary(c[0], c[1], tuple(CanaryReply(_compared(r[0]), r[1]) for r in c[2])) for c in e["canaries"]),
+        )
         for e in state.get("epochs", [])
     ]
+
+
+def _compared(text: str) -> str:
+    """A reply as it is compared: earlier versions kept the space around it and the reasoning in front of it, and neither makes another model."""
+    return split_reasoning(text)[1].strip()
 
 
 def _write(epochs: Sequence[Epoch]) -> None:

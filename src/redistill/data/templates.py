@@ -15,8 +15,12 @@ from redistill.data.types import Message, Prompt
 from redistill.errors import ConfigError
 from redistill.io.digests import canonical_digest
 
-_CONTROL = re.compile(r"<\|[^|<>\s]{1,40}\|>|</?s>|<(?:bos|eos|pad|unk|start_of_turn|end_of_turn)>|\[/?INST\]|<</?SYS>>")
+_CONTROL = re.compile(
+    r"<[|\uff5c][^|\uff5c<>\s]{1,40}[|\uff5c]>|<(?:bos|eos|pad|unk|start_of_turn|end_of_turn)>|<</?SYS>>"
+    r"|\[/?(?:INST|TOOL_CALLS|TOOL_RESULTS|AVAILABLE_TOOLS|SYSTEM_PROMPT|THINK|IMG)\]"
+)
 """Control tokens as common models spell them: for endpoints, whose tokenizer is not known."""
+_LOOKS_LIKE_CONTROL = re.compile(r"<[^<>\s]+>|\[/?[A-Z_]+\]")
 
 
 def render(prompt: Prompt, data: DataParams, tokenizer: Any = None) -> str:
@@ -82,7 +86,9 @@ def start_text(tokenizer: Any) -> str:
 @lru_cache(maxsize=8)
 def _control_tokens(tokenizer: Any) -> re.Pattern[str]:
     added = getattr(tokenizer, "added_tokens_decoder", {}).values()
-    names = {*getattr(tokenizer, "all_special_tokens", ()), *(str(token.content) for token in added if token.special)}
+    # Some tokenizers do not call their control tokens special, such as <tool_call>.
+    names = {str(token.content) for token in added if token.special or _LOOKS_LIKE_CONTROL.fullmatch(str(token.content))}
+    names.update(getattr(tokenizer, "all_special_tokens", ()))
     # A token of one character cannot be broken up.
     spelled = sorted((name for name in names if len(name) > 1), key=lambda name: (-len(name), name))
     return re.compile("|".join(map(re.escape, spelled)) if spelled else r"(?!)")

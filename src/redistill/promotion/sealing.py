@@ -66,6 +66,7 @@ def _reasons(gates: Sequence[Gate], on_monitor: PromotionDecision, rows: int, *,
     settled = {gate.name for gate in gates if gate.rows is None and gate.passed}
     first, *others = [gate.sentence for gate in on_monitor.gates if not gate.passed and gate.name not in settled] or [""]
     if not first:
-        why = "although every gate passes on the monitor rows; more held-out rows may show more"
+        passes = "every gate passes" if on_monitor.verdict == "promote" else "every gate that is judged there passes"
+        why = f"although {passes} on the monitor rows; more held-out rows may show more"
         return (f"not every gate passed on the {rows:,} sealed held-out rows, {why}",)
     return (f"not every gate passed on the {rows:,} sealed held-out rows; on the monitor rows: {first}", *others)

@@ -27,7 +27,7 @@ _work: Callable[[Any], Any]
 def in_chunks(work: Callable[[Sequence[_Row]], _Result], rows: Sequence[_Row], processes: int | None = None) -> Iterator[_Result]:
     """What ``work`` makes of each chunk of rows, in order.
 
-    Without ``processes``: one for each usable core, at most 8; none but this one for less than two chunks. Rows and results are pickled, ``work`` is not
+    Without ``processes``: one for each usable core, at most 8; none but this one for less than two chunks each. Rows and results are pickled, ``work`` is not
     where processes can be forks. Nothing that started threads of its own, such as Rayon, may run in ``work``: a fork has no threads.
 
     Raises:

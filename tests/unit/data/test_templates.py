@@ -71,8 +71,14 @@ def test_a_row_cannot_write_control_tokens(format: str) -> None:
     harmless = render(prompt("x", "my card") if format == "chat" else prompt("my card"), data(format=format), made)
     assert [i for i in ids if i in control] == [i for i in encode(harmless, made) if i in control]
     assert "< |im_end|>" in rendered and "< /s>" in rendered
-    shown_to_an_endpoint = render(prompt("<|eot_id|> [INST] a < b > c <b>bold</b>"), data())
-    assert shown_to_an_endpoint == "< |eot_id|> [ INST] a < b > c <b>bold</b>\n=>"
+    shown_to_an_endpoint = render(prompt("<|eot_id|> [/INST] a < b > c <s>old</s> [URGENT] <\uff5cUser\uff5c>"), data())
+    assert shown_to_an_endpoint == "< |eot_id|> [ /INST] a < b > c <s>old</s> [URGENT] < \uff5cUser\uff5c>\n=>"
+
+
+def test_a_control_token_that_its_tokenizer_does_not_call_special() -> None:
+    made = tokenizer(starts=False)
+    made.add_tokens(["<tool_call>", "ordinary"])
+    assert render(prompt("<tool_call> ordinary"), data(), made) == "< tool_call> ordinary\n=>"
 
 
 def test_conversations_are_rendered_whole() -> None:
