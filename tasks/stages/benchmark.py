@@ -38,7 +38,7 @@ from redistill.runtime.precision import dtype_name, resolved
 from redistill.runtime.progress import Progress, continues
 from redistill.teacher.params import GenerateParams, TeacherParams
 from redistill.teacher.types import ENDPOINT
-from redistill.validation.intake import judge_text
+from redistill.validation.content import judge_text
 from redistill.validation.params import IntakeParams
 from redistill.validation.types import first_drop
 from tasks.locking.licence_check import require_reviewed

@@ -272,7 +272,7 @@ def test_a_new_key_and_a_lost_one(make_registry: Make, monkeypatch: pytest.Monke
     assert (last.kind, "a laptop was stolen" in last.reason) == ("key-rotated", True)
     check = verify_champion(params, History())
     assert check is not None and check.trusted, check
-    approve.promote(params, registry.version(124, seed=2), "signed by the new key")
+    approve.promote(params, registry.version(150, seed=2), "signed by the new key")
     thief = Path("thief/keys")
     thief.mkdir(parents=True, exist_ok=True)
     (thief / "signing.pem").write_bytes(stolen)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import socket
@@ -14,6 +15,7 @@ import pytest
 from redistill.errors import RegistryError
 from redistill.params import parse_params
 from tasks.registry import runs_and_versions
+from tests.tiny_project import params, reviewed
 from tests.unit.test_params import MINIMAL
 
 SMALL_FILES = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)); "
@@ -36,14 +38,15 @@ def test_a_stage_on_a_full_disk_is_one_line_and_exit_code_3(tmp_path: Path) -> N
     code = SMALL_FILES + (
         "from tasks.running import stage_command; stage_command.check_code_is_locked = lambda name: None; stage_command.main('prepare', [])"
     )
-    (tmp_path / "params.yaml").write_text(
-        json.dumps(
-            {
-                "data": {"name": "full", "source": "rows.jsonl", "task": "classification", "record": {"labels": ["fee"]}},
-                "intake": {"near_duplicate": 1.0, "languages": []},
-            }
-        )
-    )
+    terms = tmp_path / "terms.md"
+    terms.write_text("Anything may be done with it.\n", encoding="utf-8")
+    tree = {
+        **params(hashlib.sha256(terms.read_bytes()).hexdigest()),
+        "data": {"name": "full", "source": "rows.jsonl", "task": "classification", "record": {"labels": ["fee"]}},
+        "intake": {"near_duplicate": 1.0, "languages": []},
+    }
+    reviewed(tree)
+    (tmp_path / "params.yaml").write_text(json.dumps(tree))
     root = str(Path(__file__).parents[2])
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from itertools import chain, islice
 
 from redistill.data.normal_form import normalised
 from redistill.data.types import Prompt
 from redistill.runtime.in_chunks import in_chunks
+from redistill.validation.content import content_filters, judge_text
 from redistill.validation.filters import personal_data, profanity, secrets
 from redistill.validation.filters.language import Language
 from redistill.validation.filters.length import Length
 from redistill.validation.filters.near_duplicate import NearDuplicates
 from redistill.validation.params import IntakeParams
-from redistill.validation.types import Candidate, Drop, DroppedRow, Filter, Keep, first_drop, first_objection
+from redistill.validation.types import Candidate, Drop, DroppedRow, Filter, Keep, first_drop
 
 STAGE = "prepare"
 PRIORITY = ("heldout", "monitor", "dev", "calibration", "train", "pool")
@@ -109,19 +110,9 @@ def _filters(params: IntakeParams) -> Iterator[tuple[Filter, Callable[[Prompt], 
     """The filters of requests in the order in which they are asked, and which text of a request each one judges."""
     yield Length(params).judge, _last_message
     yield Length(params).judge, _conversation
-    for apply in _content_filters(params):
+    for apply in content_filters(params):
         yield apply, _normal_text
     yield Language(params).judge, _normal_message
-
-
-def _content_filters(params: IntakeParams) -> Iterator[Filter]:
-    """What no text may hold that is sent, stored or shown."""
-    if params.secrets:
-        yield secrets.judge
-    if params.pii:
-        yield personal_data.judge
-    if params.profanity:
-        yield profanity.judge
 
 
 def _judge_fields(prompt: Prompt, params: IntakeParams) -> Keep | Drop:
@@ -131,12 +122,6 @@ def _judge_fields(prompt: Prompt, params: IntakeParams) -> Keep | Drop:
         if isinstance(verdict, Drop):
             return Drop(verdict.filter, f"{verdict.reason} in the {name}")
     return Keep()
-
-
-@lru_cache(maxsize=4096)
-def judge_text(text: str, params: IntakeParams) -> Keep | Drop:
-    """Judge what is sent or stored besides a row's messages by what it holds: a label, an id, a slice, a text of a counterfactual pair."""
-    return first_objection(_content_filters(params), Candidate(normalised(text)))
 
 
 def _judge_between(
