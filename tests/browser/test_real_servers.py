@@ -36,7 +36,7 @@ def night(first_cycle: FirstCycle, tmp_path_factory: pytest.TempPathFactory) -> 
         body = {"state": {"type": "SCHEDULED"}, "parameters": {"reason": "nightly"}}
         run = ask("POST", f"{box.api}/deployments/{nightly}/create_flow_run", body).json()["id"]
         final = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
-        ended = until(f"{box.api}/flow_runs/{run}", good=lambda r: r.status_code == 200 and r.json()["state_type"] in final, timeout_s=300)
+        ended = until(f"{box.api}/flow_runs/{run}", good=lambda r: r.status_code == 200 and r.json()["state_type"] in final, timeout_s=600)
         assert ended.json()["state_type"] == "COMPLETED", ended.json()
         yield box, ended.json()
     finally:
