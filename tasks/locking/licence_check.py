@@ -1,4 +1,4 @@
-"""The licence reviews of this project, checked against the teacher and the data that its params name. Whoever asks a teacher or reads data calls this first."""
+"""The licence reviews of this project, checked against the teacher and the data that its params name. Code that asks a teacher or reads data calls this first."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def reviewed(governance: GovernanceParams, teacher: TeacherParams, data: DataPar
 
 
 def require_reviewed() -> None:
-    """Stop a stage that would ask the teacher or read data without a valid review, also where no flow has checked it.
+    """Stop what would ask the teacher or read data without a valid review, also where no flow has checked it.
 
-    It reads params.yaml itself: as a param of the stage, an edited date would run the stage again.
+    It reads params.yaml itself. If the reviews were params of a stage, an edited date would run the stage again.
 
     Raises:
         ConfigError: as ``reviewed``.
@@ -40,7 +40,7 @@ def require_reviewed() -> None:
 
 
 def _locked() -> list[dict[str, Any]]:
-    """The reviews in the teacher's lock. Locks of before do not say what each review was about: it was what they lock."""
+    """The reviews in the teacher's lock. Earlier locks do not say what each review was about: it was what they lock."""
     lock = read_json(LOCK) if LOCK.is_file() else {}
     source, data = lock.get("source", {}), read_json(SOURCES).get("sources", []) if SOURCES.is_file() else []
     teacher = {key: source.get(key) for key in ("model", "revision", "backend")}

@@ -24,6 +24,7 @@ from redistill.io.atomic import is_refused_write, refused_write
 from redistill.runtime import environment
 from redistill.runtime.cpu import keep_freed_memory
 from tasks.locking.code_lock import check_code_is_locked
+from tasks.locking.licence_check import require_reviewed
 from tasks.running.fork_server import die_with_parent
 
 
@@ -73,6 +74,8 @@ def run(name: str, arguments: Sequence[str]) -> None:
     Raises:
         ConfigError: too many arguments or too few, or a problem of the stage's own sections.
     """
+    # Here and not in each stage: `dvc repro` alone runs stages too, and a change of the rules for reviews makes no stage run again.
+    require_reviewed()
     function = stage_function(name)
     names = arguments_of(function)
     if len(arguments) != len(names):
@@ -96,6 +99,7 @@ def _run_on_checkpoint(name: str, arguments: Sequence[str]) -> None:
     function = getattr(importlib.import_module(f"tasks.stages.{name}"), "ON_CHECKPOINT", None)
     if function is None:
         raise ConfigError(f"stage {name} cannot measure a checkpoint; only benchmark, heldout and timing can")
+    require_reviewed()
     function(options.who, options.checkpoint, options.out, **_loaded(function))
 
 

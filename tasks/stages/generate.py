@@ -24,7 +24,6 @@ from redistill.teacher.params import GenerateParams, TeacherParams
 from redistill.teacher.requests import requests_for
 from redistill.teacher.types import TeacherAnswer, TeacherCompletion, TeacherRequest
 from redistill.teacher.use import TeacherUse, report_teacher_use
-from tasks.locking.licence_check import require_reviewed
 from tasks.locking.locked_teacher import LockedTeacher, read_lock
 from tasks.locking.open_teacher import open_teacher
 from tasks.paths import ARTIFACTS, STATE
@@ -37,7 +36,6 @@ _MOST_LISTED = 5
 
 def generate(data: DataParams, teacher: TeacherParams, generate: GenerateParams) -> None:
     """Request the completions that are not in the store, then write all completions and the soft targets that came with them."""
-    require_reviewed()
     lock = read_lock()
     prompts = [p for split in ("pool", "calibration") for p in read_records(ARTIFACTS / "prompts" / f"{split}.parquet", Prompt)]
     requests = requests_for(prompts, data, lock.tokenizer, generate.samples)

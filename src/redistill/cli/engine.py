@@ -93,6 +93,7 @@ def layers(
     from redistill.params import load_params
 
     params = load_params()
+    application("tasks.locking.licence_check").require_reviewed()
     search = application("tasks.tuning.layer_search")
     result = search.search_layers(keep, params.data, params.teacher, params.student, lambda line: print(line, file=sys.stderr, flush=True))
     show(result, as_json, [f"student: {{layers: {{listed: {result['layers']}}}}}"])

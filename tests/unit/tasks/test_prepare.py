@@ -15,7 +15,6 @@ from redistill.io.parquet import read_records
 from redistill.validation.params import IntakeParams
 from redistill.validation.types import DroppedRow
 from tasks.stages.prepare import prepare
-from tests.tiny_project import write_params
 
 GERMAN = "Meine Karte ist seit Montag nicht angekommen, und ich brauche sie dringend, bitte helfen Sie mir schnell; Vorgang {}"
 ENGLISH = "my card has not arrived since {} and i need it, please help me with this soon"
@@ -31,9 +30,6 @@ def data(**splits: float) -> DataParams:
 @pytest.fixture
 def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
-    # The stage checks the licence reviews of the project.
-    (tmp_path / "terms.md").write_text("Anything may be done with it.\n", encoding="utf-8")
-    write_params(tmp_path)
 
     def write(*rows: dict[str, str]) -> None:
         lines = [json.dumps({"label": "card", **row}) for row in rows]
