@@ -16,6 +16,7 @@ from tasks.registry import transitions
 from tasks.registry.client import RegistryClient
 from tasks.registry.evidence_bundle import SIGNATURE
 from tasks.registry.runs_and_versions import connect, searched_runs
+from tasks.results import memos
 
 
 def rotate(params: Params, reason: str, previous: Path | None = None) -> dict[str, Any]:
@@ -44,7 +45,7 @@ def rotate(params: Params, reason: str, previous: Path | None = None) -> dict[st
         if not named:
             keys.replace_own(STATE)
         new = keys.public_keys(STATE)[0]
-    sentence = f"key {old.id} was replaced by {new.id}; {len(signatures)} signatures of before stay valid: {reason}"
+    sentence = f"key {old.id} was replaced by {new.id}; {len(signatures)} earlier signatures stay valid: {reason}"
     transitions.record(client, params, "key-rotated", None, sentence, transitions.live(client, params))
     return {"previous": old.id, "key": new.id, "signatures": len(signatures)}
 
@@ -84,7 +85,8 @@ def _old_public_key(previous: Path | None, named: str | None) -> bytes:
 
 
 def _signatures(client: RegistryClient, params: Params) -> Iterator[bytes]:
-    """Everything that was signed for this data: bundles, lines of the history and looks."""
+    """Everything that was signed for this data: bundles, lines of the history and looks, and what is remembered on this machine."""
+    yield from memos.signatures()
     name = params.data.name
     for experiment_name in (mlflow_names.history_experiment(name), mlflow_names.looks_experiment(name)):
         experiment = client.get_experiment_by_name(experiment_name)

@@ -10,6 +10,8 @@ from redistill.io.digests import tree_digest
 from redistill.provenance import keys
 from tasks.paths import STATE
 
+_SIGNATURES = STATE / "memo-signatures"
+
 
 def remember(memo: Path) -> None:
     """Sign a file or folder that was just made. Where the signing key is not here, it stays unsigned, and is made again the next time."""
@@ -36,8 +38,13 @@ def remembered(memo: Path) -> bool:
     return holds
 
 
+def signatures() -> list[bytes]:
+    """The signatures of everything that is remembered here."""
+    return [file.read_bytes() for file in sorted(_SIGNATURES.glob("*.sig"))]
+
+
 def _signature(memo: Path) -> Path:
-    return STATE / "memo-signatures" / f"{memo.name}.sig"
+    return _SIGNATURES / f"{memo.name}.sig"
 
 
 def _text(memo: Path) -> str:

@@ -142,7 +142,7 @@ def test_a_history_of_before_is_pinned_by_its_first_signed_line(make_registry: M
     capsys.readouterr()
     registry.client.delete_run(lines(registry)[1].info.run_id)
     transitions.history(registry.client, params)
-    assert "lines of before lines were signed were added, changed or deleted since" in capsys.readouterr().out
+    assert "lines that were written before lines were signed were added, changed or deleted later" in capsys.readouterr().out
 
 
 def test_a_plan_is_checked_against_the_history_before_it_is_obeyed(make_registry: Make) -> None:
@@ -272,13 +272,14 @@ def test_a_new_key_and_a_lost_one(make_registry: Make, monkeypatch: pytest.Monke
     assert (last.kind, "a laptop was stolen" in last.reason) == ("key-rotated", True)
     check = verify_champion(params, History())
     assert check is not None and check.trusted, check
+    approve.promote(params, registry.version(150, seed=2), "signed by the new key")
     thief = Path("thief/keys")
     thief.mkdir(parents=True, exist_ok=True)
     (thief / "signing.pem").write_bytes(stolen)
     forged = Event("forged", "reject", "2", "2026-01-01T00:00:00+00:00", "mallory", "x", "1", None, "student", sequence=99)
     text = json.dumps(asdict(forged))
     written(registry, forged, keys.sign_text(f"event\n{params.data.name}\n{text}", keys.signing_key(Path("thief"))))
-    assert [e.kind for e in transitions.history(registry.client, params)] == ["promote", "key-rotated"]
+    assert [e.kind for e in transitions.history(registry.client, params)] == ["promote", "key-rotated", "promote"]
 
     (STATE / "keys" / "signing.pem").unlink()
     with pytest.raises(RegistryError, match="is lost"):
