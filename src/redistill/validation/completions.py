@@ -10,7 +10,8 @@ from redistill.data.record_grammar import RecordGrammar
 from redistill.data.types import Prompt
 from redistill.teacher.params import GenerateParams
 from redistill.teacher.types import TeacherCompletion
-from redistill.validation.filters import completeness, personal_data, profanity, refusal, secrets
+from redistill.validation.content import content_filters
+from redistill.validation.filters import completeness, refusal
 from redistill.validation.filters.confidence import Confidence
 from redistill.validation.filters.language import Language
 from redistill.validation.filters.quoting import QuoteIndex
@@ -23,12 +24,7 @@ from redistill.validation.types import Candidate, Drop, Filter, Keep, first_obje
 def filters_of(grammar: RecordGrammar | None, heldout: Sequence[Prompt], params: ValidateParams, intake: IntakeParams) -> Iterator[Filter]:
     """The filters of a task, in the order in which they are asked."""
     yield completeness.judge
-    if intake.pii:
-        yield personal_data.judge
-    if intake.secrets:
-        yield secrets.judge
-    if intake.profanity:
-        yield profanity.judge
+    yield from content_filters(intake)
     yield refusal.judge
     yield Repetition(params.max_repetition).judge
     yield Language(intake).judge if grammar is None else RecordFormat(grammar).judge

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from redistill.data.layouts.turns import check_row, check_turns, request_from
+from redistill.data.layouts.turns import request_from, turns_of
 from redistill.data.layouts.types import Request
 
 KEY = "messages"
 
 
 def read(row: dict[str, Any], where: str) -> Request | None:
-    turns = row.get(KEY)
-    if turns is None:
+    if (turns := turns_of(row, KEY, where)) is None:
         return None
-    check_row(row, where)
-    check_turns(turns, KEY, where)
     return request_from([(turn.get("role"), _text(turn.get("content"))) for turn in turns], where)
 
 

@@ -17,6 +17,20 @@ _OF_TURNS = ("tool_calls", "function_call", "tool_call_id", "name", "images", "a
 """Keys that change what a model is asked, and that no template here shows."""
 
 
+def turns_of(row: dict[str, Any], key: str, where: str) -> list[dict[str, Any]] | None:
+    """The turns that a row has under ``key``, all of whose content can be shown; None where the row has no such key.
+
+    Raises:
+        DataError: it is no list of turns, or some content would vanish.
+    """
+    turns = row.get(key)
+    if turns is None:
+        return None
+    check_row(row, where)
+    _check_turns(turns, key, where)
+    return list(turns)
+
+
 def check_row(row: dict[str, Any], where: str) -> None:
     """Refuse a row with content beside its turns that would vanish.
 
@@ -26,7 +40,7 @@ def check_row(row: dict[str, Any], where: str) -> None:
     _refuse({key for key in _OF_ROWS if row.get(key) not in _EMPTY}, where)
 
 
-def check_turns(turns: Any, name: str, where: str) -> None:
+def _check_turns(turns: Any, name: str, where: str) -> None:
     """Refuse what is no list of turns, and turns with content that would vanish.
 
     Raises:
