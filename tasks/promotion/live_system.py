@@ -22,7 +22,7 @@ from tasks.results.measurements import Measurement
 
 
 def promoted_cascade(judgement: dict[str, Any]) -> Cascade | None:
-    """The cascade that a judgement promoted; None where the student alone was promoted. Judgements of before there were cascades have no mode."""
+    """The cascade that a judgement promoted; None where the student alone was promoted. Judgements from before there were cascades have no mode."""
     return judged_cascade(judgement) if judgement["decision"].get("mode") == "cascade" else None
 
 
@@ -43,7 +43,7 @@ def live_cascade(events: Sequence[Event], version: str) -> Cascade | None:
 
 
 def promoted_by(events: Sequence[Event], version: str) -> str:
-    """The MLflow run with the judgement behind that; empty for events of before runs were named."""
+    """The MLflow run with the judgement behind that; empty for events from before runs were named."""
     event = _promotion(events, version)
     return "" if event is None else event.judged_run
 
@@ -51,13 +51,13 @@ def promoted_by(events: Sequence[Event], version: str) -> str:
 def verify_live(client: RegistryClient, params: Params, events: Sequence[Event], version: str, artifact: Artifact) -> Cascade | None:
     """The cascade of a champion, after a check that a signed judgement promoted exactly this system. ``artifact`` has the registered files.
 
-    The history says which judgement that was. What it promoted, only the signature says: whoever can write to MLflow can write a line of the history.
+    The history says which judgement that was. Only the signature says what it promoted, because anyone who can write to MLflow can write a line of the history.
 
     Raises:
         RegistryError: the bundle does not verify, promoted nothing, or promoted another system.
     """
     cascade, run_id = live_cascade(events, version), promoted_by(events, version)
-    # Events of before runs were named: one of the version's bundles must have promoted it.
+    # Events from before runs were named: one of the version's bundles must have promoted it.
     runs = [run_id] if run_id else [evidence_bundle.run_of(client, params, version, newest=newest) for newest in (True, False)]
     promoted = []
     for each in dict.fromkeys(runs):

@@ -28,7 +28,7 @@ from tasks.registry.runs_and_versions import connect
 _FILES = (LOCK, SOURCES, CODE, Path("dvc.lock"), Path("dvc.yaml"), Path("params.yaml"))
 SIGNATURE = "bundle.sig"
 _WHOLE, _CHECKPOINT = "artifact", "weights"
-"""Where a bundle has the registered files: all of them, or in bundles of before only those of the checkpoint."""
+"""Where a bundle has the registered files: all of them, or in earlier bundles only those of the checkpoint."""
 _DESCRIPTION_CHARS = 5000
 _TOLD: set[str] = set()
 """Versions of which this process has said that their bundle lists fewer files."""
@@ -163,7 +163,7 @@ def verified(
 
 
 def _verify(version: str, artifact: Artifact, folder: Path) -> None:
-    """Check a bundle by the files that it lists. Bundles of before list the checkpoint, and nothing beside it."""
+    """Check a bundle by the files that it lists. Earlier bundles list the checkpoint, and nothing beside it."""
     names = signing.listed(folder / SIGNATURE)
     parts = {_WHOLE: artifact.root}
     if any(name.startswith(f"{_CHECKPOINT}/") for name in names):

@@ -102,7 +102,7 @@ class History:
         return sorted([*self._events.values(), *self._earlier()], key=lambda event: (event.sequence, event.at))
 
     def _earlier(self) -> list[Event]:
-        """Events of before events were signed: those that the first signed one pins."""
+        """Events that were recorded before events were signed: those that the first signed one pins."""
         unsigned = {run_id: _read(run) for run_id, run in self._unsigned.items()}
         first = min(self._events.values(), key=lambda event: event.sequence, default=None)
         pinned = None if first is None else _pinned(self._runs[first.id], first.pins)
@@ -119,7 +119,7 @@ class History:
             )
         if first is not None and _pin(texts[run_id] for run_id in kept) != first.pins:
             signed_entries.say_once(
-                "history: lines of before lines were signed were added, changed or deleted since; check who can write to MLflow"
+                "history: lines that were written before lines were signed were added, changed or deleted later; check who can write to MLflow"
             )
         return [unsigned[run_id] for run_id in kept]
 

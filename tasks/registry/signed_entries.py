@@ -1,6 +1,6 @@
 """Signatures of entries in MLflow: lines of the history, and looks. Anybody who can write to MLflow can write such an entry, but not sign it.
 
-Entries of before have no signature. The first signed one of a list pins them: it has a digest of all entries that were there.
+Earlier entries have no signature. The first signed one of a list pins them: it has a digest of all entries that were there.
 """
 
 from __future__ import annotations

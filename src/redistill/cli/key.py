@@ -38,7 +38,7 @@ def rotate(
 
     result = application("tasks.registry.key_rotation").rotate(load_params(), reason, previous)
     lines = [
-        f"key {result['previous']} was replaced by {result['key']}; {result['signatures']} signatures of before stay valid",
+        f"key {result['previous']} was replaced by {result['key']}; {result['signatures']} earlier signatures stay valid",
         "next       copy .redistill/keys to the machines of the team, or the new public key to REDISTILL_VERIFY_KEY there; make a new backup",
     ]
     show(result, as_json, lines)

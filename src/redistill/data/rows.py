@@ -76,7 +76,7 @@ def read_source(source: SourceParams, data: DataParams, root: Path = Path(), nam
 def _request(values: dict[str, Any], data: DataParams, where: str) -> Request:
     """What a row asks: its text column, or a conversation in one of the layouts."""
     name = data.columns.text
-    # A layout knows what stands beside its column: the input of an instruction. The template may show it instead.
+    # A layout also reads other columns, such as the input of an instruction. If the template names columns, it shows them instead.
     as_layout = name in KEYS and not data.shown_columns and (name == alpaca.KEY or not isinstance(values.get(name), str))
     text = None if as_layout else values.get(name)
     if text is not None and (beside := next((key for key in KEYS if key != name and isinstance(values.get(key), list)), None)):

@@ -1,6 +1,6 @@
 """What an entry of the ledger may say: its level and what it leaves follow from what was left before it.
 
-The chain shows that no entry was changed after it was written. It does not show that the entry was right: whoever can write to MLflow can write a whole
+The chain shows that no entry was changed after it was written. It does not show that the entry was right: anyone who can write to MLflow can write a whole
 chain. So the numbers are computed again from the entries, and no entry can leave more than the rules of ``alpha_spending`` give.
 """
 
@@ -17,7 +17,7 @@ _MOST_PARTS = 1000
 
 
 def check_numbers(ledger: Sequence[Look]) -> None:
-    """Check every entry against the rules and the entry before it. Entries of before there was a tree have no such numbers.
+    """Check every entry against the rules and the entry before it. Entries from before the tree was introduced have no such numbers.
 
     Raises:
         RegistryError: an entry has a level, or leaves a part of alpha, that cannot be.

@@ -199,7 +199,7 @@ def _make(key: Path, *, instead: bool = False) -> None:
         if instead:
             os.replace(temporary, key)
             return
-        # A link fails where another process was first: there is one key, whoever made it.
+        # If another process made the key first, the link fails, and that key is used.
         with suppress(FileExistsError):
             os.link(temporary, key)
     finally:

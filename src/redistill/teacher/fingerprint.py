@@ -12,7 +12,7 @@ from redistill.models.tokenizers import tokenizer_files_digest
 from redistill.teacher.types import TeacherFingerprint
 
 GENERATION = "generation_config"
-"""The part that locks of before do not have."""
+"""The part that earlier locks do not have."""
 
 
 def fingerprint(path: str | os.PathLike[str], name: str) -> TeacherFingerprint:
@@ -32,7 +32,7 @@ def fingerprint(path: str | os.PathLike[str], name: str) -> TeacherFingerprint:
 def as_locked(now: TeacherFingerprint, locked: TeacherFingerprint | None) -> TeacherFingerprint:
     """The same teacher under the digest that a lock has for it; ``now`` itself if it is another one.
 
-    Locks of before have no generation config. There, the other parts are compared: a new digest for the same teacher would ask it everything again, since
+    Earlier locks have no generation config. There, the other parts are compared: a new digest for the same teacher would ask it everything again, since
     completions are stored under its digest.
     """
     if locked is None or now.parts != {GENERATION: now.parts.get(GENERATION), **locked.parts}:

@@ -59,7 +59,7 @@ class LicenceReview:
     revision: str | None = None
     """For `teacher` and `outputs`: the reviewed revision, as in `teacher.revision`."""
     backend: str | None = None
-    """For `teacher` and `outputs`: how the model is used, as in `teacher.backend`. Must stand beside `model`."""
+    """For `teacher` and `outputs`: how the model is used, as in `teacher.backend`. Required if `model` is given."""
     sources: tuple[str, ...] | None = None
     """For `data`: the reviewed sources, as in `data.source`. Left out: those with which the lock has this review."""
 
