@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -35,9 +36,10 @@ def test_a_stage_on_a_full_disk_is_one_line_and_exit_code_3(tmp_path: Path) -> N
     """``prepare`` with 2,000 rows where no file may grow beyond 4 KB; a write beyond the limit fails like one on a full disk."""
     rows = ({"text": f"message {n} about {n * n} things and {n % 7} others", "label": "fee"} for n in range(2000))
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    code = SMALL_FILES + (
-        "from tasks.running import stage_command; stage_command.check_code_is_locked = lambda name: None; stage_command.main('prepare', [])"
-    )
+    root = str(Path(__file__).parents[2])
+    shutil.copy(Path(root, "dvc.yaml"), tmp_path)
+    lock = "from tasks.locking.code_lock import lock_code; lock_code(); "
+    code = lock + SMALL_FILES + "from tasks.running import stage_command; stage_command.main('prepare', [])"
     terms = tmp_path / "terms.md"
     terms.write_text("Anything may be done with it.\n", encoding="utf-8")
     tree = {
@@ -47,7 +49,6 @@ def test_a_stage_on_a_full_disk_is_one_line_and_exit_code_3(tmp_path: Path) -> N
     }
     reviewed(tree)
     (tmp_path / "params.yaml").write_text(json.dumps(tree))
-    root = str(Path(__file__).parents[2])
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path,

@@ -62,9 +62,8 @@ def test_no_stage_goes_on_under_an_expired_review(project: Path, stage: tuple[st
     assert not Path("artifacts").exists() or not any(Path("artifacts").rglob("*.parquet"))
 
 
-def test_canaries_are_calls_of_the_teacher_too(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(canary, "_requests", lambda params: [object()])
-    monkeypatch.setattr(canary, "_asked_as", lambda params, requests: "x")
+def test_canaries_are_calls_of_the_teacher_too(project: Path) -> None:
+    write_json(canary.CANARIES, {"prompts": [{"messages": [{"role": "user", "content": "my card is gone"}], "slice": "app"}]})
     edit({"expires": YESTERDAY})
     with pytest.raises(ConfigError, match="the review expired"):
         canary.epoch(load_params())
