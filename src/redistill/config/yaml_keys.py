@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 import yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError
 
 from redistill.errors import ConfigError
 
@@ -28,9 +30,10 @@ def load(text: str, name: str) -> Any:
     """The tree of a YAML text. ``name`` is what errors call its file.
 
     Raises:
-        ConfigError: a duplicate key, a date without quotes, aliases without end, or values that are nested too deeply.
+        ConfigError: a duplicate key, a date without quotes, aliases without end, values that are nested too deeply, or text that DVC's parser refuses.
     """
     _check_depth(text, name)
+    _check_dvc_reads_it(text, name)
     loader = UniqueKeys(text)
     try:
         node = loader.get_single_node()
@@ -56,6 +59,19 @@ def _check_depth(text: str, name: str) -> None:
             raise ConfigError(
                 f"{name} line {event.start_mark.line + 1}: values are nested too deeply; the limit is {_MOST_LEVELS} levels, and no section needs ten"
             )
+
+
+def _check_dvc_reads_it(text: str, name: str) -> None:
+    """DVC reads this file with another parser, which refuses some text that ours reads, such as ``{model: package:name}``. A cycle would end there."""
+    try:
+        for _ in YAML(typ="safe").parse(text):
+            pass
+    except MarkedYAMLError as error:
+        mark = error.problem_mark
+        line = "" if mark is None else f" line {mark.line + 1}"
+        raise ConfigError(
+            f"{name}{line}: DVC reads this file too and cannot parse it here ({error.problem}); put the value in quotes, as in {{model: \"package:name\"}}"
+        ) from None
 
 
 def _values_of(node: yaml.Node, known: dict[int, int]) -> int:
