@@ -70,7 +70,7 @@ def _check_dvc_reads_it(text: str, name: str) -> None:
         mark = error.problem_mark
         line = "" if mark is None else f" line {mark.line + 1}"
         raise ConfigError(
-            f"{name}{line}: DVC reads this file too and cannot parse it here ({error.problem}); put the value in quotes, as in {{model: \"package:name\"}}"
+            f'{name}{line}: DVC reads this file too and cannot parse it here ({error.problem}); put the value in quotes, as in {{model: "package:name"}}'
         ) from None
 
 

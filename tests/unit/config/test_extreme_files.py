@@ -40,7 +40,9 @@ def test_deep_and_endless_files_are_one_line(tmp_path: Path, text: str, message:
 def test_text_that_dvc_cannot_parse_is_refused_at_once(tmp_path: Path) -> None:
     """DVC's parser refuses a colon in a value without quotes between braces. A cycle used to end at its first stage."""
     (tmp_path / "params.yaml").write_text("data:\n  name: x\n  list:\n    - {model: package:name, backend: vllm}\n")
-    with pytest.raises(ConfigError, match=r"params.yaml line 4: DVC reads this file too and cannot parse it here \(.*\); put the value in quotes"):
+    with pytest.raises(
+        ConfigError, match=r"params.yaml line 4: DVC reads this file too and cannot parse it here \(.*\); put the value in quotes"
+    ):
         read_tree(tmp_path / "params.yaml")
 
 
