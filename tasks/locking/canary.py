@@ -18,10 +18,12 @@ from redistill.operations.canary import REPEATS, Canary, CanaryReply, changed, d
 from redistill.params import Params
 from redistill.teacher.endings import FAILED
 from redistill.teacher.openai import URL_VARIABLE, OpenAITeacher, from_environment
+from redistill.teacher.prompt_file import read_prompt
 from redistill.teacher.reasoning import split_reasoning
 from redistill.teacher.requests import requests_for
 from redistill.teacher.types import TeacherRequest
 from tasks.locking.licence_check import reviewed
+from tasks.locking.locked_teacher import TEACHER
 from tasks.paths import ARTIFACTS, STATE
 
 CANARIES = STATE / "canary.json"
@@ -131,7 +133,7 @@ def _requests(params: Params) -> list[TeacherRequest]:
         if stored
         else _choose(params)
     )
-    return requests_for(prompts, params.data, None)
+    return requests_for(prompts, params.data, None, teacher_prompt=read_prompt(TEACHER))
 
 
 def _choose(params: Params) -> list[Prompt]:
@@ -148,6 +150,7 @@ def _choose(params: Params) -> list[Prompt]:
 def _asked_as(params: Params, requests: Sequence[TeacherRequest]) -> str:
     parts: list[Any] = [params.teacher.model, os.environ.get(URL_VARIABLE, ""), params.data.format, [[r.prompt, r.stop] for r in requests]]
     parts += [params.teacher.request] if params.teacher.request else []
+    parts += [prompt.digest] if (prompt := read_prompt(TEACHER)) else []
     return canonical_digest(parts)[:16]
 
 

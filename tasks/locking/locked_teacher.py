@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from redistill.data.teacher_prompt import NO_PROMPT, TeacherPrompt
 from redistill.distillation.types import TrainingRow
 from redistill.errors import DataError, TeacherError
 from redistill.io.json import read_json
 from redistill.models.tokenizers import load_tokenizer, tokenizer_digest
 from redistill.teacher import fingerprint
+from redistill.teacher.prompt_file import read_prompt
 from redistill.teacher.types import TeacherCapabilities, TeacherFingerprint
 from tasks.paths import ARTIFACTS, LOCK, SOURCES
 
@@ -21,7 +23,7 @@ TEACHER = ARTIFACTS / "teacher"
 
 @dataclass(frozen=True, slots=True)
 class LockedTeacher:
-    """A teacher as it was locked. ``tokenizer`` is None for an endpoint, whose tokens are not known."""
+    """A teacher as it was locked. ``tokenizer`` is None for an endpoint, whose tokens are not known. ``prompt`` is what only this teacher is shown."""
 
     fingerprint: TeacherFingerprint
     answers: dict[str, str]
@@ -29,6 +31,7 @@ class LockedTeacher:
     backend: str
     path: Path | None
     tokenizer: Any
+    prompt: TeacherPrompt = NO_PROMPT
 
     def answers_from(self, slice: str) -> str:
         """Digest of the teacher version that completes prompts of a slice."""
@@ -99,7 +102,7 @@ def read_lock(path: Path = LOCK) -> LockedTeacher:
     """Read the lock and the tokenizer of the checkpoint that it names.
 
     Raises:
-        DataError: no lock, or not one of ours.
+        DataError: no lock, or not one of ours; or the teacher's folder has another prompt than the locked one.
     """
     if not path.is_file():
         raise DataError(f"{path} is missing: no teacher has been locked; run `redistill lock`, or a whole cycle")
@@ -110,5 +113,10 @@ def read_lock(path: Path = LOCK) -> LockedTeacher:
         backend, answers = tree["source"]["backend"], tree["answers_from"]
     except (KeyError, TypeError) as error:
         raise DataError(f"{path} is not a teacher lock ({error}); lock again with `redistill lock`") from None
-    local = backend != "openai"
-    return LockedTeacher(current, answers, capabilities, backend, TEACHER if local else None, load_tokenizer(TEACHER) if local else None)
+    local, prompt = backend != "openai", read_prompt(TEACHER)
+    if prompt.digest != current.parts.get(fingerprint.PROMPT, ""):
+        raise DataError(
+            f"{TEACHER} has another prompt for the teacher than {path} names; lock again with `redistill lock`, or restore the folder with `dvc checkout`"
+        )
+    tokenizer = load_tokenizer(TEACHER) if local else None
+    return LockedTeacher(current, answers, capabilities, backend, TEACHER if local else None, tokenizer, prompt)

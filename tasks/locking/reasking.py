@@ -11,6 +11,7 @@ from redistill.io.parquet import read_records
 from redistill.operations.policy import ReaskPlan, SliceShift, plan
 from redistill.params import Params
 from redistill.statistics.shares import share_interval
+from redistill.teacher.fingerprint import PROMPT
 from redistill.teacher.types import TeacherFingerprint
 from tasks.locking import canary, earlier_targets
 from tasks.locking.shift_of_weights import RunModule, measure_in_process
@@ -24,10 +25,10 @@ def choose_reasking(params: Params, before: dict[str, Any], now: TeacherFingerpr
     """Decide what an accepted teacher is asked again, and write it into the lock. ``before`` is the lock of the teacher that it replaces."""
     changes = int(before.get("changes", 0)) + 1
     local = params.teacher.backend != "openai"
-    why_all = _why_all(params, before, now) if local else None
+    why_all = _why_all(params, before, now)
     shifts: list[SliceShift] = []
     if not local:
-        shifts = _endpoint_shifts(before, now)
+        shifts = _endpoint_shifts(before, now) if why_all is None else []
     elif why_all is None:
         try:
             shifts = measure_in_process(before["answers_from"], run_module)
@@ -47,7 +48,11 @@ def choose_reasking(params: Params, before: dict[str, Any], now: TeacherFingerpr
 
 
 def _why_all(params: Params, before: dict[str, Any], now: TeacherFingerprint) -> str | None:
-    """Why nothing of an earlier teacher with weights can stay; None if slices may."""
+    """Why nothing of an earlier teacher can stay; None if slices may."""
+    if before["current"]["parts"].get(PROMPT) != now.parts.get(PROMPT):
+        return "the new teacher is shown another prompt, so the same row asks it something else"
+    if params.teacher.backend == "openai":
+        return None
     if arms := weights_in_training(params):
         return f"arm {arms[0]} learns from the weights of the present teacher, so every row must be the present teacher's"
     if params.score.top_k == 0:

@@ -157,7 +157,7 @@ def _endpoint(params: Params) -> tuple[TeacherFingerprint, TeacherCapabilities]:
 def _endpoint_fingerprint(params: Params, max_age: dt.timedelta) -> TeacherFingerprint:
     """Name, address, and what the canaries show. ``system_fingerprint`` is no part of it: some services change it between equal models."""
     epoch = canary.epoch(params, max_age)
-    parts = {**_endpoint_parts(params.teacher), "canary": epoch.id if epoch is not None else ""}
+    parts = {**_endpoint_parts(params.teacher), **fingerprint.prompt_part(TEACHER), "canary": epoch.id if epoch is not None else ""}
     return TeacherFingerprint(params.teacher.model, canonical_digest(parts), parts)
 
 

@@ -67,7 +67,7 @@ def economics(
     money = params.economics
     whole = CycleCost(remember(receipts), *_teacher_tokens(params, arms["teacher"]))
     unmeasured = [stage for stage in every_stage(params) if stage not in whole.seconds]
-    prices = {who: teacher_price(money, params.teacher) if who == "teacher" else student_price(money) for who in arms}
+    prices = {who: teacher_price(money, params.teacher) if who in ("teacher", "prompted") else student_price(money) for who in arms}
     paces = {who: _pace(timing, who) for who in arms}
     cycle_usd = None if unmeasured else whole.usd(money, prices["teacher"])
     changed = any(r.outcome == "ran" for r in receipts)

@@ -40,7 +40,7 @@ from tasks.results.rows import shown_rows
 from tasks.stages.timing import TIMING
 
 REPORT = ARTIFACTS / "report"
-ORDER = ("teacher", "linear", "base", "gold", "sft", "kd")
+ORDER = ("teacher", "prompted", "linear", "base", "gold", "sft", "kd")
 _EXAMPLES = 12
 
 

@@ -45,7 +45,7 @@ def after_data(params: Params) -> tuple[QueuedStage, ...]:
     runs without other stages.
     """
     arms = tuple(params.finetune.arms)
-    baselines = ("base",) if params.data.task == "generation" else ("linear", "base")
+    baselines = (*(() if params.data.task == "generation" else ("linear",)), "base", *_prompted(params))
     common = params.finetune.common
     calibrated = arms if "calibrate" in _declared() else ()
     trained = common.threads and common.threads * common.processes
@@ -57,6 +57,24 @@ def after_data(params: Params) -> tuple[QueuedStage, ...]:
         *(QueuedStage(h, params.benchmark.threads, frozenset({h.replace("heldout", "finetune")})) for h in heldout_stages(params, *arms)),
         QueuedStage("timing", None, frozenset(f"finetune@{a}" for a in arms)),
     )
+
+
+def _prompted(params: Params) -> tuple[str, ...]:
+    """The raw teacher with examples, if this project's ``dvc.yaml`` has its line.
+
+    Raises:
+        ConfigError: params ask for it, and there is no line.
+    """
+    file = Path("dvc.yaml")
+    benchmark = yaml.safe_load(file.read_text(encoding="utf-8"))["stages"].get("benchmark", {}) if file.is_file() else {}
+    if "prompted" in benchmark.get("foreach", {}):
+        return ("prompted",)
+    if params.benchmark.few_shot:
+        raise ConfigError(
+            f"benchmark.few_shot={params.benchmark.few_shot} needs the line of the arm `prompted` under stages.benchmark.foreach in dvc.yaml: "
+            "prompted: {model: artifacts/prompts/train.parquet, file: sources.lock.json, key: models.teacher}"
+        )
+    return ()
 
 
 def every_stage(params: Params) -> tuple[str, ...]:

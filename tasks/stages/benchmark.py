@@ -1,6 +1,7 @@
 """Stage ``benchmark@WHO``: one model on the rows that people look at, with its outcomes row by row, its size and its memory.
 
-The stage ``timing`` measures times, because times of two processes cannot be compared.
+The stage ``timing`` measures times, because times of two processes cannot be compared. The arm ``prompted`` is the teacher as its owner publishes it,
+with ``benchmark.few_shot`` labelled rows as examples: what a user would run without this project.
 
 Also ``redistill stage benchmark --checkpoint DIR --out DIR``: the same for any checkpoint, which is how a registered version is
 judged. What was measured for a model, rows, template and parameters is remembered by digest.
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from redistill.data.params import DataParams
+from redistill.data.teacher_prompt import NO_PROMPT, TeacherPrompt, chosen_examples
 from redistill.data.templates import completion_text, render, template_digest
 from redistill.data.types import Prompt
 from redistill.errors import ConfigError, DataError, TeacherError
@@ -28,19 +30,23 @@ from redistill.evaluation.summary import summarise
 from redistill.evaluation.timing import architecture
 from redistill.evaluation.types import Cost, EvalReport, Fairness, Outcome, PairOutcome
 from redistill.io.atomic import replacing_directory
-from redistill.io.digests import file_digest
+from redistill.io.digests import canonical_digest, file_digest
+from redistill.io.json import write_json
 from redistill.io.parquet import read_records
 from redistill.models import checkpoints, weights_source
+from redistill.models.template_date import fix_date
 from redistill.models.tokenizers import encode, load_tokenizer
 from redistill.runtime.cpu import use_threads
 from redistill.runtime.memory import PeakMemory
 from redistill.runtime.precision import dtype_name, resolved
 from redistill.runtime.progress import Progress, continues
 from redistill.teacher.params import GenerateParams, TeacherParams
+from redistill.teacher.prompt_file import read_prompt
 from redistill.teacher.types import ENDPOINT
 from redistill.validation.content import judge_text
 from redistill.validation.params import IntakeParams
 from redistill.validation.types import first_drop
+from tasks.locking.locked_teacher import TEACHER, read_lock, template_date
 from tasks.paths import ARTIFACTS, STATE
 from tasks.results.files import write_open, write_sealed
 from tasks.results.memos import remember, remembered
@@ -48,6 +54,8 @@ from tasks.results.rows import Rows, shown_rows
 
 _SENT = IntakeParams(profanity=False)
 """Pairs may be about insults."""
+PROMPTED = "prompted"
+_TRAIN = ARTIFACTS / "prompts" / "train.parquet"
 
 
 def benchmark(who: str, data: DataParams, teacher: TeacherParams, generate: GenerateParams, benchmark: BenchmarkParams) -> None:
@@ -60,11 +68,29 @@ def measure(who: str, rows: Rows, data: DataParams, teacher: TeacherParams, gene
     target = rows.results / who
     if who == "linear":
         _linear(target, rows, data, benchmark)
+    elif who == PROMPTED:
+        _prompted(target, rows, data, teacher, generate, benchmark)
     elif who == "teacher" and teacher.backend == "openai":
-        _endpoint(target, rows, data, teacher, generate, benchmark)
+        _endpoint(who, target, rows, data, teacher, generate, benchmark, read_lock().prompt)
     else:
-        checkpoint = {"teacher": ARTIFACTS / "teacher", "base": ARTIFACTS / "base"}.get(who, ARTIFACTS / "students" / who)
-        measure_checkpoint(who, checkpoint, target, rows, data, benchmark)
+        checkpoint = {"teacher": TEACHER, "base": ARTIFACTS / "base"}.get(who, ARTIFACTS / "students" / who)
+        measure_checkpoint(who, checkpoint, target, rows, data, benchmark, read_prompt(checkpoint) if who == "teacher" else NO_PROMPT)
+
+
+def _prompted(
+    target: Path, rows: Rows, data: DataParams, teacher: TeacherParams, generate: GenerateParams, params: BenchmarkParams
+) -> None:
+    """The raw teacher with examples; a note instead of a report where params ask for none."""
+    if not params.few_shot:
+        with replacing_directory(target) as folder:
+            write_json(folder / "off.json", {"benchmark.few_shot": 0})
+        return
+    examples = chosen_examples(read_records(_TRAIN, Prompt), params.few_shot, data, "benchmark.few_shot")
+    prompt = TeacherPrompt(teacher.prompt.system or "", examples)
+    if teacher.backend == "openai":
+        _endpoint(PROMPTED, target, rows, data, teacher, generate, params, prompt)
+    else:
+        measure_checkpoint(PROMPTED, weights_source.resolve(teacher.model, teacher.revision), target, rows, data, params, prompt)
 
 
 def benchmark_checkpoint(who: str, checkpoint: Path, target: Path, data: DataParams, benchmark: BenchmarkParams) -> None:
@@ -72,27 +98,51 @@ def benchmark_checkpoint(who: str, checkpoint: Path, target: Path, data: DataPar
     measure_checkpoint(who, checkpoint, target, shown_rows(data), data, benchmark)
 
 
-def measure_checkpoint(who: str, checkpoint: Path, target: Path, rows: Rows, data: DataParams, params: BenchmarkParams) -> None:
-    """Measure local weights, or return a stored result of exactly the same measurement."""
+def measure_checkpoint(
+    who: str,
+    checkpoint: Path,
+    target: Path,
+    rows: Rows,
+    data: DataParams,
+    params: BenchmarkParams,
+    prompt: TeacherPrompt = NO_PROMPT,
+) -> None:
+    """Measure local weights, or return a stored result of exactly the same measurement. ``prompt`` is what only this model is shown."""
     digest = checkpoints.model_digest(weights_source.checked_directory(checkpoint))
+    if who == PROMPTED:
+        # The directory is that of the weights alone. A teacher's directory has its prompt as a file.
+        digest = canonical_digest([digest, prompt.digest, str(template_date("teacher"))])
     memo = rows.memo(digest, data, params)
     if remembered(memo):
         continues(f"{rows.stage}@{who}", "these weights were measured before")
     else:
-        _measure(who, checkpoint, digest, memo, rows, data, params)
+        _measure(who, checkpoint, digest, memo, rows, data, params, prompt)
         remember(memo)
     with replacing_directory(target) as folder:
         shutil.copytree(memo, folder, dirs_exist_ok=True)
 
 
-def _measure(who: str, checkpoint: Path, digest: str, target: Path, rows: Rows, data: DataParams, params: BenchmarkParams) -> None:
+def _measure(
+    who: str,
+    checkpoint: Path,
+    digest: str,
+    target: Path,
+    rows: Rows,
+    data: DataParams,
+    params: BenchmarkParams,
+    prompt: TeacherPrompt,
+) -> None:
     use_threads(params.threads)
     memory = _memory()
     model, tokenizer = loaded(checkpoint)
+    if who == PROMPTED:
+        fix_date(tokenizer, template_date("teacher"))
     prompts, rendered = _rendered(rows, data, tokenizer)
     pairs, pair_prompts = _pairs(rows, data, tokenizer, params)
+    by_text = dict(zip([*rendered, *pair_prompts], [*prompts, *_both(pairs)], strict=True))
+    reads = {r: render(p, data, tokenizer, prompt) for r, p in by_text.items()} if prompt else {}
     progress = Progress(f"{rows.stage}@{who}", 3, "parts")
-    lm = weights_model(model, tokenizer, params, data.grammar)
+    lm = weights_model(model, tokenizer, params, data.grammar, reads=reads)
     outcomes = run_benchmark(lm, prompts, rendered, data, params)
     progress(1)
     cost = Cost(
@@ -100,7 +150,7 @@ def _measure(who: str, checkpoint: Path, digest: str, target: Path, rows: Rows, 
         disk_bytes=disk_bytes(checkpoint),
         peak_memory_bytes=memory.grown_bytes(),
         tokens_per_request=_mean_written(outcomes, data, tokenizer, params),
-        prompt_tokens_per_request=_mean_tokens(rendered, tokenizer),
+        prompt_tokens_per_request=_mean_tokens([reads.get(r, r) for r in rendered], tokenizer),
     )
     fairness, pair_outcomes = _fairness(lm, pairs, pair_prompts, data, params)
     progress(2)
@@ -194,8 +244,7 @@ def _linear(target: Path, rows: Rows, data: DataParams, params: BenchmarkParams)
         raise ConfigError("benchmark@linear needs labels, but data.task: generation has none; remove it from dvc.yaml")
     tokenizer = load_tokenizer(ARTIFACTS / "base")
     memory = _memory()
-    train_file = ARTIFACTS / "prompts" / "train.parquet"
-    predict = fit(read_records(train_file, Prompt), data.grammar, params.seed)
+    predict = fit(read_records(_TRAIN, Prompt), data.grammar, params.seed)
     prompts, rendered = _rendered(rows, data, tokenizer)
     pairs, pair_prompts = _pairs(rows, data, tokenizer, params)
     text_of = {r: p.text for p, r in zip([*prompts, *_both(pairs)], [*rendered, *pair_prompts], strict=True)}
@@ -209,39 +258,51 @@ def _linear(target: Path, rows: Rows, data: DataParams, params: BenchmarkParams)
     cost = Cost(None, 0, memory.grown_bytes(), *tokens)
     fairness, pair_outcomes = _fairness(lm, pairs, pair_prompts, data, params)
     template = template_digest(data, tokenizer)
-    report = summarise("linear", outcomes, data.grammar, cost, _identities(file_digest(train_file), rows, template, _backend()), params)
+    report = summarise("linear", outcomes, data.grammar, cost, _identities(file_digest(_TRAIN), rows, template, _backend()), params)
     _write(target, rows, replace(report, fairness=fairness), outcomes, pair_outcomes)
 
 
 def _endpoint(
-    target: Path, rows: Rows, data: DataParams, teacher: TeacherParams, generate: GenerateParams, params: BenchmarkParams
+    who: str,
+    target: Path,
+    rows: Rows,
+    data: DataParams,
+    teacher: TeacherParams,
+    generate: GenerateParams,
+    params: BenchmarkParams,
+    prompt: TeacherPrompt,
 ) -> None:
-    from tasks.locking.locked_teacher import read_lock
-
     tokenizer = load_tokenizer(ARTIFACTS / "base")
     prompts, rendered = _rendered(rows, data, tokenizer)
     pairs, pair_prompts = _pairs(rows, data, tokenizer, params)
     by_text = {r: p for p, r in zip([*prompts, *_both(pairs)], [*rendered, *pair_prompts], strict=True)}
-    lm, written = endpoint_model(by_text, tokenizer, data, teacher, generate, params)
+    lm, written = endpoint_model(by_text, tokenizer, data, teacher, generate, params, prompt)
     outcomes = run_benchmark(lm, prompts, rendered, data, params)
     # The model's memory is on another machine; the memory of this process is only that of a client.
-    cost = Cost(None, 0, None, sum(written[r] for r in rendered) / len(rendered), _mean_tokens(rendered, tokenizer))
+    # Its chat template is not known here; that of the base is near enough to count tokens.
+    read = [render(p, data, tokenizer, prompt) for p in prompts] if prompt else rendered
+    cost = Cost(None, 0, None, sum(written[r] for r in rendered) / len(rendered), _mean_tokens(read, tokenizer))
     fairness, pair_outcomes = _fairness(lm, pairs, pair_prompts, data, params)
     template = template_digest(data, tokenizer)
-    report = summarise(
-        "teacher", outcomes, data.grammar, cost, _identities(read_lock().fingerprint.digest, rows, template, ENDPOINT), params
-    )
+    model = read_lock().fingerprint.digest
+    model = canonical_digest([model, prompt.digest]) if who == PROMPTED else model
+    report = summarise(who, outcomes, data.grammar, cost, _identities(model, rows, template, ENDPOINT), params)
     _write(target, rows, replace(report, fairness=fairness), outcomes, pair_outcomes)
 
 
 def endpoint_model(
-    by_text: dict[str, Prompt], tokenizer: Any, data: DataParams, teacher: TeacherParams, generate: GenerateParams, params: BenchmarkParams
+    by_text: dict[str, Prompt],
+    tokenizer: Any,
+    data: DataParams,
+    teacher: TeacherParams,
+    generate: GenerateParams,
+    params: BenchmarkParams,
+    prompt: TeacherPrompt,
 ) -> tuple[Any, dict[str, int]]:
     """A teacher behind an endpoint as an lm-eval model for the prompts in ``by_text``, and a table that gets the completion tokens of each."""
     from redistill.teacher.completion_store import CompletionStore
     from redistill.teacher.endings import FAILED
     from redistill.teacher.requests import requests_for
-    from tasks.locking.locked_teacher import read_lock
     from tasks.stages.generate import ask
 
     lock = read_lock()
@@ -250,7 +311,7 @@ def endpoint_model(
     written: dict[str, int] = {}
 
     def complete(prompts: Sequence[str]) -> list[str]:
-        requests = requests_for([by_text[r] for r in prompts], data, None)
+        requests = requests_for([by_text[r] for r in prompts], data, None, teacher_prompt=prompt)
         store = CompletionStore(STATE / "store" / "completions.sqlite")
         try:
             answers = ask(requests, lock, teacher, data, greedy, store)[0]

@@ -20,6 +20,8 @@ from redistill.io.parquet import read_records, write_records
 from redistill.models.tokenizers import load_tokenizer
 from redistill.runtime.cpu import use_threads
 from redistill.teacher.params import GenerateParams, TeacherParams
+from redistill.teacher.prompt_file import read_prompt
+from tasks.locking.locked_teacher import TEACHER, read_lock
 from tasks.paths import ARTIFACTS
 from tasks.stages.benchmark import endpoint_model, loaded
 
@@ -45,13 +47,13 @@ def _teacher(
     if teacher.backend == "openai":
         tokenizer = load_tokenizer(ARTIFACTS / "base")
         rendered = [render(p, data, tokenizer) for p in prompts]
-        lm, _ = endpoint_model(dict(zip(rendered, prompts, strict=True)), tokenizer, data, teacher, generate, params)
+        lm, _ = endpoint_model(dict(zip(rendered, prompts, strict=True)), tokenizer, data, teacher, generate, params, read_lock().prompt)
         return run_benchmark(lm, prompts, rendered, data, params)
     use_threads(params.threads)
-    model, tokenizer = loaded(ARTIFACTS / "teacher")
-    return run_benchmark(
-        weights_model(model, tokenizer, params, data.grammar), prompts, [render(p, data, tokenizer) for p in prompts], data, params
-    )
+    model, tokenizer = loaded(TEACHER)
+    rendered, prompt = [render(p, data, tokenizer) for p in prompts], read_prompt(TEACHER)
+    reads = {r: render(p, data, tokenizer, prompt) for r, p in zip(rendered, prompts, strict=True)} if prompt else None
+    return run_benchmark(weights_model(model, tokenizer, params, data.grammar, reads=reads), prompts, rendered, data, params)
 
 
 def _linear(prompts: Sequence[Prompt], data: DataParams, params: BenchmarkParams) -> list[Outcome]:

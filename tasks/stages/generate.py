@@ -38,7 +38,7 @@ def generate(data: DataParams, teacher: TeacherParams, generate: GenerateParams)
     """Request the completions that are not in the store, then write all completions and the soft targets that came with them."""
     lock = read_lock()
     prompts = [p for split in ("pool", "calibration") for p in read_records(ARTIFACTS / "prompts" / f"{split}.parquet", Prompt)]
-    requests = requests_for(prompts, data, lock.tokenizer, generate.samples)
+    requests = requests_for(prompts, data, lock.tokenizer, generate.samples, lock.prompt)
     store = CompletionStore(STATE / "store" / "completions.sqlite")
     try:
         answers, request_count = ask(requests, lock, teacher, data, generate, store)

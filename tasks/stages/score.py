@@ -1,8 +1,9 @@
-"""Stage ``score``: the teacher's probabilities for exactly the kept token ids.
+"""Stage ``score``: the teacher's probabilities for exactly the kept token ids, after the prompt that the teacher read.
 
 Only what ``generate`` could not capture is computed: with local weights one forward pass gives top-k, tail, entropy and
 log Z_T for prompt and completion tokens; an engine's or endpoint's captured top-k are passed on as they are, at T = 1.
-Where the student's tokenizer is not the teacher's there is nothing to compare, so nothing is written.
+Where the student's tokenizer is not the teacher's there is nothing to compare, so nothing is written. Of a prompt that only the teacher
+reads nothing is kept: the student has no such tokens.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from collections.abc import Iterator
 from itertools import chain
 
 from redistill.distillation.params import ScoreParams
-from redistill.distillation.soft_targets.scoring import score_sequences
+from redistill.distillation.soft_targets.for_student import for_student
+from redistill.distillation.soft_targets.scoring import Sequenced, score_sequences
 from redistill.distillation.soft_targets.shards import ShardFacts, SoftTargetFiles, write_soft_targets
 from redistill.distillation.types import SoftTargets, TrainingRow
 from redistill.errors import ConfigError
@@ -39,7 +41,7 @@ def score(score: ScoreParams) -> None:
         targets: Iterator[SoftTargets] = iter(())
     elif score.top_k == 0 or lock.path is None:
         captured = SoftTargetFiles(ARTIFACTS / "completions" / "captured")
-        targets = (captured[r.key] for r in rows if r.key in captured)
+        targets = (for_student(captured[r.key], r) for r in rows if r.key in captured)
     else:
         if score.top_k > vocabulary:
             raise ConfigError(f"score.top_k={score.top_k}, but the teacher's vocabulary has {vocabulary} tokens; lower score.top_k")
@@ -79,8 +81,9 @@ def _from_weights(rows: list[TrainingRow], lock: LockedTeacher, params: ScorePar
     model = checkpoints.load_model(require_locked_weights(lock, rows), dtype_name())
     check_supported_head(model)
     progress = Progress("score", len(rows), "rows")
-    sequences = [(r.key, r.token_ids) for r in rows]
+    by_key = {r.key: r for r in rows}
+    sequences = [Sequenced(r.key, r.teacher_token_ids, max(1, len(r.teacher_prompt_ids))) for r in rows]
     scored = score_sequences(model, sequences, params.top_k, params.temperatures, params.batch_tokens, vocabulary)
     for done, targets in enumerate(scored, 1):
-        yield targets
+        yield for_student(targets, by_key[targets.key])
         progress(done)

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from redistill.data.params import DataParams
+from redistill.data.teacher_prompt import NO_PROMPT
 from redistill.distillation.arm_params import ArmParams
 from redistill.distillation.methods.base import MethodParams
 from redistill.distillation.params import FinetuneCommonParams
@@ -16,6 +17,7 @@ from redistill.models.params import StudentParams
 from redistill.models.tokenizers import load_tokenizer
 from redistill.runtime.cpu import use_threads
 from redistill.teacher.params import GenerateParams, TeacherParams
+from redistill.teacher.prompt_file import read_prompt
 from tasks.locking.locked_teacher import TEACHER
 from tasks.paths import ARTIFACTS
 from tasks.training import variant
@@ -41,6 +43,7 @@ def sweep(
     use_threads(common.threads)
     start, rows = time.monotonic(), variant.dev_rows()
     facts: dict[str, object] = {"point": point, "arm": arm, "rows": len(rows)}
+    prompt = read_prompt(TEACHER) if point == "teacher" else NO_PROMPT
     if point == "teacher":
         model, tokenizer = checkpoints.load_model(TEACHER), load_tokenizer(TEACHER)
         facts |= {"layers": int(model.config.num_hidden_layers), "parameters": sum(p.numel() for p in model.parameters())}
@@ -50,7 +53,7 @@ def sweep(
         facts |= {"layers": int(point), "parameters": parameters, "tokens": common.tokens}
     else:
         raise ConfigError(f"sweep.layers: {point!r} is neither a number of layers nor the word teacher")
-    score = dev_score(model, tokenizer, rows, data, generate.max_tokens)
+    score = dev_score(model, tokenizer, rows, data, generate.max_tokens, teacher_prompt=prompt)
     write_json(ARTIFACTS / "sweep" / f"{point}.json", {**facts, **_measured(score), "seconds": round(time.monotonic() - start, 1)})
     print(f"[sweep] {point}: {score.text} on {len(rows)} dev rows", flush=True)
 

@@ -7,12 +7,13 @@ told how many to write, so it is timed as it answers, over the network.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from redistill.data.params import DataParams
+from redistill.data.teacher_prompt import NO_PROMPT, TeacherPrompt
 from redistill.data.templates import completion_text, render
 from redistill.data.types import Prompt
 from redistill.errors import DataError
@@ -75,7 +76,8 @@ def _measured(
     label: str, checkpoint: Path, data: DataParams, teacher: TeacherParams, params: BenchmarkParams, *, with_linear: bool
 ) -> Timing:
     lock = read_lock()
-    prompts = _that_fit(shown_rows(data).prompts(), [checkpoint, *([lock.path] if lock.path else [])], data, params)
+    read_by = {checkpoint: NO_PROMPT, **({lock.path: lock.prompt} if lock.path else {})}
+    prompts = _that_fit(shown_rows(data).prompts(), read_by, data, params)
     models = {"student": _local(checkpoint, prompts, data, params)}
     if with_linear:
         models["linear"] = _linear(prompts, data, params)
@@ -87,7 +89,7 @@ def _measured(
         if lock.path is None:
             models["teacher"] = _endpoint(lock, prompts, data, teacher, params, opened)
         else:
-            models["teacher"] = _local(lock.path, prompts, data, params)
+            models["teacher"] = _local(lock.path, prompts, data, params, lock.prompt)
         request_s, _ = in_turns({name: model.run for name, model in models.items()}, requests, lambda: progress(next(done)))
         # An endpoint is priced by its tokens, not by its time, and each completion costs money: no batches are asked of it.
         batched = {name: model.run for name, model in models.items() if model.tokens is not None}
@@ -97,17 +99,17 @@ def _measured(
     return Timing(backend, times["student"], times["teacher"], times.get("linear"))
 
 
-def _that_fit(prompts: Sequence[Prompt], folders: Sequence[Path], data: DataParams, params: BenchmarkParams) -> list[Prompt]:
-    """The prompts that every model reads whole, with the longest completion behind them.
+def _that_fit(prompts: Sequence[Prompt], read_by: Mapping[Path, TeacherPrompt], data: DataParams, params: BenchmarkParams) -> list[Prompt]:
+    """The prompts that every model reads whole, with the longest completion behind them. ``read_by`` are the folders, and what each model is shown before.
 
     Raises:
         DataError: there are none.
     """
     kept = list(prompts)
-    for folder in folders:
+    for folder, shown in read_by.items():
         tokenizer, context = load_tokenizer(folder), checkpoints.context_tokens(folder)
         if context is not None:
-            kept = [p for p in kept if len(encode(render(p, data, tokenizer), tokenizer)) + params.max_tokens <= context]
+            kept = [p for p in kept if len(encode(render(p, data, tokenizer, shown), tokenizer)) + params.max_tokens <= context]
     if not kept:
         raise DataError(
             "no row fits into the context of student and teacher, so there is nothing to time; lower intake.max_chars or benchmark.max_tokens"
@@ -115,12 +117,14 @@ def _that_fit(prompts: Sequence[Prompt], folders: Sequence[Path], data: DataPara
     return kept
 
 
-def _local(checkpoint: Path, prompts: Sequence[Prompt], data: DataParams, params: BenchmarkParams) -> Timed:
+def _local(
+    checkpoint: Path, prompts: Sequence[Prompt], data: DataParams, params: BenchmarkParams, shown: TeacherPrompt = NO_PROMPT
+) -> Timed:
     tokenizer = load_tokenizer(checkpoint)
     model = checkpoints.load_model(checkpoint, dtype_name())
     model.generation_config.max_length = None
     tokens = reference_tokens(prompts, data, tokenizer, params.max_tokens)
-    generate, rendered = generator(model, tokenizer, tokens), [render(p, data, tokenizer) for p in prompts]
+    generate, rendered = generator(model, tokenizer, tokens), [render(p, data, tokenizer, shown) for p in prompts]
     return Timed(lambda rows: generate([rendered[i] for i in rows]), tokens, architecture(checkpoint))
 
 
@@ -140,7 +144,7 @@ def _endpoint(
     engine = open_teacher(lock, teacher, data)
     opened.callback(engine.close)
     greedy = GenerateParams(max_tokens=params.max_tokens)
-    requests = requests_for(prompts, data, None)
+    requests = requests_for(prompts, data, None, teacher_prompt=lock.prompt)
     return Timed(lambda rows: list(engine.complete([requests[i] for i in rows], greedy)), None, lock.fingerprint.digest)
 
 

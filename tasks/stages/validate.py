@@ -17,10 +17,11 @@ from redistill.io.atomic import replacing_directory
 from redistill.io.json import write_json
 from redistill.io.parquet import iter_records, read_records, write_records
 from redistill.models import checkpoints
-from redistill.models.tokenizers import load_tokenizer
+from redistill.models.tokenizers import encode_all, load_tokenizer
 from redistill.runtime.in_chunks import CHUNK, in_chunks
 from redistill.runtime.progress import Progress
 from redistill.teacher.params import GenerateParams
+from redistill.teacher.requests import requests_for
 from redistill.teacher.types import TeacherCompletion
 from redistill.validation import drop_counts
 from redistill.validation.completions import CompletionJudge
@@ -28,7 +29,7 @@ from redistill.validation.expectations import DerivedRow, check_batch
 from redistill.validation.intake import redacted
 from redistill.validation.params import IntakeParams, ValidateParams
 from redistill.validation.types import Drop, DroppedRow
-from tasks.locking.locked_teacher import read_lock
+from tasks.locking.locked_teacher import LockedTeacher, read_lock
 from tasks.paths import ARTIFACTS
 
 _TOGETHER = 1000
@@ -95,7 +96,15 @@ def _rows(kept: Sequence[tuple[Prompt, TeacherCompletion]], data: DataParams) ->
     ends = () if lock.path is None else checkpoints.end_ids_of(lock.path)
     maker = RowMaker(data, load_tokenizer(ARTIFACTS / "base"))
     for begin in range(0, len(kept), _TOGETHER):
-        yield from maker.completed(kept[begin : begin + _TOGETHER], lock.tokenizer_digest, ends)
+        part = kept[begin : begin + _TOGETHER]
+        yield from maker.completed(part, lock.tokenizer_digest, ends, _read_by_teacher([p for p, _ in part], lock, data))
+
+
+def _read_by_teacher(prompts: Sequence[Prompt], lock: LockedTeacher, data: DataParams) -> list[list[int]]:
+    """The tokens that the teacher reads of each prompt; empty where they are the student's, or not known."""
+    if not lock.prompt or lock.tokenizer is None:
+        return []
+    return encode_all([r.prompt for r in requests_for(prompts, data, lock.tokenizer, teacher_prompt=lock.prompt)], lock.tokenizer)
 
 
 def _derived(prompt: Prompt, completion: TeacherCompletion, kept: bool, data: DataParams) -> DerivedRow:

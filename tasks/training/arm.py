@@ -140,6 +140,10 @@ def _teacher(rows: list[TrainingRow], lock: LockedTeacher, method: MethodParams,
         raise ConfigError(
             f"method {method.name} needs the teacher's weights in memory, but the locked teacher is an endpoint; set alpha to 0 to learn from its text only"
         )
+    if any(row.teacher_prompt_ids for row in rows):
+        raise DataError(
+            f"method {method.name} runs the teacher on the student's tokens, but the locked teacher read a prompt of its own; use method logit or sequence"
+        )
     teacher = checkpoints.load_model(require_locked_weights(lock, rows), dtype_name(precision, training_device()))
     check_supported_head(teacher)
     return teacher

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from redistill.distillation.soft_targets.scoring import score_sequences
+from redistill.distillation.soft_targets.scoring import Sequenced, score_sequences
 from redistill.distillation.soft_targets.shards import SoftTargetFiles, write_soft_targets
 from redistill.distillation.types import TrainingRow
 from redistill.errors import DataError
@@ -66,7 +66,7 @@ def test_only_a_slice_that_moved_is_asked_again(params: Params) -> None:
     """The old teacher's soft targets of one slice are replaced by those of another model: there, the present weights say something else."""
     other = load_model(make_tiny_model(Path("other"), seed=3))
     stored, lock = SoftTargetFiles(TARGETS), read_lock()
-    moved = [(row.key, row.token_ids) for row in rows() if row.slice == "phone"]
+    moved = [Sequenced(row.key, row.token_ids) for row in rows() if row.slice == "phone"]
     stay = [stored[row.key] for row in rows() if row.slice != "phone"]
     targets = [*stay, *score_sequences(other, moved, params.score.top_k, params.score.temperatures, 2048)]
     write_soft_targets(TARGETS, targets, lock.tokenizer_digest or "", 400)

@@ -19,7 +19,7 @@ from redistill.distillation.losses.types import TokenTargets
 from redistill.distillation.methods.logit import Logit
 from redistill.distillation.methods.online import Online
 from redistill.distillation.soft_targets.from_teacher import from_listed, from_logits
-from redistill.distillation.soft_targets.scoring import score_sequences
+from redistill.distillation.soft_targets.scoring import Sequenced, score_sequences
 from redistill.distillation.soft_targets.shards import SoftTargetFiles, write_soft_targets
 from redistill.distillation.training.batch import collate
 from redistill.distillation.training.examples import Example, Supervision, to_example
@@ -94,7 +94,7 @@ class Sparse(Implementation):
         return found.top_ids_TK[0].tolist(), found.top_logprobs_TK[0].tolist()
 
     def ask_teacher(self, model: Any, ids_BL: torch.Tensor) -> None:
-        list(score_sequences(model, [(_key(i), row.tolist()) for i, row in enumerate(ids_BL)], _K, (1.0,), 4096))
+        list(score_sequences(model, [Sequenced(_key(i), row.tolist()) for i, row in enumerate(ids_BL)], _K, (1.0,), 4096))
 
     def other_ids(self, ids_L: torch.Tensor, others_L: torch.Tensor) -> None:
         ids = tuple(ids_L.tolist())

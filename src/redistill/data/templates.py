@@ -1,6 +1,7 @@
 """From a prompt to the exact text that teacher and student see.
 
-One template serves teacher, training, benchmark and serving, so that a score is a score of what will be served.
+One template serves teacher, training, benchmark and serving, so that a score is a score of what will be served. Before it, the teacher alone may be shown
+more (``redistill.data.teacher_prompt``).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any
 
 from redistill.data.params import DataParams
 from redistill.data.prompt_template import TEXT, fill
+from redistill.data.teacher_prompt import NO_PROMPT, TeacherPrompt
 from redistill.data.types import Message, Prompt
 from redistill.errors import ConfigError
 from redistill.io.digests import canonical_digest
@@ -23,20 +25,33 @@ _CONTROL = re.compile(
 _LOOKS_LIKE_CONTROL = re.compile(r"<[^<>\s]+>|\[/?[A-Z_]+\]")
 
 
-def render(prompt: Prompt, data: DataParams, tokenizer: Any = None) -> str:
+_BLOCKS = "\n\n"
+"""Between a system text, the examples, and the prompt, where they are plain text."""
+
+
+def render(prompt: Prompt, data: DataParams, tokenizer: Any = None, teacher_prompt: TeacherPrompt = NO_PROMPT) -> str:
     """The prompt as one string. ``chat`` uses the tokenizer's own chat template, ``plain`` only ours.
 
     The string holds everything, also the token with which some models expect a text to start, so nothing is added when it is tokenized. What a row
-    contains is text: a control token that is spelled in it is broken up.
+    contains is text: a control token that is spelled in it is broken up. ``teacher_prompt`` is shown before it.
 
     Raises:
         ConfigError: the tokenizer has no chat template, or its template refuses the conversation.
     """
-    text = last_content(prompt, data, tokenizer)
     if data.format == "plain":
-        return text if tokenizer is None else _start(data, tokenizer) + text
-    messages = [{"role": m.role, "content": m.content} for m in earlier_messages(prompt, tokenizer)]
-    return _in_chat_template([*messages, {"role": prompt.messages[-1].role, "content": text}], tokenizer)
+        text = _BLOCKS.join([*_plain_blocks(teacher_prompt.before(prompt), data, tokenizer), last_content(prompt, data, tokenizer)])
+        # A template that writes the start writes it behind the system text.
+        return text if tokenizer is None else (start_text(tokenizer) if teacher_prompt.system else _start(data, tokenizer)) + text
+    last = Message(prompt.messages[-1].role, last_content(prompt, data, tokenizer))
+    shown = (*earlier_messages(prompt, tokenizer, data, teacher_prompt), last)
+    return _in_chat_template([{"role": m.role, "content": m.content} for m in shown], tokenizer)
+
+
+def _plain_blocks(teacher_prompt: TeacherPrompt, data: DataParams, tokenizer: Any) -> list[str]:
+    examples = [
+        last_content(e, data, tokenizer) + completion_text(as_text(e.label or "", tokenizer), data) for e in teacher_prompt.examples
+    ]
+    return [*([teacher_prompt.system] if teacher_prompt.system else []), *examples]
 
 
 def last_content(prompt: Prompt, data: DataParams, tokenizer: Any = None) -> str:
@@ -45,9 +60,29 @@ def last_content(prompt: Prompt, data: DataParams, tokenizer: Any = None) -> str
     return fill(data.prompt_template, {name: as_text(value, tokenizer) for name, value in values.items()})
 
 
-def earlier_messages(prompt: Prompt, tokenizer: Any = None) -> tuple[Message, ...]:
-    """The turns before the last message."""
-    return tuple(Message(m.role, as_text(m.content, tokenizer)) for m in prompt.messages[:-1])
+def earlier_messages(
+    prompt: Prompt, tokenizer: Any = None, data: DataParams | None = None, teacher_prompt: TeacherPrompt = NO_PROMPT
+) -> tuple[Message, ...]:
+    """The turns before the last message; with ``teacher_prompt`` its system text and examples first.
+
+    A conversation has one system message: the teacher's system text stands in front of the row's own. The examples' own system messages are left out.
+    """
+    earlier = tuple(Message(m.role, as_text(m.content, tokenizer)) for m in prompt.messages[:-1])
+    if not teacher_prompt or data is None:
+        return earlier
+    own, rest = _system_apart(earlier)
+    system = _BLOCKS.join(filter(None, [teacher_prompt.system, own]))
+    turns: list[Message] = [Message("system", system)] if system else []
+    for example in teacher_prompt.before(prompt).examples:
+        turns += _system_apart(earlier_messages(example, tokenizer))[1]
+        turns.append(Message(example.messages[-1].role, last_content(example, data, tokenizer)))
+        turns.append(Message("assistant", completion_text(as_text(example.label or "", tokenizer), data)))
+    return (*turns, *rest)
+
+
+def _system_apart(messages: tuple[Message, ...]) -> tuple[str, tuple[Message, ...]]:
+    """The text of the system message that a conversation starts with, and the other messages."""
+    return (messages[0].content, messages[1:]) if messages and messages[0].role == "system" else ("", messages)
 
 
 def as_text(content: str, tokenizer: Any = None) -> str:

@@ -73,6 +73,17 @@ def _arm_fits(
         yield f"{where}: alpha={arm.alpha:g} weighs the teacher's probabilities, which method {method.name} does not use; set alpha to 0"
     if "teacher_weights" in method.needs and teacher.backend == "openai":
         yield f"{where}: method {method.name} needs the teacher's weights in memory, but teacher.backend is openai; set alpha to 0 to learn from its text only"
+    if teacher.prompt.shows_anything:
+        if "teacher_weights" in method.needs:
+            yield (
+                f"{where}: method {method.name} runs the teacher on the student's tokens, but with teacher.prompt the teacher reads other ones; "
+                "use method logit or sequence, or remove teacher.prompt"
+            )
+        if arm.alpha > 0 and finetune.common.supervise == "all":
+            yield (
+                f"{where}: finetune.common.supervise is all, but with teacher.prompt the teacher gives no probabilities of the student's prompt tokens; "
+                "set supervise to completion, or remove teacher.prompt"
+            )
     if "teacher_logprobs" in method.needs:
         yield f"{where}: method {method.name} needs log-probabilities from a running teacher during training, which no teacher.backend provides yet"
     if "soft_targets" not in method.needs:

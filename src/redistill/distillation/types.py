@@ -46,7 +46,8 @@ class TrainingRow:
 
     ``token_ids`` are the whole sequence, made once, and ``spans`` say what each part of it is, without gaps. ``tokenizer`` is the digest of the tokenizer
     that made the ids. ``completion`` is the text of the completion, for people and for audits. ``teacher`` is the digest of the teacher that completed the row, as
-    the lock named it; empty on a gold row. ``slice`` is its prompt's.
+    the lock named it; empty on a gold row. ``slice`` is its prompt's. ``teacher_prompt_ids`` are the tokens that the teacher read before the completion; empty
+    where it read what the student reads, or where its tokens are not known.
     """
 
     prompt_id: str
@@ -58,6 +59,7 @@ class TrainingRow:
     origin: Literal["gold", "teacher"]
     teacher: str = ""
     slice: str = ""
+    teacher_prompt_ids: tuple[int, ...] = ()
 
     @property
     def key(self) -> SignalKey:
@@ -72,6 +74,16 @@ class TrainingRow:
     @property
     def completion_ids(self) -> tuple[int, ...]:
         return tuple(i for s in self.spans if s.kind == "completion" for i in self.token_ids[s.begin : s.end])
+
+    @property
+    def teacher_token_ids(self) -> tuple[int, ...]:
+        """The sequence that the teacher is scored on: its prompt, with exactly the tokens that follow the student's prompt (KD rule 11)."""
+        return (*self.teacher_prompt_ids, *self.token_ids[self.completion_begin :]) if self.teacher_prompt_ids else self.token_ids
+
+    @property
+    def teacher_shift(self) -> int:
+        """How many places later a completion token is in the teacher's sequence than in the student's."""
+        return len(self.teacher_prompt_ids) - self.completion_begin if self.teacher_prompt_ids else 0
 
 
 @dataclass(frozen=True, slots=True)

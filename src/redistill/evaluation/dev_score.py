@@ -16,6 +16,7 @@ import torch
 from redistill.data.normal_form import normalised
 from redistill.data.params import DataParams
 from redistill.data.stopping import cut
+from redistill.data.teacher_prompt import NO_PROMPT, TeacherPrompt
 from redistill.data.templates import render
 from redistill.data.types import Prompt
 from redistill.evaluation.outcomes import items_of
@@ -78,13 +79,21 @@ def f1(counts_N3: np.ndarray) -> float:
     return float(2 * tp / max(1, 2 * tp + fp + fn))
 
 
-def dev_score(model: Any, tokenizer: Any, prompts: Sequence[Prompt], data: DataParams, max_tokens: int, batch: int = 52) -> DevScore:
+def dev_score(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[Prompt],
+    data: DataParams,
+    max_tokens: int,
+    batch: int = 52,
+    teacher_prompt: TeacherPrompt = NO_PROMPT,
+) -> DevScore:
     """Complete every labelled prompt greedily, in the template that serves, and count. The model's training mode is left as it was."""
     labelled = [p for p in prompts if p.label is not None]
     training = model.training
     model.eval()
     try:
-        lines = _complete(model, tokenizer, [render(p, data, tokenizer) for p in labelled], data.stops, max_tokens, batch)
+        lines = _complete(model, tokenizer, [render(p, data, tokenizer, teacher_prompt) for p in labelled], data.stops, max_tokens, batch)
     finally:
         model.train(training)
     return score_of(labelled, lines, data)

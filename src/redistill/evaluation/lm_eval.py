@@ -6,7 +6,8 @@ and prompt hash. Our code scores them (``redistill.evaluation.outcomes``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -110,11 +111,19 @@ def completion_model(complete: Callable[[Sequence[str]], Sequence[str]]) -> Any:
 
 
 def weights_model(
-    model: Any, tokenizer: Any, params: BenchmarkParams, grammar: RecordGrammar | None = None, *, batch_size: int | None = None
+    model: Any,
+    tokenizer: Any,
+    params: BenchmarkParams,
+    grammar: RecordGrammar | None = None,
+    *,
+    batch_size: int | None = None,
+    reads: Mapping[str, str] | None = None,
 ) -> Any:
     """lm-eval's transformers backend around loaded weights; nothing is added to the prompt's tokens.
 
     It also keeps how sure the model is of each response, without another forward pass. ``grammar`` is that of the responses; None for free text.
+    ``reads`` is for a model that is shown more than the others: what it reads for each prompt. The documents stay those of all models, by whose hashes
+    rows are compared.
     """
     import torch
     from lm_eval.models.huggingface import HFLM
@@ -149,9 +158,14 @@ def weights_model(
             made_BT[is_end(made_BT, ends) | ~counts] = self.eot_token_id
             return out
 
-        def sure_of(self, prompt: str) -> Sureness | None:
-            return self._sure.get(tuple(self.tok_encode(prompt)))
+        def generate_until(self, requests: Any, disable_tqdm: bool = False) -> list[str]:
+            read = [replace(r, arguments=(shown.get(r.args[0], r.args[0]), *r.args[1:])) for r in requests] if shown else requests
+            return list(super().generate_until(read, disable_tqdm=disable_tqdm))
 
+        def sure_of(self, prompt: str) -> Sureness | None:
+            return self._sure.get(tuple(self.tok_encode(shown.get(prompt, prompt))))
+
+    shown = reads or {}
     batch_size, ends = batch_size or params.batch_size, end_ids(model)
 
     @cache

@@ -35,6 +35,9 @@ class BenchmarkParams:
     general questions of its own as well. If the YAML file changes, benchmarks run again; a change of the data that it names is not noticed."""
     task_rows: Positive | None = None
     """Cut each of `tasks` to its first rows. Left out: all rows."""
+    few_shot: Annotated[int, Field(ge=0, strict=True)] = 0
+    """Above 0, the report has one more arm, `prompted`: the teacher as its owner publishes it, with so many labelled rows as examples. It needs its line in
+    `dvc.yaml` ([how](data.md#a-prompt-for-the-teacher-alone))."""
 
     @property
     def files(self) -> list[str]:

@@ -136,8 +136,8 @@ class Timing:
         return scaled(batches, teacher.value * (self.teacher.tokens or 1) / (self.student.tokens or 1))
 
     def of(self, who: str) -> Times | None:
-        """The times of a report's arm: all students have one architecture."""
-        return {"teacher": self.teacher, "linear": self.linear}.get(who, self.student)
+        """The times of a report's arm: all students have one architecture. The raw teacher with examples is not timed."""
+        return {"teacher": self.teacher, "linear": self.linear, "prompted": None}.get(who, self.student)
 
 
 def median_of(values: Sequence[float]) -> Estimate:

@@ -169,7 +169,10 @@ def _check_schema(path: str | os.PathLike[str], schema: pa.Schema, kind: type) -
         raise DataError(
             f"{path} has schema {metadata.get('redistill.schema')}, but this version of redistill reads {SCHEMA_VERSION}; run its stage again"
         )
-    if not schema.remove_metadata().equals(schema_of(kind)):
+    columns = schema_of(kind)
+    # A column of a later version, which earlier files do not have: the record's own default stands for it.
+    later = [f.name for f in dataclasses.fields(kind) if f.name not in schema.names and f.default is not dataclasses.MISSING]
+    if not schema.remove_metadata().equals(pa.schema([column for column in columns if column.name not in later])):
         raise DataError(
             f"{path} has the columns {_columns(schema)}, but this version of redistill reads {_columns(schema_of(kind))}; run its stage again"
         )

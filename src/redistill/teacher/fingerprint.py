@@ -1,4 +1,4 @@
-"""What makes a teacher's completions change: weights, tokenizer, template and end tokens, as digests."""
+"""What makes a teacher's completions change: weights, tokenizer, template, end tokens and its own prompt, as digests."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ from pathlib import Path
 from redistill.io.digests import canonical_digest, file_digest
 from redistill.io.json import read_json
 from redistill.models.tokenizers import tokenizer_files_digest
+from redistill.teacher.prompt_file import read_prompt
 from redistill.teacher.types import TeacherFingerprint
 
 GENERATION = "generation_config"
 """The part that earlier locks do not have."""
+PROMPT = "prompt"
+"""The part of a teacher that is shown more than its student."""
 
 
 def fingerprint(path: str | os.PathLike[str], name: str) -> TeacherFingerprint:
-    """Digest of weights, config, generation config, tokenizer and chat template: everything that changes a local model's completions."""
+    """Digest of weights, config, generation config, tokenizer, chat template and prompt: everything that changes a local model's completions."""
     root = Path(path)
     weights = canonical_digest({p.name: file_digest(p) for p in sorted(root.glob("*.safetensors"))})
     parts = {
@@ -25,8 +28,15 @@ def fingerprint(path: str | os.PathLike[str], name: str) -> TeacherFingerprint:
         "tokenizer": tokenizer_files_digest(root),
         "chat_template": _chat_template_digest(root),
         GENERATION: _generation_digest(root),
+        **prompt_part(root),
     }
     return TeacherFingerprint(name, canonical_digest(parts), parts)
+
+
+def prompt_part(root: Path) -> dict[str, str]:
+    """The digest of what only the teacher in this folder is shown; no part where that is nothing."""
+    prompt = read_prompt(root)
+    return {PROMPT: prompt.digest} if prompt else {}
 
 
 def as_locked(now: TeacherFingerprint, locked: TeacherFingerprint | None) -> TeacherFingerprint:

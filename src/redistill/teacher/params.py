@@ -6,10 +6,24 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from redistill.config.base import Positive, Whole, section
+from redistill.config.base import Positive, Whole, frozen, section
 
 _OURS = ("model", "messages", "prompt", "n", "stream", "stop", "logprobs", "top_logprobs")
 """Keys of a request that follow from other parameters, or from how a reply is read."""
+
+
+@frozen
+class TeacherPromptParams:
+    """What only the teacher is shown, before every prompt. The student learns to do without it ([ADR 38](adr/0038-teacher-only-prompt.md))."""
+
+    system: Annotated[str, Field(min_length=1)] | None = None
+    """An instruction: the system message of a conversation, or text before a plain prompt."""
+    examples: Annotated[int, Field(ge=0, strict=True)] = 0
+    """Number of labelled rows of the split `train` that are shown with their labels, spread over the labels."""
+
+    @property
+    def shows_anything(self) -> bool:
+        return bool(self.system or self.examples)
 
 
 @section("teacher")
@@ -45,6 +59,8 @@ class TeacherParams:
     request: dict[str, Any] = Field(default_factory=dict)
     """For endpoints: more keys of each request, such as `{reasoning_effort: low}`. `null` leaves out a key that would be sent, such as `{seed: null}`;
     `{max_completion_tokens: 48, max_tokens: null}` spells the limit as newer models need it."""
+    prompt: TeacherPromptParams = Field(default_factory=TeacherPromptParams)
+    """What only the teacher is shown ([how](data.md#a-prompt-for-the-teacher-alone)). Another prompt is another teacher."""
 
     @model_validator(mode="after")
     def _request_leaves_ours_alone(self) -> TeacherParams:

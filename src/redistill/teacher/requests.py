@@ -6,22 +6,26 @@ from collections.abc import Sequence
 from typing import Any
 
 from redistill.data.params import DataParams
+from redistill.data.teacher_prompt import NO_PROMPT, TeacherPrompt
 from redistill.data.templates import earlier_messages, last_content, render
 from redistill.data.types import Message, Prompt
 from redistill.teacher.types import TeacherRequest
 
 
-def requests_for(prompts: Sequence[Prompt], data: DataParams, tokenizer: Any, samples: int = 1) -> list[TeacherRequest]:
-    """The requests of each prompt, one a sample.
+def requests_for(
+    prompts: Sequence[Prompt], data: DataParams, tokenizer: Any, samples: int = 1, teacher_prompt: TeacherPrompt = NO_PROMPT
+) -> list[TeacherRequest]:
+    """The requests of each prompt, one a sample, with what only the teacher is shown before it.
 
-    ``tokenizer`` is the teacher's, None for an endpoint: it applies a chat template of its own, so it is sent the plain text of ours.
+    ``tokenizer`` is the teacher's, None for an endpoint: it applies a chat template of its own, so it is sent the messages, or the plain text of ours.
     """
-    return [_request(prompt, index, data, tokenizer) for prompt in prompts for index in range(samples)]
+    return [_request(prompt, index, data, tokenizer, teacher_prompt) for prompt in prompts for index in range(samples)]
 
 
-def _request(prompt: Prompt, index: int, data: DataParams, tokenizer: Any) -> TeacherRequest:
-    text = last_content(prompt, data) if tokenizer is None else render(prompt, data, tokenizer)
+def _request(prompt: Prompt, index: int, data: DataParams, tokenizer: Any, teacher_prompt: TeacherPrompt) -> TeacherRequest:
+    conversation = tokenizer is None and data.format == "chat"
+    text = last_content(prompt, data) if conversation else render(prompt, data, tokenizer, teacher_prompt)
     last = prompt.messages[-1]
     # The digest of a request covers its messages, so those of rows without control tokens are as they were.
-    messages = (*earlier_messages(prompt, tokenizer), Message(last.role, last.content))
-    return TeacherRequest(prompt.id, index, messages, text, prompt.slice, data.stops)
+    earlier = earlier_messages(prompt, tokenizer, data, teacher_prompt if conversation else NO_PROMPT)
+    return TeacherRequest(prompt.id, index, (*earlier, Message(last.role, last.content)), text, prompt.slice, data.stops)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from redistill.distillation.soft_targets.scoring import score_sequences
+from redistill.distillation.soft_targets.scoring import Sequenced, score_sequences
 from redistill.distillation.soft_targets.shift import shifts_of_rows
 from redistill.distillation.types import TrainingRow
 from redistill.models.checkpoints import load_model
@@ -32,7 +32,7 @@ def kl_of_row(old: torch.nn.Module, new: torch.nn.Module, row: TrainingRow) -> f
 
 def test_with_the_whole_vocabulary_it_is_the_kl(models: tuple[torch.nn.Module, torch.nn.Module, list[TrainingRow]]) -> None:
     old, new, rows = models
-    targets = {t.key: t for t in score_sequences(old, [(r.key, r.token_ids) for r in rows], 400, (), 2048)}
+    targets = {t.key: t for t in score_sequences(old, [Sequenced(r.key, r.token_ids) for r in rows], 400, (), 2048)}
     found = {row.key: nats for row, nats in shifts_of_rows(new, rows, targets, 2048, 400)}
     assert found == pytest.approx({row.key: kl_of_row(old, new, row) for row in rows}, rel=1e-3)
     assert len(found) == len(rows) == 12
@@ -42,7 +42,7 @@ def test_with_a_short_list_it_is_a_lower_bound_and_of_the_same_teacher_nothing(
     models: tuple[torch.nn.Module, torch.nn.Module, list[TrainingRow]],
 ) -> None:
     old, new, rows = models
-    targets = {t.key: t for t in score_sequences(old, [(r.key, r.token_ids) for r in rows], 8, (), 2048)}
+    targets = {t.key: t for t in score_sequences(old, [Sequenced(r.key, r.token_ids) for r in rows], 8, (), 2048)}
     for row, nats in shifts_of_rows(new, rows, targets, 512, 400):
         assert 0.0 < nats <= kl_of_row(old, new, row) + 1e-6
     assert all(abs(nats) < 1e-4 for _, nats in shifts_of_rows(old, rows, targets, 2048, 400))
@@ -55,5 +55,5 @@ def test_a_head_that_is_wider_than_the_vocabulary_is_cut(
     wide = load_model(make_tiny_model(tmp_path, seed=0))
     wide.resize_token_embeddings(440)
     torch.nn.init.normal_(wide.get_input_embeddings().weight[400:], std=0.2)
-    targets = {t.key: t for t in score_sequences(wide, [(r.key, r.token_ids) for r in models[2]], 8, (), 2048, 400)}
+    targets = {t.key: t for t in score_sequences(wide, [Sequenced(r.key, r.token_ids) for r in models[2]], 8, (), 2048, 400)}
     assert all(abs(nats) < 1e-4 for _, nats in shifts_of_rows(wide, models[2], targets, 2048, 400))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -11,40 +11,45 @@ from redistill.distillation.soft_targets.from_teacher import from_logits
 from redistill.distillation.types import SignalKey, SoftTargets
 from redistill.models.padding import right_padded
 
-Keyed = tuple[SignalKey, Sequence[int]]
-"""Which row, and its token ids."""
+
+class Sequenced(NamedTuple):
+    """Which row, its token ids, and the first token whose probabilities are computed."""
+
+    key: SignalKey
+    token_ids: Sequence[int]
+    first: int = 1
 
 
 def score_sequences(
     model: Any,
-    sequences: Sequence[Keyed],
+    sequences: Sequence[Sequenced],
     k: int,
     temperatures: Sequence[float],
     batch_tokens: int,
     vocabulary: int | None = None,
 ) -> Iterator[SoftTargets]:
-    """Soft targets of every token but the first, longest sequences together, so that little is padded.
+    """Soft targets of the tokens from ``first`` on, longest sequences together, so that little is padded.
 
     Raises:
         DataError: NaN or infinite logits.
     """
-    for key, sequence, logits in row_logits(model, sequences, batch_tokens):
-        yield from_logits(logits, sequence, 1, k, temperatures, key, vocabulary)
+    for (key, token_ids, first), logits in row_logits(model, sequences, batch_tokens):
+        yield from_logits(logits, token_ids, first, k, temperatures, key, vocabulary)
 
 
-def row_logits(model: Any, sequences: Sequence[Keyed], batch_tokens: int) -> Iterator[tuple[SignalKey, Sequence[int], torch.Tensor]]:
-    """The logits of every token of a row but the first (T - 1, V), one row after the other, longest sequences first.
+def row_logits(model: Any, sequences: Sequence[Sequenced], batch_tokens: int) -> Iterator[tuple[Sequenced, torch.Tensor]]:
+    """The logits of a row's tokens from ``first`` on (T - first, V), one row after the other, longest sequences first.
 
     The teacher runs in eval mode and without gradients (KD rule 11).
     """
     model.eval()
-    ordered = sorted(sequences, key=lambda pair: -len(pair[1]))
+    ordered = sorted(sequences, key=lambda sequence: -len(sequence.token_ids))
     start = 0
     while start < len(ordered):
-        batch = ordered[start : start + max(1, batch_tokens // len(ordered[start][1]))]
+        batch = ordered[start : start + max(1, batch_tokens // len(ordered[start].token_ids))]
         with torch.inference_mode():
-            hidden = model.get_decoder()(**right_padded([sequence for _, sequence in batch]), use_cache=False).last_hidden_state
-            for i, (key, sequence) in enumerate(batch):
+            hidden = model.get_decoder()(**right_padded([s.token_ids for s in batch]), use_cache=False).last_hidden_state
+            for i, sequence in enumerate(batch):
                 # One row's logits at a time: a batch of [tokens, vocabulary] in float32 would be gigabytes.
-                yield key, sequence, model.get_output_embeddings()(hidden[i, : len(sequence) - 1])
+                yield sequence, model.get_output_embeddings()(hidden[i, sequence.first - 1 : len(sequence.token_ids) - 1])
         start += len(batch)

@@ -14,7 +14,7 @@ import torch
 
 from redistill.distillation.losses.tail_bucket import token_losses
 from redistill.distillation.losses.types import TokenTargets
-from redistill.distillation.soft_targets.scoring import row_logits
+from redistill.distillation.soft_targets.scoring import Sequenced, row_logits
 from redistill.distillation.types import SignalKey, SoftTargets, TrainingRow
 
 
@@ -26,10 +26,11 @@ def shifts_of_rows(
     A head may be wider than the tokenizer's ``vocabulary``; both teachers are normalised over the vocabulary (KD rule 7).
     """
     by_key = {row.key: row for row in rows}
-    for key, sequence, logits_TV in row_logits(model, [(row.key, row.token_ids) for row in rows], batch_tokens):
-        row, targets = by_key[key], old[key]
+    for sequence, logits_TV in row_logits(model, [Sequenced(row.key, row.teacher_token_ids) for row in rows], batch_tokens):
+        row, targets = by_key[sequence.key], old[sequence.key]
         begin = max(row.completion_begin, targets.first)
-        yield row, _mean_kl(logits_TV[begin - 1 :, :vocabulary], sequence[begin:], targets, begin - targets.first)
+        kept_TV = logits_TV[begin + row.teacher_shift - 1 :, :vocabulary]
+        yield row, _mean_kl(kept_TV, row.token_ids[begin:], targets, begin - targets.first)
 
 
 def _mean_kl(logits_TV: torch.Tensor, labels_T: Sequence[int], targets: SoftTargets, skipped: int) -> float:

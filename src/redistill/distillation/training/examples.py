@@ -82,6 +82,11 @@ def to_example(row: TrainingRow, soft: SoftTargets | None, supervision: Supervis
                 "run the cycle again, and if that does not help, set score.top_k above 0"
             )
         first = soft.first
+        if row.teacher_prompt_ids and supervision.tokens == "all":
+            raise DataError(
+                f"finetune.common.supervise is all, but the teacher read a prompt of its own before row {row.key}, so there are no probabilities of "
+                "the student's prompt tokens; set it to completion"
+            )
     ce[completion_L] = 1.0 - supervision.alpha
     kd[first:] = supervision.alpha if supervision.tokens == "all" else supervision.alpha * completion_L[first:]
     return Example(ids, ce, kd, soft, max(1, row.completion_begin))

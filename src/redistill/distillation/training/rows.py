@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from redistill.data.params import DataParams
+from redistill.data.teacher_prompt import NO_PROMPT, TeacherPrompt
 from redistill.data.templates import completion_text, render
 from redistill.data.types import Prompt
 from redistill.distillation.types import Span, TrainingRow
@@ -40,10 +42,11 @@ def that_fit(rows: Sequence[TrainingRow], context: int | None, label: str) -> li
 
 
 class RowMaker:
-    """Makes rows for one student: with its tokenizer, in the template that serves it."""
+    """Makes rows for one model that learns: with its tokenizer, in the template that serves it. ``shown_before`` is for a teacher that is asked with it."""
 
-    def __init__(self, data: DataParams, tokenizer: Any) -> None:
+    def __init__(self, data: DataParams, tokenizer: Any, shown_before: TeacherPrompt = NO_PROMPT) -> None:
         self._data, self._tokenizer, self._digest = data, tokenizer, tokenizer_digest(tokenizer)
+        self._shown_before = shown_before
 
     def gold(self, prompts: Sequence[Prompt]) -> list[TrainingRow]:
         """Labelled prompts as rows. The label is written as a completion and closed with the end token."""
@@ -57,9 +60,15 @@ class RowMaker:
         ]
 
     def completed(
-        self, kept: Sequence[tuple[Prompt, TeacherCompletion]], teacher_tokenizer: str | None, teacher_ends: Sequence[int] = ()
+        self,
+        kept: Sequence[tuple[Prompt, TeacherCompletion]],
+        teacher_tokenizer: str | None,
+        teacher_ends: Sequence[int] = (),
+        teacher_prompts: Sequence[Sequence[int]] = (),
     ) -> list[TrainingRow]:
         """Kept completions as rows. ``teacher_tokenizer`` is the digest of the teacher's tokenizer, None where it is not known.
+
+        ``teacher_prompts`` are the ids that the teacher read before each completion; empty where it read the student's prompts.
 
         Where it is the student's own, the exact ids are taken, since probabilities belong to ids and not to text. Such a row ends with the end token that
         the teacher used, one of ``teacher_ends``. Otherwise the text is tokenized again and ends with the student's end token: the ids of the teacher's
@@ -73,13 +82,17 @@ class RowMaker:
         made = iter(encode_all(others, self._tokenizer, as_text=True))
         ids = [list(c.token_ids) if same and c.token_ids else next(made) for _, c in kept]
         prompt_ids = self._prompt_ids([p for p, _ in kept])
-        return [
+        rows = [
             self._row("teacher", p, text, begin, completion, ends, c.sample_index, c.teacher)
             for (p, c), text, begin, completion in zip(kept, texts, prompt_ids, ids, strict=True)
         ]
+        # Where tokenizers differ, the teacher's ids mean other tokens, and nothing is scored.
+        if not teacher_prompts or not same:
+            return rows
+        return [replace(row, teacher_prompt_ids=tuple(read)) for row, read in zip(rows, teacher_prompts, strict=True)]
 
     def _prompt_ids(self, prompts: Sequence[Prompt]) -> list[list[int]]:
-        return encode_all([render(prompt, self._data, self._tokenizer) for prompt in prompts], self._tokenizer)
+        return encode_all([render(prompt, self._data, self._tokenizer, self._shown_before) for prompt in prompts], self._tokenizer)
 
     def _row(
         self,
