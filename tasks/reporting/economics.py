@@ -10,7 +10,9 @@ from statistics import median
 from typing import Any
 
 from redistill.data import sources
-from redistill.data.templates import last_content
+from redistill.data.teacher_prompt import TeacherPrompt, chosen_examples
+from redistill.data.templates import last_content, shown_chars
+from redistill.data.types import Prompt
 from redistill.errors import RedistillError
 from redistill.evaluation.timing import Estimate, Timing, timing_from_json
 from redistill.evaluation.types import EvalReport
@@ -20,7 +22,7 @@ from redistill.operations.cycle_summary import CycleSummary
 from redistill.operations.types import StageReceipt
 from redistill.params import Params
 from redistill.provenance import mlflow_names
-from redistill.report.economics import BreakEven, CycleCost, Month, break_even, student_price, teacher_price
+from redistill.report.economics import BreakEven, CycleCost, Month, Price, break_even, student_price, teacher_price
 from redistill.report.operating_points import with_deferral
 from redistill.statistics.types import Interval, Score
 from redistill.teacher.types import TeacherCompletion
@@ -166,7 +168,8 @@ def estimate(params: Params) -> dict[str, Any]:
     reports = {who: benchmark_report(who) for who in ("teacher", params.promote.arm)}
     teacher = reports["teacher"]
     chars = sum(len(last_content(p, params.data)) for p in prompts)
-    prompt_tokens = math.ceil(chars / _CHARS_PER_TOKEN) * params.generate.samples
+    teacher_only = _teacher_only_tokens(params, splits.get("train", []))
+    prompt_tokens = (math.ceil(chars / _CHARS_PER_TOKEN) + teacher_only * len(prompts)) * params.generate.samples
     per_completion = teacher.cost.tokens_per_request if teacher and teacher.cost.tokens_per_request else float(params.generate.max_tokens)
     completion_tokens = math.ceil(len(prompts) * params.generate.samples * per_completion)
     seconds = _seconds(params, known, prompt_tokens, completion_tokens, rows)
@@ -177,6 +180,8 @@ def estimate(params: Params) -> dict[str, Any]:
         "rows_to_ask": len(prompts) * params.generate.samples,
         "teacher_prompt_tokens": prompt_tokens,
         "teacher_completion_tokens": completion_tokens,
+        "teacher_only_tokens": teacher_only,
+        "teacher_only_usd_per_month": _monthly_usd(teacher_only, params, price) if teacher_only else None,
         "hours": round(whole.total_s / 3600, 3),
         "seconds": {k: round(v, 1) for k, v in seconds.items()},
         "measured": sorted(set(seconds) & set(known)),
@@ -199,6 +204,21 @@ def estimate(params: Params) -> dict[str, Any]:
         if found["break_even"] is None:
             found["why_no_break_even"] = "the teacher has no price; set teacher.usd_per_million_completion_tokens"
     return found
+
+
+def _teacher_only_tokens(params: Params, train: Sequence[Prompt]) -> int:
+    """Tokens of a request that only the teacher reads, approximately: its system text and its examples."""
+    shown = params.teacher.prompt
+    if not shown.shows_anything:
+        return 0
+    examples = chosen_examples(train, shown.examples, params.data, "teacher.prompt.examples") if shown.examples else ()
+    return math.ceil(shown_chars(TeacherPrompt(shown.system or "", examples), params.data) / _CHARS_PER_TOKEN)
+
+
+def _monthly_usd(prompt_tokens: int, params: Params, price: Price) -> float | None:
+    """What prompt tokens of each request cost in a month; None for a local teacher, which is paid by its time."""
+    tokens = prompt_tokens * params.economics.requests_per_month
+    return tokens * price.usd_per_million_prompt_tokens / 1e6 if price.by_tokens else None
 
 
 def _last_deferral() -> Score:

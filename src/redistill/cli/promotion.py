@@ -182,6 +182,7 @@ def estimate(as_json: Json = False) -> None:
     basis = "as measured here" if measured == stages else f"{measured} of {stages} stages as measured here, the others by assumed rates"
     lines = [
         f"teacher   {result['rows_to_ask']:,} completions: about {result['teacher_prompt_tokens']:,} prompt and {result['teacher_completion_tokens']:,} completion tokens",
+        *_teacher_only(result, _params()),
         f"time      {result['hours']:.2f} hours ({basis})",
         "money     " + ("unknown: set economics.machine_usd_per_hour" if usd is None else f"{usd:.2f} USD a cycle"),
         "disk      " + ("unknown" if disk is None else f"{disk / 1e9:.1f} GB"),
@@ -191,6 +192,19 @@ def estimate(as_json: Json = False) -> None:
     else:
         lines += _pays(pays, result["month"], _params().economics.requests_per_month)
     show(result, as_json, lines)
+
+
+def _teacher_only(result: dict[str, Any], params: Any) -> list[str]:
+    """What a student saves because it does not read the teacher's own prompt; nothing where the teacher has none."""
+    tokens, usd, requests = result["teacher_only_tokens"], result["teacher_only_usd_per_month"], params.economics.requests_per_month
+    if not tokens:
+        return []
+    price = f"{usd:,.2f} USD" if usd is not None else "set teacher.usd_per_million_prompt_tokens for their price"
+    if params.teacher.backend != "openai":
+        price = "paid with the teacher's time, which the stage timing measures"
+    return [
+        f"prompt    about {tokens:,} tokens a request that only the teacher reads; at {requests:,} requests a month {tokens * requests:,}: {price}"
+    ]
 
 
 def _pays(pays: dict[str, Any], month: dict[str, Any], requests: int) -> list[str]:

@@ -80,6 +80,12 @@ def earlier_messages(
     return (*turns, *rest)
 
 
+def shown_chars(teacher_prompt: TeacherPrompt, data: DataParams) -> int:
+    """Characters that only the teacher reads before each prompt, without what a chat template adds."""
+    asked = Prompt.of((Message("user", ""),), "", "", None, "")
+    return sum(len(m.content) for m in earlier_messages(asked, None, data, teacher_prompt))
+
+
 def _system_apart(messages: tuple[Message, ...]) -> tuple[str, tuple[Message, ...]]:
     """The text of the system message that a conversation starts with, and the other messages."""
     return (messages[0].content, messages[1:]) if messages and messages[0].role == "system" else ("", messages)
