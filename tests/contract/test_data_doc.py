@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from redistill.data.params import ColumnParams, DataParams, RecordParams, SourceParams
 from redistill.data.sources import load
+from redistill.params import parse_params
 
 DOCS = Path(__file__).parents[2] / "docs"
-EXAMPLES = sorted(set(re.findall(r"\]\(formats/([^)]+)\)", (DOCS / "data.md").read_text(encoding="utf-8"))))
+PAGE = (DOCS / "data.md").read_text(encoding="utf-8")
+EXAMPLES = sorted(set(re.findall(r"\]\(formats/([^)]+)\)", PAGE)))
 
 
 def test_every_file_is_named_in_the_page() -> None:
@@ -35,3 +38,13 @@ def test_an_example_holds_the_rows(example: str) -> None:
         ("m1", "My card has not arrived yet.", "card_arrival", "app"),
         ("m2", "Why was I charged a fee of £5?", "fee", "mail"),
     ]
+
+
+def test_the_params_of_a_teacher_prompt_can_be_used_as_they_are() -> None:
+    [block] = re.findall(r"```yaml\n(teacher:.*?)```", PAGE, re.S)
+    tree = yaml.safe_load((DOCS.parent / "params.yaml").read_text(encoding="utf-8"))
+    assert parse_params(merged(tree, yaml.safe_load(block))).teacher.prompt.examples == 8
+
+
+def merged(tree: Any, changes: Any) -> Any:
+    return {**tree, **{k: merged(tree.get(k, {}), v) if isinstance(v, dict) else v for k, v in changes.items()}}

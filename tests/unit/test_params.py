@@ -173,6 +173,23 @@ def test_a_method_that_needs_what_nothing_provides_is_named(monkeypatch: pytest.
         ({"promote__arm": "best"}, "promote.arm='best' is not an arm; the arms are gold, kd"),
         ({"finetune__common__tokens": 4}, "finetune.common.tokens=4 is less than one token for each of batch_size="),
         ({"tune_teacher__method": "lora", "teacher__backend": "openai"}, "tune_teacher.method must be off for teacher.backend: openai"),
+        (
+            {"teacher__prompt": {"system": "Be brief."}, "finetune__method": "online"},
+            "finetune.arms.kd: method online runs the teacher on the student's tokens, but with teacher.prompt the teacher reads other ones; "
+            "use method logit or sequence, or remove teacher.prompt",
+        ),
+        (
+            {"teacher__prompt": {"examples": 4}, "finetune__arms__kd": {**KD, "method": "on_policy"}},
+            "finetune.arms.kd: method on_policy runs the teacher on the student's tokens, but with teacher.prompt",
+        ),
+        (
+            {"teacher__prompt": {"examples": 4}, "finetune__common__supervise": "all"},
+            "finetune.arms.kd: finetune.common.supervise is all, but with teacher.prompt the teacher gives no probabilities of the student's prompt "
+            "tokens; set supervise to completion, or remove teacher.prompt",
+        ),
+        ({"teacher__prompt": {"examples": -1}}, "teacher.prompt.examples: Input should be greater than or equal to 0 (given: -1)"),
+        ({"teacher__prompt": {"few": 1}}, "teacher.prompt.few is not a known key"),
+        ({"finetune__arms__prompted": {"rows": "gold"}}, "finetune.arms.prompted: benchmark.few_shot has an arm of this name"),
         ({"governance__licenses": [{**REVIEW, "terms_sha256": "abc"}]}, "governance.licenses.0.terms_sha256"),
         ({"governance__licenses": [{**REVIEW, "expires": "soon"}]}, "governance.licenses.0.expires"),
     ],
@@ -200,6 +217,16 @@ def test_problems_are_reported_all_at_once() -> None:
         assert key in message
     message = refused(promote__arm="best", finetune__common__tokens=4)
     assert "promote.arm='best'" in message and "finetune.common.tokens" in message
+
+
+def test_a_teacher_prompt_fits_every_method_that_uses_stored_probabilities_or_text() -> None:
+    params = parse_params(changed(teacher__prompt={"system": "Be brief.", "examples": 4}))
+    assert params.teacher.prompt.shows_anything and params.finetune.common.supervise == "completion"
+    assert not parse_params(changed()).teacher.prompt.shows_anything
+    # Text has no probabilities of prompt tokens anyway.
+    parse_params(
+        changed(teacher__prompt={"examples": 4}, finetune__common__supervise="all", finetune__arms__kd={"rows": "gold_and_teacher"})
+    )
 
 
 def test_temperature_with_its_normaliser_or_without_soft_targets_is_fine() -> None:

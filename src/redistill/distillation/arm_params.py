@@ -55,6 +55,10 @@ class FinetuneParams:
 def arms_fit(finetune: FinetuneParams, teacher: TeacherParams, generate: GenerateParams, score: ScoreParams) -> list[str]:
     """Settings of arms that the other sections make impossible."""
     problems = [problem for name, arm in finetune.arms.items() for problem in _arm_fits(name, arm, finetune, teacher, generate, score)]
+    if "prompted" in finetune.arms:
+        problems.append(
+            "finetune.arms.prompted: benchmark.few_shot has an arm of this name, the raw teacher with examples; give yours another name"
+        )
     if finetune.common.tokens < finetune.common.batch_size:
         problems.append(
             f"finetune.common.tokens={finetune.common.tokens} is less than one token for each of batch_size={finetune.common.batch_size} rows; raise it"

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from redistill.cli import promotion
+from redistill.errors import ConfigError
 from redistill.evaluation.summary import report_to_json
 from redistill.evaluation.timing import Times, Timing, timing_to_json
 from redistill.evaluation.types import Cost, EvalReport
@@ -148,3 +149,36 @@ def test_the_command_says_what_a_month_costs_and_with_what_certainty_it_pays(
         assert month.startswith("month     whole cycles 1, nights without a change 29: ")
         assert pays.endswith(f": {verdict}") and f"at the {requests:,} of params.yaml" in pays
         assert re.search(r"from [\d,]+ requests a month \([\d,]+ to [\d,]+\)", pays) and " USD a month (" in pays
+
+
+def test_tokens_that_only_the_teacher_reads_have_a_price(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = economics.estimate(load_params())
+    assert (before["teacher_only_tokens"], before["teacher_only_usd_per_month"]) == (0, None)
+    promotion.estimate()
+    assert "only the teacher reads" not in capsys.readouterr().out
+    endpoint = {"teacher__backend": "openai", "tune_teacher__method": "off", "generate__top_k": 5, "student__model": "teacher"}
+    shown = {"teacher__prompt": {"system": "x" * 400}, "finetune__common__supervise": "completion"}
+    write_params(project, **endpoint, **shown, teacher__usd_per_million_prompt_tokens=2.0, economics={"requests_per_month": 1_000_000})
+    found = economics.estimate(load_params())
+    assert found["teacher_only_tokens"] == 100 and found["teacher_only_usd_per_month"] == pytest.approx(100 * 1e6 * 2.0 / 1e6)
+    assert found["teacher_prompt_tokens"] == before["teacher_prompt_tokens"] + 100 * found["rows_to_ask"]
+    promotion.estimate()
+    line = "prompt    about 100 tokens a request that only the teacher reads; at 1,000,000 requests a month 100,000,000: 200.00 USD"
+    assert line in capsys.readouterr().out.splitlines()
+    write_params(project, **{**shown, "teacher__prompt": {"examples": 4}})
+    assert economics.estimate(load_params())["teacher_only_tokens"] > 40
+    promotion.estimate()
+    assert "paid with the teacher's time, which the stage timing measures" in capsys.readouterr().out
+
+
+def test_the_raw_teacher_with_examples_is_a_stage_where_dvc_yaml_has_its_line(project: Path) -> None:
+    assert "benchmark@prompted" not in every_stage(load_params())
+    write_params(project, benchmark__few_shot=4)
+    with pytest.raises(
+        ConfigError,
+        match=r"^benchmark.few_shot=4 needs the line of the arm `prompted` under stages.benchmark.foreach in dvc.yaml: prompted: \{",
+    ):
+        every_stage(load_params())
+    file = project / "dvc.yaml"
+    file.write_text(file.read_text(encoding="utf-8").replace("# prompted:", "prompted:"), encoding="utf-8")
+    assert "benchmark@prompted" in every_stage(load_params())
