@@ -72,7 +72,7 @@ def _prompted(params: Params) -> tuple[str, ...]:
     if params.benchmark.few_shot:
         raise ConfigError(
             f"benchmark.few_shot={params.benchmark.few_shot} needs the line of the arm `prompted` under stages.benchmark.foreach in dvc.yaml: "
-            "prompted: {model: artifacts/prompts/train.parquet, file: sources.lock.json, key: models.teacher}"
+            "prompted: {model: artifacts/prompts/train.parquet, file: teacher.lock.json, key: current}"
         )
     return ()
 

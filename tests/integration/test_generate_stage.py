@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from redistill.data.types import Prompt
+from redistill.errors import DataError
 from redistill.io.json import read_json, write_json
 from redistill.io.parquet import read_records
 from redistill.params import load_params
+from redistill.teacher.prompt_file import read_prompt
 from redistill.teacher.types import TeacherCompletion
+from tasks.locking import canary
 from tasks.stages.generate import generate
 from tasks.stages.prepare import prepare
+from tasks.stages.tune_teacher import tune_teacher
 from tests.servers import fault_teacher
 
 ROOT = Path(__file__).parents[2]
@@ -76,3 +82,38 @@ def test_no_planted_and_no_held_out_row_arrives_at_the_teacher(sent: Path, proje
     assert read_json(project / "artifacts" / "completions" / "summary.json")["prompts"] == len(completions)
     generate(params.data, params.teacher, params.generate)
     assert len(bodies_in(sent)) == len(completions), "a second run asks for nothing"
+
+
+def test_an_endpoint_is_sent_the_teachers_own_prompt_with_every_request_and_every_canary(sent: Path, project: Path) -> None:
+    tree = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    tree["data"] |= {"format": "chat", "prompt_template": "{text}"}
+    tree["teacher"] |= {"backend": "openai", "prompt": {"system": "Sort the mail.", "examples": 3}}
+    tree["tune_teacher"], tree["finetune"]["common"]["supervise"] = {}, "completion"
+    for arm in tree["finetune"]["arms"].values():
+        arm["alpha"] = 0.0
+    for review in tree["governance"]["licenses"]:
+        review |= {"backend": "openai"} if "backend" in review else {}
+        review["terms"] = str(ROOT / review["terms"])
+    (project / "params.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
+    params = load_params()
+    (project / "artifacts" / "teacher").mkdir()
+    plain = canary.epoch(params)
+    tune_teacher(params.data, params.teacher, params.tune_teacher)
+    prompt = read_prompt(project / "artifacts" / "teacher")
+    shown = [("system", "Sort the mail.")]
+    shown += [turn for e in prompt.examples for turn in (("user", e.text), ("assistant", e.label))]
+    lock = read_json(project / "teacher.lock.json")
+    with pytest.raises(DataError, match="another prompt for the teacher than teacher.lock.json names"):
+        generate(params.data, params.teacher, params.generate)
+    write_json(project / "teacher.lock.json", {**lock, "current": {**lock["current"], "parts": {"prompt": prompt.digest}}})
+    before = len(bodies_in(sent))
+    asked = canary.epoch(params)
+    assert plain is not None and asked is not None and asked.id != plain.id and asked.asked_as != plain.asked_as
+    generate(params.data, params.teacher, params.generate)
+    bodies = bodies_in(sent)[before:]
+    read = [[(m["role"], m["content"]) for m in body["messages"]] for body in bodies]  # type: ignore[index]
+    assert len(read) > 1000 and all(turns[:-1] == shown and turns[-1][0] == "user" for turns in read)
+    heldout = {row["text"] for row in rows_of("heldout")}
+    assert not heldout & {text for _, text in shown}
+    again = canary.epoch(params, dt.timedelta(hours=1))
+    assert again == asked and len(bodies_in(sent)) == before + len(bodies), "asked within the hour"

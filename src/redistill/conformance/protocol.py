@@ -92,6 +92,11 @@ class Implementation(ABC):
         """Its own way to get a teacher's logits for these tokens; ``model`` records how it was called."""
         raise NotApplicable("it receives logits, and never runs a teacher")
 
+    def longer_prompt(self, prompt: list[int], longer: list[int], completion: list[int], scored: list[int]) -> None:
+        """Use probabilities that a teacher gave for ``scored`` behind its own ``longer`` prompt in a row of ``prompt`` and ``completion``; refuse, by any
+        error, a completion of other ids."""
+        raise NotApplicable("its teacher reads the student's prompt")
+
     def other_ids(self, ids_L: torch.Tensor, others_L: torch.Tensor) -> None:
         """Refuse, by any error, probabilities that were made for ``others_L`` when the text is ``ids_L``."""
         raise NotApplicable("it does not store text and probabilities separately")

@@ -18,6 +18,7 @@ from redistill.distillation.losses.tail_bucket import temper
 from redistill.distillation.losses.types import TokenTargets
 from redistill.distillation.methods.logit import Logit
 from redistill.distillation.methods.online import Online
+from redistill.distillation.soft_targets.for_student import for_student
 from redistill.distillation.soft_targets.from_teacher import from_listed, from_logits
 from redistill.distillation.soft_targets.scoring import Sequenced, score_sequences
 from redistill.distillation.soft_targets.shards import SoftTargetFiles, write_soft_targets
@@ -95,6 +96,13 @@ class Sparse(Implementation):
 
     def ask_teacher(self, model: Any, ids_BL: torch.Tensor) -> None:
         list(score_sequences(model, [Sequenced(_key(i), row.tolist()) for i, row in enumerate(ids_BL)], _K, (1.0,), 4096))
+
+    def longer_prompt(self, prompt: list[int], longer: list[int], completion: list[int], scored: list[int]) -> None:
+        ids, begin = (*prompt, *completion), len(prompt)
+        spans = (Span("prompt", 0, begin), Span("completion", begin, len(ids)))
+        row = TrainingRow(*_key(0)[:2], ids, spans, "tokenizer", "", "teacher", teacher_prompt_ids=tuple(longer))
+        soft = for_student(from_logits(torch.zeros(len(scored), 4), [*longer, *scored], len(longer), 2, (), _key(0)), row)
+        to_example(row, soft, Supervision(1.0))
 
     def other_ids(self, ids_L: torch.Tensor, others_L: torch.Tensor) -> None:
         ids = tuple(ids_L.tolist())

@@ -218,7 +218,7 @@ class RecordingTeacher(torch.nn.Module):
 
 
 def teacher_mode(implementation: Implementation) -> Finding:
-    """11. The teacher runs in eval mode and without gradients."""
+    """11. The teacher runs in eval mode and without gradients; behind a longer prompt of its own it scores the same completion ids."""
     teacher = RecordingTeacher()
     implementation.ask_teacher(teacher, problem().ids_BL)
     wrong = [
@@ -229,7 +229,20 @@ def teacher_mode(implementation: Implementation) -> Finding:
     if not teacher.calls:
         return Finding("fail", None, "the teacher did not run")
     mode = " and ".join(wrong) or "in eval mode and without gradients, although it was passed in training mode with dropout"
-    return Finding("fail" if wrong else "pass", float(len(wrong)), f"the teacher ran {mode}")
+    if wrong:
+        return Finding("fail", float(len(wrong)), f"the teacher ran {mode}")
+    prompt, longer, completion = [1, 2], [3, 4, 5, 6], [7, 8]
+    try:
+        implementation.longer_prompt(prompt, longer, completion, completion)
+    except NotApplicable:
+        return Finding("pass", 0.0, f"the teacher ran {mode}")
+    try:
+        implementation.longer_prompt(prompt, longer, completion, [7, 9])
+    except Exception as refused:
+        return Finding(
+            "pass", 0.0, f"the teacher ran {mode}; other completion ids behind a longer prompt are refused ({type(refused).__name__})"
+        )
+    return Finding("fail", 1.0, "probabilities of other completion ids, behind a longer prompt of the teacher, are accepted")
 
 
 def one_pass(implementation: Implementation) -> Finding:

@@ -117,6 +117,13 @@ class TeacherInTraining(Sparse):
         model(ids_BL)
 
 
+class TakesAnyCompletion(Sparse):
+    """Trusts that what stands behind the teacher's longer prompt is the row's completion."""
+
+    def longer_prompt(self, prompt: list[int], longer: list[int], completion: list[int], scored: list[int]) -> None:
+        super().longer_prompt(prompt, longer, completion, completion)
+
+
 class TakesAnyIds(Sparse):
     def other_ids(self, ids_L: torch.Tensor, others_L: torch.Tensor) -> None:
         return None
@@ -136,6 +143,7 @@ MUTANTS = [
     ("teacher_rows", SwallowsNan()),
     ("teacher_rows", CountsTwice()),
     ("teacher_mode", TeacherInTraining()),
+    ("teacher_mode", TakesAnyCompletion()),
     ("one_pass", TakesAnyIds()),
 ]
 
