@@ -103,6 +103,15 @@ def test_all_parts_are_there_in_order() -> None:
     assert "linear model suffices" not in text and "Warning" not in text
 
 
+def test_the_raw_teacher_with_examples_stands_beside_the_other_arms() -> None:
+    """It is not timed, so it has no cost by time."""
+    tree = sample_tree()
+    cost = {k: v for k, v in tree["arms"]["teacher"]["cost"].items() if not k.endswith(("_s", "per_s"))}
+    tree["arms"]["prompted"] = {**tree["arms"]["teacher"], "who": "prompted", "cost": cost}
+    text = words_of(render(tree))
+    assert "prompted (the raw teacher with examples)" in text and "because a value is unknown: prompted" in text
+
+
 def test_same_tree_same_bytes_and_tree_untouched() -> None:
     tree = sample_tree()
     before = copy.deepcopy(tree)
