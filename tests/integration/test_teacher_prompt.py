@@ -12,7 +12,7 @@ import torch
 from redistill.data.types import Prompt
 from redistill.distillation.soft_targets.shards import SoftTargetFiles
 from redistill.distillation.types import TrainingRow, sequence_digest
-from redistill.errors import DataError
+from redistill.errors import ConfigError, DataError
 from redistill.evaluation.types import Outcome
 from redistill.io.json import read_json
 from redistill.io.parquet import read_records
@@ -158,3 +158,9 @@ def _check_another_prompt_is_another_teacher(project: Path, digest: str, capsys:
     params = load_params()
     benchmark("prompted", params.data, params.teacher, params.generate, params.benchmark)
     assert [p.name for p in Path("artifacts/benchmark/prompted").iterdir()] == ["off.json"], "the report has no arm that is turned off"
+    write_params(project, **changes, teacher__prompt={"system": "word " * 600}, data__format=params.data.format)
+    params = load_params()
+    with pytest.raises(
+        ConfigError, match=r"^teacher.prompt: with it, the shortest row of the split train has \d+ tokens, and the teacher reads 512; lower"
+    ):
+        tune_teacher(params.data, params.teacher, params.tune_teacher)
