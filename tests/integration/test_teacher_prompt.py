@@ -136,7 +136,7 @@ def _check_said(outcomes: list[Outcome], params: Params) -> None:
     greedy = [a for r in requests_for(prompts, params.data, load_tokenizer("artifacts/teacher"), 1, read_prompt(Path("artifacts/teacher")))
               for a in engine.complete([r], params.generate)]  # fmt: skip
     said = {a.request.prompt_id: a.text[:8] for a in greedy if a.finish_reason == "stop"}
-    assert said == {o.prompt_id: o.response[:8] for o in outcomes if o.prompt_id in said}
+    assert said and said == {o.prompt_id: o.response[:8] for o in outcomes if o.prompt_id in said}
 
 
 def _check_another_prompt_is_another_teacher(project: Path, digest: str, capsys: pytest.CaptureFixture[str]) -> None:
