@@ -45,7 +45,7 @@ def after_data(params: Params) -> tuple[QueuedStage, ...]:
     runs without other stages.
     """
     arms = tuple(params.finetune.arms)
-    baselines = ("base",) if params.data.task == "generation" else ("linear", "base")
+    baselines = ("base",) if params.data.record_grammar is None else ("linear", "base")
     common = params.finetune.common
     calibrated = arms if "calibrate" in _declared() else ()
     trained = common.threads and common.threads * common.processes

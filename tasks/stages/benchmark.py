@@ -190,12 +190,12 @@ def _mean_written(outcomes: Sequence[Outcome], data: DataParams, tokenizer: Any,
 def _linear(target: Path, rows: Rows, data: DataParams, params: BenchmarkParams) -> None:
     from redistill.evaluation.probes.linear_baseline import fit
 
-    if data.grammar is None:
-        raise ConfigError("benchmark@linear needs labels, but data.task: generation has none; remove it from dvc.yaml")
+    if data.record_grammar is None:
+        raise ConfigError(f"benchmark@linear needs labels, but data.task: {data.task} has none; remove it from dvc.yaml")
     tokenizer = load_tokenizer(ARTIFACTS / "base")
     memory = _memory()
     train_file = ARTIFACTS / "prompts" / "train.parquet"
-    predict = fit(read_records(train_file, Prompt), data.grammar, params.seed)
+    predict = fit(read_records(train_file, Prompt), data.record_grammar, params.seed)
     prompts, rendered = _rendered(rows, data, tokenizer)
     pairs, pair_prompts = _pairs(rows, data, tokenizer, params)
     text_of = {r: p.text for p, r in zip([*prompts, *_both(pairs)], [*rendered, *pair_prompts], strict=True)}

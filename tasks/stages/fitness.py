@@ -57,10 +57,10 @@ def _teacher(
 def _linear(prompts: Sequence[Prompt], data: DataParams, params: BenchmarkParams) -> list[Outcome]:
     from redistill.evaluation.probes.linear_baseline import fit
 
-    if data.grammar is None:
+    if data.record_grammar is None:
         return []
     try:
-        predict = fit(read_records(ARTIFACTS / "prompts" / "train.parquet", Prompt), data.grammar, params.seed)
+        predict = fit(read_records(ARTIFACTS / "prompts" / "train.parquet", Prompt), data.record_grammar, params.seed)
     except DataError:
         return []  # Too few labels for a linear model; there is nothing to compare with.
     texts = [p.text for p in prompts]

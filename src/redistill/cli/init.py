@@ -38,7 +38,8 @@ def init(
     task: Annotated[
         str | None,
         typer.Option(
-            "--task", help="record, classification or generation. Default: classification or generation, guessed from the labels."
+            "--task",
+            help="record, classification, json or generation. Default: classification, json or generation, guessed from the labels.",
         ),
     ] = None,
     teacher: Annotated[
@@ -55,8 +56,8 @@ def init(
 
     Example: redistill init triage --data messages.csv
     """
-    if task not in (None, "record", "classification", "generation"):
-        raise ConfigError(f"--task {task}: it must be record, classification or generation")
+    if task not in (None, "record", "classification", "json", "generation"):
+        raise ConfigError(f"--task {task}: it must be record, classification, json or generation")
     if (directory / "params.yaml").exists():
         raise ConfigError(f"{directory} is a project already: it has a params.yaml, and nothing is overwritten")
     chosen = _teacher(teacher, directory)

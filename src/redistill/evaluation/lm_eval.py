@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
+from redistill.data.grammars.types import Grammar
 from redistill.data.params import DataParams
-from redistill.data.record_grammar import RecordGrammar
 from redistill.data.stopping import cut, tokens_until_stop
 from redistill.data.types import Prompt
 from redistill.errors import DataError
@@ -110,7 +110,7 @@ def completion_model(complete: Callable[[Sequence[str]], Sequence[str]]) -> Any:
 
 
 def weights_model(
-    model: Any, tokenizer: Any, params: BenchmarkParams, grammar: RecordGrammar | None = None, *, batch_size: int | None = None
+    model: Any, tokenizer: Any, params: BenchmarkParams, grammar: Grammar | None = None, *, batch_size: int | None = None
 ) -> Any:
     """lm-eval's transformers backend around loaded weights; nothing is added to the prompt's tokens.
 
