@@ -24,7 +24,7 @@ from redistill.evaluation.lm_eval import completion_model, respond, run_benchmar
 from redistill.evaluation.params import BenchmarkParams
 from redistill.evaluation.probes.counterfactual import Pair, fairness_from, outcomes_of, pairs_digest, read_pairs
 from redistill.evaluation.probes.general_ability import measure_breadth
-from redistill.evaluation.summary import summarise
+from redistill.evaluation.summary import malformed_freely, summarise
 from redistill.evaluation.timing import architecture
 from redistill.evaluation.types import Cost, EvalReport, Fairness, Outcome, PairOutcome
 from redistill.io.atomic import replacing_directory
@@ -92,7 +92,7 @@ def _measure(who: str, checkpoint: Path, digest: str, target: Path, rows: Rows, 
     prompts, rendered = _rendered(rows, data, tokenizer)
     pairs, pair_prompts = _pairs(rows, data, tokenizer, params)
     progress = Progress(f"{rows.stage}@{who}", 3, "parts")
-    lm = weights_model(model, tokenizer, params, data.grammar)
+    lm = weights_model(model, tokenizer, params, data)
     outcomes = run_benchmark(lm, prompts, rendered, data, params)
     progress(1)
     cost = Cost(
@@ -108,7 +108,9 @@ def _measure(who: str, checkpoint: Path, digest: str, target: Path, rows: Rows, 
     progress(3)
     template, built = template_digest(data, tokenizer), architecture(checkpoint)
     report = summarise(who, outcomes, data.grammar, cost, _identities(digest, rows, template, _backend()), params)
-    _write(target, rows, replace(report, fairness=fairness, breadth=breadth, architecture=built), outcomes, pair_outcomes)
+    freely = malformed_freely(outcomes, data.grammar) if data.structured_outputs else None
+    report = replace(report, fairness=fairness, breadth=breadth, architecture=built, malformed_freely=freely)
+    _write(target, rows, report, outcomes, pair_outcomes)
 
 
 def loaded(checkpoint: Path) -> tuple[Any, Any]:

@@ -114,7 +114,7 @@ def _answered(arm: str, checkpoint: Path, prompts: list[Prompt], data: DataParam
     use_threads(params.threads)
     model, tokenizer = loaded(checkpoint)
     progress = Progress(f"calibrate@{arm}", 1, "parts")
-    lm = weights_model(model, tokenizer, params, data.grammar)
+    lm = weights_model(model, tokenizer, params, data)
     rendered = [render(p, data, tokenizer) for p in prompts]
     responses = respond(lm, rendered, data.stops, params)
     sure = [lm.sure_of(text) for text in rendered]

@@ -50,7 +50,7 @@ def _teacher(
     use_threads(params.threads)
     model, tokenizer = loaded(ARTIFACTS / "teacher")
     return run_benchmark(
-        weights_model(model, tokenizer, params, data.grammar), prompts, [render(p, data, tokenizer) for p in prompts], data, params
+        weights_model(model, tokenizer, params, data), prompts, [render(p, data, tokenizer) for p in prompts], data, params
     )
 
 

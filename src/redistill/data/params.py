@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
@@ -12,7 +13,7 @@ from redistill.config.base import Positive, Share, frozen, section
 from redistill.data.grammars.json_schema import JsonGrammar
 from redistill.data.grammars.record import RecordGrammar
 from redistill.data.grammars.schema_check import checked
-from redistill.data.grammars.types import Grammar
+from redistill.data.grammars.types import Form, Grammar
 from redistill.data.prompt_template import TEXT, placeholders
 from redistill.data.types import SPLITS
 
@@ -76,6 +77,11 @@ class RecordParams:
         return self
 
 
+def completion_lead(format: Literal["plain", "chat"]) -> str:
+    """What stands before a completion: after a plain template the space that a tokenizer expects."""
+    return "" if format == "chat" else " "
+
+
 DEFAULT_SPLITS = {"train": 0.2, "dev": 0.1, "pool": 0.4, "calibration": 0.1, "heldout": 0.2}
 
 
@@ -98,6 +104,8 @@ class DataParams:
     """What a completion may contain. Required if `task` is `classification` or `record`."""
     schema: dict[str, Any] | None = None
     """The JSON Schema of a completion. Required if `task` is `json`. References point within the schema; [more](data.md#json)."""
+    structured_outputs: bool = False
+    """Whether teacher and student are held to the form of a completion while they write; [what it changes](data.md#structured-outputs)."""
     columns: ColumnParams = Field(default_factory=ColumnParams)
     """Names of the columns."""
     format: Literal["plain", "chat"] = "plain"
@@ -121,6 +129,8 @@ class DataParams:
                 if self.schema is None
                 else f"schema is for task: json only, not for task: {self.task}; remove it, or change the task"
             )
+        if self.structured_outputs and self.task == "generation":
+            raise ValueError("structured_outputs needs a form, but task: generation is free text; remove it")
         if self.schema is not None:
             _ = self.grammar
         if TEXT not in placeholders(self.prompt_template):
@@ -159,6 +169,13 @@ class DataParams:
     def grammar(self) -> Grammar | None:
         """What a completion may contain; None for free text."""
         return self.record_grammar if self.schema is None else JsonGrammar(checked(self.schema))
+
+    @property
+    def form(self) -> Form | None:
+        """What a completion by local weights is held to; None where nothing is asked for."""
+        if self.grammar is None or not self.structured_outputs:
+            return None
+        return replace(self.grammar.form, lead=completion_lead(self.format))
 
     @cached_property
     def record_grammar(self) -> RecordGrammar | None:

@@ -50,6 +50,11 @@ def summarise(
     )
 
 
+def malformed_freely(outcomes: Sequence[Outcome], grammar: Grammar | None) -> int:
+    """How many responses break the grammar where nothing holds the model to it."""
+    return sum(items_of(grammar, o.response if o.freely is None else o.freely) is None for o in outcomes)
+
+
 def _calibration(outcomes: Sequence[Outcome], params: BenchmarkParams) -> Calibration | None:
     sure = [o.confidence for o in outcomes if o.confidence is not None]
     if len(sure) < len(outcomes):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from redistill.data.params import DataParams
@@ -24,4 +25,6 @@ def _request(prompt: Prompt, index: int, data: DataParams, tokenizer: Any) -> Te
     last = prompt.messages[-1]
     # The digest of a request covers its messages, so those of rows without control tokens are as they were.
     messages = (*earlier_messages(prompt, tokenizer), Message(last.role, last.content))
-    return TeacherRequest(prompt.id, index, messages, text, prompt.slice, data.stops)
+    # An endpoint starts a message of its own, so nothing stands before its completion.
+    form = data.form if data.form is None or tokenizer is not None else replace(data.form, lead="")
+    return TeacherRequest(prompt.id, index, messages, text, prompt.slice, data.stops, form)

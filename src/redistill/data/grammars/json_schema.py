@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any
 
 from redistill.data.grammars.schema_walk import Leaf, item_schemas, key_schemas, leaves
-from redistill.data.grammars.types import Items
+from redistill.data.grammars.types import Form, Items
 from redistill.data.normal_form import normalised
 from redistill.data.readers.files import described
 from redistill.errors import DataError
@@ -44,6 +44,10 @@ class JsonGrammar:
     def names(self) -> tuple[str, ...]:
         """``PATH=VALUE`` of each leaf with listed values."""
         return tuple(f"{leaf.path or _ROOT}={_shown(value)}" for leaf in _leaves(self.schema) for value in leaf.values)
+
+    @property
+    def form(self) -> Form:
+        return Form("json_schema", self.schema)
 
     def items(self, line: str) -> Items:
         """The leaves of a value. A leaf that occurs again, as in a list, counts again. Text is in normal form."""

@@ -8,11 +8,12 @@ parses into a set of items, so F1 is defined on fields.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from redistill.data.grammars.types import Items
+from redistill.data.grammars.types import Form, Items
 from redistill.data.normal_form import normalised
 from redistill.data.readers.files import described
 from redistill.errors import DataError
@@ -58,6 +59,18 @@ class RecordGrammar:
     @property
     def names(self) -> tuple[str, ...]:
         return (*self.labels, *self.flags)
+
+    @property
+    def form(self) -> Form:
+        """Labels in their order, then flags, then entities; the end of the line may follow, since a completion ends there."""
+        labels = sorted(map(re.escape, self.labels))
+        ordered = [
+            "".join([label, *(rf"(?:\+{later})?" for later in labels[n + 1 :])]) if self.several else label
+            for n, label in enumerate(labels)
+        ]
+        flags = "".join(rf"(?:; {re.escape(flag)})?" for flag in self.flags)
+        entities = "".join(rf"(?:; {re.escape(kind)}=[^\n; ][^\n;]*)?" for kind in self.entities)
+        return Form("regex", rf"(?:{'|'.join(ordered)}){flags}{entities}\n*")
 
     def items(self, line: str) -> Items:
         return self.parse(line).items()

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
 from redistill.errors import DataError
 
 Items = frozenset[tuple[str, str]]
 """(field, value) pairs: what F1 counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """The form of a completion, for engines that can be held to it. ``text`` is a regular expression or a JSON Schema; ``lead`` stands before a completion."""
+
+    kind: Literal["regex", "json_schema"]
+    text: str
+    lead: str = ""
 
 
 class Grammar(Protocol):
@@ -28,6 +38,11 @@ class Grammar(Protocol):
     @property
     def names(self) -> tuple[str, ...]:
         """Decisions that a limit can be set for: labels, flags, and ``PATH=VALUE`` of JSON."""
+        ...
+
+    @property
+    def form(self) -> Form:
+        """What an engine can be held to. A completion of this form may still break rules that no engine knows, such as that values occur in the message."""
         ...
 
     def items(self, line: str) -> Items: ...
