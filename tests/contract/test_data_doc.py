@@ -7,17 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from redistill.data.params import ColumnParams, DataParams, RecordParams, SourceParams
 from redistill.data.sources import load
 
 DOCS = Path(__file__).parents[2] / "docs"
-EXAMPLES = sorted(set(re.findall(r"\]\(formats/([^)]+)\)", (DOCS / "data.md").read_text(encoding="utf-8"))))
+PAGE = (DOCS / "data.md").read_text(encoding="utf-8")
+OBJECTS = "objects.jsonl"
+EXAMPLES = sorted(set(re.findall(r"\]\(formats/([^)]+)\)", PAGE)) - {OBJECTS})
 
 
 def test_every_file_is_named_in_the_page() -> None:
     files = {p.relative_to(DOCS / "formats").as_posix() for p in (DOCS / "formats").rglob("*") if p.is_file()}
-    assert files - {"hub/rows.jsonl"} == set(EXAMPLES)
+    assert files - {"hub/rows.jsonl"} == {*EXAMPLES, OBJECTS} and f"(formats/{OBJECTS})" in PAGE
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
@@ -35,3 +38,12 @@ def test_an_example_holds_the_rows(example: str) -> None:
         ("m1", "My card has not arrived yet.", "card_arrival", "app"),
         ("m2", "Why was I charged a fee of £5?", "fee", "mail"),
     ]
+
+
+def test_labels_that_are_objects_are_read_by_the_schema_of_the_page() -> None:
+    [written] = re.findall(r"```yaml\n(data:\n  task: json.*?)```", PAGE, re.DOTALL)
+    tree = yaml.safe_load(written)["data"]
+    source = SourceParams(path=f"formats/{OBJECTS}", splits={"train": 1.0})
+    data: Any = DataParams(name="x", source=(source,), task=tree["task"], schema=tree["schema"], columns=ColumnParams(slice="channel"))
+    labels = [p.label for p in load(data, DOCS)["train"]]
+    assert labels == ['{"intent": "card_arrival", "urgent": false}', '{"intent": "fee", "urgent": false, "amounts": ["£5"]}']
