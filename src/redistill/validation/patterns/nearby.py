@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left, bisect_right
+from collections import deque
 from collections.abc import Iterator, Sequence
 
 Span = tuple[int, int]
@@ -92,18 +93,20 @@ def values_beside(text: str, names: Sequence[Span], values: Sequence[Span], loos
     Not ``loose``: only where nothing but a word such as "is" stands between, for names that are said of other things too.
     """
     begins, ends = [start for start, _ in names], [end for _, end in names]
+    after = _AFTER if loose else _AFTER_CLOSE
     for start, end in values:
         before, behind = bisect_right(ends, start) - 1, bisect_left(begins, end)
-        if before >= 0 and _follows(text, ends[before], start, end, loose):
-            yield start, end
-        elif behind < len(begins) and _precedes(text, start, end, begins[behind], loose):
+        is_near = before >= 0 and start - ends[before] <= after
+        if (is_near and _follows(text, ends[before], start, end, loose)) or (
+            behind < len(begins) and begins[behind] - end <= _BEFORE and _precedes(text, start, end, begins[behind], loose)
+        ):
             yield start, end
 
 
 def _follows(text: str, name_end: int, start: int, end: int, loose: bool) -> bool:
     """Whether the value is what a name before it stands for."""
     gap, right = text[name_end:start], text[end : end + _RIGHT]
-    if len(gap) > (_AFTER if loose else _AFTER_CLOSE) or _UNIT_RIGHT.match(right) or re.match(r"[.,:/-]\d", right):
+    if _UNIT_RIGHT.match(right) or re.match(r"[.,:/-]\d", right):
         return False
     if _TIGHT.fullmatch(gap):
         return True
@@ -129,7 +132,7 @@ def _precedes(text: str, start: int, end: int, name_start: int, loose: bool) -> 
     """Whether the value is what a name behind it stands for."""
     gap = text[end:name_start]
     left = _SENTENCE.split(text[max(0, start - _LEFT) : start])[-1]
-    if len(gap) > _BEFORE or _UNIT_RIGHT.match(gap) or _OTHER_LEFT.search(left) or _PART_LEFT.search(left) or _PART_RIGHT.match(gap):
+    if _UNIT_RIGHT.match(gap) or _OTHER_LEFT.search(left) or _PART_LEFT.search(left) or _PART_RIGHT.match(gap):
         return False
     if _BINDS.fullmatch(gap) and re.search(r"[\w,=(:-]", gap):
         return not (_said_of(_OTHER, left) or _said_of(_HOLDER, left))
@@ -171,7 +174,5 @@ def _names_holder(gap: str, says: bool) -> bool:
 
 
 def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
-    last = None
-    for last in pattern.finditer(text):
-        pass
-    return last
+    matches = deque(pattern.finditer(text), maxlen=1)
+    return matches[0] if matches else None

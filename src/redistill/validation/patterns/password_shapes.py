@@ -36,7 +36,31 @@ _SAID_OF_PASSWORDS = frozenset(
 # Participles and adverbs are said about passwords; these few words are passwords all the same.
 _PARTICIPLE = re.compile(r"\w+(?:ly|ed|ing|able|ible|ised|ized|ful|less|ment|tion)", re.IGNORECASE)
 _NAMES_ALL_THE_SAME = frozenset(
-    "butterfly family emily lily kelly molly dolly sally holly billy willy firefly dragonfly italy darling spring sterling viking king ring wing seedbed mohammed".split()
+    [
+        "butterfly",
+        "family",
+        "emily",
+        "lily",
+        "kelly",
+        "molly",
+        "dolly",
+        "sally",
+        "holly",
+        "billy",
+        "willy",
+        "firefly",
+        "dragonfly",
+        "italy",
+        "darling",
+        "spring",
+        "sterling",
+        "viking",
+        "king",
+        "ring",
+        "wing",
+        "seedbed",
+        "mohammed",
+    ]
 )
 _UNITS = (
     r"am|pm|a\.m|p\.m|h|hrs?|hours?|mins?|minutes?|days?|d|s|secs?|ms|x|th|st|nd|rd|kg|km|m|gb|mb|kb|ghz|mhz|k|eur|gbp|usd|px|bits?|digits?|characters?|chars?|steps?|factors?|fa|"

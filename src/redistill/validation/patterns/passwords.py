@@ -42,7 +42,31 @@ _PHRASE = re.compile(
     r"\b(?:pass ?phrase)(?:\sis|\swas|'s|:|\s=)\s(?P<phrase>[A-Za-z]{2,}(?:[ -][A-Za-z]{2,}){2,7})(?=[.!?,\n]|$)", re.IGNORECASE
 )
 _SAID_OF_PHRASES = frozenset(
-    "not working accepted rejected wrong invalid to the a in too on it and i is was expired again my for from by".split()
+    [
+        "not",
+        "working",
+        "accepted",
+        "rejected",
+        "wrong",
+        "invalid",
+        "to",
+        "the",
+        "a",
+        "in",
+        "too",
+        "on",
+        "it",
+        "and",
+        "i",
+        "is",
+        "was",
+        "expired",
+        "again",
+        "my",
+        "for",
+        "from",
+        "by",
+    ]
 )
 _BESIDE_USER = re.compile(
     r"\b(?:log-?\s?in|log(?:ged|ging)? (?:in|on)|credentials?|creds|sign-?\s?in|user(?:\s?name|\s?id)?)\b[\s:=]{1,3}(?:(?:with|is|as|are|details|using|name)\b[\s:=]{1,2}){0,2}[\w.@-]{2,40}"

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import re
 
-_UNITS = {word: str(digit) for digit, word in enumerate("zero one two three four five six seven eight nine".split())}
+_UNITS = {word: str(digit) for digit, word in enumerate(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"])}
 _ZEROS = dict.fromkeys(("oh", "nought", "naught", "nil"), "0")
-_TEENS = {w: str(n) for n, w in enumerate("ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split(), 10)}
-_TENS = {w: str(n) for n, w in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)}
+_TEENS = {
+    w: str(n)
+    for n, w in enumerate(
+        ["ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"], 10
+    )
+}
+_TENS = {w: str(n) for n, w in enumerate(["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"], 2)}
 _TIMES = {"double": 2, "treble": 3, "triple": 3}
 _WORD = f"(?:{'|'.join((*_UNITS, *_ZEROS, *_TEENS, *_TENS, *_TIMES))})"
 _RUN = re.compile(rf"\b{_WORD}\b(?:[\s,.-]{{1,3}}{_WORD}\b)+", re.IGNORECASE)
