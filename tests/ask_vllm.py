@@ -1,6 +1,6 @@
 """``python -m tests.ask_vllm FOLDER``: what vLLM's engine answers, as one line of JSON for ``tests/e2e/test_teachers.py``.
 
-Three engines, one after the other in one process: importing vLLM takes longer than everything else here.
+Four engines, one after the other in one process: importing vLLM takes longer than everything else here.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from redistill.data.grammars.types import Form
 from redistill.data.types import Message
 from redistill.distillation.soft_targets.from_teacher import from_listed
 from redistill.distillation.types import SignalKey
 from redistill.models import weights_source
 from redistill.teacher.params import GenerateParams
+from redistill.teacher.transformers import TransformersTeacher
 from redistill.teacher.types import TeacherRequest
 from redistill.teacher.vllm import VllmTeacher
 from tests.tiny import make_tiny_model, sentences
@@ -62,6 +64,21 @@ def with_settings(folder: Path) -> dict[str, Any]:
     return {"free": free, "ours": _answers(shipped), "ends": [tree["eos_token_id"], end]}
 
 
+def held_to_form(folder: Path) -> dict[str, Any]:
+    """Random weights that are held to a JSON Schema: texts, and the largest distance of the engine's mean logprobs to those of transformers."""
+    plain = make_tiny_model(folder / "held", seed=3, hidden=128)
+    schema = {"type": "object", "properties": {"topic": {"enum": ["card", "fee"]}}, "required": ["topic"], "additionalProperties": False}
+    form = Form("json_schema", json.dumps(schema), " ")
+    requests = [TeacherRequest(str(i), 0, (Message("user", t),), t.split("=>")[0] + "=>", "", (), form) for i, t in enumerate(sentences(4))]
+    answers = []
+    for teacher in (VllmTeacher(plain, 512), TransformersTeacher(plain)):
+        by_id = {a.request.prompt_id: a for a in teacher.complete(requests, GenerateParams(max_tokens=40, top_k=4))}
+        answers.append([by_id[r.prompt_id] for r in requests])
+        teacher.close()
+    distances = [abs((a.mean_logprob or 0.0) - (b.mean_logprob or 0.0)) for a, b in zip(*answers, strict=True)]
+    return {"texts": [[a.text for a in each] for each in answers], "distance": max(distances)}
+
+
 def _answers(path: Path) -> list[tuple[list[int], str, str, int]]:
     requests = [TeacherRequest(str(i), 0, (Message("user", t),), t.split("=>")[0] + "=>", "") for i, t in enumerate(sentences(8))]
     teacher = VllmTeacher(path, 512)
@@ -72,4 +89,12 @@ def _answers(path: Path) -> list[tuple[list[int], str, str, int]]:
 
 
 if __name__ == "__main__":
-    print(json.dumps({"pretrained": pretrained(Path(sys.argv[1])), "settings": with_settings(Path(sys.argv[1]))}))
+    print(
+        json.dumps(
+            {
+                "pretrained": pretrained(Path(sys.argv[1])),
+                "settings": with_settings(Path(sys.argv[1])),
+                "held": held_to_form(Path(sys.argv[1])),
+            }
+        )
+    )

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from redistill.evaluation.outcomes import items_of
+from redistill.data.grammars.types import labels_in
 from redistill.evaluation.timing import Timing
 from redistill.evaluation.types import EvalReport, Outcome
 from redistill.params import Params
@@ -134,7 +134,7 @@ def _of_candidate(
     grammar = params.data.grammar
 
     def labels(outcome: Outcome) -> list[str]:
-        return sorted(value for field, value in items_of(grammar, outcome.target) or () if field == "label")
+        return list(labels_in(grammar, outcome.target))
 
     deferred = [(o, t) for o, t, c in zip(student_rows, teacher_rows, system.choices, strict=True) if c.answers == "teacher"]
     worse = sum(t.exact for _, t in deferred) < sum(o.exact for o, _ in deferred)

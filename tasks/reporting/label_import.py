@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 from pathlib import Path
 from typing import Any
 
 from redistill.data.params import DataParams
 from redistill.data.readers.files import described
 from redistill.data.readers.jsonl import jsonl_rows
-from redistill.data.record_grammar import RecordGrammar
 from redistill.data.types import Message, prompt_id
 from redistill.errors import ConfigError, DataError
 from redistill.io.atomic import replacing
@@ -90,15 +90,11 @@ def _checked(row: dict[str, Any], data: DataParams) -> tuple[str, str | None]:
         raise DataError("its text was changed after the export; only the label may be filled in")
     if label is None or (isinstance(label, str) and not label.strip()):
         return identity, None
+    if data.task == "json" and isinstance(label, dict | list):
+        label = json.dumps(label, ensure_ascii=False)
     if not isinstance(label, str):
         raise DataError(f"its label is {described(label)}, not text")
-    return identity, label.strip() if data.grammar is None else _spelled(label.strip(), text, data.grammar)
-
-
-def _spelled(label: str, text: str, grammar: RecordGrammar) -> str:
-    record = grammar.parse(label)
-    grammar.check_grounded(record, text)
-    return grammar.write(record)
+    return identity, label.strip() if data.grammar is None else data.grammar.label(label.strip(), text)
 
 
 def _new(row: dict[str, Any], label: str, data: DataParams, user: str, now: str) -> dict[str, Any]:

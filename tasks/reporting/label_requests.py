@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from redistill.data.grammars.types import labels_in
 from redistill.data.rows import read_source
 from redistill.data.sources import split_of
 from redistill.data.types import Prompt
 from redistill.errors import ConfigError, DataError
-from redistill.evaluation.outcomes import items_of
 from redistill.io.atomic import replacing
 from redistill.io.digests import canonical_digest
 from redistill.io.json import json_lines, read_json
@@ -137,4 +137,4 @@ def _of_the_plan(params: Params, completions: dict[str, str]) -> list[tuple[Prom
 def _labels(params: Params, completion: str | None) -> Sequence[str]:
     if completion is None:
         return ()
-    return [value for field, value in sorted(items_of(params.data.grammar, completion) or ()) if field == "label"] or [_NO_LABEL]
+    return labels_in(params.data.grammar, completion) or (_NO_LABEL,)

@@ -45,7 +45,7 @@ def after_data(params: Params) -> tuple[QueuedStage, ...]:
     runs without other stages.
     """
     arms = tuple(params.finetune.arms)
-    baselines = (*(() if params.data.task == "generation" else ("linear",)), "base", *_prompted(params))
+    baselines = (*(() if params.data.record_grammar is None else ("linear",)), "base", *_prompted(params))
     common = params.finetune.common
     calibrated = arms if "calibrate" in _declared() else ()
     trained = common.threads and common.threads * common.processes

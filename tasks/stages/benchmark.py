@@ -26,7 +26,7 @@ from redistill.evaluation.lm_eval import completion_model, respond, run_benchmar
 from redistill.evaluation.params import BenchmarkParams
 from redistill.evaluation.probes.counterfactual import Pair, fairness_from, outcomes_of, pairs_digest, read_pairs
 from redistill.evaluation.probes.general_ability import measure_breadth
-from redistill.evaluation.summary import summarise
+from redistill.evaluation.summary import malformed_freely, summarise
 from redistill.evaluation.timing import architecture
 from redistill.evaluation.types import Cost, EvalReport, Fairness, Outcome, PairOutcome
 from redistill.io.atomic import replacing_directory
@@ -142,7 +142,7 @@ def _measure(
     by_text = dict(zip([*rendered, *pair_prompts], [*prompts, *_both(pairs)], strict=True))
     reads = {r: render(p, data, tokenizer, prompt) for r, p in by_text.items()} if prompt else {}
     progress = Progress(f"{rows.stage}@{who}", 3, "parts")
-    lm = weights_model(model, tokenizer, params, data.grammar, reads=reads)
+    lm = weights_model(model, tokenizer, params, data, reads=reads)
     outcomes = run_benchmark(lm, prompts, rendered, data, params)
     progress(1)
     cost = Cost(
@@ -158,7 +158,9 @@ def _measure(
     progress(3)
     template, built = template_digest(data, tokenizer), architecture(checkpoint)
     report = summarise(who, outcomes, data.grammar, cost, _identities(digest, rows, template, _backend()), params)
-    _write(target, rows, replace(report, fairness=fairness, breadth=breadth, architecture=built), outcomes, pair_outcomes)
+    freely = malformed_freely(outcomes, data.grammar) if data.structured_outputs else None
+    report = replace(report, fairness=fairness, breadth=breadth, architecture=built, malformed_freely=freely)
+    _write(target, rows, report, outcomes, pair_outcomes)
 
 
 def loaded(checkpoint: Path) -> tuple[Any, Any]:
@@ -240,11 +242,11 @@ def _mean_written(outcomes: Sequence[Outcome], data: DataParams, tokenizer: Any,
 def _linear(target: Path, rows: Rows, data: DataParams, params: BenchmarkParams) -> None:
     from redistill.evaluation.probes.linear_baseline import fit
 
-    if data.grammar is None:
-        raise ConfigError("benchmark@linear needs labels, but data.task: generation has none; remove it from dvc.yaml")
+    if data.record_grammar is None:
+        raise ConfigError(f"benchmark@linear needs labels, but data.task: {data.task} has none; remove it from dvc.yaml")
     tokenizer = load_tokenizer(ARTIFACTS / "base")
     memory = _memory()
-    predict = fit(read_records(_TRAIN, Prompt), data.grammar, params.seed)
+    predict = fit(read_records(_TRAIN, Prompt), data.record_grammar, params.seed)
     prompts, rendered = _rendered(rows, data, tokenizer)
     pairs, pair_prompts = _pairs(rows, data, tokenizer, params)
     text_of = {r: p.text for p, r in zip([*prompts, *_both(pairs)], [*rendered, *pair_prompts], strict=True)}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from redistill.data.grammars.types import spelled
 from redistill.data.params import DataParams
 from redistill.data.templates import render, template_digest
 from redistill.data.types import Prompt
@@ -65,7 +66,8 @@ def calibrate(arm: str, data: DataParams, benchmark: BenchmarkParams) -> None:
     }
     answered = _answered(arm, checkpoint, [p for p in prompts if p.id in teacher], data, benchmark)
     by_id = {p.id: p for p in prompts}
-    losses = _disagreements([(teacher[a.prompt_id], a.response) for a in answered], free_text=data.grammar is None)
+    pairs = [(spelled(data.grammar, teacher[a.prompt_id]), spelled(data.grammar, a.response)) for a in answered]
+    losses = _disagreements(pairs, free_text=data.grammar is None)
     rows = [
         CalibrationRow(
             a.prompt_id, by_id[a.prompt_id].slice, by_id[a.prompt_id].label, a.response, teacher[a.prompt_id], loss, a.confidences
@@ -112,7 +114,7 @@ def _answered(arm: str, checkpoint: Path, prompts: list[Prompt], data: DataParam
     use_threads(params.threads)
     model, tokenizer = loaded(checkpoint)
     progress = Progress(f"calibrate@{arm}", 1, "parts")
-    lm = weights_model(model, tokenizer, params, data.grammar)
+    lm = weights_model(model, tokenizer, params, data)
     rendered = [render(p, data, tokenizer) for p in prompts]
     responses = respond(lm, rendered, data.stops, params)
     sure = [lm.sure_of(text) for text in rendered]

@@ -53,16 +53,16 @@ def _teacher(
     model, tokenizer = loaded(TEACHER)
     rendered, prompt = [render(p, data, tokenizer) for p in prompts], read_prompt(TEACHER)
     reads = {r: render(p, data, tokenizer, prompt) for r, p in zip(rendered, prompts, strict=True)} if prompt else None
-    return run_benchmark(weights_model(model, tokenizer, params, data.grammar, reads=reads), prompts, rendered, data, params)
+    return run_benchmark(weights_model(model, tokenizer, params, data, reads=reads), prompts, rendered, data, params)
 
 
 def _linear(prompts: Sequence[Prompt], data: DataParams, params: BenchmarkParams) -> list[Outcome]:
     from redistill.evaluation.probes.linear_baseline import fit
 
-    if data.grammar is None:
+    if data.record_grammar is None:
         return []
     try:
-        predict = fit(read_records(ARTIFACTS / "prompts" / "train.parquet", Prompt), data.grammar, params.seed)
+        predict = fit(read_records(ARTIFACTS / "prompts" / "train.parquet", Prompt), data.record_grammar, params.seed)
     except DataError:
         return []  # Too few labels for a linear model; there is nothing to compare with.
     texts = [p.text for p in prompts]

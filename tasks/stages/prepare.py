@@ -11,6 +11,7 @@ from redistill.data.types import SPLITS, Prompt
 from redistill.errors import DataError
 from redistill.io.json import write_json
 from redistill.io.parquet import write_records
+from redistill.models.structured_outputs import as_ebnf
 from redistill.validation import drop_counts
 from redistill.validation.intake import judge
 from redistill.validation.params import IntakeParams
@@ -27,7 +28,11 @@ def prepare(data: DataParams, intake: IntakeParams) -> None:
 
     Raises:
         DataError: a source cannot be read, or a split that the cycle needs ends up empty.
+        ConfigError: ``data.structured_outputs`` with a schema that no grammar expresses.
     """
+    if data.form is not None:
+        # Said now and not by the first completion, which may be half an hour away.
+        as_ebnf(data.form)
     before = sources.load(data, Path())
     splits, dropped = judge(before, intake)
     for line in drop_counts.lines("prepare", dropped):

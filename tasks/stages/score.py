@@ -15,7 +15,7 @@ from redistill.distillation.params import ScoreParams
 from redistill.distillation.soft_targets.for_student import for_student
 from redistill.distillation.soft_targets.scoring import Sequenced, score_sequences
 from redistill.distillation.soft_targets.shards import ShardFacts, SoftTargetFiles, write_soft_targets
-from redistill.distillation.types import SoftTargets, TrainingRow
+from redistill.distillation.types import SoftTargets, TrainingRow, sequence_digest
 from redistill.errors import ConfigError
 from redistill.io.json import write_json
 from redistill.io.parquet import read_records
@@ -40,8 +40,7 @@ def score(score: ScoreParams) -> None:
     if not rows:
         targets: Iterator[SoftTargets] = iter(())
     elif score.top_k == 0 or lock.path is None:
-        captured = SoftTargetFiles(ARTIFACTS / "completions" / "captured")
-        targets = (for_student(captured[r.key], r) for r in rows if r.key in captured)
+        targets = _captured(rows)
     else:
         if score.top_k > vocabulary:
             raise ConfigError(f"score.top_k={score.top_k}, but the teacher's vocabulary has {vocabulary} tokens; lower score.top_k")
@@ -53,6 +52,24 @@ def score(score: ScoreParams) -> None:
         targets = chain(earlier_targets.read(earlier, score), _from_weights(present, lock, score, vocabulary))
     shards = write_soft_targets(ARTIFACTS / "soft_targets" / "targets", targets, lock.tokenizer_digest or "", vocabulary, score.coded_bits)
     write_json(ARTIFACTS / "soft_targets" / "summary.json", {"top_k": score.top_k, "bits": score.coded_bits, **_summary(shards)})
+
+
+def _captured(rows: list[TrainingRow]) -> Iterator[SoftTargets]:
+    """What came with the completions. A completion that is trained on in another spelling has other tokens, so what came with it does not fit."""
+    captured, other = SoftTargetFiles(ARTIFACTS / "completions" / "captured"), 0
+    for row in rows:
+        if row.key not in captured:
+            continue
+        targets = captured[row.key]
+        if targets.sequence == sequence_digest(row.teacher_token_ids):
+            yield for_student(targets, row)
+        else:
+            other += 1
+    if other:
+        print(
+            f"[score] {other} of {len(rows)} rows have no soft targets, because they are trained on in another spelling than the teacher's",
+            flush=True,
+        )
 
 
 def _summary(shards: list[ShardFacts]) -> dict[str, object]:

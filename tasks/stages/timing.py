@@ -54,7 +54,7 @@ class Timed:
 
 def timing(data: DataParams, teacher: TeacherParams, benchmark: BenchmarkParams) -> None:
     """Write ``artifacts/timing.json``: samples of student, teacher and linear baseline, and student ÷ teacher with its interval."""
-    _write(TIMING, _measured("timing", ARTIFACTS / "base", data, teacher, benchmark, with_linear=data.grammar is not None))
+    _write(TIMING, _measured("timing", ARTIFACTS / "base", data, teacher, benchmark, with_linear=data.record_grammar is not None))
 
 
 def time_checkpoint(who: str, checkpoint: Path, out: Path, data: DataParams, teacher: TeacherParams, benchmark: BenchmarkParams) -> None:
@@ -151,8 +151,8 @@ def _endpoint(
 def _linear(prompts: Sequence[Prompt], data: DataParams, params: BenchmarkParams) -> Timed:
     from redistill.evaluation.probes.linear_baseline import fit
 
-    assert data.grammar is not None
-    predict = fit(read_records(ARTIFACTS / "prompts" / "train.parquet", Prompt), data.grammar, params.seed)
+    assert data.record_grammar is not None
+    predict = fit(read_records(ARTIFACTS / "prompts" / "train.parquet", Prompt), data.record_grammar, params.seed)
     tokens = reference_tokens(prompts, data, load_tokenizer(ARTIFACTS / "base"), params.max_tokens)
     return Timed(lambda rows: predict([prompts[i].text for i in rows]), tokens, "linear")
 

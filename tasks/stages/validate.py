@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from redistill.data.grammars.types import labels_in
 from redistill.data.params import DataParams
 from redistill.data.types import Prompt
 from redistill.distillation.training.rows import RowMaker
@@ -108,7 +109,7 @@ def _read_by_teacher(prompts: Sequence[Prompt], lock: LockedTeacher, data: DataP
 
 
 def _derived(prompt: Prompt, completion: TeacherCompletion, kept: bool, data: DataParams) -> DerivedRow:
-    labels = len(data.grammar.parse(completion.text).labels) if kept and data.grammar else 0
+    labels = len(labels_in(data.grammar, completion.text)) if kept else 0
     length = len(completion.token_ids) or len(completion.text.split())
     return DerivedRow(f"{prompt.id}/{completion.sample_index}", kept, length, completion.mean_logprob, labels, completion.teacher)
 

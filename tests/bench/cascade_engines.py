@@ -34,7 +34,7 @@ Answers = list[tuple[str, tuple[Confidence, ...]]]
 
 
 def with_transformers(params: Params, model: object, tokenizer: object, prompts: Sequence[Prompt], batch: int) -> Answers:
-    lm = weights_model(model, tokenizer, params.benchmark, params.data.grammar, batch_size=batch)
+    lm = weights_model(model, tokenizer, params.benchmark, params.data, batch_size=batch)
     rendered = [render(p, params.data, tokenizer) for p in prompts]
     responses = respond(lm, rendered, params.data.stops, params.benchmark)
     return [(response, lm.sure_of(text).confidences) for response, text in zip(responses, rendered, strict=True)]

@@ -26,7 +26,7 @@ from redistill.statistics.shares import share
 
 ROOT = Path(__file__).resolve().parents[2]
 EXACT, RECALL, FLIPS = 0.624, 0.875, 0.222
-"""Of the example's teacher: exact match, labels found (of the two critical labels), pairs flipped. By its sample report, as is what follows."""
+"""Of the example's teacher: exact match, labels found (of the two critical labels), pairs flipped. From a run on open held-out rows, as is what follows."""
 LIKE_DISCORDANCE = 0.5
 """Of what separates two systems of one recipe from their teacher, the part that is each one's own, assumed: they learned the same completions."""
 NIGHTS = 7

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
+from tests.bench import guard
 from tests.bench.cascade_thresholds import DOC, DOUBT, LIMIT, POPULATIONS, RULES, outcomes
 from tests.bench.tables import rewritten
 
@@ -34,3 +35,16 @@ def test_what_is_shipped_keeps_its_promise_and_the_page_has_a_place_for_both_tab
         assert not rule.startswith("learn then test") or low <= DOUBT
     text = DOC.read_text(encoding="utf-8")
     assert rewritten(text, [], "engines") != "" and "python -m tests.bench.cascade_engines" in text
+
+
+@pytest.mark.parametrize("name", ["5 % throughout, the promise", "20 % from the start"])
+def test_the_guard_alarms_as_the_table_says(name: str) -> None:
+    """Other streams than the table's: the share of alarms within the first 2,000 requests, and the median delay."""
+    before, after = guard.CASES[name]
+    first = guard.first_alarms(before, after, streams=500, steps=2000, seed=23)
+    row = next(line for line in DOC.read_text(encoding="utf-8").splitlines() if line.startswith(f"| {name} |"))
+    if after > guard.LIMIT:
+        median = float(row.split("|")[4].split("/")[0])
+        assert (first < 2000).all() and abs(np.median(first) - median) <= 6, "run `python -m tests.bench.guard --write`"
+    else:
+        assert (first < 2000).mean() <= guard.ALPHA + 3 * (guard.ALPHA * 0.95 / 500) ** 0.5

@@ -15,12 +15,13 @@ from redistill.params import parse_params
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "data.md").read_text(encoding="utf-8")
-EXAMPLES = sorted(set(re.findall(r"\]\(formats/([^)]+)\)", PAGE)))
+OBJECTS = "objects.jsonl"
+EXAMPLES = sorted(set(re.findall(r"\]\(formats/([^)]+)\)", PAGE)) - {OBJECTS})
 
 
 def test_every_file_is_named_in_the_page() -> None:
     files = {p.relative_to(DOCS / "formats").as_posix() for p in (DOCS / "formats").rglob("*") if p.is_file()}
-    assert files - {"hub/rows.jsonl"} == set(EXAMPLES)
+    assert files - {"hub/rows.jsonl"} == {*EXAMPLES, OBJECTS} and f"(formats/{OBJECTS})" in PAGE
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
@@ -48,3 +49,12 @@ def test_the_params_of_a_teacher_prompt_can_be_used_as_they_are() -> None:
 
 def merged(tree: Any, changes: Any) -> Any:
     return {**tree, **{k: merged(tree.get(k, {}), v) if isinstance(v, dict) else v for k, v in changes.items()}}
+
+
+def test_labels_that_are_objects_are_read_by_the_schema_of_the_page() -> None:
+    [written] = re.findall(r"```yaml\n(data:\n  task: json.*?)```", PAGE, re.DOTALL)
+    tree = yaml.safe_load(written)["data"]
+    source = SourceParams(path=f"formats/{OBJECTS}", splits={"train": 1.0})
+    data: Any = DataParams(name="x", source=(source,), task=tree["task"], schema=tree["schema"], columns=ColumnParams(slice="channel"))
+    labels = [p.label for p in load(data, DOCS)["train"]]
+    assert labels == ['{"intent": "card_arrival", "urgent": false}', '{"intent": "fee", "urgent": false, "amounts": ["£5"]}']

@@ -41,6 +41,9 @@ def test_yaml_of_the_docs_is_valid_params(text: str) -> None:
     """A block is laid over the example's params, which must then still be valid."""
     block = yaml.load(text, Loader=UniqueKeys)
     tree = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"), Loader=UniqueKeys)
+    if "task" in (block.get("data") or {}):
+        # Another task has other labels.
+        del tree["promote"]["critical_labels"]
     parse_params(merged(tree, block), "the block")
     assert load_params(ROOT / "params.yaml")
 

@@ -11,6 +11,7 @@ from urllib.parse import quote
 import pytest
 from pydantic import SecretStr
 
+from redistill.data.grammars.types import Form
 from redistill.data.types import Message
 from redistill.errors import TeacherError
 from redistill.teacher.http import Reply
@@ -148,3 +149,22 @@ def test_no_spelling_of_the_key_is_quoted(spell: Any) -> None:
     secret = "sk-a/b+c=SECRET?0123456789"
     shown = Reply(400, {}, json.dumps({"error": {"message": f"bad key {spell(secret)}!"}}).encode()).quoted(SecretStr(secret))
     assert shown == "'bad key [key]!'"
+
+
+@pytest.mark.parametrize(
+    ("form", "key", "value"),
+    [
+        (
+            Form("json_schema", '{"type": "object"}'),
+            "response_format",
+            {"type": "json_schema", "json_schema": {"name": "completion", "schema": {"type": "object"}, "strict": True}},
+        ),
+        (Form("regex", "fee|pin"), "structured_outputs", {"regex": "fee|pin"}),
+    ],
+)
+def test_an_endpoint_that_refuses_the_form_ends_the_run_and_loses_no_row(serve: Any, teach: Any, form: Form, key: str, value: Any) -> None:
+    """The harmless prompt is asked with the form too. Without it the endpoint would answer, and every row would be dropped as refused."""
+    endpoint = serve(faults=["400"] * 2)
+    with pytest.raises(TeacherError, match="returned status 400"):
+        list(teach(endpoint.url, chat=True, max_concurrency=1).complete([replace(r, form=form) for r in requests(3)], GenerateParams()))
+    assert [body[key] for body in endpoint.bodies] == [value, value]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from redistill.data.record_grammar import Record, RecordGrammar
+from redistill.data.grammars.record import Record, RecordGrammar
 from redistill.errors import DataError
 
 NAMES = st.text("abcdefghij_é0", min_size=1, max_size=4)

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
+from redistill.data.grammars.record import RecordGrammar
 from redistill.data.params import DEFAULT_SPLITS
-from redistill.data.record_grammar import RecordGrammar
 from redistill.distillation.methods.logit import LogitParams
 from redistill.errors import ConfigError
 from redistill.params import Params, load_params, parse_params

@@ -38,7 +38,8 @@ def init(
     task: Annotated[
         str | None,
         typer.Option(
-            "--task", help="record, classification or generation. Default: classification or generation, guessed from the labels."
+            "--task",
+            help="record, classification, json or generation. Default: classification, json or generation, guessed from the labels.",
         ),
     ] = None,
     teacher: Annotated[
@@ -55,8 +56,8 @@ def init(
 
     Example: redistill init triage --data messages.csv
     """
-    if task not in (None, "record", "classification", "generation"):
-        raise ConfigError(f"--task {task}: it must be record, classification or generation")
+    if task not in (None, "record", "classification", "json", "generation"):
+        raise ConfigError(f"--task {task}: it must be record, classification, json or generation")
     if (directory / "params.yaml").exists():
         raise ConfigError(f"{directory} is a project already: it has a params.yaml, and nothing is overwritten")
     chosen = _teacher(teacher, directory)
@@ -116,7 +117,14 @@ def _show(directory: Path, made: list[str], facts: Inspection, teacher: Teacher,
         ]
     if teacher.needs_hub:
         needs += ["export HF_HUB_OFFLINE=0                       # a hub id is downloaded once"]
-    kind = f"{facts.task} with {len(facts.labels)} labels" if facts.labels else facts.task
+    parts = (
+        f" with {len(facts.labels)} labels"
+        if facts.labels
+        else f" with the keys {', '.join(facts.schema['properties'])}"
+        if facts.schema
+        else ""
+    )
+    kind = facts.task + parts
     lines = [
         f"{directory}: {', '.join(made)}",
         f"{facts.rows} rows, text in {facts.text or 'messages'!r}, labels in {facts.label!r}: {kind}"

@@ -113,6 +113,8 @@ def params_values(directory: Path, source: Path, facts: Inspection, teacher: Tea
         "classification": f"Answer with one of these labels and nothing else: {', '.join(labels)}.",
         "record": "Answer with one line: labels joined by +, then flags, then KIND=VALUE, separated by '; '. Labels: "
         f"{', '.join(labels)}. Flags: {', '.join(facts.flags) or 'none'}. Kinds: {', '.join(facts.entities) or 'none'}. Copy values from the message.",
+        "json": "Answer with one JSON object and nothing else. It must be valid under this JSON Schema: "
+        + json.dumps(facts.schema, ensure_ascii=False).replace("{", "{{").replace("}", "}}"),
         "generation": "Answer the message.",
     }[facts.task]
     tokens = 8 + facts.label_tokens
@@ -130,6 +132,7 @@ def params_values(directory: Path, source: Path, facts: Inspection, teacher: Tea
         "flags": list(facts.flags),
         "entities": list(facts.entities),
         "several": facts.several,
+        "schema": facts.schema,
         "endpoint": teacher.endpoint,
         "chat": teacher.endpoint or facts.several_turns,
         "template": f"{asked}\n\n{{text}}" if teacher.endpoint else "{text}\n=>",
@@ -211,12 +214,12 @@ def write_project(directory: Path, values: dict[str, Any], teacher: Teacher, sou
 
 
 def _as_yaml(value: Any) -> Any:
-    """Text and lists as YAML for use inside braces, quoted if necessary."""
+    """Text, lists and mappings as YAML for use inside braces, quoted if necessary."""
     import yaml
 
-    if not isinstance(value, str | list):
+    if not isinstance(value, str | list | dict):
         return value
     if isinstance(value, str) and "\n" in value:
         return json.dumps(value, ensure_ascii=False)
-    inner = yaml.safe_dump([value], default_flow_style=True, width=110, allow_unicode=True).strip()[1:-1]
+    inner = yaml.safe_dump([value], default_flow_style=True, width=110, allow_unicode=True, sort_keys=False).strip()[1:-1]
     return inner.replace("\n", "\n            ")

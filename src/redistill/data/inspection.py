@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import random
 from collections import Counter
@@ -19,9 +20,10 @@ from redistill.data.layouts.types import Request
 from redistill.data.normal_form import normalised
 from redistill.data.readers.by_format import raw_rows
 from redistill.data.readers.files import described, shown_names
+from redistill.data.schema_inference import inferred, objects
 from redistill.errors import ConfigError, DataError
 
-Task = Literal["classification", "record", "generation"]
+Task = Literal["classification", "record", "json", "generation"]
 
 MOST_LABELS = 200
 _FIRST_ROWS = 2000
@@ -72,6 +74,8 @@ class Inspection:
     """Some texts, for a guess at their language."""
     several_turns: bool = False
     """Whether some rows are conversations of more than one message."""
+    schema: dict[str, Any] | None = None
+    """A draft of the schema of labels that are JSON objects."""
 
 
 def inspect(path: Path, task: Task | None = None, text: str | None = None, label: str | None = None) -> Inspection:
@@ -123,6 +127,7 @@ def inspect(path: Path, task: Task | None = None, text: str | None = None, label
         label_tokens=max(map(_tokens, seen.labels)) if chosen != "generation" else _percentile([_tokens(x) for x in seen.labels]),
         texts=tuple(seen.texts),
         several_turns=seen.several_turns,
+        schema=inferred(seen.labels) if chosen == "json" else None,
     )
 
 
@@ -181,7 +186,9 @@ def _repeated(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str 
 
 
 def _task(counts: Counter[str]) -> Task:
-    """Few labels that repeat often, each a short line, are classes. Everything else is text that a model writes."""
+    """JSON objects are JSON. Few labels that repeat often, each a short line, are classes. Everything else is text that a model writes."""
+    if objects(counts) is not None:
+        return "json"
     few = len(counts) <= MOST_LABELS and len(counts) <= sum(counts.values()) / 3
     short = all(len(label) <= 80 and "\n" not in label for label in counts)
     return "classification" if few and short else "generation"
@@ -189,7 +196,11 @@ def _task(counts: Counter[str]) -> Task:
 
 def _parts(counts: Counter[str], task: Task, path: Path, column: str) -> dict[str, Any]:
     nothing: dict[str, Any] = {"labels": (), "flags": (), "entities": (), "several": False}
-    if task == "generation":
+    if task == "json" and objects(counts) is None:
+        raise ConfigError(
+            f"{path}: column {column!r} has labels that are no JSON objects; use --task generation, or --label with another column"
+        )
+    if task in ("generation", "json"):
         return nothing
     if task == "classification":
         odd = sorted(x for x in counts if set(x) & set("+;=\n"))
@@ -265,6 +276,8 @@ def _label(value: Any, path: Path, column: str) -> str:
     """A label as ``data.sources`` reads it: text or a whole number, without the space around it; empty where there is none."""
     if value is None or isinstance(value, str):
         return (value or "").strip()
+    if isinstance(value, dict):
+        return json.dumps(value, ensure_ascii=False, default=str)
     if isinstance(value, bool) or not isinstance(value, int):
         raise DataError(
             f"{path}: column {column!r} contains {described(value)}, but a label must be text or a whole number; correct the row"

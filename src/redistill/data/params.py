@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from functools import cached_property
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from redistill.config.base import Positive, Share, frozen, section
+from redistill.data.grammars.json_schema import JsonGrammar
+from redistill.data.grammars.record import RecordGrammar
+from redistill.data.grammars.schema_check import checked
+from redistill.data.grammars.types import Form, Grammar
 from redistill.data.prompt_template import TEXT, placeholders
-from redistill.data.record_grammar import RecordGrammar
 from redistill.data.types import SPLITS
 
 
@@ -73,6 +77,11 @@ class RecordParams:
         return self
 
 
+def completion_lead(format: Literal["plain", "chat"]) -> str:
+    """What stands before a completion: after a plain template the space that a tokenizer expects."""
+    return "" if format == "chat" else " "
+
+
 DEFAULT_SPLITS = {"train": 0.2, "dev": 0.1, "pool": 0.4, "calibration": 0.1, "heldout": 0.2}
 
 
@@ -89,17 +98,22 @@ class DataParams:
     """Name of the registered model: small letters, digits, hyphens."""
     source: Annotated[tuple[SourceParams, ...], BeforeValidator(_as_sources), Field(min_length=1)]
     """One path, which gets the default splits, or a list of `{path, splits}`."""
-    task: Literal["classification", "record", "generation"]
-    """`classification` (one label), `record` (a line with a grammar) or `generation` (free text)."""
+    task: Literal["classification", "record", "json", "generation"]
+    """`classification` (one label), `record` (a line with a grammar), `json` (a value that a schema describes) or `generation` (free text)."""
     record: RecordParams | None = None
-    """What a completion may contain. Required unless `task` is `generation`."""
+    """What a completion may contain. Required if `task` is `classification` or `record`."""
+    schema: dict[str, Any] | None = None
+    """The JSON Schema of a completion. Required if `task` is `json`. References point within the schema; [more](data.md#json)."""
+    structured_outputs: bool = False
+    """Whether teacher and student are held to the form of a completion while they write; [what it changes](data.md#structured-outputs)."""
     columns: ColumnParams = Field(default_factory=ColumnParams)
     """Names of the columns."""
     format: Literal["plain", "chat"] = "plain"
     """`plain`: only the template. `chat`: the tokenizer's chat template around it. A chat template that states the date states the one in
     `sources.lock.json` ([ADR 21](adr/0021-template-date.md))."""
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
-    """For `generation`: texts at which a completion ends, besides the end token. A record ends with its line; [why](gates.md#where-completions-end)."""
+    """For `generation` and `json`: texts at which a completion ends, besides the end token. A record ends with its line;
+    [why](gates.md#where-completions-end)."""
     prompt_template: str = "{text}\n=>"
     """How a message is shown to teacher and student. Must contain `{text}`; `{NAME}` shows the column NAME of the row, and `{{NAME}}` is `{NAME}` as text."""
     max_rows: Positive | None = None
@@ -107,17 +121,27 @@ class DataParams:
 
     @model_validator(mode="after")
     def _whole(self) -> DataParams:
-        if self.task != "generation" and (self.record is None or not self.record.labels):
+        if self.one_line and (self.record is None or not self.record.labels):
             raise ValueError(f"task: {self.task} needs record.labels, the labels that a completion may contain")
+        if (self.task == "json") != (self.schema is not None):
+            raise ValueError(
+                "task: json needs schema, the JSON Schema of a completion"
+                if self.schema is None
+                else f"schema is for task: json only, not for task: {self.task}; remove it, or change the task"
+            )
+        if self.structured_outputs and self.task == "generation":
+            raise ValueError("structured_outputs needs a form, but task: generation is free text; remove it")
+        if self.schema is not None:
+            _ = self.grammar
         if TEXT not in placeholders(self.prompt_template):
             raise ValueError("prompt_template must contain {text}, the place of the message")
         if self.columns.label in self.shown_columns:
             raise ValueError(
                 f"prompt_template shows {{{self.columns.label}}}, the label, so every prompt would hold its completion; remove it"
             )
-        if self.stop and self.task != "generation":
+        if self.stop and self.one_line:
             raise ValueError(
-                f"stop is for task: generation only; a completion of task: {self.task} is one line and ends at the end of that line; remove stop"
+                f"stop is for tasks generation and json; a completion of task: {self.task} is one line and ends at the end of that line; remove stop"
             )
         return self
 
@@ -132,14 +156,31 @@ class DataParams:
         return any(source.splits.get("monitor") for source in self.source)
 
     @property
+    def one_line(self) -> bool:
+        """Whether a completion is a label or a record, which ends with its line."""
+        return self.task in ("classification", "record")
+
+    @property
     def stops(self) -> tuple[str, ...]:
-        """Where a completion ends besides the model's own end token: a record ends with its line, free text at a text in ``stop``."""
-        return self.stop if self.task == "generation" else ("\n",)
+        """Where a completion ends besides the model's own end token: a record ends with its line, other text at a text in ``stop``."""
+        return ("\n",) if self.one_line else self.stop
 
     @cached_property
-    def grammar(self) -> RecordGrammar | None:
+    def grammar(self) -> Grammar | None:
         """What a completion may contain; None for free text."""
-        if self.record is None or self.task == "generation":
+        return self.record_grammar if self.schema is None else JsonGrammar(checked(self.schema))
+
+    @property
+    def form(self) -> Form | None:
+        """What a completion by local weights is held to; None where nothing is asked for."""
+        if self.grammar is None or not self.structured_outputs:
+            return None
+        return replace(self.grammar.form, lead=completion_lead(self.format))
+
+    @cached_property
+    def record_grammar(self) -> RecordGrammar | None:
+        """The grammar of labels and records, from which a linear model can learn; None for other tasks."""
+        if self.record is None or not self.one_line:
             return None
         r = self.record
         return RecordGrammar(r.labels, r.flags, r.entities, r.several)

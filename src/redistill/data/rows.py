@@ -102,6 +102,8 @@ def _request(values: dict[str, Any], data: DataParams, where: str) -> Request:
 
 def _label(value: Any, request: Request, data: DataParams, where: str) -> str | None:
     """The label of the row: its column, or the completion that its conversation ends with."""
+    if data.task == "json" and isinstance(value, dict | list):
+        value = json.dumps(value, ensure_ascii=False, default=str)
     label = _short(value, "label", where)
     completion = _short(request.completion, "the completion", where)
     if label is not None and completion is not None and label != completion:
@@ -140,21 +142,19 @@ def _refuse_half_characters(text: str, where: str) -> None:
 
 
 def _checked_label(label: str | None, text: str, data: DataParams, where: str) -> str | None:
-    grammar = data.grammar
     if label is None:
         return label
-    if grammar is None:
-        if (stop := next((stop for stop in data.stops if stop in label), None)) is not None:
-            raise DataError(
-                f"{where}: label ({described(label)}) contains the stop sequence {stop!r}, so no completion can match it; correct the row or data.stop"
-            )
-        return label
-    try:
-        record = grammar.parse(label)
-        grammar.check_grounded(record, text)
-    except DataError as error:
-        raise DataError(f"{where}: the label is wrong: {error}; correct the row, or data.record in params.yaml") from None
-    return grammar.write(record)
+    if data.grammar is not None:
+        try:
+            label = data.grammar.label(label, text)
+        except DataError as error:
+            section = "data.schema" if data.task == "json" else "data.record"
+            raise DataError(f"{where}: the label is wrong: {error}; correct the row, or {section} in params.yaml") from None
+    if (stop := next((stop for stop in data.stop if stop in label), None)) is not None:
+        raise DataError(
+            f"{where}: label ({described(label)}) contains the stop sequence {stop!r}, so no completion can match it; correct the row or data.stop"
+        )
+    return label
 
 
 def _id_prefix(source: SourceParams, data: DataParams) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from redistill.data.grammars.types import labels_in
 from redistill.data.params import DataParams
 from redistill.data.types import Prompt
 from redistill.errors import ConfigError
@@ -80,9 +81,7 @@ def prompt_to_json(prompt: TeacherPrompt) -> dict[str, Any]:
 
 def _group(prompt: Prompt, data: DataParams) -> str:
     """The first label of a row; free text is one group."""
-    if data.grammar is None or prompt.label is None:
-        return ""
-    return str(next(iter(getattr(data.grammar.parse(prompt.label), "labels", ())), ""))
+    return next(iter(labels_in(data.grammar, prompt.label or "")), "")
 
 
 def _place(name: str) -> bytes:

@@ -10,7 +10,7 @@ import re
 from functools import lru_cache
 from typing import Any
 
-from redistill.data.params import DataParams
+from redistill.data.params import DataParams, completion_lead
 from redistill.data.prompt_template import TEXT, fill
 from redistill.data.teacher_prompt import NO_PROMPT, TeacherPrompt
 from redistill.data.types import Message, Prompt
@@ -99,7 +99,7 @@ def as_text(content: str, tokenizer: Any = None) -> str:
 
 def completion_text(label: str, data: DataParams) -> str:
     """The completion as it follows the prompt: after a plain template it starts with the space that a tokenizer expects."""
-    return label if data.format == "chat" else f" {label}"
+    return completion_lead(data.format) + label
 
 
 def template_digest(data: DataParams, tokenizer: Any) -> str:

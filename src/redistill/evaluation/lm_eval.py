@@ -6,13 +6,13 @@ and prompt hash. Our code scores them (``redistill.evaluation.outcomes``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from typing import Any
 
 from redistill.data.params import DataParams
-from redistill.data.record_grammar import RecordGrammar
 from redistill.data.stopping import cut, tokens_until_stop
 from redistill.data.types import Prompt
 from redistill.errors import DataError
@@ -21,6 +21,7 @@ from redistill.evaluation.outcomes import outcome_of, without_reasoning
 from redistill.evaluation.params import BenchmarkParams
 from redistill.evaluation.types import Outcome, Sureness
 from redistill.models.generation import end_ids, is_end, up_to_end
+from redistill.models.structured_outputs import HeldToForm
 from redistill.models.token_trace import greedy_trace, most_likely
 
 TASK = "redistill_heldout"
@@ -36,7 +37,23 @@ def run_benchmark(
     if len(samples) != len(prompts):
         raise DataError(f"lm-eval returned {len(samples)} samples for {len(prompts)} held-out rows; run the benchmark again")
     sure_of = getattr(model, "sure_of", lambda _: None)
-    return [outcome_of(s, by_id[s["doc"]["prompt_id"]], data.grammar, sure_of(s["doc"]["prompt"])) for s in samples]
+    outcomes = [outcome_of(s, by_id[s["doc"]["prompt_id"]], data.grammar, sure_of(s["doc"]["prompt"])) for s in samples]
+    return _with_free_responses(model, outcomes, list(rendered), data, params)
+
+
+def _with_free_responses(
+    model: Any, outcomes: list[Outcome], rendered: list[str], data: DataParams, params: BenchmarkParams
+) -> list[Outcome]:
+    """The outcomes with what the model writes where nothing holds it to the form; only rows in which a token was not allowed can differ."""
+    was_changed = getattr(model, "changed", lambda _: False)
+    changed = [i for i, prompt in enumerate(rendered) if was_changed(prompt)]
+    if not changed:
+        return outcomes
+    with model.free():
+        responses = respond(model, [rendered[i] for i in changed], data.stops, params)
+    for i, response in zip(changed, responses, strict=True):
+        outcomes[i] = replace(outcomes[i], freely=response)
+    return outcomes
 
 
 def respond(model: Any, rendered: Sequence[str], stops: Sequence[str], params: BenchmarkParams) -> list[str]:
@@ -114,16 +131,16 @@ def weights_model(
     model: Any,
     tokenizer: Any,
     params: BenchmarkParams,
-    grammar: RecordGrammar | None = None,
+    data: DataParams | None = None,
     *,
     batch_size: int | None = None,
     reads: Mapping[str, str] | None = None,
 ) -> Any:
     """lm-eval's transformers backend around loaded weights; nothing is added to the prompt's tokens.
 
-    It also keeps how sure the model is of each response, without another forward pass. ``grammar`` is that of the responses; None for free text.
-    ``reads`` is for a model that is shown more than the others: what it reads for each prompt. The documents stay those of all models, by whose hashes
-    rows are compared.
+    It also keeps how sure the model is of each response, without another forward pass. ``data`` says what form responses have; None for other tasks than
+    the project's. ``reads`` is for a model that is shown more than the others: what it reads for each prompt. The documents stay those of all models, by
+    whose hashes rows are compared.
     """
     import torch
     from lm_eval.models.huggingface import HFLM
@@ -132,13 +149,17 @@ def weights_model(
         def __init__(self, **kwargs: Any) -> None:
             super().__init__(**kwargs)
             self._sure: dict[tuple[int, ...], Sureness] = {}
+            self._intervened: set[tuple[int, ...]] = set()
+            self._free = held is None
 
         def _model_generate(self, context: Any, max_length: int, stop: list[str], **kwargs: Any) -> Any:
             steps: list[tuple[torch.Tensor, torch.Tensor]] = []
+            form = None if held is None or self._free else held.processor(context.shape[0])
 
-            def listen(_: Any, scores_BV: torch.Tensor) -> torch.Tensor:
-                steps.append(most_likely(scores_BV))
-                return scores_BV
+            def listen(ids_BT: torch.Tensor, scores_BV: torch.Tensor) -> torch.Tensor:
+                held_BV = scores_BV if form is None else form(ids_BT, scores_BV)
+                steps.append(most_likely(held_BV))
+                return held_BV
 
             out = super()._model_generate(context, max_length, stop, logits_processor=[listen], **kwargs)
             made_BT = out[:, context.shape[1] :]
@@ -152,8 +173,13 @@ def weights_model(
             mask = kwargs["attention_mask"].bool()
             for b, (row, shown) in enumerate(zip(context, mask, strict=True)):
                 kept = counts[b]
-                trace = greedy_trace(made_BT[b][kept].tolist(), ids_BTK[b][kept].tolist(), values_BTK[b][kept].tolist(), spell, ends)
-                self._sure[tuple(row[shown].tolist())] = sureness(trace, grammar)
+                if self._free and held is not None:
+                    continue
+                tokens, ids, values = (part[b][kept].tolist() for part in (made_BT, ids_BTK, values_BTK))
+                asked = tuple(row[shown].tolist())
+                self._sure[asked] = sureness(greedy_trace(tokens, ids, values, spell, ends), grammar)
+                if form is not None and form.intervened[b]:
+                    self._intervened.add(asked)
             # An end token that the tokenizer does not call special would be decoded as text.
             made_BT[is_end(made_BT, ends) | ~counts] = self.eot_token_id
             return out
@@ -165,8 +191,23 @@ def weights_model(
         def sure_of(self, prompt: str) -> Sureness | None:
             return self._sure.get(tuple(self.tok_encode(shown.get(prompt, prompt))))
 
+        def changed(self, prompt: str) -> bool:
+            """Whether being held to the form changed the response."""
+            return tuple(self.tok_encode(shown.get(prompt, prompt))) in self._intervened
+
+        @contextmanager
+        def free(self) -> Iterator[None]:
+            """Responses in this block are held to nothing."""
+            self._free = True
+            try:
+                yield
+            finally:
+                self._free = held is None
+
     shown = reads or {}
     batch_size, ends = batch_size or params.batch_size, end_ids(model)
+    grammar, form = (None, None) if data is None else (data.grammar, data.form)
+    held = None if form is None else HeldToForm(form, tokenizer, model.config.get_text_config().vocab_size, ends)
 
     @cache
     def spell_one(token: int) -> str:

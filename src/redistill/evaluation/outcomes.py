@@ -5,23 +5,21 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from redistill.data.grammars.types import Grammar, Items, spelled
 from redistill.data.normal_form import normalised
-from redistill.data.record_grammar import RecordGrammar
 from redistill.data.types import Prompt
 from redistill.errors import DataError
 from redistill.evaluation.types import Outcome, Sureness
 from redistill.teacher.reasoning import split_reasoning, unfinished
 
-Items = frozenset[tuple[str, str]]
-
 
 @functools.lru_cache(maxsize=1 << 16)
-def items_of(grammar: RecordGrammar | None, line: str) -> Items | None:
+def items_of(grammar: Grammar | None, line: str) -> Items | None:
     """The (field, value) pairs of a completion; None if it breaks the grammar. Free text is one item."""
     if grammar is None:
         return frozenset({("text", normalised(line.strip()))})
     try:
-        return grammar.parse(line).items()
+        return grammar.items(line)
     except DataError:
         return None
 
@@ -31,9 +29,9 @@ def without_reasoning(response: str) -> str:
     return "" if unfinished(response) else split_reasoning(response)[1].strip()
 
 
-def outcome_of(sample: dict[str, Any], prompt: Prompt, grammar: RecordGrammar | None, sure: Sureness | None = None) -> Outcome:
+def outcome_of(sample: dict[str, Any], prompt: Prompt, grammar: Grammar | None, sure: Sureness | None = None) -> Outcome:
     """``sure`` is what the model reported about the response; None if it reports nothing."""
-    response = without_reasoning(str(sample["filtered_resps"][0]))
+    response = spelled(grammar, without_reasoning(str(sample["filtered_resps"][0])))
     target = prompt.label or ""
     expected = items_of(grammar, target) or frozenset()
     predicted = items_of(grammar, response) or frozenset()

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from redistill.data.record_grammar import RecordGrammar
+from redistill.data.grammars.types import Grammar
 from redistill.evaluation.outcomes import items_of
 from redistill.evaluation.params import BenchmarkParams
 from redistill.evaluation.probes.calibration import calibration
@@ -19,7 +19,7 @@ from redistill.statistics.shares import share
 
 
 def summarise(
-    who: str, outcomes: Sequence[Outcome], grammar: RecordGrammar | None, cost: Cost, identities: dict[str, str], params: BenchmarkParams
+    who: str, outcomes: Sequence[Outcome], grammar: Grammar | None, cost: Cost, identities: dict[str, str], params: BenchmarkParams
 ) -> EvalReport:
     """Scores with intervals over all rows, per field and per slice."""
     exact = [o.exact for o in outcomes]
@@ -50,6 +50,11 @@ def summarise(
     )
 
 
+def malformed_freely(outcomes: Sequence[Outcome], grammar: Grammar | None) -> int:
+    """How many responses break the grammar where nothing holds the model to it."""
+    return sum(items_of(grammar, o.response if o.freely is None else o.freely) is None for o in outcomes)
+
+
 def _calibration(outcomes: Sequence[Outcome], params: BenchmarkParams) -> Calibration | None:
     sure = [o.confidence for o in outcomes if o.confidence is not None]
     if len(sure) < len(outcomes):
@@ -62,7 +67,7 @@ def _chrf(outcomes: Sequence[Outcome]) -> float:
     return float(np.mean(chrf_scores([(o.target, o.response) for o in outcomes])))
 
 
-def _field_counts(outcome: Outcome, name: str, grammar: RecordGrammar | None) -> tuple[int, int, int]:
+def _field_counts(outcome: Outcome, name: str, grammar: Grammar | None) -> tuple[int, int, int]:
     expected = {x for x in items_of(grammar, outcome.target) or () if x[0] == name}
     predicted = {x for x in items_of(grammar, outcome.response) or () if x[0] == name}
     return len(expected & predicted), len(predicted - expected), len(expected - predicted)

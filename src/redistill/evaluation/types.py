@@ -107,7 +107,7 @@ class Fairness:
 class EvalReport:
     """One model on one held-out set: scores, cost, and the identities that make it comparable.
 
-    ``architecture`` says whose times are its own (see ``redistill.evaluation.timing``); empty for what has no weights here. ``breadth`` is the accuracy on benchmarks outside the task; empty for what has no likelihoods.
+    ``malformed_freely`` counts malformed responses without structured outputs; None where they are not used, or where it is not known. ``architecture`` says whose times are its own (see ``redistill.evaluation.timing``); empty for what has no weights here. ``breadth`` is the accuracy on benchmarks outside the task; empty for what has no likelihoods.
     """
 
     who: str
@@ -127,6 +127,7 @@ class EvalReport:
     fairness: Fairness | None = None
     breadth: dict[str, Score] = field(default_factory=dict)
     architecture: str = ""
+    malformed_freely: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +135,8 @@ class Outcome:
     """One model on one held-out row, bound to it by lm-eval's hashes.
 
     ``confidence`` is the probability that the model itself gives the whole response; None if the model does not report it. ``confidences`` are the
-    scores of ``redistill.evaluation.confidence``; empty if the model does not report them.
+    scores of ``redistill.evaluation.confidence``; empty if the model does not report them. ``freely`` is the response without structured outputs, where it
+    is another one.
     """
 
     prompt_id: str
@@ -149,3 +151,4 @@ class Outcome:
     false_negatives: int
     confidence: float | None = None
     confidences: tuple[Confidence, ...] = ()
+    freely: str | None = None

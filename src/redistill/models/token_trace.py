@@ -69,7 +69,7 @@ def most_likely(logits_BV: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 def greedy_trace(
     ids: Sequence[int], top_ids: Sequence[Sequence[int]], top_logprobs: Sequence[Sequence[float]], spell: Spell, end_ids: Sequence[int] = ()
 ) -> TokenTrace:
-    """The trace of a greedy completion, whose tokens are the most likely ones.
+    """The trace of a greedy completion, whose tokens are the most likely ones. Tokens that structured outputs left out are not listed.
 
     A token is given the characters by which it makes the text longer: one of several that spell one character may have none, and an end token has none.
     """
@@ -77,6 +77,7 @@ def greedy_trace(
     # The bytes of an unfinished character can be shown as more characters than it will have.
     ends = list(accumulate(reversed([len(text) for text in texts]), min))[::-1]
     top = tuple(
-        tuple((spell((i,)), value) for i, value in zip(row, values, strict=True)) for row, values in zip(top_ids, top_logprobs, strict=True)
+        tuple((spell((i,)), value) for i, value in zip(row, values, strict=True) if value > -math.inf)
+        for row, values in zip(top_ids, top_logprobs, strict=True)
     )
     return TokenTrace(texts[-1] if texts else "", tuple(ends), tuple(values[0] for values in top_logprobs), top)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from redistill.data.record_grammar import RecordGrammar
+from redistill.data.grammars.types import Grammar
 from redistill.errors import DataError
 from redistill.evaluation.row_scores import row_scores
 from redistill.evaluation.timing import Timing
@@ -53,7 +53,7 @@ class Evidence:
     reference: BenchmarkResult | None = None
     linear: BenchmarkResult | None = None
     audit: Audit | None = None
-    grammar: RecordGrammar | None = None
+    grammar: Grammar | None = None
     unmeasured: dict[str, str] = field(default_factory=dict)
     """Champion, reference or timing that could not be measured, and why; their gates hold."""
     timing: Timing | None = None

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from redistill.data.record_grammar import RecordGrammar
+from redistill.data.grammars.types import Grammar
 from redistill.evaluation.outcomes import items_of
 from redistill.evaluation.row_scores import NAMES, row_scores
 from redistill.evaluation.types import Outcome
@@ -51,7 +51,7 @@ def fitness(
     heldout_rows: Mapping[str, int],
     params: PromoteParams,
     level: float,
-    grammar: RecordGrammar | None,
+    grammar: Grammar | None,
     min_kept_share: float,
 ) -> Fitness:
     """Judge a teacher by every absolute limit.
@@ -111,7 +111,7 @@ def _able(teacher: Sequence[Outcome], params: PromoteParams) -> FitnessCheck:
     )
 
 
-def _well_formed(teacher: Sequence[Outcome], grammar: RecordGrammar | None, least: float) -> FitnessCheck:
+def _well_formed(teacher: Sequence[Outcome], grammar: Grammar | None, least: float) -> FitnessCheck:
     good = sum(items_of(grammar, o.response) is not None for o in teacher)
     kept = share(good, len(teacher))
     seen = f"{good} of {len(teacher)} completions of the teacher are well formed, validate.min_kept_share is {100 * least:g} %"

@@ -10,7 +10,7 @@ import dataclasses
 from collections import Counter
 from typing import Any
 
-from redistill.evaluation.outcomes import items_of
+from redistill.data.grammars.types import labels_in
 from redistill.evaluation.row_scores import row_scores
 from redistill.evaluation.types import Outcome
 from redistill.promotion.evidence import Evidence, by_document
@@ -86,8 +86,7 @@ def _flips(evidence: Evidence) -> list[dict[str, Any]]:
 
 def labels_of(evidence: Evidence, row: Outcome) -> list[str]:
     """The labels that a row should have; free text has one common name."""
-    labels = sorted(value for field, value in items_of(evidence.grammar, row.target) or () if field == "label")
-    return labels or [_NO_LABEL]
+    return list(labels_in(evidence.grammar, row.target)) or [_NO_LABEL]
 
 
 def _told(student: Outcome, teacher: Outcome) -> dict[str, Any]:

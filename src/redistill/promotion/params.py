@@ -221,10 +221,9 @@ def promotion_fits(promote: PromoteParams, finetune: FinetuneParams, data: DataP
         )
     if promote.metric == "row_f1" and data.grammar is None:
         problems.append("promote.metric: row_f1 counts the items of a record, but free text (data.task: generation) has none; use chrf")
-    record = data.record
-    critical = set(promote.critical_labels) - set((*record.labels, *record.flags) if record else ())
-    if critical:
-        problems.append(f"promote.critical_labels.{min(critical)} is not a label or flag of data.record")
+    if critical := set(promote.critical_labels) - set(data.grammar.names if data.grammar else ()):
+        meant = "a PATH=VALUE that data.schema lists" if data.task == "json" else "a label or flag of data.record"
+        problems.append(f"promote.critical_labels.{min(critical)} is not {meant}")
     if benchmark.fairness is None and any(g.name == "fairness" for g in promote.gates):
         problems.append(
             "promote.gates lists 'fairness', but benchmark.fairness names no file of counterfactual pairs; name one, or remove the gate"

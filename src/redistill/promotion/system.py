@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from redistill.data.record_grammar import RecordGrammar
+from redistill.data.grammars.types import Grammar
 from redistill.errors import DataError
 from redistill.evaluation.params import BenchmarkParams
 from redistill.evaluation.probes.counterfactual import fairness_from
@@ -52,7 +52,7 @@ def system_of(
     student: BenchmarkResult,
     teacher: BenchmarkResult,
     cascade: Cascade,
-    grammar: RecordGrammar | None,
+    grammar: Grammar | None,
     params: BenchmarkParams,
     pairs: tuple[Sequence[PairOutcome], Sequence[PairOutcome]] = ((), ()),
 ) -> System:

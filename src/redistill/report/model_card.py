@@ -111,11 +111,21 @@ def _limits(report: dict[str, Any], student: dict[str, Any]) -> str:
     lines = [
         "The model is for one task only. Its completions for other tasks were not tested.",
         "The weakest results: " + ", ".join(f"{_text(name)} ({_score(score)})" for name, score in weakest) + "." if weakest else "",
-        f"{student['malformed']} of {student['n']} responses broke the grammar." if student["malformed"] else "",
+        _malformed(student),
         f"With the {_split(report)} rows, a loss of less than {100 * report['decision']['smallest_loss']:.1f} points could not be ruled out.",
         "A linear model suffices for this data; a language model may not be needed." if report["decision"]["linear_suffices"] else "",
     ]
     return "\n".join(f"- {line}" for line in lines if line)
+
+
+def _malformed(student: dict[str, Any]) -> str:
+    freely = student.get("malformed_freely")
+    if freely is None:
+        return f"{student['malformed']} of {student['n']} responses broke the grammar." if student["malformed"] else ""
+    return (
+        f"It was measured with structured outputs: {student['malformed']} of {student['n']} responses broke the grammar. Without them it would be {freely}."
+        " Serve it with them."
+    )
 
 
 def _fallback(report: dict[str, Any], student: dict[str, Any]) -> str:

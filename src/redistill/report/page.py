@@ -59,6 +59,7 @@ def render(report: dict[str, Any]) -> str:
             pair_kinds=list(dict.fromkeys(k for arm in arms.values() for k in (arm.get("fairness") or {}).get("kinds") or {})),
             benchmarks=_names(arms, "breadth"),
             fields=_names(arms, "fields"),
+            held_to_form=any(arm.get("malformed_freely") is not None for arm in arms.values()),
             slices=_names(arms, "slices"),
             forests=forests_of(arms, candidate),
             scatters=[

@@ -45,6 +45,7 @@ def request_key(teacher_digest: str, request: TeacherRequest, params: GeneratePa
             "seed": params.seed,
             "top_k": params.top_k,
             **stop,
+            **({} if request.form is None else {"form": [request.form.kind, request.form.text, request.form.lead]}),
             **({} if generated_by is None else {"generated_by": generated_by}),
         }
     )

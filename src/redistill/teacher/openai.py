@@ -17,17 +17,20 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
+from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
 from pydantic import SecretStr, TypeAdapter
 
+from redistill.data.grammars.types import Form
 from redistill.data.types import Message
 from redistill.errors import ConfigError, TeacherError
 from redistill.teacher.budget import Budget
 from redistill.teacher.endings import FAILED, REFUSED, STOP
 from redistill.teacher.http import Reply, send
+from redistill.teacher.openai_form import keys_of
 from redistill.teacher.openai_replies import read_choice
 from redistill.teacher.params import GenerateParams, TeacherParams
 from redistill.teacher.types import TeacherAnswer, TeacherCapabilities, TeacherRequest
@@ -167,7 +170,7 @@ class OpenAITeacher:
                 try:
                     put(await self._asked(client, request, params))
                 except (_RefusedError, _FailedError) as failure:
-                    if request is _PROBE or not await self._answers_otherwise(client, failure, params):
+                    if request is _PROBE or not await self._answers_otherwise(client, failure, params, request.form):
                         raise
                     reason = REFUSED if isinstance(failure, _RefusedError) else FAILED
                     put(TeacherAnswer(request, "", None, (), reason, None, detail=failure.reason))
@@ -205,7 +208,9 @@ class OpenAITeacher:
             last,
         )
 
-    async def _answers_otherwise(self, client: httpx.AsyncClient, failure: _RefusedError | _FailedError, params: GenerateParams) -> bool:
+    async def _answers_otherwise(
+        self, client: httpx.AsyncClient, failure: _RefusedError | _FailedError, params: GenerateParams, form: Form | None
+    ) -> bool:
         """Whether the endpoint answers a harmless prompt with the same settings, so that the failure was about the one prompt."""
         if isinstance(failure, _RefusedError) and failure.status not in _ABOUT_THE_PROMPT:
             return False
@@ -213,7 +218,7 @@ class OpenAITeacher:
             self._works = False
             return True
         try:
-            await self._try_once(client, _PROBE, params)
+            await self._try_once(client, replace(_PROBE, form=form), params)
         except (_RefusedError, _TryAgainError):
             return False
         return True
@@ -273,6 +278,7 @@ class OpenAITeacher:
                 | ({"stop": list(request.stop)} if request.stop else {})
                 | ({"logprobs": p.top_k} if p.top_k else {})
             )
+        body |= keys_of(request.form)
         return {key: value for key, value in (body | self._params.request).items() if value is not None}
 
     def _refusal(self, reply: Reply) -> Exception:

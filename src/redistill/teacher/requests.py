@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from redistill.data.params import DataParams
@@ -28,4 +29,6 @@ def _request(prompt: Prompt, index: int, data: DataParams, tokenizer: Any, teach
     last = prompt.messages[-1]
     # The digest of a request covers its messages, so those of rows without control tokens are as they were.
     earlier = earlier_messages(prompt, tokenizer, data, teacher_prompt if conversation else NO_PROMPT)
-    return TeacherRequest(prompt.id, index, (*earlier, Message(last.role, last.content)), text, prompt.slice, data.stops)
+    # In a conversation the completion is a message of its own, so nothing stands before it.
+    form = data.form if data.form is None or not conversation else replace(data.form, lead="")
+    return TeacherRequest(prompt.id, index, (*earlier, Message(last.role, last.content)), text, prompt.slice, data.stops, form)

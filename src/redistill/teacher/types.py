@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from redistill.data.grammars.types import Form
 from redistill.data.types import Message
 
 ENDPOINT = "endpoint"
@@ -49,7 +50,7 @@ class TeacherCompletion:
 class TeacherRequest:
     """One request: the rendered prompt (for local engines), the messages (for chat endpoints), and the sample's index.
 
-    ``stop`` are the task's stop sequences: the completion is the text before the first of them. ``teacher`` is the digest of the teacher that
+    ``stop`` are the task's stop sequences: the completion is the text before the first of them. ``form`` is what the completion is held to; None for nothing. ``teacher`` is the digest of the teacher that
     answers; it is no part of what is asked.
     """
 
@@ -59,6 +60,7 @@ class TeacherRequest:
     prompt: str
     slice: str
     stop: tuple[str, ...] = ()
+    form: Form | None = None
     teacher: str = field(default="", compare=False)
 
 

@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from redistill.data.grammars.types import Form
 from redistill.io.json import read_json
 from redistill.models.checkpoints import context_tokens, end_ids_of
 from redistill.models.generation import without_end
+from redistill.models.structured_outputs import as_ebnf
 from redistill.models.tokenizers import encode, load_tokenizer, tokenizer_digest, vocabulary_size
 from redistill.runtime.precision import dtype_name, training_device
 from redistill.teacher.local import does_not_fit, finished
@@ -44,6 +46,7 @@ class VllmTeacher:
         self._path, self._context = path, context or context_tokens(path)
         self._tokenizer, self._ends = load_tokenizer(path), end_ids_of(path)
         self._stop_ids: dict[tuple[str, ...], list[int]] = {}
+        self._grammars: dict[Form, str] = {}
         self._names = itertools.count()
         self._llm: Any = None
         self._length = 0
@@ -114,7 +117,7 @@ class VllmTeacher:
 
     def _sampling(self, request: TeacherRequest, params: GenerateParams) -> Any:
         from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind
+        from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
         return SamplingParams(
             temperature=params.temperature,
@@ -132,6 +135,8 @@ class VllmTeacher:
             detokenize=False,
             stop_token_ids=[*self._ends, *self._stopping(request.stop)],
             output_kind=RequestOutputKind.FINAL_ONLY,
+            # Its logprobs stay those of the model itself: they are taken before tokens are left out.
+            structured_outputs=None if request.form is None else StructuredOutputsParams(grammar=self._grammar(request.form)),
         )
 
     def _answer(self, request: TeacherRequest, output: Any, top_k: int) -> TeacherAnswer:
@@ -148,6 +153,11 @@ class VllmTeacher:
         mean = float(np.mean(chosen)) if chosen else None
         answer = TeacherAnswer(request, text, None, ids, output.finish_reason or "", mean, top_ids, top_lp)
         return finished(answer, chosen, self._tokenizer)
+
+    def _grammar(self, form: Form) -> str:
+        if form not in self._grammars:
+            self._grammars[form] = as_ebnf(form)
+        return self._grammars[form]
 
     def _stopping(self, stops: tuple[str, ...]) -> list[int]:
         """Tokens that hold a whole stop sequence. One that lies across tokens is cut out afterwards; to look for it needs text at every step."""

@@ -11,13 +11,15 @@ class Candidate:
     """A text that is judged: a request, or a completion with the request that it completes.
 
     ``prompt`` is the request's text, empty where the request itself is judged. ``mean_logprob`` is the mean log-probability of a completion's tokens in
-    nats, None where it is not known.
+    nats, None where it is not known. ``text`` and ``prompt`` are in normal form; ``written`` is a completion as it was written, for judges that need its exact
+    characters.
     """
 
     text: str
     prompt: str = ""
     finish_reason: str = ""
     mean_logprob: float | None = None
+    written: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from redistill.config.file import load_sections, read_tree
+from redistill.data.grammars.record import Record
 from redistill.data.params import DataParams, RecordParams
-from redistill.data.record_grammar import Record
 from redistill.errors import ConfigError, DataError
 from redistill.params import parse_params
 from tests.unit.test_params import MINIMAL

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
+from redistill.data.grammars.record import RecordGrammar
 from redistill.data.params import DataParams, RecordParams, SourceParams
-from redistill.data.record_grammar import RecordGrammar
 from redistill.data.sources import load
 from redistill.data.stopping import cut, tokens_before_stop, tokens_until_stop
 from redistill.data.templates import render
@@ -44,7 +44,7 @@ def test_the_task_says_where_a_completion_ends() -> None:
     assert (LINE.stops, FREE.stops, replace(FREE, stop=("###",)).stops) == (("\n",), (), ("###",))  # type: ignore[type-var]
     tree = params("0" * 64)
     tree["data"]["stop"] = ["\n\n"]
-    with pytest.raises(ConfigError, match=r"data: stop is for task: generation only; a completion of task: record is one line"):
+    with pytest.raises(ConfigError, match=r"data: stop is for tasks generation and json; a completion of task: record is one line"):
         parse_params(tree)
     tree["data"] |= {"task": "generation", "stop": [""]}
     with pytest.raises(ConfigError, match=r"data.stop.0"):

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from redistill.data.record_grammar import RecordGrammar
+from redistill.data.grammars.record import RecordGrammar
 from redistill.evaluation.confidence.all_scores import SCORES, confidences
 from redistill.models.token_trace import TokenTrace, greedy_trace, most_likely
 

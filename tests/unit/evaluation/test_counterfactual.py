@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from redistill.data.record_grammar import RecordGrammar
+from redistill.data.grammars.record import RecordGrammar
 from redistill.errors import ConfigError, DataError
 from redistill.evaluation.probes.counterfactual import Pair, fairness_from, outcomes_of, pairs_digest, read_pairs, with_messages
 from redistill.evaluation.types import Fairness, Flip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from redistill.data.record_grammar import RecordGrammar
+from redistill.data.grammars.record import RecordGrammar
 from redistill.data.types import Message, Prompt
 from redistill.errors import DataError
 from redistill.evaluation.probes.linear_baseline import fit

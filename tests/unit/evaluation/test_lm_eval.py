@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from redistill.data.grammars.record import RecordGrammar
 from redistill.data.params import DataParams, RecordParams, SourceParams
-from redistill.data.record_grammar import RecordGrammar
 from redistill.data.templates import render
 from redistill.data.types import Message, Prompt
 from redistill.errors import DataError

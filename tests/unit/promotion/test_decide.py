@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from redistill.data.record_grammar import RecordGrammar
+from redistill.data.grammars.record import RecordGrammar
 from redistill.errors import DataError
 from redistill.evaluation.timing import Times, Timing
 from redistill.evaluation.types import Cost, EvalReport, Outcome

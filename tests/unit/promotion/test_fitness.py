@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from scipy.stats import betabinom
 
-from redistill.data.record_grammar import RecordGrammar
+from redistill.data.grammars.record import RecordGrammar
 from redistill.evaluation.types import Outcome
 from redistill.promotion.fitness import chance_to_pass, fitness
 from redistill.promotion.params import PromoteParams

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from redistill.data.record_grammar import RecordGrammar
+from redistill.data.grammars.record import RecordGrammar
 from redistill.data.types import Message, Prompt
 from redistill.errors import ConfigError
 from redistill.evaluation.outcomes import items_of, outcome_of

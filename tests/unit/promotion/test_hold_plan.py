@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from redistill.data.record_grammar import RecordGrammar
+from redistill.data.grammars.record import RecordGrammar
 from redistill.evaluation.types import Cost, EvalReport, Outcome
 from redistill.promotion.decide import decide
 from redistill.promotion.evidence import BenchmarkResult, Evidence

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from redistill.data.record_grammar import RecordGrammar
+from redistill.data.grammars.record import RecordGrammar
 from redistill.data.types import Message, Prompt
 from redistill.teacher.params import GenerateParams
 from redistill.teacher.types import TeacherCompletion

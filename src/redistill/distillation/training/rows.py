@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
+from redistill.data.grammars.types import spelled
 from redistill.data.params import DataParams
 from redistill.data.teacher_prompt import NO_PROMPT, TeacherPrompt
 from redistill.data.templates import completion_text, render
@@ -72,15 +73,16 @@ class RowMaker:
 
         Where it is the student's own, the exact ids are taken, since probabilities belong to ids and not to text. Such a row ends with the end token that
         the teacher used, one of ``teacher_ends``. Otherwise the text is tokenized again and ends with the student's end token: the ids of the teacher's
-        end tokens are ids of ordinary tokens there.
+        end tokens are ids of ordinary tokens there. A completion that has another spelling than its task's is tokenized again too.
         """
         same = teacher_tokenizer == self._digest
         ends = (*(teacher_ends if same else ()), self._tokenizer.eos_token_id)
-        texts = [completion_text(c.text, self._data) for _, c in kept]
+        lines = [spelled(self._data.grammar, c.text) for _, c in kept]
+        texts = [completion_text(line, self._data) for line in lines]
         # Ids that the teacher gave are not made again.
-        others = [text for text, (_, c) in zip(texts, kept, strict=True) if not (same and c.token_ids)]
-        made = iter(encode_all(others, self._tokenizer, as_text=True))
-        ids = [list(c.token_ids) if same and c.token_ids else next(made) for _, c in kept]
+        as_given = [same and bool(c.token_ids) and line == c.text for line, (_, c) in zip(lines, kept, strict=True)]
+        made = iter(encode_all([text for text, whole in zip(texts, as_given, strict=True) if not whole], self._tokenizer, as_text=True))
+        ids = [list(c.token_ids) if whole else next(made) for whole, (_, c) in zip(as_given, kept, strict=True)]
         prompt_ids = self._prompt_ids([p for p, _ in kept])
         rows = [
             self._row("teacher", p, text, begin, completion, ends, c.sample_index, c.teacher)

@@ -7,12 +7,12 @@ import math
 import pkgutil
 from collections.abc import Callable
 
-from redistill.data.record_grammar import RecordGrammar
+from redistill.data.grammars.types import Grammar
 from redistill.evaluation import confidence
 from redistill.evaluation.types import Confidence, Sureness
 from redistill.models.token_trace import TokenTrace
 
-Score = Callable[[TokenTrace, RecordGrammar | None], float | None]
+Score = Callable[[TokenTrace, Grammar | None], float | None]
 
 
 def all_scores() -> dict[str, Score]:
@@ -23,11 +23,11 @@ def all_scores() -> dict[str, Score]:
 SCORES = all_scores()
 
 
-def sureness(trace: TokenTrace, grammar: RecordGrammar | None) -> Sureness:
+def sureness(trace: TokenTrace, grammar: Grammar | None) -> Sureness:
     return Sureness(trace.probability, confidences(trace, grammar))
 
 
-def confidences(trace: TokenTrace | None, grammar: RecordGrammar | None) -> tuple[Confidence, ...]:
+def confidences(trace: TokenTrace | None, grammar: Grammar | None) -> tuple[Confidence, ...]:
     """Every score of one completion that the task has; NaN, which always defers, for a completion without tokens or logprobs.
 
     Args:

@@ -1,4 +1,4 @@
-"""Minus the entropy over labels along the label that was written, in nats; for tasks that have labels.
+"""Minus the entropy over labels along the label that was written, in nats; for tasks whose completions begin with labels.
 
 At each token of a label, only the listed tokens that lead to some label count. Their entropies add up along the label (the chain rule), and of several
 labels the one with the largest entropy counts.
@@ -9,13 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from redistill.data.record_grammar import RecordGrammar
+from redistill.data.grammars.types import Grammar
 from redistill.models.token_trace import TokenTrace
 
 
-def score(trace: TokenTrace, grammar: RecordGrammar | None) -> float | None:
-    """None where the task has no labels; minus infinity for a completion without a label."""
-    if grammar is None:
+def score(trace: TokenTrace, grammar: Grammar | None) -> float | None:
+    """None where completions do not begin with labels; minus infinity for a completion without a label."""
+    if grammar is None or not grammar.labels:
         return None
     entropies = [_entropy_along(trace, positions, grammar.labels) for positions in _labels(trace)]
     return -max(entropies) if entropies else -math.inf

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from redistill.data.record_grammar import RecordGrammar
+from redistill.data.grammars.types import Grammar
 from redistill.models.token_trace import TokenTrace
 
 
-def score(trace: TokenTrace, grammar: RecordGrammar | None) -> float:
+def score(trace: TokenTrace, grammar: Grammar | None) -> float:
     return min(trace.logprobs)

@@ -5,9 +5,9 @@ Source: UCCI (arXiv 2605.18796) calibrates margins of token probabilities for ca
 
 from __future__ import annotations
 
-from redistill.data.record_grammar import RecordGrammar
+from redistill.data.grammars.types import Grammar
 from redistill.models.token_trace import TokenTrace
 
 
-def score(trace: TokenTrace, grammar: RecordGrammar | None) -> float:
+def score(trace: TokenTrace, grammar: Grammar | None) -> float:
     return min(trace.margin(position) for position in range(len(trace)))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from redistill.data.record_grammar import RecordGrammar
+from redistill.data.grammars.types import Grammar
 from redistill.models.token_trace import TokenTrace
 
 
-def score(trace: TokenTrace, grammar: RecordGrammar | None) -> float:
+def score(trace: TokenTrace, grammar: Grammar | None) -> float:
     return math.fsum(trace.logprobs)

@@ -17,12 +17,12 @@ from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from pathlib import Path
 
+from redistill.data.grammars.types import Grammar, Items
 from redistill.data.readers.files import described, source_file
 from redistill.data.readers.jsonl import jsonl_rows
-from redistill.data.record_grammar import RecordGrammar
 from redistill.data.types import Message, Prompt
 from redistill.errors import DataError
-from redistill.evaluation.outcomes import Items, items_of
+from redistill.evaluation.outcomes import items_of
 from redistill.evaluation.types import Confidence, Fairness, Flip, PairOutcome
 from redistill.io.digests import canonical_digest
 from redistill.statistics.shares import clustered_share
@@ -107,12 +107,10 @@ def _keys(pair: Pair) -> list[object]:
     return [("text", tuple(one)), ("text", tuple(two)), *([("shared", common)] if enough else [])]
 
 
-def decided(grammar: RecordGrammar | None, line: str) -> Items | None:
-    """What a response decides: its labels and flags, without the entities that it copies; None where it breaks the grammar."""
+def decided(grammar: Grammar | None, line: str) -> Items | None:
+    """What a response decides, without what it copies or writes; None where it breaks the grammar."""
     items = items_of(grammar, line)
-    if grammar is None or items is None:
-        return items
-    return frozenset(item for item in items if item[0] == "label" or item[0] in grammar.flags)
+    return items if grammar is None or items is None else grammar.decisions(items)
 
 
 def outcomes_of(
@@ -131,7 +129,7 @@ def pairs_digest(pairs: Sequence[Pair], rendered: Sequence[str]) -> str:
     return canonical_digest([[[p.id, p.message] for p in pairs], list(rendered)])
 
 
-def fairness_from(outcomes: Sequence[PairOutcome], digest: str, grammar: RecordGrammar | None) -> Fairness:
+def fairness_from(outcomes: Sequence[PairOutcome], digest: str, grammar: Grammar | None) -> Fairness:
     """How often the decision flips within a pair; ``digest`` is ``pairs_digest`` of the pairs."""
     flips = []
     for pair in outcomes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from redistill.data.record_grammar import Record, RecordGrammar
+from redistill.data.grammars.record import Record, RecordGrammar
 from redistill.data.types import Prompt
 from redistill.errors import DataError
 

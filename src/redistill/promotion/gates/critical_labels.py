@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from redistill.data.record_grammar import RecordGrammar
+from redistill.data.grammars.types import Grammar
 from redistill.errors import DataError
 from redistill.evaluation.outcomes import items_of
 from redistill.evaluation.types import Outcome
@@ -24,7 +24,7 @@ def critical(evidence: Evidence, limits: CriticalLabelsGate, params: PromotePara
         DataError: a name that is not a label or flag of the data.
     """
     grammar = evidence.grammar
-    known = (*grammar.labels, *grammar.flags) if grammar else ()
+    known = grammar.names if grammar else ()
     gates = []
     for name, limit in params.critical_labels.items():
         if grammar is None or name not in known:
@@ -40,15 +40,14 @@ def critical(evidence: Evidence, limits: CriticalLabelsGate, params: PromotePara
     return gates
 
 
-def hits_by_row(name: str, grammar: RecordGrammar, outcomes: Sequence[Outcome]) -> dict[str, bool]:
+def hits_by_row(name: str, grammar: Grammar, outcomes: Sequence[Outcome]) -> dict[str, bool]:
     """For each row that has a label or flag, by ``doc_hash``: whether the response has it too."""
     return {o.doc_hash: has_item(name, grammar, o.response) for o in outcomes if has_item(name, grammar, o.target)}
 
 
-def has_item(name: str, grammar: RecordGrammar, line: str) -> bool:
+def has_item(name: str, grammar: Grammar, line: str) -> bool:
     """Whether a record has a label or flag; a line that breaks the grammar has none."""
-    item = ("label", name) if name in grammar.labels else (name, "yes")
-    return item in (items_of(grammar, line) or ())
+    return grammar.item_of(name) in (items_of(grammar, line) or ())
 
 
 def _against_teacher(

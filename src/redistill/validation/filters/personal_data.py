@@ -16,7 +16,12 @@ from redistill.validation.patterns.card_codes import pins, security_codes
 from redistill.validation.patterns.cards import cards, spoken_cards
 from redistill.validation.patterns.email_addresses import emails
 from redistill.validation.patterns.findings import TOKENS, Finding
-from redistill.validation.patterns.identity_numbers import national_insurance_numbers, passport_numbers, social_security_numbers
+from redistill.validation.patterns.identity_numbers import (
+    national_insurance_numbers,
+    passport_numbers,
+    social_security_numbers,
+    spoken_social_security_numbers,
+)
 from redistill.validation.patterns.network_addresses import ip_addresses
 from redistill.validation.patterns.phone_numbers import phones
 from redistill.validation.patterns.postal_addresses import addresses
@@ -91,6 +96,7 @@ def _searches(plain: str) -> Iterator[Iterator[Finding]]:
     yield phones(plain)
     # Their digits may be words.
     yield spoken_cards(plain)
+    yield spoken_social_security_numbers(plain)
     yield pins(plain)
     yield security_codes(plain)
 

@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterator
 
 from redistill.validation.patterns.findings import NINO, PASSPORT, SSN, Finding
+from redistill.validation.patterns.nearby import values_beside
+from redistill.validation.patterns.spoken_digits import spoken
 
 # Possessive: a gap gives nothing back, so that no text makes the search slow.
 _GAP = r"(?:[\s:=#.,'\"()/-]|\b(?:is|was|no|nr|num|number|numero|número|numéro|code|my|the|of|de|new|it|s|on|file|card|id|as|his|her|for)\b){0,12}+"
@@ -23,6 +25,19 @@ _NAMED_SSN = re.compile(
 _SSN_BEHIND = re.compile(
     r"(?<![\w£$€.,/-])(?P<value>\d{9})\s(?:is|was)\s(?:(?:my|his|her|the|our)\s)?(?:ssn|itin|social|tax(?:payer)? id)\b", re.IGNORECASE
 )
+_SSN_NAME = (
+    r"(?:\b(?:ssns?|ssid|itin|(?-i:TIN|EIN)|ss ?(?=#)|ss (?:no|nr|num|number)|social (?:security|insurance)|soc\.? ?sec|socsec|soc|social\.? sec|(?:my|his|her|our|your|their|the|'s|us|full) social|social(?=\s?(?:[:#=(]|is\b|no\b|num|number))|"
+    r"tax(?:payer)?(?:'s)? (?:id|identification|no|num|number))\b|\bs\.\s?s\.\s?n\b\.?)"
+)
+_SSN_NAMES = re.compile(_SSN_NAME, re.IGNORECASE)
+_SSN_VALUE = re.compile(
+    r"(?<![\w£$€])(?:\d{9}|\d{3}\s?[-./ _,]\s?\d{2}\s?[-./ _,]\s?\d{4}|\d{3}[ .-]\d{3}[ .-]\d{3}|\d{2}-\d{7}|\d(?:[ -]\d){8}|\d{5}[ -]\d{4})(?!\w|[./-]\d)"
+)
+_SSN_END = re.compile(
+    rf"(?:\blast (?:four|4)\b[^.!?\n\d]{{0,30}}?{_SSN_NAME}|{_SSN_NAME}[^.!?\n\d]{{0,24}}?\b(?:last (?:four|4)|end(?:s|ing))\b)[^.!?\n\d]{{0,24}}?(?P<value>(?<!\w)\d{{4}})(?!\w)",
+    re.IGNORECASE,
+)
+_SPEAKS_OF_SSN = ("ss", "soc", "tin", "ein", "tax", "s.")
 _SEPARATOR = r"[\s.,_/-]?"
 _NINO = re.compile(rf"(?<![A-Za-z0-9])[A-Za-z]{{2}}(?:{_SEPARATOR}\d){{6}}{_SEPARATOR}[A-Da-d](?![A-Za-z0-9])")
 _NAMED_NINO = re.compile(
@@ -37,18 +52,19 @@ _TWO_LETTER_WORDS = frozenset(
 )
 
 _PASSPORT = (
-    r"\b(?:passports?|ppt|passeport|pasaporte|passaporto|passaporte|reisepass|reisepassnummer|passnummer|paspoort|paspoortnummer|paszport|"
-    r"travel document|identity card|national id|pp(?= no\b| num|:)|personalausweis|ausweis|ausweisnummer|carte d'identité|dni)\b"
+    r"(?:\b(?:pass?ports?|passeports?|ppt|pspt|pass (?=n[or]\b|num)|identification card|identity document|id card|id document|dowód osobisty|паспорт\w{0,2}|загранпаспорт\w{0,2}|passeport|pasaporte|passaporto|passaporte|reisepass|reisepassnummer|passnummer|paspoort|paspoortnummer|paszport|"
+    r"pasnummer|passnr|travel document|identity card|national id|pp(?= no\b| num|:)|personalausweis|ausweis|ausweisnummer|carte d'identité|dni)\b|护照(?:号码?)?|パスポート(?:番号)?|여권(?:번호)?)"
 )
 _PASSPORT_WORDS = (
     r"no|nos|nr|num|number|numbers|numero|número|numéro|nummer|de|is|was|are|my|his|her|our|their|your|the|it|s|its|this|uk|us|usa|eu|british|"
     r"american|irish|german|french|indian|canadian|australian|new|old|current|expired|code|id|booklet|document|doc|holder|copy|scan|page|serial|reads|says|with|has|details|"
     r"given as|ist|est|es|è"
 )
-_PASSPORT_GAP = rf"(?:[\s:=#.,;'\"()/-]|n[°º]|\b(?:{_PASSPORT_WORDS})\b){{0,14}}+"
+_PASSPORT_GAP = rf"(?:[\s:=#.,;'\"()/-]|n\.?[°ºo]|\b(?:{_PASSPORT_WORDS})\b){{0,14}}+"
+# A short word before a number is part of it only in capitals: "N 1234567", not "and 1234567".
 _PASSPORT_VALUE = (
-    r"(?<![A-Za-z0-9£$€])(?:[A-Za-z]{1,3}[ -]?\d(?:[ -]?\d){5,8}[A-Za-z]?|\d(?:[ -]?\d){6,9}[A-Za-z]?|(?=(?:[A-Za-z]*\d){3})[A-Za-z0-9]{7,10})"
-    r"(?![A-Za-z0-9]|[./]\d)"
+    r"(?<![A-Za-z0-9£$€])(?:[A-Za-z]{1,3}-?\d(?:[ -]?\d){5,8}[A-Za-z]?|(?-i:[A-Z]{1,3}) \d(?:[ -]?\d){5,8}[A-Za-z]?|\d(?:[ -]?\d){6,9}[A-Za-z]?|"
+    r"(?=(?:[A-Za-z]*\d){3})[A-Za-z0-9]{7,10})(?![A-Za-z0-9]|[./]\d)"
 )
 _NAMED_PASSPORT = re.compile(rf"{_PASSPORT}{_PASSPORT_GAP}(?P<value>{_PASSPORT_VALUE})", re.IGNORECASE)
 _PASSPORT_BEHIND = re.compile(
@@ -60,6 +76,11 @@ _PASSPORT_LATER = re.compile(
     rf"{_PASSPORT}[^.!?\n]{{0,60}}?\b(?:number|no|nr|num|nummer|numero|número|numéro)\b[\s:=.#(]{{0,3}}(?:(?:is|was|it's)\s)?(?P<value>{_PASSPORT_VALUE})",
     re.IGNORECASE,
 )
+_PASSPORT_NAMES, _PASSPORT_VALUES = re.compile(_PASSPORT, re.IGNORECASE), re.compile(_PASSPORT_VALUE)
+_DATE = re.compile(
+    r"\d{1,2}[ -]\d{1,2}[ -](?:19|20)\d\d|(?:19|20)\d\d[ -]?(?:0\d|1[0-2])[ -]?[0-3]\d|[0-3]\d(?:0\d|1[0-2])(?:19|20)\d\d|\d{1,2}(?: \d{1,2}){3,}|\d+000|\d+[xX]\d+[a-z]*"
+)
+"""Dates, times and round amounts have as many digits as a passport."""
 _MACHINE_READ = (
     re.compile(r"(?<![A-Z0-9<])P[A-Z<][A-Z<]{3}[A-Z<]{10,39}(?![A-Z0-9])"),
     re.compile(r"(?<![A-Z0-9<])[A-Z0-9<]{9}\d[A-Z<]{3}\d{7}[MFX<]\d{7}[A-Z0-9<]{0,16}"),
@@ -76,6 +97,18 @@ _SPEAKS_OF_PASSPORTS = (
     "pasaport",
     "paspoort",
     "paszport",
+    "pasport",
+    "pspt",
+    "id card",
+    "id doc",
+    "identification card",
+    "identity doc",
+    "dowód",
+    "паспорт",
+    "护照",
+    "パスポート",
+    "여권",
+    "pasnummer",
     "travel doc",
     "identity card",
     "national id",
@@ -87,10 +120,21 @@ _SPEAKS_OF_PASSPORTS = (
 
 def social_security_numbers(text: str) -> Iterator[Finding]:
     """American numbers: three, two and four digits, or nine where the words before say so."""
+    lower = text.lower()
+    if names := [m.span() for m in _SSN_NAMES.finditer(text)] if any(sign in lower for sign in _SPEAKS_OF_SSN) else []:
+        yield from (Finding(SSN, *span) for span in values_beside(text, names, [m.span() for m in _SSN_VALUE.finditer(text)]))
+        yield from (Finding(SSN, *match.span("value")) for match in _SSN_END.finditer(text))
     if _NINE_DIGITS.search(text) is None:
         return
     yield from (Finding(SSN, *match.span()) for match in _SSN.finditer(text))
     yield from (Finding(SSN, *match.span("value")) for pattern in (_NAMED_SSN, _SSN_BEHIND) for match in pattern.finditer(text))
+
+
+def spoken_social_security_numbers(text: str) -> Iterator[Finding]:
+    """American numbers whose nine digits are words."""
+    lower = text.lower()
+    if any(sign in lower for sign in _SPEAKS_OF_SSN) and (values := spoken(text, 9, 9)):
+        yield from (Finding(SSN, *span) for span in values_beside(text, [m.span() for m in _SSN_NAMES.finditer(text)], values))
 
 
 def national_insurance_numbers(text: str) -> Iterator[Finding]:
@@ -107,7 +151,12 @@ def national_insurance_numbers(text: str) -> Iterator[Finding]:
 def passport_numbers(text: str) -> Iterator[Finding]:
     """Numbers beside the word passport in some languages, and the two lines that machines read."""
     lower = text.lower()
-    for pattern in () if not any(word in lower for word in _SPEAKS_OF_PASSPORTS) else (_NAMED_PASSPORT, _PASSPORT_BEHIND, _PASSPORT_LATER):
-        yield from (Finding(PASSPORT, *match.span("value")) for match in pattern.finditer(text))
+    if any(word in lower for word in _SPEAKS_OF_PASSPORTS):
+        for pattern in (_NAMED_PASSPORT, _PASSPORT_BEHIND, _PASSPORT_LATER):
+            matches = (m for m in pattern.finditer(text) if not _DATE.fullmatch(m["value"]))
+            yield from (Finding(PASSPORT, *match.span("value")) for match in matches)
+        names = [m.span() for m in _PASSPORT_NAMES.finditer(text)]
+        values = [m.span() for m in _PASSPORT_VALUES.finditer(text) if not _DATE.fullmatch(m.group())]
+        yield from (Finding(PASSPORT, *span) for span in values_beside(text, names, values))
     if "<" in text:
         yield from (Finding(PASSPORT, *match.span()) for pattern in _MACHINE_READ for match in pattern.finditer(text))

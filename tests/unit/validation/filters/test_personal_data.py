@@ -118,8 +118,94 @@ def test_another_spelling_of_the_same_characters_is_found_and_replaced_in_the_or
     assert redact(text) == redacted
 
 
+@pytest.mark.parametrize(
+    ("text", "kind", "redacted"),
+    [
+        ("the PIN I have used at the cash machine for years is 4417", PIN, "the PIN I have used at the cash machine for years is [PIN]"),
+        ("i typed 7703 three times but the pin was refused", PIN, "i typed [PIN] three times but the pin was refused"),
+        ('can you change my pin? the present one is "3391"', PIN, 'can you change my pin? the present one is "[PIN]"'),
+        ("PIN:\n2754", PIN, "PIN:\n[PIN]"),
+        ("the pin in the letter, 8175, is refused", PIN, "the pin in the letter, [PIN], is refused"),
+        ("my pin is one nine double four", PIN, "my pin is [PIN]"),
+        ("thirty one eighty two is the pin that i picked", PIN, "[PIN] is the pin that i picked"),
+        ("mein PIN-Code lautet 5521", PIN, "mein PIN-Code lautet [PIN]"),
+        ("unlock code 902144 for the app", PIN, "unlock code [PIN] for the app"),
+        ("482 is the code on the back", CVV, "[CVV] is the code on the back"),
+        ("on the back it says 417", CVV, "on the back it says [CVV]"),
+        ("i typed 903 for the CVV and it failed", CVV, "i typed [CVV] for the CVV and it failed"),
+        ("the 3 digits on the back of my visa are 204", CVV, "the 3 digits on the back of my visa are [CVV]"),
+        ("cryptogramme visuel : 957", CVV, "cryptogramme visuel : [CVV]"),
+        ("ss# 306559142", SSN, "ss# [SSN]"),
+        ("they used 433 81 6620 as my ssn", SSN, "they used [SSN] as my ssn"),
+        ("the last four of my social are 8842", SSN, "the last four of my social are [SSN]"),
+        ("ssn five one two four eight nine nine three zero", SSN, "ssn [SSN]"),
+        ("the passport i sent you was PK8801245", PASSPORT, "the passport i sent you was [PASSPORT]"),
+        ("HB7720164 is what my passport says", PASSPORT, "[PASSPORT] is what my passport says"),
+        ("passport [EJ5590218]", PASSPORT, "passport [[PASSPORT]]"),
+    ],
+)
+def test_words_near_a_value_say_what_it_is_in_either_order(text: str, kind: str, redacted: str) -> None:
+    assert {f.kind for f in find(text)} == {kind}
+    assert redact(text) == redacted
+
+
+def test_a_code_behind_card_and_expiry_date_needs_no_word() -> None:
+    assert redact("4111 1111 1111 1111 12/26 123") == "[CARD] 12/26 [CVV]"
+    assert redact("order 4821 12/26 123") == "order 4821 12/26 123"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "new PIN for card 8291 please",
+        "i lost card 7317 and also forgot my pin",
+        "no PIN ever came for it. 6027",
+        "my order number is 48213 and i forgot my PIN",
+        "after the PIN it took 2000 out",
+        "my PIN was last changed in 2019",
+        "1250 was taken with my card and pin",
+        "CVV error 403 again",
+        "the last three digits of the card are 482",
+        "i waited 345 seconds for the security code",
+        "the tin was full, 306559142 coins",
+        "my passport was issued on 12 03 2019",
+        "case 1029384 asks for my passport again",
+    ],
+)
+def test_a_number_that_is_something_else_passes_beside_these_words(text: str) -> None:
+    assert find(text) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "counts"),
+    [
+        ("4111111111111111", True),
+        ("row-5500005555555559", True),
+        ("2223003122003222", True),
+        ("378282246310005", True),
+        ("6011111111111117", True),
+        ("6200000000000005", True),
+        ("4222222222222", False),  # thirteen digits: no network issues such a card any more
+        ("my card 4222222222222", True),
+        ("6759649826438453", False),  # Maestro
+        ("6759 6498 2643 8453", True),
+        ("maestro 6759649826438453", True),
+        ("9111111111111111", False),
+        ("0.4111111111111111", False),
+    ],
+)
+def test_a_number_in_one_piece_is_a_card_only_by_issuer_length_and_check_digit(text: str, counts: bool) -> None:
+    assert any(f.kind == CARD for f in find(text)) is counts
+
+
 def test_no_text_makes_a_search_slow() -> None:
     for piece in (
+        "the pin for my card, ",
+        "4821 ",
+        "four eight ",
+        "typed 482 on the back ",
+        "social ",
+        "12/26 123 ",
         "pin is ",
         "my password is ",
         "passport number ",

@@ -38,6 +38,20 @@ PEM = "-----BEGIN RSA PRIVATE KEY-----\n" + "MIIEpAIBAAKCAQEA\n" * 3 + "abc=\n--
         ("my password is sunshine", "password", "my password is [SECRET]"),
         ("log in with jsmith/p4ssw0rd", "password", "log in with jsmith/[SECRET]"),
         ("user jo, pass letmein1", "password", "user jo, pass [SECRET]"),
+        ("Marigold77 is what I always used as password", "password", "[SECRET] is what I always used as password"),
+        ("the password you sent me, Xk7vP2qm, fails", "password", "the password you sent me, [SECRET], fails"),
+        ("changed password from Oldsmoke1 to Newsmoke2", "password", "changed password from [SECRET] to [SECRET]"),
+        ("password\nCobalt-88-fox", "password", "password\n[SECRET]"),
+        ("credentials are lena:Moonrise8", "password", "credentials are [SECRET]"),
+        ("log in as lena with Sandcastle9", "password", "log in as lena with [SECRET]"),
+        ("user: lena p: toffee", "password", "user: lena p: [SECRET]"),
+        ("my username is mara and password toffee", "password", "my username is mara and password [SECRET]"),
+        ("my password (all lower case) is marmalade", "password", "my password (all lower case) is [SECRET]"),
+        ("p/w Cactus123", "password", "p/w [SECRET]"),
+        ("la mia password è Gelato&90", "password", "la mia password è [SECRET]"),
+        ("Mein Passwort lautet: Birnbaum", "password", "Mein Passwort lautet: [SECRET]"),
+        ("密码是Hua2020x", "password", "密码是[SECRET]"),
+        ("set my password to dragonfly", "password", "set my password to [SECRET]"),
         ('my api key: "abc def 123"!', "password or key in an assignment", 'my api key: "[SECRET]"!'),
     ],
 )
@@ -63,8 +77,23 @@ def test_every_secret_of_a_line_is_found() -> None:
         "the private key is under the mat",
         "Pneumonoultramicroscopicsilicovolcanoconiosis",
         "eyJust.kidding.friend",
+        "my password is really annoying to type",
+        "the password is case-sensitive, right?",
+        "I need the password to access the portal",
+        "the password was emailed to my old address",
+        "Mein Passwort ist abgelaufen",
+        "la contraseña es incorrecta",
+        "username jsmith99 and password both fail",
+        "password fails in Chrome120 on Windows11, error AUTH-4012",
+        "password link expired after 24h",
+        "I set my password to never expire",
     ],
 )
 def test_prose_about_passwords_passes(text: str) -> None:
     assert find(text) == []
     assert judge(Candidate(text)) == Keep()
+
+
+def test_no_text_makes_a_search_slow() -> None:
+    for piece in ("my password is ", "password (", "user a, ", "login a:b ", "Sunny1! ", "u: a p: ", "pass ", "memorable word "):
+        find(piece * (8000 // len(piece)))

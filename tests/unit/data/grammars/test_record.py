@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from redistill.data.record_grammar import Record, RecordGrammar
+from redistill.data.grammars.record import Record, RecordGrammar
 from redistill.errors import DataError
 from tests.tiny import BANK
 

@@ -8,10 +8,12 @@ parses into a set of items, so F1 is defined on fields.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from redistill.data.grammars.types import Form, Items
 from redistill.data.normal_form import normalised
 from redistill.data.readers.files import described
 from redistill.errors import DataError
@@ -31,7 +33,7 @@ class Record:
     flags: tuple[str, ...]
     entities: tuple[tuple[str, str], ...]
 
-    def items(self) -> frozenset[tuple[str, str]]:
+    def items(self) -> Items:
         """(field, value) pairs; the unit that F1 counts. Values are in normal form, so another spelling of the same characters is no error."""
         pairs = {("label", x) for x in self.labels} | {(x, "yes") for x in self.flags}
         return frozenset(pairs | {(kind, normalised(value)) for kind, value in self.entities})
@@ -53,6 +55,54 @@ class RecordGrammar:
     @property
     def fields(self) -> tuple[str, ...]:
         return ("label", *self.flags, *self.entities)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (*self.labels, *self.flags)
+
+    @property
+    def form(self) -> Form:
+        """Labels in their order, then flags, then entities; the end of the line may follow, since a completion ends there."""
+        labels = sorted(map(re.escape, self.labels))
+        ordered = [
+            "".join([label, *(rf"(?:\+{later})?" for later in labels[n + 1 :])]) if self.several else label
+            for n, label in enumerate(labels)
+        ]
+        flags = "".join(rf"(?:; {re.escape(flag)})?" for flag in self.flags)
+        entities = "".join(rf"(?:; {re.escape(kind)}=[^\n; ][^\n;]*)?" for kind in self.entities)
+        return Form("regex", rf"(?:{'|'.join(ordered)}){flags}{entities}\n*")
+
+    def items(self, line: str) -> Items:
+        return self.parse(line).items()
+
+    def item_of(self, name: str) -> tuple[str, str]:
+        return ("label", name) if name in self._known else (name, "yes")
+
+    def decisions(self, items: Items) -> Items:
+        return frozenset(item for item in items if item[0] == "label" or item[0] in self.flags)
+
+    def labels_in(self, line: str) -> tuple[str, ...]:
+        return self.parse(line).labels
+
+    def spelled(self, line: str) -> str:
+        """The line itself: a record has one spelling, up to the normal form of its characters."""
+        return line
+
+    def label(self, line: str, text: str) -> str:
+        record = self.parse(line)
+        self.check_grounded(record, text)
+        return self.write(record)
+
+    def objection(self, line: str, text: str) -> str | None:
+        try:
+            record = self.parse(line)
+        except DataError:
+            return "malformed record or unlisted label"
+        try:
+            self.check_grounded(record, text)
+        except DataError:
+            return "entity not in the message"
+        return None
 
     def parse(self, line: str) -> Record:
         """Read one line. Names are compared in normal form, and the record has them as they are declared.

@@ -1,0 +1,105 @@
+"""Completions held to the form of the task: at each step only tokens count with which a valid completion can go on.
+
+Probabilities are those among the tokens that count, as vLLM reports them too: it leaves tokens out before it takes logprobs. So a token that had to come has
+probability 1, and confidence speaks of the tokens that decide.
+
+Source: Dong et al. 2024, "XGrammar: Flexible and Efficient Structured Generation Engine for Large Language Models" (arXiv 2411.15100).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from redistill.data.grammars.types import Form
+from redistill.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def as_ebnf(form: Form) -> str:
+    """The form as a grammar in EBNF, with what comes before a completion. vLLM and transformers are given the same one.
+
+    Raises:
+        ConfigError: the schema has a part that cannot be turned into a grammar, or xgrammar is not installed.
+    """
+    try:
+        import xgrammar
+    except ImportError:
+        raise ConfigError("data.structured_outputs needs the package xgrammar, which is not installed; install the extra `train`") from None
+    try:
+        if form.kind == "json_schema":
+            grammar = xgrammar.Grammar.from_json_schema(form.text, any_whitespace=False, separators=(", ", ": "))
+        else:
+            grammar = xgrammar.Grammar.from_regex(form.text)
+        lead = [xgrammar.Grammar.from_ebnf(f"root ::= {json.dumps(form.lead)}")] if form.lead else []
+        return str(xgrammar.Grammar.concat(*lead, grammar))
+    except RuntimeError as error:
+        # It begins with a time and a place in the library.
+        reason = " ".join(str(error).rpartition(".cc:")[2].partition(": ")[2].split())[:200]
+        raise ConfigError(
+            f"data.structured_outputs cannot hold completions to this form ({reason}); simplify data.schema, or turn it off"
+        ) from None
+
+
+class HeldToForm:
+    """Makes a processor for each call of ``model.generate``, for one form and one model.
+
+    ``width`` is the number of logits of the model, which may be more than its tokenizer has tokens.
+    """
+
+    def __init__(self, form: Form, tokenizer: Any, width: int, end_ids: Sequence[int]) -> None:
+        grammar = as_ebnf(form)
+        import xgrammar
+
+        info = xgrammar.TokenizerInfo.from_huggingface(tokenizer, vocab_size=width, stop_token_ids=list(end_ids))
+        self._compiled = xgrammar.GrammarCompiler(info, max_threads=1).compile_grammar(grammar)
+        self._width = width
+
+    def processor(self, rows: int) -> FormProcessor:
+        return FormProcessor(self._compiled, rows, self._width)
+
+
+class FormProcessor:
+    """A logits processor for one batch.
+
+    ``intervened`` says of each row whether the model's own most likely token was ever not allowed. ``steps`` says of each step which tokens were left out
+    ([B, V]), None where none were.
+    """
+
+    def __init__(self, compiled: Any, rows: int, width: int) -> None:
+        import xgrammar
+
+        self._matchers = [xgrammar.GrammarMatcher(compiled) for _ in range(rows)]
+        self._open = [True] * rows
+        self._mask = xgrammar.allocate_token_bitmask(rows, width)
+        self._begun = False
+        self.intervened = [False] * rows
+        self.steps: list[torch.Tensor | None] = []
+
+    def __call__(self, input_ids: torch.Tensor, scores_BV: torch.Tensor) -> torch.Tensor:
+        import torch
+        import xgrammar
+
+        if self._begun:
+            for i, token in enumerate(input_ids[:, -1].tolist()):
+                # A row that a stop sequence ended is padded, and padding is not accepted.
+                self._open[i] = self._open[i] and self._matchers[i].accept_token(token) and not self._matchers[i].is_terminated()
+        self._begun = True
+        rows = [i for i, is_open in enumerate(self._open) if is_open]
+        if not rows:
+            self.steps.append(None)
+            return scores_BV
+        for i in rows:
+            self._matchers[i].fill_next_token_bitmask(self._mask, i)
+        # A copy: transformers also returns the scores as they are.
+        likeliest = scores_BV.argmax(-1)
+        held_BV = scores_BV.to("cpu", torch.float32, copy=True)
+        xgrammar.apply_token_bitmask_inplace(held_BV, self._mask, indices=rows)
+        held_BV = held_BV.to(scores_BV)
+        for i in rows:
+            self.intervened[i] = self.intervened[i] or bool(held_BV[i, likeliest[i]] == float("-inf"))
+        self.steps.append(held_BV == float("-inf"))
+        return held_BV

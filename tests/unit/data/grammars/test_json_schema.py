@@ -1,0 +1,133 @@
+"""JSON completions: what is valid, one spelling for equal values, items by path, and what a schema may be."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from redistill.data.grammars.json_schema import JsonGrammar
+from redistill.data.grammars.schema_check import checked
+from redistill.data.grammars.types import labels_in, spelled
+from redistill.errors import DataError
+from redistill.evaluation.outcomes import items_of
+
+ORDER = {
+    "type": "object",
+    "properties": {
+        "intent": {"enum": ["order", "refund"]},
+        "urgent": {"type": "boolean"},
+        "customer": {"$ref": "#/$defs/person"},
+        "lines": {
+            "type": "array",
+            "items": {"type": "object", "properties": {"sku": {"type": "string"}, "count": {"type": "integer"}}, "required": ["sku"]},
+        },
+    },
+    "required": ["intent"],
+    "additionalProperties": False,
+    "$defs": {"person": {"type": "object", "properties": {"name": {"type": ["string", "null"]}}}},
+}
+GRAMMAR = JsonGrammar(checked(ORDER))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"urgent":true,"intent":"order"}',
+        ' {\n  "intent": "order",\n  "urgent": true\n}\n',
+        '```json\n{"intent": "order", "urgent": true}\n```',
+        '```\n{"urgent": true, "intent": "order"}```',
+    ],
+)
+def test_equal_values_have_one_spelling_on_one_line(text: str) -> None:
+    assert GRAMMAR.spelled(text) == '{"intent": "order", "urgent": true}'
+    assert GRAMMAR.spelled(GRAMMAR.spelled(text)) == GRAMMAR.spelled(text)
+
+
+def test_inner_objects_and_lists_are_ordered_too_and_numbers_have_one_spelling() -> None:
+    text = '{"lines": [{"count": 2.0, "sku": "A-1"}, {"sku": "“B”"}], "customer": {"other": -0.0, "name": null}, "intent": "order"}'
+    expected = '{"intent": "order", "customer": {"name": null, "other": 0}, "lines": [{"sku": "A-1", "count": 2}, {"sku": "“B”"}]}'
+    assert GRAMMAR.spelled(text) == expected
+
+
+def test_items_are_leaves_by_path_and_a_leaf_that_occurs_again_counts_again() -> None:
+    text = '{"intent": "order", "lines": [{"sku": "A", "count": 1}, {"sku": "A", "count": 1}], "customer": {}}'
+    assert items_of(GRAMMAR, text) == {
+        ("intent", "order"),
+        ("lines[].sku", "A"),
+        ("lines[].sku", "A (2)"),
+        ("lines[].count", "1"),
+        ("lines[].count", "1 (2)"),
+        ("customer", "{}"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("I would say: order", "no JSON value (a text of 18 characters)"),
+        ('{"intent": "order"', "no JSON value (a text of 18 characters)"),
+        ('{"intent": "order"} and more', "no JSON value (a text of 28 characters)"),
+        ("", "no JSON value (a text of 0 characters)"),
+        ("[" * 100_000, "no JSON value (a text of 100,000 characters)"),
+        ('{"intent": "order", "intent": "refund"}', "JSON with a key twice, NaN, or half a character"),
+        ('{"intent": "order", "urgent": NaN}', "JSON with a key twice, NaN, or half a character"),
+        ('{"intent": "order", "customer": {"name": "\\ud83d"}}', "JSON with a key twice, NaN, or half a character"),
+        ('{"intent": "buy"}', "JSON that breaks data.schema at intent: enum"),
+        ('{"urgent": true}', "JSON that breaks data.schema at its root: required"),
+        ('{"intent": "order", "jane@example.com": 1}', "JSON that breaks data.schema at its root: additionalProperties"),
+        ('{"intent": "order", "lines": [{"sku": 3}]}', "JSON that breaks data.schema at lines[].sku: type"),
+        ('["order"]', "JSON that breaks data.schema at its root: type"),
+    ],
+)
+def test_what_is_malformed_says_where_and_never_quotes_it(text: str, reason: str) -> None:
+    assert GRAMMAR.objection(text, "any text") == reason
+    assert items_of(GRAMMAR, text) is None and spelled(GRAMMAR, text) == text and labels_in(GRAMMAR, text) == ()
+    with pytest.raises(DataError):
+        GRAMMAR.label(text, "any text")
+
+
+def test_listed_values_are_decisions_and_other_leaves_are_not() -> None:
+    text = '{"intent": "refund", "urgent": false, "customer": {"name": "Ann"}}'
+    assert GRAMMAR.names == ("intent=order", "intent=refund", "urgent=true", "urgent=false")
+    assert GRAMMAR.fields == ("intent", "urgent", "customer.name", "lines[].sku", "lines[].count")
+    assert GRAMMAR.decisions(GRAMMAR.items(text)) == {("intent", "refund"), ("urgent", "false")}
+    assert labels_in(GRAMMAR, text) == ("intent=refund", "urgent=false")
+    assert GRAMMAR.item_of("intent=refund") in GRAMMAR.items(text) and GRAMMAR.item_of("intent=order") not in GRAMMAR.items(text)
+
+
+def test_a_schema_that_refers_to_itself_has_an_end() -> None:
+    tree: dict[str, Any] = {"type": "object", "properties": {"name": {"type": "string"}, "inner": {"$ref": "#"}}, "required": ["name"]}
+    grammar = JsonGrammar(checked(tree))
+    text = '{"inner": {"inner": {"name": "c"}, "name": "b"}, "name": "a"}'
+    assert grammar.spelled(text) == '{"name": "a", "inner": {"name": "b", "inner": {"name": "c"}}}'
+    assert 1 < len(grammar.fields) < 20
+
+
+def test_alternatives_add_their_keys() -> None:
+    tree = {"oneOf": [{"type": "object", "properties": {"a": {"const": 1}}, "required": ["a"]}, {"enum": ["none"]}]}
+    grammar = JsonGrammar(checked(tree))
+    assert grammar.names == ("value=none", "a=1")
+    assert grammar.items('"none"') == {("value", "none")} and grammar.items('{"a": 1}') == {("a", "1")}
+
+
+@pytest.mark.parametrize(
+    ("schema", "message"),
+    [
+        ({"type": "object", "properties": {"a": {"type": "strin"}}}, "no JSON Schema: at properties.a.type"),
+        ({"$ref": "https://example.com/order.json"}, "nothing is loaded from elsewhere"),
+        ({"$ref": "#/$defs/missing"}, "#/\\$defs/missing, which is not in it"),
+        ({"$ref": "../order.json"}, "which is not in it"),
+        ({"type": "string", "pattern": "("}, "at pattern, '\\(' is not a 'regex'"),
+        ({"type": "number", "maximum": float("nan")}, "schema is not JSON"),
+    ],
+)
+def test_a_schema_that_cannot_be_used_is_refused(schema: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        checked(schema)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_grammar_is_the_same_for_the_same_schema() -> None:
+    assert JsonGrammar(checked(ORDER)) == GRAMMAR and hash(JsonGrammar(checked(json.loads(json.dumps(ORDER))))) == hash(GRAMMAR)
