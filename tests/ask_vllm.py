@@ -1,6 +1,6 @@
 """``python -m tests.ask_vllm FOLDER``: what vLLM's engine answers, as one line of JSON for ``tests/e2e/test_teachers.py``.
 
-Four engines, one after the other in one process: importing vLLM takes longer than everything else here.
+Five engines, one after the other in one process: importing vLLM takes longer than everything else here.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,12 @@ def held_to_form(folder: Path) -> dict[str, Any]:
         answers.append([by_id[r.prompt_id] for r in requests])
         teacher.close()
     distances = [abs((a.mean_logprob or 0.0) - (b.mean_logprob or 0.0)) for a, b in zip(*answers, strict=True)]
-    return {"texts": [[a.text for a in each] for each in answers], "distance": max(distances)}
+    # With the stop sequence of records: a token such as ".\n" ends nothing inside a form.
+    line = Form("ebnf", 'root ::= ("fee" | "pin") "\\n"?', " ")
+    teacher = VllmTeacher(plain, 512)
+    lines = [a.text for a in teacher.complete([replace(r, stop=("\n",), form=line) for r in requests], GenerateParams(max_tokens=8))]
+    teacher.close()
+    return {"texts": [[a.text for a in each] for each in answers], "distance": max(distances), "lines": lines}
 
 
 def _answers(path: Path) -> list[tuple[list[int], str, str, int]]:

@@ -150,6 +150,7 @@ def _choose(params: Params) -> list[Prompt]:
 def _asked_as(params: Params, requests: Sequence[TeacherRequest]) -> str:
     parts: list[Any] = [params.teacher.model, os.environ.get(URL_VARIABLE, ""), params.data.format, [[r.prompt, r.stop] for r in requests]]
     parts += [params.teacher.request] if params.teacher.request else []
+    parts += [[f.kind, f.text] for f in [requests[0].form] if f is not None] if requests else []
     parts += [prompt.digest] if (prompt := read_prompt(TEACHER)) else []
     return canonical_digest(parts)[:16]
 

@@ -82,13 +82,15 @@ class Gathered:
             else:
                 others[role] = measured
         linear = ARTIFACTS / "benchmark" / "linear"
+        # One that an earlier task left there says nothing about this one.
+        has_linear = linear.is_dir() and params.data.record_grammar is not None
         return Evidence(
             student=student,
             teacher=teacher,
             champion=others.get(mlflow_names.CHAMPION),
             reference=others.get(mlflow_names.REFERENCE),
             # The linear model is only advice, so it is measured on the rows that people look at.
-            linear=read_open(linear) if linear.is_dir() and (split == "monitor" or self.student.sealed is None) else None,
+            linear=read_open(linear) if has_linear and (split == "monitor" or self.student.sealed is None) else None,
             audit=self.audit,
             grammar=params.data.grammar,
             unmeasured=unmeasured,

@@ -8,10 +8,10 @@ from pathlib import Path
 from redistill.data import sources
 from redistill.data.params import DataParams
 from redistill.data.types import SPLITS, Prompt
-from redistill.errors import DataError
+from redistill.errors import ConfigError, DataError
 from redistill.io.json import write_json
 from redistill.io.parquet import write_records
-from redistill.models.structured_outputs import as_ebnf
+from redistill.models.structured_outputs import allows
 from redistill.validation import drop_counts
 from redistill.validation.intake import judge
 from redistill.validation.params import IntakeParams
@@ -28,12 +28,10 @@ def prepare(data: DataParams, intake: IntakeParams) -> None:
 
     Raises:
         DataError: a source cannot be read, or a split that the cycle needs ends up empty.
-        ConfigError: ``data.structured_outputs`` with a schema that no grammar expresses.
+        ConfigError: ``data.structured_outputs`` with a schema that no grammar expresses, or with labels that the grammar does not allow.
     """
-    if data.form is not None:
-        # Said now and not by the first completion, which may be half an hour away.
-        as_ebnf(data.form)
     before = sources.load(data, Path())
+    _check_form(data, before)
     splits, dropped = judge(before, intake)
     for line in drop_counts.lines("prepare", dropped):
         print(line, flush=True)
@@ -45,6 +43,19 @@ def prepare(data: DataParams, intake: IntakeParams) -> None:
     _require_rows(data, before, splits, dropped)
     for name in SPLITS:
         write_records(ARTIFACTS / "prompts" / f"{name}.parquet", Prompt, splits.get(name, []))
+
+
+def _check_form(data: DataParams, rows: Mapping[str, Sequence[Prompt]]) -> None:
+    """Every label can be written under the form to which completions are held. Said now and not by the first completion, half an hour later."""
+    if data.form is None:
+        return
+    labels = {p.label: p.source_id for split in rows.values() for p in split if p.label is not None}
+    allowed = allows(data.form, list(labels))
+    if wrong := [source_id for source_id, fits in zip(labels.values(), allowed, strict=True) if not fits]:
+        raise ConfigError(
+            f"data.structured_outputs: {len(wrong)} of {len(labels)} different labels cannot be written under the form that xgrammar makes of the task, such as that of "
+            f"row {wrong[0]}; simplify data.schema (if/then, patternProperties and unions of objects are read in part only), or turn it off"
+        )
 
 
 def _require_rows(

@@ -16,7 +16,7 @@ from redistill.distillation.soft_targets.for_student import for_student
 from redistill.distillation.soft_targets.scoring import Sequenced, score_sequences
 from redistill.distillation.soft_targets.shards import ShardFacts, SoftTargetFiles, write_soft_targets
 from redistill.distillation.types import SoftTargets, TrainingRow, sequence_digest
-from redistill.errors import ConfigError
+from redistill.errors import ConfigError, DataError
 from redistill.io.json import write_json
 from redistill.io.parquet import read_records
 from redistill.models import checkpoints
@@ -24,6 +24,7 @@ from redistill.models.lm_head import check_supported_head
 from redistill.models.tokenizers import vocabulary_size
 from redistill.runtime.precision import dtype_name
 from redistill.runtime.progress import Progress
+from redistill.teacher.types import TeacherCompletion
 from tasks.locking import earlier_targets
 from tasks.locking.locked_teacher import LockedTeacher, read_lock, refuse_unnamed, require_locked_weights
 from tasks.paths import ARTIFACTS
@@ -56,7 +57,7 @@ def score(score: ScoreParams) -> None:
 
 def _captured(rows: list[TrainingRow]) -> Iterator[SoftTargets]:
     """What came with the completions. A completion that is trained on in another spelling has other tokens, so what came with it does not fit."""
-    captured, other = SoftTargetFiles(ARTIFACTS / "completions" / "captured"), 0
+    captured, other = SoftTargetFiles(ARTIFACTS / "completions" / "captured"), list[TrainingRow]()
     for row in rows:
         if row.key not in captured:
             continue
@@ -64,12 +65,22 @@ def _captured(rows: list[TrainingRow]) -> Iterator[SoftTargets]:
         if targets.sequence == sequence_digest(row.teacher_token_ids):
             yield for_student(targets, row)
         else:
-            other += 1
-    if other:
-        print(
-            f"[score] {other} of {len(rows)} rows have no soft targets, because they are trained on in another spelling than the teacher's",
-            flush=True,
-        )
+            other.append(row)
+    if not other:
+        return
+    written = {
+        (c.prompt_id, c.sample_index): c.text for c in read_records(ARTIFACTS / "completions" / "completions.parquet", TeacherCompletion)
+    }
+    for row in other:
+        if written.get((row.prompt_id, row.sample_index), "").strip() == row.completion.strip():
+            raise DataError(
+                f"the probabilities that came with the completion of row {row.key} belong to other tokens than those that are trained on; "
+                "run the stages generate, validate and score again"
+            )
+    print(
+        f"[score] {len(other)} of {len(rows)} rows have no soft targets, because they are trained on in another spelling than the teacher's",
+        flush=True,
+    )
 
 
 def _summary(shards: list[ShardFacts]) -> dict[str, object]:

@@ -121,6 +121,7 @@ def test_vllm_ends_at_every_end_token_and_inherits_no_setting(vllm: dict[str, An
 def test_vllm_holds_random_weights_to_a_form_and_reports_logprobs_as_we_do(vllm: dict[str, Any]) -> None:
     """vLLM leaves tokens out before it takes logprobs; transformers gets the same ones here, so that confidence means the same in both."""
     ours, theirs = vllm["held"]["texts"]
+    assert len(vllm["held"]["lines"]) == 4 and set(vllm["held"]["lines"]) <= {"fee", "pin"}
     assert ours == theirs and all(json.loads(text)["topic"] in ("card", "fee") for text in ours)
     # bfloat16 in one and in the other.
     assert vllm["held"]["distance"] < 0.05

@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from redistill.data.grammars.types import Form
 from redistill.data.types import Message
 from redistill.errors import TeacherError
+from redistill.models.structured_outputs import as_ebnf
 from redistill.teacher.http import Reply
 from redistill.teacher.params import GenerateParams
 from redistill.teacher.types import TeacherRequest
@@ -151,6 +152,9 @@ def test_no_spelling_of_the_key_is_quoted(spell: Any) -> None:
     assert shown == "'bad key [key]!'"
 
 
+FEE_OR_PIN = Form("ebnf", 'root ::= "fee" | "pin"')
+
+
 @pytest.mark.parametrize(
     ("form", "key", "value"),
     [
@@ -159,7 +163,7 @@ def test_no_spelling_of_the_key_is_quoted(spell: Any) -> None:
             "response_format",
             {"type": "json_schema", "json_schema": {"name": "completion", "schema": {"type": "object"}, "strict": True}},
         ),
-        (Form("regex", "fee|pin"), "structured_outputs", {"regex": "fee|pin"}),
+        (FEE_OR_PIN, "structured_outputs", {"grammar": as_ebnf(FEE_OR_PIN)}),
     ],
 )
 def test_an_endpoint_that_refuses_the_form_ends_the_run_and_loses_no_row(serve: Any, teach: Any, form: Form, key: str, value: Any) -> None:

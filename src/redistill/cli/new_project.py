@@ -17,6 +17,7 @@ from typing import Any
 
 from redistill.cli.bundled import bundled_folder
 from redistill.data.inspection import Inspection
+from redistill.data.prompt_template import as_literal
 from redistill.errors import ConfigError
 from redistill.validation.licences import today_utc
 
@@ -114,7 +115,7 @@ def params_values(directory: Path, source: Path, facts: Inspection, teacher: Tea
         "record": "Answer with one line: labels joined by +, then flags, then KIND=VALUE, separated by '; '. Labels: "
         f"{', '.join(labels)}. Flags: {', '.join(facts.flags) or 'none'}. Kinds: {', '.join(facts.entities) or 'none'}. Copy values from the message.",
         "json": "Answer with one JSON object and nothing else. It must be valid under this JSON Schema: "
-        + json.dumps(facts.schema, ensure_ascii=False).replace("{", "{{").replace("}", "}}"),
+        + as_literal(json.dumps(facts.schema, ensure_ascii=False)),
         "generation": "Answer the message.",
     }[facts.task]
     tokens = 8 + facts.label_tokens

@@ -187,7 +187,7 @@ def _repeated(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str 
 
 def _task(counts: Counter[str]) -> Task:
     """JSON objects are JSON. Few labels that repeat often, each a short line, are classes. Everything else is text that a model writes."""
-    if objects(counts) is not None:
+    if objects(counts) > len(counts) / 2:
         return "json"
     few = len(counts) <= MOST_LABELS and len(counts) <= sum(counts.values()) / 3
     short = all(len(label) <= 80 and "\n" not in label for label in counts)
@@ -196,9 +196,10 @@ def _task(counts: Counter[str]) -> Task:
 
 def _parts(counts: Counter[str], task: Task, path: Path, column: str) -> dict[str, Any]:
     nothing: dict[str, Any] = {"labels": (), "flags": (), "entities": (), "several": False}
-    if task == "json" and objects(counts) is None:
+    if task == "json" and (others := len(counts) - objects(counts)):
         raise ConfigError(
-            f"{path}: column {column!r} has labels that are no JSON objects; use --task generation, or --label with another column"
+            f"{path}: column {column!r} has {others} of {len(counts)} different labels that are no JSON objects (or have a key twice, or a number that is none); "
+            "correct these rows, or use --task generation, or --label with another column"
         )
     if task in ("generation", "json"):
         return nothing
@@ -276,7 +277,7 @@ def _label(value: Any, path: Path, column: str) -> str:
     """A label as ``data.sources`` reads it: text or a whole number, without the space around it; empty where there is none."""
     if value is None or isinstance(value, str):
         return (value or "").strip()
-    if isinstance(value, dict):
+    if isinstance(value, dict | list):
         return json.dumps(value, ensure_ascii=False, default=str)
     if isinstance(value, bool) or not isinstance(value, int):
         raise DataError(

@@ -18,6 +18,11 @@ def placeholders(template: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(m["name"] for m in _PLACEHOLDER.finditer(template) if m["name"]))
 
 
+def as_literal(text: str) -> str:
+    """Text for a template in which nothing is a placeholder."""
+    return _PLACEHOLDER.sub(lambda m: f"{{{m.group()}}}", text)
+
+
 def fill(template: str, values: Mapping[str, str]) -> str:
     """The template with each placeholder replaced by its value; a column that the row lacks is empty."""
     return _PLACEHOLDER.sub(lambda m: f"{{{m['literal']}}}" if m["literal"] else values.get(m["name"], ""), template)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from redistill.data.column_names import check_columns
+from redistill.data.grammars.types import spelled
 from redistill.data.layouts import alpaca
 from redistill.data.layouts.all_layouts import KEYS
 from redistill.data.layouts.all_layouts import read as read_layout
@@ -106,7 +107,7 @@ def _label(value: Any, request: Request, data: DataParams, where: str) -> str | 
         value = json.dumps(value, ensure_ascii=False, default=str)
     label = _short(value, "label", where)
     completion = _short(request.completion, "the completion", where)
-    if label is not None and completion is not None and label != completion:
+    if label is not None and completion is not None and spelled(data.grammar, label) != spelled(data.grammar, completion):
         raise DataError(
             f"{where}: the column {data.columns.label!r} and the conversation's own completion differ; keep one of the two as the label"
         )

@@ -7,22 +7,23 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from redistill.data.grammars.json_text import value_in
+from redistill.errors import DataError
+
 _MOST_VALUES, _LONGEST_VALUE = 50, 40
 """A text with more, or longer, different values is no list of choices."""
 
 
-def objects(labels: Iterable[str]) -> list[Any] | None:
-    """The labels as JSON objects; None if any of them is none."""
-    values = []
-    for label in labels:
-        try:
-            value = json.loads(label)
-        except (ValueError, RecursionError):
-            return None
-        if not isinstance(value, dict):
-            return None
-        values.append(value)
-    return values or None
+def objects(labels: Iterable[str]) -> int:
+    """How many of the labels are JSON objects."""
+    return sum(map(_is_object, labels))
+
+
+def _is_object(label: str) -> bool:
+    try:
+        return isinstance(value_in(label), dict)
+    except DataError:
+        return False
 
 
 def inferred(labels: Mapping[str, int]) -> dict[str, Any]:

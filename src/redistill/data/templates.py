@@ -103,10 +103,12 @@ def completion_text(label: str, data: DataParams) -> str:
 
 
 def template_digest(data: DataParams, tokenizer: Any) -> str:
-    """Digest of all that decides how a prompt is shown, besides the prompt."""
+    """Digest of all that decides how a prompt is shown, besides the prompt, and to what its completion is held."""
     chat = getattr(tokenizer, "chat_template", None) if data.format == "chat" else None
     start = _start(data, tokenizer) if data.format == "plain" and tokenizer is not None else ""
-    return canonical_digest([data.format, data.prompt_template, chat, *([start] if start else [])])
+    # What completions are held to belongs to it: the same weights are otherwise sure, so a threshold that was learned with another form does not hold.
+    form = [] if data.form is None else [[data.form.kind, data.form.text]]
+    return canonical_digest([data.format, data.prompt_template, chat, *([start] if start else []), *form])
 
 
 def _start(data: DataParams, tokenizer: Any) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from redistill.data.grammars.types import spelled
 from redistill.data.normal_form import normalised
 from redistill.data.params import DataParams
 from redistill.data.stopping import cut
@@ -105,7 +106,7 @@ def score_of(labelled: Sequence[Prompt], lines: Sequence[str], data: DataParams)
     for prompt, line in zip(labelled, lines, strict=True):
         expected, predicted = items_of(data.grammar, prompt.label or "") or frozenset(), items_of(data.grammar, line) or frozenset()
         rows.append([len(expected & predicted), len(predicted - expected), len(expected - predicted)])
-        exact.append(prompt.label is not None and normalised(line) == normalised(prompt.label))
+        exact.append(prompt.label is not None and normalised(spelled(data.grammar, line)) == normalised(prompt.label))
     graded = None if data.grammar else np.array(chrf_scores([(p.label or "", line) for p, line in zip(labelled, lines, strict=True)]))
     return DevScore(np.array(rows).reshape(-1, 3), np.array(exact, bool), graded)
 

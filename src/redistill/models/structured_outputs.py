@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from redistill.data.grammars.types import Form
@@ -31,9 +32,10 @@ def as_ebnf(form: Form) -> str:
         raise ConfigError("data.structured_outputs needs the package xgrammar, which is not installed; install the extra `train`") from None
     try:
         if form.kind == "json_schema":
-            grammar = xgrammar.Grammar.from_json_schema(form.text, any_whitespace=False, separators=(", ", ": "))
+            # Not strict: keys that a schema does not name are allowed, as JSON Schema has it.
+            grammar = xgrammar.Grammar.from_json_schema(form.text, any_whitespace=False, separators=(", ", ": "), strict_mode=False)
         else:
-            grammar = xgrammar.Grammar.from_regex(form.text)
+            grammar = xgrammar.Grammar.from_ebnf(form.text)
         lead = [xgrammar.Grammar.from_ebnf(f"root ::= {json.dumps(form.lead)}")] if form.lead else []
         return str(xgrammar.Grammar.concat(*lead, grammar))
     except RuntimeError as error:
@@ -42,6 +44,23 @@ def as_ebnf(form: Form) -> str:
         raise ConfigError(
             f"data.structured_outputs cannot hold completions to this form ({reason}); simplify data.schema, or turn it off"
         ) from None
+
+
+def allows(form: Form, texts: Sequence[str]) -> list[bool]:
+    """Which completions could be written under the form; without what stands before them.
+
+    Raises:
+        ConfigError: as ``as_ebnf``.
+    """
+    grammar = as_ebnf(replace(form, lead=""))
+    import xgrammar
+
+    compiled = xgrammar.GrammarCompiler(xgrammar.TokenizerInfo([]), max_threads=1).compile_grammar(grammar)
+    matcher, allowed = xgrammar.GrammarMatcher(compiled, terminate_without_stop_token=True), list[bool]()
+    for text in texts:
+        matcher.reset()
+        allowed.append(bool(matcher.accept_string(text)) and bool(matcher.is_completed()))
+    return allowed
 
 
 class HeldToForm:
@@ -58,24 +77,24 @@ class HeldToForm:
         self._compiled = xgrammar.GrammarCompiler(info, max_threads=1).compile_grammar(grammar)
         self._width = width
 
-    def processor(self, rows: int) -> FormProcessor:
-        return FormProcessor(self._compiled, rows, self._width)
+    def processor(self, rows: int, *, keep_steps: bool = False) -> FormProcessor:
+        return FormProcessor(self._compiled, rows, self._width, keep_steps=keep_steps)
 
 
 class FormProcessor:
     """A logits processor for one batch.
 
-    ``intervened`` says of each row whether the model's own most likely token was ever not allowed. ``steps`` says of each step which tokens were left out
-    ([B, V]), None where none were.
+    ``intervened`` says of each row whether the model's own most likely token was ever not allowed. ``steps``, if they are kept, say of each step which tokens
+    were left out ([B, V]), None where none were.
     """
 
-    def __init__(self, compiled: Any, rows: int, width: int) -> None:
+    def __init__(self, compiled: Any, rows: int, width: int, *, keep_steps: bool) -> None:
         import xgrammar
 
         self._matchers = [xgrammar.GrammarMatcher(compiled) for _ in range(rows)]
         self._open = [True] * rows
         self._mask = xgrammar.allocate_token_bitmask(rows, width)
-        self._begun = False
+        self._begun, self._keep_steps = False, keep_steps
         self.intervened = [False] * rows
         self.steps: list[torch.Tensor | None] = []
 
@@ -90,7 +109,8 @@ class FormProcessor:
         self._begun = True
         rows = [i for i, is_open in enumerate(self._open) if is_open]
         if not rows:
-            self.steps.append(None)
+            if self._keep_steps:
+                self.steps.append(None)
             return scores_BV
         for i in rows:
             self._matchers[i].fill_next_token_bitmask(self._mask, i)
@@ -101,5 +121,6 @@ class FormProcessor:
         held_BV = held_BV.to(scores_BV)
         for i in rows:
             self.intervened[i] = self.intervened[i] or bool(held_BV[i, likeliest[i]] == float("-inf"))
-        self.steps.append(held_BV == float("-inf"))
+        if self._keep_steps:
+            self.steps.append(held_BV == float("-inf"))
         return held_BV

@@ -118,7 +118,9 @@ def _well_formed(teacher: Sequence[Outcome], grammar: Grammar | None, least: flo
     if kept.interval.high >= least:
         return FitnessCheck("malformed", True, seen)
     return FitnessCheck(
-        "malformed", False, f"{seen}: check prompt template, data.record and generate.max_tokens, or tune the teacher longer"
+        "malformed",
+        False,
+        f"{seen}: check the prompt template, data.record or data.schema, and generate.max_tokens, or tune the teacher longer",
     )
 
 

@@ -224,6 +224,11 @@ def promotion_fits(promote: PromoteParams, finetune: FinetuneParams, data: DataP
     if critical := set(promote.critical_labels) - set(data.grammar.names if data.grammar else ()):
         meant = "a PATH=VALUE that data.schema lists" if data.task == "json" else "a label or flag of data.record"
         problems.append(f"promote.critical_labels.{min(critical)} is not {meant}")
+    if benchmark.fairness is not None and data.task == "json" and not (data.grammar and data.grammar.names):
+        problems.append(
+            "benchmark.fairness compares the decisions of both texts of a pair, but data.schema lists no values (enum, const or boolean), so no pair could ever "
+            "differ; list the values of what the student decides, or remove benchmark.fairness"
+        )
     if benchmark.fairness is None and any(g.name == "fairness" for g in promote.gates):
         problems.append(
             "promote.gates lists 'fairness', but benchmark.fairness names no file of counterfactual pairs; name one, or remove the gate"

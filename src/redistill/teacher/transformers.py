@@ -56,7 +56,7 @@ class TransformersTeacher:
             options = {"do_sample": True, "temperature": params.temperature, "top_p": params.top_p, "top_k": 0}
         criteria = stopping_criteria(self._tokenizer, [r.stop for r in requests], max(map(len, rows)))
         pad_id = self._tokenizer.pad_token_id
-        held = None if requests[0].form is None else self._held(requests[0].form).processor(len(rows))
+        held = None if requests[0].form is None else self._held(requests[0].form).processor(len(rows), keep_steps=True)
         if held is not None:
             options["logits_processor"] = [held]
         made = generate(self._model, rows, pad_id, params.max_tokens, output_logits=True, stopping_criteria=criteria, **options)

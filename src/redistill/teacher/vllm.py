@@ -45,7 +45,7 @@ class VllmTeacher:
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
         self._path, self._context = path, context or context_tokens(path)
         self._tokenizer, self._ends = load_tokenizer(path), end_ids_of(path)
-        self._stop_ids: dict[tuple[str, ...], list[int]] = {}
+        self._stop_ids: dict[tuple[tuple[str, ...], bool], list[int]] = {}
         self._grammars: dict[Form, str] = {}
         self._names = itertools.count()
         self._llm: Any = None
@@ -133,9 +133,9 @@ class VllmTeacher:
             logprobs=params.top_k,
             flat_logprobs=True,
             detokenize=False,
-            stop_token_ids=[*self._ends, *self._stopping(request.stop)],
+            stop_token_ids=[*self._ends, *self._stopping(request.stop, held=request.form is not None)],
             output_kind=RequestOutputKind.FINAL_ONLY,
-            # Its logprobs stay those of the model itself: they are taken before tokens are left out.
+            # Its logprobs are those among the tokens that count: vLLM leaves the others out before it takes them.
             structured_outputs=None if request.form is None else StructuredOutputsParams(grammar=self._grammar(request.form)),
         )
 
@@ -159,12 +159,17 @@ class VllmTeacher:
             self._grammars[form] = as_ebnf(form)
         return self._grammars[form]
 
-    def _stopping(self, stops: tuple[str, ...]) -> list[int]:
-        """Tokens that hold a whole stop sequence. One that lies across tokens is cut out afterwards; to look for it needs text at every step."""
-        if stops not in self._stop_ids:
+    def _stopping(self, stops: tuple[str, ...], *, held: bool) -> list[int]:
+        """Tokens that hold a whole stop sequence. One that lies across tokens is cut out afterwards; to look for it needs text at every step.
+
+        A completion that is ``held`` to a form may end with any of them, so there only those count that begin with the stop sequence.
+        """
+        key = (stops, held)
+        if key not in self._stop_ids:
             texts = self._tokenizer.batch_decode([[i] for i in range(vocabulary_size(self._tokenizer))]) if stops else []
-            self._stop_ids[stops] = [i for i, text in enumerate(texts) if any(stop in text for stop in stops)]
-        return self._stop_ids[stops]
+            ends = str.startswith if held else str.__contains__
+            self._stop_ids[key] = [i for i, text in enumerate(texts) if any(ends(text, stop) for stop in stops)]
+        return self._stop_ids[key]
 
     def close(self) -> None:
         del self._llm

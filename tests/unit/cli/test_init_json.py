@@ -12,6 +12,7 @@ import pytest
 
 from redistill.data import sources
 from redistill.data.inspection import inspect
+from redistill.data.templates import last_content
 from redistill.errors import ConfigError
 from redistill.params import load_params
 from tests.unit.cli.test_init import init, jsonl
@@ -45,7 +46,7 @@ def test_all_labels_are_valid_under_the_draft(tmp_path: Path, as_text: bool, tea
     assert properties["topic"] == {"enum": ["card", "fee: monthly", "null"]} and properties["note"] == {"type": "string"}
     assert properties["score"] == {"type": "number"} and properties["contact"]["properties"]["phone"] == {"type": ["null", "string"]}
     assert params.data.schema["required"] == ["topic", "urgent", "amounts", "score", "note"]
-    assert "topic=null" in params.data.grammar.names
+    assert 'topic="null"' in params.data.grammar.names
 
 
 def test_objects_of_a_parquet_table_are_labels(tmp_path: Path) -> None:
@@ -57,8 +58,18 @@ def test_objects_of_a_parquet_table_are_labels(tmp_path: Path) -> None:
     assert params.data.task == "json" and sum(map(len, sources.load(params.data, tmp_path / "project").values())) == 40
 
 
-def test_labels_that_are_not_all_objects_are_no_json(tmp_path: Path) -> None:
-    mixed = [{**row, "label": "fee"} if n == 7 else row for n, row in enumerate(rows())]
-    with pytest.raises(ConfigError, match="has labels that are no JSON objects; use --task generation"):
-        inspect(jsonl(tmp_path / "rows.jsonl", mixed), task="json")
-    assert inspect(jsonl(tmp_path / "rows.jsonl", mixed)).task == "generation"
+def test_a_row_whose_label_is_no_object_is_named(tmp_path: Path) -> None:
+    mixed = jsonl(tmp_path / "rows.jsonl", [{**row, "label": "fee"} if n == 7 else row for n, row in enumerate(rows())])
+    for task in (None, "json"):
+        with pytest.raises(
+            ConfigError, match="has 1 of 60 different labels that are no JSON objects .* correct these rows, or use --task generation"
+        ):
+            inspect(mixed, task=task)  # type: ignore[arg-type]
+    assert inspect(mixed, task="generation").task == "generation"
+
+
+def test_the_instruction_for_an_endpoint_holds_the_schema_as_it_is(tmp_path: Path) -> None:
+    init(tmp_path / "project", "--data", jsonl(tmp_path / "rows.jsonl", rows()), "--teacher", "openai:big")
+    data = load_params(tmp_path / "project/params.yaml").data
+    [prompt, *_] = sources.load(data, tmp_path / "project")["train"]
+    assert f"JSON Schema: {json.dumps(data.schema, ensure_ascii=False)}\n\nwhat about number" in last_content(prompt, data)

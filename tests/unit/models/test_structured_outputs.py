@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from redistill.evaluation.outcomes import items_of
 from redistill.evaluation.params import BenchmarkParams
 from redistill.evaluation.summary import malformed_freely
 from redistill.models.checkpoints import load_model
-from redistill.models.structured_outputs import HeldToForm, as_ebnf
+from redistill.models.structured_outputs import HeldToForm, allows, as_ebnf
 from redistill.models.tokenizers import load_tokenizer
 from redistill.teacher.params import GenerateParams
 from redistill.teacher.requests import requests_for
@@ -62,23 +62,39 @@ def prompts(count: int = 6) -> list[Prompt]:
     return [Prompt.of((Message("user", f"message number {n} about a card"),), str(n), "all", "pin", "rows") for n in range(count)]
 
 
-@pytest.mark.parametrize(
-    "record",
-    [
+def test_what_the_grammar_writes_has_its_form_and_other_lines_have_not() -> None:
+    records = [
         Record(("card_lost", "pin"), ("urgent",), (("amount", "£5.00"),)),
         Record(("fee",), (), ()),
         Record(("fee", "pin"), ("urgent", "complaint"), ()),
-    ],
-)
-def test_every_record_has_the_form_of_its_grammar(record: Record) -> None:
-    assert re.fullmatch(RECORD.form.text, RECORD.write(record))
+    ]
+    assert all(allows(RECORD.form, [RECORD.write(record) for record in records]))
+    others = ["pin+fee", "fee+fee", "fee; urgent; urgent", "fee; complaint; urgent", "card", "fee; amount=", "", "fee;urgent", "fee."]
+    assert not any(allows(RECORD.form, others))
+
+
+def test_labels_have_the_order_of_the_grammar_whatever_is_in_them() -> None:
+    odd = RecordGrammar(("top1", "top-up", "topUp", 'say "hi"', "a\\b", "gebühr", "a b"), (), (), True)
+    written = [odd.write(Record(tuple(sorted(pair)), (), ())) for pair in itertools.combinations(odd.labels, 2)]
+    assert all(allows(odd.form, written)) and not any(allows(odd.form, ["+".join(reversed(line.split("+"))) for line in written]))
+
+
+def test_a_form_grows_with_the_number_of_labels_and_not_with_its_square() -> None:
+    small, large = (RecordGrammar(tuple(f"label_{n:04}" for n in range(count)), (), (), True).form.text for count in (100, 400))
+    assert len(large) < 5 * len(small)
 
 
 @pytest.mark.parametrize(
-    "line", ["pin+fee", "fee+fee", "fee; urgent; urgent", "fee; complaint; urgent", "card", "fee; amount=", "", "fee;urgent"]
+    ("schema", "value"),
+    [
+        ({"type": "object", "properties": {"a": {"type": "integer"}}}, {"a": 1, "other": "x"}),
+        ({"type": "array", "items": {"enum": ["x", "y"]}}, ["y", "x"]),
+        ({"type": "object", "properties": {"b": {"type": "string"}, "a": {"type": ["number", "null"]}}}, {"a": None, "b": "“é” \\ / \n"}),
+    ],
 )
-def test_what_is_no_record_does_not_have_the_form(line: str) -> None:
-    assert re.fullmatch(RECORD.form.text, line) is None
+def test_a_spelled_value_has_the_form_of_its_schema(schema: dict[str, object], value: object) -> None:
+    grammar = JsonGrammar(checked(schema))
+    assert allows(grammar.form, [grammar.spelled(json.dumps(value))]) == [True]
 
 
 @pytest.mark.parametrize("params", [LINES, OBJECTS], ids=["record", "json"])
@@ -115,7 +131,7 @@ def test_a_form_that_changes_nothing_intervenes_nowhere(checkpoint: Path) -> Non
 
     tokenizer = load_tokenizer(checkpoint)
     width = load_model(checkpoint, "float32").config.vocab_size
-    processor = HeldToForm(Form("regex", "fee|pin"), tokenizer, width, [tokenizer.eos_token_id]).processor(1)
+    processor = HeldToForm(Form("ebnf", 'root ::= "fee" | "pin"'), tokenizer, width, [tokenizer.eos_token_id]).processor(1)
     ids = tokenizer("fee", add_special_tokens=False)["input_ids"]
     written = [*tokenizer("=>", add_special_tokens=False)["input_ids"]]
     for token in (*ids, tokenizer.eos_token_id):
@@ -151,4 +167,7 @@ def test_an_endpoint_is_asked_for_the_form_of_what_it_writes() -> None:
     asked = keys_of(request.form)["response_format"]["json_schema"]
     assert asked["schema"] == json.loads(json.dumps(SCHEMA)) and asked["strict"] is True
     [line] = requests_for(prompts(1), LINES, None)
-    assert keys_of(line.form) == {"structured_outputs": {"regex": " " + RECORD.form.text}} and keys_of(None) == {}
+    assert line.form is not None and keys_of(line.form) == {"structured_outputs": {"grammar": as_ebnf(line.form)}} and keys_of(None) == {}
+    optional = {**SCHEMA, "required": ["topic"]}
+    [request] = requests_for(prompts(1), data(task="json", schema=optional), None)
+    assert keys_of(request.form)["response_format"]["json_schema"]["strict"] is False

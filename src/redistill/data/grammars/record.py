@@ -8,7 +8,7 @@ parses into a set of items, so F1 is defined on fields.
 from __future__ import annotations
 
 import difflib
-import re
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -62,15 +62,16 @@ class RecordGrammar:
 
     @property
     def form(self) -> Form:
-        """Labels in their order, then flags, then entities; the end of the line may follow, since a completion ends there."""
-        labels = sorted(map(re.escape, self.labels))
-        ordered = [
-            "".join([label, *(rf"(?:\+{later})?" for later in labels[n + 1 :])]) if self.several else label
-            for n, label in enumerate(labels)
-        ]
-        flags = "".join(rf"(?:; {re.escape(flag)})?" for flag in self.flags)
-        entities = "".join(rf"(?:; {re.escape(kind)}=[^\n; ][^\n;]*)?" for kind in self.entities)
-        return Form("regex", rf"(?:{'|'.join(ordered)}){flags}{entities}\n*")
+        """Labels in their order, then flags, then entities. The end of the line may follow, since a completion ends there."""
+        labels, rules = sorted(self.labels), list[str]()
+        for n, label in enumerate(labels):
+            # One rule a label, for it and all later ones: written out, the choices would grow with the square of the labels.
+            later = f" | label_{n + 1}" if n + 1 < len(labels) else ""
+            more = f' ("+" label_{n + 1})?' if self.several and later else ""
+            rules.append(f"label_{n} ::= {_quoted(label)}{more}{later}")
+        flags = "".join(f" ({_quoted(f'; {flag}')})?" for flag in self.flags)
+        entities = "".join(rf" ({_quoted(f'; {kind}=')} [^\n; ] [^\n;]*)?" for kind in self.entities)
+        return Form("ebnf", "\n".join([rf'root ::= label_0{flags}{entities} "\n"?', *rules]))
 
     def items(self, line: str) -> Items:
         return self.parse(line).items()
@@ -78,8 +79,8 @@ class RecordGrammar:
     def item_of(self, name: str) -> tuple[str, str]:
         return ("label", name) if name in self._known else (name, "yes")
 
-    def decisions(self, items: Items) -> Items:
-        return frozenset(item for item in items if item[0] == "label" or item[0] in self.flags)
+    def decisions(self, line: str) -> Items:
+        return frozenset(item for item in self.items(line) if item[0] == "label" or item[0] in self.flags)
 
     def labels_in(self, line: str) -> tuple[str, ...]:
         return self.parse(line).labels
@@ -170,6 +171,11 @@ class RecordGrammar:
         if self.parse(line).items() != record.items():
             raise DataError(f"the record ({described(line)}) does not parse to the same record; one of its values contains a separator")
         return line
+
+
+def _quoted(text: str) -> str:
+    """Text as a terminal of EBNF, whose escapes are those of JSON."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _declared(name: str, names: tuple[str, ...]) -> str:

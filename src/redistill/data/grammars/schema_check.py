@@ -8,6 +8,11 @@ from typing import Any
 
 from redistill.data.grammars.schema_walk import pointed_at
 
+_MAPPINGS = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
+_LISTS = ("allOf", "anyOf", "oneOf", "prefixItems", "items")
+_SINGLE = ("items", "additionalItems", "additionalProperties", "contains", "not", "if", "then", "else", "propertyNames")
+_UNEVALUATED = ("unevaluatedItems", "unevaluatedProperties")
+
 
 def checked(schema: dict[str, Any]) -> str:
     """The schema as JSON text.
@@ -21,30 +26,44 @@ def checked(schema: dict[str, Any]) -> str:
     try:
         text = json.dumps(schema, ensure_ascii=False, allow_nan=False)
         validator_for(schema).check_schema(schema)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"schema is not JSON ({error}); dates and keys must be in quotes") from None
+        parts = list(_schemas(schema))
+    except RecursionError:
+        raise ValueError("schema is nested too deeply; write parts under $defs and point at them") from None
     except SchemaError as error:
         path = ".".join(map(str, error.absolute_path)) or "its root"
         raise ValueError(f"schema is no JSON Schema: at {path}, {error.message.splitlines()[0][:200]}") from None
-    for keyword, reference in _references(schema):
-        _check_reference(reference, schema, keyword)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"schema is not JSON ({error}); dates and keys must be in quotes, and $schema is text") from None
+    for part in parts:
+        _check(part, schema)
     return text
 
 
-def _references(part: Any) -> Iterator[tuple[str, str]]:
-    if isinstance(part, dict):
-        yield from ((key, part[key]) for key in ("$ref", "$dynamicRef") if isinstance(part.get(key), str))
-    for inner in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
-        yield from _references(inner)
+def _schemas(schema: Any) -> Iterator[dict[str, Any]]:
+    """The schema and all schemas in it; what stands under ``const``, ``enum`` or ``examples`` is data."""
+    if not isinstance(schema, dict):
+        return
+    yield schema
+    inner = [each for name in _MAPPINGS if isinstance(mapping := schema.get(name), dict) for each in mapping.values()]
+    inner += [each for name in _LISTS if isinstance(several := schema.get(name), list) for each in several]
+    inner += [schema[name] for name in (*_SINGLE, *_UNEVALUATED) if isinstance(schema.get(name), dict)]
+    for each in inner:
+        yield from _schemas(each)
 
 
-def _check_reference(reference: str, schema: Any, keyword: str) -> None:
+def _check(part: dict[str, Any], root: dict[str, Any]) -> None:
+    if "$dynamicRef" in part or ("$id" in part and part is not root):
+        keyword = "$dynamicRef" if "$dynamicRef" in part else "$id"
+        raise ValueError(f"schema has {keyword} in a part of it, which redistill does not read; use $ref: '#/$defs/NAME'")
+    reference = part.get("$ref")
+    if reference is None:
+        return
     try:
-        if keyword != "$ref":
-            raise LookupError(keyword)
-        pointed_at(reference, schema)
+        target = pointed_at(reference, root)
     except (LookupError, TypeError):
+        target = None
+    if not isinstance(target, dict | bool):
         raise ValueError(
-            f"schema has {keyword}: {reference}, which is not in it; write the part under $defs and point at it with $ref: '#/$defs/NAME'; nothing is loaded"
+            f"schema has $ref: {reference}, which is no schema in it; write the part under $defs and point at it with $ref: '#/$defs/NAME'; nothing is loaded"
             " from elsewhere"
-        ) from None
+        )

@@ -5,13 +5,16 @@ Only keywords that say which parts there are count here. Whether a value is vali
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
 _DEEPEST = 8
 """Levels of a schema that refers to itself."""
-_MOST_LEAVES = 200
+_MOST_LEAVES, _MOST_VISITS = 200, 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,22 +26,30 @@ class Leaf:
 
 
 def leaves(root: Any) -> tuple[Leaf, ...]:
-    """The first 200 leaves that a schema names, in its order."""
+    """The first 200 leaves that a schema names, in its order: what people are shown. A schema that refers to itself has no end."""
     named = dict[str, Leaf]()
-    for leaf in _leaves([root], root, "", 0):
-        named.setdefault(leaf.path, leaf)
-        if len(named) == _MOST_LEAVES:
+    for visits, (path, schemas) in enumerate(_places([root], root, "", 0)):
+        values = listed(schemas, root)
+        if values or not (_names_keys(schemas, root) or item_schemas(schemas, root)):
+            named.setdefault(path, Leaf(path, values))
+        if len(named) == _MOST_LEAVES or visits == _MOST_VISITS:
             break
     return tuple(named.values())
 
 
-def key_schemas(schemas: Sequence[Any], root: Any) -> dict[str, list[Any]]:
-    """For each key that the schemas of an object name: the schemas of its value."""
-    keys = dict[str, list[Any]]()
+def named_keys(schemas: Sequence[Any], root: Any) -> list[str]:
+    """The keys that the schemas of an object name, in their order."""
+    return list(dict.fromkeys(key for schema in _applying(schemas, root) for key in schema.get("properties", {})))
+
+
+def value_schemas(schemas: Sequence[Any], root: Any, key: str) -> list[Any]:
+    """The schemas of the value of a key: by its name, by a pattern of it, or those of all keys that have neither."""
+    inner = list[Any]()
     for schema in _applying(schemas, root):
-        for key, inner in schema.get("properties", {}).items():
-            keys.setdefault(key, []).append(inner)
-    return keys
+        matching = [schema["properties"][key]] if key in schema.get("properties", {}) else []
+        matching += [each for pattern, each in schema.get("patternProperties", {}).items() if re.search(pattern, key)]
+        inner += matching or [schema.get("additionalProperties")]
+    return inner
 
 
 def item_schemas(schemas: Sequence[Any], root: Any) -> list[Any]:
@@ -48,6 +59,13 @@ def item_schemas(schemas: Sequence[Any], root: Any) -> list[Any]:
         inner += [each for name in ("items", "contains") if isinstance(each := schema.get(name), dict)]
         inner += [each for name in ("prefixItems", "items") if isinstance(several := schema.get(name), list) for each in several]
     return inner
+
+
+def listed(schemas: Sequence[Any], root: Any) -> tuple[Any, ...]:
+    """The single values that the schemas list by ``enum``, ``const`` or ``boolean``; none where they list none."""
+    values = [value for schema in _applying(schemas, root) for value in _listed(schema)]
+    # By their JSON text: to Python, 1 and true are equal.
+    return tuple({json.dumps(value): value for value in values}.values())
 
 
 def pointed_at(reference: str, root: Any) -> Any:
@@ -60,7 +78,7 @@ def pointed_at(reference: str, root: Any) -> Any:
         raise LookupError(reference)
     target = root
     for part in reference.removeprefix("#").split("/")[1:]:
-        key = part.replace("~1", "/").replace("~0", "~")
+        key = unquote(part).replace("~1", "/").replace("~0", "~")
         target = target[int(key)] if isinstance(target, list) and key.isdigit() else target[key]
     return target
 
@@ -80,16 +98,18 @@ def _applying(schemas: Sequence[Any], root: Any) -> Iterator[dict[str, Any]]:
         waiting += [schema[name] for name in ("then", "else") if name in schema]
 
 
-def _leaves(schemas: Sequence[Any], root: Any, path: str, depth: int) -> Iterator[Leaf]:
-    keys, items = key_schemas(schemas, root), item_schemas(schemas, root)
-    values = tuple(dict.fromkeys(value for schema in _applying(schemas, root) for value in _listed(schema)))
-    if values or not (keys or items):
-        yield Leaf(path, values)
-    if depth < _DEEPEST:
-        for key, inner in keys.items():
-            yield from _leaves(inner, root, f"{path}.{key}" if path else key, depth + 1)
-        if items:
-            yield from _leaves(items, root, f"{path}[]", depth + 1)
+def _names_keys(schemas: Sequence[Any], root: Any) -> bool:
+    return any(schema.get("properties") for schema in _applying(schemas, root))
+
+
+def _places(schemas: Sequence[Any], root: Any, path: str, depth: int) -> Iterator[tuple[str, Sequence[Any]]]:
+    yield path, schemas
+    if depth == _DEEPEST:
+        return
+    for key in named_keys(schemas, root):
+        yield from _places(value_schemas(schemas, root, key), root, f"{path}.{key}" if path else key, depth + 1)
+    if items := item_schemas(schemas, root):
+        yield from _places(items, root, f"{path}[]", depth + 1)
 
 
 def _listed(schema: dict[str, Any]) -> list[Any]:

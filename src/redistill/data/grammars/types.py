@@ -13,9 +13,9 @@ Items = frozenset[tuple[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """The form of a completion, for engines that can be held to it. ``text`` is a regular expression or a JSON Schema; ``lead`` stands before a completion."""
+    """The form of a completion, for engines that can be held to it. ``text`` is a grammar in EBNF or a JSON Schema; ``lead`` stands before a completion."""
 
-    kind: Literal["regex", "json_schema"]
+    kind: Literal["ebnf", "json_schema"]
     text: str
     lead: str = ""
 
@@ -51,8 +51,8 @@ class Grammar(Protocol):
         """The item of one of ``names``."""
         ...
 
-    def decisions(self, items: Items) -> Items:
-        """The items that decide something, without those that copy or write text."""
+    def decisions(self, line: str) -> Items:
+        """What a completion decides, without what it copies or writes."""
         ...
 
     def labels_in(self, line: str) -> tuple[str, ...]:

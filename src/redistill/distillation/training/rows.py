@@ -80,9 +80,9 @@ class RowMaker:
         lines = [spelled(self._data.grammar, c.text) for _, c in kept]
         texts = [completion_text(line, self._data) for line in lines]
         # Ids that the teacher gave are not made again.
-        as_given = [same and bool(c.token_ids) and line == c.text for line, (_, c) in zip(lines, kept, strict=True)]
-        made = iter(encode_all([text for text, whole in zip(texts, as_given, strict=True) if not whole], self._tokenizer, as_text=True))
-        ids = [list(c.token_ids) if whole else next(made) for whole, (_, c) in zip(as_given, kept, strict=True)]
+        unchanged = [same and bool(c.token_ids) and line == c.text for line, (_, c) in zip(lines, kept, strict=True)]
+        made = iter(encode_all([text for text, whole in zip(texts, unchanged, strict=True) if not whole], self._tokenizer, as_text=True))
+        ids = [list(c.token_ids) if whole else next(made) for whole, (_, c) in zip(unchanged, kept, strict=True)]
         prompt_ids = self._prompt_ids([p for p, _ in kept])
         rows = [
             self._row("teacher", p, text, begin, completion, ends, c.sample_index, c.teacher)

@@ -110,7 +110,7 @@ def _keys(pair: Pair) -> list[object]:
 def decided(grammar: Grammar | None, line: str) -> Items | None:
     """What a response decides, without what it copies or writes; None where it breaks the grammar."""
     items = items_of(grammar, line)
-    return items if grammar is None or items is None else grammar.decisions(items)
+    return items if grammar is None or items is None else grammar.decisions(line)
 
 
 def outcomes_of(

@@ -29,7 +29,7 @@ def critical(evidence: Evidence, limits: CriticalLabelsGate, params: PromotePara
     for name, limit in params.critical_labels.items():
         if grammar is None or name not in known:
             raise DataError(
-                f"promote.critical_labels.{name} is not a label or flag of the data; the labels and flags are {', '.join(known) or 'none'}"
+                f"promote.critical_labels.{name} is no decision of the data; its labels, flags or listed values are {', '.join(known) or 'none'}"
             )
         hits = hits_by_row(name, grammar, evidence.student[1])
         if limit.floor is not None:

@@ -71,9 +71,14 @@ def test_items_are_leaves_by_path_and_a_leaf_that_occurs_again_counts_again() ->
         ('{"intent": "order"} and more', "no JSON value (a text of 28 characters)"),
         ("", "no JSON value (a text of 0 characters)"),
         ("[" * 100_000, "no JSON value (a text of 100,000 characters)"),
-        ('{"intent": "order", "intent": "refund"}', "JSON with a key twice, NaN, or half a character"),
-        ('{"intent": "order", "urgent": NaN}', "JSON with a key twice, NaN, or half a character"),
-        ('{"intent": "order", "customer": {"name": "\\ud83d"}}', "JSON with a key twice, NaN, or half a character"),
+        ('{"intent": "order", "intent": "refund"}', "JSON with a key twice, a number that is none, or half a character"),
+        ('{"intent": "order", "urgent": NaN}', "JSON with a key twice, a number that is none, or half a character"),
+        ('{"intent": "order", "customer": {"name": "\\ud83d"}}', "JSON with a key twice, a number that is none, or half a character"),
+        (
+            '{"intent": "order", "lines": [{"sku": "A", "count": 1e999}]}',
+            "JSON with a key twice, a number that is none, or half a character",
+        ),
+        ("[" * 500 + "]" * 500, "JSON with more than 100 levels"),
         ('{"intent": "buy"}', "JSON that breaks data.schema at intent: enum"),
         ('{"urgent": true}', "JSON that breaks data.schema at its root: required"),
         ('{"intent": "order", "jane@example.com": 1}', "JSON that breaks data.schema at its root: additionalProperties"),
@@ -92,7 +97,7 @@ def test_listed_values_are_decisions_and_other_leaves_are_not() -> None:
     text = '{"intent": "refund", "urgent": false, "customer": {"name": "Ann"}}'
     assert GRAMMAR.names == ("intent=order", "intent=refund", "urgent=true", "urgent=false")
     assert GRAMMAR.fields == ("intent", "urgent", "customer.name", "lines[].sku", "lines[].count")
-    assert GRAMMAR.decisions(GRAMMAR.items(text)) == {("intent", "refund"), ("urgent", "false")}
+    assert GRAMMAR.decisions(text) == {("intent", "refund"), ("urgent", "false")}
     assert labels_in(GRAMMAR, text) == ("intent=refund", "urgent=false")
     assert GRAMMAR.item_of("intent=refund") in GRAMMAR.items(text) and GRAMMAR.item_of("intent=order") not in GRAMMAR.items(text)
 
@@ -117,8 +122,12 @@ def test_alternatives_add_their_keys() -> None:
     [
         ({"type": "object", "properties": {"a": {"type": "strin"}}}, "no JSON Schema: at properties.a.type"),
         ({"$ref": "https://example.com/order.json"}, "nothing is loaded from elsewhere"),
-        ({"$ref": "#/$defs/missing"}, "#/\\$defs/missing, which is not in it"),
-        ({"$ref": "../order.json"}, "which is not in it"),
+        ({"$ref": "#/$defs/missing"}, "#/\\$defs/missing, which is no schema in it"),
+        ({"$ref": "../order.json"}, "which is no schema in it"),
+        ({"properties": {"a": {"$ref": "#/properties/b/enum"}, "b": {"enum": ["x"]}}}, "which is no schema in it"),
+        ({"properties": {"a": {"$id": "https://example.com/a", "type": "string"}}}, "has \\$id in a part of it"),
+        ({"$schema": 5, "type": "object"}, "\\$schema is text"),
+        ({"allOf": [json.loads("[" * 300 + "]" * 300)]}, "no JSON Schema|nested too deeply"),
         ({"type": "string", "pattern": "("}, "at pattern, '\\(' is not a 'regex'"),
         ({"type": "number", "maximum": float("nan")}, "schema is not JSON"),
     ],
@@ -131,3 +140,60 @@ def test_a_schema_that_cannot_be_used_is_refused(schema: dict[str, Any], message
 
 def test_a_grammar_is_the_same_for_the_same_schema() -> None:
     assert JsonGrammar(checked(ORDER)) == GRAMMAR and hash(JsonGrammar(checked(json.loads(json.dumps(ORDER))))) == hash(GRAMMAR)
+
+
+def test_equal_values_are_one_text_whatever_the_schema_names() -> None:
+    free = JsonGrammar(checked({"type": "object", "additionalProperties": {"type": "number"}}))
+    assert free.spelled('{"b": 1, "a": 2}') == free.spelled('{"a": 2.0, "b": 1}') == '{"a": 2, "b": 1}'
+    assert free.spelled('{"n": 1e20}') == free.spelled('{"n": 100000000000000000000}')
+    parts = JsonGrammar(checked({"multipleOf": 0.1}))
+    assert parts.objection("9" * 400, "") == "JSON that data.schema cannot judge: too many levels, or a number that is too large"
+
+
+def test_which_entry_of_a_list_has_a_value_is_part_of_the_decision() -> None:
+    grammar = JsonGrammar(checked({"items": {"properties": {"name": {"type": "string"}, "granted": {"type": "boolean"}}}}))
+    one, other = (
+        '[{"name": "x", "granted": true}, {"name": "y", "granted": false}]',
+        '[{"name": "x", "granted": false}, {"name": "y", "granted": true}]',
+    )
+    assert grammar.decisions(one) != grammar.decisions(other) and grammar.labels_in(one) == grammar.labels_in(other)
+
+
+@pytest.mark.parametrize(
+    ("schema", "text"),
+    [
+        ({"additionalProperties": {"enum": ["yes", "no"]}}, '{"grant": "yes"}'),
+        ({"patternProperties": {"^gr": {"enum": ["yes", "no"]}}}, '{"grant": "yes"}'),
+        (
+            {"$defs": {"in": {"properties": {"in": {"$ref": "#/$defs/in"}, "grant": {"enum": ["yes"]}}}}, "$ref": "#/$defs/in"},
+            '{"in": ' * 12 + '{"grant": "yes"}' + "}" * 12,
+        ),
+        ({"properties": {f"k{n}": {"type": "string"} for n in range(300)} | {"grant": {"enum": ["yes"]}}}, '{"grant": "yes"}'),
+    ],
+    ids=["other keys", "keys by pattern", "deep", "many keys"],
+)
+def test_a_listed_value_decides_wherever_it_stands(schema: dict[str, Any], text: str) -> None:
+    [(path, value)] = JsonGrammar(checked(schema)).decisions(text)
+    assert path.endswith("grant") and value == "yes"
+
+
+def test_values_of_other_types_are_other_items() -> None:
+    grammar = JsonGrammar(checked({"properties": {"x": {"enum": [0, False, 1, True, "1", "true", None, "null", "a=b"]}}}))
+    assert len({grammar.items(json.dumps({"x": value})) for value in (0, False, 1, True, "1", "true", None, "null")}) == 8
+    assert grammar.names == ("x=0", "x=false", "x=1", "x=true", 'x="1"', 'x="true"', "x=null", 'x="null"', "x=a=b")
+    assert all(
+        grammar.item_of(name) in grammar.items(json.dumps({"x": value}))
+        for name, value in [("x=true", True), ('x="1"', "1"), ("x=a=b", "a=b")]
+    )
+
+
+def test_a_schema_that_refers_to_itself_in_many_ways_is_walked_in_part() -> None:
+    tree = {"type": "object", "properties": {f"k{n}": {"$ref": "#"} for n in range(8)} | {"name": {"type": "string"}}}
+    assert JsonGrammar(checked(tree)).fields
+
+
+def test_a_missing_key_of_a_table_is_no_null() -> None:
+    grammar = JsonGrammar(checked({"properties": {"a": {"type": "integer"}, "b": {"properties": {"c": {"type": "string"}}}}}))
+    assert grammar.label('{"a": null, "b": {"c": null}}', "") == '{"b": {}}'
+    with pytest.raises(DataError, match="at a: type"):
+        grammar.label('{"a": "x", "b": null}', "")
