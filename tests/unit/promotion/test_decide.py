@@ -308,7 +308,7 @@ def test_a_flag_may_be_critical_and_an_unknown_name_is_refused() -> None:
         if verdict:
             assert decide(Evidence(same, same, grammar=GRAMMAR), params, LEVEL).verdict == verdict
         else:
-            with pytest.raises(DataError, match="nonsense is not a label or flag"):
+            with pytest.raises(DataError, match="nonsense is no decision of the data"):
                 decide(Evidence(same, same, grammar=GRAMMAR), params, LEVEL)
 
 
