@@ -31,7 +31,6 @@ def prepare(data: DataParams, intake: IntakeParams) -> None:
         ConfigError: ``data.structured_outputs`` with a schema that no grammar expresses, or with labels that the grammar does not allow.
     """
     before = sources.load(data, Path())
-    _check_form(data, before)
     splits, dropped = judge(before, intake)
     for line in drop_counts.lines("prepare", dropped):
         print(line, flush=True)
@@ -41,6 +40,8 @@ def prepare(data: DataParams, intake: IntakeParams) -> None:
         {"rows": {name: len(splits.get(name, [])) for name in SPLITS}, "dropped": drop_counts.counts(dropped)},
     )
     _require_rows(data, before, splits, dropped)
+    # Of rows that passed intake: ids of others may hold personal data.
+    _check_form(data, splits)
     for name in SPLITS:
         write_records(ARTIFACTS / "prompts" / f"{name}.parquet", Prompt, splits.get(name, []))
 
@@ -54,7 +55,7 @@ def _check_form(data: DataParams, rows: Mapping[str, Sequence[Prompt]]) -> None:
     if wrong := [source_id for source_id, fits in zip(labels.values(), allowed, strict=True) if not fits]:
         raise ConfigError(
             f"data.structured_outputs: {len(wrong)} of {len(labels)} different labels cannot be written under the form that xgrammar makes of the task, such as that of "
-            f"row {wrong[0]}; simplify data.schema (if/then, patternProperties and unions of objects are read in part only), or turn it off"
+            f"row {wrong[0]}; simplify data.schema (xgrammar does not read allOf beside properties, lists or decimals in enum, or a pattern that matches a part of a text), or turn it off"
         )
 
 

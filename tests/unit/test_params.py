@@ -302,3 +302,15 @@ def test_other_temperatures_are_coded_more_finely() -> None:
         return parse_params(changed(score=score)).score.coded_bits
 
     assert [bits(), bits(temperatures=[1.0, 2.0]), bits(temperatures=[2.0], bits=9)] == [8, 12, 9]
+
+
+def test_pairs_are_refused_where_completions_decide_nothing() -> None:
+    """Without listed values no pair could differ, and a gate that compares nothing would pass."""
+
+    def with_schema(leaf: dict[str, Any]) -> dict[str, Any]:
+        schema = {"type": "object", "properties": {"answer": leaf}}
+        return changed(data__task="json", data__record=GONE, data__schema=schema, benchmark={"fairness": "pairs.jsonl"})
+
+    assert parse_params(with_schema({"enum": ["yes", "no"]})).data.grammar is not None
+    with pytest.raises(ConfigError, match="data.schema lists no values .* so no pair could ever differ"):
+        parse_params(with_schema({"type": "string"}))

@@ -117,14 +117,11 @@ def _show(directory: Path, made: list[str], facts: Inspection, teacher: Teacher,
         ]
     if teacher.needs_hub:
         needs += ["export HF_HUB_OFFLINE=0                       # a hub id is downloaded once"]
-    parts = (
-        f" with {len(facts.labels)} labels"
-        if facts.labels
-        else f" with the keys {', '.join(facts.schema['properties'])}"
-        if facts.schema
-        else ""
-    )
-    kind = facts.task + parts
+    kind: str = facts.task
+    if facts.labels:
+        kind += f" with {len(facts.labels)} labels"
+    elif facts.schema:
+        kind += f" with the keys {', '.join(facts.schema['properties'])}"
     lines = [
         f"{directory}: {', '.join(made)}",
         f"{facts.rows} rows, text in {facts.text or 'messages'!r}, labels in {facts.label!r}: {kind}"

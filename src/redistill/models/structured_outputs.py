@@ -1,7 +1,7 @@
-"""Completions held to the form of the task: at each step only tokens count with which a valid completion can go on.
+"""Completions held to the form of the task: at each step the model may choose only tokens with which a valid completion can continue.
 
-Probabilities are those among the tokens that count, as vLLM reports them too: it leaves tokens out before it takes logprobs. So a token that had to come has
-probability 1, and confidence speaks of the tokens that decide.
+Probabilities are those among the allowed tokens. vLLM reports the same: it removes the other tokens before it computes logprobs. So where only one token is
+allowed, its probability is 1, and confidence depends on the tokens at which there was a choice.
 
 Source: Dong et al. 2024, "XGrammar: Flexible and Efficient Structured Generation Engine for Large Language Models" (arXiv 2411.15100).
 """

@@ -224,7 +224,7 @@ def promotion_fits(promote: PromoteParams, finetune: FinetuneParams, data: DataP
     if critical := set(promote.critical_labels) - set(data.grammar.names if data.grammar else ()):
         meant = "a PATH=VALUE that data.schema lists" if data.task == "json" else "a label or flag of data.record"
         problems.append(f"promote.critical_labels.{min(critical)} is not {meant}")
-    if benchmark.fairness is not None and data.task == "json" and not (data.grammar and data.grammar.names):
+    if benchmark.fairness is not None and data.grammar is not None and not data.grammar.decides:
         problems.append(
             "benchmark.fairness compares the decisions of both texts of a pair, but data.schema lists no values (enum, const or boolean), so no pair could ever "
             "differ; list the values of what the student decides, or remove benchmark.fairness"

@@ -135,7 +135,7 @@ class VllmTeacher:
             detokenize=False,
             stop_token_ids=[*self._ends, *self._stopping(request.stop, held=request.form is not None)],
             output_kind=RequestOutputKind.FINAL_ONLY,
-            # Its logprobs are those among the tokens that count: vLLM leaves the others out before it takes them.
+            # Its logprobs are those among the allowed tokens: vLLM removes the others before it computes them.
             structured_outputs=None if request.form is None else StructuredOutputsParams(grammar=self._grammar(request.form)),
         )
 

@@ -110,18 +110,18 @@ def test_random_weights_write_only_valid_completions_when_held_and_none_when_fre
     free = replace(params, structured_outputs=False)  # type: ignore[type-var]
     without = run_benchmark(weights_model(model, tokenizer, MEASURING, free), asked, rendered, free, MEASURING)
     assert [o.freely for o in outcomes] == [o.response for o in without] and all(o.freely is None for o in without)
-    # Tokens that had to come are certain, so random weights are surer of a short form than of free text.
+    # Where only one token is allowed it is certain, so random weights are surer of a short form than of free text.
     sure = [(o.confidence, w.confidence) for o, w in zip(outcomes, without, strict=True)]
     assert all(held is not None and free is not None and 0 < free < held <= 1 for held, free in sure)
 
 
 @pytest.mark.parametrize("params", [LINES, OBJECTS], ids=["record", "json"])
-def test_the_teacher_is_held_and_its_logprobs_are_among_the_tokens_that_count(params: DataParams, checkpoint: Path) -> None:
+def test_the_teacher_is_held_and_its_logprobs_are_among_the_allowed_tokens(params: DataParams, checkpoint: Path) -> None:
     teacher, tokenizer = TransformersTeacher(checkpoint), load_tokenizer(checkpoint)
     settings = TypeAdapter(GenerateParams).validate_python({"max_tokens": 48, "top_k": 4})
     answers = list(teacher.complete(requests_for(prompts(), params, tokenizer), settings))
     assert len(answers) == 6 and all(items_of(params.grammar, a.text) is not None for a in answers)
-    # Greedy decoding takes the most likely of the tokens that count; where only one counts, it is certain.
+    # Greedy decoding takes the most likely allowed token; where only one is allowed, it is certain.
     assert all(token == listed[0] for a in answers for token, listed in zip(a.token_ids, a.top_ids, strict=True))
     assert any(values[0] == 0.0 for a in answers for values in a.top_logprobs)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from redistill.data.params import DataParams, RecordParams, SourceParams
 from redistill.data.types import Prompt
-from redistill.errors import DataError
+from redistill.errors import ConfigError, DataError
 from redistill.io.json import read_json
 from redistill.io.parquet import read_records
 from redistill.validation.params import IntakeParams
@@ -89,3 +90,17 @@ def test_a_gold_label_with_personal_data_reaches_no_split(rows) -> None:
     prepare(free, IntakeParams(near_duplicate=1.0))
     kept = [p for split in ("train", "heldout") for p in read_records(Path(f"artifacts/prompts/{split}.parquet"), Prompt)]
     assert len(kept) == len(DAYS) and all(CARD not in (p.label or "") for p in kept)
+
+
+def test_labels_that_the_form_does_not_allow_are_said_before_anything_is_asked(rows) -> None:
+    """xgrammar wants a pattern to match the whole text: the labels are valid, and no completion could be one. A row that intake drops is not named."""
+    schema = {"properties": {"k": {"type": "string", "pattern": "[0-9]+"}}}
+    texts = [{"id": f"r{n}", "text": ENGLISH.format(day), "label": {"k": f"x{n}y"}} for n, day in enumerate(DAYS)]
+    rows({"id": CARD, "text": ENGLISH.format("today"), "label": {"k": "x9y"}}, *texts)  # type: ignore[arg-type, dict-item]
+    source = SourceParams(path="rows.jsonl", splits={"train": 0.6, "heldout": 0.4})
+    held = DataParams(name="tiny", task="json", schema=schema, structured_outputs=True, source=(source,))
+    prepare(dataclasses.replace(held, structured_outputs=False), IntakeParams(near_duplicate=1.0))
+    with pytest.raises(
+        ConfigError, match=r"8 of 8 different labels cannot be written .* such as that of row r\d; simplify data.schema \(xgrammar"
+    ):
+        prepare(held, IntakeParams(near_duplicate=1.0))

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from redistill.data.grammars.json_text import value_in
-from redistill.data.grammars.schema_walk import Leaf, item_schemas, leaves, listed, named_keys, value_schemas
+from redistill.data.grammars.json_text import is_json, value_in
+from redistill.data.grammars.schema_walk import Leaf, item_schemas, leaves, listed, lists_values, named_keys, value_schemas
 from redistill.data.grammars.types import Form, Items
 from redistill.data.normal_form import normalised
 from redistill.errors import DataError
@@ -56,6 +56,10 @@ class JsonGrammar:
     def names(self) -> tuple[str, ...]:
         """``PATH=VALUE`` of each leaf with listed values."""
         return tuple(_named(self.schema))
+
+    @property
+    def decides(self) -> bool:
+        return lists_values(_tree(self.schema))
 
     @property
     def form(self) -> Form:
@@ -175,15 +179,7 @@ def _shown(value: Any) -> str:
     """Text as it is, in normal form; text that reads like another value, and every other value, as JSON."""
     if not isinstance(value, str):
         return json.dumps(_number(value), ensure_ascii=False)
-    return normalised(json.dumps(value, ensure_ascii=False) if _reads_like_a_value(value) else value)
-
-
-def _reads_like_a_value(text: str) -> bool:
-    try:
-        json.loads(text)
-    except (ValueError, RecursionError):
-        return False
-    return True
+    return normalised(json.dumps(value, ensure_ascii=False) if is_json(value) else value)
 
 
 def _number(value: Any) -> Any:

@@ -25,7 +25,7 @@ def value_in(text: str) -> Any:
         json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         reason = (
-            "JSON with a key twice, a number that is none, or half a character" if _is_json(text) else f"no JSON value ({described(text)})"
+            "JSON with a key twice, a number that is none, or half a character" if is_json(text) else f"no JSON value ({described(text)})"
         )
         raise DataError(reason) from None
     if _depth(value) > _DEEPEST:
@@ -40,7 +40,8 @@ def _without_fence(text: str) -> str:
     return rest if first.strip().isalpha() or not first.strip() else text
 
 
-def _is_json(text: str) -> bool:
+def is_json(text: str) -> bool:
+    """Whether a JSON reader accepts the text, even where ``value_in`` refuses it."""
     try:
         json.loads(text)
     except (ValueError, RecursionError):

@@ -61,6 +61,10 @@ class RecordGrammar:
         return (*self.labels, *self.flags)
 
     @property
+    def decides(self) -> bool:
+        return True
+
+    @property
     def form(self) -> Form:
         """Labels in their order, then flags, then entities. The end of the line may follow, since a completion ends there."""
         labels, rules = sorted(self.labels), list[str]()

@@ -9,12 +9,15 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 from urllib.parse import unquote
 
 _DEEPEST = 8
 """Levels of a schema that refers to itself."""
 _MOST_LEAVES, _MOST_VISITS = 200, 2000
+_ANY_KEY = "\0"
+"""Stands in a path for keys that the schema does not name. No key of a schema in YAML contains it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +31,18 @@ class Leaf:
 def leaves(root: Any) -> tuple[Leaf, ...]:
     """The first 200 leaves that a schema names, in its order: what people are shown. A schema that refers to itself has no end."""
     named = dict[str, Leaf]()
-    for visits, (path, schemas) in enumerate(_places([root], root, "", 0)):
+    for path, schemas in islice(_places([root], root, "", 0), _MOST_VISITS):
         values = listed(schemas, root)
-        if values or not (_names_keys(schemas, root) or item_schemas(schemas, root)):
+        if _ANY_KEY not in path and (values or not (_names_keys(schemas, root) or item_schemas(schemas, root))):
             named.setdefault(path, Leaf(path, values))
-        if len(named) == _MOST_LEAVES or visits == _MOST_VISITS:
+        if len(named) == _MOST_LEAVES:
             break
     return tuple(named.values())
+
+
+def lists_values(root: Any) -> bool:
+    """Whether the schema lists the values of any part, also of parts whose keys it does not name."""
+    return any(listed(schemas, root) for _, schemas in islice(_places([root], root, "", 0), _MOST_VISITS))
 
 
 def named_keys(schemas: Sequence[Any], root: Any) -> list[str]:
@@ -102,12 +110,23 @@ def _names_keys(schemas: Sequence[Any], root: Any) -> bool:
     return any(schema.get("properties") for schema in _applying(schemas, root))
 
 
+def _unnamed_schemas(schemas: Sequence[Any], root: Any) -> list[Any]:
+    inner = list[Any]()
+    for schema in _applying(schemas, root):
+        inner += [
+            each for each in (*schema.get("patternProperties", {}).values(), schema.get("additionalProperties")) if isinstance(each, dict)
+        ]
+    return inner
+
+
 def _places(schemas: Sequence[Any], root: Any, path: str, depth: int) -> Iterator[tuple[str, Sequence[Any]]]:
     yield path, schemas
     if depth == _DEEPEST:
         return
     for key in named_keys(schemas, root):
         yield from _places(value_schemas(schemas, root, key), root, f"{path}.{key}" if path else key, depth + 1)
+    if others := _unnamed_schemas(schemas, root):
+        yield from _places(others, root, f"{path}.{_ANY_KEY}", depth + 1)
     if items := item_schemas(schemas, root):
         yield from _places(items, root, f"{path}[]", depth + 1)
 

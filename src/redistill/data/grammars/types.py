@@ -41,6 +41,11 @@ class Grammar(Protocol):
         ...
 
     @property
+    def decides(self) -> bool:
+        """Whether completions decide anything that ``decisions`` could find."""
+        ...
+
+    @property
     def form(self) -> Form:
         """What an engine can be held to. A completion of this form may still break rules that no engine knows, such as that values occur in the message."""
         ...

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from redistill.data.grammars.record import listed_names
 from redistill.data.grammars.types import Grammar
 from redistill.errors import DataError
 from redistill.evaluation.outcomes import items_of
@@ -29,7 +30,7 @@ def critical(evidence: Evidence, limits: CriticalLabelsGate, params: PromotePara
     for name, limit in params.critical_labels.items():
         if grammar is None or name not in known:
             raise DataError(
-                f"promote.critical_labels.{name} is no decision of the data; its labels, flags or listed values are {', '.join(known) or 'none'}"
+                f"promote.critical_labels.{name} is no decision of the data; its labels, flags or listed values are {listed_names(known) or 'none'}"
             )
         hits = hits_by_row(name, grammar, evidence.student[1])
         if limit.floor is not None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from importlib.resources import files
 from typing import Any
 
 import pytest
+import yaml
 
 from redistill.data.grammars.json_schema import JsonGrammar
 from redistill.data.grammars.schema_check import checked
 from redistill.data.grammars.types import labels_in, spelled
 from redistill.errors import DataError
 from redistill.evaluation.outcomes import items_of
+from tests.tiny_project import ROOT
 
 ORDER = {
     "type": "object",
@@ -197,3 +200,23 @@ def test_a_missing_key_of_a_table_is_no_null() -> None:
     assert grammar.label('{"a": null, "b": {"c": null}}', "") == '{"b": {}}'
     with pytest.raises(DataError, match="at a: type"):
         grammar.label('{"a": "x", "b": null}', "")
+
+
+def test_a_schema_and_a_file_that_others_wrote() -> None:
+    """The schema of compose files, as the package check-jsonschema ships it, and this repository's compose file: keys by pattern, references, unions."""
+    vendored = files("check_jsonschema").joinpath("builtin_schemas/vendor/compose-spec.json").read_text(encoding="utf-8")
+    grammar = JsonGrammar(checked(json.loads(vendored)))
+    value = yaml.safe_load((ROOT / "infra/compose.yaml").read_text(encoding="utf-8"))
+    text = json.dumps(value, indent=2)
+    line = grammar.spelled(text)
+    assert json.loads(line) == value and grammar.spelled(line) == line and "\n" not in line
+    assert any(label.endswith(".condition=service_healthy") for label in grammar.labels_in(text))
+    # All its keys with listed values are keys by pattern: none can be named beforehand, and still it decides something.
+    assert grammar.names == () and grammar.decides
+    name = next(iter(value["services"]))
+    broken = {**value, "services": {name: {**value["services"][name], "ports": "x"}}}
+    assert str(grammar.objection(json.dumps(broken), "")).startswith("JSON that breaks data.schema at services.*")
+
+
+def test_a_schema_without_listed_values_decides_nothing() -> None:
+    assert not JsonGrammar(checked({"type": "object", "properties": {"name": {"type": "string"}}})).decides and GRAMMAR.decides
