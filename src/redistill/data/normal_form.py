@@ -33,6 +33,7 @@ _QUOTES = {
     "\u201f": '"',
 }
 _SPELLED = str.maketrans({**dict.fromkeys(_DASHES, "-"), **_QUOTES, "\u2028": "\n", "\u2029": "\n"})
+_ASCII = frozenset(map(chr, range(128)))
 _FOREIGN = re.compile(r"[\x00-\x7f]?[^\x00-\x7f]+")
 
 
@@ -57,6 +58,9 @@ class NormalForm:
 def normalised(text: str) -> str:
     """The normal form of a text; ``normalised(normalised(t)) == normalised(t)``."""
     if text.isascii():
+        return text
+    # Most texts with a pound sign or an accent have nothing to change. Asking each of their characters once is ten times as fast as the steps below.
+    if unicodedata.is_normalized("NFKC", text) and not any(map(_changes, set(text) - _ASCII)):
         return text
     return _spelled(unicodedata.normalize("NFKC", _INVISIBLE.sub("", text)))
 
@@ -99,6 +103,12 @@ def _clusters(text: str, begin: int, end: int) -> list[tuple[int, int]]:
     parts = list(zip(starts, [*starts[1:], end], strict=True))
     whole = normalised(text[begin:end])
     return parts if "".join(normalised(text[a:b]) for a, b in parts) == whole else [(begin, end)]
+
+
+@cache
+def _changes(character: str) -> bool:
+    """Whether a character that is in form NFKC has another spelling here."""
+    return _INVISIBLE.match(character) is not None or ord(character) in _SPELLED or _OTHER_DIGIT.match(character) is not None
 
 
 @cache

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from redistill.validation.patterns.findings import CVV, PIN, Finding
 from redistill.validation.patterns.nearby import Span, values_beside
+from redistill.validation.patterns.signs import holds_any
 from redistill.validation.patterns.spoken_digits import spoken
 
 _PIN_NAMES = re.compile(
@@ -139,7 +140,7 @@ _CARD_BEFORE = re.compile(r"(?:\d[ -]?){13,19}$")
 
 def pins(text: str) -> Iterator[Finding]:
     """Every PIN of a text in normal form: four to six digits."""
-    if not _holds(text, _SPEAKS_OF_PINS):
+    if not holds_any(text.lower(), _SPEAKS_OF_PINS):
         return
     yield from (Finding(PIN, *m.span("value")) for m in _GLUED_PIN.finditer(text))
     names = [m.span() for m in _PIN_NAMES.finditer(text)]
@@ -151,7 +152,7 @@ def security_codes(text: str) -> Iterator[Finding]:
     for match in _BEHIND_EXPIRY.finditer(text) if "/" in text or "-" in text else ():
         if _CARD_BEFORE.search(text[max(0, match.start() - 40) : match.start()]):
             yield Finding(CVV, *match.span("value"))
-    if not _holds(text, _SPEAKS_OF_CODES):
+    if not holds_any(text.lower(), _SPEAKS_OF_CODES):
         return
     yield from (Finding(CVV, *m.span("value")) for m in _GLUED_CODE.finditer(text))
     last = [m.span() for m in _LAST_DIGITS.finditer(text)]
@@ -165,8 +166,3 @@ def _values(text: str, names: list[Span], digits: re.Pattern[str], lengths: tupl
         return []
     values = sorted([m.span() for m in digits.finditer(text)] + spoken(text, *lengths))
     return list(values_beside(text, names, values, loose))
-
-
-def _holds(text: str, words: tuple[str, ...]) -> bool:
-    lower = text.lower()
-    return any(word in lower for word in words)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from redistill.validation.patterns.findings import EMAIL, Finding
+from redistill.validation.patterns.signs import holds_any
 
 _ENDINGS = (
     "com|org|net|edu|gov|mil|int|info|biz|name|eu|uk|de|fr|es|it|nl|be|at|ch|ie|pt|pl|cz|sk|hu|ro|bg|gr|se|dk|fi|no|is|ee|lv|lt|lu|ru|ua|tr|us|ca|"
@@ -55,7 +56,7 @@ def emails(text: str) -> Iterator[Finding]:
     """Every e-mail address of a text in normal form."""
     lower = text.lower()
     for pattern, signs in _PATTERNS:
-        if any(sign in lower for sign in signs):
+        if holds_any(lower, signs):
             yield from (Finding(EMAIL, *match.span()) for match in pattern.finditer(text))
     if " at " not in lower or "." not in lower:
         return

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 from redistill.validation.patterns.findings import NINO, PASSPORT, SSN, Finding
 from redistill.validation.patterns.nearby import values_beside
+from redistill.validation.patterns.signs import holds_any
 from redistill.validation.patterns.spoken_digits import spoken
 
 # Possessive: a gap gives nothing back, so that no text makes the search slow.
@@ -121,7 +122,7 @@ _SPEAKS_OF_PASSPORTS = (
 def social_security_numbers(text: str) -> Iterator[Finding]:
     """American numbers: three, two and four digits, or nine where the words before say so."""
     lower = text.lower()
-    if names := [m.span() for m in _SSN_NAMES.finditer(text)] if any(sign in lower for sign in _SPEAKS_OF_SSN) else []:
+    if names := [m.span() for m in _SSN_NAMES.finditer(text)] if holds_any(lower, _SPEAKS_OF_SSN) else []:
         yield from (Finding(SSN, *span) for span in values_beside(text, names, [m.span() for m in _SSN_VALUE.finditer(text)]))
         yield from (Finding(SSN, *match.span("value")) for match in _SSN_END.finditer(text))
     if _NINE_DIGITS.search(text) is None:
@@ -133,7 +134,7 @@ def social_security_numbers(text: str) -> Iterator[Finding]:
 def spoken_social_security_numbers(text: str) -> Iterator[Finding]:
     """American numbers whose nine digits are words."""
     lower = text.lower()
-    if any(sign in lower for sign in _SPEAKS_OF_SSN) and (values := spoken(text, 9, 9)):
+    if holds_any(lower, _SPEAKS_OF_SSN) and (values := spoken(text, 9, 9)):
         yield from (Finding(SSN, *span) for span in values_beside(text, [m.span() for m in _SSN_NAMES.finditer(text)], values))
 
 
@@ -151,7 +152,7 @@ def national_insurance_numbers(text: str) -> Iterator[Finding]:
 def passport_numbers(text: str) -> Iterator[Finding]:
     """Numbers beside the word passport in some languages, and the two lines that machines read."""
     lower = text.lower()
-    if any(word in lower for word in _SPEAKS_OF_PASSPORTS):
+    if holds_any(lower, _SPEAKS_OF_PASSPORTS):
         for pattern in (_NAMED_PASSPORT, _PASSPORT_BEHIND, _PASSPORT_LATER):
             matches = (m for m in pattern.finditer(text) if not _DATE.fullmatch(m["value"]))
             yield from (Finding(PASSPORT, *match.span("value")) for match in matches)

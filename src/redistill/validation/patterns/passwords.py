@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from redistill.validation.patterns.findings import Finding
 from redistill.validation.patterns.nearby import values_beside
 from redistill.validation.patterns.password_shapes import ENDS, REPLACED, is_password, is_unlike_words
+from redistill.validation.patterns.signs import holds_any
 
 PASSWORD = "password"  # noqa: S105 - a kind, not a secret
 _STRONG_NAME = (
@@ -128,7 +129,7 @@ _SIGNS = (
 def passwords(text: str) -> Iterator[Finding]:
     """Every password of a text in normal form."""
     lower = text.lower()
-    if not any(sign in lower for sign in _SIGNS):
+    if not holds_any(lower, _SIGNS):
         return
     for phrase in _PHRASE.finditer(text):
         if _SAID_OF_PHRASES.isdisjoint(phrase["phrase"].lower().split()):

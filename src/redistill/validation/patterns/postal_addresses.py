@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from redistill.validation.patterns.findings import ADDRESS, Finding
+from redistill.validation.patterns.signs import holds_any
 
 _TYPES = (
     "Street|St|Road|Rd|Avenue|Ave|Av|Lane|Ln|Drive|Dr|Close|Court|Ct|Crescent|Cres|Way|Place|Pl|Terrace|Gardens|Gdns|Square|Sq|Boulevard|Blvd|Hill|Grove|"
@@ -146,7 +147,7 @@ def addresses(text: str) -> Iterator[Finding]:
                     break
     lower = text.lower()
     for pattern, words in _WITH_WORDS:
-        if any(word in lower for word in words):
+        if holds_any(lower, words):
             group = "value" if "value" in pattern.groupindex else 0
             yield from (Finding(ADDRESS, *match.span(group)) for match in pattern.finditer(text))
     if _INNER_POSTCODE.search(text):
