@@ -135,8 +135,7 @@ def _judge_between(
     for number, (split, i) in enumerate(rows):
         prompt = splits[split][i]
         # Rows of one test split may resemble each other, as traffic does; the same request twice would count twice.
-        request = _request(prompt)
-        repeated = request in tested.get(split, ())
+        repeated = split in tested and (request := _request(prompt)) in tested[split]
         drop = Drop("near_duplicate", "duplicate of an earlier row") if repeated else _against(number, split, texts, index)
         if split in tested:
             tested[split].add(request)

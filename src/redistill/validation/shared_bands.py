@@ -36,13 +36,16 @@ class SharedBands:
         groups = self._groups(text)
         counts = self._filled_G[groups]
         groups, counts = groups[counts > 0], counts[counts > 0]
-        if not len(groups):
+        if len(groups) < 2:
             return np.zeros(0, np.int32)
         # The places of all members, one range after the other.
-        places = np.arange(counts.sum()) + np.repeat(self._begin_G[groups] - np.cumsum(counts) + counts, counts)
-        members = np.sort(self._members[places])
-        twice: np.ndarray = np.unique(members[1:][members[1:] == members[:-1]])
-        return twice
+        ends = counts.cumsum()
+        places = np.arange(ends[-1]) + np.repeat(self._begin_G[groups] - ends + counts, counts)
+        members = self._members[places]
+        members.sort()
+        twice: np.ndarray = members[1:][members[1:] == members[:-1]]
+        # Not ``np.unique``, which takes most of the time on arrays as short as these.
+        return twice if len(twice) < 2 else twice[np.append(True, twice[1:] != twice[:-1])]
 
     def _groups(self, text: int) -> np.ndarray:
         groups: np.ndarray = self._group_NB[text]
