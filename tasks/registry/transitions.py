@@ -21,7 +21,7 @@ from redistill.errors import RegistryError
 from redistill.params import Params
 from redistill.provenance import mlflow_names
 from redistill.runtime.identity import current_user
-from redistill.serving.route_flag import read_route, to_teacher, update_route
+from redistill.serving.route_flag import keeping_operators_part, read_route, to_teacher, update_route
 from redistill.serving.types import Route
 from tasks.paths import ARTIFACTS, STATE
 from tasks.registry.client import RegistryClient
@@ -191,7 +191,7 @@ def _apply(client: RegistryClient, params: Params, target: Live) -> None:
 
 
 def _write(target: Route) -> Route:
-    """Write the system's part of a route. The operator's pin is kept, even if a stored plan has another one.
+    """Write the system's part of a route. What the operator decided is kept, even if a stored plan has something else.
 
     If mode, version and teacher are right already, the file does not change, because its reason may be the operator's.
     """
@@ -199,7 +199,7 @@ def _write(target: Route) -> Route:
     def change(now: Route) -> Route:
         # Without a time it is not what a file says, but what stands in for one that cannot be read.
         same = bool(now.changed_at) and FLAGS.is_file() and decided(target) == decided(now)
-        return now if same else replace(target, pin=now.pin)
+        return now if same else keeping_operators_part(target, now)
 
     return update_route(FLAGS, change)
 

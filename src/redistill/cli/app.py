@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import signal
 import sys
@@ -12,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from redistill.cli import eject, engine, init, operations, promotion, services
+from redistill.cli import eject, engine, init, operations, promotion, route, services, serving
 from redistill.cli.heldout import heldout_app
 from redistill.cli.key import key_app
 from redistill.cli.labels import labels_app
@@ -33,15 +32,13 @@ app = typer.Typer(
     "what is live, [bold]redistill route get[/bold] which model responds, and [bold]redistill history[/bold] why.\n\n"
     "Exit codes: 0 done (also hold), 2 usage or config, 3 data, 4 teacher, 5 stage failed, 6 registry.",
 )
-route_app = typer.Typer(no_args_is_help=True, help="Show or set which model responds to requests (the flag in artifacts/route/flags.json).")
 app.command()(init.init)
-app.add_typer(route_app, name="route")
+app.add_typer(route.app, name="route")
 app.add_typer(heldout_app, name="heldout")
 app.add_typer(labels_app, name="labels")
 app.add_typer(key_app, name="key")
 
 Reason = Annotated[str, typer.Option("--reason", help="The reason. It is recorded.")]
-FLAGS = Path("artifacts/route/flags.json")
 _DEBUG = {"on": False}
 _INTERRUPTED = {"yes": False}
 
@@ -150,7 +147,7 @@ def status(as_json: Json = False) -> None:
     params = load_params()
     registry, moves = application("tasks.registry.runs_and_versions"), application("tasks.registry.transitions")
     client = registry.connect(params)
-    route = read_route(FLAGS)
+    now = read_route(route.FLAGS)
     last = registry.last_completed(params)
     registered = registry.registered_model(client, params.data.name).aliases
     aliases = {a: str(registered[a]) if a in registered else None for a in mlflow_names.ALIASES}
@@ -158,10 +155,10 @@ def status(as_json: Json = False) -> None:
     summary = {
         "model": params.data.name,
         **aliases,
-        "route": route.answers,
-        "pin": route.pin,
-        "cascade": route.cascade and route.cascade.rule,
-        "route_reason": route.reason,
+        "route": now.answers,
+        "pin": now.pin,
+        "cascade": now.cascade and now.cascade.rule,
+        "route_reason": now.reason,
         "champion_nights_on_hold": on_hold.nights if on_hold and on_hold.version == aliases[mlflow_names.CHAMPION] else 0,
         "last_cycle": last and last.get(mlflow_names.TAG_CYCLE),
         "last_commit": last and last.get(mlflow_names.TAG_GIT),
@@ -216,47 +213,10 @@ def stage(
     raise typer.Exit(run_stage(name, arguments or []))
 
 
-@route_app.command("get")
-def route_get(as_json: Json = False) -> None:
-    """Show which model responds now, whether it is pinned, and why."""
-    from redistill.serving.route_flag import read_route
-
-    now = read_route(FLAGS)
-    summary = {
-        "answers": now.answers,
-        "pin": now.pin,
-        "mode": now.mode,
-        "model_version": now.model_version,
-        "reason": now.reason,
-        "changed_at": now.changed_at,
-        "teacher": now.teacher,
-        "cascade": None if now.cascade is None else dataclasses.asdict(now.cascade),
-    }
-    shown = {**summary, "cascade": now.cascade and now.cascade.rule}
-    show(summary, as_json, [f"{k.replace('_', ' '):<14} {'-' if v in (None, '') else v}" for k, v in shown.items()])
-
-
-@route_app.command("set")
-def route_set(
-    to: Annotated[
-        str, typer.Argument(help="teacher, student, or auto (remove the pin, so that the system decides)", metavar="{teacher|student|auto}")
-    ],
-    reason: Annotated[str, typer.Option("--reason", help="The reason. It is recorded in the flag.")] = "",
-    as_json: Json = False,
-) -> None:
-    """Pin the route to a model, or remove the pin."""
-    from redistill.serving.route_flag import update_route, with_pin
-
-    route = update_route(FLAGS, lambda now: with_pin(now, to, reason))
-    lines = [f"{route.answers} responds (pin: {route.pin})"]
-    if route.answers == "student" and route.cascade is not None:
-        lines.append("note: this version was promoted as a cascade; alone, it also answers the requests of which it is not sure")
-    show({"answers": route.answers, "pin": route.pin}, as_json, lines)
-
-
 app.command()(eject.eject)
 promotion.register(app)
 services.register(app)
+serving.register(app)
 engine.register(app)
 operations.register(app)
 

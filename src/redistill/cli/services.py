@@ -47,8 +47,8 @@ def up(
 
 
 def down(as_json: Json = False) -> None:
-    """End exactly what [bold]redistill up[/bold] started. A cycle that runs is ended too; the next one continues from its finished stages."""
-    ended = application("tasks.operations.up").down(_say)
+    """End exactly what [bold]redistill up[/bold] and [bold]redistill up-models[/bold] started. A cycle that runs is ended too; the next one continues from its finished stages."""
+    ended = [*application("tasks.operations.up").down(_say), *application("tasks.serving.up_models").down_models(_say)]
     show({"ended": ended}, as_json, [] if ended else ["nothing of this project was running"])
 
 

@@ -13,7 +13,7 @@ import json
 import math
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +28,7 @@ FLAG = "redistill-route"
 Pin = Literal["none", "teacher", "student"]
 SAFE = Route("none", "teacher", None, "no readable route", "")
 _MOST_BYTES = 1 << 20
+_PARTS = 10_000
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 
 
@@ -43,8 +44,8 @@ def _trusted(path: str | os.PathLike[str]) -> Route | None:
         route = _recorded(flag["metadata"])
         agree = (
             flag["state"] == "ENABLED"
-            # A rule for some users would go around the metadata.
-            and not flag.get("targeting")
+            # Another rule for some users would go around the metadata.
+            and flag.get("targeting", {}) == _targeting(route)
             and all(name == value for name, value in flag["variants"].items())
             and flag["variants"][flag["defaultVariant"]] == route.answers
         )
@@ -88,17 +89,46 @@ def _recorded(meta: dict[str, Any]) -> Route:
     # A cascade without a threshold would be a student that answers everything.
     if not known or (mode == "cascade" and not (cascade and math.isfinite(cascade.limit))):
         raise ValueError("unknown pin, mode, version or threshold")
-    return Route(pin, mode, version, str(meta["reason"]), str(meta["changed_at"]), str(meta.get("teacher", "")), cascade)
+    share, slices = float(meta.get("share", 1.0)), json.loads(meta.get("teacher_slices", "[]"))
+    if not 0.0 <= share <= 1.0 or not all(isinstance(name, str) for name in slices):
+        raise ValueError("a share outside 0 to 1, or slices that are no names")
+    return Route(
+        pin, mode, version, str(meta["reason"]), str(meta["changed_at"]), str(meta.get("teacher", "")), cascade, share, tuple(slices)
+    )
 
 
 def to_teacher(route: Route, reason: str, teacher: str = "") -> Route:
     """The route with the teacher as the system's mode; an operator's pin is kept, and the teacher unless another one is named."""
-    return Route(route.pin, "teacher", None, reason, _now(), teacher or route.teacher)
+    return replace(
+        route, mode="teacher", model_version=None, reason=reason, changed_at=_now(), teacher=teacher or route.teacher, cascade=None
+    )
 
 
 def to_version(route: Route, version: str, cascade: Cascade | None, reason: str, teacher: str = "") -> Route:
-    """The route with a version as the system's mode: alone, or as a cascade; pin and teacher as with ``to_teacher``."""
-    return Route(route.pin, "student" if cascade is None else "cascade", version, reason, _now(), teacher or route.teacher, cascade)
+    """The route with a version as the system's mode: alone, or as a cascade; pin and teacher as with ``to_teacher``.
+
+    The share of the traffic stays as it is for the same version, and for one that comes after the teacher alone.
+    """
+    return replace(
+        route,
+        mode="student" if cascade is None else "cascade",
+        model_version=version,
+        reason=reason,
+        changed_at=_now(),
+        teacher=teacher or route.teacher,
+        cascade=cascade,
+        share=_share_for(route, version),
+    )
+
+
+def keeping_operators_part(route: Route, now: Route) -> Route:
+    """The route with what an operator decided in the route that holds now, even if it was planned with something else: pin, slices and share."""
+    return replace(route, pin=now.pin, teacher_slices=now.teacher_slices, share=_share_for(now, route.model_version))
+
+
+def _share_for(now: Route, version: str | None) -> float:
+    """A share is of one version: another one that is promoted after it starts with all of the traffic."""
+    return now.share if version is None or now.model_version in (None, version) else 1.0
 
 
 def with_pin(route: Route, wanted: str, reason: str) -> Route:
@@ -109,12 +139,38 @@ def with_pin(route: Route, wanted: str, reason: str) -> Route:
     """
     if wanted not in ("teacher", "student", "auto"):
         raise ConfigError(f"route {wanted!r} is unknown; set teacher, student or auto")
-    if not reason.strip():
-        raise ConfigError("give a reason with --reason; it is recorded in the flag")
+    _check_reason(reason)
     if wanted == "student" and route.model_version is None:
         raise ConfigError("no student has been promoted yet, so the student cannot be pinned; run a cycle first, or pin the teacher")
     pin: Any = "none" if wanted == "auto" else wanted
     return replace(route, pin=pin, reason=reason, changed_at=_now())
+
+
+def with_share(route: Route, percent: float, reason: str) -> Route:
+    """The route with the share of the traffic that its mode is for, in percent; the teacher answers the rest.
+
+    Raises:
+        ConfigError: not between 0 and 100, or an empty reason.
+    """
+    _check_reason(reason)
+    if not 0.0 <= percent <= 100.0:
+        raise ConfigError(f"a share of {percent:g} % is impossible; give a number between 0 and 100")
+    return replace(route, share=percent / 100, reason=reason, changed_at=_now())
+
+
+def with_teacher_slices(route: Route, slices: Sequence[str], reason: str) -> Route:
+    """The route with the slices that the teacher always answers.
+
+    Raises:
+        ConfigError: an empty reason.
+    """
+    _check_reason(reason)
+    return replace(route, teacher_slices=tuple(sorted(set(slices))), reason=reason, changed_at=_now())
+
+
+def _check_reason(reason: str) -> None:
+    if not reason.strip():
+        raise ConfigError("give a reason with --reason; it is recorded in the flag")
 
 
 def write_route(path: str | os.PathLike[str], route: Route) -> None:
@@ -171,6 +227,7 @@ def flag_file(route: Route) -> dict[str, Any]:
                 "state": "ENABLED",
                 "variants": {"teacher": "teacher", "student": "student", "cascade": "cascade"},
                 "defaultVariant": route.answers,
+                **({"targeting": targeting} if (targeting := _targeting(route)) else {}),
                 "metadata": {
                     "pin": route.pin,
                     "mode": route.mode,
@@ -180,10 +237,28 @@ def flag_file(route: Route) -> dict[str, Any]:
                     "teacher": route.teacher,
                     # As text: flagd accepts no objects here.
                     **({} if route.cascade is None else {"cascade": json.dumps(dataclasses.asdict(route.cascade))}),
+                    **({} if route.share == 1.0 else {"share": route.share}),
+                    **({"teacher_slices": json.dumps(route.teacher_slices)} if route.teacher_slices else {}),
                 },
             }
         },
     }
+
+
+def _targeting(route: Route) -> dict[str, Any]:
+    """The rules of the flag for readers that evaluate it themselves; empty where all requests are alike.
+
+    Source: flagd's ``fractional`` operation on ``targetingKey`` (https://flagd.dev/reference/custom-operations/fractional-operation/).
+    """
+    if route.pin != "none" or route.answers == "teacher":
+        return {}
+    rule: Any = route.answers
+    if route.share < 1.0:
+        parts = round(route.share * _PARTS)
+        rule = {"fractional": [[route.answers, parts], ["teacher", _PARTS - parts]]}
+    if route.teacher_slices:
+        return {"if": [{"in": [{"var": "slice"}, list(route.teacher_slices)]}, "teacher", rule]}
+    return rule if isinstance(rule, dict) else {}
 
 
 def evaluate(path: str | os.PathLike[str], targeting_key: str = "", timeout_s: float = 10.0) -> Mode:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from redistill.data.types import Prompt
+from redistill.evaluation.types import Confidence
 from redistill.promotion.cascade import Cascade, cascade_from_json
 
 Mode = Literal["teacher", "student", "cascade"]
@@ -24,6 +26,10 @@ class Route:
     """Digest of the teacher against which this was decided; empty if it is not known."""
     cascade: Cascade | None = None
     """Score and threshold in mode ``cascade``; None in the others."""
+    share: float = 1.0
+    """The share of the keys whose requests the mode is for; the teacher answers the others. An operator's pin is for all of them."""
+    teacher_slices: tuple[str, ...] = ()
+    """Slices that the teacher always answers."""
 
     @property
     def answers(self) -> Mode:
@@ -34,6 +40,26 @@ class Route:
 
 
 def route_from_json(tree: dict[str, Any]) -> Route:
-    """A route from its JSON form; one that was written before there were cascades has none."""
+    """A route from its JSON form; what an earlier version did not write has its default."""
     cascade = tree.get("cascade")
-    return Route(**{**tree, "cascade": None if cascade is None else cascade_from_json(cascade)})
+    slices = tuple(tree.get("teacher_slices", ()))
+    return Route(**{**tree, "cascade": None if cascade is None else cascade_from_json(cascade), "teacher_slices": slices})
+
+
+@dataclass(frozen=True, slots=True)
+class KnownCompletion:
+    """A prompt, and what the registered version wrote for it when it was measured."""
+
+    prompt: Prompt
+    text: str
+    confidences: tuple[Confidence, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ServedVersion:
+    """A registered version whose signature was checked: what its server must prove before it gets traffic."""
+
+    version: str
+    name: str
+    """The name under which a server must list it: MODEL@VERSION."""
+    known: tuple[KnownCompletion, ...] = ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -24,6 +24,10 @@ class RouteParams:
     bands: dict[str, Annotated[float, Field(ge=0.0)]] = Field(default_factory=dict)
     """By how much a score may differ between engines and batches, in nats, by the name of the score. Rows that are so close above the threshold go to the
     teacher. Left out: [what was measured](cascade.md#one-threshold-for-every-engine)."""
+
+    on_teacher_down: Literal["refuse", "student"] = "refuse"
+    """What the router does while the teacher cannot be reached: `refuse` with status 503, or let a verified `student` answer with a warning header. A pin, a
+    caller's header or a guard that demands the teacher is not overridden."""
 
     @model_validator(mode="after")
     def _scores_known(self) -> RouteParams:

@@ -1,0 +1,96 @@
+"""``redistill route``: who answers, as an operator sees and sets it."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from redistill.cli.project import Json, show
+
+app = typer.Typer(no_args_is_help=True, help="Show or set which model responds to requests (the flag in artifacts/route/flags.json).")
+FLAGS = Path("artifacts/route/flags.json")
+_Reason = Annotated[str, typer.Option("--reason", help="The reason. It is recorded in the flag.")]
+
+
+@app.command("get")
+def get(as_json: Json = False) -> None:
+    """Show which model responds now, whether it is pinned, and why."""
+    from redistill.serving.route_flag import read_route
+
+    now = read_route(FLAGS)
+    summary = {
+        "answers": now.answers,
+        "pin": now.pin,
+        "mode": now.mode,
+        "model_version": now.model_version,
+        "share": now.share,
+        "teacher_slices": list(now.teacher_slices),
+        "reason": now.reason,
+        "changed_at": now.changed_at,
+        "teacher": now.teacher,
+        "cascade": None if now.cascade is None else dataclasses.asdict(now.cascade),
+    }
+    shown = {
+        **summary,
+        "cascade": now.cascade and now.cascade.rule,
+        "share": f"{now.share:.1%}",
+        "teacher_slices": ", ".join(now.teacher_slices),
+    }
+    show(summary, as_json, [f"{k.replace('_', ' '):<14} {'-' if v in (None, '') else v}" for k, v in shown.items()])
+
+
+@app.command("set")
+def pin(
+    to: Annotated[
+        str, typer.Argument(help="teacher, student, or auto (remove the pin, so that the system decides)", metavar="{teacher|student|auto}")
+    ],
+    reason: _Reason = "",
+    as_json: Json = False,
+) -> None:
+    """Pin the route to a model, or remove the pin."""
+    from redistill.serving.route_flag import update_route, with_pin
+
+    route = update_route(FLAGS, lambda now: with_pin(now, to, reason))
+    lines = [f"{route.answers} responds (pin: {route.pin})"]
+    if route.answers == "student" and route.cascade is not None:
+        lines.append("note: this version was promoted as a cascade; alone, it also answers the requests of which it is not sure")
+    show({"answers": route.answers, "pin": route.pin}, as_json, lines)
+
+
+@app.command("share")
+def share(
+    percent: Annotated[
+        float, typer.Argument(help="How much of the traffic the live system gets, in percent; the teacher answers the rest.")
+    ],
+    reason: _Reason = "",
+    as_json: Json = False,
+) -> None:
+    """Give the live system a share of the traffic (a canary), by a hash of the caller's key: the same key is always on the same side.
+
+    The keys of a smaller share are part of a larger one. Example: [bold]redistill route share 5 --reason "first day of version 8"[/bold]
+    """
+    from redistill.serving.route_flag import update_route, with_share
+
+    route = update_route(FLAGS, lambda now: with_share(now, percent, reason))
+    show(
+        {"answers": route.answers, "share": route.share},
+        as_json,
+        [f"{route.share:.4g} of the keys go to the live system ({route.answers})"],
+    )
+
+
+@app.command("slices")
+def slices(
+    names: Annotated[list[str] | None, typer.Argument(help="The slices; none removes the rule.", metavar="[SLICE]...")] = None,
+    reason: _Reason = "",
+    as_json: Json = False,
+) -> None:
+    """Name the slices that the teacher always answers. A request says its slice in the body: {"redistill": {"slice": NAME}}."""
+    from redistill.serving.route_flag import update_route, with_teacher_slices
+
+    route = update_route(FLAGS, lambda now: with_teacher_slices(now, names or [], reason))
+    listed = ", ".join(route.teacher_slices) or "none"
+    show({"teacher_slices": list(route.teacher_slices)}, as_json, [f"slices that the teacher always answers: {listed}"])

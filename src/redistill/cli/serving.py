@@ -1,0 +1,53 @@
+"""``redistill serve`` and ``redistill up-models``: the router, and the servers of both models on this machine."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from redistill.cli.project import Json, application, show
+
+
+def serve(
+    host: Annotated[
+        str, typer.Option("--host", help="The address to listen at. Any other than loopback needs a key for callers.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="The port of the router.")] = 8080,
+) -> None:
+    """Serve both models behind one OpenAI-compatible address: the flag decides who answers, and the teacher answers whatever the student cannot.
+
+    The addresses of the two models' servers are in REDISTILL_STUDENT_URL and REDISTILL_TEACHER_URL, or those that [bold]redistill up-models[/bold]
+    started. Keys: REDISTILL_STUDENT_API_KEY, REDISTILL_TEACHER_API_KEY, and REDISTILL_SERVE_API_KEY, which callers must send.
+    Each response says in its headers who answered and why (X-Redistill-Route, -Reason, -Model-Version). See docs/serving.md.
+    """
+    from redistill.params import load_params
+
+    router = application("tasks.serving.router")
+    router.serve(load_params(), router.Address(host, port), _say)
+
+
+def up_models(
+    teacher_port: Annotated[int, typer.Option("--teacher-port", min=1, max=65535, help="Port of the teacher's server.")] = 8100,
+    student_port: Annotated[int, typer.Option("--student-port", min=1, max=65535, help="Port of the student's server.")] = 8101,
+    as_json: Json = False,
+) -> None:
+    """Start the servers of the locked teacher and of the live version with vLLM, and wait until they are ready. [bold]redistill down[/bold] ends them.
+
+    The version's signature is checked first. An endpoint as the teacher needs no server here.
+    """
+    from redistill.params import load_params
+
+    urls = application("tasks.serving.up_models").up_models(load_params(), {"teacher": teacher_port, "student": student_port}, _say)
+    show(urls, as_json, [f"{who:<8} {url}" for who, url in urls.items()])
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the app."""
+    app.command()(serve)
+    app.command(name="up-models")(up_models)

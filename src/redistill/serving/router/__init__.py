@@ -1,0 +1,1 @@
+"""The router: one OpenAI-compatible address before the student and the teacher."""

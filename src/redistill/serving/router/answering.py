@@ -1,0 +1,234 @@
+"""Answers one request: the student where the plan says so and its completion holds, the teacher otherwise.
+
+Nothing is sent before it is known who answers. So every failure of the student until then is the teacher's to answer, and the caller sees one completion.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from aiohttp import web
+
+from redistill.data.params import DataParams
+from redistill.data.stopping import cut
+from redistill.evaluation.confidence.all_scores import confidences
+from redistill.evaluation.outcomes import without_reasoning
+from redistill.serving.params import ServeParams
+from redistill.serving.router.decision import Decision
+from redistill.serving.router.plan import Live, Plan, planned
+from redistill.serving.router.replies import Part, logprobs_for, read_completion, read_part
+from redistill.serving.router.sending import Sending, read_raw
+from redistill.serving.router.shown import Shown
+from redistill.serving.router.types import Asked, Completion, UpstreamError, Who
+from redistill.serving.router.upstream import Upstream
+from redistill.serving.router.written import Written
+from redistill.teacher.endings import LENGTH, ending
+
+HELPED = "the teacher cannot be reached; the student answered, also where it is not sure"
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """Both models: their servers, and how each is shown a request. ``student`` makes what shows a version of the student."""
+
+    upstreams: Mapping[Who, Upstream]
+    teacher: Shown
+    student: Callable[[str], Shown]
+
+
+class Answering:
+    def __init__(
+        self, models: Models, data: DataParams, params: ServeParams, live: Callable[[], Live], *, salt: str, help_when_down: bool
+    ) -> None:
+        self._models, self._data, self._params, self._live = models, data, params, live
+        self._salt, self._help = salt, help_when_down
+
+    async def answer(self, request: web.Request, asked: Asked, decision: Decision) -> web.StreamResponse:
+        live = self._live()
+        plan = planned(asked, live, salt=self._salt, help_when_down=self._help)
+        decision.mode, decision.slice = live.route.answers, asked.prompt.slice if asked.prompt else ""
+        decision.reason, decision.detail = plan.reason, plan.detail
+        limit_s = min(self._params.total_s, asked.deadline_s or math.inf)
+        one = _Request(self, asked, plan, live, Sending(request, asked, decision), asyncio.get_running_loop().time() + limit_s)
+        return await one.answered()
+
+
+class _Request:
+    """One request on its way through the models."""
+
+    def __init__(self, router: Answering, asked: Asked, plan: Plan, live: Live, sending: Sending, end: float) -> None:
+        self._router, self._asked, self._plan, self._live = router, asked, plan, live
+        self._sending, self._decision, self._end = sending, sending.decision, end
+        self._spare: Completion | None = None
+
+    async def answered(self) -> web.StreamResponse:
+        if self._plan.first == "student" and (response := await self._by_student()) is not None:
+            return response
+        return await self._by_teacher()
+
+    async def _by_student(self, warning: str = "") -> web.StreamResponse | None:
+        """The student's response; None if the teacher must answer, and the decision says why."""
+        upstream, decision = self._router._models.upstreams["student"], self._decision
+        reason, detail = (decision.reason, decision.detail) if not warning else ("teacher-down", "")
+        if not upstream.allows():
+            decision.reason, decision.detail = "student-down", f"left alone for {upstream.retry_after():.0f} s after failures"
+            return None
+        version = self._live.route.model_version or ""
+        shown, model = self._router._models.student(version), version
+        self._sending.warning = warning
+        try:
+            if not self._held:
+                decision.answered_by("student", model, reason, detail)
+                return await self._streamed(upstream, shown)
+            completion = await self._whole(upstream, shown, self._student_limit_s, scored=self._plan.scored)
+            if not warning and (why := self._objection(completion)) is not None:
+                self._spare = completion
+                decision.reason, decision.detail = why
+                return None
+            decision.answered_by("student", model, "sure" if self._plan.scored and not warning else reason, detail)
+            return await self._sending.completion(completion, shown.model)
+        except UpstreamError as error:
+            decision.failures.append(("student", error.kind))
+            if self._sending.begun:
+                return self._sending.response
+            decision.route = None
+            decision.reason, decision.detail = f"student-{error.kind}", error.detail
+            return None
+
+    async def _by_teacher(self) -> web.StreamResponse:
+        upstream, shown, decision = self._router._models.upstreams["teacher"], self._router._models.teacher, self._decision
+        self._sending.warning = ""
+        if not upstream.allows():
+            return await self._without_teacher(None)
+        decision.answered_by("teacher", shown.model, decision.reason, decision.detail)
+        try:
+            if self._asked.prompt is None:
+                return await self._untouched(upstream, shown)
+            if not self._held:
+                return await self._streamed(upstream, shown)
+            return await self._sending.completion(await self._whole(upstream, shown, self._left_s), shown.model)
+        except UpstreamError as error:
+            decision.failures.append(("teacher", error.kind))
+            if self._sending.response is not None:
+                return self._sending.response
+            if error.kind == "refused":
+                return self._sending.body(error.body, error.status)
+            return await self._without_teacher(error)
+
+    async def _without_teacher(self, error: UpstreamError | None) -> web.StreamResponse:
+        """The teacher gave nothing: the student may help where that is allowed, otherwise the caller is told when to come again."""
+        decision = self._decision
+        if self._plan.student_may_help:
+            if self._spare is not None:
+                decision.answered_by("student", self._live.route.model_version or "", "teacher-down")
+                self._sending.warning = HELPED
+                shown = self._router._models.student(self._live.route.model_version or "")
+                return await self._sending.completion(self._spare, shown.model)
+            if ("student" not in [who for who, _ in decision.failures]) and (response := await self._by_student(HELPED)) is not None:
+                return response
+        decision.route, decision.version = None, ""
+        wait_s = max(self._router._models.upstreams["teacher"].retry_after(), 1.0)
+        after = (error.retry_after if error else None) or str(math.ceil(wait_s))
+        busy = error is not None and error.status == 429
+        reason = error.detail if error else "it is left alone for a while after failures"
+        return self._sending.error(
+            429 if busy else 503, f"the teacher gave no completion: {reason}", "upstream_unavailable", {"Retry-After": after}
+        )
+
+    @property
+    def _held(self) -> bool:
+        """Whether a completion is read whole before it is sent: to score it, or to check it against the grammar of the task. Free text streams."""
+        return self._plan.scored or self._router._data.grammar is not None or not self._asked.stream
+
+    @property
+    def _student_limit_s(self) -> float:
+        whole = self._plan.scored or self._router._data.grammar is not None
+        return min(self._router._params.student_s, self._left_s) if whole else self._left_s
+
+    @property
+    def _left_s(self) -> float:
+        return max(0.001, self._end - asyncio.get_running_loop().time())
+
+    async def _whole(self, upstream: Upstream, shown: Shown, limit_s: float, *, scored: bool = False) -> Completion:
+        def read(body: bytes) -> Completion:
+            completion = read_completion(body)
+            text = cut(without_reasoning(completion.text), self._router._data.stops)
+            if not text:
+                raise UpstreamError("empty", "an empty completion")
+            return replace(completion, text=text)
+
+        return await upstream.whole(shown.path(self._asked), shown.body(self._asked, stream=False, scored=scored), limit_s, read)
+
+    def _objection(self, completion: Completion) -> tuple[str, str] | None:
+        """Why the student's completion is not used, as reason and detail; None if it is."""
+        data, prompt = self._router._data, self._asked.prompt
+        assert prompt is not None
+        if data.grammar is not None:
+            if ending(completion.finish) == LENGTH:
+                return "cut-off", "the completion is longer than max_tokens"
+            if (why := data.grammar.objection(completion.text, prompt.text)) is not None:
+                return "malformed", why
+        if not self._plan.scored:
+            return None
+        cascade = self._live.route.cascade
+        assert cascade is not None
+        scores = confidences(completion.trace, data.grammar)
+        self._decision.score = next((s.value for s in scores if s.score == cascade.score and math.isfinite(s.value)), None)
+        choice = cascade.choose(scores)
+        return None if choice.answers == "student" else ("unsure", choice.reason)
+
+    async def _streamed(self, upstream: Upstream, shown: Shown) -> web.StreamResponse:
+        """A stream, written as the caller's endpoint does."""
+        written, sending = Written(self._asked, shown.model), self._sending
+        finish, usage, lead, response = "stop", dict[str, Any](), True, None
+        async with upstream.stream(shown.path(self._asked), shown.body(self._asked, stream=True), self._left_s) as events:
+            try:
+                async for event in events:
+                    part = read_part(event.data or {})
+                    usage, finish = part.usage or usage, part.finish or finish
+                    text = part.text.lstrip() if lead else part.text
+                    lead = lead and not text
+                    if not text:
+                        continue
+                    if response is None:
+                        response = await sending.begin()
+                        await response.write(b"".join(written.begin()))
+                    await response.write(written.part(text, self._listed(part)))
+            except UpstreamError as error:
+                if response is not None:
+                    await sending.broken(f"the {upstream.who} stopped in the middle: {error.detail}", error.kind)
+                raise
+            if response is None:
+                raise UpstreamError("empty", "the stream has no text")
+        self._decision.tokens = usage.get("completion_tokens")
+        await response.write(b"".join(written.end(finish, usage)))
+        return await sending.end()
+
+    async def _untouched(self, upstream: Upstream, shown: Shown) -> web.StreamResponse:
+        """A request that is none of the task, and its response, as they came."""
+        path, body, sending = shown.path(self._asked), shown.untouched(self._asked), self._sending
+        if not self._asked.stream:
+            return sending.body(await upstream.whole(path, body, self._left_s, read_raw), 200)
+        async with upstream.stream(path, body, self._left_s) as events:
+            response = None
+            try:
+                async for event in events:
+                    if event.data is None and not event.done and not event.raw.startswith(b":"):
+                        continue  # one event that is no JSON does not end a stream
+                    response = response or await sending.begin()
+                    await response.write(event.raw)
+            except UpstreamError as error:
+                if response is not None:
+                    await sending.broken(f"the teacher stopped in the middle: {error.detail}", error.kind)
+                raise
+        return await sending.end()
+
+    def _listed(self, part: Part) -> dict[str, Any] | None:
+        wants, count = self._asked.body.get("logprobs"), self._asked.body.get("top_logprobs", 0)
+        if part.logprobs is None or wants is None or wants is False:
+            return None
+        return logprobs_for(self._asked.endpoint, part.logprobs, count if wants is True else wants)

@@ -1,0 +1,165 @@
+"""The HTTP server: OpenAI's paths, health, metrics, and the way in."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+from redistill.errors import ConfigError
+from redistill.serving.params import ServeParams
+from redistill.serving.router.answering import Answering, Models
+from redistill.serving.router.asked import Trained, read_asked
+from redistill.serving.router.decision import Decision
+from redistill.serving.router.decision_log import DecisionLog
+from redistill.serving.router.metrics import Metrics
+from redistill.serving.router.plan import Live
+from redistill.serving.router.types import BadRequestError, Endpoint
+from redistill.serving.router.written import error_body
+
+Background = Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a router is made of. ``background`` runs as long as it does. ``key`` is what callers must send; empty if anybody may call."""
+
+    models: Models
+    trained: Trained
+    params: ServeParams
+    live: Callable[[], Live]
+    log: DecisionLog
+    metrics: Metrics
+    answering: Answering
+    background: tuple[Background, ...] = ()
+    key: str = ""
+
+
+def make_app(parts: Parts) -> web.Application:
+    """The application; it is served with ``handler_cancellation``, so that a caller who leaves ends the work for it."""
+    app = web.Application(client_max_size=int(parts.params.max_body_mb * (1 << 20)), middlewares=[_as_openai])
+    server = _Server(parts)
+    app.cleanup_ctx.append(server.running)
+    app.router.add_post("/v1/chat/completions", server.handler("chat"))
+    app.router.add_post("/v1/completions", server.handler("completions"))
+    app.router.add_get("/v1/models", server.models)
+    app.router.add_get("/healthz", server.healthz)
+    app.router.add_get("/readyz", server.readyz)
+    app.router.add_get("/metrics", server.metrics)
+    return app
+
+
+class _Server:
+    def __init__(self, parts: Parts) -> None:
+        self._parts, self._open = parts, 0
+
+    async def running(self, app: web.Application) -> AsyncIterator[None]:
+        parts = self._parts
+        async with AsyncExitStack() as stack:
+            for upstream in parts.models.upstreams.values():
+                await stack.enter_async_context(upstream)
+            tasks = [asyncio.ensure_future(work()) for work in (parts.log.run, *parts.background)]
+            yield
+            for task in tasks:
+                task.cancel()
+            for task in tasks:
+                with suppress(asyncio.CancelledError):
+                    await task
+
+    def handler(self, endpoint: Endpoint) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            self._authorise(request)
+            if self._open >= self._parts.params.max_open:
+                self._parts.metrics.refused.labels("too many").inc()
+                raise _refused(
+                    503, f"{self._open} requests are in work, which is the limit (serve.max_open); try again", {"Retry-After": "1"}
+                )
+            self._open += 1
+            try:
+                return await self._answer(request, endpoint)
+            finally:
+                self._open -= 1
+
+        return handle
+
+    async def _answer(self, request: web.Request, endpoint: Endpoint) -> web.StreamResponse:
+        parts = self._parts
+        decision = Decision(mode="", stream=False)
+        try:
+            asked = read_asked(endpoint, await request.read(), request.headers, parts.trained)
+            decision.stream = asked.stream
+            return await parts.answering.answer(request, asked, decision)
+        except (BadRequestError, ConfigError) as error:
+            decision.reason, decision.ended, decision.status = "bad-request", "error", 400
+            raise _refused(400, str(error), kind="invalid_request_error") from None
+        except (asyncio.CancelledError, ConnectionResetError):
+            decision.ended = "left"
+            raise
+        finally:
+            if decision.reason:
+                parts.log.add(decision.line())
+                parts.metrics.count(decision)
+
+    async def models(self, request: web.Request) -> web.Response:
+        self._authorise(request)
+        name = self._parts.trained.data.name
+        return web.json_response({"object": "list", "data": [{"id": name, "object": "model", "created": 0, "owned_by": "redistill"}]})
+
+    async def healthz(self, request: web.Request) -> web.Response:
+        return web.json_response({"status": "ok"})
+
+    async def readyz(self, request: web.Request) -> web.Response:
+        """Ready if somebody can answer: the teacher, or a student that may."""
+        live, models = self._parts.live(), self._parts.models
+        # Not ``allows``, which would take the place of the one request that tries a server again.
+        waits = {who: round(upstream.retry_after(), 1) for who, upstream in models.upstreams.items()}
+        ready = waits["teacher"] == 0.0 or (live.route.answers == "student" and live.unverified == "" and waits["student"] == 0.0)
+        state = {
+            "answers": live.route.answers,
+            "version": live.route.model_version,
+            "unverified": live.unverified,
+            "left alone for s": waits,
+        }
+        return web.json_response({"ready": ready, **state}, status=200 if ready else 503)
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        metrics = self._parts.metrics
+        metrics.open.set(self._open)
+        metrics.lost_lines.set(self._parts.log.lost)
+        metrics.verified.set(self._parts.live().unverified == "")
+        for who, upstream in self._parts.models.upstreams.items():
+            metrics.breaker.labels(who).set(upstream.retry_after() > 0)
+        return web.Response(body=metrics.text(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+
+    def _authorise(self, request: web.Request) -> None:
+        key = self._parts.key
+        if not key:
+            return
+        sent = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
+        if not hmac.compare_digest(sent, b"Bearer " + key.encode()):
+            self._parts.metrics.refused.labels("key").inc()
+            raise _refused(401, "the key is missing or wrong; send it as `Authorization: Bearer KEY`", kind="authentication_error")
+
+
+def _refused(status: int, message: str, headers: dict[str, str] | None = None, kind: str = "unavailable") -> web.HTTPException:
+    """An answer of the router itself, as OpenAI's interface spells errors."""
+    kinds: dict[int, type[web.HTTPException]] = {400: web.HTTPBadRequest, 401: web.HTTPUnauthorized, 503: web.HTTPServiceUnavailable}
+    text: Any = json.dumps(error_body(message, kind))
+    return kinds[status](text=text, content_type="application/json", headers=headers)
+
+
+@web.middleware
+async def _as_openai(request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> web.StreamResponse:
+    """The server's own errors in the same form: unknown paths, bodies that are too large."""
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        if error.content_type == "application/json" or error.status < 400:
+            raise
+        return web.json_response(error_body(error.reason, "invalid_request_error"), status=error.status)

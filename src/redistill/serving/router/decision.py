@@ -1,0 +1,78 @@
+"""What was decided about one request, without its text: one line of the log, and the headers of the response."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from dataclasses import dataclass, field
+from typing import Any
+
+from redistill.serving.router.types import Who
+
+
+@dataclass(slots=True)
+class Decision:
+    """One request while it is answered. ``reason`` is one of a few words, ``detail`` the rest; ``failures`` lists (who, kind) of attempts that gave nothing.
+
+    ``version`` is the student's version that the flag trusts, or the name of the teacher that answered. ``first_s`` is the time to the first byte that was sent.
+    """
+
+    mode: str
+    stream: bool
+    slice: str = ""
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    at: float = field(default_factory=time.time)
+    started: float = field(default_factory=time.perf_counter)
+    route: Who | None = None
+    reason: str = ""
+    detail: str = ""
+    version: str = ""
+    score: float | None = None
+    status: int = 0
+    first_s: float | None = None
+    tokens: int | None = None
+    ended: str = ""
+    failures: list[tuple[Who, str]] = field(default_factory=list)
+
+    def answered_by(self, who: Who, version: str, reason: str, detail: str = "") -> None:
+        self.route, self.version, self.reason, self.detail = who, version, reason, detail
+
+    def sent(self, status: int) -> None:
+        """The first byte of the response goes out."""
+        self.status, self.first_s = status, time.perf_counter() - self.started
+
+    @property
+    def headers(self) -> dict[str, str]:
+        sentence = f"{self.reason}: {self.detail}" if self.detail else self.reason
+        shown = {
+            "X-Request-Id": self.id,
+            "X-Redistill-Route": self.route or "none",
+            "X-Redistill-Reason": _header(sentence),
+            "X-Redistill-Model-Version": _header(self.version),
+        }
+        return shown | ({"X-Redistill-Failed": ", ".join(f"{who} {kind}" for who, kind in self.failures)} if self.failures else {})
+
+    def line(self) -> dict[str, Any]:
+        """The decision as a row of the log."""
+        return {
+            "id": self.id,
+            "at": round(self.at, 3),
+            "mode": self.mode,
+            "route": self.route,
+            "reason": self.reason,
+            "version": self.version,
+            "score": self.score,
+            "slice": self.slice,
+            "status": self.status,
+            "stream": self.stream,
+            "first_s": self.first_s and round(self.first_s, 5),
+            "seconds": round(time.perf_counter() - self.started, 5),
+            "tokens": self.tokens,
+            "ended": self.ended,
+            "failures": [f"{who} {kind}" for who, kind in self.failures],
+        }
+
+
+def _header(text: str) -> str:
+    """Text as a header may hold it: printable ASCII, at most 300 characters."""
+    return "".join(c if " " <= c <= "~" else "?" for c in text[:300])

@@ -1,0 +1,87 @@
+"""Who answers a request, decided before any server is asked: by the flag, by what is known of the student's version, and by the request itself."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from redistill.promotion.cascade import Engine
+from redistill.serving.router.types import Asked, Who
+from redistill.serving.types import Route
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """What holds now: the route in the flag, and whether the student's server was shown to serve the version that the flag names.
+
+    ``unverified`` says why it was not; empty where it was. ``engine`` is what computes the student's completions; None where the server does not say it.
+    """
+
+    route: Route
+    readable: bool
+    unverified: str = "not checked yet"
+    engine: Engine | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """``first`` is asked first. ``reason`` is one of a few words, ``detail`` the rest of the sentence.
+
+    ``scored``: the student's completion is held back until its score is known. ``student_may_help``: the student may answer if the teacher cannot.
+    """
+
+    first: Who
+    reason: str
+    detail: str = ""
+    scored: bool = False
+    student_may_help: bool = False
+
+
+def planned(asked: Asked, live: Live, *, salt: str, help_when_down: bool) -> Plan:
+    """The plan for one request. Whatever is unknown or unreadable ends at the teacher."""
+    plan = _by_route(asked, live, salt)
+    verified = live.unverified == "" and asked.prompt is not None
+    # A pin, a caller's header or a guard that demands the teacher is not overridden by an outage.
+    may_help = help_when_down and verified and plan.reason in ("mode", "share", "slice") and live.route.model_version is not None
+    return plan if not may_help else Plan(plan.first, plan.reason, plan.detail, plan.scored, student_may_help=True)
+
+
+def _by_route(asked: Asked, live: Live, salt: str) -> Plan:
+    route = live.route
+    if not live.readable:
+        return Plan("teacher", "no-route", "the flag cannot be read")
+    if asked.demands_teacher:
+        return Plan("teacher", "demanded")
+    if route.pin == "teacher":
+        return Plan("teacher", "pin")
+    if route.answers == "teacher":
+        return Plan("teacher", "mode", route.reason)
+    if asked.prompt is None:
+        return Plan("teacher", "not-trained", asked.why_not)
+    if asked.prompt.slice in route.teacher_slices and route.pin == "none":
+        return Plan("teacher", "slice", asked.prompt.slice)
+    if live.unverified:
+        return Plan("teacher", "unverified", live.unverified)
+    if route.pin == "none" and not in_share(asked.key, route.share, salt):
+        return Plan("teacher", "share", f"{route.share:.0%} of the keys are the student's")
+    if route.answers == "student":
+        return Plan("student", "pin" if route.pin == "student" else "mode")
+    return _cascade(asked, live)
+
+
+def _cascade(asked: Asked, live: Live) -> Plan:
+    cascade = live.route.cascade
+    assert cascade is not None
+    if asked.body.get("temperature") not in (None, 0, 0.0):
+        return Plan("teacher", "not-trained", "it asks for sampling, and the threshold holds for the most likely completion")
+    if live.engine is None or live.engine not in cascade.engines:
+        return Plan("teacher", "unverified", f"the threshold was not measured for {live.engine or 'this server'}")
+    return Plan("student", "mode", scored=True)
+
+
+def in_share(key: str, share: float, salt: str) -> bool:
+    """Whether a key belongs to the share of the traffic. The same on every machine and after every restart; a larger share has all keys of a smaller one."""
+    if share >= 1.0:
+        return True
+    digest = hashlib.sha256(f"{salt} {key}".encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:8]) < share * 2.0**64

@@ -1,0 +1,97 @@
+"""Does the student's server serve the version that the flag trusts? It must list its name, and complete some known prompts as the registered version did.
+
+A name can be wrong: somebody restarts a server with other weights under it. Two trainings of the same student write many equal completions, so the scores are
+compared too: they differ between engines by less than the band of a threshold, and between weights by much more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from redistill.data.normal_form import normalised
+from redistill.data.params import DataParams
+from redistill.data.stopping import cut
+from redistill.evaluation.confidence.all_scores import confidences
+from redistill.evaluation.outcomes import without_reasoning
+from redistill.promotion.cascade import Cascade, Engine
+from redistill.promotion.thresholds.bands import BANDS
+from redistill.serving.router.replies import read_completion
+from redistill.serving.router.shown import Shown
+from redistill.serving.router.types import Asked, Completion, UpstreamError
+from redistill.serving.router.upstream import Upstream
+from redistill.serving.types import KnownCompletion, ServedVersion
+
+_SAME = 0.75
+"""The share of known prompts that must be completed as before. Near ties are decided otherwise by another engine."""
+_SCORE = "sum_logprob"
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """``problem`` says why the server gets no traffic; empty where it does. ``engine`` is what computes there, as far as it says."""
+
+    problem: str
+    engine: Engine | None = None
+
+
+async def listed(upstream: Upstream, version: ServedVersion) -> Proof:
+    """Whether the server lists the version."""
+    tree = await upstream.get("/models")
+    models = tree.get("data") if isinstance(tree, dict) else None
+    if not isinstance(models, list):
+        return Proof("the student's server does not list its models")
+    entry = next((m for m in models if isinstance(m, dict) and m.get("id") == version.name), None)
+    if entry is None:
+        names = ", ".join(str(m.get("id")) for m in models[:3] if isinstance(m, dict)) or "nothing"
+        return Proof(f"the student's server lists {names}, and not {version.name}")
+    return Proof("", await _engine(upstream, str(entry.get("owned_by", ""))))
+
+
+async def proved(upstream: Upstream, shown: Shown, version: ServedVersion, cascade: Cascade | None, data: DataParams) -> Proof:
+    """Whether the server lists the version, and completes known prompts as it did."""
+    proof = await listed(upstream, version)
+    if proof.problem or not version.known:
+        return proof
+    same, last = 0, ""
+    for known in version.known:
+        try:
+            completion = await _completed(upstream, shown, known, data)
+        except UpstreamError as error:
+            return Proof(f"the student's server does not complete a known prompt: {error.detail}")
+        difference = _difference(completion, known, cascade, data)
+        same, last = same + (not difference), difference or last
+    if same < _SAME * len(version.known):
+        return Proof(f"the student's server completes {same} of {len(version.known)} known prompts as {version.name} did; {last}")
+    return proof
+
+
+async def _completed(upstream: Upstream, shown: Shown, known: KnownCompletion, data: DataParams) -> Completion:
+    asked = Asked("completions", {}, known.prompt)
+    return await upstream.whole(shown.path(asked), shown.body(asked, stream=False, scored=True), 30.0, read_completion)
+
+
+def _difference(completion: Completion, known: KnownCompletion, cascade: Cascade | None, data: DataParams) -> str:
+    """What differs from the known completion, never its text; empty if nothing does."""
+    text = cut(without_reasoning(completion.text), data.stops)
+    grammar = data.grammar
+    spelled = text if grammar is None else grammar.spelled(text)
+    if normalised(spelled) != normalised(known.text):
+        return "a completion has another text"
+    name = _SCORE if cascade is None else cascade.score
+    band = BANDS.get(name, 0.0) if cascade is None else cascade.band
+    was = {c.score: c.value for c in known.confidences}.get(name)
+    now = {c.score: c.value for c in confidences(completion.trace, grammar)}.get(name)
+    if was is None or now is None:
+        return ""
+    # Not a number is a difference too.
+    return "" if abs(now - was) <= band else f"{name} of a completion is {now:.3f} and was {was:.3f}, more than {band:g} apart"
+
+
+async def _engine(upstream: Upstream, owner: str) -> Engine | None:
+    """What the server says that it runs; vLLM does."""
+    if owner != "vllm":
+        return None
+    tree: Any = await upstream.get("/version", of_server=True)
+    version = tree.get("version") if isinstance(tree, dict) else None
+    return None if not isinstance(version, str) else Engine("vllm", version.partition("+")[0], upstream.dtype)

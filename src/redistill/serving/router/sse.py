@@ -1,0 +1,85 @@
+"""Server-sent events as models' servers send them.
+
+Source: WHATWG HTML, section 9.2 "Server-sent events"; ``data: [DONE]`` is OpenAI's end of a stream.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from redistill.serving.router.types import UpstreamError
+
+_END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
+_MOST_BYTES = 4 << 20
+"""The largest event. A chunk with the log-probabilities of 20 tokens has about 2 KB."""
+DONE = b"data: [DONE]\n\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event: ``raw`` as it came, with its blank line. ``data`` is its JSON object; None for a comment, the end, or an event that is not JSON."""
+
+    raw: bytes
+    data: dict[str, Any] | None
+    done: bool = False
+
+    @property
+    def error(self) -> str | None:
+        """What the server says went wrong, if the event is an error."""
+        if self.data is None or self.data.get("error") is None:
+            return None
+        error = self.data["error"]
+        return str(error.get("message", error) if isinstance(error, dict) else error)
+
+    @property
+    def has_content(self) -> bool:
+        """Whether it holds text or a part of a tool call; a first frame often has only a role."""
+        for choice in (self.data or {}).get("choices") or ():
+            delta = choice.get("delta") if isinstance(choice.get("delta"), dict) else choice
+            if any(
+                delta.get(key) for key in ("content", "text", "tool_calls", "reasoning_content", "reasoning", "refusal", "function_call")
+            ):
+                return True
+        return False
+
+
+class Events:
+    """Cuts a stream of bytes into events."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, part: bytes) -> list[Event]:
+        """The events that are whole now.
+
+        Raises:
+            UpstreamError: one is too large.
+        """
+        self._rest += part
+        events = []
+        while match := _END.search(self._rest):
+            raw, self._rest = self._rest[: match.end()], self._rest[match.end() :]
+            events.append(_event(raw))
+        if len(self._rest) > _MOST_BYTES:
+            raise UpstreamError("malformed", f"an event of the stream is larger than {_MOST_BYTES >> 20} MB")
+        return events
+
+
+def frame(tree: dict[str, Any]) -> bytes:
+    """An object as an event."""
+    return b"data: " + json.dumps(tree, ensure_ascii=False).encode() + b"\n\n"
+
+
+def _event(raw: bytes) -> Event:
+    lines = [line[5:].strip() for line in raw.splitlines() if line.startswith(b"data:")]
+    text = b"\n".join(lines)
+    if text == b"[DONE]":
+        return Event(raw, None, done=True)
+    try:
+        data = json.loads(text) if text else None
+    except (ValueError, RecursionError):
+        data = None
+    return Event(raw, data if isinstance(data, dict) else None)

@@ -1,0 +1,224 @@
+"""One model's server: asks it within limits, and says in one word what went wrong.
+
+A pooled connection may have been closed by the server just before it is used. Such a request is sent once more on a fresh connection, and that says nothing
+about the server. Any other failure is the caller's to handle: nothing else is asked twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, TypeVar
+
+import aiohttp
+
+from redistill.serving.params import ServeParams
+from redistill.serving.router.breaker import Breaker
+from redistill.serving.router.sse import Event, Events
+from redistill.serving.router.types import UpstreamError, Who
+
+_MOST_BYTES = 32 << 20
+"""The largest reply that is held. A completion with the log-probabilities of 20 tokens at each of 4,000 positions has about 6 MB."""
+_BUSY = (408, 429)
+_TRIPS_FROM = 500
+Clock = Callable[[], float]
+_T = TypeVar("_T")
+
+
+class Upstream:
+    """``url`` ends before ``/chat/completions``. ``key`` is sent as a bearer token; empty for none."""
+
+    def __init__(self, who: Who, url: str, key: str, params: ServeParams, clock: Clock = time.monotonic) -> None:
+        self.who, self.url, self.dtype = who, url.rstrip("/"), str(params.student_dtype)
+        self.breaker, self._clock, self._params = Breaker(params.breaker_failures, params.breaker_s), clock, params
+        self._headers = {"Accept-Encoding": "identity", "Content-Type": "application/json"} | (
+            {"Authorization": f"Bearer {key}"} if key else {}
+        )
+        self._sessions: list[aiohttp.ClientSession] = []
+
+    async def __aenter__(self) -> Upstream:
+        # No proxy of the environment, no cookies, no redirects: only the configured server is asked.
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._params.connect_s)
+        for connector in (aiohttp.TCPConnector(limit=0, keepalive_timeout=30.0), aiohttp.TCPConnector(limit=0, force_close=True)):
+            jar = aiohttp.DummyCookieJar()
+            self._sessions.append(
+                aiohttp.ClientSession(connector=connector, timeout=timeout, cookie_jar=jar, headers=self._headers, read_bufsize=1 << 18)
+            )
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for session in self._sessions:
+            await session.close()
+
+    def allows(self) -> bool:
+        return self.breaker.allows(self._clock())
+
+    def retry_after(self) -> float:
+        return self.breaker.retry_after(self._clock())
+
+    async def whole(self, path: str, body: dict[str, Any], limit_s: float, read: Callable[[bytes], _T]) -> _T:
+        """What ``read`` makes of the body of a reply of status 200. A reply that it cannot read is a failure of the server.
+
+        Raises:
+            UpstreamError: no reply within ``limit_s``, one that says the server failed, or one that refuses the request.
+        """
+        with self._judged():
+            deadline = _Deadline(_now() + limit_s, "timeout", f"no completion within {limit_s:g} s")
+            async with self._reply(path, body, deadline) as response:
+                text = await deadline.within(_bounded(response))
+                if response.status != 200:
+                    raise _refused(response.status, text)
+                return read(text)
+
+    @asynccontextmanager
+    async def stream(self, path: str, body: dict[str, Any], limit_s: float) -> AsyncIterator[AsyncIterator[Event]]:
+        """The events of a stream, none of them before the first with content: whoever has an event has proof that the server writes.
+
+        The stream ends with the event that says so; a server that stops without it has failed.
+
+        Raises:
+            UpstreamError: no reply, no content in time, or an error instead of content. In the middle: a stall, an error, or an end without a word.
+        """
+        with self._judged():
+            first_s = min(self._params.first_token_s, limit_s)
+            first = _Deadline(_now() + first_s, "first-token", f"no first token within {first_s:g} s")
+            async with self._reply(path, body, first) as response:
+                await _require_stream(response, first)
+                yield self._events(response, first, _now() + limit_s)
+
+    async def get(self, path: str, limit_s: float = 5.0, *, of_server: bool = False) -> Any:
+        """What the server says of itself, such as ``/models``; None where it does not. ``of_server``: a path beside ``/v1``."""
+        deadline = _Deadline(_now() + limit_s, "timeout", "")
+        address = (self.url.removesuffix("/v1") if of_server else self.url) + path
+        try:
+            response = await deadline.within(self._sessions[0].get(address, allow_redirects=False))
+            async with response:
+                return json.loads(await deadline.within(_bounded(response))) if response.status == 200 else None
+        except (UpstreamError, ValueError, RecursionError):
+            return None
+
+    @asynccontextmanager
+    async def _reply(self, path: str, body: dict[str, Any], deadline: _Deadline) -> AsyncIterator[aiohttp.ClientResponse]:
+        response = await deadline.within(self._sent(path, json.dumps(body).encode()))
+        try:
+            if response.status in _BUSY or response.status >= _TRIPS_FROM or 300 <= response.status < 400:
+                text = await deadline.within(_bounded(response))
+                kind = "busy" if response.status in _BUSY else "redirect" if response.status < 400 else "status"
+                after = response.headers.get("Retry-After")
+                raise UpstreamError(kind, f"status {response.status}: {_start(text)}", status=response.status, body=text, retry_after=after)
+            yield response
+        finally:
+            # A reply that was not read to its end is cut off, so that the server stops writing.
+            response.close()
+
+    async def _sent(self, path: str, data: bytes) -> aiohttp.ClientResponse:
+        pooled, fresh = self._sessions
+        try:
+            return await pooled.post(self.url + path, data=data, allow_redirects=False)
+        except aiohttp.ClientConnectorError:
+            raise
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+            # It closed an idle connection: no byte of a reply came.
+            return await fresh.post(self.url + path, data=data, allow_redirects=False)
+
+    async def _events(self, response: aiohttp.ClientResponse, deadline: _Deadline, end: float) -> AsyncIterator[Event]:
+        between_s = self._params.between_tokens_s
+        events, before, begun = Events(), list[Event](), False
+        while part := await deadline.within(response.content.readany()):
+            for event in events.feed(part):
+                if event.error is not None:
+                    raise UpstreamError("error-object", f"an error in the stream: {event.error[:200]}")
+                if event.done and not begun:
+                    raise UpstreamError("empty", "the stream ended without text")
+                begun = begun or event.has_content
+                before.append(event)
+                if begun:
+                    for each in before:
+                        yield each
+                    before.clear()
+                if event.has_content:
+                    # After the caller took it: a slow caller is no stall.
+                    deadline = _Deadline(
+                        min(_now() + between_s, end), "stalled", f"no next token within {between_s:g} s, or the whole took too long"
+                    )
+                if event.done:
+                    return
+        raise UpstreamError("broke-off" if begun else "empty", "the stream ended without its last event")
+
+    def _judged(self) -> _Judged:
+        return _Judged(self.breaker, self._clock)
+
+
+class _Judged:
+    """Counts how one attempt ended, when it has ended: a stream that stalls in the middle is a failure, although its status was 200."""
+
+    def __init__(self, breaker: Breaker, clock: Clock) -> None:
+        self._breaker, self._clock = breaker, clock
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is None:
+            self._breaker.succeeded()
+        elif isinstance(error, UpstreamError) and error.trips:
+            self._breaker.failed(self._clock())
+        else:
+            self._breaker.released()
+
+
+@dataclass(frozen=True, slots=True)
+class _Deadline:
+    """Until when an upstream may take, and what to say of one that took longer. Only waiting for the upstream counts, and only its failures are its own."""
+
+    at: float
+    kind: str
+    detail: str
+
+    async def within(self, reading: Awaitable[_T]) -> _T:
+        try:
+            async with asyncio.timeout_at(self.at):
+                return await reading
+        except TimeoutError:
+            raise UpstreamError(self.kind, self.detail) from None
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            raise UpstreamError("unreachable", f"no connection ({type(error).__name__})") from None
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise UpstreamError("broke-off", f"the connection ended ({type(error).__name__}: {_start(str(error).encode())})") from None
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+async def _require_stream(response: aiohttp.ClientResponse, deadline: _Deadline) -> None:
+    if response.status == 200 and response.content_type == "text/event-stream":
+        return
+    text = await deadline.within(_bounded(response))
+    if response.status >= 400:
+        raise _refused(response.status, text)
+    raise UpstreamError("malformed", f"status {response.status} and no stream: {_start(text)}")
+
+
+def _refused(status: int, body: bytes) -> UpstreamError:
+    """The server works, and does not want this request."""
+    return UpstreamError("refused", f"status {status}: {_start(body)}", trips=False, status=status, body=body)
+
+
+async def _bounded(response: aiohttp.ClientResponse) -> bytes:
+    parts, size = [], 0
+    while part := await response.content.readany():
+        size += len(part)
+        if size > _MOST_BYTES:
+            raise UpstreamError("malformed", f"the reply is larger than {_MOST_BYTES >> 20} MB")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _start(text: bytes) -> str:
+    return " ".join(text[:2000].decode("utf-8", "replace").split())[:200]

@@ -1,0 +1,102 @@
+"""How the router shows both models a request: the locked teacher with what only it is shown, and each verified version of the student."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from redistill.data.params import DataParams
+from redistill.data.templates import template_digest
+from redistill.errors import RegistryError
+from redistill.models.tokenizers import load_tokenizer
+from redistill.params import Params
+from redistill.provenance import mlflow_names
+from redistill.serving.router.asked import Trained, system_digest
+from redistill.serving.router.shown import Shown, shown_to
+from redistill.serving.types import ServedVersion
+from tasks.locking.locked_teacher import read_lock
+from tasks.paths import ARTIFACTS
+from tasks.registry.runs_and_versions import connect
+from tasks.serving.served_version import verified_version
+
+_MOST_ROWS = 200_000
+_MOST_SYSTEMS = 64
+
+
+def teacher_name(params: Params, digest: str) -> str:
+    """The name under which ``redistill up-models`` serves the teacher."""
+    return f"{params.data.name}-teacher@{digest[:12]}"
+
+
+def shown_teacher(params: Params) -> Shown:
+    """The locked teacher.
+
+    Raises:
+        DataError: no teacher is locked.
+    """
+    lock = read_lock()
+    model = params.teacher.model if lock.backend == "openai" else teacher_name(params, lock.fingerprint.digest)
+    return shown_to(model, params.data, params.benchmark.max_tokens, lock.tokenizer, lock.prompt)
+
+
+class Students:
+    """The verified versions of the student, each with its own tokenizer."""
+
+    def __init__(self, params: Params) -> None:
+        self._params = params
+        self._shown: dict[str, Shown] = {}
+
+    def verified(self, version: str) -> ServedVersion:
+        """Verify a version, and learn how it is shown a request.
+
+        Raises:
+            RegistryError: it does not verify, or was trained with another template than params.yaml has now.
+        """
+        served, artifact = verified_version(self._params, version)
+        tokenizer = load_tokenizer(artifact.weights)
+        tags = connect(self._params).get_model_version(self._params.data.name, version).tags
+        if tags.get(mlflow_names.TAG_TEMPLATE) != template_digest(self._params.data, tokenizer):
+            raise RegistryError(
+                f"version {version} was trained with another template than params.yaml has now (format, prompt_template, structured_outputs); run a cycle, or restore the section data"
+            )
+        self._shown[version] = shown_to(served.name, self._params.data, self._params.benchmark.max_tokens, tokenizer)
+        return served
+
+    def shown(self, version: str) -> Shown:
+        """How a version that was verified is shown a request."""
+        return self._shown[version]
+
+
+def trained_on(params: Params) -> Trained:
+    """On which requests students are trained, from the prompts of the last cycle."""
+    data, limit = params.data, params.intake.max_chars
+    if data.format == "plain":
+        return Trained(data, limit)
+    systems, turns = _conversations(data)
+    return Trained(data, limit, frozenset(systems), turns)
+
+
+def _conversations(data: DataParams) -> tuple[set[str], int]:
+    """Digests of the most frequent system messages of the rows (that of the empty text for rows without one), and the most other messages in one."""
+    counted: Counter[str] = Counter()
+    turns = 1
+    for split in ("train", "pool"):
+        for messages in _messages(ARTIFACTS / "prompts" / f"{split}.parquet"):
+            system = next((m["content"] for m in messages if m["role"] == "system"), "")
+            counted[system_digest(system)] += 1
+            turns = max(turns, sum(m["role"] != "system" for m in messages))
+    return {digest for digest, _ in counted.most_common(_MOST_SYSTEMS)}, turns
+
+
+def _messages(file: Path) -> Any:
+    import pyarrow.parquet as pq
+
+    if not file.is_file():
+        return
+    count = 0
+    for batch in pq.ParquetFile(file).iter_batches(columns=["messages"]):
+        yield from batch.column("messages").to_pylist()
+        count += len(batch)
+        if count >= _MOST_ROWS:
+            return

@@ -1,0 +1,106 @@
+"""Runs the router of this project: ``redistill serve``."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from redistill.errors import ConfigError
+from redistill.params import Params
+from redistill.serving.router.answering import Answering, Models
+from redistill.serving.router.app import Parts, make_app
+from redistill.serving.router.decision_log import DecisionLog
+from redistill.serving.router.live import Watch
+from redistill.serving.router.metrics import Metrics
+from redistill.serving.router.proof import Proof, listed, proved
+from redistill.serving.router.types import Who
+from redistill.serving.router.upstream import Upstream
+from redistill.serving.types import Route, ServedVersion
+from redistill.teacher.openai import KEY_VARIABLE as TEACHER_KEY
+from redistill.teacher.openai import URL_VARIABLE as TEACHER_URL
+from tasks.paths import STATE
+from tasks.registry.transitions import FLAGS
+from tasks.serving.models import Students, shown_teacher, trained_on
+from tasks.serving.up_models import recorded_urls, resolved_dtype
+
+STUDENT_URL, STUDENT_KEY, CALLERS_KEY = "REDISTILL_STUDENT_URL", "REDISTILL_STUDENT_API_KEY", "REDISTILL_SERVE_API_KEY"
+DECISIONS = STATE / "serving" / "decisions.jsonl"
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    host: str
+    port: int
+
+
+def serve(params: Params, address: Address, say: Callable[[str], None]) -> None:
+    """Serve until interrupted.
+
+    Raises:
+        ConfigError: no address of a model's server, a key that is no header, or an open address without a key.
+        DataError: no teacher is locked.
+    """
+    from aiohttp import web
+
+    parts = make_parts(params)
+    if address.host not in _LOOPBACK and not parts.key:
+        raise ConfigError(
+            f"--host {address.host} is open to other machines, so callers need a key; set {CALLERS_KEY}, or listen at 127.0.0.1"
+        )
+    say(f"router     http://{address.host}:{address.port}/v1 (decisions in {DECISIONS})")
+    for who, upstream in parts.models.upstreams.items():
+        say(f"{who:<10} {upstream.url}")
+    web.run_app(
+        make_app(parts), host=address.host, port=address.port, handler_cancellation=True, print=None, access_log=None, shutdown_timeout=10.0
+    )
+
+
+def make_parts(params: Params) -> Parts:
+    """The router of this project; the addresses of both servers are in the environment, or recorded by ``redistill up-models``."""
+    students, data = Students(params), params.data
+    dtype: Any = resolved_dtype(params)
+    limits = replace(params.serve, student_dtype=dtype)
+    upstreams: dict[Who, Upstream] = {
+        "student": Upstream("student", _url("student", STUDENT_URL), _key(STUDENT_KEY), limits),
+        "teacher": Upstream("teacher", _url("teacher", TEACHER_URL), _key(TEACHER_KEY), limits),
+    }
+
+    async def prove(version: ServedVersion, route: Route) -> Proof:
+        return await proved(upstreams["student"], students.shown(version.version), version, route.cascade, data)
+
+    async def look(version: ServedVersion, route: Route) -> Proof:
+        return await listed(upstreams["student"], version)
+
+    watch = Watch(FLAGS, students.verified, prove, look)
+    models = Models(upstreams, shown_teacher(params), students.shown)
+    answering = Answering(
+        models, data, limits, lambda: watch.live, salt=data.name, help_when_down=params.route.on_teacher_down == "student"
+    )
+    log = DecisionLog(DECISIONS)
+    return Parts(models, trained_on(params), limits, lambda: watch.live, log, Metrics(), answering, (watch.run,), _key(CALLERS_KEY))
+
+
+@functools.cache
+def _recorded() -> dict[str, str]:
+    return recorded_urls()
+
+
+def _url(who: str, variable: str) -> str:
+    url = os.environ.get(variable, "").strip() or _recorded().get(who, "")
+    if not re.fullmatch(r"https?://[^\s@?#]+", url):
+        raise ConfigError(
+            f"the address of the {who}'s server is not known; run `redistill up-models`, or set {variable} to an http(s) address without password or query, such as http://127.0.0.1:8000/v1"
+        )
+    return url
+
+
+def _key(variable: str) -> str:
+    key = os.environ.get(variable, "").strip()
+    if not re.fullmatch(r"[!-~]*", key):
+        raise ConfigError(f"{variable} contains a space, control or non-ASCII character, which an HTTP header cannot contain; set it again")
+    return key

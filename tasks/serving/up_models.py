@@ -1,0 +1,181 @@
+"""Starts the servers of both models on this machine, with vLLM: ``redistill up-models``. ``redistill down`` ends them.
+
+The student's weights are those of the live version, with its signature checked. They are copied to a folder of their own, so that what is served cannot change
+under the server, and a later cycle disturbs nothing.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from redistill.errors import ConfigError, StageError
+from redistill.io.json import read_json, write_json
+from redistill.models.checkpoints import context_tokens
+from redistill.models.token_trace import TOP
+from redistill.params import Params
+from redistill.runtime.environment import child_environment
+from redistill.runtime.precision import dtype_name, training_device
+from redistill.runtime.processes import read_record
+from redistill.serving.route_flag import read_route
+from tasks.locking.locked_teacher import read_lock, require_locked_weights
+from tasks.operations import background_process
+from tasks.operations.services import healthy
+from tasks.paths import STATE
+from tasks.registry.runs_and_versions import connect
+from tasks.registry.transitions import FLAGS
+from tasks.serving.models import teacher_name
+from tasks.serving.served_version import live_artifact, server_name
+
+FOLDER = STATE / "serving"
+RECORD = FOLDER / "models.json"
+START_TIMEOUT_S = 600.0
+_KV_BYTES = 512 << 20
+_LONGEST = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class ModelServer:
+    """One server: ``who`` is student or teacher, ``name`` what it lists."""
+
+    who: str
+    name: str
+    weights: Path
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    @property
+    def record(self) -> Path:
+        return FOLDER / f"{self.who}.json"
+
+    @property
+    def log(self) -> Path:
+        return FOLDER / "logs" / f"{self.who}.log"
+
+    def command(self, dtype: str) -> list[str]:
+        length = min(context_tokens(self.weights) or _LONGEST, _LONGEST)
+        command = [
+            *(sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(self.weights.absolute())),
+            *("--served-model-name", self.name, "--host", "127.0.0.1", "--port", str(self.port), "--dtype", dtype),
+            *("--max-model-len", str(length), "--max-logprobs", str(TOP), "--max-num-seqs", "64"),
+            # Not "auto", which takes sampling defaults from the checkpoint.
+            *("--generation-config", "vllm", "--no-enable-log-requests"),
+        ]
+        on_cpu = training_device() == "cpu"
+        return [*command, *(("--enforce-eager", "--kv-cache-memory-bytes", str(_KV_BYTES)) if on_cpu else ())]
+
+
+def resolved_dtype(params: Params) -> str:
+    """The number format in which the student's server computes."""
+    return dtype_name(device=training_device()) if params.serve.student_dtype == "auto" else params.serve.student_dtype
+
+
+def up_models(params: Params, ports: Mapping[str, int], say: Callable[[str], None]) -> dict[str, str]:
+    """Start the servers that do not run yet, and wait until they answer; returns their addresses.
+
+    An endpoint as the teacher has no server here. Without a live version only the teacher is started.
+
+    Raises:
+        RegistryError: the live version does not verify.
+        StageError: a server ended before it was ready.
+    """
+    servers = [server for server in (_teacher(params, ports["teacher"]), _student(params, ports["student"], say)) if server is not None]
+    for server in servers:
+        _start(server, resolved_dtype(params), say)
+    for server in servers:
+        _wait(server, say)
+    urls = {server.who: server.url for server in servers}
+    write_json(RECORD, {"urls": urls, "names": {server.who: server.name for server in servers}})
+    return urls
+
+
+def down_models(say: Callable[[str], None]) -> list[str]:
+    """End exactly what ``up_models`` started."""
+    ended = []
+    for who in ("student", "teacher"):
+        if background_process.end(FOLDER / f"{who}.json") is not None:
+            say(f"the {who}'s server has ended")
+            ended.append(f"{who}'s server")
+    RECORD.unlink(missing_ok=True)
+    return ended
+
+
+def recorded_urls() -> dict[str, str]:
+    """The addresses of the servers that were started here."""
+    return dict(read_json(RECORD)["urls"]) if RECORD.is_file() else {}
+
+
+def _teacher(params: Params, port: int) -> ModelServer | None:
+    lock = read_lock()
+    if lock.backend == "openai":
+        return None
+    return ModelServer("teacher", teacher_name(params, lock.fingerprint.digest), require_locked_weights(lock), port)
+
+
+def _student(params: Params, port: int, say: Callable[[str], None]) -> ModelServer | None:
+    version = read_route(FLAGS).model_version
+    if version is None:
+        say("no version is live, so only the teacher is served; run a cycle first")
+        return None
+    folder = FOLDER / f"student-{version}"
+    artifact = live_artifact(connect(params), params, version)
+    shutil.rmtree(folder, ignore_errors=True)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(artifact.weights, folder)
+    return ModelServer("student", server_name(params, version), folder, port)
+
+
+def _start(server: ModelServer, dtype: str, say: Callable[[str], None]) -> None:
+    if _lists(server):
+        say(f"the {server.who}'s server runs already at {server.url}")
+        return
+    background_process.end(server.record)
+    server.log.unlink(missing_ok=True)
+    quiet = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
+    background_process.start(server.command(dtype), {**quiet, **child_environment()}, server.log, server.record)
+    say(f"starting the {server.who}'s server ({server.name}) at {server.url}; its log is {server.log}")
+
+
+def _wait(server: ModelServer, say: Callable[[str], None]) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while not _lists(server):
+        record = read_record(server.record)
+        if record is None or record.process() is None:
+            raise StageError(f"the {server.who}'s server ended before it was ready: {_last_line(server.log)}; see {server.log}")
+        if time.monotonic() > deadline:
+            raise StageError(f"the {server.who}'s server is not ready after {START_TIMEOUT_S:.0f} s; see {server.log}")
+        time.sleep(0.5)
+    say(f"the {server.who}'s server is ready")
+
+
+def _lists(server: ModelServer) -> bool:
+    """Whether the server answers, and lists what it should."""
+    import httpx
+
+    if not healthy(f"{server.url}/models"):
+        return False
+    try:
+        listed = httpx.get(f"{server.url}/models", timeout=5.0).json()["data"]
+    except (httpx.HTTPError, ValueError, KeyError, TypeError):
+        return False
+    names = [m.get("id") for m in listed if isinstance(m, dict)]
+    if server.name not in names:
+        raise ConfigError(
+            f"port {server.port} already serves {', '.join(map(str, names)) or 'something else'}, and not {server.name}; end it with `redistill down`, or choose another port"
+        )
+    return True
+
+
+def _last_line(log: Path) -> str:
+    try:
+        lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    except OSError:
+        return "it has no log"
+    return (lines[-1] if lines else "without a word")[:300]

@@ -1,0 +1,126 @@
+"""A router between two faulty servers, all on loopback and on one event loop, so that what is left open can be counted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from aiohttp import ClientSession, web
+from aiohttp.test_utils import TestServer
+
+from redistill.data.params import DataParams, RecordParams, SourceParams
+from redistill.promotion.cascade import Cascade, Engine
+from redistill.serving.params import ServeParams
+from redistill.serving.router.answering import Answering, Models
+from redistill.serving.router.app import Parts, make_app
+from redistill.serving.router.asked import Trained
+from redistill.serving.router.decision_log import DecisionLog
+from redistill.serving.router.metrics import Metrics
+from redistill.serving.router.plan import Live
+from redistill.serving.router.shown import shown_to
+from redistill.serving.router.types import Who
+from redistill.serving.router.upstream import Upstream
+from redistill.serving.types import Route
+from tests.fault_models import FaultModels
+
+ENGINE = Engine("vllm", "0.32.0", "bfloat16")
+CASCADE = Cascade("sum_logprob", -0.5, 0.1, "a" * 64, (ENGINE,))
+TEACHER = Route("none", "teacher", None, "no student passed", "2026-11-22T02:00:00+00:00")
+STUDENT = replace(TEACHER, mode="student", model_version="7")
+SURE = replace(STUDENT, mode="cascade", cascade=CASCADE)
+LABELS = DataParams(
+    name="tickets",
+    task="classification",
+    record=RecordParams(labels=("card", "fee", "pin")),
+    source=(SourceParams(path="x.jsonl", splits={"train": 1.0}),),
+)
+TEXT = DataParams(name="notes", task="generation", source=(SourceParams(path="x.jsonl", splits={"train": 1.0}),))
+QUICK = ServeParams(
+    student_s=0.6, first_token_s=0.6, between_tokens_s=0.6, total_s=2.0, connect_s=0.5, breaker_failures=1000, breaker_s=0.4, max_open=64
+)
+
+
+@dataclass
+class Running:
+    """A router that runs: ``live`` may be changed, ``lines`` are the decisions so far."""
+
+    url: str
+    session: ClientSession
+    student: FaultModels
+    teacher: FaultModels
+    parts: Parts
+    holder: dict[str, Live]
+    lines: list[dict[str, Any]]
+
+    async def ask(self, text: str = "my card is lost", headers: dict[str, str] | None = None, **body: Any) -> Any:
+        """Send a chat request; the response has its body read."""
+        message = {"messages": [{"role": "user", "content": text}], "model": "any"}
+        response = await self.session.post(f"{self.url}/v1/chat/completions", json={**message, **body}, headers=headers)
+        await response.read()
+        return response
+
+    @property
+    def last(self) -> dict[str, Any]:
+        return self.lines[-1]
+
+
+@asynccontextmanager
+async def running(
+    route: Route = SURE,
+    student: str = "ok",
+    teacher: str = "ok:fee",
+    data: DataParams = LABELS,
+    params: ServeParams = QUICK,
+    help_when_down: bool = False,
+    trained: Trained | None = None,
+    key: str = "",
+    addresses: dict[Who, str] | None = None,
+) -> AsyncIterator[Running]:
+    """A router whose two servers answer with these models of ``tests.fault_models``."""
+    models: dict[Who, FaultModels] = {"student": FaultModels(), "teacher": FaultModels()}
+    servers = {who: TestServer(each.app(), handler_cancellation=True) for who, each in models.items()}
+    for server in servers.values():
+        await server.start_server()
+    urls = {who: str(server.make_url("/v1")) for who, server in servers.items()} | (addresses or {})
+    holder = {"live": Live(route, readable=True, unverified="", engine=ENGINE)}
+    upstreams: dict[Who, Upstream] = {who: Upstream(who, urls[who], "", params) for who in models}
+    both = Models(upstreams, shown_to(teacher, data, 16), lambda _: shown_to(student, data, 16))
+    answering = Answering(both, data, params, lambda: holder["live"], salt="s", help_when_down=help_when_down)
+    log = _Kept()
+    parts = Parts(both, trained or Trained(data, 2000), params, lambda: holder["live"], log, Metrics(), answering, (), key)
+    router = TestServer(make_app(parts), handler_cancellation=True)
+    await router.start_server()
+    try:
+        async with ClientSession() as session:
+            yield Running(str(router.make_url("")).rstrip("/"), session, models["student"], models["teacher"], parts, holder, log.lines)
+    finally:
+        await router.close()
+        for server in servers.values():
+            await server.close()
+
+
+async def settled(running: Running, limit_s: float = 5.0) -> None:
+    """Wait until no request is in work at either server."""
+    deadline = asyncio.get_running_loop().time() + limit_s
+    while running.student.open or running.teacher.open:
+        assert asyncio.get_running_loop().time() < deadline, f"{running.student.open} and {running.teacher.open} requests are still open"
+        await asyncio.sleep(0.01)
+
+
+class _Kept(DecisionLog):
+    """Keeps the lines instead of writing them."""
+
+    def __init__(self) -> None:
+        super().__init__(Path("unused"))
+        self.lines: list[dict[str, Any]] = []
+
+    def add(self, line: dict[str, Any]) -> None:
+        self.lines.append(line)
+
+
+def serve_forever(app: web.Application, port: int) -> None:
+    web.run_app(app, host="127.0.0.1", port=port, handler_cancellation=True, print=None, access_log=None)
