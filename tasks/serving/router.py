@@ -12,7 +12,7 @@ from typing import Any
 from redistill.errors import ConfigError
 from redistill.params import Params
 from redistill.serving.router.answering import Answering, Models
-from redistill.serving.router.app import Parts, make_app
+from redistill.serving.router.app import Parts, run
 from redistill.serving.router.decision_log import DecisionLog
 from redistill.serving.router.live import Watch
 from redistill.serving.router.metrics import Metrics
@@ -45,8 +45,6 @@ def serve(params: Params, address: Address, say: Callable[[str], None]) -> None:
         ConfigError: no address of a model's server, a key that is no header, or an open address without a key.
         DataError: no teacher is locked.
     """
-    from aiohttp import web
-
     parts = make_parts(params)
     if address.host not in _LOOPBACK and not parts.key:
         raise ConfigError(
@@ -55,9 +53,7 @@ def serve(params: Params, address: Address, say: Callable[[str], None]) -> None:
     say(f"router     http://{address.host}:{address.port}/v1 (decisions in {DECISIONS})")
     for who, upstream in parts.models.upstreams.items():
         say(f"{who:<10} {upstream.url}")
-    web.run_app(
-        make_app(parts), host=address.host, port=address.port, handler_cancellation=True, print=None, access_log=None, shutdown_timeout=10.0
-    )
+    run(parts, address.host, address.port)
 
 
 def make_parts(params: Params) -> Parts:

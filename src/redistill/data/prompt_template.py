@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 
 TEXT = "text"
 """The placeholder of the message, whatever its column is called."""
@@ -13,6 +14,7 @@ _NAME = r"[^\W\d][\w .-]*"
 _PLACEHOLDER = re.compile(rf"\{{\{{(?P<literal>{_NAME})\}}\}}|\{{(?P<name>{_NAME})\}}")
 
 
+@lru_cache(maxsize=64)
 def placeholders(template: str) -> tuple[str, ...]:
     """The columns that a template shows, each once, in order."""
     return tuple(dict.fromkeys(m["name"] for m in _PLACEHOLDER.finditer(template) if m["name"]))

@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 from redistill.promotion.cascade import Engine
 
-COMPARED = (Engine("vllm", "0.32.0", "bfloat16"),)
+COMPARED = (Engine("vllm", "0.32.0", "bfloat16"), Engine("vllm", "0.32.0", "float32"))
 """Without quantisation. An engine that was not compared gets no traffic of a cascade: its requests go to the teacher."""
 
 

@@ -34,6 +34,14 @@ def confidences(trace: TokenTrace | None, grammar: Grammar | None) -> tuple[Conf
         trace: None where the engine reported no logprobs.
         grammar: None for free text.
     """
+    return tuple(each for name in SCORES if (each := confidence_of(name, trace, grammar)) is not None)
+
+
+def confidence_of(name: str, trace: TokenTrace | None, grammar: Grammar | None) -> Confidence | None:
+    """One score of one completion; None if the task does not have it."""
+    if name not in SCORES:
+        return None
     if trace is None or not len(trace):
-        return tuple(Confidence(name, math.nan) for name in SCORES)
-    return tuple(Confidence(name, value) for name, score in SCORES.items() if (value := score(trace, grammar)) is not None)
+        return Confidence(name, math.nan)
+    value = SCORES[name](trace, grammar)
+    return None if value is None else Confidence(name, value)

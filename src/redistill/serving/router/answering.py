@@ -15,7 +15,7 @@ from aiohttp import web
 
 from redistill.data.params import DataParams
 from redistill.data.stopping import cut
-from redistill.evaluation.confidence.all_scores import confidences
+from redistill.evaluation.confidence.all_scores import confidence_of
 from redistill.evaluation.outcomes import without_reasoning
 from redistill.serving.params import ServeParams
 from redistill.serving.router.decision import Decision
@@ -176,14 +176,15 @@ class _Request:
             return None
         cascade = self._live.route.cascade
         assert cascade is not None
-        scores = confidences(completion.trace, data.grammar)
-        self._decision.score = next((s.value for s in scores if s.score == cascade.score and math.isfinite(s.value)), None)
-        choice = cascade.choose(scores)
+        # Of five scores only the one that the cascade looks at: the others take as long each.
+        score = confidence_of(cascade.score, completion.trace, data.grammar)
+        self._decision.score = score.value if score is not None and math.isfinite(score.value) else None
+        choice = cascade.choose(() if score is None else (score,))
         return None if choice.answers == "student" else ("unsure", choice.reason)
 
     async def _streamed(self, upstream: Upstream, shown: Shown) -> web.StreamResponse:
         """A stream, written as the caller's endpoint does."""
-        written, sending = Written(self._asked, shown.model), self._sending
+        written, sending = Written(self._asked, shown.model, self._decision.id), self._sending
         finish, usage, lead, response = "stop", dict[str, Any](), True, None
         async with upstream.stream(shown.path(self._asked), shown.body(self._asked, stream=True), self._left_s) as events:
             try:

@@ -41,6 +41,23 @@ class Parts:
     key: str = ""
 
 
+def run(parts: Parts, host: str, port: int) -> None:
+    """Serve until interrupted; requests in work are finished first."""
+    import uvloop
+
+    web.run_app(
+        make_app(parts),
+        host=host,
+        port=port,
+        # A caller who leaves ends the work for it.
+        handler_cancellation=True,
+        print=None,
+        access_log=None,
+        shutdown_timeout=10.0,
+        loop=uvloop.new_event_loop(),
+    )
+
+
 def make_app(parts: Parts) -> web.Application:
     """The application; it is served with ``handler_cancellation``, so that a caller who leaves ends the work for it."""
     app = web.Application(client_max_size=int(parts.params.max_body_mb * (1 << 20)), middlewares=[_as_openai])
@@ -102,6 +119,7 @@ class _Server:
             decision.ended = "left"
             raise
         finally:
+            decision.finish()
             if decision.reason:
                 parts.log.add(decision.line())
                 parts.metrics.count(decision)

@@ -7,11 +7,12 @@ message, a longer text. What changes nothing for the student passes, also fields
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+import orjson
 
 from redistill.data.params import DataParams
 from redistill.data.types import Column, Message, Prompt
@@ -106,8 +107,8 @@ def read_asked(endpoint: Endpoint, raw: bytes, headers: Mapping[str, str], train
 
 def _object(raw: bytes) -> dict[str, Any]:
     try:
-        body = json.loads(raw)
-    except (ValueError, RecursionError):
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError:
         raise BadRequestError("the body is not JSON; send a JSON object as OpenAI's interface describes it") from None
     if not isinstance(body, dict):
         raise BadRequestError("the body must be a JSON object")

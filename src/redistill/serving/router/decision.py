@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import random
 import time
-import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,7 @@ class Decision:
     mode: str
     stream: bool
     slice: str = ""
-    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    id: str = field(default_factory=lambda: f"{random.getrandbits(128):032x}")
     at: float = field(default_factory=time.time)
     started: float = field(default_factory=time.perf_counter)
     route: Who | None = None
@@ -32,6 +32,7 @@ class Decision:
     first_s: float | None = None
     tokens: int | None = None
     ended: str = ""
+    seconds: float = 0.0
     failures: list[tuple[Who, str]] = field(default_factory=list)
 
     def answered_by(self, who: Who, version: str, reason: str, detail: str = "") -> None:
@@ -40,6 +41,9 @@ class Decision:
     def sent(self, status: int) -> None:
         """The first byte of the response goes out."""
         self.status, self.first_s = status, time.perf_counter() - self.started
+
+    def finish(self) -> None:
+        self.seconds = time.perf_counter() - self.started
 
     @property
     def headers(self) -> dict[str, str]:
@@ -66,7 +70,7 @@ class Decision:
             "status": self.status,
             "stream": self.stream,
             "first_s": self.first_s and round(self.first_s, 5),
-            "seconds": round(time.perf_counter() - self.started, 5),
+            "seconds": round(self.seconds, 5),
             "tokens": self.tokens,
             "ended": self.ended,
             "failures": [f"{who} {kind}" for who, kind in self.failures],

@@ -6,11 +6,12 @@ Lines are collected and written a few times a second, so that no request waits f
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from collections import deque
 from pathlib import Path
 from typing import Any
+
+import orjson
 
 _MOST_WAITING = 20_000
 """Lines that wait for the disk; more are lost and counted, because memory is bounded."""
@@ -49,8 +50,8 @@ class DecisionLog:
             return
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            with open(self._file, "a", encoding="utf-8") as handle:
-                handle.writelines(json.dumps(line) + "\n" for line in lines)
+            with open(self._file, "ab") as handle:
+                handle.write(b"".join(orjson.dumps(line) + b"\n" for line in lines))
                 size = handle.tell()
             if size >= _MOST_BYTES:
                 self._rotate()

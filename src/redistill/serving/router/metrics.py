@@ -38,9 +38,8 @@ class Metrics:
 
     def count(self, decision: Decision) -> None:
         """Count a request that has ended."""
-        line = decision.line()
         self._requests.labels(decision.route or "none", decision.reason, str(decision.status)).inc()
-        self._seconds.labels(decision.route or "none").observe(line["seconds"])
+        self._seconds.labels(decision.route or "none").observe(decision.seconds)
         for who, kind in decision.failures:
             self._failures.labels(who, kind).inc()
         if decision.ended == "left":

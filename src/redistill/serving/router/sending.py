@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
+import orjson
 from aiohttp import web
 
 from redistill.serving.router.decision import Decision
 from redistill.serving.router.sse import frame
-from redistill.serving.router.types import Asked, Completion
+from redistill.serving.router.types import Asked, Completion, UpstreamError
 from redistill.serving.router.written import Written, error_body
 
 WARNING_HEADER = "X-Redistill-Warning"
@@ -29,10 +29,10 @@ class Sending:
 
     async def completion(self, completion: Completion, model: str) -> web.StreamResponse:
         """A whole completion: as JSON, or as the stream that the caller asked for."""
-        written = Written(self._asked, model)
+        written = Written(self._asked, model, self.decision.id)
         self.decision.tokens = completion.usage.get("completion_tokens")
         if not self._asked.stream:
-            return self.body(json.dumps(written.whole(completion), ensure_ascii=False).encode(), 200)
+            return self.body(orjson.dumps(written.whole(completion)), 200)
         response = await self.begin()
         await response.write(b"".join(written.frames(completion)))
         return await self.end()
@@ -48,7 +48,7 @@ class Sending:
         return response
 
     def error(self, status: int, message: str, kind: str, headers: dict[str, str] | None = None) -> web.Response:
-        return self.body(json.dumps(error_body(message, kind)).encode(), status, headers)
+        return self.body(orjson.dumps(error_body(message, kind)), status, headers)
 
     async def begin(self) -> web.StreamResponse:
         """Send the head of a stream."""
@@ -81,11 +81,9 @@ def read_raw(body: bytes) -> bytes:
     Raises:
         UpstreamError: it is.
     """
-    from redistill.serving.router.types import UpstreamError
-
     try:
-        tree: Any = json.loads(body)
-    except (ValueError, RecursionError):
+        tree: Any = orjson.loads(body)
+    except orjson.JSONDecodeError:
         raise UpstreamError("malformed", "the reply is not JSON") from None
     if not isinstance(tree, dict) or tree.get("error") is not None or not tree.get("choices"):
         raise UpstreamError("error-object", "status 200 with an error, or without choices")

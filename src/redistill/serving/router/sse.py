@@ -5,10 +5,11 @@ Source: WHATWG HTML, section 9.2 "Server-sent events"; ``data: [DONE]`` is OpenA
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from typing import Any
+
+import orjson
 
 from redistill.serving.router.types import UpstreamError
 
@@ -70,7 +71,7 @@ class Events:
 
 def frame(tree: dict[str, Any]) -> bytes:
     """An object as an event."""
-    return b"data: " + json.dumps(tree, ensure_ascii=False).encode() + b"\n\n"
+    return b"data: " + orjson.dumps(tree) + b"\n\n"
 
 
 def _event(raw: bytes) -> Event:
@@ -79,7 +80,7 @@ def _event(raw: bytes) -> Event:
     if text == b"[DONE]":
         return Event(raw, None, done=True)
     try:
-        data = json.loads(text) if text else None
-    except (ValueError, RecursionError):
+        data = orjson.loads(text) if text else None
+    except orjson.JSONDecodeError:
         data = None
     return Event(raw, data if isinstance(data, dict) else None)

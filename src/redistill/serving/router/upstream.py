@@ -7,7 +7,6 @@ about the server. Any other failure is the caller's to handle: nothing else is a
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -16,6 +15,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 import aiohttp
+import orjson
 
 from redistill.serving.params import ServeParams
 from redistill.serving.router.breaker import Breaker
@@ -69,11 +69,18 @@ class Upstream:
         """
         with self._judged():
             deadline = _Deadline(_now() + limit_s, "timeout", f"no completion within {limit_s:g} s")
-            async with self._reply(path, body, deadline) as response:
-                text = await deadline.within(_bounded(response))
-                if response.status != 200:
-                    raise _refused(response.status, text)
-                return read(text)
+            return read(await deadline.within(self._read(path, body)))
+
+    async def _read(self, path: str, body: dict[str, Any]) -> bytes:
+        """The body of a reply of status 200."""
+        response = await self._sent(path, body)
+        try:
+            text = await _bounded(response)
+            if response.status != 200:
+                raise _unwanted(response, text) or _refused(response.status, text)
+            return text
+        finally:
+            response.close()
 
     @asynccontextmanager
     async def stream(self, path: str, body: dict[str, Any], limit_s: float) -> AsyncIterator[AsyncIterator[Event]]:
@@ -98,26 +105,22 @@ class Upstream:
         try:
             response = await deadline.within(self._sessions[0].get(address, allow_redirects=False))
             async with response:
-                return json.loads(await deadline.within(_bounded(response))) if response.status == 200 else None
+                return orjson.loads(await deadline.within(_bounded(response))) if response.status == 200 else None
         except (UpstreamError, ValueError, RecursionError):
             return None
 
     @asynccontextmanager
     async def _reply(self, path: str, body: dict[str, Any], deadline: _Deadline) -> AsyncIterator[aiohttp.ClientResponse]:
-        response = await deadline.within(self._sent(path, json.dumps(body).encode()))
+        response = await deadline.within(self._sent(path, body))
         try:
-            if response.status in _BUSY or response.status >= _TRIPS_FROM or 300 <= response.status < 400:
-                text = await deadline.within(_bounded(response))
-                kind = "busy" if response.status in _BUSY else "redirect" if response.status < 400 else "status"
-                after = response.headers.get("Retry-After")
-                raise UpstreamError(kind, f"status {response.status}: {_start(text)}", status=response.status, body=text, retry_after=after)
             yield response
         finally:
             # A reply that was not read to its end is cut off, so that the server stops writing.
             response.close()
 
-    async def _sent(self, path: str, data: bytes) -> aiohttp.ClientResponse:
+    async def _sent(self, path: str, body: dict[str, Any]) -> aiohttp.ClientResponse:
         pooled, fresh = self._sessions
+        data = orjson.dumps(body)
         try:
             return await pooled.post(self.url + path, data=data, allow_redirects=False)
         except aiohttp.ClientConnectorError:
@@ -200,9 +203,21 @@ async def _require_stream(response: aiohttp.ClientResponse, deadline: _Deadline)
     if response.status == 200 and response.content_type == "text/event-stream":
         return
     text = await deadline.within(_bounded(response))
+    if (problem := _unwanted(response, text)) is not None:
+        raise problem
     if response.status >= 400:
         raise _refused(response.status, text)
     raise UpstreamError("malformed", f"status {response.status} and no stream: {_start(text)}")
+
+
+def _unwanted(response: aiohttp.ClientResponse, body: bytes) -> UpstreamError | None:
+    """The failure of a server that says itself that it failed, or that has too much to do; None for another status."""
+    status = response.status
+    if not (status in _BUSY or status >= _TRIPS_FROM or 300 <= status < 400):
+        return None
+    kind = "busy" if status in _BUSY else "redirect" if status < 400 else "status"
+    after = response.headers.get("Retry-After")
+    return UpstreamError(kind, f"status {status}: {_start(body)}", status=status, body=body, retry_after=after)
 
 
 def _refused(status: int, body: bytes) -> UpstreamError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,17 +12,13 @@ from redistill.serving.router.sse import DONE, frame
 from redistill.serving.router.types import Asked, Completion
 
 
-def _new_id() -> str:
-    return uuid.uuid4().hex
-
-
 @dataclass(frozen=True, slots=True)
 class Written:
     """One response. ``model`` names what answered."""
 
     asked: Asked
     model: str
-    id: str = field(default_factory=_new_id)
+    id: str
     created: int = field(default_factory=lambda: int(time.time()))
 
     @property
