@@ -22,7 +22,7 @@ EXTRAS := --extra orchestrate --extra train --extra judge --extra serve --extra 
 COMPILE := $(BIN)/uv pip compile pyproject.toml --overrides requirements/overrides.txt --generate-hashes --python-version 3.11 \
 	--custom-compile-command "make lock" -q
 
-.PHONY: help setup demo demo-quick test test-all check lock up down soak bench clean
+.PHONY: help setup demo demo-quick serve-demo test test-all check lock up down soak bench clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -47,6 +47,9 @@ demo: setup  ## One whole cycle on a real pretrained teacher and the bank exampl
 demo-quick: setup  ## The same flow on tiny random models, for a first look (about 2 minutes)
 	$(BIN)/python -m tests.tiny_project .redistill/quick
 	$(BIN)/redistill -C .redistill/quick run --reason "make demo-quick"
+
+serve-demo: setup  ## Both models behind the router, on vLLM, with the system that `make demo` promoted (about 10 minutes)
+	$(BIN)/python -m tests.serve_demo
 
 test: setup  ## Unit, property, contract, integration and short end-to-end tests, on JOBS workers (3)
 	$(PYTEST) -n $(JOBS) -m "not long"

@@ -19,8 +19,8 @@ from redistill.serving.router.proof import Proof
 from redistill.serving.types import Route, ServedVersion
 
 _POLL_S = 0.2
-_AGAIN_S = 5.0
-"""How often the server's list of models is looked at, and how often a version that could not be verified is tried again."""
+_AGAIN_S, _PROVE_AGAIN_S = 5.0, 300.0
+"""How often the server's list of models is looked at, and a version that could not be verified is tried again; how often known prompts are completed again."""
 
 Verify = Callable[[str], ServedVersion]
 """Checks a version's signature, which may take seconds; raises RedistillError."""
@@ -35,7 +35,7 @@ class Watch:
         self._seen: tuple[int, ...] | None = None
         self._served: ServedVersion | None = None
         self._proved_for: tuple[object, ...] | None = None
-        self._again_at = 0.0
+        self._again_at = self._prove_at = 0.0
         self.live = Live(SAFE, readable=False)
         self._read()
 
@@ -53,7 +53,8 @@ class Watch:
     async def _checking(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            if self.live.route.model_version is None or self.live.route.answers == "teacher":
+            # Also while the teacher is pinned, so that the student can answer as soon as the pin is removed.
+            if self.live.route.model_version is None:
                 self._proved_for = None
             elif self._proved_for != _identity(self.live.route) or loop.time() >= self._again_at:
                 await self._check(self.live.route)
@@ -77,8 +78,11 @@ class Watch:
         )
 
     async def _check(self, route: Route) -> None:
-        identity = _identity(route)
-        proof = await self._proof(route, first=self._proved_for != identity or bool(self.live.unverified))
+        identity, now = _identity(route), asyncio.get_running_loop().time()
+        first = self._proved_for != identity or bool(self.live.unverified) or now >= self._prove_at
+        proof = await self._proof(route, first=first)
+        if first:
+            self._prove_at = now + _PROVE_AGAIN_S
         if _identity(self.live.route) != identity:
             return  # it changed meanwhile; the next look proves the new one
         if proof.problem != self.live.unverified:
