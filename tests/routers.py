@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from redistill.serving.router.asked import Trained
 from redistill.serving.router.decision_log import DecisionLog
 from redistill.serving.router.metrics import Metrics
 from redistill.serving.router.plan import Live
+from redistill.serving.router.shadow import Compared
 from redistill.serving.router.shown import shown_to
 from redistill.serving.router.types import Who
 from redistill.serving.router.upstream import Upstream
@@ -40,7 +41,15 @@ LABELS = DataParams(
 )
 TEXT = DataParams(name="notes", task="generation", source=(SourceParams(path="x.jsonl", splits={"train": 1.0}),))
 QUICK = ServeParams(
-    student_s=0.6, first_token_s=0.6, between_tokens_s=0.6, total_s=2.0, connect_s=0.5, breaker_failures=1000, breaker_s=0.4, max_open=64
+    student_s=0.6,
+    first_token_s=0.6,
+    between_tokens_s=0.6,
+    total_s=2.0,
+    connect_s=0.5,
+    breaker_failures=1000,
+    breaker_s=0.4,
+    max_open=64,
+    shadow_share=0.0,
 )
 
 
@@ -79,6 +88,7 @@ async def running(
     trained: Trained | None = None,
     key: str = "",
     addresses: dict[Who, str] | None = None,
+    observe: Callable[[Compared], None] = lambda compared: None,
 ) -> AsyncIterator[Running]:
     """A router whose two servers answer with these models of ``tests.fault_models``."""
     models: dict[Who, FaultModels] = {"student": FaultModels(), "teacher": FaultModels()}
@@ -89,7 +99,7 @@ async def running(
     holder = {"live": Live(route, readable=True, unverified="", engine=ENGINE)}
     upstreams: dict[Who, Upstream] = {who: Upstream(who, urls[who], "", params) for who in models}
     both = Models(upstreams, shown_to(teacher, data, 16), lambda _: shown_to(student, data, 16))
-    answering = Answering(both, data, params, lambda: holder["live"], salt="s", help_when_down=help_when_down)
+    answering = Answering(both, data, params, lambda: holder["live"], salt="s", help_when_down=help_when_down, observe=observe)
     log = _Kept()
     parts = Parts(both, trained or Trained(data, 2000), params, lambda: holder["live"], log, Metrics(), answering, (), key)
     router = TestServer(make_app(parts), handler_cancellation=True)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import functools
 import os
 import re
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from redistill.errors import ConfigError
 from redistill.params import Params
+from redistill.promotion.thresholds.params import limits_of
 from redistill.serving.router.answering import Answering, Models
 from redistill.serving.router.app import Parts, run
 from redistill.serving.router.decision_log import DecisionLog
+from redistill.serving.router.guard import Guard
 from redistill.serving.router.live import Watch
 from redistill.serving.router.metrics import Metrics
 from redistill.serving.router.proof import Proof, listed, proved
@@ -24,11 +27,13 @@ from redistill.teacher.openai import KEY_VARIABLE as TEACHER_KEY
 from redistill.teacher.openai import URL_VARIABLE as TEACHER_URL
 from tasks.paths import STATE
 from tasks.registry.transitions import FLAGS
+from tasks.serving.fall_back import fall_back
 from tasks.serving.models import Students, shown_teacher, trained_on
 from tasks.serving.up_models import recorded_urls, resolved_dtype
 
 STUDENT_URL, STUDENT_KEY, CALLERS_KEY = "REDISTILL_STUDENT_URL", "REDISTILL_STUDENT_API_KEY", "REDISTILL_SERVE_API_KEY"
 DECISIONS = STATE / "serving" / "decisions.jsonl"
+GUARD = STATE / "serving" / "guard.json"
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -66,16 +71,32 @@ def make_parts(params: Params) -> Parts:
         "teacher": Upstream("teacher", _url("teacher", TEACHER_URL), _key(TEACHER_KEY), limits),
     }
 
+    server, lost_at_proof = upstreams["student"], [0]
+
     async def prove(version: ServedVersion, route: Route) -> Proof:
-        return await proved(upstreams["student"], students.shown(version.version), version, route.cascade, data)
+        lost_at_proof[0] = server.lost
+        return await proved(server, students.shown(version.version), version, route.cascade, data)
 
     async def look(version: ServedVersion, route: Route) -> Proof:
-        return await listed(upstreams["student"], version)
+        # After a lost connection it may be another server under the same name.
+        return await (prove(version, route) if server.lost != lost_at_proof[0] else listed(server, version))
 
     watch = Watch(FLAGS, students.verified, prove, look)
     models = Models(upstreams, shown_teacher(params), students.shown)
+    guard = Guard(
+        GUARD,
+        limits_of(params.route, params.promote).max_disagreement,
+        lambda: watch.live.route,
+        lambda reason, route: threading.Thread(target=fall_back, args=(params, reason, route)).start(),
+    )
     answering = Answering(
-        models, data, limits, lambda: watch.live, salt=data.name, help_when_down=params.route.on_teacher_down == "student"
+        models,
+        data,
+        limits,
+        lambda: watch.live,
+        salt=data.name,
+        help_when_down=params.route.on_teacher_down == "student",
+        observe=guard.observe,
     )
     log = DecisionLog(DECISIONS)
     return Parts(models, trained_on(params), limits, lambda: watch.live, log, Metrics(), answering, (watch.run,), _key(CALLERS_KEY))

@@ -56,8 +56,8 @@ def _known(client: RegistryClient, params: Params, version: str, artifact: Artif
     evidence = evidence_bundle.verified(client, params, version, artifact=artifact)
     outcomes = _outcomes(evidence, client, params, version)
     prompts = {p.id: p for split in ("monitor", "heldout") for p in _prompts(split)}
-    found = [(prompts[o.prompt_id], o) for o in outcomes if o.prompt_id in prompts and o.confidences]
-    return tuple(KnownCompletion(prompt, outcome.response, outcome.confidences) for prompt, outcome in found[:_KNOWN])
+    known = [KnownCompletion(prompts[o.prompt_id], o.response, o.confidences) for o in outcomes if o.prompt_id in prompts]
+    return tuple(known[:_KNOWN])
 
 
 def _outcomes(evidence: Path, client: RegistryClient, params: Params, version: str) -> list[Outcome]:

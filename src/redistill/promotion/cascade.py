@@ -73,7 +73,8 @@ class Cascade:
         if engine is not None and engine not in self.engines:
             return Choice("teacher", f"the threshold was not measured for {engine}")
         value = next((c.value for c in confidences if c.score == self.score), None)
-        if value is None or math.isnan(value):
+        # An infinite margin is no certainty: the server listed no second token.
+        if value is None or math.isnan(value) or value == math.inf:
             return Choice("teacher", f"the completion has no {self.score}")
         if value > self.limit:
             return Choice("student", f"{self.score} {value:.3f} is above {self.limit:.3f}")

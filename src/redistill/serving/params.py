@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from redistill.config.base import Positive, section
+from redistill.config.base import Positive, Share, section
 
 _Seconds = Annotated[float, Field(gt=0.0, le=3600.0)]
 
@@ -33,6 +33,8 @@ class ServeParams:
     """After so many failures in a row, a model's server is left alone for a while."""
     breaker_s: _Seconds = 10.0
     """For how long. Then one request tries it again."""
+    shadow_share: Share = 0.05
+    """The share of the student's requests that the teacher also completes, after the caller has its answer: what the guard of live traffic looks at. 0: no guard."""
     student_dtype: Literal["auto", "bfloat16", "float32", "float16"] = "auto"
     """The number format in which the student's server computes; `auto` is what suits this machine. A cascade's threshold holds for the formats that were
     measured."""

@@ -55,11 +55,17 @@ def _trusted(path: str | os.PathLike[str]) -> Route | None:
 
 
 def _safe(path: str | os.PathLike[str]) -> Route:
-    """The teacher. The operator's pin to the teacher stays, also where the rest of the file contradicts itself."""
+    """The teacher. What an operator decided stays, as far as it can be read, also where the rest of the file contradicts itself."""
     try:
-        return replace(SAFE, pin="teacher" if _flag(path)["metadata"]["pin"] == "teacher" else "none")
+        meta = _flag(path)["metadata"]
+        route = replace(SAFE, pin="teacher" if meta["pin"] == "teacher" else "none")
     except _UNREADABLE:
         return SAFE
+    try:
+        share, slices = _operators_part(meta)
+    except _UNREADABLE:
+        return route
+    return replace(route, share=share, teacher_slices=slices)
 
 
 def _flag(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -89,12 +95,16 @@ def _recorded(meta: dict[str, Any]) -> Route:
     # A cascade without a threshold would be a student that answers everything.
     if not known or (mode == "cascade" and not (cascade and math.isfinite(cascade.limit))):
         raise ValueError("unknown pin, mode, version or threshold")
+    share, slices = _operators_part(meta)
+    return Route(pin, mode, version, str(meta["reason"]), str(meta["changed_at"]), str(meta.get("teacher", "")), cascade, share, slices)
+
+
+def _operators_part(meta: dict[str, Any]) -> tuple[float, tuple[str, ...]]:
+    """The share and the slices in the metadata; files of earlier versions have none."""
     share, slices = float(meta.get("share", 1.0)), json.loads(meta.get("teacher_slices", "[]"))
     if not 0.0 <= share <= 1.0 or not all(isinstance(name, str) for name in slices):
         raise ValueError("a share outside 0 to 1, or slices that are no names")
-    return Route(
-        pin, mode, version, str(meta["reason"]), str(meta["changed_at"]), str(meta.get("teacher", "")), cascade, share, tuple(slices)
-    )
+    return share, tuple(slices)
 
 
 def to_teacher(route: Route, reason: str, teacher: str = "") -> Route:
@@ -105,10 +115,7 @@ def to_teacher(route: Route, reason: str, teacher: str = "") -> Route:
 
 
 def to_version(route: Route, version: str, cascade: Cascade | None, reason: str, teacher: str = "") -> Route:
-    """The route with a version as the system's mode: alone, or as a cascade; pin and teacher as with ``to_teacher``.
-
-    The share of the traffic stays as it is for the same version, and for one that comes after the teacher alone.
-    """
+    """The route with a version as the system's mode: alone, or as a cascade; pin, share, slices and teacher as with ``to_teacher``."""
     return replace(
         route,
         mode="student" if cascade is None else "cascade",
@@ -117,18 +124,12 @@ def to_version(route: Route, version: str, cascade: Cascade | None, reason: str,
         changed_at=_now(),
         teacher=teacher or route.teacher,
         cascade=cascade,
-        share=_share_for(route, version),
     )
 
 
 def keeping_operators_part(route: Route, now: Route) -> Route:
     """The route with what an operator decided in the route that holds now, even if it was planned with something else: pin, slices and share."""
-    return replace(route, pin=now.pin, teacher_slices=now.teacher_slices, share=_share_for(now, route.model_version))
-
-
-def _share_for(now: Route, version: str | None) -> float:
-    """A share is of one version: another one that is promoted after it starts with all of the traffic."""
-    return now.share if version is None or now.model_version in (None, version) else 1.0
+    return replace(route, pin=now.pin, share=now.share, teacher_slices=now.teacher_slices)
 
 
 def with_pin(route: Route, wanted: str, reason: str) -> Route:
@@ -255,7 +256,8 @@ def _targeting(route: Route) -> dict[str, Any]:
     rule: Any = route.answers
     if route.share < 1.0:
         parts = round(route.share * _PARTS)
-        rule = {"fractional": [[route.answers, parts], ["teacher", _PARTS - parts]]}
+        # Without a key flagd would use the default variant for everybody.
+        rule = {"if": [{"var": "targetingKey"}, {"fractional": [[route.answers, parts], ["teacher", _PARTS - parts]]}, "teacher"]}
     if route.teacher_slices:
         return {"if": [{"in": [{"var": "slice"}, list(route.teacher_slices)]}, "teacher", rule]}
     return rule if isinstance(rule, dict) else {}

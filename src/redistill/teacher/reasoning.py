@@ -16,6 +16,12 @@ def split_reasoning(text: str) -> tuple[str | None, str]:
     return reasoning.strip().removeprefix(_OPENING).strip(), completion
 
 
+def may_be_reasoning(text: str) -> bool:
+    """Whether a text that is not whole yet may be reasoning that goes on."""
+    begin = text.lstrip()
+    return unfinished(text) or (len(begin) < len(_OPENING) and _OPENING.startswith(begin))
+
+
 def unfinished(text: str) -> bool:
     """Whether a text begins with reasoning that does not end in it."""
     return text.lstrip().startswith(_OPENING) and _CLOSING not in text

@@ -110,17 +110,28 @@ def test_what_is_not_proved_goes_to_the_teacher(live: Live, reason: str) -> None
 @pytest.mark.parametrize(
     ("body", "detail"),
     [
-        ({"tools": TOOLS}, "it has tools"),
-        ({"n": 2}, "several completions"),
-        ({"response_format": {"type": "json_object"}}, "a format"),
+        ({"tools": TOOLS}, "it has 'tools'"),
+        ({"a_new_field": 1}, "it has 'a_new_field'"),
+        ({"stop": [" lost"]}, "it has 'stop'"),
+        ({"min_tokens": 5}, "it has 'min_tokens'"),
+        ({"return_tokens_as_token_ids": True}, "it has 'return_tokens_as_token_ids'"),
+        ({"add_generation_prompt": False}, "it has 'add_generation_prompt'"),
+        ({"n": 2}, "it has 'n'"),
+        ({"response_format": {"type": "json_object"}}, "it has 'response_format'"),
         ({"messages": [{"role": "system", "content": "Be rude."}, {"role": "user", "content": "x"}]}, "another system message"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:x"}}]}]}, "more than text"),
         (
             {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]},
             "3 messages",
         ),
+        ({"messages": [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]}, "do not alternate"),
+        ({"messages": [{"role": "user", "content": "a", "name": "Ann"}]}, "more than text"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}, "text": "what is this"}]}]},
+            "more than text",
+        ),
         ({"messages": [{"role": "user", "content": "x" * 3000}]}, "longer than 2000"),
-        ({"presence_penalty": 0.5}, "changes probabilities"),
+        ({"presence_penalty": 0.5}, "it has 'presence_penalty'"),
         ({"temperature": 0.7}, "asks for sampling"),
     ],
 )
@@ -130,25 +141,27 @@ def test_what_the_student_was_not_trained_for_goes_to_the_teacher(body: dict[str
         async with running(SURE) as router:
             sent = {"messages": [{"role": "user", "content": "x"}], **body}
             response = await router.session.post(
-                f"{router.url}/v1/chat/completions", json={"model": "m", "stream": stream, "extra": 1, **sent}
+                f"{router.url}/v1/chat/completions", json={"model": "m", "stream": stream, "user": "u", **sent}
             )
             await response.read()
             assert response.status == 200 and not router.student.asked
             assert router.last["reason"] == "not-trained" and detail in response.headers["X-Redistill-Reason"]
-            if detail != "asks for sampling":
+            if detail:
                 seen = router.teacher.bodies["ok:fee"]
-                assert seen["messages"] == sent["messages"] and seen["extra"] == 1, "it is sent as it came"
+                assert seen["messages"] == sent["messages"] and seen["user"] == "u", "it is sent as it came"
 
     asyncio.run(check())
 
 
-def test_unknown_fields_pass_and_those_of_the_router_do_not() -> None:
+def test_fields_that_change_nothing_pass_and_those_of_the_router_do_not() -> None:
     async def check() -> None:
         async with running(STUDENT) as router:
-            await router.ask(priority=3, metadata={"a": "b"}, user="u", redistill={"slice": "s"}, max_completion_tokens=5, stop="#")
+            await router.ask(
+                priority=3, metadata={"a": "b"}, user="u", redistill={"slice": "s"}, max_completion_tokens=5, temperature=None, n=1
+            )
             seen = router.student.bodies["ok"]
             assert (seen["priority"], seen["metadata"], seen["max_tokens"]) == (3, {"a": "b"}, 5) and "redistill" not in seen
-            assert seen["stop"] == ["\n", "#"] and seen["temperature"] == 0.0
+            assert seen["stop"] == ["\n"] and seen["temperature"] == 0.0 and "n" not in seen, "null is no reason to sample"
             assert seen["prompt"] == "my card is lost\n=>" and "messages" not in seen
 
     asyncio.run(check())
@@ -221,11 +234,11 @@ def test_logprobs_come_as_the_endpoint_spells_them() -> None:
 def test_a_refused_request_is_the_callers_and_trips_nothing(stream: bool) -> None:
     async def check() -> None:
         few = replace(QUICK, breaker_failures=1)
-        async with running(STUDENT, student="status-400", teacher="status-404", params=few) as router:
+        async with running(STUDENT, student="status-400", teacher="status-422", params=few) as router:
             for _ in range(3):
                 response = await router.ask(stream=stream)
-                assert response.status == 404 and json.loads(await response.read())["error"]["message"] == "status 404"
-            assert router.student.asked["status-400"] == 3 and router.teacher.asked["status-404"] == 3, "asked each time, and once"
+                assert response.status == 422 and json.loads(await response.read())["error"]["message"] == "status 422"
+            assert router.student.asked["status-400"] == 3 and router.teacher.asked["status-422"] == 3, "asked each time, and once"
 
     asyncio.run(check())
 

@@ -57,14 +57,19 @@ def answers(url: str) -> bool:
 def promoted(registry: Registry) -> str:
     """A version that answers alone, with the template that params.yaml has, and an endpoint as the locked teacher."""
     from redistill.data.templates import template_digest
+    from redistill.data.types import Message, Prompt
     from redistill.io.json import write_json
+    from redistill.io.parquet import write_records
     from redistill.models.tokenizers import load_tokenizer
     from redistill.provenance import mlflow_names
     from tasks.paths import LOCK
     from tasks.promotion import approve
 
     shutil.copy(ROOT / "dvc.yaml", "dvc.yaml")
+    registry.label = "card"
     version = registry.version(150, seed=21)
+    prompts = [Prompt(f"{registry.params.data.name}-{n}", str(n), (Message("user", f"card {n}"),), "app", "card", "x") for n in range(8)]
+    write_records(Path("artifacts/prompts/monitor.parquet"), Prompt, prompts)
     tag = template_digest(registry.params.data, load_tokenizer("artifacts/students/kd"))
     registry.client.set_model_version_tag(registry.params.data.name, version, mlflow_names.TAG_TEMPLATE, tag)
     approve.promote(registry.params, version, "passed")

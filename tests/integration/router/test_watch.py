@@ -48,7 +48,7 @@ async def server(model: str, names: tuple[str, ...] = ("tickets@7",)) -> AsyncIt
     [
         ("ok:card:-0.01", ServedVersion("7", "tickets@7", known("card", -0.02)), ""),
         ("ok:card:-0.04", ServedVersion("7", "tickets@7", known("card", -0.02)), ""),
-        ("ok:card:-0.01", ServedVersion("8", "tickets@8", known("card", -0.02)), "lists tickets@7, and not tickets@8"),
+        ("ok:card:-0.01", ServedVersion("8", "tickets@8", known("card", -0.02)), "lists 'tickets@7', and not tickets@8"),
         (
             "ok:fee:-0.01",
             ServedVersion("7", "tickets@7", known("card", -0.02)),
@@ -60,7 +60,8 @@ async def server(model: str, names: tuple[str, ...] = ("tickets@7",)) -> AsyncIt
             "sum_logprob of a completion is -1.000 and was -0.020, more than 0.1 apart",
         ),
         ("null-logprobs:card", ServedVersion("7", "tickets@7", known("card", -0.02)), "0 of 4 known prompts"),
-        ("status-500", ServedVersion("7", "tickets@7", known("card", -0.02)), "does not complete a known prompt: status 500"),
+        ("ok:card:-0.01", ServedVersion("7", "tickets@7"), "no known completion of this version is on this machine"),
+        ("status-500", ServedVersion("7", "tickets@7", known("card", -0.02)), "does not complete a known prompt (status)"),
     ],
 )
 def test_a_server_must_prove_what_it_serves(model: str, version: ServedVersion, problem: str) -> None:

@@ -15,18 +15,22 @@ from aiohttp import web
 
 from redistill.data.params import DataParams
 from redistill.data.stopping import cut
+from redistill.errors import ConfigError
 from redistill.evaluation.confidence.all_scores import confidence_of
 from redistill.evaluation.outcomes import without_reasoning
+from redistill.evaluation.row_scores import chrf_scores
 from redistill.serving.params import ServeParams
 from redistill.serving.router.decision import Decision
 from redistill.serving.router.plan import Live, Plan, planned
-from redistill.serving.router.replies import Part, logprobs_for, read_completion, read_part
+from redistill.serving.router.replies import read_completion, read_part
 from redistill.serving.router.sending import Sending, read_raw
+from redistill.serving.router.shadow import Compared, Shadow
 from redistill.serving.router.shown import Shown
-from redistill.serving.router.types import Asked, Completion, UpstreamError, Who
+from redistill.serving.router.types import Asked, Completion, Limit, UpstreamError, Who
 from redistill.serving.router.upstream import Upstream
 from redistill.serving.router.written import Written
 from redistill.teacher.endings import LENGTH, ending
+from redistill.teacher.reasoning import may_be_reasoning, split_reasoning
 
 HELPED = "the teacher cannot be reached; the student answered, also where it is not sure"
 
@@ -42,8 +46,17 @@ class Models:
 
 class Answering:
     def __init__(
-        self, models: Models, data: DataParams, params: ServeParams, live: Callable[[], Live], *, salt: str, help_when_down: bool
+        self,
+        models: Models,
+        data: DataParams,
+        params: ServeParams,
+        live: Callable[[], Live],
+        *,
+        salt: str,
+        help_when_down: bool,
+        observe: Callable[[Compared], None] = lambda compared: None,
     ) -> None:
+        self.shadow = Shadow(params.shadow_share, self._by_teacher_beside, self._differ, observe)
         self._models, self._data, self._params, self._live = models, data, params, live
         self._salt, self._help = salt, help_when_down
 
@@ -54,7 +67,38 @@ class Answering:
         decision.reason, decision.detail = plan.reason, plan.detail
         limit_s = min(self._params.total_s, asked.deadline_s or math.inf)
         one = _Request(self, asked, plan, live, Sending(request, asked, decision), asyncio.get_running_loop().time() + limit_s)
-        return await one.answered()
+        response = await one.answered()
+        if plan.first == "student" and live.route.pin == "none" and decision.ended == "done":
+            self.shadow.consider(asked, decision.id, live.route.model_version or "", one.of_student)
+        return response
+
+    async def _by_teacher_beside(self, asked: Asked) -> Completion:
+        """The teacher's completion of a request that has its answer already."""
+        upstream, shown = self._models.upstreams["teacher"], self._models.teacher
+        body = shown.body(asked, stream=False)
+        if not upstream.allows():
+            raise UpstreamError("not-asked", "the teacher's server is not asked for a while, after failures", trips=False)
+        return await upstream.whole(shown.path(asked), body, Limit(self._params.total_s), self.read)
+
+    def read(self, body: bytes) -> Completion:
+        """The completion in a reply, as a caller gets it.
+
+        Raises:
+            UpstreamError: it is none, or empty.
+        """
+        completion = read_completion(body)
+        text = cut(without_reasoning(completion.text), self._data.stops)
+        if not text:
+            # It may be what the caller's own stop sequences or max_tokens ask for.
+            raise UpstreamError("empty", "an empty completion", trips=False)
+        return replace(completion, text=text)
+
+    def _differ(self, student: str, teacher: str) -> float:
+        """The disagreement of two completions, as the calibration counts it: 0 or 1, and of free text 1 - chrF."""
+        grammar = self._data.grammar
+        if grammar is None:
+            return 1.0 - chrf_scores([(teacher, student)])[0]
+        return float(grammar.spelled(teacher) != grammar.spelled(student))
 
 
 class _Request:
@@ -64,6 +108,7 @@ class _Request:
         self._router, self._asked, self._plan, self._live = router, asked, plan, live
         self._sending, self._decision, self._end = sending, sending.decision, end
         self._spare: Completion | None = None
+        self.of_student: Completion | None = None
 
     async def answered(self) -> web.StreamResponse:
         if self._plan.first == "student" and (response := await self._by_student()) is not None:
@@ -74,22 +119,29 @@ class _Request:
         """The student's response; None if the teacher must answer, and the decision says why."""
         upstream, decision = self._router._models.upstreams["student"], self._decision
         reason, detail = (decision.reason, decision.detail) if not warning else ("teacher-down", "")
-        if not upstream.allows():
-            decision.reason, decision.detail = "student-down", f"left alone for {upstream.retry_after():.0f} s after failures"
-            return None
         version = self._live.route.model_version or ""
         shown, model = self._router._models.student(version), version
+        try:
+            body = shown.body(self._asked, stream=not self._held, scored=self._plan.scored)
+        except ConfigError as error:
+            decision.reason, decision.detail = "not-trained", str(error)
+            return None
+        if not upstream.allows():
+            decision.reason, decision.detail = "student-down", f"not asked for {upstream.retry_after():.0f} s after failures"
+            return None
         self._sending.warning = warning
         try:
             if not self._held:
                 decision.answered_by("student", model, reason, detail)
-                return await self._streamed(upstream, shown)
-            completion = await self._whole(upstream, shown, self._student_limit_s, scored=self._plan.scored)
-            if not warning and (why := self._objection(completion)) is not None:
-                self._spare = completion
-                decision.reason, decision.detail = why
+                return await self._streamed(upstream, shown, body)
+            completion = await self._whole(upstream, shown, body, self._student_limit)
+            if (objection := self._objection(completion, scored=self._plan.scored and not warning)) is not None:
+                # Of what is only unsure, the completion may still help if the teacher cannot be reached.
+                self._spare = completion if objection[0] == "unsure" else None
+                decision.reason, decision.detail = objection
                 return None
             decision.answered_by("student", model, "sure" if self._plan.scored and not warning else reason, detail)
+            self.of_student = completion
             return await self._sending.completion(completion, shown.model)
         except UpstreamError as error:
             decision.failures.append(("student", error.kind))
@@ -102,15 +154,17 @@ class _Request:
     async def _by_teacher(self) -> web.StreamResponse:
         upstream, shown, decision = self._router._models.upstreams["teacher"], self._router._models.teacher, self._decision
         self._sending.warning = ""
+        task = self._asked.prompt is not None
+        body = shown.body(self._asked, stream=not self._held) if task else shown.untouched(self._asked)
         if not upstream.allows():
             return await self._without_teacher(None)
         decision.answered_by("teacher", shown.model, decision.reason, decision.detail)
         try:
-            if self._asked.prompt is None:
-                return await self._untouched(upstream, shown)
+            if not task:
+                return await self._untouched(upstream, shown, body)
             if not self._held:
-                return await self._streamed(upstream, shown)
-            return await self._sending.completion(await self._whole(upstream, shown, self._left_s), shown.model)
+                return await self._streamed(upstream, shown, body)
+            return await self._sending.completion(await self._whole(upstream, shown, body, self._limit), shown.model)
         except UpstreamError as error:
             decision.failures.append(("teacher", error.kind))
             if self._sending.response is not None:
@@ -145,25 +199,23 @@ class _Request:
         return self._plan.scored or self._router._data.grammar is not None or not self._asked.stream
 
     @property
-    def _student_limit_s(self) -> float:
+    def _student_limit(self) -> Limit:
+        """How long the student may take: of a short time that the caller gives, half is left for the teacher."""
         whole = self._plan.scored or self._router._data.grammar is not None
-        return min(self._router._params.student_s, self._left_s) if whole else self._left_s
+        longest_s = self._router._params.student_s if whole else self._router._params.total_s
+        left_s = self._limit.seconds
+        return Limit(longest_s) if longest_s <= left_s / 2 else Limit(left_s / 2, callers=True)
 
     @property
-    def _left_s(self) -> float:
-        return max(0.001, self._end - asyncio.get_running_loop().time())
+    def _limit(self) -> Limit:
+        """The time that is left. If the caller gave less than the router would wait, running out of it is no failure of the server."""
+        left_s = max(0.001, self._end - asyncio.get_running_loop().time())
+        return Limit(left_s, callers=left_s < self._router._params.total_s / 2)
 
-    async def _whole(self, upstream: Upstream, shown: Shown, limit_s: float, *, scored: bool = False) -> Completion:
-        def read(body: bytes) -> Completion:
-            completion = read_completion(body)
-            text = cut(without_reasoning(completion.text), self._router._data.stops)
-            if not text:
-                raise UpstreamError("empty", "an empty completion")
-            return replace(completion, text=text)
+    async def _whole(self, upstream: Upstream, shown: Shown, body: dict[str, Any], limit: Limit) -> Completion:
+        return await upstream.whole(shown.path(self._asked), body, limit, self._router.read)
 
-        return await upstream.whole(shown.path(self._asked), shown.body(self._asked, stream=False, scored=scored), limit_s, read)
-
-    def _objection(self, completion: Completion) -> tuple[str, str] | None:
+    def _objection(self, completion: Completion, *, scored: bool) -> tuple[str, str] | None:
         """Why the student's completion is not used, as reason and detail; None if it is."""
         data, prompt = self._router._data, self._asked.prompt
         assert prompt is not None
@@ -172,7 +224,7 @@ class _Request:
                 return "cut-off", "the completion is longer than max_tokens"
             if (why := data.grammar.objection(completion.text, prompt.text)) is not None:
                 return "malformed", why
-        if not self._plan.scored:
+        if not scored:
             return None
         cascade = self._live.route.cascade
         assert cascade is not None
@@ -182,44 +234,52 @@ class _Request:
         choice = cascade.choose(() if score is None else (score,))
         return None if choice.answers == "student" else ("unsure", choice.reason)
 
-    async def _streamed(self, upstream: Upstream, shown: Shown) -> web.StreamResponse:
+    async def _streamed(self, upstream: Upstream, shown: Shown, body: dict[str, Any]) -> web.StreamResponse:
         """A stream, written as the caller's endpoint does."""
         written, sending = Written(self._asked, shown.model, self._decision.id), self._sending
-        finish, usage, lead, response = "stop", dict[str, Any](), True, None
-        async with upstream.stream(shown.path(self._asked), shown.body(self._asked, stream=True), self._left_s) as events:
+        finish, usage, lead, response, texts, begin = "stop", dict[str, Any](), True, None, list[str](), ""
+        async with upstream.stream(shown.path(self._asked), body, self._limit) as events:
             try:
                 async for event in events:
                     part = read_part(event.data or {})
                     usage, finish = part.usage or usage, part.finish or finish
-                    text = part.text.lstrip() if lead else part.text
+                    text = begin + part.text if lead else part.text
+                    if lead and (text.strip() == "" or may_be_reasoning(text)):
+                        begin = text
+                        continue
+                    text = split_reasoning(text)[1].lstrip() if lead else text
                     lead = lead and not text
                     if not text:
                         continue
                     if response is None:
                         response = await sending.begin()
                         await response.write(b"".join(written.begin()))
-                    await response.write(written.part(text, self._listed(part)))
+                    texts.append(text)
+                    await response.write(written.part(text, written.listed(part.logprobs)))
             except UpstreamError as error:
                 if response is not None:
                     await sending.broken(f"the {upstream.who} stopped in the middle: {error.detail}", error.kind)
                 raise
             if response is None:
-                raise UpstreamError("empty", "the stream has no text")
-        self._decision.tokens = usage.get("completion_tokens")
+                raise UpstreamError("empty", "the stream has no text", trips=False)
+        tokens = usage.get("completion_tokens")
+        self._decision.tokens = tokens if type(tokens) is int else None
+        if upstream.who == "student":
+            self.of_student = Completion("".join(texts).strip(), finish)
         await response.write(b"".join(written.end(finish, usage)))
         return await sending.end()
 
-    async def _untouched(self, upstream: Upstream, shown: Shown) -> web.StreamResponse:
-        """A request that is none of the task, and its response, as they came."""
-        path, body, sending = shown.path(self._asked), shown.untouched(self._asked), self._sending
+    async def _untouched(self, upstream: Upstream, shown: Shown, body: dict[str, Any]) -> web.StreamResponse:
+        """A request of another kind than the task's, and its response: both are passed on as they came."""
+        path, sending = shown.path(self._asked), self._sending
         if not self._asked.stream:
-            return sending.body(await upstream.whole(path, body, self._left_s, read_raw), 200)
-        async with upstream.stream(path, body, self._left_s) as events:
+            return sending.body(await upstream.whole(path, body, self._limit, read_raw), 200)
+        async with upstream.stream(path, body, self._limit) as events:
             response = None
             try:
                 async for event in events:
-                    if event.data is None and not event.done and not event.raw.startswith(b":"):
-                        continue  # one event that is no JSON does not end a stream
+                    if event.data is None and not event.done:
+                        continue  # a comment, or one event that is not JSON: clients trip over both
                     response = response or await sending.begin()
                     await response.write(event.raw)
             except UpstreamError as error:
@@ -227,9 +287,3 @@ class _Request:
                     await sending.broken(f"the teacher stopped in the middle: {error.detail}", error.kind)
                 raise
         return await sending.end()
-
-    def _listed(self, part: Part) -> dict[str, Any] | None:
-        wants, count = self._asked.body.get("logprobs"), self._asked.body.get("top_logprobs", 0)
-        if part.logprobs is None or wants is None or wants is False:
-            return None
-        return logprobs_for(self._asked.endpoint, part.logprobs, count if wants is True else wants)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
@@ -20,9 +21,11 @@ from redistill.serving.router.decision import Decision
 from redistill.serving.router.decision_log import DecisionLog
 from redistill.serving.router.metrics import Metrics
 from redistill.serving.router.plan import Live
+from redistill.serving.router.saying import say
 from redistill.serving.router.types import BadRequestError, Endpoint
 from redistill.serving.router.written import error_body
 
+_GRACE_S = 5.0
 Background = Callable[[], Awaitable[None]]
 
 
@@ -81,7 +84,8 @@ class _Server:
         async with AsyncExitStack() as stack:
             for upstream in parts.models.upstreams.values():
                 await stack.enter_async_context(upstream)
-            tasks = [asyncio.ensure_future(work()) for work in (parts.log.run, *parts.background)]
+            stack.push_async_callback(parts.answering.shadow.close)
+            tasks = [asyncio.ensure_future(_going_on(work)) for work in (parts.log.run, *parts.background)]
             yield
             for task in tasks:
                 task.cancel()
@@ -99,7 +103,11 @@ class _Server:
                 )
             self._open += 1
             try:
-                return await self._answer(request, endpoint)
+                # Also callers who send or read slowly must give their place back; a model has its own, shorter limits.
+                async with asyncio.timeout(self._parts.params.total_s + _GRACE_S):
+                    return await self._answer(request, endpoint)
+            except TimeoutError:
+                raise _refused(503, "the request took longer than serve.total_s", {"Retry-After": "1"}) from None
             finally:
                 self._open -= 1
 
@@ -118,6 +126,14 @@ class _Server:
         except (asyncio.CancelledError, ConnectionResetError):
             decision.ended = "left"
             raise
+        except web.HTTPException:
+            raise
+        except Exception as error:
+            # A fault of the router itself: the caller gets an answer in the form that it knows, and the log says where to look.
+            traceback.print_exc()
+            decision.ended, decision.status = "error", 500
+            decision.reason = decision.reason or "router"
+            raise _refused(500, f"the router failed ({type(error).__name__}); see its standard error", kind="server_error") from error
         finally:
             decision.finish()
             if decision.reason:
@@ -150,6 +166,9 @@ class _Server:
         metrics = self._parts.metrics
         metrics.open.set(self._open)
         metrics.lost_lines.set(self._parts.log.lost)
+        shadow = self._parts.answering.shadow
+        metrics.sampled.set(shadow.sampled)
+        metrics.compared.set(shadow.compared)
         metrics.verified.set(self._parts.live().unverified == "")
         for who, upstream in self._parts.models.upstreams.items():
             metrics.breaker.labels(who).set(upstream.retry_after() > 0)
@@ -165,9 +184,24 @@ class _Server:
             raise _refused(401, "the key is missing or wrong; send it as `Authorization: Bearer KEY`", kind="authentication_error")
 
 
+async def _going_on(work: Background) -> None:
+    """Run a task for as long as the server; one that fails is told and started again, because nobody waits for it."""
+    while True:
+        try:
+            await work()
+        except Exception as error:
+            say(f"warning: a background task failed ({type(error).__name__}: {error}) and is started again")
+        await asyncio.sleep(1.0)
+
+
 def _refused(status: int, message: str, headers: dict[str, str] | None = None, kind: str = "unavailable") -> web.HTTPException:
     """An answer of the router itself, as OpenAI's interface spells errors."""
-    kinds: dict[int, type[web.HTTPException]] = {400: web.HTTPBadRequest, 401: web.HTTPUnauthorized, 503: web.HTTPServiceUnavailable}
+    kinds: dict[int, type[web.HTTPException]] = {
+        400: web.HTTPBadRequest,
+        401: web.HTTPUnauthorized,
+        500: web.HTTPInternalServerError,
+        503: web.HTTPServiceUnavailable,
+    }
     text: Any = json.dumps(error_body(message, kind))
     return kinds[status](text=text, content_type="application/json", headers=headers)
 

@@ -1,7 +1,7 @@
-"""Reads a caller's request: as a prompt of the task, or with the reason why it is none.
+"""Reads a caller's request: as a prompt of the task, or with the reason why it cannot be one.
 
-The student was trained on one kind of request. Whatever is of another kind goes to the teacher as it is: tools, images, several completions, another system
-message, a longer text. What changes nothing for the student passes, also fields that are not known here.
+The student was trained on one kind of request. Any other goes to the teacher as it is: tools, images, several completions, another system message, a longer text,
+and every field that is not known here, because it may change the completion.
 """
 
 from __future__ import annotations
@@ -26,38 +26,62 @@ _CLIENTS_TIMEOUT = "X-Stainless-Read-Timeout"
 """How long OpenAI's own client waits, as it says itself."""
 _KEYS = ("prompt_cache_key", "safety_identifier", "user")
 """Fields of OpenAI's interface that name a caller, in the order in which they are used."""
-_UNLIKE = {
-    "tools": "it has tools",
-    "functions": "it has tools",
-    "tool_choice": "it has tools",
-    "function_call": "it has tools",
-    "response_format": "it asks for a format",
-    "structured_outputs": "it asks for a format",
-    "guided_json": "it asks for a format",
-    "audio": "it asks for audio",
-    "prediction": "it has a prediction",
-    "reasoning_effort": "it asks for reasoning",
-    "logit_bias": "it changes probabilities",
-    "suffix": "it has a suffix",
-    "echo": "it asks for its prompt",
-    "web_search_options": "it asks for a search",
-    "chat_template": "it has a template",
-    "chat_template_kwargs": "it has settings of a template",
-    "prompt_logprobs": "it asks for probabilities of its prompt",
-    "use_beam_search": "it asks for beam search",
-}
+_CHANGES_NOTHING = frozenset(
+    (
+        *(
+            "model",
+            "messages",
+            "prompt",
+            "stream",
+            "stream_options",
+            "max_tokens",
+            "max_completion_tokens",
+            "temperature",
+            "logprobs",
+            "top_logprobs",
+        ),
+        *(
+            "user",
+            "safety_identifier",
+            "prompt_cache_key",
+            "prompt_cache_retention",
+            "metadata",
+            "store",
+            "service_tier",
+            "priority",
+            "cache_salt",
+        ),
+        *("request_id",),
+    )
+)
+"""Fields with which the student's completion is the one that was measured. Any other field sends a request to the teacher: a new one may mean anything."""
+_WITH_SAMPLING = frozenset(("top_p", "top_k", "min_p", "seed"))
+"""Fields that change nothing for the most likely completion."""
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "tools": ([],),
+    "functions": ([],),
     "tool_choice": ("none",),
+    "parallel_tool_calls": (True, False),
     "response_format": ({"type": "text"},),
     "n": (1,),
     "best_of": (1,),
+    "echo": (False,),
+    "suffix": ("",),
+    "stop": ([], ""),
+    "logit_bias": ({},),
     "presence_penalty": (0,),
     "frequency_penalty": (0,),
     "repetition_penalty": (1,),
+    "length_penalty": (1,),
+    "add_generation_prompt": (True,),
+    "continue_final_message": (False,),
+    "ignore_eos": (False,),
+    "skip_special_tokens": (True,),
+    "min_tokens": (0,),
+    "use_beam_search": (False,),
+    "modalities": (["text"],),
 }
 """Values with which a field changes nothing."""
-_MANY = {"n": "it asks for several completions", "best_of": "it asks for several completions"}
-_PENALTIES = ("presence_penalty", "frequency_penalty", "repetition_penalty")
 _SLICE = re.compile(r"[^\x00-\x1f\x7f]{1,200}")
 
 
@@ -92,8 +116,9 @@ def read_asked(endpoint: Endpoint, raw: bytes, headers: Mapping[str, str], train
     why_not = why_not or _unlike(body) or _untrained(messages, trained)
     prompt = None
     if not why_not:
-        prompt, why_not = _prompt(messages, extra, trained.data)
-    key = next((str(value) for value in (extra.get("key"), *(body.get(name) for name in _KEYS)) if value), "")
+        prompt, why_not = _prompt(messages, extra, trained)
+    names = (extra.get("key"), *(body.get(name) for name in _KEYS))
+    key = next((str(value) for value in names if value is not None and str(value)), "")
     return Asked(
         endpoint,
         body,
@@ -112,6 +137,8 @@ def _object(raw: bytes) -> dict[str, Any]:
         raise BadRequestError("the body is not JSON; send a JSON object as OpenAI's interface describes it") from None
     if not isinstance(body, dict):
         raise BadRequestError("the body must be a JSON object")
+    if not isinstance(body.get("stream", False), bool | None):
+        raise BadRequestError("stream must be true or false")
     return body
 
 
@@ -132,7 +159,8 @@ def _messages(endpoint: Endpoint, body: dict[str, Any]) -> tuple[tuple[Message, 
         if not isinstance(message, dict) or not isinstance(message.get("role"), str):
             raise BadRequestError("each message must be an object with a role and a content")
         text = _text(message.get("content"))
-        if text is None or message.get("tool_calls") or message["role"] not in ("system", "developer", "user", "assistant"):
+        more = [key for key, value in message.items() if key not in ("role", "content") and value not in (None, [], "")]
+        if text is None or more or message["role"] not in ("system", "developer", "user", "assistant"):
             return (), "a message holds more than text"
         messages.append(Message("system" if message["role"] == "developer" else message["role"], text))
     return tuple(messages), ""
@@ -142,30 +170,36 @@ def _text(content: Any) -> str | None:
     """The text of a message: a string, or parts that are all text."""
     if isinstance(content, str):
         return content
-    if isinstance(content, list) and content and all(isinstance(p, dict) and isinstance(p.get("text"), str) for p in content):
+    if (
+        isinstance(content, list)
+        and content
+        and all(
+            isinstance(p, dict) and p.keys() == {"type", "text"} and p["type"] == "text" and isinstance(p["text"], str) for p in content
+        )
+    ):
         return "\n".join(part["text"] for part in content)
     return None
 
 
 def _unlike(body: dict[str, Any]) -> str:
-    """Which field asks for something else than the student's completion; empty if none does."""
+    """Which field may change the completion; empty if none does."""
     for name, value in body.items():
-        if value is None or value in _NEUTRAL.get(name, ()) or value is False or value in ({}, []):
+        if value is None or name in _CHANGES_NOTHING or any(value == each and type(value) is type(each) for each in _NEUTRAL.get(name, ())):
             continue
-        if name in _UNLIKE:
-            return _UNLIKE[name]
-        if name in _MANY:
-            return _MANY[name]
-        if name in _PENALTIES:
-            return "it changes probabilities"
+        if isinstance(value, float) and value in _NEUTRAL.get(name, ()):
+            continue
+        if name not in _WITH_SAMPLING:
+            return f"it has {name[:40]!r}"
+    if body.get("temperature") not in (None, 0):
+        return "it asks for sampling, and the most likely completion was measured"
     return ""
 
 
 def _untrained(messages: tuple[Message, ...], trained: Trained) -> str:
     systems = [m for m in messages if m.role == "system"]
     turns = [m for m in messages if m.role != "system"]
-    if not turns or turns[-1].role != "user":
-        return "its last message is not the user's"
+    if [m.role for m in turns] != [("user", "assistant")[n % 2] for n in range(len(turns))] or len(turns) % 2 == 0:
+        return "its messages do not alternate between user and assistant, or the last is not the user's"
     if len(systems) > 1 or (systems and messages[0].role != "system"):
         return "it has several system messages"
     if systems and system_digest(systems[0].content) not in trained.systems:
@@ -174,26 +208,29 @@ def _untrained(messages: tuple[Message, ...], trained: Trained) -> str:
         return "it has no system message, and all training rows have one"
     if len(turns) > trained.turns:
         return f"it has {len(turns)} messages, and training rows have at most {trained.turns}"
-    if len(turns[-1].content) > trained.max_chars:
+    if any(len(m.content) > trained.max_chars for m in turns):
         return f"it is longer than {trained.max_chars} characters"
     return ""
 
 
-def _prompt(messages: tuple[Message, ...], extra: dict[str, Any], data: DataParams) -> tuple[Prompt | None, str]:
+def _prompt(messages: tuple[Message, ...], extra: dict[str, Any], trained: Trained) -> tuple[Prompt | None, str]:
     """The request as a prompt of the task, or why it cannot be one."""
-    given = extra.get("columns") or {}
-    if not isinstance(given, dict) or not all(isinstance(value, str) for value in given.values()):
+    data, values = trained.data, extra.get("columns") or {}
+    if not isinstance(values, dict) or not all(isinstance(value, str) for value in values.values()):
         raise BadRequestError(f"{OURS}.columns must be an object of texts")
-    if missing := [name for name in data.shown_columns if name not in given]:
+    if missing := [name for name in data.shown_columns if name not in values]:
         return None, f"the template shows the column {missing[0]!r}, which the request does not have in {OURS}.columns"
     slice_name = extra.get("slice", "")
     if slice_name and not (isinstance(slice_name, str) and _SLICE.fullmatch(slice_name)):
         raise BadRequestError(f"{OURS}.slice must be a short text")
-    columns = tuple(Column(name, given[name]) for name in data.shown_columns)
+    columns = tuple(Column(name, values[name]) for name in data.shown_columns)
     try:
-        return Prompt.of(messages, "", slice_name, None, "", None, columns), ""
+        prompt = Prompt.of(messages, "", slice_name, None, "", None, columns)
     except DataError:
         return None, "it is not valid Unicode"
+    # With its columns, as intake counts.
+    too_long = len(prompt.text) > trained.max_chars
+    return (None, f"it is longer than {trained.max_chars} characters") if too_long else (prompt, "")
 
 
 def _demands_teacher(headers: Mapping[str, str]) -> bool:

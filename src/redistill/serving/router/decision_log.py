@@ -6,12 +6,13 @@ Lines are collected and written a few times a second, so that no request waits f
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections import deque
 from pathlib import Path
 from typing import Any
 
 import orjson
+
+from redistill.serving.router.saying import say
 
 _MOST_WAITING = 20_000
 """Lines that wait for the disk; more are lost and counted, because memory is bounded."""
@@ -26,7 +27,7 @@ class DecisionLog:
         self._file, self._every_s = file, every_s
         self._waiting: deque[dict[str, Any]] = deque()
         self.lost = 0
-        self._told = False
+        self._warned = False
 
     def add(self, line: dict[str, Any]) -> None:
         if len(self._waiting) >= _MOST_WAITING:
@@ -36,11 +37,15 @@ class DecisionLog:
 
     async def run(self) -> None:
         """Write until cancelled; what waits then is written before it ends."""
+        writing = None
         try:
             while True:
                 await asyncio.sleep(self._every_s)
-                await asyncio.get_running_loop().run_in_executor(None, self.write)
+                writing = asyncio.get_running_loop().run_in_executor(None, self.write)
+                await asyncio.shield(writing)
         finally:
+            if writing is not None and not writing.done():
+                await writing
             self.write()
 
     def write(self) -> None:
@@ -55,16 +60,12 @@ class DecisionLog:
                 size = handle.tell()
             if size >= _MOST_BYTES:
                 self._rotate()
-            self._told = False
+            self._warned = False
         except OSError as error:
             self.lost += len(lines)
-            if not self._told:
-                self._told = True
-                print(
-                    f"warning: {self._file} cannot be written ({error.strerror or error}); decisions are answered, and not logged",
-                    file=sys.stderr,
-                    flush=True,
-                )
+            if not self._warned:
+                self._warned = True
+                say(f"warning: {self._file} cannot be written ({error.strerror or error}); requests are answered, and not logged")
 
     def _rotate(self) -> None:
         for number in range(_KEPT - 1, 0, -1):

@@ -7,7 +7,6 @@ the teacher answers.
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,10 +15,11 @@ from redistill.errors import RedistillError
 from redistill.serving.route_flag import SAFE, read_route
 from redistill.serving.router.plan import Live
 from redistill.serving.router.proof import Proof
+from redistill.serving.router.saying import say
 from redistill.serving.types import Route, ServedVersion
 
 _POLL_S = 0.2
-_AGAIN_S, _PROVE_AGAIN_S = 5.0, 300.0
+_AGAIN_S, _PROVE_AGAIN_S, _LONGEST_S = 5.0, 300.0, 600.0
 """How often the server's list of models is looked at, and a version that could not be verified is tried again; how often known prompts are completed again."""
 
 Verify = Callable[[str], ServedVersion]
@@ -36,14 +36,19 @@ class Watch:
         self._served: ServedVersion | None = None
         self._proved_for: tuple[object, ...] | None = None
         self._again_at = self._prove_at = 0.0
+        self._wait_s = _AGAIN_S
         self.live = Live(SAFE, readable=False)
         self._read()
 
     async def run(self) -> None:
         """Watch until cancelled. A check may take seconds, so the flag is read beside it."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._reading())
-            group.create_task(self._checking())
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._reading())
+                group.create_task(self._checking())
+        finally:
+            # Without a watch nothing is known any more.
+            self.live = Live(SAFE, readable=False)
 
     async def _reading(self) -> None:
         while True:
@@ -58,7 +63,9 @@ class Watch:
                 self._proved_for = None
             elif self._proved_for != _identity(self.live.route) or loop.time() >= self._again_at:
                 await self._check(self.live.route)
-                self._again_at = loop.time() + _AGAIN_S
+                # A version that cannot be verified is not downloaded every few seconds.
+                self._wait_s = min(2 * self._wait_s, _LONGEST_S) if self._served is None else _AGAIN_S
+                self._again_at = loop.time() + self._wait_s
             await asyncio.sleep(_POLL_S)
 
     def _read(self) -> None:
@@ -72,7 +79,7 @@ class Watch:
         self._seen = seen
         route = read_route(self._flags)
         same = self._proved_for == _identity(route)
-        # Without a time it is not what a file says, but what stands in for one that cannot be read.
+        # A route without a time is not from a file: it is used where none can be read.
         self.live = Live(
             route, bool(route.changed_at), self.live.unverified if same else "not checked yet", self.live.engine if same else None
         )
@@ -87,7 +94,7 @@ class Watch:
             return  # it changed meanwhile; the next look proves the new one
         if proof.problem != self.live.unverified:
             state = f"does not get traffic: {proof.problem}" if proof.problem else "is verified and may answer"
-            print(f"version {route.model_version} {state}", file=sys.stderr, flush=True)
+            say(f"version {route.model_version} {state}")
         self._proved_for = identity
         self.live = replace(self.live, unverified=proof.problem, engine=proof.engine)
 

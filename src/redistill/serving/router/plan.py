@@ -38,11 +38,11 @@ class Plan:
 
 
 def planned(asked: Asked, live: Live, *, salt: str, help_when_down: bool) -> Plan:
-    """The plan for one request. Whatever is unknown or unreadable ends at the teacher."""
+    """The plan for one request. The teacher answers wherever something is unknown or cannot be read."""
     plan = _by_route(asked, live, salt)
     verified = live.unverified == "" and asked.prompt is not None
     # A pin, a caller's header or a guard that demands the teacher is not overridden by an outage.
-    may_help = help_when_down and verified and plan.reason in ("mode", "share", "slice") and live.route.model_version is not None
+    may_help = help_when_down and verified and plan.reason in ("mode", "share") and live.route.model_version is not None
     return plan if not may_help else Plan(plan.first, plan.reason, plan.detail, plan.scored, student_may_help=True)
 
 
@@ -72,8 +72,6 @@ def _by_route(asked: Asked, live: Live, salt: str) -> Plan:
 def _cascade(asked: Asked, live: Live) -> Plan:
     cascade = live.route.cascade
     assert cascade is not None
-    if asked.body.get("temperature") not in (None, 0, 0.0):
-        return Plan("teacher", "not-trained", "it asks for sampling, and the threshold holds for the most likely completion")
     if live.engine is None or live.engine not in cascade.engines:
         return Plan("teacher", "unverified", f"the threshold was not measured for {live.engine or 'this server'}")
     return Plan("student", "mode", scored=True)

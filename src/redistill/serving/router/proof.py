@@ -18,7 +18,7 @@ from redistill.promotion.cascade import Cascade, Engine
 from redistill.promotion.thresholds.bands import BANDS
 from redistill.serving.router.replies import read_completion
 from redistill.serving.router.shown import Shown
-from redistill.serving.router.types import Asked, Completion, UpstreamError
+from redistill.serving.router.types import Asked, Completion, Limit, UpstreamError
 from redistill.serving.router.upstream import Upstream
 from redistill.serving.types import KnownCompletion, ServedVersion
 
@@ -43,7 +43,7 @@ async def listed(upstream: Upstream, version: ServedVersion) -> Proof:
         return Proof("the student's server does not list its models")
     entry = next((m for m in models if isinstance(m, dict) and m.get("id") == version.name), None)
     if entry is None:
-        names = ", ".join(str(m.get("id")) for m in models[:3] if isinstance(m, dict)) or "nothing"
+        names = ", ".join(repr(str(m.get("id"))[:60]) for m in models[:3] if isinstance(m, dict)) or "nothing"
         return Proof(f"the student's server lists {names}, and not {version.name}")
     return Proof("", await _engine(upstream, str(entry.get("owned_by", ""))))
 
@@ -51,14 +51,17 @@ async def listed(upstream: Upstream, version: ServedVersion) -> Proof:
 async def proved(upstream: Upstream, shown: Shown, version: ServedVersion, cascade: Cascade | None, data: DataParams) -> Proof:
     """Whether the server lists the version, and completes known prompts as it did."""
     proof = await listed(upstream, version)
-    if proof.problem or not version.known:
+    if proof.problem:
         return proof
+    if not version.known:
+        return Proof("no known completion of this version is on this machine; get its prompts with `dvc pull`")
     same, last = 0, ""
     for known in version.known:
         try:
             completion = await _completed(upstream, shown, known, data)
         except UpstreamError as error:
-            return Proof(f"the student's server does not complete a known prompt: {error.detail}")
+            # Not what the server says, which may repeat the prompt.
+            return Proof(f"the student's server does not complete a known prompt ({error.kind})")
         difference = _difference(completion, known, cascade, data)
         same, last = same + (not difference), difference or last
     if same < _SAME * len(version.known):
@@ -68,7 +71,7 @@ async def proved(upstream: Upstream, shown: Shown, version: ServedVersion, casca
 
 async def _completed(upstream: Upstream, shown: Shown, known: KnownCompletion, data: DataParams) -> Completion:
     asked = Asked("completions", {}, known.prompt)
-    return await upstream.whole(shown.path(asked), shown.body(asked, stream=False, scored=True), 30.0, read_completion)
+    return await upstream.whole(shown.path(asked), shown.body(asked, stream=False, scored=True), Limit(30.0), read_completion)
 
 
 def _difference(completion: Completion, known: KnownCompletion, cascade: Cascade | None, data: DataParams) -> str:

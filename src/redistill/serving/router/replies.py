@@ -31,6 +31,8 @@ def read_completion(body: bytes) -> Completion:
         choice = tree["choices"][0]
         message = choice.get("message")
         text = choice["text"] if message is None else message.get("content")
+        if text is None and message is not None and (message.get("refusal") or choice.get("finish_reason") == "content_filter"):
+            raise UpstreamError("empty", "the model refuses to complete it", trips=False)
         if not isinstance(text, str):
             raise TypeError("the completion is not text")
         usage, listed = tree.get("usage"), choice.get("logprobs")
@@ -44,7 +46,8 @@ def read_completion(body: bytes) -> Completion:
     except _WRONG as error:
         raise UpstreamError("malformed", f"no completion in the reply ({type(error).__name__}: {_short(error)})") from None
     if not text.strip():
-        raise UpstreamError("empty", "an empty completion")
+        # It may be what the request asks for, so it says nothing about the server.
+        raise UpstreamError("empty", "an empty completion", trips=False)
     if broken_off(ending(completion.finish)):
         raise UpstreamError("error-object", f"the completion ended with {_short(completion.finish)}")
     return completion
@@ -93,6 +96,9 @@ def logprobs_for(endpoint: str, listed: dict[str, Any] | None, count: int) -> di
     try:
         tokens, chosen, tops = _columns(listed)
     except _WRONG:
+        return None
+    tops = [row for row in tops if all(_is_logprob(value) for _, value in row)]
+    if not all(map(_is_logprob, chosen)) or len(chosen) != len(tokens) or len(tops) not in (0, len(tokens)):
         return None
     tops = [sorted(row, key=_value, reverse=True)[:count] for row in tops] or [[] for _ in tokens]
     if endpoint == "completions":

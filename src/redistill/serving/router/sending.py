@@ -30,7 +30,8 @@ class Sending:
     async def completion(self, completion: Completion, model: str) -> web.StreamResponse:
         """A whole completion: as JSON, or as the stream that the caller asked for."""
         written = Written(self._asked, model, self.decision.id)
-        self.decision.tokens = completion.usage.get("completion_tokens")
+        tokens = completion.usage.get("completion_tokens")
+        self.decision.tokens = tokens if type(tokens) is int else None
         if not self._asked.stream:
             return self.body(orjson.dumps(written.whole(completion)), 200)
         response = await self.begin()

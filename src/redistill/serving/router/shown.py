@@ -57,7 +57,8 @@ class Shown:
         """
         assert asked.prompt is not None
         chat = self.endpoint == "chat"
-        body = {key: value for key, value in asked.body.items() if key not in _SET_HERE}
+        # A null means "the default", and a server's own default may be to sample.
+        body = {key: value for key, value in asked.body.items() if key not in _SET_HERE and value is not None}
         body |= {"model": self.model, "max_tokens": self._limit(asked.body), "stream": stream}
         body.setdefault("temperature", 0.0)
         if stream:
@@ -65,7 +66,8 @@ class Shown:
         stops = self._stops(asked.body, chat=chat)
         if stops:
             body["stop"] = stops
-        count = TOP if scored else _listed(asked.body)
+        listed = listed_count(asked.body)
+        count = TOP if scored else listed
         if count is not None:
             body |= {"logprobs": True, "top_logprobs": count} if chat else {"logprobs": count}
         if chat:
@@ -100,9 +102,13 @@ def shown_to(model: str, data: DataParams, max_tokens: int, tokenizer: Any = Non
     return Shown(model, data, max_tokens, tokenizer, teacher_prompt, keys_of(data.form))
 
 
-def _listed(body: dict[str, Any]) -> int | None:
-    """How many most likely tokens the caller wants listed; None if it wants no probabilities."""
-    wants, count = body.get("logprobs"), body.get("top_logprobs", 0)
+def listed_count(body: dict[str, Any]) -> int | None:
+    """How many most likely tokens the caller asks for; None if it asks for no probabilities.
+
+    Raises:
+        BadRequestError: no number from 0 to 20.
+    """
+    wants, count = body.get("logprobs"), body.get("top_logprobs") or 0
     if wants is None or wants is False:
         return None
     number = count if wants is True else wants

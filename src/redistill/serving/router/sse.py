@@ -13,7 +13,7 @@ import orjson
 
 from redistill.serving.router.types import UpstreamError
 
-_END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
+_END = re.compile(rb"\r?\n\r?\n|\r\r")
 _MOST_BYTES = 4 << 20
 """The largest event. A chunk with the log-probabilities of 20 tokens has about 2 KB."""
 DONE = b"data: [DONE]\n\n"
@@ -30,19 +30,25 @@ class Event:
     @property
     def error(self) -> str | None:
         """What the server says went wrong, if the event is an error."""
-        if self.data is None or self.data.get("error") is None:
+        if self.data is None:
             return None
-        error = self.data["error"]
+        error = self.data.get("error")
+        if error is None and (self.data.get("object") == "error" or self.raw.startswith(b"event: error")):
+            error = self.data
+        if error is None:
+            return None
         return str(error.get("message", error) if isinstance(error, dict) else error)
 
     @property
     def has_content(self) -> bool:
-        """Whether it holds text or a part of a tool call; a first frame often has only a role."""
-        for choice in (self.data or {}).get("choices") or ():
-            delta = choice.get("delta") if isinstance(choice.get("delta"), dict) else choice
-            if any(
-                delta.get(key) for key in ("content", "text", "tool_calls", "reasoning_content", "reasoning", "refusal", "function_call")
-            ):
+        """Whether it holds text, a part of a tool call or the like; a first frame often has only a role."""
+        choices = (self.data or {}).get("choices")
+        for choice in choices if isinstance(choices, list) else ():
+            if not isinstance(choice, dict):
+                continue
+            delta = choice.get("delta")
+            parts = {k: v for k, v in delta.items() if k != "role"} if isinstance(delta, dict) else {"text": choice.get("text")}
+            if any(parts.values()):
                 return True
         return False
 
@@ -67,6 +73,10 @@ class Events:
         if len(self._rest) > _MOST_BYTES:
             raise UpstreamError("malformed", f"an event of the stream is larger than {_MOST_BYTES >> 20} MB")
         return events
+
+    def end(self) -> list[Event]:
+        """The last event of a stream that has ended, if only its blank line is missing."""
+        return [_event(DONE)] if self._rest.strip() == DONE.strip() else []
 
 
 def frame(tree: dict[str, Any]) -> bytes:

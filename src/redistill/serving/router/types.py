@@ -51,6 +51,14 @@ class Completion:
     logprobs: dict[str, Any] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """How long an upstream may take. ``callers``: it comes from the caller's own deadline, so missing it says nothing about the server."""
+
+    seconds: float
+    callers: bool = False
+
+
 class UpstreamError(Exception):
     """An upstream gave no usable completion.
 

@@ -20,18 +20,20 @@ import orjson
 from redistill.serving.params import ServeParams
 from redistill.serving.router.breaker import Breaker
 from redistill.serving.router.sse import Event, Events
-from redistill.serving.router.types import UpstreamError, Who
+from redistill.serving.router.types import BadRequestError, Limit, UpstreamError, Who
 
 _MOST_BYTES = 32 << 20
 """The largest reply that is held. A completion with the log-probabilities of 20 tokens at each of 4,000 positions has about 6 MB."""
 _BUSY = (408, 429)
+_OURS = (401, 402, 403, 404)
+"""Statuses that say something about the router's own key, address or model name, and nothing about the caller's request."""
 _TRIPS_FROM = 500
 Clock = Callable[[], float]
 _T = TypeVar("_T")
 
 
 class Upstream:
-    """``url`` ends before ``/chat/completions``. ``key`` is sent as a bearer token; empty for none."""
+    """``url`` ends before ``/chat/completions``. ``key`` is sent as a bearer token; empty for none. ``lost`` counts connections that failed: it may be another server now."""
 
     def __init__(self, who: Who, url: str, key: str, params: ServeParams, clock: Clock = time.monotonic) -> None:
         self.who, self.url, self.dtype = who, url.rstrip("/"), str(params.student_dtype)
@@ -40,6 +42,7 @@ class Upstream:
             {"Authorization": f"Bearer {key}"} if key else {}
         )
         self._sessions: list[aiohttp.ClientSession] = []
+        self.lost = 0
 
     async def __aenter__(self) -> Upstream:
         # No proxy of the environment, no cookies, no redirects: only the configured server is asked.
@@ -61,15 +64,19 @@ class Upstream:
     def retry_after(self) -> float:
         return self.breaker.retry_after(self._clock())
 
-    async def whole(self, path: str, body: dict[str, Any], limit_s: float, read: Callable[[bytes], _T]) -> _T:
+    async def whole(self, path: str, body: dict[str, Any], limit: Limit, read: Callable[[bytes], _T]) -> _T:
         """What ``read`` makes of the body of a reply of status 200. A reply that it cannot read is a failure of the server.
 
         Raises:
-            UpstreamError: no reply within ``limit_s``, one that says the server failed, or one that refuses the request.
+            UpstreamError: no reply within the limit, one that says the server failed, or one that refuses the request.
         """
         with self._judged():
-            deadline = _Deadline(_now() + limit_s, "timeout", f"no completion within {limit_s:g} s")
-            return read(await deadline.within(self._read(path, body)))
+            deadline = _Deadline(_now() + limit.seconds, "timeout", f"no completion within {limit.seconds:.3g} s", not limit.callers)
+            text = await deadline.within(self._read(path, body))
+            try:
+                return read(text)
+            except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+                raise UpstreamError("malformed", f"the reply cannot be read ({type(error).__name__})") from None
 
     async def _read(self, path: str, body: dict[str, Any]) -> bytes:
         """The body of a reply of status 200."""
@@ -83,20 +90,21 @@ class Upstream:
             response.close()
 
     @asynccontextmanager
-    async def stream(self, path: str, body: dict[str, Any], limit_s: float) -> AsyncIterator[AsyncIterator[Event]]:
-        """The events of a stream, none of them before the first with content: whoever has an event has proof that the server writes.
+    async def stream(self, path: str, body: dict[str, Any], limit: Limit) -> AsyncIterator[AsyncIterator[Event]]:
+        """The events of a stream. The first one is given only when one with content has come, so it proves that the server writes.
 
         The stream ends with the event that says so; a server that stops without it has failed.
 
         Raises:
-            UpstreamError: no reply, no content in time, or an error instead of content. In the middle: a stall, an error, or an end without a word.
+            UpstreamError: no reply, no content in time, or an error instead of content. In the middle: a stall, an error, or a missing last event.
         """
         with self._judged():
-            first_s = min(self._params.first_token_s, limit_s)
-            first = _Deadline(_now() + first_s, "first-token", f"no first token within {first_s:g} s")
+            first_s, end = min(self._params.first_token_s, limit.seconds), _now() + limit.seconds
+            trips = not limit.callers or first_s < limit.seconds
+            first = _Deadline(_now() + first_s, "first-token", f"no first token within {first_s:.3g} s", trips)
             async with self._reply(path, body, first) as response:
                 await _require_stream(response, first)
-                yield self._events(response, first, _now() + limit_s)
+                yield self._events(response, first, end)
 
     async def get(self, path: str, limit_s: float = 5.0, *, of_server: bool = False) -> Any:
         """What the server says of itself, such as ``/models``; None where it does not. ``of_server``: a path beside ``/v1``."""
@@ -120,7 +128,10 @@ class Upstream:
 
     async def _sent(self, path: str, body: dict[str, Any]) -> aiohttp.ClientResponse:
         pooled, fresh = self._sessions
-        data = orjson.dumps(body)
+        try:
+            data = orjson.dumps(body)
+        except TypeError:
+            raise BadRequestError("the body is nested too deeply, or holds numbers that are too large") from None
         try:
             return await pooled.post(self.url + path, data=data, allow_redirects=False)
         except aiohttp.ClientConnectorError:
@@ -132,12 +143,15 @@ class Upstream:
     async def _events(self, response: aiohttp.ClientResponse, deadline: _Deadline, end: float) -> AsyncIterator[Event]:
         between_s = self._params.between_tokens_s
         events, before, begun = Events(), list[Event](), False
-        while part := await deadline.within(response.content.readany()):
-            for event in events.feed(part):
+        more = True
+        while more:
+            part = await deadline.within(response.content.readany())
+            more = bool(part)
+            for event in events.feed(part) if more else events.end():
                 if event.error is not None:
                     raise UpstreamError("error-object", f"an error in the stream: {event.error[:200]}")
                 if event.done and not begun:
-                    raise UpstreamError("empty", "the stream ended without text")
+                    raise UpstreamError("empty", "the stream ended without text", trips=False)
                 begun = begun or event.has_content
                 before.append(event)
                 if begun:
@@ -146,22 +160,22 @@ class Upstream:
                     before.clear()
                 if event.has_content:
                     # After the caller took it: a slow caller is no stall.
-                    deadline = _Deadline(
-                        min(_now() + between_s, end), "stalled", f"no next token within {between_s:g} s, or the whole took too long"
-                    )
+                    ends = end < _now() + between_s
+                    detail = "the stream took too long" if ends else f"no next token within {between_s:g} s"
+                    deadline = _Deadline(end if ends else _now() + between_s, "stalled", detail, not ends)
                 if event.done:
                     return
         raise UpstreamError("broke-off" if begun else "empty", "the stream ended without its last event")
 
     def _judged(self) -> _Judged:
-        return _Judged(self.breaker, self._clock)
+        return _Judged(self, self._clock)
 
 
 class _Judged:
     """Counts how one attempt ended, when it has ended: a stream that stalls in the middle is a failure, although its status was 200."""
 
-    def __init__(self, breaker: Breaker, clock: Clock) -> None:
-        self._breaker, self._clock = breaker, clock
+    def __init__(self, upstream: Upstream, clock: Clock) -> None:
+        self._upstream, self._breaker, self._clock = upstream, upstream.breaker, clock
 
     def __enter__(self) -> None:
         return None
@@ -170,6 +184,7 @@ class _Judged:
         if error is None:
             self._breaker.succeeded()
         elif isinstance(error, UpstreamError) and error.trips:
+            self._upstream.lost += error.kind in ("unreachable", "broke-off")
             self._breaker.failed(self._clock())
         else:
             self._breaker.released()
@@ -177,20 +192,21 @@ class _Judged:
 
 @dataclass(frozen=True, slots=True)
 class _Deadline:
-    """Until when an upstream may take, and what to say of one that took longer. Only waiting for the upstream counts, and only its failures are its own."""
+    """A point in time until which a server must answer, and the error if it does not. Time that the caller takes does not count."""
 
     at: float
     kind: str
     detail: str
+    trips: bool = True
 
     async def within(self, reading: Awaitable[_T]) -> _T:
         try:
             async with asyncio.timeout_at(self.at):
                 return await reading
-        except TimeoutError:
-            raise UpstreamError(self.kind, self.detail) from None
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise UpstreamError("unreachable", f"no connection ({type(error).__name__})") from None
+        except TimeoutError:
+            raise UpstreamError(self.kind, self.detail, trips=self.trips) from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise UpstreamError("broke-off", f"the connection ended ({type(error).__name__}: {_start(str(error).encode())})") from None
 
@@ -213,11 +229,13 @@ async def _require_stream(response: aiohttp.ClientResponse, deadline: _Deadline)
 def _unwanted(response: aiohttp.ClientResponse, body: bytes) -> UpstreamError | None:
     """The failure of a server that says itself that it failed, or that has too much to do; None for another status."""
     status = response.status
-    if not (status in _BUSY or status >= _TRIPS_FROM or 300 <= status < 400):
+    if 400 <= status < _TRIPS_FROM and status not in (*_BUSY, *_OURS):
         return None
-    kind = "busy" if status in _BUSY else "redirect" if status < 400 else "status"
+    kind = "busy" if status in _BUSY else "redirect" if 300 <= status < 400 else "setup" if status in _OURS else "status"
     after = response.headers.get("Retry-After")
-    return UpstreamError(kind, f"status {status}: {_start(body)}", status=status, body=body, retry_after=after)
+    # What a server says of a wrong key may quote a part of it.
+    said = "" if status in (401, 403) else f": {_start(body)}"
+    return UpstreamError(kind, f"status {status}{said}", status=status, body=body, retry_after=after)
 
 
 def _refused(status: int, body: bytes) -> UpstreamError:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from redistill.serving.router.replies import logprobs_for
+from redistill.serving.router.shown import listed_count
 from redistill.serving.router.sse import DONE, frame
 from redistill.serving.router.types import Asked, Completion
 
@@ -67,10 +68,12 @@ class Written:
         return {"id": f"{'chatcmpl' if self._chat else 'cmpl'}-{self.id}", "object": kind, "created": self.created, "model": self.model}
 
     def _logprobs(self, completion: Completion) -> dict[str, Any] | None:
-        wants, count = self.asked.body.get("logprobs"), self.asked.body.get("top_logprobs", 0)
-        if wants is None or wants is False:
-            return None
-        return logprobs_for(self.asked.endpoint, completion.logprobs, count if wants is True else wants)
+        return self.listed(completion.logprobs)
+
+    def listed(self, logprobs: dict[str, Any] | None) -> dict[str, Any] | None:
+        """What the caller asked for of the log-probabilities that a server listed."""
+        count = listed_count(self.asked.body)
+        return None if count is None else logprobs_for(self.asked.endpoint, logprobs, count)
 
 
 def _finish(reason: str) -> str:
@@ -79,7 +82,7 @@ def _finish(reason: str) -> str:
 
 
 def _usage(usage: dict[str, Any]) -> dict[str, Any]:
-    prompt, completion = usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
+    prompt, completion = (value if type(value := usage.get(key)) is int else 0 for key in ("prompt_tokens", "completion_tokens"))
     return {**usage, "prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 
 

@@ -1,0 +1,103 @@
+"""The guard of live traffic: a share of the student's requests is also asked of the teacher, after the caller has its answer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from redistill.serving.router.guard import Guard
+from redistill.serving.router.shadow import Compared, Shadow
+from redistill.serving.types import Route
+from tests.routers import QUICK, STUDENT, SURE, running
+
+ALL = replace(QUICK, shadow_share=1.0)
+
+
+async def compared(router: object, count: int) -> None:
+    shadow: Shadow = router.parts.answering.shadow  # type: ignore[attr-defined]
+    deadline = asyncio.get_running_loop().time() + 5.0
+    while shadow.compared < count:
+        assert asyncio.get_running_loop().time() < deadline
+        await asyncio.sleep(0.01)
+
+
+def test_the_teacher_is_asked_after_the_caller_has_its_answer() -> None:
+    async def check() -> None:
+        seen: list[Compared] = []
+        async with running(STUDENT, student="ok:card", teacher="ok:fee", params=ALL, observe=seen.append) as router:
+            for _ in range(5):
+                assert (await router.ask()).headers["X-Redistill-Route"] == "student"
+            await compared(router, 5)
+            assert router.teacher.asked["ok:fee"] == 5 and {(c.disagreement, c.by_student, c.version) for c in seen} == {(1.0, True, "7")}
+        seen.clear()
+        async with running(SURE, student="ok:card:-0.4", teacher="ok:fee", params=ALL, observe=seen.append) as router:
+            await router.ask()
+            await compared(router, 1)
+            assert router.teacher.asked["ok:fee"] == 1 and [(c.disagreement, c.by_student) for c in seen] == [(0.0, False)], (
+                "what the teacher answered costs no second request"
+            )
+            await router.ask(headers={"X-Redistill-Route": "teacher"})
+            assert len(seen) == 1, "what a caller demands of the teacher is not the system's traffic"
+
+    asyncio.run(check())
+
+
+def test_a_teacher_that_hangs_slows_nobody_and_is_counted() -> None:
+    async def check() -> None:
+        seen: list[Compared] = []
+        async with running(STUDENT, teacher="slow-headers", params=ALL, observe=seen.append) as router:
+            loop = asyncio.get_running_loop()
+            begin = loop.time()
+            for _ in range(20):
+                await router.ask()
+            assert loop.time() - begin < 1.0 and router.teacher.open <= 8, "a few at once, and no more"
+            shadow = router.parts.answering.shadow
+            assert (shadow.sampled, shadow.compared, seen) == (20, 0, [])
+
+    asyncio.run(check())
+
+
+def test_a_guard_that_sees_too_little_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    async def check() -> None:
+        async with running(STUDENT, teacher="status-500", params=ALL) as router:
+            for _ in range(100):
+                await router.ask()
+
+    asyncio.run(check())
+    assert capsys.readouterr().err.count("of 100 sampled requests were compared") == 1
+
+
+def observe(guard: Guard, disagreement: float, count: int, version: str = "7") -> None:
+    for n in range(count):
+        guard.observe(Compared(str(n), version, disagreement, by_student=True))
+
+
+def test_the_guard_falls_back_once_and_remembers(tmp_path: Path) -> None:
+    alarms: list[tuple[str, Route]] = []
+    holder = {"route": SURE}
+
+    def made() -> Guard:
+        return Guard(tmp_path / "guard.json", 0.05, lambda: holder["route"], lambda reason, route: alarms.append((reason, route)))
+
+    guard = made()
+    observe(guard, 0.0, 60)
+    observe(guard, 1.0, 100, version="6")
+    assert not alarms and guard.state.n == 60, "another version's requests say nothing about this one"
+    again = made()
+    observe(again, 1.0, 20)
+    assert again.state.n == 80 and len(alarms) == 1, "a restart forgets nothing"
+    [(reason, route)] = alarms
+    assert route == SURE and "version 7 disagrees with the teacher on" in reason and "5.0% was promised" in reason
+    observe(again, 1.0, 50)
+    observe(made(), 1.0, 5)
+    assert len(alarms) == 1, "one alarm a system"
+    holder["route"] = replace(SURE, model_version="8")
+    fresh = made()
+    observe(fresh, 0.0, 3, version="8")
+    assert fresh.state.n == 3 and fresh.state.largest < 20, "another system starts anew"
+    (tmp_path / "guard.json").write_text(json.dumps({"system": "x", "state": 3}), encoding="utf-8")
+    observe(made(), 0.0, 1, version="8")
