@@ -178,4 +178,4 @@ def _last_line(log: Path) -> str:
         lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     except OSError:
         return "it has no log"
-    return (lines[-1] if lines else "without a word")[:300]
+    return (lines[-1] if lines else "its log is empty")[:300]

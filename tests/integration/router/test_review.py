@@ -41,6 +41,15 @@ def test_a_callers_short_deadline_is_no_failure_of_a_server(stream: bool) -> Non
     asyncio.run(check())
 
 
+def test_a_request_that_ends_its_server_is_not_sent_again() -> None:
+    async def check() -> None:
+        async with running(STUDENT, student="reset") as router:
+            await router.ask()
+            assert router.student.asked["reset"] == 1 and router.last["failures"] == ["student broke-off"]
+
+    asyncio.run(check())
+
+
 def test_an_empty_completion_opens_no_breaker() -> None:
     async def check() -> None:
         async with running(STUDENT, student="empty", teacher="empty", params=replace(FEW, breaker_s=30.0)) as router:

@@ -1,6 +1,6 @@
 """Answers one request: the student where the plan says so and its completion holds, the teacher otherwise.
 
-Nothing is sent before it is known who answers. So every failure of the student until then is the teacher's to answer, and the caller sees one completion.
+Nothing is sent before it is known who answers. So after any failure of the student until then the teacher answers, and the caller sees one completion.
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ from redistill.evaluation.confidence.all_scores import confidence_of
 from redistill.evaluation.outcomes import without_reasoning
 from redistill.evaluation.row_scores import chrf_scores
 from redistill.serving.params import ServeParams
+from redistill.serving.router.breaker import Ticket
 from redistill.serving.router.decision import Decision
 from redistill.serving.router.plan import Live, Plan, planned
-from redistill.serving.router.replies import read_completion, read_part
+from redistill.serving.router.replies import read_completion
 from redistill.serving.router.sending import Sending, read_raw
 from redistill.serving.router.shadow import Compared, Shadow
 from redistill.serving.router.shown import Shown
+from redistill.serving.router.streams import passed_on, rewritten
 from redistill.serving.router.types import Asked, Completion, Limit, UpstreamError, Who
 from redistill.serving.router.upstream import Upstream
 from redistill.serving.router.written import Written
 from redistill.teacher.endings import LENGTH, ending
-from redistill.teacher.reasoning import may_be_reasoning, split_reasoning
 
 HELPED = "the teacher cannot be reached; the student answered, also where it is not sure"
 
@@ -76,9 +77,9 @@ class Answering:
         """The teacher's completion of a request that has its answer already."""
         upstream, shown = self._models.upstreams["teacher"], self._models.teacher
         body = shown.body(asked, stream=False)
-        if not upstream.allows():
+        if (ticket := upstream.ticket()) is None:
             raise UpstreamError("not-asked", "the teacher's server is not asked for a while, after failures", trips=False)
-        return await upstream.whole(shown.path(asked), body, Limit(self._params.total_s), self.read)
+        return await upstream.whole(shown.path(asked), body, Limit(self._params.total_s), self.read, ticket)
 
     def read(self, body: bytes) -> Completion:
         """The completion in a reply, as a caller gets it.
@@ -126,15 +127,15 @@ class _Request:
         except ConfigError as error:
             decision.reason, decision.detail = "not-trained", str(error)
             return None
-        if not upstream.allows():
+        if (ticket := upstream.ticket()) is None:
             decision.reason, decision.detail = "student-down", f"not asked for {upstream.retry_after():.0f} s after failures"
             return None
         self._sending.warning = warning
         try:
             if not self._held:
                 decision.answered_by("student", model, reason, detail)
-                return await self._streamed(upstream, shown, body)
-            completion = await self._whole(upstream, shown, body, self._student_limit)
+                return await self._streamed(upstream, shown, body, ticket)
+            completion = await self._whole(upstream, shown, body, self._student_limit, ticket)
             if (objection := self._objection(completion, scored=self._plan.scored and not warning)) is not None:
                 # Of what is only unsure, the completion may still help if the teacher cannot be reached.
                 self._spare = completion if objection[0] == "unsure" else None
@@ -156,15 +157,15 @@ class _Request:
         self._sending.warning = ""
         task = self._asked.prompt is not None
         body = shown.body(self._asked, stream=not self._held) if task else shown.untouched(self._asked)
-        if not upstream.allows():
+        if (ticket := upstream.ticket()) is None:
             return await self._without_teacher(None)
         decision.answered_by("teacher", shown.model, decision.reason, decision.detail)
         try:
             if not task:
-                return await self._untouched(upstream, shown, body)
+                return await self._untouched(upstream, shown, body, ticket)
             if not self._held:
-                return await self._streamed(upstream, shown, body)
-            return await self._sending.completion(await self._whole(upstream, shown, body, self._limit), shown.model)
+                return await self._streamed(upstream, shown, body, ticket)
+            return await self._sending.completion(await self._whole(upstream, shown, body, self._limit, ticket), shown.model)
         except UpstreamError as error:
             decision.failures.append(("teacher", error.kind))
             if self._sending.response is not None:
@@ -174,7 +175,7 @@ class _Request:
             return await self._without_teacher(error)
 
     async def _without_teacher(self, error: UpstreamError | None) -> web.StreamResponse:
-        """The teacher gave nothing: the student may help where that is allowed, otherwise the caller is told when to come again."""
+        """After a failure of the teacher: the student may help where that is allowed, otherwise the error says when to try again."""
         decision = self._decision
         if self._plan.student_may_help:
             if self._spare is not None:
@@ -212,8 +213,8 @@ class _Request:
         left_s = max(0.001, self._end - asyncio.get_running_loop().time())
         return Limit(left_s, callers=left_s < self._router._params.total_s / 2)
 
-    async def _whole(self, upstream: Upstream, shown: Shown, body: dict[str, Any], limit: Limit) -> Completion:
-        return await upstream.whole(shown.path(self._asked), body, limit, self._router.read)
+    async def _whole(self, upstream: Upstream, shown: Shown, body: dict[str, Any], limit: Limit, ticket: Ticket) -> Completion:
+        return await upstream.whole(shown.path(self._asked), body, limit, self._router.read, ticket)
 
     def _objection(self, completion: Completion, *, scored: bool) -> tuple[str, str] | None:
         """Why the student's completion is not used, as reason and detail; None if it is."""
@@ -228,62 +229,23 @@ class _Request:
             return None
         cascade = self._live.route.cascade
         assert cascade is not None
-        # Of five scores only the one that the cascade looks at: the others take as long each.
+        # Only the one that the cascade looks at: computing all five takes five times as long.
         score = confidence_of(cascade.score, completion.trace, data.grammar)
         self._decision.score = score.value if score is not None and math.isfinite(score.value) else None
         choice = cascade.choose(() if score is None else (score,))
         return None if choice.answers == "student" else ("unsure", choice.reason)
 
-    async def _streamed(self, upstream: Upstream, shown: Shown, body: dict[str, Any]) -> web.StreamResponse:
-        """A stream, written as the caller's endpoint does."""
-        written, sending = Written(self._asked, shown.model, self._decision.id), self._sending
-        finish, usage, lead, response, texts, begin = "stop", dict[str, Any](), True, None, list[str](), ""
-        async with upstream.stream(shown.path(self._asked), body, self._limit) as events:
-            try:
-                async for event in events:
-                    part = read_part(event.data or {})
-                    usage, finish = part.usage or usage, part.finish or finish
-                    text = begin + part.text if lead else part.text
-                    if lead and (text.strip() == "" or may_be_reasoning(text)):
-                        begin = text
-                        continue
-                    text = split_reasoning(text)[1].lstrip() if lead else text
-                    lead = lead and not text
-                    if not text:
-                        continue
-                    if response is None:
-                        response = await sending.begin()
-                        await response.write(b"".join(written.begin()))
-                    texts.append(text)
-                    await response.write(written.part(text, written.listed(part.logprobs)))
-            except UpstreamError as error:
-                if response is not None:
-                    await sending.broken(f"the {upstream.who} stopped in the middle: {error.detail}", error.kind)
-                raise
-            if response is None:
-                raise UpstreamError("empty", "the stream has no text", trips=False)
-        tokens = usage.get("completion_tokens")
-        self._decision.tokens = tokens if type(tokens) is int else None
-        if upstream.who == "student":
-            self.of_student = Completion("".join(texts).strip(), finish)
-        await response.write(b"".join(written.end(finish, usage)))
-        return await sending.end()
+    async def _streamed(self, upstream: Upstream, shown: Shown, body: dict[str, Any], ticket: Ticket) -> web.StreamResponse:
+        written = Written(self._asked, shown.model, self._decision.id)
+        async with upstream.stream(shown.path(self._asked), body, self._limit, ticket) as events:
+            response, completion = await rewritten(events, written, self._sending, upstream.who)
+        self.of_student = completion if upstream.who == "student" else None
+        return response
 
-    async def _untouched(self, upstream: Upstream, shown: Shown, body: dict[str, Any]) -> web.StreamResponse:
+    async def _untouched(self, upstream: Upstream, shown: Shown, body: dict[str, Any], ticket: Ticket) -> web.StreamResponse:
         """A request of another kind than the task's, and its response: both are passed on as they came."""
-        path, sending = shown.path(self._asked), self._sending
+        path = shown.path(self._asked)
         if not self._asked.stream:
-            return sending.body(await upstream.whole(path, body, self._limit, read_raw), 200)
-        async with upstream.stream(path, body, self._limit) as events:
-            response = None
-            try:
-                async for event in events:
-                    if event.data is None and not event.done:
-                        continue  # a comment, or one event that is not JSON: clients trip over both
-                    response = response or await sending.begin()
-                    await response.write(event.raw)
-            except UpstreamError as error:
-                if response is not None:
-                    await sending.broken(f"the teacher stopped in the middle: {error.detail}", error.kind)
-                raise
-        return await sending.end()
+            return self._sending.body(await upstream.whole(path, body, self._limit, read_raw, ticket), 200)
+        async with upstream.stream(path, body, self._limit, ticket) as events:
+            return await passed_on(events, self._sending, upstream.who)

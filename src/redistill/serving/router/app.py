@@ -1,4 +1,4 @@
-"""The HTTP server: OpenAI's paths, health, metrics, and the way in."""
+"""The HTTP server: OpenAI's paths, health and metrics, and who may call."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ class _Server:
     async def readyz(self, request: web.Request) -> web.Response:
         """Ready if somebody can answer: the teacher, or a student that may."""
         live, models = self._parts.live(), self._parts.models
-        # Not ``allows``, which would take the place of the one request that tries a server again.
+        # Not a ticket, which would take the place of the one request that tries a server again.
         waits = {who: round(upstream.retry_after(), 1) for who, upstream in models.upstreams.items()}
         ready = waits["teacher"] == 0.0 or (live.route.answers == "student" and live.unverified == "" and waits["student"] == 0.0)
         state = {

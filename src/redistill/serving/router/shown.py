@@ -45,7 +45,7 @@ class Shown:
         return PATHS[self.endpoint if asked.prompt is not None else asked.endpoint]
 
     def untouched(self, asked: Asked) -> dict[str, Any]:
-        """The body of a request that is no prompt of the task: as it came, with the name of the model."""
+        """The body of a request of another kind than the task's: as it came, with the name of the model."""
         return {**asked.body, "model": self.model}
 
     def body(self, asked: Asked, *, stream: bool, scored: bool = False) -> dict[str, Any]:

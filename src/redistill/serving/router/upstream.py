@@ -18,7 +18,7 @@ import aiohttp
 import orjson
 
 from redistill.serving.params import ServeParams
-from redistill.serving.router.breaker import Breaker
+from redistill.serving.router.breaker import Breaker, Ticket
 from redistill.serving.router.sse import Event, Events
 from redistill.serving.router.types import BadRequestError, Limit, UpstreamError, Who
 
@@ -50,7 +50,14 @@ class Upstream:
         for connector in (aiohttp.TCPConnector(limit=0, keepalive_timeout=30.0), aiohttp.TCPConnector(limit=0, force_close=True)):
             jar = aiohttp.DummyCookieJar()
             self._sessions.append(
-                aiohttp.ClientSession(connector=connector, timeout=timeout, cookie_jar=jar, headers=self._headers, read_bufsize=1 << 18)
+                aiohttp.ClientSession(
+                    connector=connector,
+                    timeout=timeout,
+                    cookie_jar=jar,
+                    headers=self._headers,
+                    read_bufsize=1 << 18,
+                    trace_configs=[_kept_connections()],
+                )
             )
         return self
 
@@ -58,19 +65,22 @@ class Upstream:
         for session in self._sessions:
             await session.close()
 
-    def allows(self) -> bool:
-        return self.breaker.allows(self._clock())
+    def ticket(self) -> Ticket | None:
+        """Permission to ask the server now; None while it is not asked after failures."""
+        return self.breaker.ticket(self._clock())
 
     def retry_after(self) -> float:
         return self.breaker.retry_after(self._clock())
 
-    async def whole(self, path: str, body: dict[str, Any], limit: Limit, read: Callable[[bytes], _T]) -> _T:
+    async def whole(self, path: str, body: dict[str, Any], limit: Limit, read: Callable[[bytes], _T], ticket: Ticket | None = None) -> _T:
         """What ``read`` makes of the body of a reply of status 200. A reply that it cannot read is a failure of the server.
+
+        Without a ticket the attempt does not count, whatever its end.
 
         Raises:
             UpstreamError: no reply within the limit, one that says the server failed, or one that refuses the request.
         """
-        with self._judged():
+        with self._judged(ticket):
             deadline = _Deadline(_now() + limit.seconds, "timeout", f"no completion within {limit.seconds:.3g} s", not limit.callers)
             text = await deadline.within(self._read(path, body))
             try:
@@ -90,7 +100,7 @@ class Upstream:
             response.close()
 
     @asynccontextmanager
-    async def stream(self, path: str, body: dict[str, Any], limit: Limit) -> AsyncIterator[AsyncIterator[Event]]:
+    async def stream(self, path: str, body: dict[str, Any], limit: Limit, ticket: Ticket) -> AsyncIterator[AsyncIterator[Event]]:
         """The events of a stream. The first one is given only when one with content has come, so it proves that the server writes.
 
         The stream ends with the event that says so; a server that stops without it has failed.
@@ -98,7 +108,7 @@ class Upstream:
         Raises:
             UpstreamError: no reply, no content in time, or an error instead of content. In the middle: a stall, an error, or a missing last event.
         """
-        with self._judged():
+        with self._judged(ticket):
             first_s, end = min(self._params.first_token_s, limit.seconds), _now() + limit.seconds
             trips = not limit.callers or first_s < limit.seconds
             first = _Deadline(_now() + first_s, "first-token", f"no first token within {first_s:.3g} s", trips)
@@ -127,17 +137,19 @@ class Upstream:
             response.close()
 
     async def _sent(self, path: str, body: dict[str, Any]) -> aiohttp.ClientResponse:
-        pooled, fresh = self._sessions
+        (pooled, fresh), kept = self._sessions, list[bool]()
         try:
             data = orjson.dumps(body)
         except TypeError:
             raise BadRequestError("the body is nested too deeply, or holds numbers that are too large") from None
         try:
-            return await pooled.post(self.url + path, data=data, allow_redirects=False)
+            return await pooled.post(self.url + path, data=data, allow_redirects=False, trace_request_ctx=kept)
         except aiohttp.ClientConnectorError:
             raise
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-            # It closed an idle connection: no byte of a reply came.
+            # Only of a kept connection, which the server may have closed while it was idle. Otherwise it has read the request, and may have failed because of it.
+            if not kept:
+                raise
             return await fresh.post(self.url + path, data=data, allow_redirects=False)
 
     async def _events(self, response: aiohttp.ClientResponse, deadline: _Deadline, end: float) -> AsyncIterator[Event]:
@@ -167,27 +179,31 @@ class Upstream:
                     return
         raise UpstreamError("broke-off" if begun else "empty", "the stream ended without its last event")
 
-    def _judged(self) -> _Judged:
-        return _Judged(self, self._clock)
+    def _judged(self, ticket: Ticket | None) -> _Judged:
+        return _Judged(self, ticket, self._clock)
 
 
 class _Judged:
     """Counts how one attempt ended, when it has ended: a stream that stalls in the middle is a failure, although its status was 200."""
 
-    def __init__(self, upstream: Upstream, clock: Clock) -> None:
-        self._upstream, self._breaker, self._clock = upstream, upstream.breaker, clock
+    def __init__(self, upstream: Upstream, ticket: Ticket | None, clock: Clock) -> None:
+        self._upstream, self._ticket, self._clock = upstream, ticket, clock
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if error is None:
-            self._breaker.succeeded()
-        elif isinstance(error, UpstreamError) and error.trips:
+        if isinstance(error, UpstreamError):
             self._upstream.lost += error.kind in ("unreachable", "broke-off")
-            self._breaker.failed(self._clock())
+        if self._ticket is None:
+            return
+        breaker = self._upstream.breaker
+        if error is None:
+            breaker.succeeded(self._ticket)
+        elif isinstance(error, UpstreamError) and error.trips:
+            breaker.failed(self._ticket, self._clock())
         else:
-            self._breaker.released()
+            breaker.released(self._ticket)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +225,18 @@ class _Deadline:
             raise UpstreamError(self.kind, self.detail, trips=self.trips) from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise UpstreamError("broke-off", f"the connection ended ({type(error).__name__}: {_start(str(error).encode())})") from None
+
+
+def _kept_connections() -> aiohttp.TraceConfig:
+    """Notes in the list that comes with a request whether its connection was a kept one."""
+
+    async def note(session: aiohttp.ClientSession, context: Any, params: aiohttp.TraceConnectionReuseconnParams) -> None:
+        if context.trace_request_ctx is not None:
+            context.trace_request_ctx.append(True)
+
+    trace = aiohttp.TraceConfig()
+    trace.on_connection_reuseconn.append(note)
+    return trace
 
 
 def _now() -> float:
