@@ -23,7 +23,7 @@ from redistill.serving.router.metrics import Metrics
 from redistill.serving.router.plan import Live
 from redistill.serving.router.shadow import Compared
 from redistill.serving.router.shown import shown_to
-from redistill.serving.router.types import Who
+from redistill.serving.router.types import Side
 from redistill.serving.router.upstream import Upstream
 from redistill.serving.types import Route
 from tests.fault_models import FaultModels
@@ -87,17 +87,17 @@ async def running(
     help_when_down: bool = False,
     trained: Trained | None = None,
     key: str = "",
-    addresses: dict[Who, str] | None = None,
+    addresses: dict[Side, str] | None = None,
     observe: Callable[[Compared], None] = lambda compared: None,
 ) -> AsyncIterator[Running]:
     """A router whose two servers answer with these models of ``tests.fault_models``."""
-    models: dict[Who, FaultModels] = {"student": FaultModels(), "teacher": FaultModels()}
-    servers = {who: TestServer(each.app(), handler_cancellation=True) for who, each in models.items()}
+    models: dict[Side, FaultModels] = {"student": FaultModels(), "teacher": FaultModels()}
+    servers = {side: TestServer(each.app(), handler_cancellation=True) for side, each in models.items()}
     for server in servers.values():
         await server.start_server()
-    urls = {who: str(server.make_url("/v1")) for who, server in servers.items()} | (addresses or {})
+    urls = {side: str(server.make_url("/v1")) for side, server in servers.items()} | (addresses or {})
     holder = {"live": Live(route, readable=True, unverified="", engine=ENGINE)}
-    upstreams: dict[Who, Upstream] = {who: Upstream(who, urls[who], "", params) for who in models}
+    upstreams: dict[Side, Upstream] = {side: Upstream(side, urls[side], "", params) for side in models}
     both = Models(upstreams, shown_to(teacher, data, 16), lambda _: shown_to(student, data, 16))
     answering = Answering(both, data, params, lambda: holder["live"], salt="s", help_when_down=help_when_down, observe=observe)
     log = _Kept()

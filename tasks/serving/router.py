@@ -20,7 +20,7 @@ from redistill.serving.router.guard import Guard
 from redistill.serving.router.live import Watch
 from redistill.serving.router.metrics import Metrics
 from redistill.serving.router.proof import Proof, listed, proved
-from redistill.serving.router.types import Who
+from redistill.serving.router.types import Side
 from redistill.serving.router.upstream import Upstream
 from redistill.serving.types import Route, ServedVersion
 from redistill.teacher.openai import KEY_VARIABLE as TEACHER_KEY
@@ -56,8 +56,8 @@ def serve(params: Params, address: Address, say: Callable[[str], None]) -> None:
             f"--host {address.host} is open to other machines, so callers need a key; set {CALLERS_KEY}, or listen at 127.0.0.1"
         )
     say(f"router     http://{address.host}:{address.port}/v1 (decisions in {DECISIONS})")
-    for who, upstream in parts.models.upstreams.items():
-        say(f"{who:<10} {upstream.url}")
+    for side, upstream in parts.models.upstreams.items():
+        say(f"{side:<10} {upstream.url}")
     run(parts, address.host, address.port)
 
 
@@ -66,7 +66,7 @@ def make_parts(params: Params) -> Parts:
     students, data = Students(params), params.data
     dtype: Any = resolved_dtype(params)
     limits = replace(params.serve, student_dtype=dtype)
-    upstreams: dict[Who, Upstream] = {
+    upstreams: dict[Side, Upstream] = {
         "student": Upstream("student", _url("student", STUDENT_URL), _key(STUDENT_KEY), limits),
         "teacher": Upstream("teacher", _url("teacher", TEACHER_URL), _key(TEACHER_KEY), limits),
     }
@@ -107,11 +107,11 @@ def _recorded() -> dict[str, str]:
     return recorded_urls()
 
 
-def _url(who: str, variable: str) -> str:
-    url = os.environ.get(variable, "").strip() or _recorded().get(who, "")
+def _url(side: str, variable: str) -> str:
+    url = os.environ.get(variable, "").strip() or _recorded().get(side, "")
     if not re.fullmatch(r"https?://[^\s@?#]+", url):
         raise ConfigError(
-            f"the address of the {who}'s server is not known; run `redistill up-models`, or set {variable} to an http(s) address without password or query, such as http://127.0.0.1:8000/v1"
+            f"the address of the {side}'s server is not known; run `redistill up-models`, or set {variable} to an http(s) address without password or query, such as http://127.0.0.1:8000/v1"
         )
     return url
 

@@ -42,7 +42,7 @@ _LONGEST = 4096
 class ModelServer:
     """One server: ``who`` is student or teacher, ``name`` what it lists."""
 
-    who: str
+    side: str
     name: str
     weights: Path
     port: int
@@ -53,11 +53,11 @@ class ModelServer:
 
     @property
     def record(self) -> Path:
-        return FOLDER / f"{self.who}.json"
+        return FOLDER / f"{self.side}.json"
 
     @property
     def log(self) -> Path:
-        return FOLDER / "logs" / f"{self.who}.log"
+        return FOLDER / "logs" / f"{self.side}.log"
 
     def command(self, dtype: str) -> list[str]:
         length = min(context_tokens(self.weights) or _LONGEST, _LONGEST)
@@ -91,18 +91,18 @@ def up_models(params: Params, ports: Mapping[str, int], say: Callable[[str], Non
         _start(server, resolved_dtype(params), say)
     for server in servers:
         _wait(server, say)
-    urls = {server.who: server.url for server in servers}
-    write_json(RECORD, {"urls": urls, "names": {server.who: server.name for server in servers}})
+    urls = {server.side: server.url for server in servers}
+    write_json(RECORD, {"urls": urls, "names": {server.side: server.name for server in servers}})
     return urls
 
 
 def down_models(say: Callable[[str], None]) -> list[str]:
     """End exactly what ``up_models`` started."""
     ended = []
-    for who in ("student", "teacher"):
-        if background_process.end(FOLDER / f"{who}.json") is not None:
-            say(f"the {who}'s server has ended")
-            ended.append(f"{who}'s server")
+    for side in ("student", "teacher"):
+        if background_process.end(FOLDER / f"{side}.json") is not None:
+            say(f"the {side}'s server has ended")
+            ended.append(f"{side}'s server")
     RECORD.unlink(missing_ok=True)
     return ended
 
@@ -134,13 +134,13 @@ def _student(params: Params, port: int, say: Callable[[str], None]) -> ModelServ
 
 def _start(server: ModelServer, dtype: str, say: Callable[[str], None]) -> None:
     if _lists(server):
-        say(f"the {server.who}'s server runs already at {server.url}")
+        say(f"the {server.side}'s server runs already at {server.url}")
         return
     background_process.end(server.record)
     server.log.unlink(missing_ok=True)
     quiet = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
     background_process.start(server.command(dtype), {**quiet, **child_environment()}, server.log, server.record)
-    say(f"starting the {server.who}'s server ({server.name}) at {server.url}; its log is {server.log}")
+    say(f"starting the {server.side}'s server ({server.name}) at {server.url}; its log is {server.log}")
 
 
 def _wait(server: ModelServer, say: Callable[[str], None]) -> None:
@@ -148,11 +148,11 @@ def _wait(server: ModelServer, say: Callable[[str], None]) -> None:
     while not _lists(server):
         record = read_record(server.record)
         if record is None or record.process() is None:
-            raise StageError(f"the {server.who}'s server ended before it was ready: {_last_line(server.log)}; see {server.log}")
+            raise StageError(f"the {server.side}'s server ended before it was ready: {_last_line(server.log)}; see {server.log}")
         if time.monotonic() > deadline:
-            raise StageError(f"the {server.who}'s server is not ready after {START_TIMEOUT_S:.0f} s; see {server.log}")
+            raise StageError(f"the {server.side}'s server is not ready after {START_TIMEOUT_S:.0f} s; see {server.log}")
         time.sleep(0.5)
-    say(f"the {server.who}'s server is ready")
+    say(f"the {server.side}'s server is ready")
 
 
 def _lists(server: ModelServer) -> bool:

@@ -40,7 +40,7 @@ def up_models(
     from redistill.params import load_params
 
     urls = application("tasks.serving.up_models").up_models(load_params(), {"teacher": teacher_port, "student": student_port}, _say)
-    show(urls, as_json, [f"{who:<8} {url}" for who, url in urls.items()])
+    show(urls, as_json, [f"{side:<8} {url}" for side, url in urls.items()])
 
 
 def _say(line: str) -> None:

@@ -20,7 +20,7 @@ from redistill.serving.router.decision_log import DecisionLog
 from redistill.serving.router.metrics import Metrics
 from redistill.serving.router.plan import Live
 from redistill.serving.router.shown import shown_to
-from redistill.serving.router.types import Who
+from redistill.serving.router.types import Side
 from redistill.serving.router.upstream import Upstream
 from tests.routers import ENGINE, STUDENT, SURE, TEACHER
 from tests.tiny import make_tiny_model
@@ -39,7 +39,7 @@ def main() -> None:
     params, live = ServeParams(), Live(ROUTES[mode], readable=True, unverified="", engine=ENGINE)
     with tempfile.TemporaryDirectory() as folder:
         tokenizer = load_tokenizer(make_tiny_model(Path(folder) / "model"))
-        upstreams: dict[Who, Upstream] = {who: Upstream(who, f"{address}/v1", "", params) for who in ("student", "teacher")}
+        upstreams: dict[Side, Upstream] = {side: Upstream(side, f"{address}/v1", "", params) for side in ("student", "teacher")}
         models = Models(upstreams, shown_to("teacher", DATA, 48, tokenizer), lambda _: shown)
         shown = shown_to("bank@7", DATA, 48, tokenizer)
         answering = Answering(models, DATA, params, lambda: live, salt="s", help_when_down=False)

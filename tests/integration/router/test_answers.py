@@ -310,11 +310,11 @@ def test_a_system_message_of_the_training_rows_is_known() -> None:
         trained = Trained(chats, 2000, frozenset({system_digest("Be brief.")}), turns=3)
         async with running(STUDENT, data=chats, trained=trained) as router:
             turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]
-            for system, who in (("Be brief.", "student"), ("Be rude.", "teacher"), (None, "teacher")):
+            for system, side in (("Be brief.", "student"), ("Be rude.", "teacher"), (None, "teacher")):
                 messages = [*([{"role": "system", "content": system}] if system else []), *turns]
                 response = await router.session.post(f"{router.url}/v1/chat/completions", json={"messages": messages})
                 await response.read()
-                assert router.last["route"] == who, system
+                assert router.last["route"] == side, system
 
     asyncio.run(check())
 

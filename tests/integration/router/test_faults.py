@@ -72,18 +72,18 @@ def test_a_stream_of_free_text_falls_back_until_its_first_byte(fault: str) -> No
     asyncio.run(check())
 
 
-@pytest.mark.parametrize("who", ["student", "teacher"])
+@pytest.mark.parametrize("side", ["student", "teacher"])
 @pytest.mark.parametrize("fault", LATE)
-def test_a_stream_that_breaks_after_its_first_byte_says_so_and_nobody_else_goes_on(fault: str, who: str) -> None:
+def test_a_stream_that_breaks_after_its_first_byte_says_so_and_nobody_else_goes_on(fault: str, side: str) -> None:
     async def check() -> None:
-        models = {"student": "ok:never", "teacher": "ok:never", who: fault}
-        route = STUDENT if who == "student" else replace(STUDENT, pin="teacher")
+        models = {"student": "ok:never", "teacher": "ok:never", side: fault}
+        route = STUDENT if side == "student" else replace(STUDENT, pin="teacher")
         async with running(route, data=TEXT, **models) as router:
             response = await asyncio.wait_for(router.ask(stream=True), 5.0)
             raw = (await response.read()).decode()
             assert response.status == 200 and '"content":"ca"' in raw and "never" not in raw
             assert "[DONE]" not in raw and json.loads(raw.rstrip().rpartition("data: ")[2])["error"]["code"] == "stream_broken"
-            assert router.last["route"] == who and router.last["ended"] not in ("done", "left")
+            assert router.last["route"] == side and router.last["ended"] not in ("done", "left")
             await settled(router)
 
     asyncio.run(check())

@@ -28,7 +28,7 @@ from redistill.serving.router.sending import Sending, read_raw
 from redistill.serving.router.shadow import Compared, Shadow
 from redistill.serving.router.shown import Shown
 from redistill.serving.router.streams import passed_on, rewritten
-from redistill.serving.router.types import Asked, Completion, Limit, UpstreamError, Who
+from redistill.serving.router.types import Asked, Completion, Limit, Side, UpstreamError
 from redistill.serving.router.upstream import Upstream
 from redistill.serving.router.written import Written
 from redistill.teacher.endings import LENGTH, ending
@@ -40,7 +40,7 @@ HELPED = "the teacher cannot be reached; the student answered, also where it is 
 class Models:
     """Both models: their servers, and how each is shown a request. ``student`` makes what shows a version of the student."""
 
-    upstreams: Mapping[Who, Upstream]
+    upstreams: Mapping[Side, Upstream]
     teacher: Shown
     student: Callable[[str], Shown]
 
@@ -183,7 +183,7 @@ class _Request:
                 self._sending.warning = HELPED
                 shown = self._router._models.student(self._live.route.model_version or "")
                 return await self._sending.completion(self._spare, shown.model)
-            if ("student" not in [who for who, _ in decision.failures]) and (response := await self._by_student(HELPED)) is not None:
+            if ("student" not in [side for side, _ in decision.failures]) and (response := await self._by_student(HELPED)) is not None:
                 return response
         decision.route, decision.version = None, ""
         wait_s = max(self._router._models.upstreams["teacher"].retry_after(), 1.0)
@@ -238,8 +238,8 @@ class _Request:
     async def _streamed(self, upstream: Upstream, shown: Shown, body: dict[str, Any], ticket: Ticket) -> web.StreamResponse:
         written = Written(self._asked, shown.model, self._decision.id)
         async with upstream.stream(shown.path(self._asked), body, self._limit, ticket) as events:
-            response, completion = await rewritten(events, written, self._sending, upstream.who)
-        self.of_student = completion if upstream.who == "student" else None
+            response, completion = await rewritten(events, written, self._sending, upstream.side)
+        self.of_student = completion if upstream.side == "student" else None
         return response
 
     async def _untouched(self, upstream: Upstream, shown: Shown, body: dict[str, Any], ticket: Ticket) -> web.StreamResponse:
@@ -248,4 +248,4 @@ class _Request:
         if not self._asked.stream:
             return self._sending.body(await upstream.whole(path, body, self._limit, read_raw, ticket), 200)
         async with upstream.stream(path, body, self._limit, ticket) as events:
-            return await passed_on(events, self._sending, upstream.who)
+            return await passed_on(events, self._sending, upstream.side)

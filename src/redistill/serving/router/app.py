@@ -152,7 +152,7 @@ class _Server:
         """Ready if somebody can answer: the teacher, or a student that may."""
         live, models = self._parts.live(), self._parts.models
         # Not a ticket, which would take the place of the one request that tries a server again.
-        waits = {who: round(upstream.retry_after(), 1) for who, upstream in models.upstreams.items()}
+        waits = {side: round(upstream.retry_after(), 1) for side, upstream in models.upstreams.items()}
         ready = waits["teacher"] == 0.0 or (live.route.answers == "student" and live.unverified == "" and waits["student"] == 0.0)
         state = {
             "answers": live.route.answers,
@@ -170,8 +170,8 @@ class _Server:
         metrics.sampled.set(shadow.sampled)
         metrics.compared.set(shadow.compared)
         metrics.verified.set(self._parts.live().unverified == "")
-        for who, upstream in self._parts.models.upstreams.items():
-            metrics.breaker.labels(who).set(upstream.retry_after() > 0)
+        for side, upstream in self._parts.models.upstreams.items():
+            metrics.breaker.labels(side).set(upstream.retry_after() > 0)
         return web.Response(body=metrics.text(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
     def _authorise(self, request: web.Request) -> None:

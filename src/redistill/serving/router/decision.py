@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from redistill.serving.router.types import Who
+from redistill.serving.router.types import Side
 
 
 @dataclass(slots=True)
@@ -23,7 +23,7 @@ class Decision:
     id: str = field(default_factory=lambda: f"{random.getrandbits(128):032x}")
     at: float = field(default_factory=time.time)
     started: float = field(default_factory=time.perf_counter)
-    route: Who | None = None
+    route: Side | None = None
     reason: str = ""
     detail: str = ""
     version: str = ""
@@ -33,10 +33,10 @@ class Decision:
     tokens: int | None = None
     ended: str = ""
     seconds: float = 0.0
-    failures: list[tuple[Who, str]] = field(default_factory=list)
+    failures: list[tuple[Side, str]] = field(default_factory=list)
 
-    def answered_by(self, who: Who, version: str, reason: str, detail: str = "") -> None:
-        self.route, self.version, self.reason, self.detail = who, version, reason, detail
+    def answered_by(self, side: Side, version: str, reason: str, detail: str = "") -> None:
+        self.route, self.version, self.reason, self.detail = side, version, reason, detail
 
     def sent(self, status: int) -> None:
         """The first byte of the response goes out."""
@@ -54,7 +54,7 @@ class Decision:
             "X-Redistill-Reason": _header(sentence),
             "X-Redistill-Model-Version": _header(self.version),
         }
-        return shown | ({"X-Redistill-Failed": ", ".join(f"{who} {kind}" for who, kind in self.failures)} if self.failures else {})
+        return shown | ({"X-Redistill-Failed": ", ".join(f"{side} {kind}" for side, kind in self.failures)} if self.failures else {})
 
     def line(self) -> dict[str, Any]:
         """The decision as a row of the log."""
@@ -73,7 +73,7 @@ class Decision:
             "seconds": round(self.seconds, 5),
             "tokens": self.tokens,
             "ended": self.ended,
-            "failures": [f"{who} {kind}" for who, kind in self.failures],
+            "failures": [f"{side} {kind}" for side, kind in self.failures],
         }
 
 

@@ -44,8 +44,8 @@ class Metrics:
         """Count a request that has ended."""
         self._requests.labels(decision.route or "none", decision.reason, str(decision.status)).inc()
         self._seconds.labels(decision.route or "none").observe(decision.seconds)
-        for who, kind in decision.failures:
-            self._failures.labels(who, kind).inc()
+        for side, kind in decision.failures:
+            self._failures.labels(side, kind).inc()
         if decision.ended == "left":
             self._left.inc()
         elif decision.ended not in ("done", "error"):

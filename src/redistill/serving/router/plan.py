@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 
 from redistill.promotion.cascade import Engine
-from redistill.serving.router.types import Asked, Who
+from redistill.serving.router.types import Asked, Side
 from redistill.serving.types import Route
 
 
@@ -30,7 +30,7 @@ class Plan:
     ``scored``: the student's completion is held back until its score is known. ``student_may_help``: the student may answer if the teacher cannot.
     """
 
-    first: Who
+    first: Side
     reason: str
     detail: str = ""
     scored: bool = False

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from redistill.data.types import Prompt
 from redistill.models.token_trace import TokenTrace
 
-Who = Literal["student", "teacher"]
+Side = Literal["student", "teacher"]
 Endpoint = Literal["chat", "completions"]
 PATHS: dict[Endpoint, str] = {"chat": "/chat/completions", "completions": "/completions"}
 

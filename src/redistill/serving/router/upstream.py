@@ -20,7 +20,7 @@ import orjson
 from redistill.serving.params import ServeParams
 from redistill.serving.router.breaker import Breaker, Ticket
 from redistill.serving.router.sse import Event, Events
-from redistill.serving.router.types import BadRequestError, Limit, UpstreamError, Who
+from redistill.serving.router.types import BadRequestError, Limit, Side, UpstreamError
 
 _MOST_BYTES = 32 << 20
 """The largest reply that is held. A completion with the log-probabilities of 20 tokens at each of 4,000 positions has about 6 MB."""
@@ -35,8 +35,8 @@ _T = TypeVar("_T")
 class Upstream:
     """``url`` ends before ``/chat/completions``. ``key`` is sent as a bearer token; empty for none. ``lost`` counts connections that failed: it may be another server now."""
 
-    def __init__(self, who: Who, url: str, key: str, params: ServeParams, clock: Clock = time.monotonic) -> None:
-        self.who, self.url, self.dtype = who, url.rstrip("/"), str(params.student_dtype)
+    def __init__(self, side: Side, url: str, key: str, params: ServeParams, clock: Clock = time.monotonic) -> None:
+        self.side, self.url, self.dtype = side, url.rstrip("/"), str(params.student_dtype)
         self.breaker, self._clock, self._params = Breaker(params.breaker_failures, params.breaker_s), clock, params
         self._headers = {"Accept-Encoding": "identity", "Content-Type": "application/json"} | (
             {"Authorization": f"Bearer {key}"} if key else {}
