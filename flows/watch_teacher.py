@@ -1,4 +1,4 @@
-"""Scheduled: starts a cycle if the teacher is not that of the last completed cycle any more, or if a night was missed."""
+"""Scheduled: starts a cycle if the teacher is not that of the last completed cycle any more, if the guard of live traffic gave an alarm, or if a night was missed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from flows.distill_student import distill_student
 from redistill.operations.workspace import Workspace
 from redistill.params import load_params
 from redistill.runtime import one_line_errors
-from tasks.orchestration import nights, pending, run_names, turns
+from tasks.orchestration import guard_alarm, nights, pending, run_names, turns
 from tasks.orchestration.run_record import recorded
 from tasks.orchestration.watching import look
 
@@ -26,7 +26,7 @@ def watch_teacher() -> Any:
     with recorded(turns.present_run_id()):
         by_prefect = run is not None and run.deployment_id is not None
         seen = look(params, workspace, by_hand=not by_prefect)
-        reasons = [seen.reason] if seen.reason else []
+        reasons = guard_alarm.take(workspace) + ([seen.reason] if seen.reason else [])
         outcome: dict[str, Any] = {"changed": seen.changed, "fingerprint": seen.now, "before": seen.before}
         if by_prefect:
             if turns.nights_are_on(workspace):

@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
-import sys
-
 from redistill.errors import RedistillError
+from redistill.io.json import write_json
 from redistill.params import Params
-from redistill.serving.route_flag import to_teacher, update_route
+from redistill.serving.route_flag import read_route, to_teacher, update_route
+from redistill.serving.router.saying import say
 from redistill.serving.types import Route
+from tasks.paths import STATE
 from tasks.registry.runs_and_versions import connect
 from tasks.registry.transitions import FLAGS, live, record
 
+ALARM = STATE / "serving" / "alarm.json"
+
 
 def fall_back(params: Params, reason: str, route: Route) -> None:
-    """Send the traffic of ``route`` to the teacher, unless another version is live by now. A pin is kept.
+    """Send the traffic of ``route`` to the teacher, unless another version is live by now or a person has pinned the student.
 
-    The flag comes first: it must not wait for a registry that does not answer.
+    The flag comes first: it must not wait for a registry that does not answer. The watcher finds the alarm, tells people and starts a cycle.
     """
     changed = False
 
     def change(now: Route) -> Route:
         nonlocal changed
-        changed = now.model_version == route.model_version and now.mode != "teacher"
+        # A person who pinned the student has decided.
+        changed = now.model_version == route.model_version and now.mode != "teacher" and now.pin != "student"
         return to_teacher(now, reason) if changed else now
 
     try:
         update_route(FLAGS, change)
-        print(f"alarm: {reason}; the teacher answers now", file=sys.stderr, flush=True)
-        if changed:
-            client = connect(params)
-            record(client, params, "distrust", route.model_version, reason, live(client, params))
+        if not changed:
+            return
+        say(f"alarm: {reason}; the teacher answers now")
+        write_json(ALARM, {"version": route.model_version, "reason": reason, "at": read_route(FLAGS).changed_at})
+        client = connect(params)
+        record(client, params, "distrust", route.model_version, reason, live(client, params))
     except RedistillError as error:
-        print(f"warning: the alarm is not in the history ({error})", file=sys.stderr, flush=True)
+        say(f"warning: the alarm is not in the history ({error})")

@@ -1,0 +1,40 @@
+"""The guard's alarm: the flag falls, the history says why, people are told once, and the next cycle has its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from tests.integration.conftest import Registry
+from tests.integration.router.test_serve import promoted
+
+
+def test_the_flag_falls_first_and_the_watcher_takes_the_alarm_once(
+    make_registry: Callable[..., Registry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from redistill.operations.workspace import Workspace
+    from redistill.runtime.running_services import TEMPORARY
+    from redistill.serving.route_flag import read_route, update_route, with_pin
+    from tasks.orchestration import guard_alarm
+    from tasks.registry import transitions
+    from tasks.serving.fall_back import ALARM, fall_back
+
+    monkeypatch.setenv(TEMPORARY, "1")  # no server of Prefect, so nobody to tell
+    registry = make_registry(gates=["audit", "teacher"])
+    version = promoted(registry)
+    live, workspace = read_route(transitions.FLAGS), Workspace.here(registry.params.data.name)
+    fall_back(registry.params, "about another version", replace(live, model_version="99"))
+    assert read_route(transitions.FLAGS) == live and guard_alarm.take(workspace) == []
+    update_route(transitions.FLAGS, lambda now: with_pin(now, "student", "trial"))
+    fall_back(registry.params, "a person has decided", live)
+    assert read_route(transitions.FLAGS).answers == "student", "a pin is not overridden"
+    update_route(transitions.FLAGS, lambda now: with_pin(now, "auto", "trial"))
+    fall_back(registry.params, "the guard: too much disagreement", live)
+    assert read_route(transitions.FLAGS).answers == "teacher"
+    last = transitions.history(registry.client, registry.params)[-1]
+    assert (last.kind, last.version, last.reason) == ("distrust", version, "the guard: too much disagreement")
+    assert guard_alarm.take(workspace) == ["the guard: too much disagreement"] and guard_alarm.take(workspace) == []
+    ALARM.write_text("{", encoding="utf-8")
+    assert guard_alarm.take(workspace) == []
