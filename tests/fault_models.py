@@ -122,7 +122,10 @@ class _Reply:
         text = "" if fault == "empty" else self._text
         if fault == "long-line":
             return web.Response(body=b'{"choices": [{"text": "' + b"x" * (40 << 20) + b'"}]}', content_type="application/json")
-        return web.json_response(self._tree(text))
+        response = web.json_response(self._tree(text))
+        if fault == "gzip":
+            response.enable_compression(web.ContentCoding.gzip)
+        return response
 
     def _tree(self, text: str) -> dict[str, Any]:
         lead = "" if self._chat or not text else " "
@@ -166,10 +169,15 @@ class _Reply:
         if fault == "long-line":
             await response.write(b"data: " + b"x" * (10 << 20))
         await self._break(response, "")
+        if fault == "tools":
+            deltas = [{"index": 0, "id": "a", "function": {"name": "f"}}, {"index": 0, "function": {"arguments": "{}"}}]
+            await response.write(self._event({"delta": {"tool_calls": deltas}}))
         for n, piece in enumerate([text[: len(text) // 2], text[len(text) // 2 :]]):
             if piece:
                 lead = " " if n == 0 and not self._chat else ""
-                await response.write(self._event({"delta": {"content": piece}} if self._chat else {"text": lead + piece}))
+                listed = self._listed(lead + piece) if self._body.get("logprobs") is not None else None
+                choice = {"delta": {"content": piece}} if self._chat else {"text": lead + piece}
+                await response.write(self._event({**choice, "logprobs": listed}))
             if n == 0:
                 if fault == "bad-event":
                     await response.write(b"data: {broken\n\n")
