@@ -41,11 +41,11 @@ LABELS = DataParams(
 )
 TEXT = DataParams(name="notes", task="generation", source=(SourceParams(path="x.jsonl", splits={"train": 1.0}),))
 QUICK = ServeParams(
-    student_s=0.6,
-    first_token_s=0.6,
-    between_tokens_s=0.6,
-    total_s=2.0,
-    connect_s=0.5,
+    student_s=1.5,
+    first_token_s=1.5,
+    between_tokens_s=1.5,
+    total_s=20.0,
+    connect_s=5.0,
     breaker_failures=1000,
     breaker_s=0.4,
     max_open=64,
@@ -113,7 +113,7 @@ async def running(
             await server.close()
 
 
-async def settled(running: Running, limit_s: float = 5.0) -> None:
+async def settled(running: Running, limit_s: float = 20.0) -> None:
     """Wait until no request is in work at either server."""
     deadline = asyncio.get_running_loop().time() + limit_s
     while running.student.open or running.teacher.open:
