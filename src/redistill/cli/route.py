@@ -78,7 +78,7 @@ def share(
     show(
         {"answers": route.answers, "share": route.share},
         as_json,
-        [f"{route.share:.4g} of the keys go to the live system ({route.answers})"],
+        [f"{100 * route.share:.4g} % of the keys go to the live system ({route.answers})"],
     )
 
 

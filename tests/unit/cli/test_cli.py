@@ -97,6 +97,8 @@ def test_the_route_is_set_and_told_in_an_empty_directory(tmp_path: Path) -> None
         "pin": "none",
         "mode": "teacher",
         "model_version": None,
+        "share": 1.0,
+        "teacher_slices": [],
         "reason": "no readable route",
         "changed_at": "",
         "teacher": "",
@@ -112,6 +114,11 @@ def test_the_route_is_set_and_told_in_an_empty_directory(tmp_path: Path) -> None
     ]
     ran = redistill(tmp_path, "route", "set", "auto", "--reason", "over")
     assert (ran.code, ran.out, ran.err) == (0, "teacher responds (pin: none)\n", "")
+    ran = redistill(tmp_path, "route", "share", "5", "--reason", "first day")
+    assert (ran.code, ran.out) == (0, "5 % of the keys go to the live system (teacher)\n")
+    ran = redistill(tmp_path, "route", "slices", "business", "--reason", "audit")
+    assert (ran.code, ran.out) == (0, "slices that the teacher always answers: business\n")
+    assert redistill(tmp_path, "route", "share", "101", "--reason", "x").code == 2
 
 
 def test_a_route_that_cannot_be_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
