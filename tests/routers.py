@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from aiohttp import ClientSession, web
+from aiohttp import ClientSession
 from aiohttp.test_utils import TestServer
 
 from redistill.data.params import DataParams, RecordParams, SourceParams
@@ -87,7 +87,6 @@ async def running(
     help_when_down: bool = False,
     trained: Trained | None = None,
     key: str = "",
-    addresses: dict[Side, str] | None = None,
     observe: Callable[[Compared], None] = lambda compared: None,
 ) -> AsyncIterator[Running]:
     """A router whose two servers answer with these models of ``tests.fault_models``."""
@@ -95,7 +94,7 @@ async def running(
     servers = {side: TestServer(each.app(), handler_cancellation=True) for side, each in models.items()}
     for server in servers.values():
         await server.start_server()
-    urls = {side: str(server.make_url("/v1")) for side, server in servers.items()} | (addresses or {})
+    urls = {side: str(server.make_url("/v1")) for side, server in servers.items()}
     holder = {"live": Live(route, readable=True, unverified="", engine=ENGINE)}
     upstreams: dict[Side, Upstream] = {side: Upstream(side, urls[side], "", params) for side in models}
     both = Models(upstreams, shown_to(teacher, data, 16), lambda _: shown_to(student, data, 16))
@@ -130,7 +129,3 @@ class _Kept(DecisionLog):
 
     def add(self, line: dict[str, Any]) -> None:
         self.lines.append(line)
-
-
-def serve_forever(app: web.Application, port: int) -> None:
-    web.run_app(app, host="127.0.0.1", port=port, handler_cancellation=True, print=None, access_log=None)

@@ -40,7 +40,7 @@ _LONGEST = 4096
 
 @dataclass(frozen=True, slots=True)
 class ModelServer:
-    """One server: ``who`` is student or teacher, ``name`` what it lists."""
+    """One server: ``side`` is student or teacher, ``name`` what it lists."""
 
     side: str
     name: str
@@ -92,7 +92,8 @@ def up_models(params: Params, ports: Mapping[str, int], say: Callable[[str], Non
     for server in servers:
         _wait(server, say)
     urls = {server.side: server.url for server in servers}
-    write_json(RECORD, {"urls": urls, "names": {server.side: server.name for server in servers}})
+    # The student's address also where no version is live yet: the router then starts with the teacher, and finds the student when there is one.
+    write_json(RECORD, {"urls": {"student": f"http://127.0.0.1:{ports['student']}/v1", **urls}})
     return urls
 
 
@@ -122,14 +123,16 @@ def _teacher(params: Params, port: int) -> ModelServer | None:
 def _student(params: Params, port: int, say: Callable[[str], None]) -> ModelServer | None:
     version = read_route(FLAGS).model_version
     if version is None:
-        say("no version is live, so only the teacher is served; run a cycle first")
+        say("no version is live, so only the teacher is served; after a promotion, run this command again")
         return None
-    folder = FOLDER / f"student-{version}"
+    server = ModelServer("student", server_name(params, version), FOLDER / f"student-{version}", port)
     artifact = live_artifact(connect(params), params, version)
-    shutil.rmtree(folder, ignore_errors=True)
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(artifact.weights, folder)
-    return ModelServer("student", server_name(params, version), folder, port)
+    # A server that runs reads its weights from there.
+    if not _lists(server):
+        shutil.rmtree(server.weights, ignore_errors=True)
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(artifact.weights, server.weights)
+    return server
 
 
 def _start(server: ModelServer, dtype: str, say: Callable[[str], None]) -> None:

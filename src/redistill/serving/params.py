@@ -30,7 +30,7 @@ class ServeParams:
     max_open: Positive = 256
     """Requests in work at once. Others get status 503 and `Retry-After`."""
     breaker_failures: Positive = 5
-    """After so many failures in a row, a model's server is left alone for a while."""
+    """After so many failures in a row, a model's server is not asked for a while."""
     breaker_s: _Seconds = 10.0
     """For how long. Then one request tries it again."""
     shadow_share: Share = 0.05

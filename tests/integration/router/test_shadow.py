@@ -46,6 +46,27 @@ def test_the_teacher_is_asked_after_the_caller_has_its_answer() -> None:
     asyncio.run(check())
 
 
+def test_an_unsure_completion_that_helps_out_is_not_counted_as_the_teachers() -> None:
+    async def check() -> None:
+        seen: list[Compared] = []
+        options = {"student": "ok:card:-0.4", "teacher": "flaky-2:fee", "help_when_down": True}
+        async with running(SURE, params=ALL, observe=seen.append, **options) as router:
+            response = await router.ask()
+            assert response.headers["X-Redistill-Reason"] == "teacher-down"
+            await compared(router, 1)
+            assert [(c.disagreement, c.by_student) for c in seen] == [(1.0, True)], "the teacher was asked again, and answers otherwise"
+
+    asyncio.run(check())
+
+
+def test_a_full_disk_stops_neither_an_answer_nor_an_alarm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a file").write_text("", encoding="utf-8")
+    alarms: list[str] = []
+    guard = Guard(tmp_path / "a file" / "guard.json", 0.05, lambda: SURE, lambda reason, route: alarms.append(reason))
+    observe(guard, 1.0, 40)
+    assert len(alarms) == 1 and "could not write" in capsys.readouterr().err
+
+
 def test_a_teacher_that_hangs_slows_nobody_and_is_counted() -> None:
     async def check() -> None:
         seen: list[Compared] = []
@@ -98,6 +119,6 @@ def test_the_guard_falls_back_once_and_remembers(tmp_path: Path) -> None:
     holder["route"] = replace(SURE, model_version="8")
     fresh = made()
     observe(fresh, 0.0, 3, version="8")
-    assert fresh.state.n == 3 and fresh.state.largest < 20, "another system starts anew"
+    assert fresh.state.n == 3 and fresh.state.largest < 20, "another system has an empty state"
     (tmp_path / "guard.json").write_text(json.dumps({"system": "x", "state": 3}), encoding="utf-8")
     observe(made(), 0.0, 1, version="8")

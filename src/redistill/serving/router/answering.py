@@ -181,6 +181,7 @@ class _Request:
             if self._spare is not None:
                 decision.answered_by("student", self._live.route.model_version or "", "teacher-down")
                 self._sending.warning = HELPED
+                self.of_student = self._spare
                 shown = self._router._models.student(self._live.route.model_version or "")
                 return await self._sending.completion(self._spare, shown.model)
             if ("student" not in [side for side, _ in decision.failures]) and (response := await self._by_student(HELPED)) is not None:
@@ -189,7 +190,7 @@ class _Request:
         wait_s = max(self._router._models.upstreams["teacher"].retry_after(), 1.0)
         after = (error.retry_after if error else None) or str(math.ceil(wait_s))
         busy = error is not None and error.status == 429
-        reason = error.detail if error else "it is left alone for a while after failures"
+        reason = error.detail if error else "it is not asked for a while, after failures"
         return self._sending.error(
             429 if busy else 503, f"the teacher gave no completion: {reason}", "upstream_unavailable", {"Retry-After": after}
         )

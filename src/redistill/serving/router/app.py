@@ -158,7 +158,7 @@ class _Server:
             "answers": live.route.answers,
             "version": live.route.model_version,
             "unverified": live.unverified,
-            "left alone for s": waits,
+            "not asked for s": waits,
         }
         return web.json_response({"ready": ready, **state}, status=200 if ready else 503)
 

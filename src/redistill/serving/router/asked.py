@@ -27,32 +27,28 @@ _CLIENTS_TIMEOUT = "X-Stainless-Read-Timeout"
 _KEYS = ("prompt_cache_key", "safety_identifier", "user")
 """Fields of OpenAI's interface that name a caller, in the order in which they are used."""
 _CHANGES_NOTHING = frozenset(
-    (
-        *(
-            "model",
-            "messages",
-            "prompt",
-            "stream",
-            "stream_options",
-            "max_tokens",
-            "max_completion_tokens",
-            "temperature",
-            "logprobs",
-            "top_logprobs",
-        ),
-        *(
-            "user",
-            "safety_identifier",
-            "prompt_cache_key",
-            "prompt_cache_retention",
-            "metadata",
-            "store",
-            "service_tier",
-            "priority",
-            "cache_salt",
-        ),
-        *("request_id",),
-    )
+    [
+        "model",
+        "messages",
+        "prompt",
+        "stream",
+        "stream_options",
+        "max_tokens",
+        "max_completion_tokens",
+        "temperature",
+        "logprobs",
+        "top_logprobs",
+        "user",
+        "safety_identifier",
+        "prompt_cache_key",
+        "prompt_cache_retention",
+        "metadata",
+        "store",
+        "service_tier",
+        "priority",
+        "cache_salt",
+        "request_id",
+    ]
 )
 """Fields with which the student's completion is the one that was measured. Any other field sends a request to the teacher: a new one may mean anything."""
 _WITH_SAMPLING = frozenset(("top_p", "top_k", "min_p", "seed"))

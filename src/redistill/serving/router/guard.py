@@ -44,11 +44,10 @@ class Guard:
         self._state = self._state.after(compared.disagreement)
         self._unsaved += 1
         alarm = self._state.rejects(ALPHA) and not self._alarmed
+        self._alarmed = self._alarmed or alarm
         if alarm or self._unsaved >= _SAVE_EVERY:
             self.save()
         if alarm:
-            self._alarmed = True
-            self.save()
             self._fall_back(
                 f"the guard of live traffic: version {compared.version} disagrees with the teacher on {self._state.mean:.1%} of {self._state.n:,} sampled requests, "
                 f"and {self._limit:.1%} was promised (p {self._state.p_value:.2g}, level {ALPHA:g})",
@@ -56,13 +55,17 @@ class Guard:
             )
 
     def save(self) -> None:
-        """Keep the state for the next start."""
+        """Keep the state for the next start. A disk that refuses it stops neither an answer nor an alarm."""
         self._unsaved = 0
-        if self._identity:
+        try:
             write_json(self._file, {"system": self._identity, "alarmed": self._alarmed, "state": asdict(self._state)})
+        except OSError as error:
+            say(
+                f"warning: {self._file} cannot be written ({error.strerror or error}); after a restart the guard has forgotten what it saw since"
+            )
 
     def _turn_to(self, identity: str) -> None:
-        """Start anew for another system, or go on with what is kept of this one."""
+        """Begin with an empty state for another system, or continue the kept state of this one."""
         if identity == self._identity:
             return
         self._identity, self._state, self._alarmed, self._unsaved = identity, EProcess(self._limit), False, 0
@@ -73,7 +76,7 @@ class Guard:
             state = {**kept["state"], "capital": tuple(kept["state"]["capital"])}
             self._state, self._alarmed = EProcess(**state), bool(kept["alarmed"])
         except (KeyError, TypeError, ValueError) as error:
-            say(f"warning: {self._file} is no state of the guard ({error}); it starts anew")
+            say(f"warning: {self._file} is not a state of the guard ({error}); the guard begins with an empty one")
 
     def _kept(self) -> dict[str, Any]:
         try:

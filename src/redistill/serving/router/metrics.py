@@ -37,7 +37,7 @@ class Metrics:
             "redistill_student_verified", "1 if the student's server was shown to serve the flag's version", registry=self.registry
         )
         self.breaker = Gauge(
-            "redistill_breaker_open", "1 while an upstream is left alone after failures", ("upstream",), registry=self.registry
+            "redistill_breaker_open", "1 while an upstream is not asked, after failures", ("upstream",), registry=self.registry
         )
 
     def count(self, decision: Decision) -> None:

@@ -2,7 +2,7 @@
 
 What is counted is the disagreement of the system with its teacher over all sampled requests: 0 where the teacher answered. That is what the threshold promised.
 Requests are sampled by a hash, so who answers them plays no part. Never more than a few run at once; what does not run is counted, because a guard that sees
-nothing is silent for the wrong reason.
+nothing would look like one that has nothing to report.
 """
 
 from __future__ import annotations
