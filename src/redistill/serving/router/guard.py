@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from redistill.errors import DataError
 from redistill.io.json import read_json, write_json
 from redistill.serving.router.saying import say
 from redistill.serving.router.shadow import Compared
@@ -59,10 +60,8 @@ class Guard:
         self._unsaved = 0
         try:
             write_json(self._file, {"system": self._identity, "alarmed": self._alarmed, "state": asdict(self._state)})
-        except OSError as error:
-            say(
-                f"warning: {self._file} cannot be written ({error.strerror or error}); after a restart the guard has forgotten what it saw since"
-            )
+        except DataError as error:
+            say(f"warning: after a restart, the guard will not know what it has seen since: {error}")
 
     def _turn_to(self, identity: str) -> None:
         """Begin with an empty state for another system, or continue the kept state of this one."""
