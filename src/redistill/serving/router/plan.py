@@ -55,7 +55,8 @@ def _by_route(asked: Asked, live: Live, salt: str) -> Plan:
     if route.pin == "teacher":
         return Plan("teacher", "pin")
     if route.answers == "teacher":
-        return Plan("teacher", "mode", route.reason)
+        # Not the flag's reason, which has figures of the gates: callers need not know them.
+        return Plan("teacher", "mode")
     if asked.prompt is None:
         return Plan("teacher", "not-trained", asked.why_not)
     if asked.prompt.slice in route.teacher_slices and route.pin == "none":
