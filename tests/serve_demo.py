@@ -27,6 +27,7 @@ import httpx
 
 from redistill.data.normal_form import normalised
 from redistill.data.types import Prompt
+from redistill.evaluation.types import Outcome
 from redistill.io.json import read_json
 from redistill.io.parquet import read_records
 from redistill.params import Params, load_params
@@ -84,7 +85,7 @@ def main() -> int:
             client.wait_for_mode(mode)
             answers = client.ask_all(rows)
             say_mode(mode, answers)
-            agrees(checks, params, mode, answers)
+            agrees(checks, mode, rows, answers)
         flip("auto")
         client.wait_for_mode(live.mode)
         outage(checks, client, rows)
@@ -142,23 +143,36 @@ def say_mode(mode: str, answers: Sequence[Answered]) -> None:
     )
 
 
-def agrees(checks: Checks, params: Params, mode: str, answers: Sequence[Answered]) -> None:
-    """The quality and the share of a mode are those that the report says of the same rows, within its interval."""
-    systems = {s["name"]: s for s in read_json(ARTIFACTS / "report" / "report.json")["cascade"]["systems"]}
-    arm = read_json(ARTIFACTS / "report" / "report.json")["candidate"]
-    said = systems[{"teacher": "teacher", "student": f"{arm} alone", "cascade": f"{arm} cascade"}[mode]]
-    right = sum(a.right for a in answers) / len(answers)
-    # The report counts a mistake of the student where the router has the teacher answer: a completion that breaks the grammar, or names what is not in the message.
-    low, high = said["exact_match"]["interval"]["low"], said["exact_match"]["interval"]["high"]
-    checks.say(
-        f"{mode}: quality as in the report",
-        low <= right and (mode == "student" or right <= high),
-        f"{right:.1%} exactly right, the report says {low:.1%} to {high:.1%}",
-    )
+def expected(mode: str, rows: Sequence[Prompt]) -> tuple[Score, Score]:
+    """What the benchmark measured of the same rows: the share exactly right, and the share that the student answers."""
+    arm, cascade = read_json(ARTIFACTS / "report" / "report.json")["candidate"], read_route(FLAGS).cascade
+    by_id = {
+        name: {o.prompt_id: o for o in read_records(ARTIFACTS / "benchmark" / name / "outcomes.parquet", Outcome)}
+        for name in (arm, "teacher")
+    }
+
+    def by_student(row: Prompt) -> bool:
+        if mode != "cascade":
+            return mode == "student"
+        assert cascade is not None
+        return cascade.choose(by_id[arm][row.id].confidences).answers == "student"
+
+    chosen = [by_student(row) for row in rows]
+    right = [by_id[arm if student else "teacher"][row.id].exact for row, student in zip(rows, chosen, strict=True)]
+    return share(sum(right), len(rows)), share(sum(chosen), len(rows))
+
+
+def agrees(checks: Checks, mode: str, rows: Sequence[Prompt], answers: Sequence[Answered]) -> None:
+    """The quality and the share of a mode are those that the benchmark measured of the same rows, within its interval."""
+    quality, answered = expected(mode, rows)
+    right, part = (sum(values) / len(answers) for values in ([a.right for a in answers], [a.who == "student" for a in answers]))
+    assert quality.interval is not None and answered.interval is not None
+    # The benchmark counts a mistake of the student where the router has the teacher answer: a completion that breaks the grammar, or names what is not in the message.
+    fits = quality.interval.low <= right and (mode == "student" or right <= quality.interval.high)
+    checks.say(f"{mode}: quality as measured", fits, f"{right:.1%} exactly right, the benchmark of these rows says {_shown(quality)}")
     if mode == "cascade":
-        part, between = sum(a.who == "student" for a in answers) / len(answers), said["answered"]["interval"]
-        seen = f"{part:.1%}, the report says {between['low']:.1%} to {between['high']:.1%}"
-        checks.say("cascade: share of the student as in the report", between["low"] <= part <= between["high"], seen)
+        fits = answered.interval.low <= part <= answered.interval.high
+        checks.say("cascade: share of the student as measured", fits, f"{part:.1%}, the benchmark of these rows says {_shown(answered)}")
     count = Counter(f"{a.who}, {a.reason}" for a in answers)
     seen = ", ".join(f"{n} {name}" for name, n in count.most_common())
     if mode == "teacher":
