@@ -18,7 +18,7 @@ from redistill.serving.params import ServeParams
 from redistill.serving.router.answering import Answering, Models
 from redistill.serving.router.app import Parts, make_app
 from redistill.serving.router.asked import Trained
-from redistill.serving.router.decision_log import DecisionLog
+from redistill.serving.router.line_log import LineLog
 from redistill.serving.router.metrics import Metrics
 from redistill.serving.router.plan import Live
 from redistill.serving.router.shadow import Compared
@@ -120,7 +120,7 @@ async def settled(running: Running, limit_s: float = 20.0) -> None:
         await asyncio.sleep(0.01)
 
 
-class _Kept(DecisionLog):
+class _Kept(LineLog):
     """Keeps the lines instead of writing them."""
 
     def __init__(self) -> None:

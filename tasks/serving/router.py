@@ -15,8 +15,8 @@ from redistill.params import Params
 from redistill.promotion.thresholds.params import limits_of
 from redistill.serving.router.answering import Answering, Models
 from redistill.serving.router.app import Parts, run
-from redistill.serving.router.decision_log import DecisionLog
 from redistill.serving.router.guard import Guard
+from redistill.serving.router.line_log import LineLog
 from redistill.serving.router.live import Watch
 from redistill.serving.router.metrics import Metrics
 from redistill.serving.router.proof import Proof, listed, proved
@@ -98,7 +98,7 @@ def make_parts(params: Params) -> Parts:
         help_when_down=params.route.on_teacher_down == "student",
         observe=guard.observe,
     )
-    log = DecisionLog(DECISIONS)
+    log = LineLog(DECISIONS)
     return Parts(models, trained_on(params), limits, lambda: watch.live, log, Metrics(), answering, (watch.run,), _key(CALLERS_KEY))
 
 

@@ -63,3 +63,28 @@ class ServedVersion:
     name: str
     """The name under which a server must list it: MODEL@VERSION."""
     known: tuple[KnownCompletion, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Both models' completions of one sampled request, without their text: one line of the log of comparisons.
+
+    ``live`` is the mode that answered it, ``by_student`` whether the student's completion was the answer. ``disagreement`` is that of the two completions, in
+    [0, 1], whoever answered. ``score`` is that of the student's completion by ``score_name``; ``objection`` says why it could not be used whatever its score
+    (``malformed``, ``cut-off``), empty if it could. Seconds and tokens are those of each model's own request.
+    """
+
+    id: str
+    at: float
+    version: str
+    slice: str
+    live: Mode
+    by_student: bool
+    disagreement: float
+    score_name: str
+    score: float | None
+    objection: str
+    student_s: float
+    teacher_s: float
+    student_tokens: int | None
+    teacher_tokens: int | None

@@ -16,7 +16,7 @@ from redistill.serving.params import ServeParams
 from redistill.serving.router.answering import Answering, Models
 from redistill.serving.router.app import Parts, run
 from redistill.serving.router.asked import Trained
-from redistill.serving.router.decision_log import DecisionLog
+from redistill.serving.router.line_log import LineLog
 from redistill.serving.router.metrics import Metrics
 from redistill.serving.router.plan import Live
 from redistill.serving.router.shown import shown_to
@@ -43,7 +43,7 @@ def main() -> None:
         models = Models(upstreams, shown_to("teacher", DATA, 48, tokenizer), lambda _: shown)
         shown = shown_to("bank@7", DATA, 48, tokenizer)
         answering = Answering(models, DATA, params, lambda: live, salt="s", help_when_down=False)
-        log = DecisionLog(Path(folder) / "decisions.jsonl")
+        log = LineLog(Path(folder) / "decisions.jsonl")
         run(Parts(models, Trained(DATA, 2000), params, lambda: live, log, Metrics(), answering), "127.0.0.1", port)
 
 

@@ -18,7 +18,7 @@ from redistill.serving.params import ServeParams
 from redistill.serving.router.answering import Answering, Models
 from redistill.serving.router.asked import Trained, read_asked
 from redistill.serving.router.decision import Decision
-from redistill.serving.router.decision_log import DecisionLog
+from redistill.serving.router.line_log import LineLog
 from redistill.serving.router.metrics import Metrics
 from redistill.serving.router.plan import Live
 from redistill.serving.router.saying import say
@@ -37,7 +37,7 @@ class Parts:
     trained: Trained
     params: ServeParams
     live: Callable[[], Live]
-    log: DecisionLog
+    log: LineLog
     metrics: Metrics
     answering: Answering
     background: tuple[Background, ...] = ()

@@ -1,4 +1,4 @@
-"""The log of decisions: one line of JSON a request, without text. It answers "who answered this, and why" long after the response.
+"""Logs without text, one line of JSON a request: decisions ("who answered this, and why" long after the response), and comparisons of both models.
 
 Lines are collected and written a few times a second, so that no request waits for the disk. A full disk loses lines and counts them; it never stops an answer.
 """
@@ -20,7 +20,7 @@ _MOST_BYTES = 64 << 20
 _KEPT = 8
 
 
-class DecisionLog:
+class LineLog:
     """``file`` is continued; a full one is renamed to ``.1``, and the oldest of eight is removed."""
 
     def __init__(self, file: Path, every_s: float = 0.25) -> None:
