@@ -155,7 +155,7 @@ def expected(mode: str, rows: Sequence[Prompt]) -> tuple[Score, Score]:
         if mode != "cascade":
             return mode == "student"
         assert cascade is not None
-        return cascade.choose(by_id[arm][row.id].confidences).answers == "student"
+        return cascade.choose(by_id[arm][row.id].confidences, by_id[arm][row.id].objection).answers == "student"
 
     chosen = [by_student(row) for row in rows]
     right = [by_id[arm if student else "teacher"][row.id].exact for row, student in zip(rows, chosen, strict=True)]
@@ -167,7 +167,7 @@ def agrees(checks: Checks, mode: str, rows: Sequence[Prompt], answers: Sequence[
     quality, answered = expected(mode, rows)
     right, part = (sum(values) / len(answers) for values in ([a.right for a in answers], [a.who == "student" for a in answers]))
     assert quality.interval is not None and answered.interval is not None
-    # The benchmark counts a mistake of the student where the router has the teacher answer: a completion that breaks the grammar, or names what is not in the message.
+    # Alone, the student is measured with its mistakes; the router has the teacher answer what cannot be used, so it can only be better.
     fits = quality.interval.low <= right and (mode == "student" or right <= quality.interval.high)
     checks.say(f"{mode}: quality as measured", fits, f"{right:.1%} exactly right, the benchmark of these rows says {_shown(quality)}")
     if mode == "cascade":

@@ -15,9 +15,10 @@ from redistill.data.templates import render, template_digest
 from redistill.data.types import Prompt
 from redistill.errors import DataError
 from redistill.evaluation.lm_eval import respond, weights_model
+from redistill.evaluation.outcomes import objection
 from redistill.evaluation.params import BenchmarkParams
 from redistill.evaluation.row_scores import chrf_scores
-from redistill.evaluation.types import Confidence
+from redistill.evaluation.types import Confidence, Objection
 from redistill.io.atomic import replacing_directory
 from redistill.io.digests import canonical_digest
 from redistill.io.json import read_json, write_json
@@ -48,6 +49,7 @@ class Answered:
     prompt_id: str
     response: str
     confidences: tuple[Confidence, ...]
+    objection: Objection = ""
 
 
 def calibrate(arm: str, data: DataParams, benchmark: BenchmarkParams) -> None:
@@ -70,7 +72,14 @@ def calibrate(arm: str, data: DataParams, benchmark: BenchmarkParams) -> None:
     losses = _disagreements(pairs, free_text=data.grammar is None)
     rows = [
         CalibrationRow(
-            a.prompt_id, by_id[a.prompt_id].slice, by_id[a.prompt_id].label, a.response, teacher[a.prompt_id], loss, a.confidences
+            a.prompt_id,
+            by_id[a.prompt_id].slice,
+            by_id[a.prompt_id].label,
+            a.response,
+            teacher[a.prompt_id],
+            loss,
+            a.confidences,
+            a.objection,
         )
         for a, loss in zip(answered, losses, strict=True)
     ]
@@ -119,7 +128,11 @@ def _answered(arm: str, checkpoint: Path, prompts: list[Prompt], data: DataParam
     responses = respond(lm, rendered, data.stops, params)
     sure = [lm.sure_of(text) for text in rendered]
     # A prompt that is longer than the student reads has no confidence. In production it is out of scope, so it says nothing about the threshold.
-    rows = [Answered(p.id, response, s.confidences) for p, s, response in zip(prompts, sure, responses, strict=True) if s is not None]
+    rows = [
+        Answered(p.id, response, s.confidences, objection(data.grammar, response, p.text, cut_off=s.cut_off)[0])
+        for p, s, response in zip(prompts, sure, responses, strict=True)
+        if s is not None
+    ]
     progress(1)
     write_records(memo, Answered, rows)
     remember(memo)

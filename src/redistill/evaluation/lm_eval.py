@@ -166,9 +166,12 @@ def weights_model(
             counts = up_to_end(made_BT, ends)
             # Likewise up to and with a stop sequence: a batch goes on until all of its rows have ended.
             texts = [s for s in stop if s != self.tok_decode(self.eot_token_id, skip_special_tokens=False)]
-            for row, made in zip(counts, made_BT.tolist(), strict=True):
+            # Without an end, a row goes on to the largest number of tokens.
+            stopped_B = is_end(made_BT, ends).any(dim=1)
+            for b, (row, made) in enumerate(zip(counts, made_BT.tolist(), strict=True)):
                 if (until := tokens_until_stop(made, self.tokenizer, texts)) is not None:
                     row[until:] = False
+                    stopped_B[b] = True
             ids_BTK, values_BTK = (torch.stack(part, dim=1)[:, : made_BT.shape[1]] for part in zip(*steps, strict=True))
             mask = kwargs["attention_mask"].bool()
             for b, (row, shown) in enumerate(zip(context, mask, strict=True)):
@@ -177,7 +180,8 @@ def weights_model(
                     continue
                 tokens, ids, values = (part[b][kept].tolist() for part in (made_BT, ids_BTK, values_BTK))
                 asked = tuple(row[shown].tolist())
-                self._sure[asked] = sureness(greedy_trace(tokens, ids, values, spell, ends), grammar)
+                sure = sureness(greedy_trace(tokens, ids, values, spell, ends), grammar)
+                self._sure[asked] = replace(sure, cut_off=not stopped_B[b].item())
                 if form is not None and form.intervened[b]:
                     self._intervened.add(asked)
             # An end token that the tokenizer does not call special would be decoded as text.

@@ -11,6 +11,10 @@ Metric = Literal["exact_match", "row_f1", "chrf"]
 """How a response is scored: exact match with the label, F1 of its items, or chrF of free text."""
 
 
+Objection = Literal["", "malformed", "cut-off"]
+"""Why a completion cannot be used, whatever its label is: it breaks the grammar or names what the message does not have, or it is longer than max_tokens."""
+
+
 @dataclass(frozen=True, slots=True)
 class Confidence:
     """One score of how sure a model is of one response; a larger value is surer."""
@@ -21,10 +25,11 @@ class Confidence:
 
 @dataclass(frozen=True, slots=True)
 class Sureness:
-    """What a model's token probabilities say of one response: the probability of the whole, and every score."""
+    """What a model's token probabilities say of one response: the probability of the whole, and every score. ``cut_off``: it did not end by itself."""
 
     probability: float
     confidences: tuple[Confidence, ...]
+    cut_off: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +141,7 @@ class Outcome:
 
     ``confidence`` is the probability that the model itself gives the whole response; None if the model does not report it. ``confidences`` are the
     scores of ``redistill.evaluation.confidence``; empty if the model does not report them. ``freely`` is the response without structured outputs, where it
-    is another one.
+    is another one. ``objection`` says why a cascade gives the row to the teacher, however sure the model is.
     """
 
     prompt_id: str
@@ -152,3 +157,4 @@ class Outcome:
     confidence: float | None = None
     confidences: tuple[Confidence, ...] = ()
     freely: str | None = None
+    objection: Objection = ""

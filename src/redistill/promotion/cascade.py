@@ -1,7 +1,7 @@
 """The cascade: a student that answers where it is sure, and gives the request to the teacher where it is not.
 
 The same object decides in the gate and in the router. It defers whenever it cannot be certain that the calibration holds: a score that is missing or not a
-number, a score at the threshold, and an engine, a number format or weights other than those that were calibrated.
+number, a score at the threshold, a completion that is cut off or breaks the grammar, and an engine, a number format or weights other than those that were calibrated.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from redistill.evaluation.types import Confidence
+from redistill.evaluation.types import Confidence, Objection
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +60,14 @@ class Cascade:
         """When the student answers, in words."""
         return f"the student answers where {self.score} is above {self.limit:.4g}, the teacher elsewhere"
 
-    def choose(self, confidences: Sequence[Confidence], model: str | None = None, engine: Engine | None = None) -> Choice:
+    def choose(
+        self, confidences: Sequence[Confidence], objection: Objection = "", *, model: str | None = None, engine: Engine | None = None
+    ) -> Choice:
         """Student or teacher for one completion.
 
         Args:
             confidences: the scores of the completion (``redistill.evaluation.confidence``).
+            objection: why it cannot be used however sure the student is (``redistill.evaluation.outcomes.objection``).
             model: digest of the weights that wrote the completion; None if the caller has checked it.
             engine: what wrote it; None if the caller has checked that too.
         """
@@ -72,6 +75,8 @@ class Cascade:
             return Choice("teacher", f"the threshold belongs to weights {self.model[:12]}, not to {model[:12]}")
         if engine is not None and engine not in self.engines:
             return Choice("teacher", f"the threshold was not measured for {engine}")
+        if objection:
+            return Choice("teacher", f"the completion is {objection}")
         value = next((c.value for c in confidences if c.score == self.score), None)
         # An infinite margin is no certainty: the server listed no second token.
         if value is None or math.isnan(value) or value == math.inf:

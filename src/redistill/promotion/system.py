@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from redistill.data.grammars.types import Grammar
 from redistill.errors import DataError
+from redistill.evaluation.outcomes import objection
 from redistill.evaluation.params import BenchmarkParams
 from redistill.evaluation.probes.counterfactual import fairness_from
 from redistill.evaluation.summary import summarise
@@ -75,7 +76,7 @@ def system_of(
     by_doc = by_document("teacher", teacher)
     if by_doc.keys() != by_document("student", student).keys():
         raise DataError("student and teacher were benchmarked on different held-out rows; benchmark both again")
-    choices = [cascade.choose(outcome.confidences) for outcome in student[1]]
+    choices = [cascade.choose(outcome.confidences, outcome.objection) for outcome in student[1]]
     outcomes = [
         outcome if choice.answers == "student" else _deferred(by_doc[outcome.doc_hash])
         for outcome, choice in zip(student[1], choices, strict=True)
@@ -89,7 +90,7 @@ def system_of(
     whole = summarise("cascade", outcomes, grammar, report.cost, identities, params)
     fairness = None
     if report.fairness is not None and pairs[0] and pairs[1]:
-        fairness = fairness_from(_pairs(cascade, *pairs), report.fairness.pairs_digest, grammar)
+        fairness = fairness_from(_pairs(cascade, grammar, *pairs), report.fairness.pairs_digest, grammar)
     measured = replace(whole, fairness=fairness, breadth=report.breadth, architecture=report.architecture)
     return System(cascade, (measured, outcomes), tuple(choices))
 
@@ -104,16 +105,18 @@ def _deferred(teacher: Outcome) -> Outcome:
     return replace(teacher, confidence=None, confidences=())
 
 
-def _pairs(cascade: Cascade, student: Sequence[PairOutcome], teacher: Sequence[PairOutcome]) -> list[PairOutcome]:
+def _pairs(cascade: Cascade, grammar: Grammar | None, student: Sequence[PairOutcome], teacher: Sequence[PairOutcome]) -> list[PairOutcome]:
     by_id = {pair.pair: pair for pair in teacher}
     if by_id.keys() != {pair.pair for pair in student}:
         raise DataError("student and teacher were benchmarked on different counterfactual pairs; benchmark both again")
-    return [replace(pair, responses=_responses(cascade, pair, by_id[pair.pair])) for pair in student]
+    return [replace(pair, responses=_responses(cascade, grammar, pair, by_id[pair.pair])) for pair in student]
 
 
-def _responses(cascade: Cascade, student: PairOutcome, teacher: PairOutcome) -> tuple[str, str]:
+def _responses(cascade: Cascade, grammar: Grammar | None, student: PairOutcome, teacher: PairOutcome) -> tuple[str, str]:
     one, two = (
-        mine if cascade.choose(sure).answers == "student" else theirs
-        for mine, theirs, sure in zip(student.responses, teacher.responses, student.confidences or ((), ()), strict=True)
+        mine if cascade.choose(sure, objection(grammar, mine, text)[0]).answers == "student" else theirs
+        for text, mine, theirs, sure in zip(
+            student.texts, student.responses, teacher.responses, student.confidences or ((), ()), strict=True
+        )
     )
     return one, two

@@ -46,7 +46,9 @@ def operating_points(
 
 
 def confidence_of(outcome: Outcome, score: str) -> float:
-    """The score of a response; minus infinity where it has none."""
+    """The score of a response; minus infinity where it has none, or cannot be used."""
+    if outcome.objection:
+        return -math.inf
     value = next((c.value for c in outcome.confidences if c.score == score), math.nan)
     return -math.inf if math.isnan(value) else value
 
@@ -100,7 +102,7 @@ def groups(
     """Rows by what ``names_of`` says of them; a row may belong to several groups."""
     counts: dict[str, list[int]] = {}
     for of_student, of_teacher in zip(student, teacher, strict=True):
-        answers = cascade.choose(of_student.confidences).answers == "student"
+        answers = cascade.choose(of_student.confidences, of_student.objection).answers == "student"
         row = (1, answers, of_student.exact, of_teacher.exact, of_student.exact if answers else of_teacher.exact)
         for name in names_of(of_student):
             counts[name] = [a + int(b) for a, b in zip(counts.get(name, [0] * 5), row, strict=True)]

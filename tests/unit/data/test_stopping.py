@@ -124,6 +124,7 @@ def test_weights_end_there_for_whoever_asks_them(tiny: Any, tiny_model_dir: Path
         start = len(encode(prompt, tokenizer)) - 1
         sure = float(torch.stack([logits[start + i, token] for i, token in enumerate(ids[:end])]).sum().exp())
         assert lm.sure_of(prompt).probability == pytest.approx(sure, rel=1e-3), "of the response, not of what a batch wrote after it"
+        assert lm.sure_of(prompt).cut_off == (end == PARAMS.max_tokens and ids[-1] != tokenizer.eos_token_id and end == len(ids))
     # Scored in the precision that this machine trains in, so what it writes is compared with itself.
     unstopped = _complete(model, tokenizer, rendered, (), PARAMS.max_tokens, 4)
     labelled = [replace(p, label=cut(text, stops).strip() or None) for p, text in zip(prompts(), unstopped, strict=True)]

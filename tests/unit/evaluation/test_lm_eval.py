@@ -21,7 +21,7 @@ from redistill.evaluation.lm_eval import completion_model, run_benchmark, weight
 from redistill.evaluation.outcomes import items_of, outcome_of
 from redistill.evaluation.params import BenchmarkParams
 from redistill.evaluation.summary import report_from_json, report_to_json, summarise
-from redistill.evaluation.types import Cost, Outcome
+from redistill.evaluation.types import Cost, Outcome, Sureness
 from redistill.models.tokenizers import encode
 from redistill.statistics.shares import share
 
@@ -82,8 +82,27 @@ def test_items_of_a_record(line: str, items: set[tuple[str, str]] | None) -> Non
 def test_outcome_of_one_row(response: str, exact: bool, counts: tuple[int, int, int]) -> None:
     prompt = replace(prompts()[0], label="fee; urgent; amount=£5")
     sample = {"filtered_resps": [response], "doc_hash": "d", "prompt_hash": "q"}
-    wanted = Outcome(prompt.id, "d", "q", "app", "fee; urgent; amount=£5", response.strip(), exact, *counts)
-    assert outcome_of(sample, prompt, GRAMMAR) == wanted
+    expected = Outcome(prompt.id, "d", "q", "app", "fee; urgent; amount=£5", response.strip(), exact, *counts)
+    assert replace(outcome_of(sample, prompt, GRAMMAR), objection="") == expected
+
+
+@pytest.mark.parametrize(
+    ("response", "why"),
+    [
+        ("card", ""),
+        ("fee; amount=£5", ""),
+        ("fee; amount=£6", "malformed"),
+        ("fee; amount=£5; urgent", "malformed"),
+        ("loan", "malformed"),
+        ("", "malformed"),
+    ],
+)
+def test_an_objection_to_a_response_needs_no_label(response: str, why: str) -> None:
+    prompt = replace(prompts()[0], messages=(Message("user", "the fee is £5"),), label="card")
+    sample = {"filtered_resps": [response], "doc_hash": "d", "prompt_hash": "q"}
+    assert outcome_of(sample, prompt, GRAMMAR).objection == why
+    assert outcome_of(sample, prompt, GRAMMAR, Sureness(0.9, (), cut_off=True)).objection == "cut-off", "whatever it says"
+    assert outcome_of(sample, prompt, None, Sureness(0.9, (), cut_off=True)).objection == "", "of free text nothing can be said"
 
 
 def test_outcome_of_free_text_is_one_item() -> None:

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from redistill.evaluation.types import Confidence
+from redistill.evaluation.types import Confidence, Objection
 from redistill.promotion.cascade import Cascade, Engine
 
 HERE, OTHER = Engine("transformers", "5.19.0", "bfloat16"), Engine("transformers", "5.19.0", "bfloat16", "int8")
@@ -33,6 +33,12 @@ def sure(value: float, score: str = "min_logprob") -> tuple[Confidence, ...]:
 def test_the_student_answers_above_the_threshold_and_its_band(confidences: tuple[Confidence, ...], answers: str, reason: str) -> None:
     choice = CASCADE.choose(confidences)
     assert (choice.answers, reason in choice.reason) == (answers, True), choice
+
+
+@pytest.mark.parametrize("objection", ["malformed", "cut-off"])
+def test_a_completion_that_cannot_be_used_is_deferred_however_sure_the_student_is(objection: Objection) -> None:
+    choice = CASCADE.choose(sure(-0.1), objection)
+    assert (choice.answers, choice.reason) == ("teacher", f"the completion is {objection}")
 
 
 def test_ties_at_the_threshold_defer() -> None:

@@ -56,6 +56,14 @@ def test_the_gate_and_the_object_that_a_router_uses_choose_the_same_rows() -> No
     assert [choice.answers for choice in whole.choices] == [CASCADE.choose(o.confidences).answers for o in alone[1]]
 
 
+def test_a_row_whose_completion_cannot_be_used_is_the_teachers() -> None:
+    report, outcomes = student(rows(200), sure_of(200))
+    odd = [replace(o, objection="malformed") if i < 30 else o for i, o in enumerate(outcomes)]
+    whole = system_of((report, odd), teacher(), CASCADE, None, BenchmarkParams(bootstrap=50))
+    assert (whole.answered, whole.choices[0].reason) == (170, "the completion is malformed")
+    assert whole.measured[1][0].response == teacher()[1][0].response and not whole.measured[1][0].confidences
+
+
 def test_a_cascade_is_promoted_where_the_student_alone_is_not() -> None:
     alone, whole = system()
     decision = judged(alone, whole)
@@ -127,6 +135,21 @@ def test_pairs_are_answered_by_the_system_too() -> None:
     whole = system_of(alone, teacher(), CASCADE, None, BenchmarkParams(bootstrap=50), (own, pairs(("no", "yes"))))
     fairness = whole.measured[0].fairness
     assert fairness is not None and fairness.flips == () and fairness.pairs_digest == "pairs", "the sure yes, and the teacher's yes"
+
+
+def test_a_pair_whose_response_cannot_be_used_is_answered_by_the_teacher() -> None:
+    from redistill.data.grammars.record import RecordGrammar
+    from redistill.evaluation.probes.counterfactual import fairness_from
+
+    grammar = RecordGrammar(labels=("yes", "no"), flags=(), entities=(), several=False)
+    sure = tuple((Confidence("s", 1.0),) for _ in range(2))
+    own = [PairOutcome("1", "name", "m", ("a", "b"), ("yes", "nonsense"), sure)]
+    theirs = [PairOutcome("1", "name", "m", ("a", "b"), ("no", "yes"), sure)]
+    alone = student(rows(200), sure_of(200))
+    alone = (replace(alone[0], fairness=fairness_from(own, "pairs", grammar)), alone[1])
+    whole = system_of(alone, teacher(), CASCADE, grammar, BenchmarkParams(bootstrap=50), (own, theirs))
+    assert alone[0].fairness is not None and len(alone[0].fairness.flips) == 1
+    assert whole.measured[0].fairness is not None and whole.measured[0].fairness.flips == (), "both texts get yes"
 
 
 def test_a_system_is_its_weights_threshold_and_teacher() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,20 @@ def test_a_curve_keeps_equal_scores_together_and_never_answers_a_score_that_is_n
 def test_a_curve_needs_rows_and_losses_between_0_and_1(scores: list[float], losses: list[float]) -> None:
     with pytest.raises(DataError):
         curve(scores, losses)
+
+
+def test_rows_with_an_objection_are_never_answered_and_cost_nothing() -> None:
+    good = [row(i, agrees=True, s=1.0 + i / 1000) for i in range(200)]
+    bad = [replace(row(200 + i, agrees=False, s=5.0), objection="malformed") for i in range(60)]
+    result = calibrate([*good, *bad, row(999, agrees=True, s=0.5)])
+    assert result.cascade is not None and result.cascade.threshold < 1.0 and answered(result) == pytest.approx(200 / 261)
+    without = calibrate([*good, *(replace(r, objection="") for r in bad), row(999, agrees=True, s=0.5)])
+    assert without.cascade is None, "sixty sure disagreements keep no limit of 5 %"
+
+
+def test_a_student_whose_completions_can_never_be_used_has_no_cascade() -> None:
+    result = calibrate([replace(row(i, agrees=False, s=float(i)), objection="cut-off") for i in range(100)])
+    assert result.cascade is None and result.reason.startswith("no cascade: all 100 completions of the student are malformed or cut off")
 
 
 def test_auroc_agrees_with_sklearn_and_is_none_where_nothing_can_be_separated() -> None:

@@ -99,6 +99,11 @@ def _reason(rows: Sequence[CalibrationRow], names: Sequence[str], best: ScoreCur
             f"no cascade: {len(rows)} calibration rows, but at least {needed} are needed to show a disagreement of at most {limit}; "
             "give a source a larger share of the split `calibration`, or add unlabelled rows to it"
         )
+    if all(row.objection for row in rows):
+        return (
+            f"no cascade: all {len(rows)} completions of the student are malformed or cut off, so it would answer nothing; look at artifacts/calibration, "
+            "train for longer, or set a larger benchmark.max_tokens"
+        )
     if best.threshold is None:
         values = [{v for row in rows if not math.isnan(v := row.confidence(name))} for name in names]
         if not any(values):

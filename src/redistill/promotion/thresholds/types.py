@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from redistill.evaluation.types import Confidence
+from redistill.evaluation.types import Confidence, Objection
 from redistill.promotion.cascade import Cascade
 
 
@@ -26,7 +26,8 @@ class Limits:
 class CalibrationRow:
     """The student's completion of a calibration row beside the teacher's. ``label`` is None where the row has none.
 
-    ``disagreement`` is 0 where both wrote the same and 1 where they did not; of free text it is 1 - chrF.
+    ``disagreement`` is 0 where both wrote the same and 1 where they did not; of free text it is 1 - chrF. With an ``objection`` the teacher answers the row
+    however sure the student is.
     """
 
     prompt_id: str
@@ -36,10 +37,11 @@ class CalibrationRow:
     teacher: str
     disagreement: float
     confidences: tuple[Confidence, ...]
+    objection: Objection = ""
 
     def confidence(self, score: str) -> float:
-        """The value of a score; NaN, which always defers, where the completion has none."""
-        return next((c.value for c in self.confidences if c.score == score), math.nan)
+        """The value of a score; NaN, which always defers, where the completion has none or cannot be used."""
+        return math.nan if self.objection else next((c.value for c in self.confidences if c.score == score), math.nan)
 
 
 @dataclass(frozen=True, slots=True)

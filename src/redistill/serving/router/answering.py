@@ -17,7 +17,7 @@ from redistill.data.params import DataParams
 from redistill.data.stopping import cut
 from redistill.errors import ConfigError
 from redistill.evaluation.confidence.all_scores import confidence_of
-from redistill.evaluation.outcomes import without_reasoning
+from redistill.evaluation.outcomes import objection, without_reasoning
 from redistill.evaluation.row_scores import chrf_scores
 from redistill.serving.params import ServeParams
 from redistill.serving.router.breaker import Ticket
@@ -136,10 +136,10 @@ class _Request:
                 decision.answered_by("student", model, reason, detail)
                 return await self._streamed(upstream, shown, body, ticket)
             completion = await self._whole(upstream, shown, body, self._student_limit, ticket)
-            if (objection := self._objection(completion, scored=self._plan.scored and not warning)) is not None:
+            if (deferred := self._why_deferred(completion, scored=self._plan.scored and not warning)) is not None:
                 # Of what is only unsure, the completion may still help if the teacher cannot be reached.
-                self._spare = completion if objection[0] == "unsure" else None
-                decision.reason, decision.detail = objection
+                self._spare = completion if deferred[0] == "unsure" else None
+                decision.reason, decision.detail = deferred
                 return None
             decision.answered_by("student", model, "sure" if self._plan.scored and not warning else reason, detail)
             self.of_student = completion
@@ -217,15 +217,13 @@ class _Request:
     async def _whole(self, upstream: Upstream, shown: Shown, body: dict[str, Any], limit: Limit, ticket: Ticket) -> Completion:
         return await upstream.whole(shown.path(self._asked), body, limit, self._router.read, ticket)
 
-    def _objection(self, completion: Completion, *, scored: bool) -> tuple[str, str] | None:
+    def _why_deferred(self, completion: Completion, *, scored: bool) -> tuple[str, str] | None:
         """Why the student's completion is not used, as reason and detail; None if it is."""
         data, prompt = self._router._data, self._asked.prompt
         assert prompt is not None
-        if data.grammar is not None:
-            if ending(completion.finish) == LENGTH:
-                return "cut-off", "the completion is longer than max_tokens"
-            if (why := data.grammar.objection(completion.text, prompt.text)) is not None:
-                return "malformed", why
+        kind, why = objection(data.grammar, completion.text, prompt.text, cut_off=ending(completion.finish) == LENGTH)
+        if kind:
+            return kind, why
         if not scored:
             return None
         cascade = self._live.route.cascade
