@@ -6,6 +6,12 @@ from pathlib import Path
 
 ARTIFACTS = Path("artifacts")
 STATE = Path(".redistill")
+TRAFFIC = STATE / "traffic"
+"""What the router logs."""
+IMPORTS = STATE / "imports"
+"""What `redistill traffic import` writes, if it is told no other folder."""
+SNAPSHOTS = STATE / "snapshots"
+"""The logged prompts that cycles took."""
 SOURCES = Path("sources.lock.json")
 LOCK = Path("teacher.lock.json")
 CODE = Path("code.lock.json")

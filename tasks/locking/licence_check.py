@@ -9,7 +9,7 @@ from redistill.config.file import load_sections
 from redistill.data.params import DataParams
 from redistill.io.json import read_json
 from redistill.teacher.params import TeacherParams
-from redistill.validation.licences import Used, review, today_utc
+from redistill.validation.licences import Used, data_licences, review, today_utc
 from redistill.validation.params import GovernanceParams
 from tasks.paths import LOCK, SOURCES
 
@@ -22,9 +22,7 @@ def reviewed(governance: GovernanceParams, teacher: TeacherParams, data: DataPar
     Raises:
         ConfigError: as ``redistill.validation.licences.review``.
     """
-    sources = tuple(source.path for source in data.source)
-    used = Used(teacher.model, teacher.revision, teacher.backend, sources, tuple(_locked()))
-    return review(governance, used, today_utc(), Path())
+    return review(governance, _used(teacher, data), today_utc(), Path())
 
 
 def require_reviewed() -> None:
@@ -39,10 +37,25 @@ def require_reviewed() -> None:
     reviewed(governance, teacher, data)
 
 
+def licences_of(governance: GovernanceParams, teacher: TeacherParams, data: DataParams, source: str) -> frozenset[str]:
+    """The licences that the reviews of a source name, if all reviews hold today.
+
+    Raises:
+        ConfigError: as ``reviewed``.
+    """
+    reviewed(governance, teacher, data)
+    return data_licences(governance, _used(teacher, data), source)
+
+
+def _used(teacher: TeacherParams, data: DataParams) -> Used:
+    sources = tuple(source.path for source in data.source)
+    return Used(teacher.model, teacher.revision, teacher.backend, sources, tuple(_locked()))
+
+
 def _locked() -> list[dict[str, Any]]:
     """The reviews in the teacher's lock. Earlier locks do not say what each review was about: it was what they lock."""
     lock = read_json(LOCK) if LOCK.is_file() else {}
     source, data = lock.get("source", {}), read_json(SOURCES).get("sources", []) if SOURCES.is_file() else []
     teacher = {key: source.get(key) for key in ("model", "revision", "backend")}
-    before = {"teacher": teacher, "outputs": teacher, "data": {"sources": [each["path"] for each in data]}}
+    before = {"teacher": teacher, "outputs": teacher, "data": {"sources": [each.get("traffic", each["path"]) for each in data]}}
     return [{**each, "of": each.get("of", before.get(each.get("covers")))} for each in lock.get("licence", [])]

@@ -22,6 +22,7 @@ from redistill.teacher.types import TeacherCapabilities, TeacherFingerprint
 from tasks.locking import canary
 from tasks.locking.licence_check import reviewed
 from tasks.locking.locked_teacher import TEACHER
+from tasks.locking.traffic_snapshots import take_snapshots
 from tasks.paths import LOCK, SOURCES
 
 
@@ -34,7 +35,7 @@ def lock_sources(params: Params, *, new_date: bool = False) -> None:
     """Write the revisions and digests of what the stages will read: source files and raw models, and the date that chat templates state.
 
     DVC sees them through this file, since a hub data set or an installed package has no path in the project. The date stays while the teacher is the
-    same, since another date is another prompt for every row; ``new_date`` makes it today's.
+    same, since another date is another prompt for every row; ``new_date`` makes it today's. Of traffic a new snapshot is taken.
     """
     teacher = _source_fingerprint(params.teacher)
     date = {} if params.data.format == "plain" else {"template_date": _template_date(None if new_date else teacher)}
@@ -45,7 +46,7 @@ def lock_sources(params: Params, *, new_date: bool = False) -> None:
     _write_if_changed(
         SOURCES,
         {
-            **sources.source_lock(params.data, Path()),
+            "sources": [*sources.source_lock(params.data, Path())["sources"], *take_snapshots(params)],
             "probes": sources.file_locks(params.benchmark.files),
             "models": models,
             # Resolved here, because the limit follows another section where it is left out, and DVC knows no default of a key.

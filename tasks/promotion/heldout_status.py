@@ -105,7 +105,7 @@ def _assumed(n: int, metric: Metric) -> Paired:
 def _since(params: Params) -> str | None:
     """When the youngest of the files that hold held-out rows last changed: by git where it knows them, else by the clock of the disk."""
     dates = []
-    for source in params.data.source:
+    for source in params.data.files:
         file = Path(source.path)
         if source.splits.get("heldout") and file.is_file():
             last_commit = subprocess.run(["git", "log", "-1", "--format=%cI", "--", str(file)], capture_output=True, text=True, check=False)

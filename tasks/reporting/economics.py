@@ -26,6 +26,7 @@ from redistill.report.economics import BreakEven, CycleCost, Month, Price, break
 from redistill.report.operating_points import with_deferral
 from redistill.statistics.types import Interval, Score
 from redistill.teacher.types import TeacherCompletion
+from tasks.locking.locked_traffic import locked_snapshots
 from tasks.paths import ARTIFACTS, STATE
 from tasks.promotion.choose_arm import with_arm
 from tasks.registry.cycle_summaries import recent_cycles
@@ -161,7 +162,7 @@ def estimate(params: Params) -> dict[str, Any]:
     Raises:
         DataError: a source that cannot be read.
     """
-    params, splits = with_arm(params), sources.load(params.data, Path())
+    params, splits = with_arm(params), sources.load(params.data, Path(), locked_snapshots())
     prompts = [p for split in ("pool", "calibration") for p in splits.get(split, [])]
     rows = {split: len(splits.get(split, [])) for split in ("heldout", "calibration", "dev", "monitor")}
     known: dict[str, float] = read_json(SECONDS) if SECONDS.is_file() else {}

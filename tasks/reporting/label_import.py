@@ -27,9 +27,9 @@ def import_labels(params: Params, labelled: Path, into: Path, by: str | None = N
         ConfigError: ``into`` is not a JSONL source of this project.
         DataError: a row that is not one of an export, or whose label breaks the grammar.
     """
-    source = next((s for s in params.data.source if Path(s.path) == into), None)
+    source = next((s for s in params.data.files if Path(s.path) == into), None)
     if source is None or into.suffix.lower() != ".jsonl":
-        known = ", ".join(s.path for s in params.data.source if s.path.endswith(".jsonl"))
+        known = ", ".join(s.path for s in params.data.files if s.path.endswith(".jsonl"))
         sources = (
             f"the JSONL sources are {known}"
             if known

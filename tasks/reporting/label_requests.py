@@ -107,7 +107,7 @@ def _reserve(params: Params) -> list[Prompt]:
     """Rows of the sources that belong to no split, since the shares do not sum to one, as far as intake lets them in."""
     left_out = [
         prompt
-        for source in params.data.source
+        for source in params.data.files
         for row in read_source(source, params.data)
         if split_of((prompt := Prompt.of(row.messages, row.id, row.slice, None, source.path, columns=row.columns)).id, source.splits)
         is None

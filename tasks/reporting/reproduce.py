@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from redistill.data.traffic.snapshots import check_snapshot
 from redistill.distillation.student_base import base_of
 from redistill.errors import DataError, RegistryError
 from redistill.evaluation.types import Outcome
@@ -145,6 +146,9 @@ def _bring_inputs(then: Params, locked: dict[str, Any], project: Path) -> None:
     """Copy data and models that are not in git from this project, if they are still the same."""
     for source in (*locked["sources"], *locked.get("probes", ())):
         here, there = Path(source["path"]), project / source["path"]
+        if "traffic" in source:
+            _bring_snapshot(here, there)
+            continue
         if here.is_absolute() or source.get("revision"):
             continue
         if not there.is_file() and here.is_file():
@@ -158,6 +162,14 @@ def _bring_inputs(then: Params, locked: dict[str, Any], project: Path) -> None:
         if Path(model).is_dir() and not Path(model).is_absolute() and not (project / model).exists():
             (project / model).parent.mkdir(parents=True, exist_ok=True)
             (project / model).symlink_to(Path(model).absolute())
+
+
+def _bring_snapshot(here: Path, there: Path) -> None:
+    if problem := check_snapshot(here).problem:
+        raise DataError(f"{problem}; restore it from a backup, then try again")
+    there.parent.mkdir(parents=True, exist_ok=True)
+    for suffix in (".parquet", ".json"):
+        shutil.copy(here.with_suffix(suffix), there.with_suffix(suffix))
 
 
 def _bring_completions(then: Params, lock: dict[str, Any], project: Path) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from redistill.data.traffic.snapshots import check_snapshot
 from redistill.distillation.student_base import base_of
 from redistill.errors import RedistillError
 from redistill.io.digests import canonical_digest, file_digest, tree_digest
@@ -195,7 +196,9 @@ def _inputs(evidence: Path, then: Params) -> list[Link]:
     links = []
     for source in (*locked["sources"], *locked.get("probes", ())):
         file, digest = Path(source["path"]), source["sha256"]
-        if file.is_file():
+        if "traffic" in source:
+            links.append(_snapshot(file, source["traffic"]))
+        elif file.is_file():
             links.append(Link("sources", source["path"], digest, _state(file_digest(file), digest)))
         elif source.get("revision"):
             links.append(Link("sources", source["path"], source["revision"], "ok", "a hub revision; not downloaded again"))
@@ -216,6 +219,15 @@ def _inputs(evidence: Path, then: Params) -> list[Link]:
         state: State = _state(file_digest(file), review.terms_sha256) if file.is_file() else "missing"
         links.append(Link("licences", review.terms, review.terms_sha256, state, f"reviewed by {review.reviewer} on {review.reviewed}"))
     return links
+
+
+def _snapshot(file: Path, source: str) -> Link:
+    """Rows that were forgotten are not there any more, and the digest of the snapshot still holds."""
+    checked = check_snapshot(file)
+    if not file.is_file():
+        return Link("sources", source, file.stem, "missing", "the snapshot is gone")
+    note = checked.problem or (f"{checked.forgotten:,} of its rows were removed since" if checked.forgotten else "")
+    return Link("sources", source, file.stem, "changed" if checked.problem else "ok", note)
 
 
 def _state(actual: str | None, recorded: str) -> State:

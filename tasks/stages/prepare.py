@@ -16,6 +16,7 @@ from redistill.validation import drop_counts
 from redistill.validation.intake import judge
 from redistill.validation.params import IntakeParams
 from redistill.validation.types import DroppedRow
+from tasks.locking.locked_traffic import snapshots_of
 from tasks.paths import ARTIFACTS
 
 NEEDED = ("train", "heldout")
@@ -30,7 +31,7 @@ def prepare(data: DataParams, intake: IntakeParams) -> None:
         DataError: a source cannot be read, or a split that the cycle needs ends up empty.
         ConfigError: ``data.structured_outputs`` with a schema that no grammar expresses, or with labels that the grammar does not allow.
     """
-    before = sources.load(data, Path())
+    before = sources.load(data, Path(), snapshots_of(data))
     splits, dropped = judge(before, intake)
     for line in drop_counts.lines("prepare", dropped):
         print(line, flush=True)

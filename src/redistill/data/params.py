@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from redistill.config.base import Positive, Share, frozen, section
 from redistill.data.grammars.json_schema import JsonGrammar
@@ -17,6 +17,18 @@ from redistill.data.grammars.types import Form, Grammar
 from redistill.data.prompt_template import TEXT, placeholders
 from redistill.data.types import SPLITS
 
+UNLABELLED = ("pool", "calibration")
+"""Splits whose rows need no label: the teacher completes them."""
+
+
+def _check_shares(splits: dict[str, float], name: str) -> None:
+    unknown = sorted(set(splits) - set(SPLITS))
+    if unknown:
+        raise ValueError(f"unknown split {', '.join(unknown)}; the splits are {', '.join(SPLITS)}")
+    total = sum(splits.values())
+    if not 0 < total <= 1 + 1e-9:
+        raise ValueError(f"shares of {name} sum to {total:g}; they must lie in (0, 1]")
+
 
 @frozen
 class SourceParams:
@@ -25,17 +37,47 @@ class SourceParams:
     path: str
     """JSONL or CSV file (also with `.gz`), Parquet file, `hf:owner/name[#config][@revision][:split]`, or `hf:/directory` in hub layout."""
     splits: dict[str, Share]
-    """Shares over `train`, `dev`, `pool`, `calibration`, `heldout` and `monitor`. A row belongs to a split by a hash of its text."""
+    """Shares over `train`, `dev`, `pool`, `calibration`, `heldout` and `monitor`. A row belongs to a split by a hash of its text. Logged prompts have no label, so
+    of traffic only `pool` and `calibration`."""
 
     @model_validator(mode="after")
     def _splits_known(self) -> SourceParams:
-        unknown = sorted(set(self.splits) - set(SPLITS))
-        if unknown:
-            raise ValueError(f"unknown split {', '.join(unknown)}; the splits are {', '.join(SPLITS)}")
-        total = sum(self.splits.values())
-        if not 0 < total <= 1 + 1e-9:
-            raise ValueError(f"shares of {self.path} sum to {total:g}; they must lie in (0, 1]")
+        _check_shares(self.splits, self.path)
         return self
+
+
+@frozen
+class TrafficSourceParams:
+    """Logged prompts of production, and the splits that they are hashed into: [traffic as a source](data.md#traffic-as-a-source)."""
+
+    traffic: Annotated[str, Field(min_length=1)]
+    """Instead of `path`: `router` for what the router logged, or a folder of imported traces, such as `.redistill/imports`."""
+    splits: dict[str, Share]
+    """As above."""
+    max_rows: Positive = 2000
+    """Of traffic: the most rows that a cycle takes."""
+    by: Annotated[tuple[Literal["slice", "novelty"], ...], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)] = (
+        "slice",
+        "novelty",
+    )
+    """Of traffic: what the rows are spread over evenly. `novelty`: how unlike a prompt is to every prompt of the other sources. An empty list: a random choice."""
+    replaced: bool = False
+    """Of traffic: whether rows are taken in which personal data or a secret was replaced. They are not what a caller sent."""
+
+    @model_validator(mode="after")
+    def _unlabelled(self) -> TrafficSourceParams:
+        _check_shares(self.splits, self.path)
+        if labelled := [name for name, share in self.splits.items() if share and name not in UNLABELLED]:
+            raise ValueError(
+                f"{self.path} gives rows to {', '.join(labelled)}, but logged prompts have no label; use the splits {' and '.join(UNLABELLED)} only, and "
+                "`redistill labels export` for rows that people label"
+            )
+        return self
+
+    @property
+    def path(self) -> str:
+        """The name of the source, as a licence review lists it."""
+        return f"traffic:{self.traffic}"
 
 
 @frozen
@@ -90,14 +132,25 @@ def _as_sources(given: object) -> object:
     return [{"path": given, "splits": DEFAULT_SPLITS}] if isinstance(given, str) else given
 
 
+def _kind(given: object) -> str:
+    """Which kind of source an entry is. Errors leave out names with parentheses, because they are not part of the file."""
+    return "traffic()" if isinstance(given, TrafficSourceParams) or (isinstance(given, dict) and "traffic" in given) else "rows()"
+
+
+AnySource = Annotated[
+    Annotated[SourceParams, Tag("rows()")] | Annotated[TrafficSourceParams, Tag("traffic()")],
+    Discriminator(_kind),
+]
+
+
 @section("data")
 class DataParams:
     """Sources, splits, task and template."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
     """Name of the registered model: small letters, digits, hyphens."""
-    source: Annotated[tuple[SourceParams, ...], BeforeValidator(_as_sources), Field(min_length=1)]
-    """One path, which gets the default splits, or a list of `{path, splits}`."""
+    source: Annotated[tuple[AnySource, ...], BeforeValidator(_as_sources), Field(min_length=1)]
+    """One path, which gets the default splits, or a list of `{path, splits}`; logged prompts are `{traffic, splits, …}`."""
     task: Literal["classification", "record", "json", "generation"]
     """`classification` (one label), `record` (a line with a grammar), `json` (a value that a schema describes) or `generation` (free text)."""
     record: RecordParams | None = None
@@ -135,6 +188,10 @@ class DataParams:
             _ = self.grammar
         if TEXT not in placeholders(self.prompt_template):
             raise ValueError("prompt_template must contain {text}, the place of the message")
+        if not self.files:
+            raise ValueError("source has only traffic; add a source with labelled rows, which logged prompts cannot replace")
+        if twice := sorted(name for name, count in Counter(source.path for source in self.traffic).items() if count > 1):
+            raise ValueError(f"source lists {twice[0]} twice; a logged prompt can be in one entry only, so keep one of them")
         if self.columns.label in self.shown_columns:
             raise ValueError(
                 f"prompt_template shows {{{self.columns.label}}}, the label, so every prompt would hold its completion; remove it"
@@ -144,6 +201,16 @@ class DataParams:
                 f"stop is for tasks generation and json; a completion of task: {self.task} is one line and ends at the end of that line; remove stop"
             )
         return self
+
+    @property
+    def files(self) -> tuple[SourceParams, ...]:
+        """The sources that are files or data sets."""
+        return tuple(source for source in self.source if isinstance(source, SourceParams))
+
+    @property
+    def traffic(self) -> tuple[TrafficSourceParams, ...]:
+        """The sources that are logged prompts."""
+        return tuple(source for source in self.source if isinstance(source, TrafficSourceParams))
 
     @property
     def shown_columns(self) -> tuple[str, ...]:

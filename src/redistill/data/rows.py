@@ -20,11 +20,8 @@ from redistill.data.params import DataParams, SourceParams
 from redistill.data.readers.by_format import raw_rows
 from redistill.data.readers.files import described, shown_names
 from redistill.data.readers.hub import HUB_SOURCE
-from redistill.data.types import Column, Message
+from redistill.data.types import DEFAULT_SLICE, Column, Message
 from redistill.errors import DataError
-
-DEFAULT_SLICE = "all"
-
 
 _HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 
@@ -160,7 +157,7 @@ def _checked_label(label: str | None, text: str, data: DataParams, where: str) -
 
 def _id_prefix(source: SourceParams, data: DataParams) -> str:
     """What ids that rows do not have begin with: the file's name, or its path where another source has the same name."""
-    names = [_stem(other.path) for other in data.source]
+    names = [_stem(other.path) for other in data.files]
     stem = _stem(source.path)
     return stem if names.count(stem) == 1 else source.path
 

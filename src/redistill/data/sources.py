@@ -9,26 +9,24 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from redistill.data.column_names import check_columns
-from redistill.data.params import ColumnParams, DataParams, SourceParams
+from redistill.data.params import UNLABELLED, ColumnParams, DataParams, SourceParams
 from redistill.data.readers.files import hub_directory, source_file
 from redistill.data.readers.hub import HUB_SOURCE, hub_builder
 from redistill.data.rows import SourceRow, read_source
+from redistill.data.traffic.snapshots import snapshot_prompts
 from redistill.data.types import SPLITS, Prompt
 from redistill.errors import DataError
 from redistill.io.digests import canonical_digest, file_digest, tree_digest
 
-_WITHOUT_LABEL = ("pool", "calibration")
-"""Splits whose rows need no label: the teacher completes them."""
 
-
-def load(data: DataParams, root: Path) -> dict[str, list[Prompt]]:
-    """All sources as prompts by split, in the order of the files; relative paths start at ``root``.
+def load(data: DataParams, root: Path, snapshots: Mapping[str, Path] | None = None) -> dict[str, list[Prompt]]:
+    """All sources as prompts by split, in the order of the files; relative paths start at ``root``. Traffic comes last, from its ``snapshots``, by source.
 
     Rows in pool lose their label, because the teacher labels them. Calibration rows keep theirs, if they have one: it shows how often student and teacher are
     right. Equal requests are all kept here; intake drops the later ones and reports it.
@@ -38,13 +36,13 @@ def load(data: DataParams, root: Path) -> dict[str, list[Prompt]]:
     """
     splits: dict[str, list[Prompt]] = {name: [] for name in SPLITS}
     ids, names = set[str](), set[str]()
-    for source in data.source:
+    for source in data.files:
         unlabelled = None
         for where, prompt in _prompts(source, ids, names, data, root):
             split = split_of(prompt.id, source.splits)
             if split == "pool":
                 splits[split].append(replace(prompt, label=None) if prompt.label else prompt)
-            elif split and split not in _WITHOUT_LABEL and prompt.label is None:
+            elif split and split not in UNLABELLED and prompt.label is None:
                 unlabelled = unlabelled or f"{where}: a row without {data.columns.label!r} belongs to split {split}, which needs labels"
             elif split:
                 splits[split].append(prompt)
@@ -52,17 +50,19 @@ def load(data: DataParams, root: Path) -> dict[str, list[Prompt]]:
         if unlabelled:
             raise DataError(f"{unlabelled}; label it, or list unlabelled rows as a separate source with splits pool and calibration only")
     _check_named(data, names)
+    for split, prompt in _logged(data, snapshots or {}):
+        splits[split].append(prompt)
     return splits
 
 
 def source_lock(data: DataParams, root: Path = Path()) -> dict[str, Any]:
-    """What ``load`` reads, by content: sha256 of each file or directory; of a hub data set its commit and the rows' digest.
+    """What ``load`` reads, by content: sha256 of each file or directory; of a hub data set its commit and the rows' digest. Traffic is locked by a snapshot.
 
     Raises:
         DataError: as ``load``.
     """
     entries: list[dict[str, str | None]] = []
-    for source in data.source:
+    for source in data.files:
         hub = HUB_SOURCE.fullmatch(source.path)
         revision = None
         if hub is None:
@@ -118,7 +118,7 @@ def _check_named(data: DataParams, names: set[str]) -> None:
         # Earlier versions of `redistill init` wrote this name for "no column".
         if name is None or name == "no_such_column":
             continue
-        check_columns([name], names, ", ".join(source.path for source in data.source), f"data.columns.{key}")
+        check_columns([name], names, ", ".join(source.path for source in data.files), f"data.columns.{key}")
 
 
 def _prompts(source: SourceParams, ids: set[str], names: set[str], data: DataParams, root: Path) -> Iterator[tuple[str, Prompt]]:
@@ -128,11 +128,22 @@ def _prompts(source: SourceParams, ids: set[str], names: set[str], data: DataPar
     return prompts if data.max_rows is None else iter(_subset(list(prompts), data.max_rows))
 
 
+def _logged(data: DataParams, snapshots: Mapping[str, Path]) -> Iterator[tuple[str, Prompt]]:
+    """Logged prompts with their splits."""
+    for source in data.traffic:
+        if (file := snapshots.get(source.path)) is None:
+            continue
+        rows = [(source.path, prompt) for prompt in snapshot_prompts(file, source.path)]
+        for _, prompt in rows if data.max_rows is None else _subset(rows, data.max_rows):
+            if split := split_of(prompt.id, source.splits):
+                yield split, prompt
+
+
 def _with_new_ids(rows: Iterator[SourceRow], ids: set[str], data: DataParams, root: Path) -> Iterator[SourceRow]:
     for row in rows:
         if row.id in ids:
             # The places of a million rows are not kept for this message: the sources are read again.
-            again = (other for source in data.source for other in read_source(source, data, root))
+            again = (other for source in data.files for other in read_source(source, data, root))
             first = next(other.where for other in again if other.id == row.id)
             raise DataError(
                 f"{row.where}: its id is already used in {first}; ids must be unique over all sources; give this row another id"

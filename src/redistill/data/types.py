@@ -10,6 +10,9 @@ from redistill.io.digests import canonical_digest
 SPLITS = ("train", "dev", "pool", "calibration", "heldout", "monitor")
 """The order decides which rows a share covers. `monitor` is last: a share for it that is taken from `heldout` moves no row of another split."""
 
+DEFAULT_SLICE = "all"
+"""The slice of rows that name none."""
+
 
 @dataclass(frozen=True, slots=True)
 class Message:

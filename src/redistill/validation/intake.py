@@ -47,7 +47,7 @@ def judge(
 
     ``processes`` is for tests; by default the number of usable cores decides. The result does not depend on it.
     """
-    judged = chain.from_iterable(in_chunks(partial(_drops_of, params=params), [p for rows in splits.values() for p in rows], processes))
+    judged = chain.from_iterable(in_chunks(partial(drops_of, params=params), [p for rows in splits.values() for p in rows], processes))
     drops = {split: list(islice(judged, len(rows))) for split, rows in splits.items()}
     _judge_between(splits, drops, params, processes)
     kept = {split: [p for p, drop in zip(rows, drops[split], strict=True) if drop is None] for split, rows in splits.items()}
@@ -55,7 +55,7 @@ def judge(
     return kept, list(chain.from_iterable(in_chunks(_quarantined, dropped, processes)))
 
 
-def _drops_of(prompts: Sequence[Prompt], params: IntakeParams) -> list[Drop | None]:
+def drops_of(prompts: Sequence[Prompt], params: IntakeParams) -> list[Drop | None]:
     """Why each row is dropped by itself, None for the others."""
     return [verdict if isinstance(verdict := judge_row(p, params), Drop) else None for p in prompts]
 
@@ -109,7 +109,7 @@ def _clean(text: str) -> str:
 def _filters(params: IntakeParams) -> Iterator[tuple[Filter, Callable[[Prompt], str]]]:
     """The filters of requests in the order in which they are asked, and which text of a request each one judges."""
     yield Length(params).judge, _last_message
-    yield Length(params).judge, _conversation
+    yield Length(params).judge, conversation
     for apply in content_filters(params):
         yield apply, _normal_text
     yield Language(params).judge, _normal_message
@@ -129,7 +129,7 @@ def _judge_between(
 ) -> None:
     """Compare the rows that are kept so far with each other, and write into ``drops``."""
     rows = [(split, i) for split in sorted(splits, key=_rank) for i in _in_fixed_order(splits[split], drops[split])]
-    texts = [normalised(_conversation(splits[split][i])) for split, i in rows]
+    texts = [normalised(conversation(splits[split][i])) for split, i in rows]
     index = NearDuplicates(texts, params.near_duplicate, processes)
     tested: dict[str, set[tuple[str, ...]]] = {name: set() for name in _TESTS}
     for number, (split, i) in enumerate(rows):
@@ -186,7 +186,7 @@ def _normal_message(prompt: Prompt) -> str:
     return normalised(prompt.text)
 
 
-def _conversation(prompt: Prompt) -> str:
+def conversation(prompt: Prompt) -> str:
     """The messages without the system message, which would make all requests similar."""
     return _joined([*(m.content for m in prompt.messages[:-1] if m.role != "system"), prompt.text])
 

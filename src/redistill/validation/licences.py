@@ -65,11 +65,22 @@ def review(params: GovernanceParams, used: Used, today: dt.date, root: Path) -> 
     ]  # fmt: skip
 
 
+def is_filled_in(text: str) -> bool:
+    """Whether a person wrote something, and no placeholder."""
+    return " ".join(text.split()).casefold() not in _PLACEHOLDERS
+
+
+def data_licences(params: GovernanceParams, used: Used, source: str) -> frozenset[str]:
+    """The licences that reviews of a source name. Whether the reviews are valid today, ``review`` checks."""
+    reviews = [x for x in params.licenses if x.covers == "data" and x.allowed]
+    return frozenset(x.licence for x in reviews if (about := _about(x, used)) is not None and source in about["sources"])
+
+
 def _problems(x: LicenceReview, today: dt.date, root: Path) -> Iterator[str]:
     """What is wrong with an entry by itself."""
     terms = root / x.terms
     for field in ("name", "licence", "reviewer"):
-        if x.allowed and " ".join(getattr(x, field).split()).casefold() in _PLACEHOLDERS:
+        if x.allowed and not is_filled_in(getattr(x, field)):
             yield f"{field} is {getattr(x, field)!r}; write the {_MEANINGS[field]}"
     if not x.allowed:
         yield (

@@ -63,7 +63,7 @@ def collected(params: Params, names: Names) -> tuple[Files, list[str]]:
 
 def _inputs(params: Params) -> tuple[dict[str, Path], list[str]]:
     """Data, licence terms and local models that params.yaml names."""
-    named = [source.path.removeprefix("hf:") for source in params.data.source]
+    named = [source.path.removeprefix("hf:") for source in params.data.files] + [source.traffic for source in params.data.traffic]
     named += [*params.benchmark.files, *(review.terms for review in params.governance.licenses), params.teacher.model, params.student.model]
     files: dict[str, Path] = {}
     outside: list[str] = []

@@ -46,6 +46,7 @@ def _kinds(kept: KeptVersions) -> Iterator[tuple[str, list[Path], Need]]:
     yield "loaded models", _in("models"), lambda path: _model_needed(path, kept)
     # An earlier teacher's probabilities for the slices that stay with it; its completions stay by the same rule.
     yield "soft targets of earlier teachers", _in("store/soft_targets"), lambda path: _teacher_needed(path, kept)
+    yield "snapshots of traffic", _in("snapshots"), lambda path: "a lock names it" if path.stem in kept.names.snapshots else None
     yield "benchmark results", _in("evaluations"), lambda path: _measured(path, kept)
     yield "timings", _in("timings"), nothing
     yield "code lists", _in("code", "*-*.json"), lambda path: _WORKSPACE if _digest_part(path) in _code(kept) else None

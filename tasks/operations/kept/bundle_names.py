@@ -11,20 +11,21 @@ import yaml
 from redistill.errors import DataError
 from redistill.io.json import read_json
 from redistill.provenance import dvc_lock
-from tasks.paths import CODE, LOCK
+from tasks.paths import CODE, LOCK, SOURCES
 
-FILES = ("dvc.lock", LOCK.name, CODE.name, "params.yaml", "judgement.json")
+FILES = ("dvc.lock", LOCK.name, CODE.name, SOURCES.name, "params.yaml", "judgement.json")
 
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """Digests of DVC objects, of teachers that write completions, of stage code, of models that were measured; and the models of its params."""
+    """Digests of DVC objects, of teachers that write completions, of stage code, of models that were measured; the models of its params, and snapshots of traffic."""
 
     objects: frozenset[str] = frozenset()
     teachers: frozenset[str] = frozenset()
     code: frozenset[str] = frozenset()
     measured: frozenset[str] = frozenset()
     models: frozenset[str] = frozenset()
+    snapshots: frozenset[str] = frozenset()
 
     def __or__(self, other: Names) -> Names:
         return Names(
@@ -33,6 +34,7 @@ class Names:
             self.code | other.code,
             self.measured | other.measured,
             self.models | other.models,
+            self.snapshots | other.snapshots,
         )
 
 
@@ -51,6 +53,7 @@ def names_in(folder: Path) -> Names:
             code=_code(_json(folder / CODE.name), stages.values()),
             measured=frozenset(_json(folder / "judgement.json").get("models", {}).values()),
             models=_models(folder / "params.yaml"),
+            snapshots=frozenset(each["sha256"] for each in _json(folder / SOURCES.name).get("sources", []) if "traffic" in each),
         )
     except (KeyError, TypeError, AttributeError, OSError, yaml.YAMLError) as error:
         raise DataError(
