@@ -44,6 +44,11 @@ def licences_of(governance: GovernanceParams, teacher: TeacherParams, data: Data
         ConfigError: as ``reviewed``.
     """
     reviewed(governance, teacher, data)
+    return licences_named(governance, teacher, data, source)
+
+
+def licences_named(governance: GovernanceParams, teacher: TeacherParams, data: DataParams, source: str) -> frozenset[str]:
+    """The licences that the reviews of a source name, whether or not they hold."""
     return data_licences(governance, _used(teacher, data), source)
 
 

@@ -16,6 +16,7 @@ from redistill.cli.heldout import heldout_app
 from redistill.cli.key import key_app
 from redistill.cli.labels import labels_app
 from redistill.cli.project import Json, application, flow, show
+from redistill.cli.traffic import traffic_app
 from redistill.errors import ConfigError, DataError, InterruptedByUser, RedistillError
 from redistill.io.atomic import is_refused_write, refused_write
 from redistill.runtime import environment, one_line_errors
@@ -37,6 +38,7 @@ app.add_typer(route.app, name="route")
 app.add_typer(heldout_app, name="heldout")
 app.add_typer(labels_app, name="labels")
 app.add_typer(key_app, name="key")
+app.add_typer(traffic_app, name="traffic")
 
 Reason = Annotated[str, typer.Option("--reason", help="The reason. It is recorded.")]
 _DEBUG = {"on": False}
