@@ -29,17 +29,19 @@ from redistill.validation.traffic.novelty import bands, novelty
 from redistill.validation.traffic.strata import spread
 
 NO_CONSENT, NO_REVIEW = "no consent", "a licence without a review"
-_CANDIDATES_A_ROW = 10
-"""So many rows of a slice are looked at for each row that may be taken: enough to choose from, and a bound on time and memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What a project asks of logged prompts. ``licences`` are those that a valid review of this source has."""
+    """What a project asks of logged prompts. ``licences`` are those that a valid review of this source has.
+
+    ``candidates`` bounds time and memory: of a slice that has more different prompts, so many are looked at, chosen by a hash.
+    """
 
     data: DataParams
     intake: IntakeParams
     licences: frozenset[str]
+    candidates: int = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ def choose(logged: Iterable[LoggedRequest], source: TrafficSourceParams, known: 
     keys = _groups(kept, source, known)
     places = spread([c.prompt.id for c in kept], keys, source.max_rows)
     if more := len(kept) - len(places):
-        left_out["more than max_rows"] = more
+        left_out["more than max_rows"] += more
     groups = Counter(" ".join(keys[place]) or DEFAULT_SLICE for place in places)
     return Chosen(tuple(kept[place].row for place in places), read, dict(left_out), dict(sorted(groups.items())), tuple(sorted(refused)))
 
@@ -85,7 +87,7 @@ def _candidates(
 ) -> tuple[list[_Candidate], int]:
     """Rows that may be taken as far as each shows by itself, each prompt once, oldest first; and how many were read."""
     slices, seen, read = dict[str, dict[str, _Candidate]](), set[str](), 0
-    most = source.max_rows * _CANDIDATES_A_ROW
+    most = max(rules.candidates, source.max_rows)
     for row in logged:
         read += 1
         prompt = Prompt.of(row.messages, "", row.slice or DEFAULT_SLICE, None, source.path, columns=row.columns)
