@@ -53,7 +53,7 @@ def write_params(path: Path, **changes: Any) -> None:
 def reviewed(tree: dict[str, Any]) -> None:
     """Let every review say what it is about: the teacher and the sources that these params name."""
     teacher, source = tree["teacher"], tree["data"]["source"]
-    sources = [source] if isinstance(source, str) else [each["path"] for each in source]
+    sources = [source] if isinstance(source, str) else [each.get("path") or f"traffic:{each['traffic']}" for each in source]
     for review in tree["governance"]["licenses"]:
         revision = {} if teacher.get("revision") is None else {"revision": teacher["revision"]}
         about = {"model": teacher["model"], "backend": teacher.get("backend", "vllm"), **revision}

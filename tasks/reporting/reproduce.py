@@ -54,7 +54,7 @@ def reproduce(params: Params, version_name: str, say: Callable[[str], None], *, 
     with _checkout(commit, STATE / "reproduce" / version, keep) as project:
         for name in _FROM_BUNDLE:
             shutil.copy(evidence / name, project / name)
-        _bring_inputs(then, read_json(evidence / "sources.lock.json"), project)
+        bring_inputs(then, read_json(evidence / "sources.lock.json"), project)
         dvc("init", "--no-scm", "-f", "-q", project=project)
         _lock_code(evidence, project, stages, say)
         current = read_json(project / LOCK)["current"]
@@ -142,7 +142,7 @@ def _checkout(commit: str, target: Path, keep: bool) -> Iterator[Path]:
             shutil.rmtree(target, ignore_errors=True)
 
 
-def _bring_inputs(then: Params, locked: dict[str, Any], project: Path) -> None:
+def bring_inputs(then: Params, locked: dict[str, Any], project: Path) -> None:
     """Copy data and models that are not in git from this project, if they are still the same."""
     for source in (*locked["sources"], *locked.get("probes", ())):
         here, there = Path(source["path"]), project / source["path"]

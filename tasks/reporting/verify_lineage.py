@@ -119,7 +119,7 @@ def _made_from(client: RegistryClient, params: Params, version: str, evidence: P
                 made.add(dep.path)
                 links.append(_code(stage.name, dep, commit))
     links += _locked_code(evidence, dvc_lock.ancestors(stages, f"finetune@{arm}", LOCKED_FROM), commit)
-    return [*links, *_inputs(evidence, then)]
+    return [*links, *input_links(evidence, then)]
 
 
 def _data(stage: str, out: dvc_lock.Tracked) -> Link:
@@ -188,7 +188,7 @@ def _code_file(path: str, digest: str, commit: str, version: str) -> Link:
     )
 
 
-def _inputs(evidence: Path, then: Params) -> list[Link]:
+def input_links(evidence: Path, then: Params) -> list[Link]:
     """External inputs: source files, the raw models, reviewed terms."""
     from redistill.models import weights_source
 
