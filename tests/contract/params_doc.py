@@ -50,10 +50,14 @@ def rows(kind: type, prefix: str = "") -> Iterator[tuple[str, str, str]]:
     """Key, meaning and default of every key below a section, those of parts of it too."""
     hints = typing.get_type_hints(kind)
     for field in dataclasses.fields(kind):
-        key, inner = prefix + field.name, part_of(hints[field.name])
+        key, printed = prefix + field.name, set[str]()
         yield key, field_docs(kind)[field.name], default(field)
-        if inner is not None:
-            yield from rows(inner, key + {list: "[].", dict: ".NAME."}.get(container(hints[field.name]), "."))
+        for inner in parts_of(hints[field.name]):
+            for row in rows(inner, key + {list: "[].", dict: ".NAME."}.get(container(hints[field.name]), ".")):
+                # What several kinds of a part have is printed once.
+                if row[0] not in printed:
+                    printed.add(row[0])
+                    yield row
 
 
 def default(field: dataclasses.Field[Any]) -> str:
@@ -73,11 +77,11 @@ def default(field: dataclasses.Field[Any]) -> str:
     return f"`{yaml.safe_dump(list(value) if isinstance(value, tuple) else value, default_flow_style=True).removesuffix(chr(10)).removesuffix(chr(10) + '...')}`"
 
 
-def part_of(hint: Any) -> type | None:
-    """The params class within an annotation, gates excepted: they have a table of their own."""
+def parts_of(hint: Any) -> list[type]:
+    """The params classes within an annotation, gates excepted: they have a table of their own."""
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        return None if hint in typing.get_args(typing.get_args(GateParams)[0]) else hint
-    return next((found for inner in typing.get_args(hint) if (found := part_of(inner)) is not None), None)
+        return [] if hint in typing.get_args(typing.get_args(GateParams)[0]) else [hint]
+    return [part for inner in typing.get_args(hint) for part in parts_of(inner)]
 
 
 def container(hint: Any) -> type | None:

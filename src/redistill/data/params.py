@@ -53,14 +53,14 @@ class TrafficSourceParams:
     traffic: Annotated[str, Field(min_length=1)]
     """Instead of `path`: `router` for what the router logged, or a folder of imported traces, such as `.redistill/imports`."""
     splits: dict[str, Share]
-    """As above."""
+    """As for a file."""
     max_rows: Positive = 2000
     """Of traffic: the most rows that a cycle takes."""
     by: Annotated[tuple[Literal["slice", "novelty"], ...], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)] = (
         "slice",
         "novelty",
     )
-    """Of traffic: what the rows are spread over evenly. `novelty`: how unlike a prompt is to every prompt of the other sources. An empty list: a random choice."""
+    """Of traffic: what the rows are spread over evenly. `novelty`: how unlike the prompts of the other sources a prompt is. An empty list: a random choice."""
     replaced: bool = False
     """Of traffic: whether rows are taken in which personal data or a secret was replaced. They are not what a caller sent."""
 
