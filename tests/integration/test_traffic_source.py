@@ -201,6 +201,10 @@ def test_traces_are_imported_once_and_whole(project: Path) -> None:
         ("Why was I charged a fee of £5?", "mail", "openai"),
     ]
     before = sorted(file.name for file in folder.iterdir())
+    # An import that was killed left its folder; no such process is there any more.
+    left = folder / ".importing-999999999-x"
+    left.mkdir()
+    shutil.copy(shards(folder)[0], left)
     assert (again := imported(TRACES / "openai.jsonl", "openai"))["rows"] == 0 and again["already_there"] == 2
     dry = imported(TRACES / "otel.jsonl", "otel", "--dry-run")
     assert dry["rows"] == 2 and dry["next"] == ["run `redistill lock`, which takes a snapshot, or a cycle"]

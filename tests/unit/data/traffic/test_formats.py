@@ -236,4 +236,15 @@ def test_a_large_file_is_read_in_bounded_memory(tmp_path: Path, form: str) -> No
 def test_times() -> None:
     assert [seconds(value) for value in (5, "1970-01-01T00:00:05Z", "1970-01-01 00:00:05.000", "1970-01-01T01:00:05+01:00")] == [5.0] * 4
     assert seconds(1_790_000_000_000) == 1_790_000_000.0
-    assert [seconds(value) for value in (None, True, "soon", -5, float("nan"))] == [0.0] * 5
+    assert [seconds(value) for value in (None, True, "soon", -5, float("nan"), 10**400, float("inf"), "9999-12-31T23:59:59-23:00")] == [
+        0.0
+    ] * 8
+
+
+def test_an_impossible_time_of_a_span_is_no_crash() -> None:
+    data = span(gen_ai__prompt="x")
+    record = data["resourceSpans"][0]["scopeSpans"][0]["spans"][0]
+    for value, at in (("9" * 400, None), ("9" * 30, 0.0), ("-5", 0.0), ("soon", None), (None, 0.0)):
+        record["startTimeUnixNano"] = value
+        trace = only("otel", data)
+        assert isinstance(trace, Broken) if at is None else isinstance(trace, Trace) and trace.at == at

@@ -11,6 +11,7 @@ from redistill.data.traffic.formats.types import BrokenError, NotAPromptError
 from redistill.data.types import Message
 
 TOOLS, FILES, NO_TEXT = "tools", "images, audio or files", "content that is no text"
+_LAST = 95_000_000_000
 _EMPTY: tuple[Any, ...] = (None, "", [], {}, False)
 _ROLES = {
     "system": "system",
@@ -113,16 +114,15 @@ def seconds(value: Any) -> float:
     """A time in seconds since 1970: a number, or ISO 8601, which is UTC where it names no zone; 0 where it is none of them."""
     if isinstance(value, bool) or value is None:
         return 0.0
-    if isinstance(value, int | float):
-        return _plausible(float(value))
     try:
+        if isinstance(value, int | float):
+            return plausible(value / 1000 if value > _LAST else value)
         time = dt.datetime.fromisoformat(str(value))
-    except ValueError:
+        return plausible((time if time.tzinfo else time.replace(tzinfo=dt.UTC)).timestamp())
+    except (ValueError, OverflowError):
         return 0.0
-    return _plausible((time if time.tzinfo else time.replace(tzinfo=dt.UTC)).timestamp())
 
 
-def _plausible(at: float) -> float:
-    """Milliseconds as seconds, and 0 for what is no time."""
-    at = at / 1000 if at > 1e11 else at
-    return at if 0 <= at < 1e11 else 0.0
+def plausible(at: float) -> float:
+    """A time after 1970 and before the year 5000; 0 for any other number."""
+    return float(at) if 0 <= at < _LAST else 0.0

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from redistill.data.readers.files import described
-from redistill.data.traffic.formats.messages import TOOLS, as_json, messages_of, text_of
+from redistill.data.traffic.formats.messages import TOOLS, as_json, messages_of, plausible, text_of
 from redistill.data.traffic.formats.otlp import attributes, nested
 from redistill.data.traffic.formats.types import Broken, BrokenError, NotAPromptError, Skipped, Trace, attempted
 from redistill.data.types import Message
@@ -64,8 +64,8 @@ def _trace(record: dict[str, Any], nanoseconds: Any, values: dict[str, Any], eve
     if any(values.get(name) not in (None, "", "[]", []) for name in _OF_TOOLS):
         raise NotAPromptError(TOOLS)
     try:
-        at = int(nanoseconds or 0) / 1e9
-    except (TypeError, ValueError):
+        at = plausible(int(nanoseconds or 0) / 10**9)
+    except (TypeError, ValueError, OverflowError):
         raise BrokenError(f"its time is {described(nanoseconds)}, not a number of nanoseconds") from None
     key = "".join(str(record.get(name) or "") for name in ("traceId", "spanId"))
     return Trace(key, at, _messages(values, events), values)
