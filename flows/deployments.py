@@ -1,4 +1,4 @@
-"""What runs when: the nightly cycle, the watcher, the drill, and a person's form."""
+"""What runs when: the nightly cycle, the watcher, the drill, the monitor of live traffic, and a person's form."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from prefect.schedules import Cron
 
 from flows.distill_student import distill_student
 from flows.drill_fallback import drill_fallback
+from flows.monitor_traffic import monitor_traffic
 from flows.promote_student import promote_student
 from flows.watch_teacher import watch_teacher
 from redistill.operations.workspace import Workspace
@@ -42,6 +43,9 @@ def deployments(params: Params) -> list[RunnerDeployment]:
         ),
         deployment(
             drill_fallback, "", f"Checks that every reader of the flag of {name} gets the teacher when it should.", schedule.drill_cron
+        ),
+        deployment(
+            monitor_traffic, "", f"Compares the live traffic of {name} with the rows that models are judged on.", schedule.traffic_cron
         ),
         deployment(promote_student, "", f"Approve or reject a student of {name}, or go back to an earlier one."),
     ]

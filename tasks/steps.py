@@ -23,6 +23,7 @@ from tasks.promotion import retest_champion as champion
 from tasks.registry import cycle_summaries, evidence_bundle, runs_and_versions
 from tasks.reporting import report
 from tasks.running import dvc_stage
+from tasks.serving import monitor
 from tasks.tuning import study
 
 _P = ParamSpec("_P")
@@ -85,6 +86,8 @@ fall_back_to_teacher = _step("route-to-teacher", route.fall_back_to_teacher)
 set_route = _step("set-route", route.set_route)
 
 drill = _step("drill", drill_module.drill)
+
+monitor_traffic = _step("monitor-traffic", monitor.monitor_traffic)
 
 write_report = _step("write-report", report.write_report)
 

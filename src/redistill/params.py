@@ -19,6 +19,7 @@ from redistill.operations.params import NotifyParams, RetentionParams, ScheduleP
 from redistill.promotion.params import PromoteParams, promotion_fits, with_implied
 from redistill.promotion.thresholds.params import RouteParams
 from redistill.report.params import EconomicsParams
+from redistill.serving.drift.params import DriftParams
 from redistill.serving.params import ServeParams
 from redistill.teacher.params import GenerateParams, TeacherParams
 from redistill.tuning.params import SweepParams, TuneParams, space_fits, sweep_fits
@@ -43,6 +44,7 @@ class Params:
     route: RouteParams = field(default_factory=RouteParams)
     tune: TuneParams = field(default_factory=TuneParams)
     serve: ServeParams = field(default_factory=ServeParams)
+    drift: DriftParams = field(default_factory=DriftParams)
     economics: EconomicsParams = field(default_factory=EconomicsParams)
     schedule: ScheduleParams = field(default_factory=ScheduleParams)
     notify: NotifyParams = field(default_factory=NotifyParams)

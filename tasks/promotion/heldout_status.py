@@ -13,7 +13,7 @@ from redistill.io.parquet import read_records
 from redistill.params import Params
 from redistill.promotion.alpha_spending import heldout_identity, level_of
 from redistill.promotion.evidence import Paired, pair
-from redistill.serving.drift import distinct, two_sample_auc
+from redistill.serving.drift.prompts import distinct, two_sample_auc
 from redistill.statistics.betting import PairedScores
 from redistill.statistics.paired_counts import PairedCounts
 from tasks.paths import ARTIFACTS

@@ -54,13 +54,13 @@ def live_artifact(client: RegistryClient, params: Params, version: str) -> Artif
 def _known(client: RegistryClient, params: Params, version: str, artifact: Artifact) -> tuple[KnownCompletion, ...]:
     """Completions of monitor rows in the signed bundle whose prompts are on this machine; none where the prompts are elsewhere."""
     evidence = evidence_bundle.verified(client, params, version, artifact=artifact)
-    outcomes = _outcomes(evidence, client, params, version)
+    outcomes = own_outcomes(evidence, client, params, version)
     prompts = {p.id: p for split in ("monitor", "heldout") for p in _prompts(split)}
     known = [KnownCompletion(prompts[o.prompt_id], o.response, o.confidences) for o in outcomes if o.prompt_id in prompts]
     return tuple(known[:_KNOWN])
 
 
-def _outcomes(evidence: Path, client: RegistryClient, params: Params, version: str) -> list[Outcome]:
+def own_outcomes(evidence: Path, client: RegistryClient, params: Params, version: str) -> list[Outcome]:
     """The outcomes of the arm that the version is."""
     digest = client.get_model_version(params.data.name, version).tags.get(mlflow_names.TAG_MODEL_DIGEST)
     for report in sorted((evidence / "benchmark").glob("*/report.json")):

@@ -45,6 +45,7 @@ PARAMS: dict[str, Any] = {
         "nightly_cron": "30 1 * * *",
         "watch_cron": "17 4 1 1 *",
         "drill_cron": "17 4 1 1 *",
+        "traffic_cron": "17 4 1 1 *",
         "timezone": "America/New_York",
         "retry_minutes": [0.1],
     },

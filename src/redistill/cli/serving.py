@@ -1,4 +1,4 @@
-"""``redistill serve`` and ``redistill up-models``: the router, and the servers of both models on this machine."""
+"""``redistill serve``, ``redistill up-models`` and ``redistill drift``: the router, the servers of both models, and the monitor of live traffic."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from redistill.cli.project import Json, application, show
+from redistill.cli.project import Json, application, flow, show
 
 
 def serve(
@@ -43,6 +43,17 @@ def up_models(
     show(urls, as_json, [f"{side:<8} {url}" for side, url in urls.items()])
 
 
+def drift(as_json: Json = False) -> None:
+    """Compare the live traffic since the last window with the rows that models are judged on, and warn or act if a difference lasts.
+
+    [bold]redistill up[/bold] does this on its schedule (schedule.traffic_cron). Traffic that was judged once is not judged again: with too few new requests
+    (drift.min_rows), the window stays open. The page with plots is artifacts/traffic/report.html. See docs/serving.md.
+    """
+    seen = flow("flows.monitor_traffic").monitor_traffic()
+    lines = [seen["sentence"], *(f"{m['measure']:<14} {m['value']:>9}  {m['by chance']:<18} {m['result']}" for m in seen["measures"])]
+    show(seen, as_json, [*lines, *seen["notes"], *seen["done"]])
+
+
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
@@ -51,3 +62,4 @@ def register(app: typer.Typer) -> None:
     """Add the commands to the app."""
     app.command()(serve)
     app.command(name="up-models")(up_models)
+    app.command()(drift)

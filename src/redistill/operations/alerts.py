@@ -11,7 +11,17 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 AlertKind = Literal[
-    "failed", "held", "promoted", "teacher-refused", "teacher-unfit", "champion-distrusted", "waiting", "drill-failed", "crashed", "silent"
+    "failed",
+    "held",
+    "promoted",
+    "teacher-refused",
+    "teacher-unfit",
+    "champion-distrusted",
+    "waiting",
+    "drill-failed",
+    "traffic-drifted",
+    "crashed",
+    "silent",
 ]
 REPEAT_AFTER = dt.timedelta(days=7)
 _REMINDED_ONCE = ("waiting",)
@@ -25,6 +35,7 @@ TITLES: dict[AlertKind, str] = {
     "champion-distrusted": "the champion lost its traffic",
     "waiting": "a student waits for approval",
     "drill-failed": "the fallback drill failed",
+    "traffic-drifted": "live traffic has drifted",
     "crashed": "a run was killed",
     "silent": "no cycle has ended for too long",
 }

@@ -26,6 +26,8 @@ class ScheduleParams:
     """When the teacher is compared with the last cycle's."""
     drill_cron: str = "30 1 * * *"
     """When the fallback to the teacher is tried."""
+    traffic_cron: str = "45 */4 * * *"
+    """When live traffic is compared with the rows that models are judged on."""
     retry_minutes: tuple[Annotated[float, Field(ge=0.0)], ...] = (1.0, 5.0)
     """How long to wait before each new try of a step that failed because the teacher did not answer."""
     stage_hours: Annotated[float, Field(gt=0.0)] = 24.0

@@ -30,13 +30,21 @@ class Moment:
 
 
 def timeline(
-    title: str, series: Mapping[str, Sequence[Moment]], failed: Sequence[dt.datetime], span: Sequence[float] = (), ceiling: float = math.inf
+    title: str,
+    series: Mapping[str, Sequence[Moment]],
+    failed: Sequence[dt.datetime],
+    span: Sequence[float] = (),
+    ceiling: float = math.inf,
+    named: Mapping[str, str] | None = None,
+    each: str = "night",
 ) -> Markup:
     """One line for each named series, at least one of which has a value; the axis begins at zero where the values come near it.
 
     ``span`` is what the axis must hold besides the values, and ``ceiling`` where it ends at the latest.
     ``student`` and ``teacher`` have the colours that they have on the rest of the page. ``failed`` are the times of nights without a value.
+    ``named`` gives a series another name on the plot; ``each`` is what a dot stands for.
     """
+    names = named or {}
     moments = [m for row in series.values() for m in row]
     times = [m.at.timestamp() for m in moments] + [at.timestamp() for at in failed]
     x_axis = Axis(min(times), max(times) if max(times) > min(times) else min(times) + 1.0, 0.0, _LEFT + 8, _RIGHT - 8, False)
@@ -50,13 +58,16 @@ def timeline(
     ends = spread([y_axis.at(row[-1].y) for row in series.values()], _TOP, _BASE)
     for i, ((name, row), label_y) in enumerate(zip(series.items(), ends, strict=True)):
         role = name if name in ("student", "teacher") else "other"
+        name = names.get(name, name)
         shift = i * _SHIFT
         path = " ".join(f"{x_axis.at(m.at.timestamp()) + shift:.1f},{y_axis.at(m.y)}" for m in row)
         parts.append(Markup('<polyline class="curve {}" points="{}"/>').format(role, path))
         parts += [mark for m in row for mark in _marks(m, name, role, shift, x_axis, y_axis)]
         parts.append(text(_RIGHT + 3, label_y + 4, name, f"name {role}"))
-    description = "; ".join(f"{name}: {row[0].y:,.4g} to {row[-1].y:,.4g} in {len(row)} nights" for name, row in series.items())
-    return svg(_HEIGHT, f"{title}, by night: {description}" + (f"; {len(failed)} failed" if failed else ""), parts)
+    description = "; ".join(
+        f"{names.get(name, name)}: {row[0].y:,.4g} to {row[-1].y:,.4g} in {len(row)} {each}s" for name, row in series.items()
+    )
+    return svg(_HEIGHT, f"{title}, by {each}: {description}" + (f"; {len(failed)} failed" if failed else ""), parts)
 
 
 def _marks(moment: Moment, name: str, role: str, shift: float, x_axis: Axis, y_axis: Axis) -> list[Markup]:

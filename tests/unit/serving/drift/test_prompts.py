@@ -1,4 +1,4 @@
-"""``redistill.serving.drift``: the false alarms that it promises, by simulation on real messages, and the drifts that it must see."""
+"""``redistill.serving.drift.prompts``: the false alarms that it promises, by simulation on real messages, and the drifts that it must see."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from scipy.stats import binom
 from sklearn.metrics import roc_auc_score
 
 from redistill.data.types import Message, Prompt
-from redistill.serving.drift import _cross_fit, _similarity, distinct, two_sample_auc
+from redistill.serving.drift.prompts import _cross_fit, _similarity, distinct, two_sample_auc
 from redistill.validation.intake import judge
 from redistill.validation.params import IntakeParams
 
-BANK = Path(__file__).parents[3] / "data" / "bank_triage"
+BANK = Path(__file__).parents[4] / "data" / "bank_triage"
 DRAWS = 160
 
 

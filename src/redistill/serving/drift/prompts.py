@@ -20,6 +20,7 @@ import numpy as np
 
 from redistill.data.normal_form import normalised
 from redistill.statistics.bootstrap import chance_range
+from redistill.statistics.permutation import permutation_p
 from redistill.statistics.types import Interval
 from redistill.validation.filters.near_duplicate import NearDuplicates
 
@@ -34,12 +35,14 @@ _RIDGE = 1.0
 class Drift:
     """Area under the ROC curve of a classifier of new and old texts: 0.5 is no difference, 1 separates every pair.
 
-    ``by_chance`` is its 95 % range without drift; ``shown`` says that the AUC lies above it, which happens in 2.5 % of cases without drift.
+    ``by_chance`` is its 95 % range without drift; ``shown`` says that the AUC lies above it, which happens in 2.5 % of cases without drift. ``p_value`` is the
+    chance, without drift, of an AUC of at least this size.
     """
 
     auc: float
     by_chance: Interval
     shown: bool
+    p_value: float
 
 
 def two_sample_auc(old: Sequence[str], new: Sequence[str], seed: int = 7, permutations: int = 999) -> Drift | None:
@@ -55,7 +58,7 @@ def two_sample_auc(old: Sequence[str], new: Sequence[str], seed: int = 7, permut
     labels_NP = np.stack([is_new_N, *(rng.permutation(is_new_N) for _ in range(permutations))], axis=1)
     auc, *drawn = _cross_fit(_similarity(texts), labels_NP, rng.permutation(len(texts)))
     by_chance = chance_range(drawn)
-    return Drift(auc, by_chance, auc > by_chance.high)
+    return Drift(auc, by_chance, auc > by_chance.high, permutation_p(auc, drawn))
 
 
 def distinct(texts: Sequence[str], near_duplicate: float) -> list[str]:
@@ -69,6 +72,21 @@ def distinct(texts: Sequence[str], near_duplicate: float) -> list[str]:
             seen.add(number)
             kept.append(text)
     return kept
+
+
+def without_repeats(old: Sequence[str], new: Sequence[str], near_duplicate: float, seed: int = 7) -> tuple[list[str], list[str]]:
+    """Both sets without near-duplicates, within a set and between the two: one of each group stays, drawn from all of its texts.
+
+    Live traffic repeats itself, and rows that models are judged on were often freed of repeats. Which text stays does not depend on the set that it is from, so
+    a permutation of what is left is still a test without assumptions.
+    """
+    texts = [*old, *new]
+    seen, kept = NearDuplicates([normalised(text) for text in texts], near_duplicate), set[int]()
+    for number in np.random.default_rng(seed).permutation(len(texts)).tolist():
+        if seen.match(number) is None:
+            seen.add(number)
+            kept.add(number)
+    return [old[i] for i in sorted(kept) if i < len(old)], [new[i - len(old)] for i in sorted(kept) if i >= len(old)]
 
 
 def _drawn(texts: Sequence[str], rng: np.random.Generator) -> Sequence[str]:

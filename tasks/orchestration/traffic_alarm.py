@@ -1,0 +1,93 @@
+"""What follows from the verdict on live traffic: an event and an alert; and, to act, the traffic to the teacher and a cycle, each once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from redistill.operations.alerts import AlertKind
+from redistill.operations.workspace import Workspace
+from redistill.params import Params
+from redistill.serving.drift.types import Window
+from redistill.serving.route_flag import read_route
+from tasks.orchestration import alerting, guard_alarm, pending, turns
+from tasks.registry.transitions import FLAGS
+from tasks.reporting import publishing
+from tasks.serving.drift_state import DriftState, write_state
+from tasks.serving.fall_back import fall_back
+from tasks.serving.monitor import Seen, sentence_of
+from tasks.serving.traffic_page import PAGE
+
+WARNED, ACTED = "redistill.traffic.drift.warned", "redistill.traffic.drift.acted"
+_ALERT: AlertKind = "traffic-drifted"
+
+
+def respond(params: Params, workspace: Workspace, state: DriftState) -> list[str]:
+    """Do what the verdict asks for and was not done yet; returns a sentence for each thing done.
+
+    The state says what was announced only afterwards, so a run that was killed in between is made good by the next one.
+    """
+    if not state.windows:
+        return []
+    window, done = state.windows[-1], list[str]()
+    if state.verdict == "act" and window.at_risk and not state.fell_back:
+        done += _to_teacher(params, workspace, window)
+        state = replace(state, fell_back=read_route(FLAGS).mode == "teacher")
+    if state.verdict != state.announced:
+        done += _announced(params, workspace, state, window)
+        state = replace(state, announced=state.verdict)
+    write_state(state)
+    return done
+
+
+def _announced(params: Params, workspace: Workspace, state: DriftState, window: Window) -> list[str]:
+    sentence = sentence_of(window)
+    if state.verdict == "calm":
+        alerting.settled(_ALERT)
+        return ["the traffic is as before; the warning is over"]
+    event = ACTED if state.verdict == "act" else WARNED
+    payload = {
+        "data": workspace.data_name,
+        "version": state.version,
+        "verdict": state.verdict,
+        "at_risk": window.at_risk,
+        "sentence": sentence,
+    }
+    publishing.event(event, alerting.resource(workspace), payload)
+    done = [f"event {event}"]
+    text = f"live traffic differs from the rows that models are judged on: {sentence}; see {PAGE / 'report.html'}"
+    if state.verdict == "act":
+        pending.add(f"live traffic has drifted: {sentence}"[:400])
+        started = turns.start_waiting(workspace)
+        done.append(f"a cycle is asked for{f' (run {started})' if started else ''}; {_prompts_of_cycle(params)}")
+        text += f"; {done[-1]}"
+    alerting.alert(workspace, _ALERT, f"{state.system} {state.verdict}", text)
+    return done
+
+
+def _to_teacher(params: Params, workspace: Workspace, window: Window) -> list[str]:
+    """The route falls as with the guard's alarm, so that the history has a line; a person's pin and another version stay."""
+    route = read_route(FLAGS)
+    if route.mode == "teacher":
+        return []
+    fall_back(params, f"live traffic has drifted: {sentence_of(window)}", route)
+    if read_route(FLAGS).mode != "teacher":
+        return ["the student is pinned, so it keeps its traffic; remove the pin with `redistill route set auto --reason REASON`"]
+    # People are told now; the cycle is asked for with the verdict.
+    guard_alarm.take(workspace)
+    return ["the teacher answers now"]
+
+
+def _prompts_of_cycle(params: Params) -> str:
+    """Whether the cycle will learn from the drifted prompts, and if not, what to add."""
+    if any(getattr(source, "traffic", None) for source in params.data.source):
+        return "its rows include logged prompts"
+    return (
+        "data.source has no logged traffic, so the cycle learns nothing about the new prompts: set traffic.log, and add a source `traffic` to "
+        "data.source (docs/data.md)"
+    )
+
+
+def text_of(seen: Seen, done: list[str]) -> str:
+    """The verdict as Markdown, for Prefect's page."""
+    lines = [f"**{seen.sentence}**", *(f"- {line}" for line in (*done, *seen.notes)), f"Page with plots: `{PAGE / 'report.html'}`"]
+    return "\n\n".join(lines)
