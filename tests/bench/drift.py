@@ -18,6 +18,7 @@ import numpy as np
 
 from redistill.serving.drift.measures import judged
 from redistill.serving.drift.params import DriftParams
+from redistill.serving.drift.prompts import distinct
 from redistill.serving.drift.types import Live, Reference, Verdict, Window
 from redistill.serving.drift.verdict import next_verdict
 from redistill.statistics.shares import share
@@ -26,12 +27,12 @@ from tests.bench.tables import Table, rewritten
 ROOT = Path(__file__).resolve().parents[2]
 DOC, MARK = ROOT / "docs" / "serving.md", "drift"
 FILES = ("labelled", "calibration", "monitor", "heldout")
-MONTH, LONGEST, REFERENCE, REQUESTS = 180, 24, 270, 200
+MONTH, LONGEST, REFERENCE, REQUESTS = 180, 16, 270, 200
 """Windows of a month (six a day), windows that are waited for a drift, reference rows, and requests of a window."""
-QUIET_SEEDS, DRIFT_SEEDS = 24, 12
+QUIET_SEEDS, DRIFT_SEEDS = 12, 5
 DEFERRED, FAILED, SHADOWED, DISAGREEMENT, PROMISED = 0.3, 0.01, 0.5, 0.03, 0.05
-PARAMS = DriftParams()
-FIRST, REPEATED = 99, 0.05
+PARAMS, NEAR = DriftParams(), 0.5
+FIRST, REPEATED = 199, 0.02
 """Permutations of a first pass, and the p-value above which nothing can be raised and 999 are not drawn."""
 _SAVINGS = "And how do I open a savings pot for my daughter?"
 
@@ -48,14 +49,15 @@ Change = Callable[[list[Row], random.Random], list[Row]]
 
 
 def rows() -> list[Row]:
-    """Every labelled message of the example, once; the score is made up, and does not depend on the message."""
+    """Every labelled message of the example, without repeats; the score is made up, and does not depend on the message."""
     draw, seen = random.Random(11), dict[str, Row]()
     for name in FILES:
         for line in (ROOT / "data" / "bank_triage" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines():
             row = json.loads(line)
             label = str(row.get("label") or "other").split(";")[0]
             seen.setdefault(row["text"], Row(row["text"], row["slice"], label, draw.gauss(0.0, 1.0)))
-    return list(seen.values())
+    texts = set(distinct(list(seen), NEAR))
+    return [row for row in seen.values() if row.text in texts]
 
 
 def none(window: list[Row], draw: random.Random) -> list[Row]:
@@ -106,14 +108,14 @@ def month(seed: int, change: Change, windows: int) -> Iterator[Verdict]:
     past: list[Window] = []
     for number in range(windows):
         live = _live(change(draw.sample(rest, REQUESTS), draw), numbers, number)
-        window = _judged(reference, live, seed * 1000 + number)
+        window = _judged(reference, live, seed * 1000 + number, None if change is none else NEAR)
         past = [*past, replace(window, verdict=next_verdict((*past, window), PARAMS))][-20:]
         yield past[-1].verdict
 
 
-def _judged(reference: Reference, live: Live, seed: int) -> Window:
+def _judged(reference: Reference, live: Live, seed: int, near_duplicate: float | None) -> Window:
     """As the monitor does it. A window whose p-values are all large after few permutations raises nothing after many."""
-    rules = {"promised": PROMISED, "near_duplicate": 0.5, "seed": seed}
+    rules = {"promised": PROMISED, "near_duplicate": near_duplicate, "seed": seed}
     first = judged(reference, live, PARAMS, **rules, permutations=FIRST)
     if min((m.p_value for m in first.measures if m.p_value is not None), default=1.0) > REPEATED:
         return first

@@ -54,7 +54,12 @@ def test_a_cycle_from_the_pool(runner: subprocess.Popen[bytes], port: int, proje
         ("tiny-nightly", "tiny"), Workspace("tiny", project.resolve(), socket.gethostname()).pool
     )
     crons = {d["entrypoint"].split(".")[1]: d["schedules"][0]["schedule"]["cron"] for d in found if d["schedules"]}
-    assert crons == {"distill_student": YEARLY, "watch_teacher": "17 3 * * *", "drill_fallback": "30 1 * * *", "monitor_traffic": "45 */4 * * *"}
+    assert crons == {
+        "distill_student": YEARLY,
+        "watch_teacher": "17 3 * * *",
+        "drill_fallback": "30 1 * * *",
+        "monitor_traffic": "45 */4 * * *",
+    }
 
     nightly = next(d["id"] for d in found if d["name"] == "tiny-nightly")
     created = ask("POST", f"{prefect_api}/deployments/{nightly}/create_flow_run", json={})

@@ -178,7 +178,9 @@ def test_a_server_that_is_killed_starts_again(box: Box) -> None:
     wait_for(lambda: box.pid("prefect") != before)
     until(f"{box.api}/health", timeout_s=120)
     assert "Prefect was ended by signal 9; starting it again" in box.log("supervisor")
-    assert set(box.deployments()) == {"distill_student", "watch_teacher", "drill_fallback", "monitor_traffic", "promote_student"}, "its database is a file"
+    assert set(box.deployments()) == {"distill_student", "watch_teacher", "drill_fallback", "monitor_traffic", "promote_student"}, (
+        "its database is a file"
+    )
 
 
 def test_up_takes_over_what_a_killed_supervisor_left(box: Box) -> None:

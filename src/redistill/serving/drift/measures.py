@@ -32,11 +32,12 @@ def judged(
     params: DriftParams,
     *,
     promised: float,
-    near_duplicate: float,
+    near_duplicate: float | None,
     seed: int = 7,
     permutations: int = PERMUTATIONS,
 ) -> Window:
-    """The window with its measures. ``promised`` is the disagreement that the threshold promised, ``near_duplicate`` what intake calls one.
+    """The window with its measures. ``promised`` is the disagreement that the threshold promised, ``near_duplicate`` what intake calls one; None where it is known that no text
+    is repeated.
 
     Its verdict is still that of a calm window: it depends on the windows before.
     """
@@ -88,11 +89,13 @@ def _few(name: MeasureName, limit: float, rows: int, reference_rows: int, least:
     return Measure(name, rows, reference_rows, limit, unjudged=why)
 
 
-def _of_texts(reference: Reference, live: Live, params: DriftParams, near_duplicate: float, seed: int, permutations: int) -> list[Measure]:
+def _of_texts(
+    reference: Reference, live: Live, params: DriftParams, near_duplicate: float | None, seed: int, permutations: int
+) -> list[Measure]:
     """Prompts, their length and their language, without repeats."""
     rng = np.random.default_rng(seed)
     old, new = (_at_most(texts, rng) for texts in (reference.texts, live.texts))
-    if live.text_gap == "" and old and new:
+    if near_duplicate is not None and old and new:
         old, new = without_repeats(old, new, near_duplicate, seed)
     limits: tuple[tuple[MeasureName, float], ...] = (("prompts", params.prompts), ("length", params.shares), ("language", params.shares))
     prompts, length, language = (_few(name, limit, len(new), len(old), params.min_rows, live.text_gap) for name, limit in limits)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 
 from redistill.config.file import validated
 from redistill.serving.drift.params import DriftParams
-from redistill.serving.drift.types import Measure, Verdict, Window
+from redistill.serving.drift.types import Measure, MeasureName, Verdict, Window
 from redistill.serving.drift.verdict import next_verdict
 
 PARAMS = DriftParams(of_windows=4, warn_after=2, act_after=3, calm_after=2)
@@ -14,11 +16,11 @@ PARAMS = DriftParams(of_windows=4, warn_after=2, act_after=3, calm_after=2)
 
 def window(words: str, verdict: Verdict = "calm") -> Window:
     """``words`` such as ``prompts! slices``: raised measures, ``!`` where beyond the limit, ``?`` where it judges nothing."""
-    measures = [Measure("failed", 100, 100, 0.1, value=0.0)]
-    for word in words.split():
-        name = word.rstrip("!?")
-        unjudged = "too few" if word.endswith("?") else ""
-        measures.append(Measure(name, 100, 100, 0.1, raised=not unjudged, large=word.endswith("!"), unjudged=unjudged))  # type: ignore[arg-type]
+    marks = {word.rstrip("!?"): word[-1] for word in words.split()}
+    measures = []
+    for name in get_args(MeasureName):
+        raised, unjudged = name in marks and marks[name] != "?", "too few" if marks.get(name) == "?" else ""
+        measures.append(Measure(name, 100, 100, 0.1, raised=raised, large=marks.get(name) == "!", unjudged=unjudged))
     return Window(0.0, 1.0, 100, tuple(measures), False, {}, verdict)
 
 
