@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 from redistill.data.grammars.types import labels_in
 from redistill.data.types import Prompt
 from redistill.errors import RegistryError
+from redistill.evaluation.outcomes import objection
 from redistill.evaluation.types import Outcome
 from redistill.io.json import read_json, write_json
 from redistill.params import Params
@@ -61,7 +61,7 @@ def _summary(params: Params, cascade: Cascade | None, prompts: list[Prompt], out
     rows = [o for o in outcomes if o.prompt_id in texts]
     if not rows:
         return {"gap": "the live version was measured on other rows than those of today"}
-    faulty = [grammar is not None and grammar.objection(o.response, texts[o.prompt_id]) is not None for o in rows]
+    faulty = [bool(o.objection or objection(grammar, o.response, texts[o.prompt_id])[0]) for o in rows]
     sure = [] if cascade is None else [confidence_of(o, cascade.score) for o in rows]
     deferred = (
         sum(cascade.choose(o.confidences).answers == "teacher" for o, bad in zip(rows, faulty, strict=True) if not bad) if cascade else None
@@ -72,9 +72,3 @@ def _summary(params: Params, cascade: Cascade | None, prompts: list[Prompt], out
         "deferred": deferred,
         "failed": sum(faulty),
     }
-
-
-def shown(reference: Reference) -> dict[str, Any]:
-    """The reference without texts, for plots."""
-    tree = asdict(reference)
-    return {key: tree[key] for key in ("labels", "scores", "slices")}

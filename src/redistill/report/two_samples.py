@@ -48,7 +48,7 @@ def shares(title: str, rows: Sequence[tuple[str, float, float]]) -> Markup:
     parts.append(text((left + WIDTH) / 2, height - 2, f"{title}, %", "axis middle"))
     for i, (name, reference, live) in enumerate(rows):
         y = _ROW * i + 32
-        shown = name if len(name) <= 20 else name[:19] + "…"
+        shown = name if len(name) <= 17 else name[:16] + "…"
         parts.append(text(left - 8, y + 4, shown, "name end other"))
         bar = Markup('<rect class="bar student" x="{}" y="{}" width="{}" height="12"><title>{}</title></rect>')
         parts.append(
