@@ -126,7 +126,7 @@ def _logged(span: Span, notes: list[str]) -> Iterator[LoggedRequest]:
         except (DataError, OSError):
             damaged += 1
     if damaged:
-        notes.append(f"{damaged} files of {TRAFFIC} cannot be read and are left out; `redistill serve` removes no file that is damaged")
+        notes.append(f"{damaged} files of {TRAFFIC} cannot be read and are left out; the rest of the window is judged")
 
 
 def _compared(span: Span, version: str, promised: float, notes: list[str]) -> tuple[tuple[float, ...], float]:

@@ -22,8 +22,8 @@ from tasks.serving.drift_state import DriftState, one_monitor, read_state, write
 from tasks.serving.live_window import Span, logs_there, read_window
 from tasks.serving.traffic_page import table_of, write_page
 
-LAG_S = 60.0
-"""The router writes its logs a little later than it answers; so much of the newest traffic belongs to the next window."""
+LAG_S = 360.0
+"""The router writes its logs later than it answers, and a shard of the traffic log when it is up to five minutes old. So much of the newest traffic belongs to the next window."""
 
 
 @dataclass(frozen=True, slots=True)
