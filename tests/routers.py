@@ -25,7 +25,7 @@ from redistill.serving.router.shadow import Compared
 from redistill.serving.router.shown import shown_to
 from redistill.serving.router.types import Side
 from redistill.serving.router.upstream import Upstream
-from redistill.serving.types import Route
+from redistill.serving.types import Comparison, Route
 from tests.fault_models import FaultModels
 
 ENGINE = Engine("vllm", "0.32.0", "bfloat16")
@@ -88,6 +88,7 @@ async def running(
     trained: Trained | None = None,
     key: str = "",
     observe: Callable[[Compared], None] = lambda compared: None,
+    record: Callable[[Comparison], None] = lambda comparison: None,
 ) -> AsyncIterator[Running]:
     """A router whose two servers answer with these models of ``tests.fault_models``."""
     models: dict[Side, FaultModels] = {"student": FaultModels(), "teacher": FaultModels()}
@@ -98,7 +99,9 @@ async def running(
     holder = {"live": Live(route, readable=True, unverified="", engine=ENGINE)}
     upstreams: dict[Side, Upstream] = {side: Upstream(side, urls[side], "", params) for side in models}
     both = Models(upstreams, shown_to(teacher, data, 16), lambda _: shown_to(student, data, 16))
-    answering = Answering(both, data, params, lambda: holder["live"], salt="s", help_when_down=help_when_down, observe=observe)
+    answering = Answering(
+        both, data, params, lambda: holder["live"], salt="s", help_when_down=help_when_down, observe=observe, record=record
+    )
     log = _Kept()
     parts = Parts(both, trained or Trained(data, 2000), params, lambda: holder["live"], log, Metrics(), answering, (), key)
     router = TestServer(make_app(parts), handler_cancellation=True)

@@ -7,7 +7,7 @@ import os
 import re
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from redistill.errors import ConfigError
@@ -29,10 +29,12 @@ from tasks.paths import STATE
 from tasks.registry.transitions import FLAGS
 from tasks.serving.fall_back import fall_back
 from tasks.serving.models import Students, shown_teacher, trained_on
+from tasks.serving.rehearse import COMPARISONS
 from tasks.serving.up_models import recorded_urls, resolved_dtype
 
 STUDENT_URL, STUDENT_KEY, CALLERS_KEY = "REDISTILL_STUDENT_URL", "REDISTILL_STUDENT_API_KEY", "REDISTILL_SERVE_API_KEY"
 DECISIONS = STATE / "serving" / "decisions.jsonl"
+
 GUARD = STATE / "serving" / "guard.json"
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -89,6 +91,7 @@ def make_parts(params: Params) -> Parts:
         lambda: watch.live.route,
         lambda reason, route: threading.Thread(target=fall_back, args=(params, reason, route)).start(),
     )
+    comparisons = LineLog(COMPARISONS)
     answering = Answering(
         models,
         data,
@@ -97,9 +100,12 @@ def make_parts(params: Params) -> Parts:
         salt=data.name,
         help_when_down=params.route.on_teacher_down == "student",
         observe=guard.observe,
+        record=lambda comparison: comparisons.add(asdict(comparison)),
     )
     log = LineLog(DECISIONS)
-    return Parts(models, trained_on(params), limits, lambda: watch.live, log, Metrics(), answering, (watch.run,), _key(CALLERS_KEY))
+    return Parts(
+        models, trained_on(params), limits, lambda: watch.live, log, Metrics(), answering, (watch.run, comparisons.run), _key(CALLERS_KEY)
+    )
 
 
 @functools.cache

@@ -9,9 +9,11 @@ from typing import Annotated
 import typer
 
 from redistill.cli.project import Json, show
+from redistill.cli.rehearse import rehearse
 
 app = typer.Typer(no_args_is_help=True, help="Show or set which model responds to requests (the flag in artifacts/route/flags.json).")
 FLAGS = Path("artifacts/route/flags.json")
+app.command("rehearse")(rehearse)
 _Reason = Annotated[str, typer.Option("--reason", help="The reason. It is recorded in the flag.")]
 
 

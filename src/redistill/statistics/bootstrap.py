@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import NormalDist
 
 import numpy as np
@@ -40,6 +40,29 @@ def bootstrap_mean(values_N: ArrayLike, resamples: int, seed: int) -> Score:
     rows_N1 = np.asarray(values_N, np.float64).reshape(-1, 1)
     means = _resampled_sums(rows_N1, resamples, seed)[0] / len(rows_N1)
     return _score(float(means[0]), means[1:])
+
+
+def bootstrap_paired(
+    statistic: Callable[[np.ndarray], float], first_N: ArrayLike, second_N: ArrayLike, resamples: int, seed: int
+) -> tuple[Score, Score, Score]:
+    """A statistic of two values a row: of the first, of the second, and second - first, each with a 95 % percentile interval. For display only.
+
+    Rows are drawn with both values, so what is difficult for both cancels out in the difference.
+    """
+    check_limits(resamples=resamples)
+    first, second = np.asarray(first_N, np.float64), np.asarray(second_N, np.float64)
+    if first.shape != second.shape or first.ndim != 1 or not first.size:
+        raise DataError(f"both values are needed for the same rows, at least one; given shapes {first.shape} and {second.shape}")
+    generator = np.random.default_rng(seed)
+    drawn_R3 = np.empty((resamples, 3))
+    for row in drawn_R3:
+        places = generator.integers(0, first.size, first.size)
+        row[:2] = statistic(first[places]), statistic(second[places])
+    drawn_R3[:, 2] = drawn_R3[:, 1] - drawn_R3[:, 0]
+    one, two = statistic(first), statistic(second)
+    values = (one, two, two - one)
+    first_score, second_score, change = (_score(value, drawn_R3[:, n]) for n, value in enumerate(values))
+    return first_score, second_score, change
 
 
 def bootstrap_retention(

@@ -11,16 +11,17 @@ import pytest
 
 from redistill.serving.router.guard import Guard
 from redistill.serving.router.shadow import Compared, Shadow
+from redistill.serving.router.types import Side
 from redistill.serving.types import Route
 from tests.routers import QUICK, STUDENT, SURE, running
 
 ALL = replace(QUICK, shadow_share=1.0)
 
 
-async def compared(router: object, count: int) -> None:
+async def compared(router: object, count: int, beside: Side = "teacher") -> None:
     shadow: Shadow = router.parts.answering.shadow  # type: ignore[attr-defined]
     deadline = asyncio.get_running_loop().time() + 20.0
-    while shadow.compared < count:
+    while shadow.counts[beside].compared < count:
         assert asyncio.get_running_loop().time() < deadline
         await asyncio.sleep(0.01)
 
@@ -76,8 +77,8 @@ def test_a_teacher_that_hangs_slows_nobody_and_is_counted() -> None:
             for _ in range(20):
                 await router.ask()
             assert loop.time() - begin < 15.0 and router.teacher.open <= 8, "a few at once, and no more"
-            shadow = router.parts.answering.shadow
-            assert (shadow.sampled, shadow.compared, seen) == (20, 0, [])
+            count = router.parts.answering.shadow.counts["teacher"]
+            assert (count.sampled, count.compared, seen) == (20, 0, [])
 
     asyncio.run(check())
 

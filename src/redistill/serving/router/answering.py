@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,22 +17,21 @@ from aiohttp import web
 from redistill.data.params import DataParams
 from redistill.data.stopping import cut
 from redistill.errors import ConfigError
-from redistill.evaluation.confidence.all_scores import confidence_of
-from redistill.evaluation.outcomes import objection, without_reasoning
-from redistill.evaluation.row_scores import chrf_scores
+from redistill.evaluation.outcomes import without_reasoning
 from redistill.serving.params import ServeParams
 from redistill.serving.router.breaker import Ticket
 from redistill.serving.router.decision import Decision
+from redistill.serving.router.judging import finite, objection_to, scored
 from redistill.serving.router.plan import Live, Plan, planned
 from redistill.serving.router.replies import read_completion
 from redistill.serving.router.sending import Sending, read_raw
-from redistill.serving.router.shadow import Compared, Shadow
+from redistill.serving.router.shadow import Attempt, Compared, Sample, Shadow
 from redistill.serving.router.shown import Shown
 from redistill.serving.router.streams import passed_on, rewritten
 from redistill.serving.router.types import Asked, Completion, Limit, Side, UpstreamError
 from redistill.serving.router.upstream import Upstream
 from redistill.serving.router.written import Written
-from redistill.teacher.endings import LENGTH, ending
+from redistill.serving.types import Comparison
 
 HELPED = "the teacher cannot be reached; the student answered, also where it is not sure"
 
@@ -56,8 +56,9 @@ class Answering:
         salt: str,
         help_when_down: bool,
         observe: Callable[[Compared], None] = lambda compared: None,
+        record: Callable[[Comparison], None] = lambda comparison: None,
     ) -> None:
-        self.shadow = Shadow(params.shadow_share, self._by_teacher_beside, self._differ, observe)
+        self.shadow = Shadow(params.shadow_share, data, self._beside, observe, record)
         self._models, self._data, self._params, self._live = models, data, params, live
         self._salt, self._help = salt, help_when_down
 
@@ -69,17 +70,23 @@ class Answering:
         limit_s = min(self._params.total_s, asked.deadline_s or math.inf)
         one = _Request(self, asked, plan, live, Sending(request, asked, decision), asyncio.get_running_loop().time() + limit_s)
         response = await one.answered()
-        if plan.first == "student" and live.route.pin == "none" and decision.ended == "done":
-            self.shadow.consider(asked, decision.id, live.route.model_version or "", one.of_student)
+        if decision.ended == "done" and plan.may_shadow(live):
+            guarded, by_student = plan.first == "student" and live.route.pin == "none", decision.route == "student"
+            self.shadow.consider(Sample(asked, decision.id, live, guarded, by_student, one.of_student, one.of_teacher))
         return response
 
-    async def _by_teacher_beside(self, asked: Asked) -> Completion:
-        """The teacher's completion of a request that has its answer already."""
-        upstream, shown = self._models.upstreams["teacher"], self._models.teacher
-        body = shown.body(asked, stream=False)
+    async def _beside(self, side: Side, asked: Asked, version: str) -> Completion:
+        """A model's completion of a request that has its answer already."""
+        upstream = self._models.upstreams[side]
+        shown = self._models.teacher if side == "teacher" else self._models.student(version)
+        try:
+            body = shown.body(asked, stream=False, scored=side == "student")
+        except ConfigError as error:
+            raise UpstreamError("not-trained", str(error), trips=False) from None
         if (ticket := upstream.ticket()) is None:
-            raise UpstreamError("not-asked", "the teacher's server is not asked for a while, after failures", trips=False)
-        return await upstream.whole(shown.path(asked), body, Limit(self._params.total_s), self.read, ticket)
+            raise UpstreamError("not-asked", f"the {side}'s server is not asked for a while, after failures", trips=False)
+        limit_s = self._params.total_s if side == "teacher" else self._params.student_s
+        return await upstream.whole(shown.path(asked), body, Limit(limit_s), self.read, ticket)
 
     def read(self, body: bytes) -> Completion:
         """The completion in a reply, as a caller gets it.
@@ -94,13 +101,6 @@ class Answering:
             raise UpstreamError("empty", "an empty completion", trips=False)
         return replace(completion, text=text)
 
-    def _differ(self, student: str, teacher: str) -> float:
-        """The disagreement of two completions, as the calibration counts it: 0 or 1, and of free text 1 - chrF."""
-        grammar = self._data.grammar
-        if grammar is None:
-            return 1.0 - chrf_scores([(teacher, student)])[0]
-        return float(grammar.spelled(teacher) != grammar.spelled(student))
-
 
 class _Request:
     """One request on its way through the models."""
@@ -109,7 +109,8 @@ class _Request:
         self._router, self._asked, self._plan, self._live = router, asked, plan, live
         self._sending, self._decision, self._end = sending, sending.decision, end
         self._spare: Completion | None = None
-        self.of_student: Completion | None = None
+        self.of_student: Attempt | None = None
+        self.of_teacher: Attempt | None = None
 
     async def answered(self) -> web.StreamResponse:
         if self._plan.first == "student" and (response := await self._by_student()) is not None:
@@ -136,13 +137,12 @@ class _Request:
                 decision.answered_by("student", model, reason, detail)
                 return await self._streamed(upstream, shown, body, ticket)
             completion = await self._whole(upstream, shown, body, self._student_limit, ticket)
-            if (deferred := self._why_deferred(completion, scored=self._plan.scored and not warning)) is not None:
+            if (deferred := self._why_deferred(completion, scored_too=self._plan.scored and not warning)) is not None:
                 # Of what is only unsure, the completion may still help if the teacher cannot be reached.
                 self._spare = completion if deferred[0] == "unsure" else None
                 decision.reason, decision.detail = deferred
                 return None
             decision.answered_by("student", model, "sure" if self._plan.scored and not warning else reason, detail)
-            self.of_student = completion
             return await self._sending.completion(completion, shown.model)
         except UpstreamError as error:
             decision.failures.append(("student", error.kind))
@@ -181,7 +181,6 @@ class _Request:
             if self._spare is not None:
                 decision.answered_by("student", self._live.route.model_version or "", "teacher-down")
                 self._sending.warning = HELPED
-                self.of_student = self._spare
                 shown = self._router._models.student(self._live.route.model_version or "")
                 return await self._sending.completion(self._spare, shown.model)
             if ("student" not in [side for side, _ in decision.failures]) and (response := await self._by_student(HELPED)) is not None:
@@ -215,30 +214,36 @@ class _Request:
         return Limit(left_s, callers=left_s < self._router._params.total_s / 2)
 
     async def _whole(self, upstream: Upstream, shown: Shown, body: dict[str, Any], limit: Limit, ticket: Ticket) -> Completion:
-        return await upstream.whole(shown.path(self._asked), body, limit, self._router.read, ticket)
+        begin = time.perf_counter()
+        completion = await upstream.whole(shown.path(self._asked), body, limit, self._router.read, ticket)
+        self._keep(upstream.side, completion, begin)
+        return completion
 
-    def _why_deferred(self, completion: Completion, *, scored: bool) -> tuple[str, str] | None:
+    def _keep(self, side: Side, completion: Completion, begin: float) -> None:
+        attempt = Attempt(completion, time.perf_counter() - begin)
+        if side == "student":
+            self.of_student = attempt
+        else:
+            self.of_teacher = attempt
+
+    def _why_deferred(self, completion: Completion, *, scored_too: bool) -> tuple[str, str] | None:
         """Why the student's completion is not used, as reason and detail; None if it is."""
         data, prompt = self._router._data, self._asked.prompt
         assert prompt is not None
-        kind, why = objection(data.grammar, completion.text, prompt.text, cut_off=ending(completion.finish) == LENGTH)
-        if kind:
-            return kind, why
-        if not scored:
-            return None
+        if (objection := objection_to(completion, prompt, data)) is not None or not scored_too:
+            return objection
         cascade = self._live.route.cascade
         assert cascade is not None
-        # Only the one that the cascade looks at: computing all five takes five times as long.
-        score = confidence_of(cascade.score, completion.trace, data.grammar)
-        self._decision.score = score.value if score is not None and math.isfinite(score.value) else None
+        score = scored(completion, cascade.score, data)
+        self._decision.score = finite(score)
         choice = cascade.choose(() if score is None else (score,))
         return None if choice.answers == "student" else ("unsure", choice.reason)
 
     async def _streamed(self, upstream: Upstream, shown: Shown, body: dict[str, Any], ticket: Ticket) -> web.StreamResponse:
-        written = Written(self._asked, shown.model, self._decision.id)
+        written, begin = Written(self._asked, shown.model, self._decision.id), time.perf_counter()
         async with upstream.stream(shown.path(self._asked), body, self._limit, ticket) as events:
             response, completion = await rewritten(events, written, self._sending, upstream.side)
-        self.of_student = completion if upstream.side == "student" else None
+        self._keep(upstream.side, completion, begin)
         return response
 
     async def _untouched(self, upstream: Upstream, shown: Shown, body: dict[str, Any], ticket: Ticket) -> web.StreamResponse:

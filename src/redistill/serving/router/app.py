@@ -166,9 +166,9 @@ class _Server:
         metrics = self._parts.metrics
         metrics.open.set(self._open)
         metrics.lost_lines.set(self._parts.log.lost)
-        shadow = self._parts.answering.shadow
-        metrics.sampled.set(shadow.sampled)
-        metrics.compared.set(shadow.compared)
+        for side, count in self._parts.answering.shadow.counts.items():
+            metrics.sampled.labels(side).set(count.sampled)
+            metrics.compared.labels(side).set(count.compared)
         metrics.verified.set(self._parts.live().unverified == "")
         for side, upstream in self._parts.models.upstreams.items():
             metrics.breaker.labels(side).set(upstream.retry_after() > 0)

@@ -29,9 +29,11 @@ class Metrics:
         self.open = Gauge("redistill_open_requests", "Requests in work", registry=self.registry)
         self.refused = Counter("redistill_refused", "Requests that were not let in", ("why",), registry=self.registry)
         self.lost_lines = Gauge("redistill_lost_log_lines", "Lines of the decision log that could not be written", registry=self.registry)
-        self.sampled = Gauge("redistill_shadow_sampled", "Requests sampled for the guard", registry=self.registry)
+        self.sampled = Gauge(
+            "redistill_shadow_sampled", "Sampled requests, by the model that is asked beside", ("asked",), registry=self.registry
+        )
         self.compared = Gauge(
-            "redistill_shadow_compared", "Sampled requests whose completion was compared with the teacher's", registry=self.registry
+            "redistill_shadow_compared", "Sampled requests of which both completions were compared", ("asked",), registry=self.registry
         )
         self.verified = Gauge(
             "redistill_student_verified", "1 if the student's server was shown to serve the flag's version", registry=self.registry

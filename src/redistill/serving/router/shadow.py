@@ -1,6 +1,9 @@
-"""Asks the teacher again, beside the traffic: a share of the requests that the student answered is also completed by the teacher, after the caller has its answer.
+"""Asks the other model beside the traffic: of a sampled request that one model answered, the other's completion too, after the caller has its answer.
 
-What is counted is the disagreement of the system with its teacher over all sampled requests: 0 where the teacher answered. That is what the threshold promised.
+Where the live system planned to ask the student, the comparison is for the guard: it counts the disagreement of the system with its teacher over all sampled
+requests, 0 where the teacher answered. That is what the threshold promised. Where the teacher answers by a pin, a share or a rule, the student is asked, if
+its version is verified. Wherever both completions are known, a record without text is written, for rehearsals.
+
 Requests are sampled by a hash, so who answers them plays no part. Never more than a few run at once; what does not run is counted, because a guard that sees
 nothing would look like one that has nothing to report.
 """
@@ -8,18 +11,23 @@ nothing would look like one that has nothing to report.
 from __future__ import annotations
 
 import asyncio
-import math
+import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from redistill.serving.router.plan import in_share
+from redistill.data.params import DataParams
+from redistill.serving.router.judging import differ, finite, objection_to, scored
+from redistill.serving.router.plan import Live, in_share
 from redistill.serving.router.saying import say
-from redistill.serving.router.types import Asked, Completion, UpstreamError
+from redistill.serving.router.types import Asked, Completion, Side, UpstreamError
+from redistill.serving.types import Comparison
 
 _SALT = "shadow"
 _MOST_OPEN = 8
 _ENOUGH, _FEWEST_DONE = 100, 0.5
 """After so many sampled requests, less than this share of them compared is told."""
+SCORE = "sum_logprob"
+"""What is recorded of the student's completions where no cascade names another score."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,52 +40,137 @@ class Compared:
     by_student: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A model's completion, and how long it took."""
+
+    completion: Completion
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A request that was answered: what is known of each model's completion. ``guarded``: the live system planned to ask the student."""
+
+    asked: Asked
+    id: str
+    live: Live
+    guarded: bool
+    by_student: bool
+    student: Attempt | None
+    teacher: Attempt | None
+
+    @property
+    def version(self) -> str:
+        return self.live.route.model_version or ""
+
+    @property
+    def other(self) -> Side:
+        """The model that is asked beside."""
+        return "teacher" if self.guarded or self.by_student else "student"
+
+
+Ask = Callable[[Side, Asked, str], Awaitable[Completion]]
+"""Completes a request with a model, and the version where it is the student; with scores where it has them."""
+
+
+@dataclass(slots=True)
+class Count:
+    sampled: int = 0
+    compared: int = 0
+    warned: bool = False
+
+
 class Shadow:
-    """``ask`` completes a request with the teacher. ``differs`` measures the disagreement of two completions. ``observe`` gets each comparison."""
+    """``observe`` gets each comparison for the guard, ``record`` each pair of completions."""
 
     def __init__(
-        self,
-        share: float,
-        ask: Callable[[Asked], Awaitable[Completion]],
-        differs: Callable[[str, str], float],
-        observe: Callable[[Compared], None],
+        self, share: float, data: DataParams, ask: Ask, observe: Callable[[Compared], None], record: Callable[[Comparison], None]
     ) -> None:
-        self._share, self._ask, self._differs, self._observe = share, ask, differs, observe
+        self._share, self._data, self._ask, self._observe, self._record = share, data, ask, observe, record
         self._running: set[asyncio.Task[None]] = set()
-        self.sampled = self.compared = 0
-        self._warned = False
+        self.counts: dict[Side, Count] = {"teacher": Count(), "student": Count()}
+        """By the model that is asked beside."""
 
-    def consider(self, asked: Asked, request_id: str, version: str, student: Completion | None) -> None:
-        """Sample a request that was answered by the live system; ``student`` is its completion if the student answered, None if the teacher did."""
-        if self._share <= 0.0 or asked.prompt is None or not in_share(request_id, self._share, _SALT):
+    def consider(self, sample: Sample) -> None:
+        """Sample a request that has its answer."""
+        asked = sample.asked
+        if self._share <= 0.0 or asked.prompt is None or not in_share(sample.id, self._share, _SALT):
             return
-        self.sampled += 1
-        if student is None:
-            self._compared(Compared(request_id, version, 0.0, by_student=False))
+        count = self.counts[sample.other]
+        count.sampled += 1
+        if sample.guarded and not sample.by_student:
+            # The teacher answered: the system agrees with it. Of a student that failed there is nothing to compare.
+            count.compared += 1
+            self._observe(Compared(sample.id, sample.version, 0.0, by_student=False))
+            self._written(sample)
         elif len(self._running) < _MOST_OPEN:
-            task = asyncio.ensure_future(self._compare(asked, request_id, version, student.text))
+            task = asyncio.ensure_future(self._compare(sample, count))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
-        self._tell_if_silent()
+        self._tell_if_silent(sample.other, count)
 
-    async def _compare(self, asked: Asked, request_id: str, version: str, text: str) -> None:
+    async def _compare(self, sample: Sample, count: Count) -> None:
+        begin = time.perf_counter()
         try:
-            teacher = await self._ask(asked)
+            completion = await self._ask(sample.other, sample.asked, sample.version)
         except UpstreamError:
             return  # counted as sampled and not compared
-        value = self._differs(text, teacher.text)
-        if math.isfinite(value):
-            self._compared(Compared(request_id, version, min(1.0, max(0.0, value)), by_student=True))
+        attempt = Attempt(completion, time.perf_counter() - begin)
+        whole = replace(sample, teacher=attempt) if sample.by_student else replace(sample, student=attempt)
+        if whole.student is None or whole.teacher is None:
+            return  # a request that was passed on as it came
+        count.compared += 1
+        if sample.guarded:
+            value = differ(whole.student.completion.text, whole.teacher.completion.text, self._data)
+            self._observe(Compared(sample.id, sample.version, value, by_student=True))
+        self._written(await self._with_score(whole))
 
-    def _compared(self, compared: Compared) -> None:
-        self.compared += 1
-        self._observe(compared)
+    async def _with_score(self, sample: Sample) -> Sample:
+        """A student that answers alone was not asked for probabilities: it is asked again, and they count if it writes the same."""
+        assert sample.student is not None
+        if not sample.by_student or sample.student.completion.trace is not None:
+            return sample
+        try:
+            again = await self._ask("student", sample.asked, sample.version)
+        except UpstreamError:
+            return sample
+        same = again.text == sample.student.completion.text
+        return sample if not same else replace(sample, student=Attempt(again, sample.student.seconds))
 
-    def _tell_if_silent(self) -> None:
-        if self.sampled >= _ENOUGH and self.compared < _FEWEST_DONE * self.sampled and not self._warned:
-            self._warned = True
+    def _written(self, sample: Sample) -> None:
+        """Record both completions, where both are known."""
+        if sample.student is None or sample.teacher is None or sample.asked.prompt is None:
+            return
+        route, prompt = sample.live.route, sample.asked.prompt
+        student, teacher = sample.student.completion, sample.teacher.completion
+        name = SCORE if route.cascade is None else route.cascade.score
+        objection = objection_to(student, prompt, self._data)
+        self._record(
+            Comparison(
+                id=sample.id,
+                at=round(time.time(), 3),
+                version=sample.version,
+                slice=prompt.slice,
+                live=route.answers,
+                by_student=sample.by_student,
+                disagreement=round(differ(student.text, teacher.text, self._data), 5),
+                score_name=name,
+                score=finite(scored(student, name, self._data)),
+                objection="" if objection is None else objection[0],
+                student_s=round(sample.student.seconds, 5),
+                teacher_s=round(sample.teacher.seconds, 5),
+                student_tokens=_tokens(student),
+                teacher_tokens=_tokens(teacher),
+            )
+        )
+
+    def _tell_if_silent(self, other: Side, count: Count) -> None:
+        if count.sampled >= _ENOUGH and count.compared < _FEWEST_DONE * count.sampled and not count.warned:
+            count.warned = True
+            lost = "the guard sees too little" if other == "teacher" else "rehearsals have too little"
             say(
-                f"warning: only {self.compared} of {self.sampled} sampled requests were compared with the teacher, so the guard sees too little; check the teacher's server"
+                f"warning: only {count.compared} of {count.sampled} sampled requests were compared with the {other}, so {lost}; check the {other}'s server"
             )
 
     async def close(self) -> None:
@@ -85,3 +178,8 @@ class Shadow:
         for task in list(self._running):
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
+
+
+def _tokens(completion: Completion) -> int | None:
+    tokens = completion.usage.get("completion_tokens")
+    return tokens if type(tokens) is int else None
