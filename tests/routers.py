@@ -18,12 +18,12 @@ from redistill.serving.params import ServeParams
 from redistill.serving.router.answering import Answering, Models
 from redistill.serving.router.app import Parts, make_app
 from redistill.serving.router.asked import Trained
+from redistill.serving.router.decision import Decision
 from redistill.serving.router.line_log import LineLog
 from redistill.serving.router.metrics import Metrics
 from redistill.serving.router.plan import Live
 from redistill.serving.router.shadow import Compared
 from redistill.serving.router.shown import shown_to
-from redistill.serving.router.types import Side
 from redistill.serving.router.upstream import Upstream
 from redistill.serving.types import Comparison, Route
 from tests.fault_models import FaultModels
@@ -64,6 +64,7 @@ class Running:
     parts: Parts
     holder: dict[str, Live]
     lines: list[dict[str, Any]]
+    newer: FaultModels
 
     async def ask(self, text: str = "my card is lost", headers: dict[str, str] | None = None, **body: Any) -> Any:
         """Send a chat request; the response has its body read."""
@@ -89,26 +90,37 @@ async def running(
     key: str = "",
     observe: Callable[[Compared], None] = lambda compared: None,
     record: Callable[[Comparison], None] = lambda comparison: None,
+    newer: str = "ok:pin",
+    counted: Callable[[Decision], None] = lambda decision: None,
 ) -> AsyncIterator[Running]:
-    """A router whose two servers answer with these models of ``tests.fault_models``."""
-    models: dict[Side, FaultModels] = {"student": FaultModels(), "teacher": FaultModels()}
+    """A router whose servers answer with these models of ``tests.fault_models``; ``newer`` is what the server ``next`` has, which is version 8."""
+    models = {"student": FaultModels(), "teacher": FaultModels(), "next": FaultModels()}
     servers = {side: TestServer(each.app(), handler_cancellation=True) for side, each in models.items()}
     for server in servers.values():
         await server.start_server()
     urls = {side: str(server.make_url("/v1")) for side, server in servers.items()}
     holder = {"live": Live(route, readable=True, unverified="", engine=ENGINE)}
-    upstreams: dict[Side, Upstream] = {side: Upstream(side, urls[side], "", params) for side in models}
-    both = Models(upstreams, shown_to(teacher, data, 16), lambda _: shown_to(student, data, 16))
+    upstreams = {place: Upstream("teacher" if place == "teacher" else "student", urls[place], "", params) for place in models}
+    both = Models(upstreams, shown_to(teacher, data, 16), lambda version: shown_to(newer if version == "8" else student, data, 16))
     answering = Answering(
         both, data, params, lambda: holder["live"], salt="s", help_when_down=help_when_down, observe=observe, record=record
     )
     log = _Kept()
-    parts = Parts(both, trained or Trained(data, 2000), params, lambda: holder["live"], log, Metrics(), answering, (), key)
+    parts = Parts(both, trained or Trained(data, 2000), params, lambda: holder["live"], log, Metrics(), answering, (), key, counted)
     router = TestServer(make_app(parts), handler_cancellation=True)
     await router.start_server()
     try:
         async with ClientSession() as session:
-            yield Running(str(router.make_url("")).rstrip("/"), session, models["student"], models["teacher"], parts, holder, log.lines)
+            yield Running(
+                str(router.make_url("")).rstrip("/"),
+                session,
+                models["student"],
+                models["teacher"],
+                parts,
+                holder,
+                log.lines,
+                models["next"],
+            )
     finally:
         await router.close()
         for server in servers.values():

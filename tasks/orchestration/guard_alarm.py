@@ -5,7 +5,7 @@ from __future__ import annotations
 from redistill.io.json import read_json
 from redistill.operations.workspace import Workspace
 from tasks.orchestration import alerting
-from tasks.serving.fall_back import ALARM
+from tasks.serving.rollout import ALARM
 
 
 def take(workspace: Workspace) -> list[str]:

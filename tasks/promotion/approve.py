@@ -13,6 +13,7 @@ from redistill.promotion.cascade import Cascade
 from redistill.promotion.system import system_digest
 from redistill.provenance import mlflow_names
 from redistill.runtime.identity import current_user, same_person
+from redistill.serving.rollout import started
 from redistill.serving.route_flag import to_version
 from redistill.serving.types import Route
 from tasks.promotion import waiting
@@ -60,7 +61,7 @@ def _promoted(client: RegistryClient, params: Params, version: str, reason: str,
         champion=version,
         previous=before.champion if before.champion != version else before.previous,
         reference=before.reference or version,
-        route=route,
+        route=started(route, before.route, params.serve.rollout_steps),
     )
     transitions.move(client, params, "promote", version, f"{reason}{_as(judged)}", before, after, judged["judged_run"])
     return after

@@ -8,6 +8,9 @@ from __future__ import annotations
 import atexit
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -22,6 +25,11 @@ from tasks.registry.client import RegistryClient
 
 _META = "registered_model_meta"
 """MLflow writes this file beside every download of a version: it is no part of the version."""
+
+
+_FOLDERS: set[Path] = set()
+"""Private folders of this process, which are removed when it ends."""
+_SCOPE: ContextVar[list[Path] | None] = ContextVar("scope of private folders", default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +91,31 @@ def private_folder(kind: str, name: str) -> Path:
     """
     parent = STATE / kind
     parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=parent))
-    atexit.register(shutil.rmtree, folder.absolute(), ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=parent)).absolute()
+    _FOLDERS.add(folder)
+    if (scope := _SCOPE.get()) is not None:
+        scope.append(folder)
     return folder
+
+
+@contextmanager
+def short_lived() -> Iterator[None]:
+    """Removes the private folders that are made inside at its end. For a process that runs for weeks, and tries a version again that does not verify."""
+    folders = list[Path]()
+    token = _SCOPE.set(folders)
+    try:
+        yield
+    finally:
+        _SCOPE.reset(token)
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
+            _FOLDERS.discard(folder)
+
+
+@atexit.register
+def _remove_folders() -> None:
+    for folder in _FOLDERS:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _local_store(source: str | None) -> Path | None:

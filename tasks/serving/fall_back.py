@@ -8,11 +8,9 @@ from redistill.params import Params
 from redistill.serving.route_flag import read_route, to_teacher, update_route
 from redistill.serving.router.saying import say
 from redistill.serving.types import Route
-from tasks.paths import STATE
 from tasks.registry.runs_and_versions import connect
 from tasks.registry.transitions import FLAGS, live, record
-
-ALARM = STATE / "serving" / "alarm.json"
+from tasks.serving.rollout import ALARM, stop
 
 
 def fall_back(params: Params, reason: str, route: Route) -> None:
@@ -20,6 +18,9 @@ def fall_back(params: Params, reason: str, route: Route) -> None:
 
     The flag comes first: it must not wait for a registry that does not answer. The watcher finds the alarm, tells people and starts a cycle.
     """
+    if route.rollout is not None and stop(params, reason, route):
+        # The version before is still there, and did nothing wrong.
+        return
     changed = False
 
     def change(now: Route) -> Route:

@@ -17,6 +17,7 @@ from redistill.serving.router.shown import Shown, shown_to
 from redistill.serving.types import ServedVersion
 from tasks.locking.locked_teacher import read_lock
 from tasks.paths import ARTIFACTS
+from tasks.registry.artifact import short_lived
 from tasks.registry.runs_and_versions import connect
 from tasks.serving.served_version import verified_version
 
@@ -53,8 +54,10 @@ class Students:
         Raises:
             RegistryError: it does not verify, or was trained with another template than params.yaml has now.
         """
-        served, artifact = verified_version(self._params, version)
-        tokenizer = load_tokenizer(artifact.weights)
+        # What is needed is in memory then. The server of the version has weights of its own.
+        with short_lived():
+            served, artifact = verified_version(self._params, version)
+            tokenizer = load_tokenizer(artifact.weights)
         tags = connect(self._params).get_model_version(self._params.data.name, version).tags
         if tags.get(mlflow_names.TAG_TEMPLATE) != template_digest(self._params.data, tokenizer):
             raise RegistryError(

@@ -13,29 +13,38 @@ from typing import Any
 from redistill.errors import ConfigError
 from redistill.params import Params
 from redistill.promotion.thresholds.params import limits_of
+from redistill.serving.params import ServeParams
 from redistill.serving.router.answering import Answering, Models
 from redistill.serving.router.app import Parts, run
 from redistill.serving.router.guard import Guard
 from redistill.serving.router.line_log import LineLog
 from redistill.serving.router.live import Watch
 from redistill.serving.router.metrics import Metrics
-from redistill.serving.router.proof import Proof, listed, proved
-from redistill.serving.router.types import Side
+from redistill.serving.router.proof import Proof, proved_somewhere, still_listed
+from redistill.serving.router.rollouts import Rollouts
+from redistill.serving.router.shadow import Compared
 from redistill.serving.router.upstream import Upstream
 from redistill.serving.types import Route, ServedVersion
 from redistill.teacher.openai import KEY_VARIABLE as TEACHER_KEY
 from redistill.teacher.openai import URL_VARIABLE as TEACHER_URL
 from tasks.paths import STATE
 from tasks.registry.transitions import FLAGS
+from tasks.serving import rollout
 from tasks.serving.fall_back import fall_back
 from tasks.serving.models import Students, shown_teacher, trained_on
 from tasks.serving.rehearse import COMPARISONS
-from tasks.serving.up_models import recorded_urls, resolved_dtype
+from tasks.serving.up_models import NEXT_PORT, recorded_urls, resolved_dtype
 
-STUDENT_URL, STUDENT_KEY, CALLERS_KEY = "REDISTILL_STUDENT_URL", "REDISTILL_STUDENT_API_KEY", "REDISTILL_SERVE_API_KEY"
+STUDENT_URL, NEXT_URL, STUDENT_KEY, CALLERS_KEY = (
+    "REDISTILL_STUDENT_URL",
+    "REDISTILL_NEXT_URL",
+    "REDISTILL_STUDENT_API_KEY",
+    "REDISTILL_SERVE_API_KEY",
+)
 DECISIONS = STATE / "serving" / "decisions.jsonl"
 
 GUARD = STATE / "serving" / "guard.json"
+ROLLOUT = STATE / "serving" / "rollout.json"
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -64,33 +73,37 @@ def serve(params: Params, address: Address, say: Callable[[str], None]) -> None:
 
 
 def make_parts(params: Params) -> Parts:
-    """The router of this project; the addresses of both servers are in the environment, or recorded by ``redistill up-models``."""
+    """The router of this project; the addresses of the servers are in the environment, or recorded by ``redistill up-models``."""
     students, data = Students(params), params.data
     dtype: Any = resolved_dtype(params)
     limits = replace(params.serve, student_dtype=dtype)
-    upstreams: dict[Side, Upstream] = {
-        "student": Upstream("student", _url("student", STUDENT_URL), _key(STUDENT_KEY), limits),
-        "teacher": Upstream("teacher", _url("teacher", TEACHER_URL), _key(TEACHER_KEY), limits),
-    }
+    servers = _student_servers(limits)
+    upstreams = {**servers, "teacher": Upstream("teacher", _url("teacher", TEACHER_URL), _key(TEACHER_KEY), limits)}
 
-    server, lost_at_proof = upstreams["student"], [0]
+    async def prove(version: ServedVersion, route: Route, before: Proof) -> Proof:
+        return await proved_somewhere(servers, students.shown(version.version), version, route.cascade, data)
 
-    async def prove(version: ServedVersion, route: Route) -> Proof:
-        lost_at_proof[0] = server.lost
-        return await proved(server, students.shown(version.version), version, route.cascade, data)
-
-    async def look(version: ServedVersion, route: Route) -> Proof:
+    async def look(version: ServedVersion, route: Route, before: Proof) -> Proof:
+        server = servers[before.place]
         # After a lost connection it may be another server under the same name.
-        return await (prove(version, route) if server.lost != lost_at_proof[0] else listed(server, version))
+        return await (prove(version, route, before) if server.lost != before.lost else still_listed(server, version, before))
 
     watch = Watch(FLAGS, students.verified, prove, look)
     models = Models(upstreams, shown_teacher(params), students.shown)
+    rollouts = Rollouts(
+        ROLLOUT, limits, lambda: watch.live.route, rollout.advance, lambda reason, route: rollout.stop(params, reason, route)
+    )
     guard = Guard(
         GUARD,
         limits_of(params.route, params.promote).max_disagreement,
         lambda: watch.live.route,
         lambda reason, route: threading.Thread(target=fall_back, args=(params, reason, route)).start(),
     )
+
+    def observe(compared: Compared) -> None:
+        rollouts.observe(compared)
+        guard.observe(compared)
+
     comparisons = LineLog(COMPARISONS)
     answering = Answering(
         models,
@@ -99,13 +112,23 @@ def make_parts(params: Params) -> Parts:
         lambda: watch.live,
         salt=data.name,
         help_when_down=params.route.on_teacher_down == "student",
-        observe=guard.observe,
+        observe=observe,
         record=lambda comparison: comparisons.add(asdict(comparison)),
     )
-    log = LineLog(DECISIONS)
-    return Parts(
-        models, trained_on(params), limits, lambda: watch.live, log, Metrics(), answering, (watch.run, comparisons.run), _key(CALLERS_KEY)
-    )
+    background = (watch.run, comparisons.run, rollouts.run)
+    log, key = LineLog(DECISIONS), _key(CALLERS_KEY)
+    return Parts(models, trained_on(params), limits, lambda: watch.live, log, Metrics(), answering, background, key, rollouts.count)
+
+
+def _student_servers(limits: ServeParams) -> dict[str, Upstream]:
+    """The students' servers: one, or two where the next version has a server beside the present one's."""
+    urls = {"student": _url("student", STUDENT_URL)}
+    if os.environ.get(NEXT_URL, "").strip() or "next" in _recorded():
+        urls["next"] = _url("next", NEXT_URL)
+    elif limits.rollout_steps:
+        # Where `redistill up-models --next` will start it, so that the router need not be restarted.
+        urls["next"] = f"http://127.0.0.1:{NEXT_PORT}/v1"
+    return {place: Upstream("student", url, _key(STUDENT_KEY), limits) for place, url in urls.items()}
 
 
 @functools.cache

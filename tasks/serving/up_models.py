@@ -33,6 +33,7 @@ from tasks.serving.served_version import live_artifact, server_name
 
 FOLDER = STATE / "serving"
 RECORD = FOLDER / "models.json"
+NEXT_PORT = 8102
 START_TIMEOUT_S = 600.0
 _KV_BYTES = 512 << 20
 _LONGEST = 4096
@@ -40,7 +41,7 @@ _LONGEST = 4096
 
 @dataclass(frozen=True, slots=True)
 class ModelServer:
-    """One server: ``side`` is student or teacher, ``name`` what it lists."""
+    """One server: ``side`` is student, next (the second server of students) or teacher; ``name`` is what it lists."""
 
     side: str
     name: str
@@ -86,21 +87,46 @@ def up_models(params: Params, ports: Mapping[str, int], say: Callable[[str], Non
         RegistryError: the live version does not verify.
         StageError: a server ended before it was ready.
     """
-    servers = [server for server in (_teacher(params, ports["teacher"]), _student(params, ports["student"], say)) if server is not None]
+    if "next" not in ports and listed_names(kept := recorded_urls().get("next", "")):
+        # It runs, and the router must not forget it.
+        ports = {**ports, "next": int(kept.rpartition(":")[2].removesuffix("/v1"))}
+    place = _place(params, ports) if "next" in ports else "student"
+    servers = [server for server in (_teacher(params, ports["teacher"]), _student(params, place, ports[place], say)) if server is not None]
     for server in servers:
         _start(server, resolved_dtype(params), say)
     for server in servers:
         _wait(server, say)
     urls = {server.side: server.url for server in servers}
     # The student's address also where no version is live yet: the router then starts with the teacher, and finds the student when there is one.
-    write_json(RECORD, {"urls": {"student": f"http://127.0.0.1:{ports['student']}/v1", **urls}})
+    other = {place: f"http://127.0.0.1:{port}/v1" for place, port in ports.items() if place != "teacher"}
+    write_json(RECORD, {"urls": {**other, **urls}})
     return urls
+
+
+def _place(params: Params, ports: Mapping[str, int]) -> str:
+    """Where the live version is, or may be started: not in the place of the version before it, which still answers."""
+    route = read_route(FLAGS)
+    names = {place: listed_names(f"http://127.0.0.1:{ports[place]}/v1") for place in ("next", "student")}
+    live = server_name(params, route.model_version or "")
+    before = None if route.rollout is None else server_name(params, route.rollout.version)
+
+    def rank(place: str) -> int:
+        listed = names[place]
+        return 0 if live in listed else 1 if not listed else 2 if before not in listed else 3
+
+    place = min(names, key=rank)
+    if rank(place) == 3:
+        raise ConfigError(f"both servers list {before}, so there is no place for {live}; end one of them")
+    if rank(place) == 2:
+        # An earlier version, which nobody needs any more.
+        background_process.end(FOLDER / f"{place}.json")
+    return place
 
 
 def down_models(say: Callable[[str], None]) -> list[str]:
     """End exactly what ``up_models`` started."""
     ended = []
-    for side in ("student", "teacher"):
+    for side in ("student", "next", "teacher"):
         if background_process.end(FOLDER / f"{side}.json") is not None:
             say(f"the {side}'s server has ended")
             ended.append(f"{side}'s server")
@@ -120,12 +146,12 @@ def _teacher(params: Params, port: int) -> ModelServer | None:
     return ModelServer("teacher", teacher_name(params, lock.fingerprint.digest), require_locked_weights(lock), port)
 
 
-def _student(params: Params, port: int, say: Callable[[str], None]) -> ModelServer | None:
+def _student(params: Params, place: str, port: int, say: Callable[[str], None]) -> ModelServer | None:
     version = read_route(FLAGS).model_version
     if version is None:
         say("no version is live, so only the teacher is served; after a promotion, run this command again")
         return None
-    server = ModelServer("student", server_name(params, version), FOLDER / f"student-{version}", port)
+    server = ModelServer(place, server_name(params, version), FOLDER / f"student-{version}", port)
     artifact = live_artifact(connect(params), params, version)
     # A server that runs reads its weights from there.
     if not _lists(server):
@@ -160,20 +186,27 @@ def _wait(server: ModelServer, say: Callable[[str], None]) -> None:
 
 def _lists(server: ModelServer) -> bool:
     """Whether the server answers, and lists what it should."""
-    import httpx
-
     if not healthy(f"{server.url}/models"):
         return False
-    try:
-        listed = httpx.get(f"{server.url}/models", timeout=5.0).json()["data"]
-    except (httpx.HTTPError, ValueError, KeyError, TypeError):
+    names = listed_names(server.url)
+    if not names:
         return False
-    names = [m.get("id") for m in listed if isinstance(m, dict)]
     if server.name not in names:
         raise ConfigError(
-            f"port {server.port} already serves {', '.join(map(str, names)) or 'something else'}, and not {server.name}; end it with `redistill down`, or choose another port"
+            f"port {server.port} already serves {', '.join(names)}, and not {server.name}; end it with `redistill down`, or choose another port"
         )
     return True
+
+
+def listed_names(url: str) -> list[str]:
+    """What a server lists; nothing where none answers."""
+    import httpx
+
+    try:
+        listed = httpx.get(f"{url}/models", timeout=5.0).json()["data"]
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError):
+        return []
+    return [str(m.get("id")) for m in listed if isinstance(m, dict)]
 
 
 def _last_line(log: Path) -> str:

@@ -34,10 +34,13 @@ def get(as_json: Json = False) -> None:
         "changed_at": now.changed_at,
         "teacher": now.teacher,
         "cascade": None if now.cascade is None else dataclasses.asdict(now.cascade),
+        "rollout": None if now.rollout is None else dataclasses.asdict(now.rollout),
     }
     shown = {
         **summary,
         "cascade": now.cascade and now.cascade.rule,
+        "rollout": now.rollout
+        and f"{now.rollout.share:.1%} of the keys since {now.rollout.since}; version {now.rollout.version} answers the others",
         "share": f"{now.share:.1%}",
         "teacher_slices": ", ".join(now.teacher_slices),
     }
@@ -96,3 +99,29 @@ def slices(
     route = update_route(FLAGS, lambda now: with_teacher_slices(now, names or [], reason))
     listed = ", ".join(route.teacher_slices) or "none"
     show({"teacher_slices": list(route.teacher_slices)}, as_json, [f"slices that the teacher always answers: {listed}"])
+
+
+@app.command("rollout")
+def rollout(
+    to: Annotated[
+        float, typer.Option("--to", help="The share of the keys that the new version gets, in percent; 100 ends the rollout, 0 stops it.")
+    ],
+    reason: _Reason = "",
+    as_json: Json = False,
+) -> None:
+    """Move the rollout that is under way to a step by hand. A promotion starts one where serve.rollout_steps is set.
+
+    The router goes on from there by itself: with the next step, or back to the version before when the new one fails or disagrees more often.
+    0 gives all keys to the version before, and nothing moves until you say so; [bold]redistill rollback[/bold] makes it the champion again.
+    """
+    from redistill.serving.rollout import moved_by_hand
+    from redistill.serving.route_flag import update_route
+
+    route = update_route(FLAGS, lambda now: moved_by_hand(now, to, reason))
+    share = 1.0 if route.rollout is None else route.rollout.share
+    others = "" if route.rollout is None else f"; version {route.rollout.version} answers the others"
+    show(
+        {"model_version": route.model_version, "share": share, "before": None if route.rollout is None else route.rollout.version},
+        as_json,
+        [f"version {route.model_version} has {share:.1%} of the keys{others}"],
+    )

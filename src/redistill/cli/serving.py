@@ -31,15 +31,21 @@ def serve(
 def up_models(
     teacher_port: Annotated[int, typer.Option("--teacher-port", min=1, max=65535, help="Port of the teacher's server.")] = 8100,
     student_port: Annotated[int, typer.Option("--student-port", min=1, max=65535, help="Port of the student's server.")] = 8101,
+    next_port: Annotated[int, typer.Option("--next-port", min=1, max=65535, help="Port of the second server of students.")] = 8102,
+    beside: Annotated[
+        bool, typer.Option("--next", help="Start the live version beside the one before it, which still answers during a rollout.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Start the servers of the locked teacher and of the live version with vLLM, and wait until they are ready. [bold]redistill down[/bold] ends them.
 
-    The version's signature is checked first. An endpoint as the teacher needs no server here.
+    The version's signature is checked first. An endpoint as the teacher needs no server here. During a rollout (serve.rollout_steps) two versions
+    of the student answer: start the new one with --next, in the place that the version before it does not need.
     """
     from redistill.params import load_params
 
-    urls = application("tasks.serving.up_models").up_models(load_params(), {"teacher": teacher_port, "student": student_port}, _say)
+    ports = {"teacher": teacher_port, "student": student_port} | ({"next": next_port} if beside else {})
+    urls = application("tasks.serving.up_models").up_models(load_params(), ports, _say)
     show(urls, as_json, [f"{side:<8} {url}" for side, url in urls.items()])
 
 

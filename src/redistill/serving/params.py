@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from redistill.config.base import Positive, Share, section
 
 _Seconds = Annotated[float, Field(gt=0.0, le=3600.0)]
+
+
+def _ascending(steps: tuple[float, ...]) -> tuple[float, ...]:
+    if list(steps) != sorted(set(steps)):
+        raise ValueError(f"the steps {list(steps)} must rise, such as [5, 50, 100]")
+    return steps
 
 
 @section("serve")
@@ -35,6 +41,13 @@ class ServeParams:
     """For how long. Then one request tries it again."""
     shadow_share: Share = 0.05
     """The share of the student's requests that the teacher also completes, after the caller has its answer: what the guard of live traffic looks at. 0: no guard."""
+    rollout_steps: Annotated[tuple[Annotated[float, Field(gt=0.0, le=100.0)], ...], AfterValidator(_ascending)] = ()
+    """The steps, in percent of the keys, by which a promoted version gets the traffic of the one before it, such as `[5, 50, 100]`. Both need a server of their
+    own. Left out: a promoted version gets all of it at once, when its server has proved itself."""
+    rollout_minutes: Annotated[float, Field(gt=0.0, le=100_000.0)] = 30.0
+    """A step takes at least so long."""
+    rollout_requests: Positive = 200
+    """And the new version has at least so many requests in it. One failure at low traffic must not decide."""
     student_dtype: Literal["auto", "bfloat16", "float32", "float16"] = "auto"
     """The number format in which the student's server computes; `auto` is what suits this machine. A cascade's threshold holds for the formats that were
     measured."""

@@ -22,7 +22,7 @@ from typing import Any, Literal, get_args
 from redistill.errors import ConfigError, DataError
 from redistill.io.json import write_json
 from redistill.promotion.cascade import Cascade, cascade_from_json
-from redistill.serving.types import Mode, Route
+from redistill.serving.types import Mode, Route, rollout_from_json
 
 FLAG = "redistill-route"
 Pin = Literal["none", "teacher", "student"]
@@ -96,7 +96,11 @@ def _recorded(meta: dict[str, Any]) -> Route:
     if not known or (mode == "cascade" and not (cascade and math.isfinite(cascade.limit))):
         raise ValueError("unknown pin, mode, version or threshold")
     share, slices = _operators_part(meta)
-    return Route(pin, mode, version, str(meta["reason"]), str(meta["changed_at"]), str(meta.get("teacher", "")), cascade, share, slices)
+    rollout = rollout_from_json(json.loads(meta["rollout"])) if meta.get("rollout") else None
+    if rollout is not None and (mode == "teacher" or version in (None, rollout.version)):
+        raise ValueError("a rollout without two versions")
+    reason, changed_at, teacher = str(meta["reason"]), str(meta["changed_at"]), str(meta.get("teacher", ""))
+    return Route(pin, mode, version, reason, changed_at, teacher, cascade, share, slices, rollout)
 
 
 def _operators_part(meta: dict[str, Any]) -> tuple[float, tuple[str, ...]]:
@@ -110,7 +114,14 @@ def _operators_part(meta: dict[str, Any]) -> tuple[float, tuple[str, ...]]:
 def to_teacher(route: Route, reason: str, teacher: str = "") -> Route:
     """The route with the teacher as the system's mode; an operator's pin is kept, and the teacher unless another one is named."""
     return replace(
-        route, mode="teacher", model_version=None, reason=reason, changed_at=_now(), teacher=teacher or route.teacher, cascade=None
+        route,
+        mode="teacher",
+        model_version=None,
+        reason=reason,
+        changed_at=_now(),
+        teacher=teacher or route.teacher,
+        cascade=None,
+        rollout=None,
     )
 
 
@@ -124,6 +135,8 @@ def to_version(route: Route, version: str, cascade: Cascade | None, reason: str,
         changed_at=_now(),
         teacher=teacher or route.teacher,
         cascade=cascade,
+        # Another system has no part of what was under way; the same one keeps it.
+        rollout=route.rollout if (route.model_version, route.cascade) == (version, cascade) else None,
     )
 
 
@@ -239,6 +252,7 @@ def flag_file(route: Route) -> dict[str, Any]:
                     # As text: flagd accepts no objects here.
                     **({} if route.cascade is None else {"cascade": json.dumps(dataclasses.asdict(route.cascade))}),
                     **({} if route.share == 1.0 else {"share": route.share}),
+                    **({} if route.rollout is None else {"rollout": json.dumps(dataclasses.asdict(route.rollout))}),
                     **({"teacher_slices": json.dumps(route.teacher_slices)} if route.teacher_slices else {}),
                 },
             }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from redistill.data.types import Prompt
@@ -11,6 +11,19 @@ from redistill.promotion.cascade import Cascade, cascade_from_json
 
 Mode = Literal["teacher", "student", "cascade"]
 """Who answers: the teacher, the student, or the student where it is sure and the teacher where it is not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """A new version that does not have all of the traffic yet. ``version`` and ``cascade`` are those of the one before it, which answers the other keys.
+
+    ``share`` of the keys are the new version's: 0 after it was stopped. ``since`` is when the share was set.
+    """
+
+    version: str
+    cascade: Cascade | None
+    share: float
+    since: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +43,8 @@ class Route:
     """The share of the keys whose requests the mode is for; the teacher answers the others. An operator's pin is for all of them."""
     teacher_slices: tuple[str, ...] = ()
     """Slices that the teacher always answers."""
+    rollout: Rollout | None = None
+    """The version before, while ``model_version`` does not have all of the traffic yet."""
 
     @property
     def answers(self) -> Mode:
@@ -38,12 +53,35 @@ class Route:
             return "teacher"
         return wanted
 
+    @property
+    def before(self) -> Route | None:
+        """The route of the version that answers the other keys during a rollout."""
+        if self.rollout is None:
+            return None
+        mode: Mode = "student" if self.rollout.cascade is None else "cascade"
+        return replace(self, mode=mode, model_version=self.rollout.version, cascade=self.rollout.cascade, rollout=None)
+
+
+def rollout_from_json(tree: dict[str, Any]) -> Rollout:
+    """A rollout from its JSON form.
+
+    Raises:
+        TypeError, ValueError: other keys, or values of other types.
+    """
+    cascade = tree["cascade"]
+    rollout = Rollout(**{**tree, "cascade": None if cascade is None else cascade_from_json(cascade)})
+    if not isinstance(rollout.version, str) or not rollout.version or not 0.0 <= rollout.share <= 1.0:
+        raise ValueError("a rollout without a version before, or with a share outside 0 to 1")
+    return rollout
+
 
 def route_from_json(tree: dict[str, Any]) -> Route:
     """A route from its JSON form; what an earlier version did not write has its default."""
     cascade = tree.get("cascade")
     slices = tuple(tree.get("teacher_slices", ()))
-    return Route(**{**tree, "cascade": None if cascade is None else cascade_from_json(cascade), "teacher_slices": slices})
+    rollout = tree.get("rollout")
+    parts = {"cascade": None if cascade is None else cascade_from_json(cascade), "teacher_slices": slices}
+    return Route(**{**tree, **parts, "rollout": None if rollout is None else rollout_from_json(rollout)})
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,8 @@ def test_the_flag_falls_first_and_the_watcher_takes_the_alarm_once(
     from redistill.serving.route_flag import read_route, update_route, with_pin
     from tasks.orchestration import guard_alarm
     from tasks.registry import transitions
-    from tasks.serving.fall_back import ALARM, fall_back
+    from tasks.serving.fall_back import fall_back
+    from tasks.serving.rollout import ALARM
 
     monkeypatch.setenv(TEMPORARY, "1")  # no server of Prefect, so nobody to tell
     registry = make_registry(gates=["audit", "teacher"])

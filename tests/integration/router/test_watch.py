@@ -96,10 +96,10 @@ def test_the_watch_follows_the_flag_and_what_is_not_verified_never_answers(tmp_p
     async def check() -> None:
         async with server("ok:card:-0.01") as (models, upstream, shown):
 
-            async def prove(version: ServedVersion, route: Route) -> Proof:
+            async def prove(version: ServedVersion, route: Route, before: Proof) -> Proof:
                 return await proved(upstream, shown, version, route.cascade, LABELS)
 
-            async def look(version: ServedVersion, route: Route) -> Proof:
+            async def look(version: ServedVersion, route: Route, before: Proof) -> Proof:
                 return await listed(upstream, version)
 
             watch = Watch(flags, verify, prove, look)
@@ -131,7 +131,7 @@ def test_a_slow_check_does_not_delay_the_flag(tmp_path: Path) -> None:
     async def check() -> None:
         begun = asyncio.Event()
 
-        async def prove(version: ServedVersion, route: Route) -> Proof:
+        async def prove(version: ServedVersion, route: Route, before: Proof) -> Proof:
             begun.set()
             await asyncio.sleep(300)
             return Proof("")

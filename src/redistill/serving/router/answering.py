@@ -38,9 +38,12 @@ HELPED = "the teacher cannot be reached; the student answered, also where it is 
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """Both models: their servers, and how each is shown a request. ``student`` makes what shows a version of the student."""
+    """Both models: their servers, and how each is shown a request. ``student`` makes what shows a version of the student.
 
-    upstreams: Mapping[Side, Upstream]
+    The servers are named ``teacher`` and ``student``; one named ``next`` may have another version of the student.
+    """
+
+    upstreams: Mapping[str, Upstream]
     teacher: Shown
     student: Callable[[str], Shown]
 
@@ -63,10 +66,11 @@ class Answering:
         self._salt, self._help = salt, help_when_down
 
     async def answer(self, request: web.Request, asked: Asked, decision: Decision) -> web.StreamResponse:
-        live = self._live()
+        live = self._live().chosen(asked.key, self._salt)
         plan = planned(asked, live, salt=self._salt, help_when_down=self._help)
         decision.mode, decision.slice = live.route.answers, asked.prompt.slice if asked.prompt else ""
         decision.reason, decision.detail = plan.reason, plan.detail
+        decision.student = live.route.model_version or "" if plan.first == "student" else ""
         limit_s = min(self._params.total_s, asked.deadline_s or math.inf)
         one = _Request(self, asked, plan, live, Sending(request, asked, decision), asyncio.get_running_loop().time() + limit_s)
         response = await one.answered()
@@ -75,10 +79,10 @@ class Answering:
             self.shadow.consider(Sample(asked, decision.id, live, guarded, by_student, one.of_student, one.of_teacher))
         return response
 
-    async def _beside(self, side: Side, asked: Asked, version: str) -> Completion:
+    async def _beside(self, side: Side, asked: Asked, live: Live) -> Completion:
         """A model's completion of a request that has its answer already."""
-        upstream = self._models.upstreams[side]
-        shown = self._models.teacher if side == "teacher" else self._models.student(version)
+        upstream = self._models.upstreams["teacher" if side == "teacher" else live.place]
+        shown = self._models.teacher if side == "teacher" else self._models.student(live.route.model_version or "")
         try:
             body = shown.body(asked, stream=False, scored=side == "student")
         except ConfigError as error:
@@ -119,7 +123,7 @@ class _Request:
 
     async def _by_student(self, warning: str = "") -> web.StreamResponse | None:
         """The student's response; None if the teacher must answer, and the decision says why."""
-        upstream, decision = self._router._models.upstreams["student"], self._decision
+        upstream, decision = self._router._models.upstreams[self._live.place], self._decision
         reason, detail = (decision.reason, decision.detail) if not warning else ("teacher-down", "")
         version = self._live.route.model_version or ""
         shown, model = self._router._models.student(version), version

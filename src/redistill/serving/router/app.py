@@ -24,6 +24,7 @@ from redistill.serving.router.plan import Live
 from redistill.serving.router.saying import say
 from redistill.serving.router.types import BadRequestError, Endpoint
 from redistill.serving.router.written import error_body
+from redistill.serving.types import Rollout
 
 _GRACE_S = 5.0
 Background = Callable[[], Awaitable[None]]
@@ -31,7 +32,10 @@ Background = Callable[[], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a router is made of. ``background`` runs as long as it does. ``key`` is what callers must send; empty if anybody may call."""
+    """What a router is made of. ``background`` runs as long as it does. ``key`` is what callers must send; empty if anybody may call.
+
+    ``counted`` gets each decision when its request has ended.
+    """
 
     models: Models
     trained: Trained
@@ -42,6 +46,7 @@ class Parts:
     answering: Answering
     background: tuple[Background, ...] = ()
     key: str = ""
+    counted: Callable[[Decision], None] = lambda decision: None
 
 
 def run(parts: Parts, host: str, port: int) -> None:
@@ -139,6 +144,7 @@ class _Server:
             if decision.reason:
                 parts.log.add(decision.line())
                 parts.metrics.count(decision)
+                parts.counted(decision)
 
     async def models(self, request: web.Request) -> web.Response:
         self._authorise(request)
@@ -158,6 +164,7 @@ class _Server:
             "answers": live.route.answers,
             "version": live.route.model_version,
             "unverified": live.unverified,
+            **({} if live.older is None or live.route.rollout is None else {"rollout": _rollout(live.route.rollout, live.older)}),
             "not asked for s": waits,
         }
         return web.json_response({"ready": ready, **state}, status=200 if ready else 503)
@@ -169,9 +176,11 @@ class _Server:
         for side, count in self._parts.answering.shadow.counts.items():
             metrics.sampled.labels(side).set(count.sampled)
             metrics.compared.labels(side).set(count.compared)
-        metrics.verified.set(self._parts.live().unverified == "")
-        for side, upstream in self._parts.models.upstreams.items():
-            metrics.breaker.labels(side).set(upstream.retry_after() > 0)
+        live = self._parts.live()
+        metrics.verified.set(live.unverified == "")
+        metrics.rollout.set(1.0 if live.route.rollout is None else live.route.rollout.share)
+        for place, upstream in self._parts.models.upstreams.items():
+            metrics.breaker.labels(place).set(upstream.retry_after() > 0)
         return web.Response(body=metrics.text(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
     def _authorise(self, request: web.Request) -> None:
@@ -182,6 +191,10 @@ class _Server:
         if not hmac.compare_digest(sent, b"Bearer " + key.encode()):
             self._parts.metrics.refused.labels("key").inc()
             raise _refused(401, "the key is missing or wrong; send it as `Authorization: Bearer KEY`", kind="authentication_error")
+
+
+def _rollout(rollout: Rollout, older: Live) -> dict[str, Any]:
+    return {"share": rollout.share, "since": rollout.since, "version before": rollout.version, "unverified": older.unverified}
 
 
 async def _going_on(work: Background) -> None:

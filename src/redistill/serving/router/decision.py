@@ -14,7 +14,7 @@ from redistill.serving.router.types import Side
 class Decision:
     """One request while it is answered. ``reason`` is one of a few words, ``detail`` the rest; ``failures`` lists (who, kind) of attempts that gave nothing.
 
-    ``version`` is the student's version that the flag trusts, or the name of the teacher that answered. ``first_s`` is the time to the first byte that was sent.
+    ``student`` is the version that was to be asked first; empty where it was the teacher. ``version`` is the student's version that the flag trusts, or the name of the teacher that answered. ``first_s`` is the time to the first byte that was sent.
     """
 
     mode: str
@@ -27,6 +27,7 @@ class Decision:
     reason: str = ""
     detail: str = ""
     version: str = ""
+    student: str = ""
     score: float | None = None
     status: int = 0
     first_s: float | None = None
@@ -55,6 +56,12 @@ class Decision:
             "X-Redistill-Model-Version": _header(self.version),
         }
         return shown | ({"X-Redistill-Failed": ", ".join(f"{side} {kind}" for side, kind in self.failures)} if self.failures else {})
+
+    @property
+    def student_failed(self) -> bool:
+        """Whether the student's server or its completion was no use, other than by what the request itself causes."""
+        kinds = [kind for side, kind in self.failures if side == "student" and kind != "refused"]
+        return bool(kinds) or self.reason in ("student-down", "malformed", "cut-off")
 
     def line(self) -> dict[str, Any]:
         """The decision as a row of the log."""

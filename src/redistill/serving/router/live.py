@@ -1,42 +1,33 @@
-"""What holds now: reads the flag within a fraction of a second of a change, and has the student's server proved again when it matters.
+"""What holds now: reads the flag within a fraction of a second of a change, and has the students' servers proved again when it matters.
 
 A change to the teacher takes effect as soon as the flag is read. A change to a student waits until its version is verified and its server proved; until then
-the teacher answers.
+the teacher answers, or during a rollout the version before.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from pathlib import Path
 
-from redistill.errors import RedistillError
 from redistill.serving.route_flag import SAFE, read_route
 from redistill.serving.router.plan import Live
-from redistill.serving.router.proof import Proof
-from redistill.serving.router.saying import say
-from redistill.serving.types import Route, ServedVersion
+from redistill.serving.router.version_check import NOT_CHECKED, Prove, Verify, VersionCheck
+from redistill.serving.types import Route
 
 _POLL_S = 0.2
-_AGAIN_S, _PROVE_AGAIN_S, _LONGEST_S = 5.0, 300.0, 600.0
-"""How often the server's list of models is looked at, and a version that could not be verified is tried again; how often known prompts are completed again."""
-
-Verify = Callable[[str], ServedVersion]
-"""Checks a version's signature, which may take seconds; raises RedistillError."""
-Prove = Callable[[ServedVersion, Route], Awaitable[Proof]]
+_REMEMBERED = 3
+"""Versions whose signature need not be checked again when the flag returns to them."""
 
 
 class Watch:
-    """``prove`` asks the server for known completions, ``look`` only whether it still lists the version."""
+    """``prove`` asks the servers for known completions, ``look`` only whether one still lists the version."""
 
     def __init__(self, flags: Path, verify: Verify, prove: Prove, look: Prove) -> None:
-        self._flags, self._verify, self._prove, self._look = flags, verify, prove, look
+        self._flags, self._parts = flags, (verify, prove, look)
         self._seen: tuple[int, ...] | None = None
-        self._served: ServedVersion | None = None
-        self._proved_for: tuple[object, ...] | None = None
-        self._again_at = self._prove_at = 0.0
-        self._wait_s = _AGAIN_S
+        self._checks: dict[tuple[object, ...], VersionCheck] = {}
+        self._present: set[tuple[object, ...]] = set()
+        self._route, self._readable = SAFE, False
         self.live = Live(SAFE, readable=False)
         self._read()
 
@@ -46,9 +37,10 @@ class Watch:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._reading())
                 group.create_task(self._checking())
+                group.create_task(self._checking_before())
         finally:
             # Without a watch nothing is known any more.
-            self.live = Live(SAFE, readable=False)
+            self.live, self._seen = Live(SAFE, readable=False), None
 
     async def _reading(self) -> None:
         while True:
@@ -56,17 +48,26 @@ class Watch:
             await asyncio.sleep(_POLL_S)
 
     async def _checking(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             # Also while the teacher is pinned, so that the student can answer as soon as the pin is removed.
-            if self.live.route.model_version is None:
-                self._proved_for = None
-            elif self._proved_for != _identity(self.live.route) or loop.time() >= self._again_at:
-                await self._check(self.live.route)
-                # A version that cannot be verified is not downloaded every few seconds.
-                self._wait_s = min(2 * self._wait_s, _LONGEST_S) if self._served is None else _AGAIN_S
-                self._again_at = loop.time() + self._wait_s
+            await self._check(self._route)
             await asyncio.sleep(_POLL_S)
+
+    async def _checking_before(self) -> None:
+        """The version before is checked beside the new one, whose download may take long."""
+        while True:
+            if (before := self._route.before) is not None:
+                await self._check(before)
+            await asyncio.sleep(_POLL_S)
+
+    async def _check(self, route: Route) -> None:
+        check = self._check_of(route)
+        if check is not None and check.due(asyncio.get_running_loop().time()):
+            await check.run(route)
+            self._put_together()
+
+    def _check_of(self, route: Route) -> VersionCheck | None:
+        return None if route.model_version is None else self._checks.get(_identity(route))
 
     def _read(self) -> None:
         try:
@@ -77,39 +78,35 @@ class Watch:
         if seen == self._seen and seen:
             return
         self._seen = seen
-        route = read_route(self._flags)
-        same = self._proved_for == _identity(route)
+        self._route = read_route(self._flags)
         # A route without a time is not from a file: it is used where none can be read.
-        self.live = Live(
-            route, bool(route.changed_at), self.live.unverified if same else "not checked yet", self.live.engine if same else None
-        )
+        self._readable = bool(self._route.changed_at)
+        self._turn_to([route for route in (self._route, self._route.before) if route is not None and route.model_version is not None])
+        self._put_together()
 
-    async def _check(self, route: Route) -> None:
-        identity, now = _identity(route), asyncio.get_running_loop().time()
-        first = self._proved_for != identity or bool(self.live.unverified) or now >= self._prove_at
-        proof = await self._proof(route, first=first)
-        if first:
-            self._prove_at = now + _PROVE_AGAIN_S
-        if _identity(self.live.route) != identity:
-            return  # it changed meanwhile; the next look proves the new one
-        if proof.problem != self.live.unverified:
-            state = f"does not get traffic: {proof.problem}" if proof.problem else "is verified and may answer"
-            say(f"version {route.model_version} {state}")
-        self._proved_for = identity
-        self.live = replace(self.live, unverified=proof.problem, engine=proof.engine)
+    def _turn_to(self, routes: list[Route]) -> None:
+        """Check these versions from now on. Of one that comes back nothing is known of its server, but its signature need not be checked again."""
+        present = {_identity(route) for route in routes}
+        for identity in present:
+            # At the end, where the most recent ones are.
+            check = self._checks.pop(identity, None) or VersionCheck(*self._parts)
+            self._checks[identity] = check
+            if identity not in self._present:
+                check.forget()
+        self._present = present
+        for identity in list(self._checks)[:-_REMEMBERED]:
+            del self._checks[identity]
 
-    async def _proof(self, route: Route, *, first: bool) -> Proof:
-        assert route.model_version is not None
-        try:
-            if self._served is None or self._served.version != route.model_version:
-                self._served = None
-                self._served = await asyncio.get_running_loop().run_in_executor(None, self._verify, route.model_version)
-            return await (self._prove if first else self._look)(self._served, route)
-        except RedistillError as error:
-            return Proof(" ".join(str(error).split())[:300])
-        except Exception as error:
-            # Whatever it is, the router goes on, and the teacher answers.
-            return Proof(f"the check failed ({type(error).__name__}: {' '.join(str(error).split())[:200]})")
+    def _put_together(self) -> None:
+        before = self._route.before
+        older = None if before is None else self._live(before)
+        live = self._live(self._route)
+        self.live = Live(live.route, live.readable, live.unverified, live.engine, live.place, older)
+
+    def _live(self, route: Route) -> Live:
+        check = self._check_of(route)
+        proof = NOT_CHECKED if check is None else check.proof
+        return Live(route, self._readable, proof.problem, proof.engine, proof.place)
 
 
 def _identity(route: Route) -> tuple[object, ...]:

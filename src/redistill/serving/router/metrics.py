@@ -38,6 +38,11 @@ class Metrics:
         self.verified = Gauge(
             "redistill_student_verified", "1 if the student's server was shown to serve the flag's version", registry=self.registry
         )
+        self.rollout = Gauge(
+            "redistill_rollout_share",
+            "The share of the keys that the flag's version has; 1 where none is under way",
+            registry=self.registry,
+        )
         self.breaker = Gauge(
             "redistill_breaker_open", "1 while an upstream is not asked, after failures", ("upstream",), registry=self.registry
         )

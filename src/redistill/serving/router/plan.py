@@ -21,6 +21,21 @@ class Live:
     readable: bool
     unverified: str = "not checked yet"
     engine: Engine | None = None
+    place: str = "student"
+    """Which of the students' servers has the version."""
+    older: Live | None = None
+    """The version before, during a rollout: what holds for the keys that the new one does not have yet."""
+
+    def chosen(self, key: str, salt: str) -> Live:
+        """What holds for a key. Until the new version is verified, and where it is not verified any more, the version before answers if it is."""
+        rollout, older = self.route.rollout, self.older
+        if rollout is None or older is None:
+            return self
+        # Another salt than the share's: who is in a canary says nothing about who sees the new version.
+        of_new = in_share(key, rollout.share, f"{salt} rollout")
+        if of_new and self.unverified and not older.unverified:
+            return older
+        return self if of_new else older
 
 
 @dataclass(frozen=True, slots=True)

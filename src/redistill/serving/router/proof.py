@@ -6,7 +6,8 @@ compared too: they differ between engines by less than the band of a threshold, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from redistill.data.normal_form import normalised
@@ -29,10 +30,15 @@ _SCORE = "sum_logprob"
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """``problem`` says why the server gets no traffic; empty where it does. ``engine`` is what computes there, as far as it says."""
+    """``problem`` says why the version gets no traffic; empty where it does. ``engine`` is what computes there, as far as the server says.
+
+    ``place`` is the server that has the version, ``lost`` how many connections it had lost before.
+    """
 
     problem: str
     engine: Engine | None = None
+    place: str = "student"
+    lost: int = 0
 
 
 async def listed(upstream: Upstream, version: ServedVersion) -> Proof:
@@ -67,6 +73,24 @@ async def proved(upstream: Upstream, shown: Shown, version: ServedVersion, casca
     if same < _SAME * len(version.known):
         return Proof(f"the student's server completes {same} of {len(version.known)} known prompts as {version.name} did; {last}")
     return proof
+
+
+async def proved_somewhere(
+    servers: Mapping[str, Upstream], shown: Shown, version: ServedVersion, cascade: Cascade | None, data: DataParams
+) -> Proof:
+    """As ``proved``, at the first of the servers that lists the version."""
+    problems = []
+    for place, upstream in servers.items():
+        lost, proof = upstream.lost, await listed(upstream, version)
+        if not proof.problem:
+            return replace(await proved(upstream, shown, version, cascade, data), place=place, lost=lost)
+        problems.append(proof.problem)
+    return Proof("; ".join(dict.fromkeys(problems)))
+
+
+async def still_listed(upstream: Upstream, version: ServedVersion, before: Proof) -> Proof:
+    """Whether the server that proved the version lists it now."""
+    return replace(await listed(upstream, version), place=before.place, lost=before.lost)
 
 
 async def _completed(upstream: Upstream, shown: Shown, known: KnownCompletion, data: DataParams) -> Completion:

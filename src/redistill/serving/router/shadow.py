@@ -70,8 +70,8 @@ class Sample:
         return "teacher" if self.guarded or self.by_student else "student"
 
 
-Ask = Callable[[Side, Asked, str], Awaitable[Completion]]
-"""Completes a request with a model, and the version where it is the student; with scores where it has them."""
+Ask = Callable[[Side, Asked, Live], Awaitable[Completion]]
+"""Completes a request with a model; the student's with what its scores are computed from."""
 
 
 @dataclass(slots=True)
@@ -113,7 +113,7 @@ class Shadow:
     async def _compare(self, sample: Sample, count: Count) -> None:
         begin = time.perf_counter()
         try:
-            completion = await self._ask(sample.other, sample.asked, sample.version)
+            completion = await self._ask(sample.other, sample.asked, sample.live)
         except UpstreamError:
             return  # counted as sampled and not compared
         attempt = Attempt(completion, time.perf_counter() - begin)
@@ -132,7 +132,7 @@ class Shadow:
         if not sample.by_student or sample.student.completion.trace is not None:
             return sample
         try:
-            again = await self._ask("student", sample.asked, sample.version)
+            again = await self._ask("student", sample.asked, sample.live)
         except UpstreamError:
             return sample
         same = again.text == sample.student.completion.text
