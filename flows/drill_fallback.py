@@ -1,4 +1,4 @@
-"""Scheduled: tries the fallback to the teacher on copies of the route flag, with every reader of it."""
+"""Scheduled: tries the fallback to the teacher on copies of the route flag, with every reader of it, and through the router that runs."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from tasks.reporting import publishing
 
 @flow(name="drill-fallback", flow_run_name=run_names.at_start, log_prints=True)
 def drill_fallback() -> Any:
-    """Check that every reader of the flag gets the teacher when it should; fails if one does not."""
+    """Check that every reader of the flag, and the router with the student off, gets the teacher when it should; fails if one does not."""
     one_line_errors.install()
     params = load_params()
     workspace = Workspace.here(params.data.name)
     with recorded(turns.present_run_id()):
-        checks = steps.drill(FLAGS)
+        checks = [*steps.drill(FLAGS), *steps.drill_router(params)]
     rows = [{"case": c.case, "reader": c.reader, "expected": c.expected, "got": c.got, "passed": c.passed} for c in checks]
     publishing.table(workspace.key("drill"), rows, "What each reader of the route flag got, and what it should get")
     failed = [c for c in checks if not c.passed]
     if failed:
         first = failed[0]
         text = (
-            f"the fallback drill failed in {len(failed)} of {len(checks)} checks: with {first.case}, reader {first.reader} got {first.got}, not "
-            f"{first.expected}; pin the teacher with `redistill route set teacher --reason REASON` until it is fixed"
+            f"the fallback drill failed in {len(failed)} of {len(checks)} checks: with {first.case}, {first.reader} got {first.got}, not "
+            f"{first.expected}; {first.advice}"
         )
         alerting.alert(workspace, "drill-failed", f"{first.case}, {first.reader}", text)
         raise StageError(text)

@@ -17,6 +17,7 @@ from prefect.utilities.annotations import quote
 from redistill.errors import RedistillError, TeacherError
 from tasks.locking import code_lock, teacher_lock
 from tasks.operations import drill as drill_module
+from tasks.operations import router_drill
 from tasks.promotion import approve, route, teacher_trial
 from tasks.promotion import judge_fitness as teacher_fitness
 from tasks.promotion import retest_champion as champion
@@ -86,6 +87,7 @@ fall_back_to_teacher = _step("route-to-teacher", route.fall_back_to_teacher)
 set_route = _step("set-route", route.set_route)
 
 drill = _step("drill", drill_module.drill)
+drill_router = _step("drill-router", router_drill.drill_router)
 
 monitor_traffic = _step("monitor-traffic", monitor.monitor_traffic)
 

@@ -28,6 +28,7 @@ from redistill.serving.router.upstream import Upstream
 from redistill.serving.types import Comparison, Route
 from tests.fault_models import FaultModels
 
+TOKEN = "the token of drills"
 ENGINE = Engine("vllm", "0.32.0", "bfloat16")
 CASCADE = Cascade("sum_logprob", -0.5, 0.1, "a" * 64, (ENGINE,))
 TEACHER = Route("none", "teacher", None, "no student passed", "2026-11-22T02:00:00+00:00")
@@ -106,7 +107,7 @@ async def running(
         both, data, params, lambda: holder["live"], salt="s", help_when_down=help_when_down, observe=observe, record=record
     )
     log = _Kept()
-    parts = Parts(both, trained or Trained(data, 2000), params, lambda: holder["live"], log, Metrics(), answering, (), key, counted)
+    parts = Parts(both, trained or Trained(data, 2000), params, lambda: holder["live"], log, Metrics(), answering, (), key, counted, TOKEN)
     router = TestServer(make_app(parts), handler_cancellation=True)
     await router.start_server()
     try:

@@ -29,6 +29,7 @@ class DrillCheck:
     reader: str
     expected: str
     got: str
+    advice: str = "pin the teacher with `redistill route set teacher --reason REASON` until it is fixed"
 
     @property
     def passed(self) -> bool:

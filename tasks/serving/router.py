@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import os
 import re
+import secrets
+import socket
 import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -32,6 +34,7 @@ from tasks.registry.transitions import FLAGS
 from tasks.serving import rollout
 from tasks.serving.fall_back import fall_back
 from tasks.serving.models import Students, shown_teacher, trained_on
+from tasks.serving.recorded_router import forget_router, record_router
 from tasks.serving.rehearse import COMPARISONS
 from tasks.serving.up_models import NEXT_PORT, recorded_urls, resolved_dtype
 
@@ -58,7 +61,7 @@ def serve(params: Params, address: Address, say: Callable[[str], None]) -> None:
     """Serve until interrupted.
 
     Raises:
-        ConfigError: no address of a model's server, a key that is no header, or an open address without a key.
+        ConfigError: no address of a model's server, a key that is no header, an open address without a key, or a port that is taken.
         DataError: no teacher is locked.
     """
     parts = make_parts(params)
@@ -66,10 +69,26 @@ def serve(params: Params, address: Address, say: Callable[[str], None]) -> None:
         raise ConfigError(
             f"--host {address.host} is open to other machines, so callers need a key; set {CALLERS_KEY}, or listen at 127.0.0.1"
         )
+    _require_free(address)
     say(f"router     http://{address.host}:{address.port}/v1 (decisions in {DECISIONS})")
     for side, upstream in parts.models.upstreams.items():
         say(f"{side:<10} {upstream.url}")
-    run(parts, address.host, address.port)
+    try:
+        record_router(address.host, address.port, parts.drill_token)
+        run(parts, address.host, address.port)
+    finally:
+        forget_router()
+
+
+def _require_free(address: Address) -> None:
+    """Before anything is recorded, so that the record of a router that runs there stays."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    try:
+        socket.create_server((address.host, address.port), family=family).close()
+    except OSError as error:
+        raise ConfigError(
+            f"the router cannot listen at {address.host}:{address.port} ({error.strerror or error}); choose another --port, or end what listens there"
+        ) from None
 
 
 def make_parts(params: Params) -> Parts:
@@ -117,7 +136,19 @@ def make_parts(params: Params) -> Parts:
     )
     background = (watch.run, comparisons.run, rollouts.run)
     log, key = LineLog(DECISIONS), _key(CALLERS_KEY)
-    return Parts(models, trained_on(params), limits, lambda: watch.live, log, Metrics(), answering, background, key, rollouts.count)
+    return Parts(
+        models,
+        trained_on(params),
+        limits,
+        lambda: watch.live,
+        log,
+        Metrics(),
+        answering,
+        background,
+        key,
+        rollouts.count,
+        secrets.token_hex(32),
+    )
 
 
 def _student_servers(limits: ServeParams) -> dict[str, Upstream]:

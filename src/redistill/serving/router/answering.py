@@ -20,7 +20,7 @@ from redistill.errors import ConfigError
 from redistill.evaluation.outcomes import without_reasoning
 from redistill.serving.params import ServeParams
 from redistill.serving.router.breaker import Ticket
-from redistill.serving.router.decision import Decision
+from redistill.serving.router.decision import DRILL, Decision
 from redistill.serving.router.judging import finite, objection_to, scored
 from redistill.serving.router.plan import Live, Plan, planned
 from redistill.serving.router.replies import read_completion
@@ -70,11 +70,12 @@ class Answering:
         plan = planned(asked, live, salt=self._salt, help_when_down=self._help)
         decision.mode, decision.slice = live.route.answers, asked.prompt.slice if asked.prompt else ""
         decision.reason, decision.detail = plan.reason, plan.detail
-        decision.student = live.route.model_version or "" if plan.first == "student" else ""
+        # A drill says nothing about the student.
+        decision.student = live.route.model_version or "" if plan.first == "student" and not decision.drill else ""
         limit_s = min(self._params.total_s, asked.deadline_s or math.inf)
         one = _Request(self, asked, plan, live, Sending(request, asked, decision), asyncio.get_running_loop().time() + limit_s)
         response = await one.answered()
-        if decision.ended == "done" and plan.may_shadow(live):
+        if decision.ended == "done" and plan.may_shadow(live) and not decision.drill:
             guarded, by_student = plan.first == "student" and live.route.pin == "none", decision.route == "student"
             self.shadow.consider(Sample(asked, decision.id, live, guarded, by_student, one.of_student, one.of_teacher))
         return response
@@ -125,6 +126,9 @@ class _Request:
         """The student's response; None if the teacher must answer, and the decision says why."""
         upstream, decision = self._router._models.upstreams[self._live.place], self._decision
         reason, detail = (decision.reason, decision.detail) if not warning else ("teacher-down", "")
+        if decision.drill:
+            decision.reason, decision.detail = DRILL, "the student is treated as if its server refused"
+            return None
         version = self._live.route.model_version or ""
         shown, model = self._router._models.student(version), version
         try:

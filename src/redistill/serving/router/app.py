@@ -26,6 +26,7 @@ from redistill.serving.router.types import BadRequestError, Endpoint
 from redistill.serving.router.written import error_body
 from redistill.serving.types import Rollout
 
+DRILL_HEADER = "X-Redistill-Drill"
 _GRACE_S = 5.0
 Background = Callable[[], Awaitable[None]]
 
@@ -34,7 +35,7 @@ Background = Callable[[], Awaitable[None]]
 class Parts:
     """What a router is made of. ``background`` runs as long as it does. ``key`` is what callers must send; empty if anybody may call.
 
-    ``counted`` gets each decision when its request has ended.
+    ``counted`` gets each decision when its request has ended. ``drill_token`` is what a drill must send; without one there are no drills.
     """
 
     models: Models
@@ -47,6 +48,7 @@ class Parts:
     background: tuple[Background, ...] = ()
     key: str = ""
     counted: Callable[[Decision], None] = lambda decision: None
+    drill_token: str = ""
 
 
 def run(parts: Parts, host: str, port: int) -> None:
@@ -120,7 +122,7 @@ class _Server:
 
     async def _answer(self, request: web.Request, endpoint: Endpoint) -> web.StreamResponse:
         parts = self._parts
-        decision = Decision(mode="", stream=False)
+        decision = Decision(mode="", stream=False, drill=_is_drill(request, parts.drill_token))
         try:
             asked = read_asked(endpoint, await request.read(), request.headers, parts.trained)
             decision.stream = asked.stream
@@ -191,6 +193,12 @@ class _Server:
         if not hmac.compare_digest(sent, b"Bearer " + key.encode()):
             self._parts.metrics.refused.labels("key").inc()
             raise _refused(401, "the key is missing or wrong; send it as `Authorization: Bearer KEY`", kind="authentication_error")
+
+
+def _is_drill(request: web.Request, token: str) -> bool:
+    """Whether a request is a drill: with the router's token, and from this machine. It can do no more than demand the teacher, which every caller may."""
+    sent = request.headers.get(DRILL_HEADER, "").encode("utf-8", "surrogateescape")
+    return bool(sent and token) and request.remote in ("127.0.0.1", "::1") and hmac.compare_digest(sent, token.encode())
 
 
 def _rollout(rollout: Rollout, older: Live) -> dict[str, Any]:

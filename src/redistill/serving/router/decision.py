@@ -9,12 +9,15 @@ from typing import Any
 
 from redistill.serving.router.types import Side
 
+DRILL = "drill"
+"""The reason of a response that a drill asked for where the student would have been asked."""
+
 
 @dataclass(slots=True)
 class Decision:
     """One request while it is answered. ``reason`` is one of a few words, ``detail`` the rest; ``failures`` lists (who, kind) of attempts that gave nothing.
 
-    ``student`` is the version that was to be asked first; empty where it was the teacher. ``version`` is the student's version that the flag trusts, or the name of the teacher that answered. ``first_s`` is the time to the first byte that was sent.
+    ``drill``: the student is treated as if its server refused. ``student`` is the version that was to be asked first; empty where it was the teacher. ``version`` is the student's version that the flag trusts, or the name of the teacher that answered. ``first_s`` is the time to the first byte that was sent.
     """
 
     mode: str
@@ -35,6 +38,7 @@ class Decision:
     ended: str = ""
     seconds: float = 0.0
     failures: list[tuple[Side, str]] = field(default_factory=list)
+    drill: bool = False
 
     def answered_by(self, side: Side, version: str, reason: str, detail: str = "") -> None:
         self.route, self.version, self.reason, self.detail = side, version, reason, detail
