@@ -17,14 +17,13 @@ from prefect.utilities.annotations import quote
 from redistill.errors import RedistillError, TeacherError
 from tasks.locking import code_lock, teacher_lock
 from tasks.operations import drill as drill_module
-from tasks.operations import router_drill
 from tasks.promotion import approve, route, teacher_trial
 from tasks.promotion import judge_fitness as teacher_fitness
 from tasks.promotion import retest_champion as champion
 from tasks.registry import cycle_summaries, evidence_bundle, runs_and_versions
 from tasks.reporting import report
 from tasks.running import dvc_stage
-from tasks.serving import monitor
+from tasks.serving import monitor, router_drill
 from tasks.tuning import study
 
 _P = ParamSpec("_P")

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from redistill.data.params import DataParams
 from redistill.data.templates import template_digest
-from redistill.errors import RegistryError
+from redistill.errors import RedistillError, RegistryError
 from redistill.models.tokenizers import load_tokenizer
 from redistill.params import Params
 from redistill.provenance import mlflow_names
+from redistill.serving.router.answering import Models
 from redistill.serving.router.asked import Trained, system_digest
+from redistill.serving.router.proof import lists
+from redistill.serving.router.saying import say
 from redistill.serving.router.shown import Shown, shown_to
 from redistill.serving.types import ServedVersion
 from tasks.locking.locked_teacher import read_lock
-from tasks.paths import ARTIFACTS
+from tasks.paths import ARTIFACTS, LOCK
 from tasks.registry.artifact import short_lived
 from tasks.registry.runs_and_versions import connect
 from tasks.serving.served_version import verified_version
 
+_LOCK_POLL_S = 2.0
 _MOST_ROWS = 200_000
 _MOST_SYSTEMS = 64
 
@@ -39,6 +44,43 @@ def shown_teacher(params: Params) -> Shown:
     lock = read_lock()
     model = params.teacher.model if lock.backend == "openai" else teacher_name(params, lock.fingerprint.digest)
     return shown_to(model, params.data, params.benchmark.max_tokens, lock.tokenizer, lock.prompt)
+
+
+async def follow_lock(params: Params, models: Models) -> None:
+    """Show requests as the locked teacher needs them, also after another teacher was locked, once its server lists it. Runs until cancelled."""
+    loop, shown_for, waits = asyncio.get_running_loop(), _stamp(), ""
+    while True:
+        await asyncio.sleep(_LOCK_POLL_S)
+        if (stamp := _stamp()) == shown_for:
+            continue
+        try:
+            shown = await loop.run_in_executor(None, shown_teacher, params)
+        except RedistillError as error:
+            waits = _tell(waits, f"warning: {LOCK} has changed and cannot be used ({error}); the teacher before it answers")
+            continue
+        server = models.upstreams["teacher"]
+        if shown.model != models.teacher.model and not await lists(server, shown.model):
+            waits = _tell(
+                waits, f"another teacher is locked, and its server does not list {shown.model} yet; restart it with `redistill up-models`"
+            )
+            continue
+        models.teacher, shown_for, waits = shown, stamp, ""
+        say(f"another teacher is locked: {shown.model} answers now")
+
+
+def _stamp() -> tuple[int, ...]:
+    try:
+        status = LOCK.stat()
+    except OSError:
+        return ()
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def _tell(before: str, sentence: str) -> str:
+    """Say a sentence once, as long as it does not change."""
+    if sentence != before:
+        say(sentence)
+    return sentence
 
 
 class Students:

@@ -33,7 +33,7 @@ from tasks.paths import STATE
 from tasks.registry.transitions import FLAGS
 from tasks.serving import rollout
 from tasks.serving.fall_back import fall_back
-from tasks.serving.models import Students, shown_teacher, trained_on
+from tasks.serving.models import Students, follow_lock, shown_teacher, trained_on
 from tasks.serving.recorded_router import forget_router, record_router
 from tasks.serving.rehearse import COMPARISONS
 from tasks.serving.up_models import NEXT_PORT, recorded_urls, resolved_dtype
@@ -134,7 +134,7 @@ def make_parts(params: Params) -> Parts:
         observe=observe,
         record=lambda comparison: comparisons.add(asdict(comparison)),
     )
-    background = (watch.run, comparisons.run, rollouts.run)
+    background = (watch.run, comparisons.run, rollouts.run, lambda: follow_lock(params, models))
     log, key = LineLog(DECISIONS), _key(CALLERS_KEY)
     return Parts(
         models,

@@ -16,8 +16,8 @@ from redistill.data.types import Message, Prompt
 from redistill.io.parquet import write_records
 from redistill.serving.router.app import DRILL_HEADER
 from tasks.operations.drill import DrillCheck
-from tasks.operations.router_drill import drill_router
 from tasks.serving import recorded_router
+from tasks.serving.router_drill import drill_router
 from tests.integration.router.test_shadow import ALL
 from tests.routers import LABELS, STUDENT, TOKEN, Running, running
 

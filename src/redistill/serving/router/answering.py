@@ -36,11 +36,12 @@ from redistill.serving.types import Comparison
 HELPED = "the teacher cannot be reached; the student answered, also where it is not sure"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Models:
     """Both models: their servers, and how each is shown a request. ``student`` makes what shows a version of the student.
 
-    The servers are named ``teacher`` and ``student``; one named ``next`` may have another version of the student.
+    The servers are named ``teacher`` and ``student``; one named ``next`` may have another version of the student. ``teacher`` is another one after it was
+    locked again.
     """
 
     upstreams: Mapping[str, Upstream]

@@ -54,6 +54,13 @@ async def listed(upstream: Upstream, version: ServedVersion) -> Proof:
     return Proof("", await _engine(upstream, str(entry.get("owned_by", ""))))
 
 
+async def lists(upstream: Upstream, name: str) -> bool:
+    """Whether a server lists a model."""
+    tree = await upstream.get("/models")
+    models = tree.get("data") if isinstance(tree, dict) else None
+    return isinstance(models, list) and any(isinstance(m, dict) and m.get("id") == name for m in models)
+
+
 async def proved(upstream: Upstream, shown: Shown, version: ServedVersion, cascade: Cascade | None, data: DataParams) -> Proof:
     """Whether the server lists the version, and completes known prompts as it did."""
     proof = await listed(upstream, version)
