@@ -15,9 +15,8 @@ from redistill.data.templates import earlier_messages
 from redistill.data.types import Prompt
 from redistill.io.parquet import read_records
 from redistill.params import Params
-from redistill.serving.router.app import DRILL_HEADER
 from redistill.serving.router.asked import OURS, ROUTE_HEADER
-from redistill.serving.router.decision import DRILL
+from redistill.serving.router.decision import DRILL, DRILL_HEADER
 from tasks.operations.drill import DrillCheck
 from tasks.paths import ARTIFACTS
 from tasks.serving.recorded_router import RunningRouter, running_router

@@ -14,7 +14,7 @@ import pytest
 
 from redistill.data.types import Message, Prompt
 from redistill.io.parquet import write_records
-from redistill.serving.router.app import DRILL_HEADER
+from redistill.serving.router.decision import DRILL_HEADER
 from tasks.operations.drill import DrillCheck
 from tasks.serving import recorded_router
 from tasks.serving.router_drill import drill_router

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from redistill.errors import ConfigError
 from redistill.serving.route_flag import write_route
 from redistill.serving.router.line_log import LineLog
+from tasks.serving.rehearse import seconds_of
 from tests.routers import SURE, TEACHER
 from tests.tiny_project import ROOT, params
 from tests.unit.cli.test_cli import one_line, redistill
@@ -56,8 +58,11 @@ def test_too_little_and_what_cannot_be_meant(project: Path) -> None:
     one_line(redistill(project, "route", "rehearse", "student"), 3, "60 comparisons of version 7", "40 are missing", "serve.shadow_share")
     one_line(redistill(project, "route", "rehearse", "both"), 2, "'both' is unknown")
     one_line(redistill(project, "route", "rehearse", "student", "--threshold", "-1"), 2, "--threshold plays no part")
-    for since in ("7", "0d", "x", "-1d"):
-        one_line(redistill(project, "route", "rehearse", "teacher", f"--since={since}"), 2, "is no length of time")
+    one_line(redistill(project, "route", "rehearse", "teacher", "--since=7"), 2, "is no length of time")
+    for since in ("0d", "x", "-1d", "1w", ""):
+        with pytest.raises(ConfigError, match="is no length of time"):
+            seconds_of(since)
+    assert [seconds_of(since) for since in ("30m", "12h", "7d")] == [1800.0, 43_200.0, 604_800.0]
     write_route(project / "artifacts/route/flags.json", TEACHER)
     one_line(redistill(project, "route", "rehearse", "cascade"), 2, "the live system has no threshold")
     one_line(redistill(project, "route", "rollout", "--to", "50", "--reason", "x"), 2, "no rollout is under way")

@@ -17,7 +17,7 @@ from redistill.errors import ConfigError
 from redistill.serving.params import ServeParams
 from redistill.serving.router.answering import Answering, Models
 from redistill.serving.router.asked import Trained, read_asked
-from redistill.serving.router.decision import Decision
+from redistill.serving.router.decision import DRILL_HEADER, Decision
 from redistill.serving.router.line_log import LineLog
 from redistill.serving.router.metrics import Metrics
 from redistill.serving.router.plan import Live
@@ -26,7 +26,6 @@ from redistill.serving.router.types import BadRequestError, Endpoint
 from redistill.serving.router.written import error_body
 from redistill.serving.types import Rollout
 
-DRILL_HEADER = "X-Redistill-Drill"
 _GRACE_S = 5.0
 Background = Callable[[], Awaitable[None]]
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from redistill.serving.router.types import Side
 
+DRILL_HEADER = "X-Redistill-Drill"
 DRILL = "drill"
 """The reason of a response that a drill asked for where the student would have been asked."""
 
