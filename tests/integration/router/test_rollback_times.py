@@ -75,7 +75,9 @@ def test_the_way_back_to_the_teacher_and_to_the_previous_version(
     ):
         until(lambda: router.poll() is not None or answers(f"http://127.0.0.1:{port}/healthz"))
         assert router.poll() is None, router.communicate()[1]
-        until(lambda: version() == later or httpx.get(f"http://127.0.0.1:{port}/readyz").json()["unverified"] not in ("", "not checked yet"))
+        until(
+            lambda: version() == later or httpx.get(f"http://127.0.0.1:{port}/readyz").json()["unverified"] not in ("", "not checked yet")
+        )
         assert version() == later, httpx.get(f"http://127.0.0.1:{port}/readyz").text
         to_teacher = [seconds(lambda: update_route(FLAGS, lambda now: with_pin(now, "teacher", "x")), "teacher")]
         seconds(lambda: update_route(FLAGS, lambda now: with_pin(now, "auto", "x")), later)
