@@ -23,6 +23,7 @@ from redistill.serving.router.metrics import Metrics
 from redistill.serving.router.plan import Live
 from redistill.serving.router.shadow import Compared
 from redistill.serving.router.shown import shown_to
+from redistill.serving.router.trace_context import Traces
 from redistill.serving.router.types import Side
 from redistill.serving.router.upstream import Upstream
 from redistill.serving.types import Route
@@ -88,6 +89,7 @@ async def running(
     trained: Trained | None = None,
     key: str = "",
     observe: Callable[[Compared], None] = lambda compared: None,
+    traces: Traces | None = None,
 ) -> AsyncIterator[Running]:
     """A router whose two servers answer with these models of ``tests.fault_models``."""
     models: dict[Side, FaultModels] = {"student": FaultModels(), "teacher": FaultModels()}
@@ -100,7 +102,7 @@ async def running(
     both = Models(upstreams, shown_to(teacher, data, 16), lambda _: shown_to(student, data, 16))
     answering = Answering(both, data, params, lambda: holder["live"], salt="s", help_when_down=help_when_down, observe=observe)
     log = _Kept()
-    parts = Parts(both, trained or Trained(data, 2000), params, lambda: holder["live"], log, Metrics(), answering, (), key)
+    parts = Parts(both, trained or Trained(data, 2000), params, lambda: holder["live"], log, Metrics(), answering, (), key, traces)
     router = TestServer(make_app(parts), handler_cancellation=True)
     await router.start_server()
     try:

@@ -20,6 +20,7 @@ from redistill.serving.router.line_log import LineLog
 from redistill.serving.router.live import Watch
 from redistill.serving.router.metrics import Metrics
 from redistill.serving.router.proof import Proof, listed, proved
+from redistill.serving.router.trace_settings import traces_of
 from redistill.serving.router.types import Side
 from redistill.serving.router.upstream import Upstream
 from redistill.serving.types import Route, ServedVersion
@@ -34,7 +35,7 @@ from tasks.serving.up_models import recorded_urls, resolved_dtype
 STUDENT_URL, STUDENT_KEY, CALLERS_KEY = "REDISTILL_STUDENT_URL", "REDISTILL_STUDENT_API_KEY", "REDISTILL_SERVE_API_KEY"
 DECISIONS = STATE / "serving" / "decisions.jsonl"
 GUARD = STATE / "serving" / "guard.json"
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ def serve(params: Params, address: Address, say: Callable[[str], None]) -> None:
         DataError: no teacher is locked.
     """
     parts = make_parts(params)
-    if address.host not in _LOOPBACK and not parts.key:
+    if address.host not in LOOPBACK and not parts.key:
         raise ConfigError(
             f"--host {address.host} is open to other machines, so callers need a key; set {CALLERS_KEY}, or listen at 127.0.0.1"
         )
@@ -99,7 +100,8 @@ def make_parts(params: Params) -> Parts:
         observe=guard.observe,
     )
     log = LineLog(DECISIONS)
-    return Parts(models, trained_on(params), limits, lambda: watch.live, log, Metrics(), answering, (watch.run,), _key(CALLERS_KEY))
+    trained, key, traces = trained_on(params), _key(CALLERS_KEY), traces_of(os.environ)
+    return Parts(models, trained, limits, lambda: watch.live, log, Metrics(), answering, (watch.run,), key, traces)
 
 
 @functools.cache

@@ -24,6 +24,8 @@ class Metrics:
         self._seconds = Histogram(
             "redistill_request_seconds", "Whole requests, streams to their end", ("route",), buckets=_SECONDS, registry=self.registry
         )
+        # Looking a series up by its labels takes as long as the rest of counting. There are few: reasons are a few words.
+        self._series: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self._broken = Counter("redistill_broken_streams", "Streams that ended in the middle", ("kind",), registry=self.registry)
         self._left = Counter("redistill_callers_left", "Requests whose caller closed the connection", registry=self.registry)
         self.open = Gauge("redistill_open_requests", "Requests in work", registry=self.registry)
@@ -42,8 +44,13 @@ class Metrics:
 
     def count(self, decision: Decision) -> None:
         """Count a request that has ended."""
-        self._requests.labels(decision.route or "none", decision.reason, str(decision.status)).inc()
-        self._seconds.labels(decision.route or "none").observe(decision.seconds)
+        kept = self._series.get(key := (decision.route or "none", decision.reason, decision.status))
+        if kept is None:
+            route, reason, status = key
+            kept = self._series[key] = self._requests.labels(route, reason, str(status)), self._seconds.labels(route)
+        requests, seconds = kept
+        requests.inc()
+        seconds.observe(decision.seconds)
         for side, kind in decision.failures:
             self._failures.labels(side, kind).inc()
         if decision.ended == "left":
