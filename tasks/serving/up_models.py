@@ -36,6 +36,8 @@ RECORD = FOLDER / "models.json"
 START_TIMEOUT_S = 600.0
 _KV_BYTES = 512 << 20
 _LONGEST = 4096
+QUIET = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
+"""The environment of a server, unless the caller's says otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ class ModelServer:
     name: str
     weights: Path
     port: int
+    host: str = "127.0.0.1"
 
     @property
     def url(self) -> str:
@@ -63,7 +66,7 @@ class ModelServer:
         length = min(context_tokens(self.weights) or _LONGEST, _LONGEST)
         command = [
             *(sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(self.weights.absolute())),
-            *("--served-model-name", self.name, "--host", "127.0.0.1", "--port", str(self.port), "--dtype", dtype),
+            *("--served-model-name", self.name, "--host", self.host, "--port", str(self.port), "--dtype", dtype),
             *("--max-model-len", str(length), "--max-logprobs", str(TOP), "--max-num-seqs", "64"),
             # Not "auto", which takes sampling defaults from the checkpoint.
             *("--generation-config", "vllm", "--no-enable-log-requests"),
@@ -86,7 +89,9 @@ def up_models(params: Params, ports: Mapping[str, int], say: Callable[[str], Non
         RegistryError: the live version does not verify.
         StageError: a server ended before it was ready.
     """
-    servers = [server for server in (_teacher(params, ports["teacher"]), _student(params, ports["student"], say)) if server is not None]
+    servers = [
+        server for server in (teacher_server(params, ports["teacher"]), student_server(params, ports["student"], say)) if server is not None
+    ]
     for server in servers:
         _start(server, resolved_dtype(params), say)
     for server in servers:
@@ -113,14 +118,20 @@ def recorded_urls() -> dict[str, str]:
     return dict(read_json(RECORD)["urls"]) if RECORD.is_file() else {}
 
 
-def _teacher(params: Params, port: int) -> ModelServer | None:
+def teacher_server(params: Params, port: int) -> ModelServer | None:
+    """The server of the locked teacher; None where it is an endpoint."""
     lock = read_lock()
     if lock.backend == "openai":
         return None
     return ModelServer("teacher", teacher_name(params, lock.fingerprint.digest), require_locked_weights(lock), port)
 
 
-def _student(params: Params, port: int, say: Callable[[str], None]) -> ModelServer | None:
+def student_server(params: Params, port: int, say: Callable[[str], None]) -> ModelServer | None:
+    """The server of the live version, whose verified weights are copied to a folder of its own; None without a live version.
+
+    Raises:
+        RegistryError: the version does not verify.
+    """
     version = read_route(FLAGS).model_version
     if version is None:
         say("no version is live, so only the teacher is served; after a promotion, run this command again")
@@ -141,8 +152,7 @@ def _start(server: ModelServer, dtype: str, say: Callable[[str], None]) -> None:
         return
     background_process.end(server.record)
     server.log.unlink(missing_ok=True)
-    quiet = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
-    background_process.start(server.command(dtype), {**quiet, **child_environment()}, server.log, server.record)
+    background_process.start(server.command(dtype), {**QUIET, **child_environment()}, server.log, server.record)
     say(f"starting the {server.side}'s server ({server.name}) at {server.url}; its log is {server.log}")
 
 
