@@ -26,6 +26,7 @@ from redistill.serving.router.shown import shown_to
 from redistill.serving.router.trace_context import Traces
 from redistill.serving.router.types import Side
 from redistill.serving.router.upstream import Upstream
+from redistill.serving.traffic.log import TrafficLog
 from redistill.serving.types import Route
 from tests.fault_models import FaultModels
 
@@ -90,6 +91,7 @@ async def running(
     key: str = "",
     observe: Callable[[Compared], None] = lambda compared: None,
     traces: Traces | None = None,
+    traffic: TrafficLog | None = None,
 ) -> AsyncIterator[Running]:
     """A router whose two servers answer with these models of ``tests.fault_models``."""
     models: dict[Side, FaultModels] = {"student": FaultModels(), "teacher": FaultModels()}
@@ -100,9 +102,12 @@ async def running(
     holder = {"live": Live(route, readable=True, unverified="", engine=ENGINE)}
     upstreams: dict[Side, Upstream] = {side: Upstream(side, urls[side], "", params) for side in models}
     both = Models(upstreams, shown_to(teacher, data, 16), lambda _: shown_to(student, data, 16))
-    answering = Answering(both, data, params, lambda: holder["live"], salt="s", help_when_down=help_when_down, observe=observe)
+    answering = Answering(
+        both, data, params, lambda: holder["live"], salt="s", help_when_down=help_when_down, observe=observe, traffic=traffic
+    )
+    background = () if traffic is None else (traffic.run,)
     log = _Kept()
-    parts = Parts(both, trained or Trained(data, 2000), params, lambda: holder["live"], log, Metrics(), answering, (), key, traces)
+    parts = Parts(both, trained or Trained(data, 2000), params, lambda: holder["live"], log, Metrics(), answering, background, key, traces)
     router = TestServer(make_app(parts), handler_cancellation=True)
     await router.start_server()
     try:

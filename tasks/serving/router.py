@@ -14,7 +14,7 @@ from redistill.errors import ConfigError
 from redistill.params import Params
 from redistill.promotion.thresholds.params import limits_of
 from redistill.serving.router.answering import Answering, Models
-from redistill.serving.router.app import Parts, run
+from redistill.serving.router.app import Background, Parts, run
 from redistill.serving.router.guard import Guard
 from redistill.serving.router.line_log import LineLog
 from redistill.serving.router.live import Watch
@@ -23,10 +23,13 @@ from redistill.serving.router.proof import Proof, listed, proved
 from redistill.serving.router.trace_settings import traces_of
 from redistill.serving.router.types import Side
 from redistill.serving.router.upstream import Upstream
+from redistill.serving.traffic.log import TrafficLog
+from redistill.serving.traffic.retention import expire
+from redistill.serving.traffic.writer import Target
 from redistill.serving.types import Route, ServedVersion
 from redistill.teacher.openai import KEY_VARIABLE as TEACHER_KEY
 from redistill.teacher.openai import URL_VARIABLE as TEACHER_URL
-from tasks.paths import STATE
+from tasks.paths import FORGOTTEN, STATE, TRAFFIC
 from tasks.registry.transitions import FLAGS
 from tasks.serving.fall_back import fall_back
 from tasks.serving.models import Students, shown_teacher, trained_on
@@ -90,6 +93,7 @@ def make_parts(params: Params) -> Parts:
         lambda: watch.live.route,
         lambda reason, route: threading.Thread(target=fall_back, args=(params, reason, route)).start(),
     )
+    traffic = _traffic(params)
     answering = Answering(
         models,
         data,
@@ -98,10 +102,20 @@ def make_parts(params: Params) -> Parts:
         salt=data.name,
         help_when_down=params.route.on_teacher_down == "student",
         observe=guard.observe,
+        traffic=traffic,
     )
     log = LineLog(DECISIONS)
     trained, key, traces = trained_on(params), _key(CALLERS_KEY), traces_of(os.environ)
-    return Parts(models, trained, limits, lambda: watch.live, log, Metrics(), answering, (watch.run,), key, traces)
+    expiring: Background = functools.partial(expire, TRAFFIC, params.traffic.keep_days)
+    background: tuple[Background, ...] = (watch.run, expiring, *([] if traffic is None else [traffic.run]))
+    return Parts(models, trained, limits, lambda: watch.live, log, Metrics(), answering, background, key, traces)
+
+
+def _traffic(params: Params) -> TrafficLog | None:
+    """The log of the traffic, if the project keeps any."""
+    rules = params.traffic
+    target = Target(str(TRAFFIC.absolute()), str(FORGOTTEN.absolute()), rules.shard_rows, rules.shard_s)
+    return TrafficLog(rules, target) if rules.log else None
 
 
 @functools.cache

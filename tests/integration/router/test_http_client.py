@@ -83,7 +83,8 @@ def chunked(*parts: bytes) -> bytes:
         (b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok", b"ok", False),
         (b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", b"ok", False),
         (
-            b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%b" % (len(z := gzip.compress(b"zipped" * 9, mtime=0)), z),
+            b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%b"
+            % (len(z := gzip.compress(b"zipped" * 9, mtime=0)), z),
             b"zipped" * 9,
             True,
         ),
@@ -179,7 +180,8 @@ def test_bodies_are_bounded_also_where_they_are_compressed() -> None:
         for reply in (
             b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n" + b"x" * 100,
             chunked(b"x" * 100),
-            b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%b" % (len(z := gzip.compress(b"x" * 100, mtime=0)), z),
+            b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%b"
+            % (len(z := gzip.compress(b"x" * 100, mtime=0)), z),
         ):
             async with served(Scripted(reply)) as client:
                 with pytest.raises(TooLargeError):

@@ -22,6 +22,7 @@ from redistill.evaluation.row_scores import chrf_scores
 from redistill.serving.params import ServeParams
 from redistill.serving.router.breaker import Ticket
 from redistill.serving.router.decision import Decision
+from redistill.serving.router.finished import Finished, Traffic
 from redistill.serving.router.plan import Live, Plan, planned
 from redistill.serving.router.replies import read_completion
 from redistill.serving.router.sending import Sending, read_raw
@@ -56,8 +57,10 @@ class Answering:
         salt: str,
         help_when_down: bool,
         observe: Callable[[Compared], None] = lambda compared: None,
+        traffic: Traffic | None = None,
     ) -> None:
-        self.shadow = Shadow(params.shadow_share, self._by_teacher_beside, self._differ, observe)
+        self.shadow = Shadow(params.shadow_share, self._by_teacher_beside, self._differ, observe, traffic.beside if traffic else None)
+        self.traffic = traffic
         self._models, self._data, self._params, self._live = models, data, params, live
         self._salt, self._help = salt, help_when_down
 
@@ -69,8 +72,11 @@ class Answering:
         limit_s = min(self._params.total_s, asked.deadline_s or math.inf)
         one = _Request(self, asked, plan, live, Sending(request, asked, decision), asyncio.get_running_loop().time() + limit_s)
         response = await one.answered()
+        version, asks_beside = live.route.model_version or "", False
         if plan.first == "student" and live.route.pin == "none" and decision.ended == "done":
-            self.shadow.consider(asked, decision.id, live.route.model_version or "", one.of_student)
+            asks_beside = self.shadow.consider(asked, decision.id, version, one.of_student)
+        if self.traffic is not None and asked.prompt is not None and decision.ended == "done":
+            self.traffic.finished(Finished(asked.prompt, decision, version, one.completions), asks_beside=asks_beside)
         return response
 
     async def _by_teacher_beside(self, asked: Asked) -> Completion:
@@ -110,6 +116,8 @@ class _Request:
         self._sending, self._decision, self._end = sending, sending.decision, end
         self._spare: Completion | None = None
         self.of_student: Completion | None = None
+        self.completions: dict[Side, str] = {}
+        """Each model's completion, used or not."""
 
     async def answered(self) -> web.StreamResponse:
         if self._plan.first == "student" and (response := await self._by_student()) is not None:
@@ -215,7 +223,9 @@ class _Request:
         return Limit(left_s, callers=left_s < self._router._params.total_s / 2)
 
     async def _whole(self, upstream: Upstream, shown: Shown, body: dict[str, Any], limit: Limit, ticket: Ticket) -> Completion:
-        return await upstream.whole(shown.path(self._asked), body, limit, self._router.read, ticket)
+        completion = await upstream.whole(shown.path(self._asked), body, limit, self._router.read, ticket)
+        self.completions[upstream.side] = completion.text
+        return completion
 
     def _why_deferred(self, completion: Completion, *, scored: bool) -> tuple[str, str] | None:
         """Why the student's completion is not used, as reason and detail; None if it is."""
@@ -238,6 +248,7 @@ class _Request:
         written = Written(self._asked, shown.model, self._decision.id)
         async with upstream.stream(shown.path(self._asked), body, self._limit, ticket) as events:
             response, completion = await rewritten(events, written, self._sending, upstream.side)
+        self.completions[upstream.side] = completion.text
         self.of_student = completion if upstream.side == "student" else None
         return response
 

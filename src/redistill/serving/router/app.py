@@ -187,6 +187,9 @@ class _Server:
         metrics.open.set(self._open)
         metrics.lost_lines.set(self._parts.log.lost)
         shadow = self._parts.answering.shadow
+        if (traffic := self._parts.answering.traffic) is not None:
+            metrics.traffic_written.set(traffic.written)
+            metrics.traffic_lost.set(traffic.lost)
         metrics.sampled.set(shadow.sampled)
         metrics.compared.set(shadow.compared)
         metrics.verified.set(self._parts.live().unverified == "")
