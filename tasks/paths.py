@@ -7,17 +7,13 @@ from pathlib import Path
 ARTIFACTS = Path("artifacts")
 STATE = Path(".redistill")
 TRAFFIC = STATE / "traffic"
-<<<<<<< HEAD
 """What the router logs."""
 IMPORTS = STATE / "imports"
 """What `redistill traffic import` writes, if it is told no other folder."""
 SNAPSHOTS = STATE / "snapshots"
 """The logged prompts that cycles took."""
-=======
-"""What the router keeps of its requests, as Parquet files."""
 FORGOTTEN = Path("forgotten.jsonl")
 """Prompts that were removed with `redistill forget`, as digests. It belongs under version control, as the locks do."""
->>>>>>> 4e3b3d5 (The router keeps its traffic, where a project says on what ground: shards without personal data, written by a process of its own so that no request waits)
 SOURCES = Path("sources.lock.json")
 LOCK = Path("teacher.lock.json")
 CODE = Path("code.lock.json")

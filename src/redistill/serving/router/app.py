@@ -190,6 +190,7 @@ class _Server:
         if (traffic := self._parts.answering.traffic) is not None:
             metrics.traffic_written.set(traffic.written)
             metrics.traffic_lost.set(traffic.lost)
+            metrics.traffic_waiting.set(traffic.waiting)
         metrics.sampled.set(shadow.sampled)
         metrics.compared.set(shadow.compared)
         metrics.verified.set(self._parts.live().unverified == "")

@@ -32,6 +32,10 @@ class Traffic(Protocol):
     def lost(self) -> int:
         """Requests that could not be kept."""
 
+    @property
+    def waiting(self) -> int:
+        """Requests that are in the memory of this process; they are lost if it is killed."""
+
     def finished(self, finished: Finished, *, asks_beside: bool) -> None:
         """A request has its response. ``asks_beside``: ``beside`` will be called for it, once."""
 

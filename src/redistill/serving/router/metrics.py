@@ -33,6 +33,9 @@ class Metrics:
         self.lost_lines = Gauge("redistill_lost_log_lines", "Lines of the decision log that could not be written", registry=self.registry)
         self.traffic_written = Gauge("redistill_traffic_rows", "Requests in files of the traffic log", registry=self.registry)
         self.traffic_lost = Gauge("redistill_traffic_lost_rows", "Requests that the traffic log could not keep", registry=self.registry)
+        self.traffic_waiting = Gauge(
+            "redistill_traffic_waiting_rows", "Requests that wait for the writer of the traffic log", registry=self.registry
+        )
         self.sampled = Gauge("redistill_shadow_sampled", "Requests sampled for the guard", registry=self.registry)
         self.compared = Gauge(
             "redistill_shadow_compared", "Sampled requests whose completion was compared with the teacher's", registry=self.registry

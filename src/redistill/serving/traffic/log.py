@@ -35,7 +35,7 @@ _END_S = 60.0
 
 
 class TrafficLog:
-    """``written`` counts the rows in files, ``lost`` those that could not be kept."""
+    """``written`` counts the rows in files, ``lost`` those that could not be kept, ``waiting`` those that are not with the writer yet."""
 
     def __init__(self, params: TrafficParams, target: Target) -> None:
         self._params, self._target = params, target
@@ -53,6 +53,10 @@ class TrafficLog:
     @property
     def lost(self) -> int:
         return self._lost + int(self._report.get("lost", 0))
+
+    @property
+    def waiting(self) -> int:
+        return len(self._queue) + len(self._waits_for_beside)
 
     def finished(self, finished: Finished, *, asks_beside: bool) -> None:
         """Keep a request, if it is in the share that is kept."""
