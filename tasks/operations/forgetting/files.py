@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,6 +56,13 @@ def clean_memo(memo: Path, traces: Traces) -> int:
     if sound:
         remember(memo)
     return len(files)
+
+
+def remove_loaded(traces: Traces) -> None:
+    """Remove copies of bundles that were loaded to be read, by this process or one that was killed, if they hold a prompt."""
+    for folder in sorted(path for path in (STATE / "bundles").glob("*") if path.is_dir()):
+        if any(file.is_file() and tracing.holds(file, traces) for file in sorted(folder.rglob("*"))):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def changed_outputs(files: list[Path]) -> frozenset[str]:

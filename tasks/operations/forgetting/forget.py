@@ -116,6 +116,7 @@ def _carry_out(client: RegistryClient | None, params: Params, plan: Plan, reason
         changed, before = bundle_changes.without(client, params, bundle, plan.traces)
         _bury(plan, reason, gone | before)
         problems += [f"bundle of version {changed.version}: {changed.problem}"] if changed.problem else []
+    files.remove_loaded(plan.traces)
     return problems
 
 
