@@ -220,6 +220,19 @@ def test_what_comes_faster_than_it_can_be_written_is_lost_and_counted_and_memory
     asyncio.run(check())
 
 
+def test_rows_that_came_while_the_writer_started_are_written(folder: Path) -> None:
+    async def check() -> None:
+        traffic = log(folder)
+        working = asyncio.ensure_future(traffic.run())
+        traffic.finished(finished("early"), asks_beside=False)
+        await asyncio.sleep(0)
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+        assert set(logged(folder)) == {"early"} and (traffic.written, traffic.lost) == (1, 0)
+
+    asyncio.run(check())
+
+
 def finished(text: str) -> Finished:
     prompt = Prompt.of((Message("user", text),), "", "app", None, "")
     decision = Decision(mode="teacher", stream=False, route="teacher", reason="mode", ended="done")

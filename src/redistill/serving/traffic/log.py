@@ -123,21 +123,25 @@ class TrafficLog:
         Raises:
             RuntimeError: the writer ended. What it had not written is lost; the next call starts another one.
         """
-        writer = await self._started()
-        reader = asyncio.ensure_future(self._read_reports(writer))
+        starting = asyncio.ensure_future(self._started())
         try:
+            writer = await asyncio.shield(starting)
             while writer.returncode is None:
                 await self._send(writer)
                 await asyncio.sleep(_EVERY_S)
         finally:
-            await self._ended(writer, reader)
+            # Also rows that came while the writer started are written.
+            writer = await starting
+            await self._ended(writer)
         raise RuntimeError(f"the writer of the traffic log ended with status {writer.returncode}")
 
     async def _started(self) -> Process:
         command = (sys.executable, "-P", "-m", "redistill.serving.traffic.writer", self._target.as_argument())
         # It needs no key of any model.
         environment = {name: value for name, value in os.environ.items() if not name.endswith("_KEY")}
-        return await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, env=environment)
+        writer = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, env=environment)
+        self._reports = asyncio.ensure_future(self._read_reports(writer))
+        return writer
 
     async def _send(self, writer: Process) -> None:
         assert writer.stdin is not None
@@ -171,7 +175,7 @@ class TrafficLog:
             else:
                 self._told.discard("problem")
 
-    async def _ended(self, writer: Process, reader: asyncio.Future[None]) -> None:
+    async def _ended(self, writer: Process) -> None:
         """Give the writer all rows and the end of its input, and wait until it has written them."""
         assert writer.stdin is not None
         try:
@@ -183,7 +187,7 @@ class TrafficLog:
                     await self._send(writer)
                 writer.stdin.close()
                 await writer.wait()
-                await reader
+                await self._reports
         except TimeoutError:
             say(f"warning: the writer of the traffic log still writes after {_END_S:.0f} s; it ends by itself")
             return
