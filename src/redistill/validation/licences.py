@@ -38,11 +38,6 @@ class Used:
         return {"model": self.model, "revision": self.revision, "backend": self.backend}
 
 
-def is_filled_in(text: str) -> bool:
-    """Whether a text says something: "unknown" or "nobody yet" does not."""
-    return " ".join(text.split()).casefold() not in _PLACEHOLDERS
-
-
 def today_utc() -> dt.date:
     """The day by which reviews are valid: the same on every machine."""
     return dt.datetime.now(dt.UTC).date()

@@ -17,6 +17,7 @@ from redistill.errors import DataError, RedistillError
 from redistill.io.parquet import iter_records
 from redistill.operations.traces import Traces
 from redistill.params import Params
+from tasks.locking.locked_traffic import snapshots_of
 from tasks.operations.kept.dvc_objects import objects
 from tasks.paths import ARTIFACTS, TRAFFIC
 from tasks.running.dvc_stage import cache_directory
@@ -69,7 +70,7 @@ def _texts(messages: Iterable[Message], columns: Iterable[Column]) -> Iterator[s
 
 def _sources(params: Params) -> tuple[list[Prompt], list[str]]:
     try:
-        return [row for rows in sources.load(params.data, Path()).values() for row in rows], []
+        return [row for rows in sources.load(params.data, Path(), snapshots_of(params.data)).values() for row in rows], []
     except RedistillError as error:
         return [], [f"the sources could not be read, so it is not known whether they still have it ({error})"]
 
