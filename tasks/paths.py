@@ -7,6 +7,8 @@ from pathlib import Path
 ARTIFACTS = Path("artifacts")
 STATE = Path(".redistill")
 TRAFFIC = STATE / "traffic"
+DECISIONS = STATE / "serving" / "decisions.jsonl"
+COMPARISONS = STATE / "serving" / "comparisons.jsonl"
 """What the router logs."""
 IMPORTS = STATE / "imports"
 """What `redistill traffic import` writes, if it is told no other folder."""

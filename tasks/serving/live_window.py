@@ -20,11 +20,8 @@ from redistill.serving.drift.sample import Sample
 from redistill.serving.drift.types import Live
 from redistill.serving.logged_lines import logged_lines
 from redistill.statistics.e_process import EProcess
-from tasks.paths import STATE
+from tasks.paths import COMPARISONS, DECISIONS, TRAFFIC
 
-DECISIONS = STATE / "serving" / "decisions.jsonl"
-COMPARISONS = STATE / "serving" / "comparisons.jsonl"
-TRAFFIC = STATE / "traffic"
 _MOST_ROWS = 5000
 _NOT_OF_THE_TASK = ("not-trained", "bad-request")
 _NOT_FAILED = "student-down"

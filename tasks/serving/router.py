@@ -29,14 +29,13 @@ from redistill.serving.traffic.writer import Target
 from redistill.serving.types import Route, ServedVersion
 from redistill.teacher.openai import KEY_VARIABLE as TEACHER_KEY
 from redistill.teacher.openai import URL_VARIABLE as TEACHER_URL
-from tasks.paths import FORGOTTEN, STATE, TRAFFIC
+from tasks.paths import DECISIONS, FORGOTTEN, STATE, TRAFFIC
 from tasks.registry.transitions import FLAGS
 from tasks.serving.fall_back import fall_back
 from tasks.serving.models import Students, shown_teacher, trained_on
 from tasks.serving.up_models import recorded_urls, resolved_dtype
 
 STUDENT_URL, STUDENT_KEY, CALLERS_KEY = "REDISTILL_STUDENT_URL", "REDISTILL_STUDENT_API_KEY", "REDISTILL_SERVE_API_KEY"
-DECISIONS = STATE / "serving" / "decisions.jsonl"
 GUARD = STATE / "serving" / "guard.json"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
