@@ -7,11 +7,15 @@ from pathlib import Path
 ARTIFACTS = Path("artifacts")
 STATE = Path(".redistill")
 TRAFFIC = STATE / "traffic"
+DECISIONS = STATE / "serving" / "decisions.jsonl"
+COMPARISONS = STATE / "serving" / "comparisons.jsonl"
 """What the router logs."""
 IMPORTS = STATE / "imports"
 """What `redistill traffic import` writes, if it is told no other folder."""
 SNAPSHOTS = STATE / "snapshots"
 """The logged prompts that cycles took."""
+FORGOTTEN = Path("forgotten.jsonl")
+"""Prompts that were removed with `redistill forget`, as digests. It belongs under version control, as the locks do."""
 SOURCES = Path("sources.lock.json")
 LOCK = Path("teacher.lock.json")
 CODE = Path("code.lock.json")

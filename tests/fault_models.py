@@ -1,6 +1,6 @@
 """A models' server with faults: the name of the model chooses what goes wrong. ``python -m tests.fault_models PORT`` serves it.
 
-``ok``, or ``ok:TEXT:LOGPROB``, answers as vLLM does. In streams, a fault that ends in ``-late`` comes after the first text.
+``ok``, or ``ok:TEXT:LOGPROB``, answers as vLLM does. ``closes-second`` closes the connection of the second request, as a server does with an idle one. In streams, a fault that ends in ``-late`` comes after the first text.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class FaultModels:
 
 class _Reply:
     def __init__(self, request: web.Request, body: dict[str, Any], *, chat: bool, count: int) -> None:
-        self._request, self._body, self._chat = request, body, chat
+        self._request, self._body, self._chat, self._count = request, body, chat, count
         self._fault, _, rest = str(body["model"]).partition(":")
         text, _, logprob = rest.partition(":")
         self._text, self._logprob = text or "card", float(logprob or -0.01)
@@ -94,6 +94,8 @@ class _Reply:
 
     async def sent(self) -> web.StreamResponse:
         fault = self._fault
+        if fault == "closes-second" and self._count == 2:
+            self._abort()
         if fault == "slow-headers":
             await asyncio.sleep(_HANG_S)
         if fault.startswith("status-"):

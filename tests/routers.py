@@ -24,7 +24,9 @@ from redistill.serving.router.metrics import Metrics
 from redistill.serving.router.plan import Live
 from redistill.serving.router.shadow import Compared
 from redistill.serving.router.shown import shown_to
+from redistill.serving.router.trace_context import Traces
 from redistill.serving.router.upstream import Upstream
+from redistill.serving.traffic.log import TrafficLog
 from redistill.serving.types import Comparison, Route
 from tests.fault_models import FaultModels
 
@@ -93,6 +95,8 @@ async def running(
     record: Callable[[Comparison], None] = lambda comparison: None,
     newer: str = "ok:pin",
     counted: Callable[[Decision], None] = lambda decision: None,
+    traces: Traces | None = None,
+    traffic: TrafficLog | None = None,
 ) -> AsyncIterator[Running]:
     """A router whose servers answer with these models of ``tests.fault_models``; ``newer`` is what the server ``next`` has, which is version 8."""
     models = {"student": FaultModels(), "teacher": FaultModels(), "next": FaultModels()}
@@ -104,10 +108,32 @@ async def running(
     upstreams = {place: Upstream("teacher" if place == "teacher" else "student", urls[place], "", params) for place in models}
     both = Models(upstreams, shown_to(teacher, data, 16), lambda version: shown_to(newer if version == "8" else student, data, 16))
     answering = Answering(
-        both, data, params, lambda: holder["live"], salt="s", help_when_down=help_when_down, observe=observe, record=record
+        both,
+        data,
+        params,
+        lambda: holder["live"],
+        salt="s",
+        help_when_down=help_when_down,
+        observe=observe,
+        record=record,
+        traffic=traffic,
     )
+    background = () if traffic is None else (traffic.run,)
     log = _Kept()
-    parts = Parts(both, trained or Trained(data, 2000), params, lambda: holder["live"], log, Metrics(), answering, (), key, counted, TOKEN)
+    parts = Parts(
+        both,
+        trained or Trained(data, 2000),
+        params,
+        lambda: holder["live"],
+        log,
+        Metrics(),
+        answering,
+        background,
+        key,
+        traces,
+        counted,
+        TOKEN,
+    )
     router = TestServer(make_app(parts), handler_cancellation=True)
     await router.start_server()
     try:

@@ -21,6 +21,7 @@ from redistill.promotion.thresholds.params import RouteParams
 from redistill.report.params import EconomicsParams
 from redistill.serving.drift.params import DriftParams
 from redistill.serving.params import ServeParams
+from redistill.serving.traffic.params import TrafficParams, traffic_fits
 from redistill.teacher.params import GenerateParams, TeacherParams
 from redistill.tuning.params import SweepParams, TuneParams, space_fits, sweep_fits
 from redistill.validation.params import GovernanceParams, IntakeParams, ValidateParams
@@ -45,13 +46,14 @@ class Params:
     tune: TuneParams = field(default_factory=TuneParams)
     serve: ServeParams = field(default_factory=ServeParams)
     drift: DriftParams = field(default_factory=DriftParams)
+    traffic: TrafficParams = field(default_factory=TrafficParams)
     economics: EconomicsParams = field(default_factory=EconomicsParams)
     schedule: ScheduleParams = field(default_factory=ScheduleParams)
     notify: NotifyParams = field(default_factory=NotifyParams)
     retention: RetentionParams = field(default_factory=RetentionParams)
 
 
-CROSS_CHECKS: tuple[Callable[..., list[str]], ...] = (arms_fit, tuning_fits, sweep_fits, space_fits, promotion_fits)
+CROSS_CHECKS: tuple[Callable[..., list[str]], ...] = (arms_fit, tuning_fits, sweep_fits, space_fits, promotion_fits, traffic_fits)
 """Checks over several sections. Each check is in the file of the section that it is about. Its parameters have the names of the sections that it reads."""
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from redistill.data import sources
+from redistill.data.forgotten import forgotten_digests
 from redistill.distillation.student_base import base_of
 from redistill.errors import ConfigError
 from redistill.io.digests import canonical_digest
@@ -23,7 +24,7 @@ from tasks.locking import canary
 from tasks.locking.licence_check import reviewed
 from tasks.locking.locked_teacher import TEACHER
 from tasks.locking.traffic_snapshots import take_snapshots
-from tasks.paths import LOCK, SOURCES
+from tasks.paths import FORGOTTEN, LOCK, SOURCES
 
 
 def review_licences(params: Params) -> None:
@@ -49,6 +50,8 @@ def lock_sources(params: Params, *, new_date: bool = False) -> None:
             "sources": [*sources.source_lock(params.data, Path())["sources"], *take_snapshots(params)],
             "probes": sources.file_locks(params.benchmark.files),
             "models": models,
+            # Digests of prompts that a person had removed, so that no cycle takes them up again.
+            "forgotten": sorted(forgotten_digests(FORGOTTEN)),
             # Resolved here, because the limit follows another section where it is left out, and DVC knows no default of a key.
             "route": dataclasses.asdict(limits_of(params.route, params.promote)),
         },

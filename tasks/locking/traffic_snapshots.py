@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from redistill.data import sources
+from redistill.data.forgotten import forgotten_digests
 from redistill.data.params import TrafficSourceParams
 from redistill.data.traffic.shards import read_traffic
 from redistill.data.traffic.snapshots import snapshot_prompts, write_snapshot
@@ -13,7 +14,7 @@ from redistill.data.types import Prompt
 from redistill.errors import DataError
 from redistill.params import Params
 from tasks.locking.licence_check import licences_of
-from tasks.paths import SNAPSHOTS, TRAFFIC
+from tasks.paths import FORGOTTEN, SNAPSHOTS, TRAFFIC
 
 ROUTER = "router"
 
@@ -41,7 +42,9 @@ def _taken(source: TrafficSourceParams, known: list[Prompt], params: Params) -> 
     # It needs scikit-learn; most projects have no traffic.
     from redistill.validation.traffic.choose import Rules, choose, lines, require_consent
 
-    rules = Rules(params.data, params.intake, licences_of(params.governance, params.teacher, params.data, source.path))
+    rules = Rules(
+        params.data, params.intake, licences_of(params.governance, params.teacher, params.data, source.path), forgotten_digests(FORGOTTEN)
+    )
     chosen = choose(read_traffic(folder_of(source)), source, known, rules)
     require_consent(chosen, source)
     groups = ", ".join(f"{name} {count:,}" for name, count in chosen.groups.items())

@@ -108,7 +108,7 @@ def _signed(client: RegistryClient, params: Params, mlflow_run_id: str, version:
     """
     artifact = downloaded(client, params, version)
     signature = evidence.parent / SIGNATURE
-    with _tree({_WHOLE: artifact.root, mlflow_names.EVIDENCE: evidence}) as tree:
+    with signed_tree(artifact, evidence) as tree:
         signing.sign(tree, signature, keys.signing_key(STATE))
     client.log_artifacts(mlflow_run_id, str(evidence), mlflow_names.EVIDENCE)
     client.log_artifact(mlflow_run_id, str(signature))
@@ -176,6 +176,13 @@ def _verify(version: str, artifact: Artifact, folder: Path) -> None:
         print(
             f"version {version}: its bundle was signed by an earlier redistill; it lists the checkpoint and the evidence, but not the {beside} other files of the version"
         )
+
+
+@contextmanager
+def signed_tree(artifact: Artifact, evidence: Path) -> Iterator[Path]:
+    """All registered files and the evidence as the one folder that is signed."""
+    with _tree({_WHOLE: artifact.root, mlflow_names.EVIDENCE: evidence}) as tree:
+        yield tree
 
 
 @contextmanager

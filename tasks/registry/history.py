@@ -37,6 +37,7 @@ Kind = Literal[
     "unfreeze",
     "heldout-retired",
     "key-rotated",
+    "forget",
 ]
 _KIND = "event"
 _EARLIER = "earlier-lines.json"

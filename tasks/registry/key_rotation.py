@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from redistill.data.forgotten import read_tombstones
 from redistill.errors import ConfigError, RegistryError
 from redistill.params import Params
 from redistill.provenance import keys, mlflow_names
-from tasks.paths import STATE
+from tasks.paths import FORGOTTEN, STATE
 from tasks.registry import transitions
 from tasks.registry.client import RegistryClient
 from tasks.registry.evidence_bundle import SIGNATURE
@@ -85,8 +86,9 @@ def _old_public_key(previous: Path | None, named: str | None) -> bytes:
 
 
 def _signatures(client: RegistryClient, params: Params) -> Iterator[bytes]:
-    """Everything that was signed for this data: bundles, lines of the history and looks, and what is remembered on this machine."""
+    """Everything that was signed for this data: bundles, lines of the history and looks, tombstones, and what is remembered on this machine."""
     yield from memos.signatures()
+    yield from (stone.signature.encode() for stone in read_tombstones(FORGOTTEN) if stone.signature)
     name = params.data.name
     for experiment_name in (mlflow_names.history_experiment(name), mlflow_names.looks_experiment(name)):
         experiment = client.get_experiment_by_name(experiment_name)

@@ -7,7 +7,7 @@ import hashlib
 import os
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -24,6 +24,7 @@ from tasks.paths import CODE, LOCKED_FROM
 from tasks.registry import evidence_bundle
 from tasks.registry.artifact import downloaded, weights_of
 from tasks.registry.client import RegistryClient
+from tasks.registry.forgotten_objects import removed_objects
 from tasks.registry.runs_and_versions import connect, resolved
 
 State = Literal["ok", "missing", "changed"]
@@ -59,7 +60,19 @@ def chain(params: Params, version_name: str) -> tuple[str, list[Link]]:
     )
     if not (evidence / "report" / "report.json").is_file():
         return version, [*links, Link("version", "training", "none", "ok", "not trained by this project: the chain ends at its evidence")]
-    return version, [*links, *_made_from(client, params, version, evidence)]
+    removed = removed_objects()
+    return version, [_explained(link, removed) for link in (*links, *_made_from(client, params, version, evidence))]
+
+
+def _explained(link: Link, removed: dict[str, str]) -> Link:
+    """A file that is gone or changed because a person had a prompt removed from it breaks no chain; the link says so."""
+    if link.state == "ok" or link.digest not in removed:
+        return link
+    return replace(
+        link,
+        state="ok",
+        note=f"a prompt was removed from it on {removed[link.digest][:10]} (redistill forget), so its content cannot be checked",
+    )
 
 
 def _weights(client: RegistryClient, params: Params, version: str, tags: dict[str, str]) -> Link:

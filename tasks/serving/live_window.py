@@ -20,11 +20,8 @@ from redistill.serving.drift.sample import Sample
 from redistill.serving.drift.types import Live
 from redistill.serving.logged_lines import logged_lines
 from redistill.statistics.e_process import EProcess
-from tasks.paths import STATE
+from tasks.paths import COMPARISONS, DECISIONS, TRAFFIC
 
-DECISIONS = STATE / "serving" / "decisions.jsonl"
-COMPARISONS = STATE / "serving" / "comparisons.jsonl"
-TRAFFIC = STATE / "traffic"
 _MOST_ROWS = 5000
 _NOT_OF_THE_TASK = ("not-trained", "bad-request")
 _NOT_FAILED = "student-down"
@@ -137,7 +134,8 @@ def _compared(span: Span, version: str, promised: float, notes: list[str]) -> tu
         if not isinstance(value, int | float) or not 0.0 <= value <= 1.0:
             other += 1
             continue
-        if line.get("version") != version or line["at"] >= span.end:
+        # What a share or a rule gave to the teacher says nothing about the system.
+        if line.get("version") != version or line["at"] >= span.end or line.get("guarded") is False:
             continue
         loss = float(value) if line.get("by_student") is True else 0.0
         process = process.after(loss)

@@ -22,8 +22,8 @@ from tasks.serving.drift_state import DriftState, one_monitor, read_state, write
 from tasks.serving.live_window import Span, logs_there, read_window
 from tasks.serving.traffic_page import table_of, write_page
 
-LAG_S = 360.0
-"""The router writes its logs later than it answers, and a shard of the traffic log when it is up to five minutes old. So much of the newest traffic belongs to the next window."""
+LAG_S = 60.0
+"""The router writes its logs later than it answers, and a shard of the traffic log when it is ``traffic.shard_s`` old. So much of the newest traffic belongs to the next window."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +37,18 @@ class Seen:
     notes: tuple[str, ...] = ()
 
 
+def lag_s(params: Params) -> float:
+    """Seconds after which everything of a request is in the logs."""
+    return LAG_S + (params.traffic.shard_s if params.traffic.log else 0.0)
+
+
 def monitor_traffic(params: Params, now: float | None = None) -> Seen:
     """Judge the traffic since the last window.
 
     Raises:
         DataError: there are no prompts to compare with, or the disk is full.
     """
-    end = (dt.datetime.now(dt.UTC).timestamp() if now is None else now) - LAG_S
+    end = (dt.datetime.now(dt.UTC).timestamp() if now is None else now) - lag_s(params)
     route, rows = read_route(FLAGS), shown_rows(params.data)
     if not rows.file.is_file():
         raise DataError(f"{rows.file} is missing, so there is nothing to compare live traffic with; run a cycle with `redistill run`")

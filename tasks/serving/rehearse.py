@@ -17,10 +17,9 @@ from redistill.serving.route_flag import read_route
 from redistill.serving.router.shadow import SCORE
 from redistill.serving.types import Mode, Route
 from tasks.locking.locked_teacher import read_lock
-from tasks.paths import STATE
+from tasks.paths import COMPARISONS
 from tasks.registry.transitions import FLAGS
 
-COMPARISONS = STATE / "serving" / "comparisons.jsonl"
 _UNITS = {"m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 

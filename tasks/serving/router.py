@@ -17,7 +17,7 @@ from redistill.params import Params
 from redistill.promotion.thresholds.params import limits_of
 from redistill.serving.params import ServeParams
 from redistill.serving.router.answering import Answering, Models
-from redistill.serving.router.app import Parts, run
+from redistill.serving.router.app import Background, Parts, run
 from redistill.serving.router.guard import Guard
 from redistill.serving.router.line_log import LineLog
 from redistill.serving.router.live import Watch
@@ -25,17 +25,20 @@ from redistill.serving.router.metrics import Metrics
 from redistill.serving.router.proof import Proof, proved_somewhere, still_listed
 from redistill.serving.router.rollouts import Rollouts
 from redistill.serving.router.shadow import Compared
+from redistill.serving.router.trace_settings import traces_of
 from redistill.serving.router.upstream import Upstream
+from redistill.serving.traffic.log import TrafficLog
+from redistill.serving.traffic.retention import expire
+from redistill.serving.traffic.writer import Target
 from redistill.serving.types import Route, ServedVersion
 from redistill.teacher.openai import KEY_VARIABLE as TEACHER_KEY
 from redistill.teacher.openai import URL_VARIABLE as TEACHER_URL
-from tasks.paths import STATE
+from tasks.paths import COMPARISONS, DECISIONS, FORGOTTEN, STATE, TRAFFIC
 from tasks.registry.transitions import FLAGS
 from tasks.serving import rollout
 from tasks.serving.fall_back import fall_back
 from tasks.serving.models import Students, follow_lock, shown_teacher, trained_on
 from tasks.serving.recorded_router import forget_router, record_router
-from tasks.serving.rehearse import COMPARISONS
 from tasks.serving.up_models import NEXT_PORT, recorded_urls, resolved_dtype
 
 STUDENT_URL, NEXT_URL, STUDENT_KEY, CALLERS_KEY = (
@@ -44,11 +47,9 @@ STUDENT_URL, NEXT_URL, STUDENT_KEY, CALLERS_KEY = (
     "REDISTILL_STUDENT_API_KEY",
     "REDISTILL_SERVE_API_KEY",
 )
-DECISIONS = STATE / "serving" / "decisions.jsonl"
-
 GUARD = STATE / "serving" / "guard.json"
 ROLLOUT = STATE / "serving" / "rollout.json"
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ def serve(params: Params, address: Address, say: Callable[[str], None]) -> None:
         DataError: no teacher is locked.
     """
     parts = make_parts(params)
-    if address.host not in _LOOPBACK and not parts.key:
+    if address.host not in LOOPBACK and not parts.key:
         raise ConfigError(
             f"--host {address.host} is open to other machines, so callers need a key; set {CALLERS_KEY}, or listen at 127.0.0.1"
         )
@@ -123,7 +124,7 @@ def make_parts(params: Params) -> Parts:
         rollouts.observe(compared)
         guard.observe(compared)
 
-    comparisons = LineLog(COMPARISONS)
+    comparisons, traffic = LineLog(COMPARISONS), _traffic(params)
     answering = Answering(
         models,
         data,
@@ -133,22 +134,31 @@ def make_parts(params: Params) -> Parts:
         help_when_down=params.route.on_teacher_down == "student",
         observe=observe,
         record=lambda comparison: comparisons.add(asdict(comparison)),
+        traffic=traffic,
     )
-    background = (watch.run, comparisons.run, rollouts.run, lambda: follow_lock(params, models))
-    log, key = LineLog(DECISIONS), _key(CALLERS_KEY)
+    expiring: Background = functools.partial(expire, TRAFFIC, params.traffic.keep_days)
+    background: list[Background] = [watch.run, comparisons.run, rollouts.run, lambda: follow_lock(params, models), expiring]
     return Parts(
         models,
         trained_on(params),
         limits,
         lambda: watch.live,
-        log,
+        LineLog(DECISIONS),
         Metrics(),
         answering,
-        background,
-        key,
+        (*background, *([] if traffic is None else [traffic.run])),
+        _key(CALLERS_KEY),
+        traces_of(os.environ),
         rollouts.count,
         secrets.token_hex(32),
     )
+
+
+def _traffic(params: Params) -> TrafficLog | None:
+    """The log of the traffic, if the project keeps any."""
+    rules = params.traffic
+    target = Target(str(TRAFFIC.absolute()), str(FORGOTTEN.absolute()), rules.shard_rows, rules.shard_s)
+    return TrafficLog(rules, target) if rules.log else None
 
 
 def _student_servers(limits: ServeParams) -> dict[str, Upstream]:

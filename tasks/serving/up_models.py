@@ -37,6 +37,8 @@ NEXT_PORT = 8102
 START_TIMEOUT_S = 600.0
 _KV_BYTES = 512 << 20
 _LONGEST = 4096
+QUIET = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
+"""The environment of a server, unless the caller's says otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class ModelServer:
     name: str
     weights: Path
     port: int
+    host: str = "127.0.0.1"
 
     @property
     def url(self) -> str:
@@ -64,7 +67,7 @@ class ModelServer:
         length = min(context_tokens(self.weights) or _LONGEST, _LONGEST)
         command = [
             *(sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(self.weights.absolute())),
-            *("--served-model-name", self.name, "--host", "127.0.0.1", "--port", str(self.port), "--dtype", dtype),
+            *("--served-model-name", self.name, "--host", self.host, "--port", str(self.port), "--dtype", dtype),
             *("--max-model-len", str(length), "--max-logprobs", str(TOP), "--max-num-seqs", "64"),
             # Not "auto", which takes sampling defaults from the checkpoint.
             *("--generation-config", "vllm", "--no-enable-log-requests"),
@@ -91,7 +94,8 @@ def up_models(params: Params, ports: Mapping[str, int], say: Callable[[str], Non
         # It runs, and the router must not forget it.
         ports = {**ports, "next": int(kept.rpartition(":")[2].removesuffix("/v1"))}
     place = _place(params, ports) if "next" in ports else "student"
-    servers = [server for server in (_teacher(params, ports["teacher"]), _student(params, place, ports[place], say)) if server is not None]
+    both = (teacher_server(params, ports["teacher"]), student_server(params, ports[place], say, place))
+    servers = [server for server in both if server is not None]
     for server in servers:
         _start(server, resolved_dtype(params), say)
     for server in servers:
@@ -139,14 +143,20 @@ def recorded_urls() -> dict[str, str]:
     return dict(read_json(RECORD)["urls"]) if RECORD.is_file() else {}
 
 
-def _teacher(params: Params, port: int) -> ModelServer | None:
+def teacher_server(params: Params, port: int) -> ModelServer | None:
+    """The server of the locked teacher; None where it is an endpoint."""
     lock = read_lock()
     if lock.backend == "openai":
         return None
     return ModelServer("teacher", teacher_name(params, lock.fingerprint.digest), require_locked_weights(lock), port)
 
 
-def _student(params: Params, place: str, port: int, say: Callable[[str], None]) -> ModelServer | None:
+def student_server(params: Params, port: int, say: Callable[[str], None], place: str = "student") -> ModelServer | None:
+    """The server of the live version, whose verified weights are copied to a folder of its own; None without a live version.
+
+    Raises:
+        RegistryError: the version does not verify.
+    """
     version = read_route(FLAGS).model_version
     if version is None:
         say("no version is live, so only the teacher is served; after a promotion, run this command again")
@@ -167,8 +177,7 @@ def _start(server: ModelServer, dtype: str, say: Callable[[str], None]) -> None:
         return
     background_process.end(server.record)
     server.log.unlink(missing_ok=True)
-    quiet = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
-    background_process.start(server.command(dtype), {**quiet, **child_environment()}, server.log, server.record)
+    background_process.start(server.command(dtype), {**QUIET, **child_environment()}, server.log, server.record)
     say(f"starting the {server.side}'s server ({server.name}) at {server.url}; its log is {server.log}")
 
 

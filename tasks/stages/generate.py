@@ -65,6 +65,7 @@ def ask(
     keys = [request_key(r.teacher, r, params, generated_by) for r in requests]
     stored = {k: _stored(store, k, r, lock) for k, r in zip(keys, requests, strict=True)}
     store.name_teachers([(k, r.teacher) for k, r in zip(keys, requests, strict=True) if stored[k] is not None])
+    store.name_prompts([(k, r.prompt_id) for k, r in zip(keys, requests, strict=True) if stored[k] is not None])
     missing = [(k, r) for k, r in dict(zip(keys, requests, strict=True)).items() if stored[k] is None]
     if len(missing) < len(stored):
         continues("generate", f"{len(stored) - len(missing)} of {len(stored)} completions are in the store")

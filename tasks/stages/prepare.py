@@ -9,7 +9,7 @@ from redistill.data import sources
 from redistill.data.params import DataParams
 from redistill.data.types import SPLITS, Prompt
 from redistill.errors import ConfigError, DataError
-from redistill.io.json import write_json
+from redistill.io.json import read_json, write_json
 from redistill.io.parquet import write_records
 from redistill.models.structured_outputs import allows
 from redistill.validation import drop_counts
@@ -17,7 +17,7 @@ from redistill.validation.intake import judge
 from redistill.validation.params import IntakeParams
 from redistill.validation.types import DroppedRow
 from tasks.locking.locked_traffic import snapshots_of
-from tasks.paths import ARTIFACTS
+from tasks.paths import ARTIFACTS, SOURCES
 
 NEEDED = ("train", "heldout")
 
@@ -32,7 +32,7 @@ def prepare(data: DataParams, intake: IntakeParams) -> None:
         ConfigError: ``data.structured_outputs`` with a schema that no grammar expresses, or with labels that the grammar does not allow.
     """
     before = sources.load(data, Path(), snapshots_of(data))
-    splits, dropped = judge(before, intake)
+    splits, dropped = judge(before, intake, forgotten=_forgotten())
     for line in drop_counts.lines("prepare", dropped):
         print(line, flush=True)
     write_records(ARTIFACTS / "prompts" / "quarantine.parquet", DroppedRow, dropped)
@@ -45,6 +45,11 @@ def prepare(data: DataParams, intake: IntakeParams) -> None:
     _check_form(data, splits)
     for name in SPLITS:
         write_records(ARTIFACTS / "prompts" / f"{name}.parquet", Prompt, splits.get(name, []))
+
+
+def _forgotten() -> frozenset[str]:
+    """The digests of prompts that a person had removed, as the lock of the sources has them."""
+    return frozenset(read_json(SOURCES).get("forgotten", ())) if SOURCES.is_file() else frozenset()
 
 
 def _check_form(data: DataParams, rows: Mapping[str, Sequence[Prompt]]) -> None:

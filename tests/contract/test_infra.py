@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -68,8 +70,31 @@ def test_a_service_is_healthy_keeps_its_files_and_is_closed(service: str) -> Non
     assert body["restart"] == "unless-stopped" and body["cap_drop"] == ["ALL"]
 
 
-def test_volumes_are_one_a_service() -> None:
-    assert set(COMPOSE["volumes"]) == {"prefect", "mlflow", "project"} and len(SERVICES) == 3
+def test_what_serves_shares_the_projects_volume_and_starts_only_where_it_is_asked_for() -> None:
+    assert set(COMPOSE["volumes"]) == {"prefect", "mlflow", "project"}
+    serving = {name for name, body in SERVICES.items() if body.get("profiles") == ["serving"]}
+    assert serving == {"router", "student", "teacher"} == set(SERVICES) - {"prefect", "mlflow", "runner"}
+    assert {SERVICES[name]["volumes"][0] for name in (*serving, "runner")} == {"${REDISTILL_PROJECT:-project}:/project"}
+
+
+def test_the_models_have_no_port_outside_and_the_router_asks_them_with_the_keys_that_they_need() -> None:
+    assert not [name for name in ("student", "teacher") if "ports" in SERVICES[name]]
+    for name in ("student", "teacher"):
+        assert SERVICES[name]["command"] == ["redistill", "serve-model", name, "--host", "0.0.0.0", "--port", "8000"]
+        key = f"REDISTILL_{name.upper()}_API_KEY"
+        assert key in environment(name) and key in environment("router")
+    values = dict(line.partition("=")[::2] for line in SERVICES["router"]["environment"])
+    assert values["REDISTILL_STUDENT_URL"] == "http://student:8000/v1"
+    assert values["REDISTILL_TEACHER_URL"] == "${REDISTILL_TEACHER_URL:-http://teacher:8000/v1}"
+
+
+@pytest.mark.parametrize("name", ["router", "student", "teacher"])
+def test_what_is_open_inside_needs_a_key_and_names_commands_that_exist(name: str) -> None:
+    """Each of these commands refuses ``--host 0.0.0.0`` without its key (tests/integration), so a forgotten key opens nothing."""
+    command = SERVICES[name]["command"]
+    assert command[0] == "redistill" and command[command.index("--host") + 1] == "0.0.0.0"
+    done = subprocess.run([sys.executable, "-m", *command, "--help"], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0 and "--host" in done.stdout and "key" in done.stdout
 
 
 def test_the_runner_waits_for_both_servers_and_uses_them() -> None:
@@ -81,5 +106,7 @@ def test_the_runner_waits_for_both_servers_and_uses_them() -> None:
 
 
 def test_no_secret_has_a_value() -> None:
-    named = {name for service in SERVICES for name in environment(service) if re.search("KEY|TOKEN|PASSWORD|SECRET", name)}
-    assert {"REDISTILL_TEACHER_API_KEY", "REDISTILL_SIGNING_KEY"} <= named <= set(SERVICES["runner"]["environment"])
+    secret = re.compile("KEY|TOKEN|PASSWORD|SECRET|HEADERS")
+    named = {name for service in SERVICES for name in environment(service) if secret.search(name)}
+    lines = {line for body in SERVICES.values() if isinstance(body["environment"], list) for line in body["environment"]}
+    assert {"REDISTILL_TEACHER_API_KEY", "REDISTILL_SIGNING_KEY", "REDISTILL_SERVE_API_KEY"} <= named <= lines

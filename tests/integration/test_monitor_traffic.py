@@ -48,7 +48,7 @@ class Traffic:
         """One window of requests; returns the end of its hour. ``decisions``, ``texts`` and ``comparisons`` may be switched off."""
         from redistill.data.traffic.types import LoggedRequest
         from redistill.io.parquet import write_records
-        from tasks.serving import live_window
+        from tasks.paths import COMPARISONS, DECISIONS, TRAFFIC
 
         start, self.hour = self.begin + self.hour * HOUR_S, self.hour + 1
         rows, decisions, comparisons = [], [], []
@@ -62,10 +62,10 @@ class Traffic:
                 LoggedRequest(f"{self.hour}-{i}", at, prompt.id, messages, (), "app", "cascade", "student", "sure", self.version, score, reply, None, 0, "router", "", "")
             )  # fmt: skip
             comparisons.append({"id": "x", "at": at, "version": self.version, "by_student": usable, "disagreement": float(i % 5 == 0)})
-        append(live_window.DECISIONS, [] if off.get("decisions") is False else decisions)
-        append(live_window.COMPARISONS, [] if off.get("comparisons") is False else comparisons)
+        append(DECISIONS, [] if off.get("decisions") is False else decisions)
+        append(COMPARISONS, [] if off.get("comparisons") is False else comparisons)
         if off.get("texts") is not False:
-            file = live_window.TRAFFIC / f"{int(start * 1000):015d}.parquet"
+            file = TRAFFIC / f"{int(start * 1000):015d}.parquet"
             file.parent.mkdir(parents=True, exist_ok=True)
             write_records(file, LoggedRequest, rows)
             os.utime(file, (start + 200, start + 200))
@@ -232,7 +232,7 @@ def test_a_run_that_was_killed_before_it_acted_is_made_good(traffic: Traffic) ->
 
 
 def test_no_logs_and_too_few_requests_leave_the_window_open(traffic: Traffic) -> None:
-    from tasks.serving.live_window import DECISIONS
+    from tasks.paths import DECISIONS
     from tasks.serving.monitor import monitor_traffic
 
     seen = monitor_traffic(traffic.registry.params, traffic.begin + HOUR_S)
@@ -256,7 +256,7 @@ def test_without_the_traffic_log_the_rest_is_judged(traffic: Traffic) -> None:
 
 
 def test_damaged_shards_and_lines_of_other_versions_are_left_out(traffic: Traffic) -> None:
-    from tasks.serving.live_window import COMPARISONS, DECISIONS, TRAFFIC
+    from tasks.paths import COMPARISONS, DECISIONS, TRAFFIC
     from tasks.serving.monitor import monitor_traffic
 
     end = traffic.send()
@@ -316,7 +316,7 @@ def test_the_state_belongs_to_version_and_reference_and_a_broken_file_is_an_empt
 def test_rows_with_replaced_personal_data_are_no_drift(traffic: Traffic) -> None:
     from redistill.data.traffic.types import LoggedRequest
     from redistill.io.parquet import read_records, write_records
-    from tasks.serving.live_window import TRAFFIC
+    from tasks.paths import TRAFFIC
     from tasks.serving.monitor import monitor_traffic
 
     end = traffic.send()

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from redistill.cli import eject, engine, init, operations, promotion, route, services, serving
+from redistill.cli import eject, engine, forget, init, operations, promotion, route, services, serving
 from redistill.cli.heldout import heldout_app
 from redistill.cli.key import key_app
 from redistill.cli.labels import labels_app
@@ -221,6 +221,7 @@ services.register(app)
 serving.register(app)
 engine.register(app)
 operations.register(app)
+forget.register(app)
 
 
 def main() -> None:

@@ -1,13 +1,21 @@
-"""``redistill serve``, ``redistill up-models`` and ``redistill drift``: the router, the servers of both models, and the monitor of live traffic."""
+"""``redistill serve``, ``up-models``, ``serve-model`` and ``drift``: the router, the servers of both models, and the monitor of live traffic."""
 
 from __future__ import annotations
 
 import sys
+from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 from redistill.cli.project import Json, application, flow, show
+
+
+class Side(StrEnum):
+    """A model behind the router."""
+
+    STUDENT = "student"
+    TEACHER = "teacher"
 
 
 def serve(
@@ -20,7 +28,8 @@ def serve(
 
     The addresses of the two models' servers are in REDISTILL_STUDENT_URL and REDISTILL_TEACHER_URL, or those that [bold]redistill up-models[/bold]
     started. Keys: REDISTILL_STUDENT_API_KEY, REDISTILL_TEACHER_API_KEY, and REDISTILL_SERVE_API_KEY, which callers must send.
-    Each response says in its headers who answered and why (X-Redistill-Route, -Reason, -Model-Version). See docs/serving.md.
+    Each response says in its headers who answered and why (X-Redistill-Route, -Reason, -Model-Version). Where OTEL_EXPORTER_OTLP_ENDPOINT names a
+    collector, requests are traced. See docs/serving.md.
     """
     from redistill.params import load_params
 
@@ -60,6 +69,24 @@ def drift(as_json: Json = False) -> None:
     show(seen, as_json, [*lines, *seen["notes"], *seen["done"]])
 
 
+def serve_model(
+    side: Annotated[Side, typer.Argument(help="Whose server: student or teacher.")],
+    host: Annotated[
+        str, typer.Option("--host", help="The address to listen at. Any other than loopback needs a key that the router sends.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="The port of the server.")] = 8000,
+) -> None:
+    """Serve one model with vLLM in the foreground, as a container or a unit of systemd does. On one machine, [bold]redistill up-models[/bold] is simpler.
+
+    The student's server waits until a version is live, checks its signature, and starts again with another version when the flag names one.
+    Keys: REDISTILL_STUDENT_API_KEY, REDISTILL_TEACHER_API_KEY; the router reads the same variables.
+    """
+    from redistill.params import load_params
+
+    address = application("tasks.serving.router").Address(host, port)
+    application("tasks.serving.one_model").serve_model(load_params(), side.value, address, _say)
+
+
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
@@ -69,3 +96,4 @@ def register(app: typer.Typer) -> None:
     app.command()(serve)
     app.command(name="up-models")(up_models)
     app.command()(drift)
+    app.command(name="serve-model")(serve_model)

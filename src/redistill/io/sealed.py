@@ -31,6 +31,12 @@ def seal(file: Path, content: bytes) -> None:
         temporary.write_bytes(_HEADER + _END + zlib.compress(content, 9))
 
 
+def is_sealed(file: Path) -> bool:
+    """Whether a file begins as a sealed one."""
+    with open(file, "rb") as handle:
+        return handle.read(len(_TITLE)) == _TITLE
+
+
 def unseal(file: Path) -> bytes:
     """The content of a sealed file.
 

@@ -107,7 +107,8 @@ class ServedVersion:
 class Comparison:
     """Both models' completions of one sampled request, without their text: one line of the log of comparisons.
 
-    ``live`` is the mode that answered it, ``by_student`` whether the student's completion was the answer. ``disagreement`` is that of the two completions, in
+    ``live`` is the mode of the flag, ``by_student`` whether the student's completion was the answer, ``guarded`` whether the live system planned to ask the student:
+    not where a pin, a share or a rule sends a request to the teacher. ``disagreement`` is that of the two completions, in
     [0, 1], whoever answered. ``score`` is that of the student's completion by ``score_name``; ``objection`` says why it could not be used whatever its score
     (``malformed``, ``cut-off``), empty if it could. Seconds and tokens are those of each model's own request.
     """
@@ -118,6 +119,7 @@ class Comparison:
     slice: str
     live: Mode
     by_student: bool
+    guarded: bool
     disagreement: float
     score_name: str
     score: float | None

@@ -64,6 +64,8 @@ class CompletionStore:
             self._db.execute("CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, body BLOB NOT NULL)")
             # A table of its own: an older version of redistill can still read and write the other one, as `redistill reproduce` lets it.
             self._db.execute("CREATE TABLE IF NOT EXISTS origins (key TEXT PRIMARY KEY, teacher TEXT NOT NULL, stored_s REAL NOT NULL)")
+            # Of which prompt a completion is, so that `redistill forget` finds it; a table of its own for the same reason.
+            self._db.execute("CREATE TABLE IF NOT EXISTS prompts (key TEXT PRIMARY KEY, prompt TEXT NOT NULL)")
             self._db.commit()
 
     def get(self, key: str, request: TeacherRequest) -> TeacherAnswer | None:
@@ -77,6 +79,7 @@ class CompletionStore:
         with self._explained(), self._db:
             self._db.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?)", [(k, _pack(a)) for k, a in answers])
             self._name_teachers([(k, a.request.teacher) for k, a in answers])
+            self._name_prompts([(k, a.request.prompt_id) for k, a in answers])
 
     def name_teachers(self, teachers: Sequence[tuple[str, str]]) -> None:
         """Record the teacher of completions (key, digest) that a version of redistill stored which did not record it."""
@@ -91,9 +94,45 @@ class CompletionStore:
             "INSERT OR IGNORE INTO origins VALUES (?, ?, ?)", [(key, teacher, now_s) for key, teacher in teachers if teacher]
         )
 
+    def name_prompts(self, prompts: Sequence[tuple[str, str]]) -> None:
+        """Record the prompt of completions (key, prompt id) that a version of redistill stored which did not record it."""
+        with self._explained(), self._db:
+            self._name_prompts(prompts)
+
+    def _name_prompts(self, prompts: Sequence[tuple[str, str]]) -> None:
+        self._db.executemany("INSERT OR IGNORE INTO prompts VALUES (?, ?)", prompts)
+
+    def count_of(self, prompt_ids: Sequence[str]) -> int:
+        """How many completions of these prompts are stored."""
+        with self._explained():
+            return sum(
+                int(self._db.execute("SELECT count(*) FROM answers JOIN prompts USING (key) WHERE prompt = ?", (each,)).fetchone()[0])
+                for each in prompt_ids
+            )
+
+    def unnamed(self) -> int:
+        """How many completions have no recorded prompt: an older version of redistill stored them."""
+        with self._explained():
+            return int(self._db.execute("SELECT count(*) FROM answers WHERE key NOT IN (SELECT key FROM prompts)").fetchone()[0])
+
+    def forget_prompts(self, prompt_ids: Sequence[str]) -> int:
+        """Remove all completions of these prompts, also from the file's free pages; returns how many."""
+        count = self.count_of(prompt_ids)
+        with self._explained():
+            self._db.execute("PRAGMA secure_delete=ON")
+            with self._db:
+                for each in prompt_ids:
+                    for table in ("answers", "origins"):
+                        self._db.execute(f"DELETE FROM {table} WHERE key IN (SELECT key FROM prompts WHERE prompt = ?)", (each,))  # noqa: S608 - names of ours
+                    self._db.execute("DELETE FROM prompts WHERE prompt = ?", (each,))
+            # What the log of pending writes still has of them.
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return count
+
     def forget(self, teacher: str) -> None:
         """Remove all completions of a teacher, so that it is asked again."""
         with self._explained(), self._db:
+            self._db.execute("DELETE FROM prompts WHERE key IN (SELECT key FROM origins WHERE teacher = ?)", (teacher,))
             self._db.execute("DELETE FROM answers WHERE key IN (SELECT key FROM origins WHERE teacher = ?)", (teacher,))
             self._db.execute("DELETE FROM origins WHERE teacher = ?", (teacher,))
 

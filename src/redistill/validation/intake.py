@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import chain, islice
 
+from redistill.data.forgotten import tombstone_digest
 from redistill.data.normal_form import normalised
 from redistill.data.types import Prompt
 from redistill.runtime.in_chunks import in_chunks
@@ -25,6 +26,7 @@ from redistill.validation.params import IntakeParams
 from redistill.validation.types import Candidate, Drop, DroppedRow, Filter, Keep, first_drop
 
 STAGE = "prepare"
+_FORGOTTEN = Drop("forgotten", "a person had it removed (redistill forget)")
 PRIORITY = ("heldout", "monitor", "dev", "calibration", "train", "pool")
 _TESTS = {"heldout": "a held-out row", "monitor": "a monitor row"}
 """Splits on which models are judged, and what one of their rows is called."""
@@ -41,14 +43,18 @@ _NUMBER_AT_END = re.compile(r"\d[\d\W]*$")
 
 
 def judge(
-    splits: dict[str, list[Prompt]], params: IntakeParams, processes: int | None = None
+    splits: dict[str, list[Prompt]], params: IntakeParams, processes: int | None = None, forgotten: frozenset[str] = frozenset()
 ) -> tuple[dict[str, list[Prompt]], list[DroppedRow]]:
     """Kept rows by split, in their order, and dropped rows in the order of the splits given.
 
-    ``processes`` is for tests; by default the number of usable cores decides. The result does not depend on it.
+    ``processes`` is for tests; by default the number of usable cores decides. The result does not depend on it. ``forgotten`` are the digests of prompts that
+    a person had removed: of such a row, quarantine has no text.
     """
     judged = chain.from_iterable(in_chunks(partial(drops_of, params=params), [p for rows in splits.values() for p in rows], processes))
     drops = {split: list(islice(judged, len(rows))) for split, rows in splits.items()}
+    if forgotten:
+        for split, rows in splits.items():
+            drops[split] = [_FORGOTTEN if tombstone_digest(p.id) in forgotten else drop for p, drop in zip(rows, drops[split], strict=True)]
     _judge_between(splits, drops, params, processes)
     kept = {split: [p for p, drop in zip(rows, drops[split], strict=True) if drop is None] for split, rows in splits.items()}
     dropped = [(p, drop) for split, rows in splits.items() for p, drop in zip(rows, drops[split], strict=True) if drop is not None]
@@ -62,7 +68,16 @@ def drops_of(prompts: Sequence[Prompt], params: IntakeParams) -> list[Drop | Non
 
 def _quarantined(dropped: Sequence[tuple[Prompt, Drop]]) -> list[DroppedRow]:
     return [
-        DroppedRow(p.id, redacted(p.source_id), STAGE, drop.filter, drop.reason, redacted(_whole_text(p)), redacted(p.slice), p.planted)
+        DroppedRow(
+            p.id,
+            redacted(p.source_id),
+            STAGE,
+            drop.filter,
+            drop.reason,
+            "" if drop == _FORGOTTEN else redacted(_whole_text(p)),
+            redacted(p.slice),
+            p.planted,
+        )
         for p, drop in dropped
     ]
 

@@ -12,7 +12,7 @@ from redistill.provenance import dvc_lock
 from tasks.operations.kept.bundle_names import Names
 from tasks.operations.kept.dvc_objects import objects, with_content
 from tasks.operations.kept.project_store import is_project_store
-from tasks.paths import ARTIFACTS, STATE
+from tasks.paths import ARTIFACTS, FORGOTTEN, STATE
 from tasks.registry.transitions import FLAGS
 from tasks.running.dvc_stage import cache_directory
 
@@ -22,6 +22,7 @@ _ROOT = (
     "dvc.yaml",
     "dvc.lock",
     "*.lock.json",
+    FORGOTTEN.name,
     ".dvcignore",
     ".gitignore",
     ".dvc/config",

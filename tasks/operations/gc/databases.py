@@ -51,6 +51,8 @@ def sweep_completions(names: Names, retention: RetentionParams, now_s: float, *,
         with database:
             database.execute("DELETE FROM answers WHERE key IN (SELECT key FROM to_remove)")
             database.execute("DELETE FROM origins WHERE key IN (SELECT key FROM to_remove)")
+            if database.execute("SELECT 1 FROM sqlite_master WHERE name = 'prompts'").fetchone():
+                database.execute("DELETE FROM prompts WHERE key IN (SELECT key FROM to_remove)")
         note = _compacted(database)
         return Sweep(COMPLETIONS, removed, max(0, before - _size(STORE)), kept, note)
 

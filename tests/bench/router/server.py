@@ -5,6 +5,7 @@ Everything is as in ``redistill serve`` but for the registry and the flag: the r
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 from dataclasses import replace
@@ -20,6 +21,7 @@ from redistill.serving.router.line_log import LineLog
 from redistill.serving.router.metrics import Metrics
 from redistill.serving.router.plan import Live
 from redistill.serving.router.shown import shown_to
+from redistill.serving.router.trace_settings import traces_of
 from redistill.serving.router.types import Side
 from redistill.serving.router.upstream import Upstream
 from tests.routers import ENGINE, STUDENT, SURE, TEACHER
@@ -44,7 +46,8 @@ def main() -> None:
         shown = shown_to("bank@7", DATA, 48, tokenizer)
         answering = Answering(models, DATA, params, lambda: live, salt="s", help_when_down=False)
         log = LineLog(Path(folder) / "decisions.jsonl")
-        run(Parts(models, Trained(DATA, 2000), params, lambda: live, log, Metrics(), answering), "127.0.0.1", port)
+        parts = Parts(models, Trained(DATA, 2000), params, lambda: live, log, Metrics(), answering, traces=traces_of(os.environ))
+        run(parts, "127.0.0.1", port)
 
 
 if __name__ == "__main__":

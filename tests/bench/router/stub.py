@@ -28,16 +28,36 @@ def _reply(*, logprobs: bool) -> bytes:
     ).encode()
 
 
+def _chat() -> bytes:
+    """For proxies that pass a chat on as it is."""
+    message = {"role": "assistant", "content": _TEXT}
+    choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
+    usage = {"prompt_tokens": 32, "completion_tokens": 8, "total_tokens": 40}
+    return json.dumps(
+        {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice], "usage": usage}
+    ).encode()
+
+
 REPLIES = {flag: _reply(logprobs=flag) for flag in (False, True)}
+CHAT = _chat()
 
 
 async def answer(request: web.Request) -> web.Response:
     body = await request.read()
+    if request.path.endswith("/chat/completions"):
+        return web.Response(body=CHAT, content_type="application/json")
     return web.Response(body=REPLIES[b'"logprobs":20' in body.replace(b" ", b"")], content_type="application/json")
+
+
+async def take(request: web.Request) -> web.Response:
+    """A collector of traces that takes everything."""
+    await request.read()
+    return web.Response()
 
 
 if __name__ == "__main__":
     app = web.Application()
     app.router.add_post("/v1/completions", answer)
     app.router.add_post("/v1/chat/completions", answer)
+    app.router.add_post("/v1/traces", take)
     web.run_app(app, host="127.0.0.1", port=int(sys.argv[1]), print=None, access_log=None)

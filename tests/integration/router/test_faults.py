@@ -139,8 +139,8 @@ def test_nothing_is_left_behind() -> None:
                     await router.ask(**body)
             await settled(router)
             assert at_work() <= before
-            pools = [s.connector for u in router.parts.models.upstreams.values() for s in u._sessions]
-            assert sum(len(pool._acquired) for pool in pools if pool) == 0, "every connection was given back or closed"
+            clients = [upstream.client for upstream in router.parts.models.upstreams.values()]
+            assert all(client.open == set(client.idle) for client in clients), "every connection was given back or closed"
 
     asyncio.run(check())
 

@@ -103,6 +103,7 @@ def test_the_route_is_set_and_told_in_an_empty_directory(tmp_path: Path) -> None
         "changed_at": "",
         "teacher": "",
         "cascade": None,
+        "rollout": None,
     }
     ran = redistill(tmp_path, "route", "set", "teacher", "--reason", "incident é 12", "--json")
     assert (ran.code, ran.err) == (0, "") and json.loads(ran.out.splitlines()[-1]) == {"answers": "teacher", "pin": "teacher"}

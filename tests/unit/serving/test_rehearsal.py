@@ -11,7 +11,7 @@ import pytest
 from redistill.serving.rehearsal import Rule, more_needed, rehearsed, selected
 from redistill.serving.types import Comparison
 
-ONE = Comparison("a", 1.0, "7", "app", "teacher", False, 0.0, "sum_logprob", -0.1, "", 0.1, 0.4, 3, 3)
+ONE = Comparison("a", 1.0, "7", "app", "teacher", False, False, 0.0, "sum_logprob", -0.1, "", 0.1, 0.4, 3, 3)
 TEACHER, STUDENT = Rule("teacher"), Rule("student")
 CASCADE = Rule("cascade", "sum_logprob", -0.5)
 

@@ -192,3 +192,19 @@ def test_what_no_stage_could_use_counts_as_missing(tmp_path: Path, body: bytes) 
     store.put([keyed("one", "pin")])
     answer = store.get("one", ask())
     assert answer is not None and answer.text == "pin"
+
+
+def test_completions_of_a_prompt_are_removed_and_leave_no_bytes(tmp_path: Path) -> None:
+    file = tmp_path / "completions.sqlite"
+    store = CompletionStore(file)
+    texts = {"gone": noise(3000), "stays": noise(3000)}
+    store.put([(f"{name}-{n}", replace(keyed("", text)[1], request=ask(name, n))) for name, text in texts.items() for n in range(2)])
+    with sqlite3.connect(file) as database:
+        [(body,)] = database.execute("SELECT body FROM answers WHERE key = 'gone-0'").fetchall()
+        # As a version that did not record prompts stored it.
+        database.execute("DELETE FROM prompts WHERE key = 'gone-1'")
+    assert store.unnamed() == 1 and store.count_of(["gone"]) == 1
+    store.name_prompts([("gone-1", "gone")])
+    assert store.forget_prompts(["gone", "never"]) == 2 and len(store) == 2 and store.count_of(["stays"]) == 2
+    store.close()
+    assert body[40:200] not in file.read_bytes() and not [f for f in tmp_path.glob("*-wal") if f.stat().st_size]

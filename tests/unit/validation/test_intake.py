@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from redistill.data.forgotten import tombstone_digest
 from redistill.data.params import DataParams, RecordParams, SourceParams
 from redistill.data.sources import load
 from redistill.data.types import Message, Prompt
@@ -249,3 +250,12 @@ def test_another_spelling_of_a_held_out_row_is_a_copy(spelled: str) -> None:
     assert dropped_for(dropped) == {"h2": "near_duplicate: duplicate of an earlier row"}
     assert QuoteIndex([NFC], 8).match(spelled) is not None
     assert judge({"pool": [prompt("what a load of s\u200bhit", "p")]}, IntakeParams())[1][0].filter == "profanity"
+
+
+def test_a_prompt_that_was_removed_is_dropped_in_every_split_and_leaves_no_text() -> None:
+    gone, stays = prompt("please block my lost card at once", "gone"), prompt("what does a transfer abroad cost", "stays")
+    forgotten = frozenset({tombstone_digest(gone.id)})
+    kept, dropped = judge({"train": [gone, stays], "heldout": [gone]}, IntakeParams(), forgotten=forgotten)
+    assert {split: [p.source_id for p in rows] for split, rows in kept.items()} == {"train": ["stays"], "heldout": []}
+    assert {(row.source_id, row.filter, row.redacted) for row in dropped} == {("gone", "forgotten", "")}
+    assert judge({"train": [gone, stays]}, IntakeParams())[1] == []

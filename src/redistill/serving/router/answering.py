@@ -21,6 +21,7 @@ from redistill.evaluation.outcomes import without_reasoning
 from redistill.serving.params import ServeParams
 from redistill.serving.router.breaker import Ticket
 from redistill.serving.router.decision import DRILL, Decision
+from redistill.serving.router.finished import Finished, Traffic
 from redistill.serving.router.judging import finite, objection_to, scored
 from redistill.serving.router.plan import Live, Plan, planned
 from redistill.serving.router.replies import read_completion
@@ -61,8 +62,10 @@ class Answering:
         help_when_down: bool,
         observe: Callable[[Compared], None] = lambda compared: None,
         record: Callable[[Comparison], None] = lambda comparison: None,
+        traffic: Traffic | None = None,
     ) -> None:
-        self.shadow = Shadow(params.shadow_share, data, self._beside, observe, record)
+        self.shadow = Shadow(params.shadow_share, data, self._beside, observe, record, traffic.beside if traffic else None)
+        self.traffic = traffic
         self._models, self._data, self._params, self._live = models, data, params, live
         self._salt, self._help = salt, help_when_down
 
@@ -76,10 +79,19 @@ class Answering:
         limit_s = min(self._params.total_s, asked.deadline_s or math.inf)
         one = _Request(self, asked, plan, live, Sending(request, asked, decision), asyncio.get_running_loop().time() + limit_s)
         response = await one.answered()
-        if decision.ended == "done" and plan.may_shadow(live) and not decision.drill:
-            guarded, by_student = plan.first == "student" and live.route.pin == "none", decision.route == "student"
-            self.shadow.consider(Sample(asked, decision.id, live, guarded, by_student, one.of_student, one.of_teacher))
+        if decision.ended == "done" and not decision.drill:
+            self._consider(one, plan, live)
         return response
+
+    def _consider(self, one: _Request, plan: Plan, live: Live) -> None:
+        """The caller has its response: it may be compared with the other model, and kept."""
+        asked, decision, asks_beside = one.asked, one.decision, False
+        if plan.may_shadow(live):
+            guarded, by_student = plan.first == "student" and live.route.pin == "none", decision.route == "student"
+            asks_beside = self.shadow.consider(Sample(asked, decision.id, live, guarded, by_student, one.of_student, one.of_teacher))
+        if self.traffic is not None and asked.prompt is not None:
+            finished = Finished(asked.prompt, decision, live.route.model_version or "", one.completions)
+            self.traffic.finished(finished, asks_beside=asks_beside)
 
     async def _beside(self, side: Side, asked: Asked, live: Live) -> Completion:
         """A model's completion of a request that has its answer already."""
@@ -112,11 +124,17 @@ class _Request:
     """One request on its way through the models."""
 
     def __init__(self, router: Answering, asked: Asked, plan: Plan, live: Live, sending: Sending, end: float) -> None:
-        self._router, self._asked, self._plan, self._live = router, asked, plan, live
-        self._sending, self._decision, self._end = sending, sending.decision, end
+        self._router, self.asked, self._plan, self._live = router, asked, plan, live
+        self._sending, self.decision, self._end = sending, sending.decision, end
         self._spare: Completion | None = None
         self.of_student: Attempt | None = None
         self.of_teacher: Attempt | None = None
+
+    @property
+    def completions(self) -> dict[Side, str]:
+        """Each model's completion, used or not."""
+        attempts: dict[Side, Attempt | None] = {"student": self.of_student, "teacher": self.of_teacher}
+        return {side: attempt.completion.text for side, attempt in attempts.items() if attempt is not None}
 
     async def answered(self) -> web.StreamResponse:
         if self._plan.first == "student" and (response := await self._by_student()) is not None:
@@ -125,7 +143,7 @@ class _Request:
 
     async def _by_student(self, warning: str = "") -> web.StreamResponse | None:
         """The student's response; None if the teacher must answer, and the decision says why."""
-        upstream, decision = self._router._models.upstreams[self._live.place], self._decision
+        upstream, decision = self._router._models.upstreams[self._live.place], self.decision
         reason, detail = (decision.reason, decision.detail) if not warning else ("teacher-down", "")
         if decision.drill:
             decision.reason, decision.detail = DRILL, "the student is treated as if its server refused"
@@ -133,7 +151,7 @@ class _Request:
         version = self._live.route.model_version or ""
         shown, model = self._router._models.student(version), version
         try:
-            body = shown.body(self._asked, stream=not self._held, scored=self._plan.scored)
+            body = shown.body(self.asked, stream=not self._held, scored=self._plan.scored)
         except ConfigError as error:
             decision.reason, decision.detail = "not-trained", str(error)
             return None
@@ -162,10 +180,10 @@ class _Request:
             return None
 
     async def _by_teacher(self) -> web.StreamResponse:
-        upstream, shown, decision = self._router._models.upstreams["teacher"], self._router._models.teacher, self._decision
+        upstream, shown, decision = self._router._models.upstreams["teacher"], self._router._models.teacher, self.decision
         self._sending.warning = ""
-        task = self._asked.prompt is not None
-        body = shown.body(self._asked, stream=not self._held) if task else shown.untouched(self._asked)
+        task = self.asked.prompt is not None
+        body = shown.body(self.asked, stream=not self._held) if task else shown.untouched(self.asked)
         if (ticket := upstream.ticket()) is None:
             return await self._without_teacher(None)
         decision.answered_by("teacher", shown.model, decision.reason, decision.detail)
@@ -185,7 +203,7 @@ class _Request:
 
     async def _without_teacher(self, error: UpstreamError | None) -> web.StreamResponse:
         """After a failure of the teacher: the student may help where that is allowed, otherwise the error says when to try again."""
-        decision = self._decision
+        decision = self.decision
         if self._plan.student_may_help:
             if self._spare is not None:
                 decision.answered_by("student", self._live.route.model_version or "", "teacher-down")
@@ -206,7 +224,7 @@ class _Request:
     @property
     def _held(self) -> bool:
         """Whether a completion is read whole before it is sent: to score it, or to check it against the grammar of the task. Free text streams."""
-        return self._plan.scored or self._router._data.grammar is not None or not self._asked.stream
+        return self._plan.scored or self._router._data.grammar is not None or not self.asked.stream
 
     @property
     def _student_limit(self) -> Limit:
@@ -224,7 +242,7 @@ class _Request:
 
     async def _whole(self, upstream: Upstream, shown: Shown, body: dict[str, Any], limit: Limit, ticket: Ticket) -> Completion:
         begin = time.perf_counter()
-        completion = await upstream.whole(shown.path(self._asked), body, limit, self._router.read, ticket)
+        completion = await upstream.whole(shown.path(self.asked), body, limit, self._router.read, ticket)
         self._keep(upstream.side, completion, begin)
         return completion
 
@@ -237,28 +255,28 @@ class _Request:
 
     def _why_deferred(self, completion: Completion, *, scored_too: bool) -> tuple[str, str] | None:
         """Why the student's completion is not used, as reason and detail; None if it is."""
-        data, prompt = self._router._data, self._asked.prompt
+        data, prompt = self._router._data, self.asked.prompt
         assert prompt is not None
         if (objection := objection_to(completion, prompt, data)) is not None or not scored_too:
             return objection
         cascade = self._live.route.cascade
         assert cascade is not None
         score = scored(completion, cascade.score, data)
-        self._decision.score = finite(score)
+        self.decision.score = finite(score)
         choice = cascade.choose(() if score is None else (score,))
         return None if choice.answers == "student" else ("unsure", choice.reason)
 
     async def _streamed(self, upstream: Upstream, shown: Shown, body: dict[str, Any], ticket: Ticket) -> web.StreamResponse:
-        written, begin = Written(self._asked, shown.model, self._decision.id), time.perf_counter()
-        async with upstream.stream(shown.path(self._asked), body, self._limit, ticket) as events:
+        written, begin = Written(self.asked, shown.model, self.decision.id), time.perf_counter()
+        async with upstream.stream(shown.path(self.asked), body, self._limit, ticket) as events:
             response, completion = await rewritten(events, written, self._sending, upstream.side)
         self._keep(upstream.side, completion, begin)
         return response
 
     async def _untouched(self, upstream: Upstream, shown: Shown, body: dict[str, Any], ticket: Ticket) -> web.StreamResponse:
         """A request of another kind than the task's, and its response: both are passed on as they came."""
-        path = shown.path(self._asked)
-        if not self._asked.stream:
+        path = shown.path(self.asked)
+        if not self.asked.stream:
             return self._sending.body(await upstream.whole(path, body, self._limit, read_raw, ticket), 200)
         async with upstream.stream(path, body, self._limit, ticket) as events:
             return await passed_on(events, self._sending, upstream.side)

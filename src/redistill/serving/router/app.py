@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import hmac
 import json
 import traceback
@@ -22,11 +23,13 @@ from redistill.serving.router.line_log import LineLog
 from redistill.serving.router.metrics import Metrics
 from redistill.serving.router.plan import Live
 from redistill.serving.router.saying import say
+from redistill.serving.router.trace_context import Traces
 from redistill.serving.router.types import BadRequestError, Endpoint
 from redistill.serving.router.written import error_body
 from redistill.serving.types import Rollout
 
 _GRACE_S = 5.0
+_COLLECT_AFTER = 20_000
 Background = Callable[[], Awaitable[None]]
 
 
@@ -46,6 +49,7 @@ class Parts:
     answering: Answering
     background: tuple[Background, ...] = ()
     key: str = ""
+    traces: Traces | None = None
     counted: Callable[[Decision], None] = lambda decision: None
     drill_token: str = ""
 
@@ -54,6 +58,7 @@ def run(parts: Parts, host: str, port: int) -> None:
     """Serve until interrupted; requests in work are finished first."""
     import uvloop
 
+    _spare_the_collector()
     web.run_app(
         make_app(parts),
         host=host,
@@ -65,6 +70,16 @@ def run(parts: Parts, host: str, port: int) -> None:
         shutdown_timeout=10.0,
         loop=uvloop.new_event_loop(),
     )
+
+
+def _spare_the_collector() -> None:
+    """What was loaded before the first request stays until the end: tokenizers, libraries. The garbage collector need not look through it again and again.
+
+    A request makes a few hundred objects, so with Python's threshold of 700 the collector runs for almost every one.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER, 20, 20)
 
 
 def make_app(parts: Parts) -> web.Application:
@@ -90,6 +105,8 @@ class _Server:
         async with AsyncExitStack() as stack:
             for upstream in parts.models.upstreams.values():
                 await stack.enter_async_context(upstream)
+            if parts.traces is not None:
+                stack.callback(parts.traces.close)
             stack.push_async_callback(parts.answering.shadow.close)
             tasks = [asyncio.ensure_future(_going_on(work)) for work in (parts.log.run, *parts.background)]
             yield
@@ -121,7 +138,8 @@ class _Server:
 
     async def _answer(self, request: web.Request, endpoint: Endpoint) -> web.StreamResponse:
         parts = self._parts
-        decision = Decision(mode="", stream=False, drill=_is_drill(request, parts.drill_token))
+        decision, asked = Decision(mode="", stream=False, drill=_is_drill(request, parts.drill_token)), None
+        trace = parts.traces.request(endpoint, request.headers) if parts.traces is not None and not decision.drill else None
         try:
             asked = read_asked(endpoint, await request.read(), request.headers, parts.trained)
             decision.stream = asked.stream
@@ -142,6 +160,8 @@ class _Server:
             raise _refused(500, f"the router failed ({type(error).__name__}); see its standard error", kind="server_error") from error
         finally:
             decision.finish()
+            if trace is not None:
+                trace.end(decision, asked)
             if decision.reason:
                 parts.log.add(decision.line())
                 parts.metrics.count(decision)
@@ -177,6 +197,10 @@ class _Server:
         for side, count in self._parts.answering.shadow.counts.items():
             metrics.sampled.labels(side).set(count.sampled)
             metrics.compared.labels(side).set(count.compared)
+        if (traffic := self._parts.answering.traffic) is not None:
+            metrics.traffic_written.set(traffic.written)
+            metrics.traffic_lost.set(traffic.lost)
+            metrics.traffic_waiting.set(traffic.waiting)
         live = self._parts.live()
         metrics.verified.set(live.unverified == "")
         metrics.rollout.set(1.0 if live.route.rollout is None else live.route.rollout.share)

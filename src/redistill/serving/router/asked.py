@@ -240,8 +240,10 @@ def _deadline(headers: Mapping[str, str]) -> float | None:
     """The caller's own limit, in seconds."""
     values = []
     for name in (DEADLINE_HEADER, _CLIENTS_TIMEOUT):
+        if (text := headers.get(name)) is None:
+            continue
         try:
-            values.append(float(headers.get(name, "")))
+            values.append(float(text))
         except ValueError:
             continue
     return min((v for v in values if v > 0), default=None)

@@ -91,4 +91,5 @@ class Decision:
 
 def _header(text: str) -> str:
     """Text as a header may hold it: printable ASCII, at most 300 characters."""
-    return "".join(c if " " <= c <= "~" else "?" for c in text[:300])
+    start = text[:300]
+    return start if start.isascii() and start.isprintable() else "".join(c if " " <= c <= "~" else "?" for c in start)

@@ -24,11 +24,18 @@ class Metrics:
         self._seconds = Histogram(
             "redistill_request_seconds", "Whole requests, streams to their end", ("route",), buckets=_SECONDS, registry=self.registry
         )
+        # Looking a series up by its labels takes as long as the rest of counting. There are few: reasons are a few words.
+        self._series: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self._broken = Counter("redistill_broken_streams", "Streams that ended in the middle", ("kind",), registry=self.registry)
         self._left = Counter("redistill_callers_left", "Requests whose caller closed the connection", registry=self.registry)
         self.open = Gauge("redistill_open_requests", "Requests in work", registry=self.registry)
         self.refused = Counter("redistill_refused", "Requests that were not let in", ("why",), registry=self.registry)
         self.lost_lines = Gauge("redistill_lost_log_lines", "Lines of the decision log that could not be written", registry=self.registry)
+        self.traffic_written = Gauge("redistill_traffic_rows", "Requests in files of the traffic log", registry=self.registry)
+        self.traffic_lost = Gauge("redistill_traffic_lost_rows", "Requests that the traffic log could not keep", registry=self.registry)
+        self.traffic_waiting = Gauge(
+            "redistill_traffic_waiting_rows", "Requests that wait for the writer of the traffic log", registry=self.registry
+        )
         self.sampled = Gauge(
             "redistill_shadow_sampled", "Sampled requests, by the model that is asked beside", ("asked",), registry=self.registry
         )
@@ -49,8 +56,13 @@ class Metrics:
 
     def count(self, decision: Decision) -> None:
         """Count a request that has ended."""
-        self._requests.labels(decision.route or "none", decision.reason, str(decision.status)).inc()
-        self._seconds.labels(decision.route or "none").observe(decision.seconds)
+        kept = self._series.get(key := (decision.route or "none", decision.reason, decision.status))
+        if kept is None:
+            route, reason, status = key
+            kept = self._series[key] = self._requests.labels(route, reason, str(status)), self._seconds.labels(route)
+        requests, seconds = kept
+        requests.inc()
+        seconds.observe(decision.seconds)
         for side, kind in decision.failures:
             self._failures.labels(side, kind).inc()
         if decision.ended == "left":

@@ -15,6 +15,7 @@ from redistill.serving.router.types import Completion, UpstreamError
 from redistill.teacher.endings import broken_off, ending
 
 _NUMBERS, _INFINITE, _value = (float, int), math.inf, itemgetter(1)
+_FLOAT, _LARGEST = frozenset((float,)), 1e-3
 _WRONG = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
 
 
@@ -66,7 +67,7 @@ def trace_of(text: str, listed: Any) -> TokenTrace | None:
         return None
     if not tokens or not len(tokens) == len(chosen) == len(tops) or not all(map(_is_logprob, chosen)):
         return None
-    top = tuple(tuple(sorted([pair for pair in row if _is_logprob(pair[1])], key=_value, reverse=True)) for row in tops)
+    top = tuple(tuple(sorted(_usable(row), key=_value, reverse=True)) for row in tops)
     if not all(top):
         return None
     # An end token is listed by its name, and has no characters in the text.
@@ -84,9 +85,17 @@ def _columns(listed: dict[str, Any]) -> tuple[list[str], list[float], list[list[
     return list(listed["tokens"]), list(listed["token_logprobs"]), tops
 
 
+def _usable(row: list[tuple[str, float]]) -> list[tuple[str, float]]:
+    """The pairs whose value is a log-probability. Almost always all are, which a look at their sum and their largest shows at once."""
+    values = [value for _, value in row]
+    if _FLOAT.issuperset(map(type, values)) and math.isfinite(sum(values)) and max(values, default=0.0) <= _LARGEST:
+        return row
+    return [pair for pair in row if _is_logprob(pair[1])]
+
+
 def _is_logprob(value: Any) -> bool:
     # By type, since a boolean is an int too. Of a reply with 20 tokens at each position this is asked hundreds of times.
-    return type(value) in _NUMBERS and -_INFINITE < value <= 1e-3
+    return type(value) in _NUMBERS and -_INFINITE < value <= _LARGEST
 
 
 def logprobs_for(endpoint: str, listed: dict[str, Any] | None, count: int) -> dict[str, Any] | None:

@@ -82,22 +82,33 @@ class Count:
 
 
 class Shadow:
-    """``observe`` gets each comparison for the guard, ``record`` each pair of completions."""
+    """``observe`` gets each comparison for the guard, ``record`` each pair of completions, ``completed`` the text of each completion beside an answer."""
 
     def __init__(
-        self, share: float, data: DataParams, ask: Ask, observe: Callable[[Compared], None], record: Callable[[Comparison], None]
+        self,
+        share: float,
+        data: DataParams,
+        ask: Ask,
+        observe: Callable[[Compared], None],
+        record: Callable[[Comparison], None],
+        completed: Callable[[str, Side, str | None], None] | None = None,
     ) -> None:
         self._share, self._data, self._ask, self._observe, self._record = share, data, ask, observe, record
+        self._completed = completed or (lambda request_id, side, text: None)
         self._running: set[asyncio.Task[None]] = set()
         self.counts: dict[Side, Count] = {"teacher": Count(), "student": Count()}
         """By the model that is asked beside."""
 
-    def consider(self, sample: Sample) -> None:
-        """Sample a request that has its answer."""
+    def consider(self, sample: Sample) -> bool:
+        """Sample a request that has its answer.
+
+        Returns:
+            Whether the other model is asked beside it; ``completed`` is called then, once.
+        """
         asked = sample.asked
         if self._share <= 0.0 or asked.prompt is None or not in_share(sample.id, self._share, _SALT):
-            return
-        count = self.counts[sample.other]
+            return False
+        count, asks = self.counts[sample.other], False
         count.sampled += 1
         if sample.guarded and not sample.by_student:
             # The teacher answered: the system agrees with it. Of a student that failed there is nothing to compare.
@@ -108,14 +119,19 @@ class Shadow:
             task = asyncio.ensure_future(self._compare(sample, count))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
+            asks = True
         self._tell_if_silent(sample.other, count)
+        return asks
 
     async def _compare(self, sample: Sample, count: Count) -> None:
-        begin = time.perf_counter()
+        begin, text = time.perf_counter(), None
         try:
             completion = await self._ask(sample.other, sample.asked, sample.live)
+            text = completion.text
         except UpstreamError:
             return  # counted as sampled and not compared
+        finally:
+            self._completed(sample.id, sample.other, text)
         attempt = Attempt(completion, time.perf_counter() - begin)
         whole = replace(sample, teacher=attempt) if sample.by_student else replace(sample, student=attempt)
         if whole.student is None or whole.teacher is None:
@@ -154,6 +170,7 @@ class Shadow:
                 slice=prompt.slice,
                 live=route.answers,
                 by_student=sample.by_student,
+                guarded=sample.guarded,
                 disagreement=round(differ(student.text, teacher.text, self._data), 5),
                 score_name=name,
                 score=finite(scored(student, name, self._data)),

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 
+from redistill.data.forgotten import tombstone_digest
 from redistill.data.normal_form import normalised
 from redistill.data.params import DataParams, TrafficSourceParams
 from redistill.data.sources import split_of
@@ -29,18 +30,20 @@ from redistill.validation.traffic.novelty import bands, novelty
 from redistill.validation.traffic.strata import spread
 
 NO_CONSENT, NO_REVIEW = "no consent", "a licence without a review"
+FORGOTTEN = "a person had it removed (redistill forget)"
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
     """What a project asks of logged prompts. ``licences`` are those that a valid review of this source has.
 
-    ``candidates`` bounds time and memory: of a slice that has more different prompts, so many are looked at, chosen by a hash.
+    ``forgotten`` are the digests of prompts that a person had removed: a log that is imported again must not bring them back. ``candidates`` bounds time and memory: of a slice that has more different prompts, so many are looked at, chosen by a hash.
     """
 
     data: DataParams
     intake: IntakeParams
     licences: frozenset[str]
+    forgotten: frozenset[str] = frozenset()
     candidates: int = 50_000
 
 
@@ -91,7 +94,7 @@ def _candidates(
     for row in logged:
         read += 1
         prompt = Prompt.of(row.messages, "", row.slice or DEFAULT_SLICE, None, source.path, columns=row.columns)
-        reason = _refusal(row, rules) or _unusable(row, prompt, source, rules.data)
+        reason = _refusal(row, prompt, rules) or _unusable(row, prompt, source, rules.data)
         if reason == NO_REVIEW:
             refused.add(row.licence)
         if not reason and prompt.id in seen:
@@ -117,7 +120,9 @@ def _keep_some(members: dict[str, _Candidate], most: int, left_out: Counter[str]
         left_out["more than max_rows"] += 1
 
 
-def _refusal(row: LoggedRequest, rules: Rules) -> str:
+def _refusal(row: LoggedRequest, prompt: Prompt, rules: Rules) -> str:
+    if tombstone_digest(prompt.id) in rules.forgotten:
+        return FORGOTTEN
     if not is_filled_in(row.consent):
         return NO_CONSENT
     return "" if row.licence in rules.licences else NO_REVIEW

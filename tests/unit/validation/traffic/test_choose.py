@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from redistill.data.forgotten import tombstone_digest
 from redistill.data.params import DataParams, RecordParams, SourceParams, TrafficSourceParams
 from redistill.data.sources import split_of
 from redistill.data.traffic.types import LoggedRequest
@@ -94,6 +95,13 @@ def test_what_may_not_be_used_is_counted_by_reason() -> None:
         "('internal'); read its terms, and add a review with this licence, covers: data and sources: [traffic:router]" in line
         for line in said
     )
+
+
+def test_a_forgotten_prompt_does_not_come_back_when_its_log_is_imported_again() -> None:
+    rows = [logged(TEXTS[0], 1), logged(TEXTS[1], 2)]
+    rules = Rules(data(), INTAKE, frozenset(["CC0-1.0"]), frozenset([tombstone_digest(rows[0].prompt_id)]))
+    result = choose(rows, source(), [], rules)
+    assert texts(result) == [TEXTS[1]] and result.left_out == {"a person had it removed (redistill forget)": 1}
 
 
 def test_rows_in_which_something_was_replaced_are_an_option() -> None:
