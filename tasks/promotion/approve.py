@@ -23,7 +23,7 @@ from tasks.promotion.present_teacher import present_teacher
 from tasks.registry import evidence_bundle, transitions
 from tasks.registry.artifact import downloaded
 from tasks.registry.client import RegistryClient
-from tasks.registry.history import History, withdrawn
+from tasks.registry.history import History, alarmed, withdrawn
 from tasks.registry.move_plan import Live
 from tasks.registry.runs_and_versions import connect, resolved
 from tasks.results.rows import deciding_identities
@@ -142,7 +142,8 @@ def blocked_by(params: Params, version: str, passed: bool, history: History, cas
         return reason
     # A version that is champion with another threshold is another system, which a person may have to approve.
     if transitions.live(client, params).champion == version and live_cascade(events, version) == cascade:
-        return None
+        alarm = alarmed(events, version)
+        return None if alarm is None else f"{alarm}; `redistill promote {version}` gives it its traffic back"
     if (reason := withdrawn(events, version)) is not None:
         return f"{reason}; `redistill promote {version}` makes it champion"
     if (freeze := frozen(client, params)) is not None:

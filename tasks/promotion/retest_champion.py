@@ -19,7 +19,7 @@ from tasks.promotion.live_system import promoted_by, system, verify_live
 from tasks.registry import evidence_bundle, hold_counter, look_ledger, transitions
 from tasks.registry.artifact import downloaded
 from tasks.registry.client import RegistryClient
-from tasks.registry.history import History
+from tasks.registry.history import History, alarmed
 from tasks.registry.runs_and_versions import connect
 
 
@@ -86,13 +86,15 @@ def retest_champion(params: Params, history: History, verified: ChampionCheck | 
             tested = sealed_retest(client, params, tested, champion, teacher_result)
     except RedistillError as error:
         return ChampionCheck(version, version, False, f"champion: {error}")
-    return replace(_checked(client, params, version, tested), cascade=verified.cascade, answered=answered)
+    return replace(_checked(client, params, version, tested, history), cascade=verified.cascade, answered=answered)
 
 
-def _checked(client: RegistryClient, params: Params, version: str, tested: Retest) -> ChampionCheck:
+def _checked(client: RegistryClient, params: Params, version: str, tested: Retest, history: History) -> ChampionCheck:
     if tested.gate.passed:
         hold_counter.clear(client, params)
-        return ChampionCheck(version, version, True, tested.gate.sentence)
+        # The rows of the re-test say that it is as good as before on them, and the alarm that production asks something else.
+        alarm = alarmed(history.events(client, params), version)
+        return ChampionCheck(version, version, alarm is None, alarm or tested.gate.sentence)
     nights = hold_counter.count_night(client, params, version)
     result = tested.after(nights, params.promote)
     route = transitions.live(client, params).route

@@ -29,6 +29,7 @@ Kind = Literal[
     "rollback",
     "reference",
     "distrust",
+    "alarm",
     "teacher-accepted",
     "teacher-refused",
     "waiting",
@@ -217,11 +218,14 @@ def _signed(trusted: signed_entries.Trusted, run: Any, data_name: str) -> bool:
 
 
 def withdrawn(events: Sequence[Event], version: str) -> str | None:
-    """Why a version must not be promoted automatically: a person rejected it or rolled back from it. A promotion by a person ends that."""
+    """Why a version must not be promoted automatically: a person rejected it or rolled back from it, or its live traffic raised an alarm. A promotion by a person
+    ends that."""
     reason, champion = None, None
     for event in events:
         if event.kind == "reject" and event.version == version:
             reason = f"version {version} was rejected by {event.by}: {event.reason}"
+        elif event.kind == "alarm" and event.version == version:
+            reason = _alarm(event)
         elif event.kind == "rollback" and champion == version and event.champion != version:
             reason = f"version {version} was rolled back by {event.by}: {event.reason}"
         elif event.kind in ("promote", "rollback") and event.champion == version:
@@ -229,3 +233,17 @@ def withdrawn(events: Sequence[Event], version: str) -> str | None:
         if event.kind in ("promote", "rollback"):
             champion = event.champion
     return reason
+
+
+def alarmed(events: Sequence[Event], version: str) -> str | None:
+    """The alarm of a version's live traffic, if it was not promoted again since then. Rows that were there before the alarm say nothing against it."""
+    for event in reversed(events):
+        if event.kind in ("promote", "rollback") and event.champion == version:
+            return None
+        if event.kind == "alarm" and event.version == version:
+            return _alarm(event)
+    return None
+
+
+def _alarm(event: Event) -> str:
+    return f"live traffic of version {event.version} raised an alarm on {event.at[:10]}: {event.reason}"

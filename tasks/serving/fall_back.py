@@ -36,6 +36,6 @@ def fall_back(params: Params, reason: str, route: Route) -> None:
         say(f"alarm: {reason}; the teacher answers now")
         write_json(ALARM, {"version": route.model_version, "reason": reason, "at": read_route(FLAGS).changed_at})
         client = connect(params)
-        record(client, params, "distrust", route.model_version, reason, live(client, params))
+        record(client, params, "alarm", route.model_version, reason, live(client, params))
     except RedistillError as error:
         say(f"warning: the alarm is not in the history ({error})")

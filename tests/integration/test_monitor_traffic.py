@@ -167,7 +167,7 @@ def test_drift_warns_then_the_route_falls_and_a_cycle_is_asked_for_once(traffic:
     assert done[0] == "the teacher answers now" and "a cycle is asked for" in done[2] and "set traffic.log" in done[2]
     assert read_route(transitions.FLAGS).answers == "teacher"
     last = transitions.history(traffic.registry.client, traffic.registry.params)[-1]
-    assert (last.kind, last.version) == ("distrust", traffic.version) and "live traffic has drifted: prompts" in last.reason
+    assert (last.kind, last.version) == ("alarm", traffic.version) and "live traffic has drifted: prompts" in last.reason
     [reason] = pending.waiting()
     assert reason.startswith("live traffic has drifted: prompts")
     assert traffic.monitored(drifted).state.verdict == "act" and traffic.respond() == [], "each thing is done once"

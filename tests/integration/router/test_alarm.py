@@ -35,7 +35,34 @@ def test_the_flag_falls_first_and_the_watcher_takes_the_alarm_once(
     fall_back(registry.params, "the guard: too much disagreement", live)
     assert read_route(transitions.FLAGS).answers == "teacher"
     last = transitions.history(registry.client, registry.params)[-1]
-    assert (last.kind, last.version, last.reason) == ("distrust", version, "the guard: too much disagreement")
+    assert (last.kind, last.version, last.reason) == ("alarm", version, "the guard: too much disagreement")
     assert guard_alarm.take(workspace) == ["the guard: too much disagreement"] and guard_alarm.take(workspace) == []
     ALARM.write_text("{", encoding="utf-8")
     assert guard_alarm.take(workspace) == []
+
+
+def test_a_version_gets_its_traffic_back_from_a_person_and_not_from_the_rows_that_knew_nothing(
+    make_registry: Callable[..., Registry],
+) -> None:
+    from redistill.serving.route_flag import read_route
+    from tasks.promotion import approve
+    from tasks.promotion.retest_champion import retest_champion
+    from tasks.registry import transitions
+    from tasks.registry.history import History
+    from tasks.serving.fall_back import fall_back
+
+    registry = make_registry(gates=["audit", "teacher"])
+    version = promoted(registry)
+    check = retest_champion(registry.params, History())
+    assert check is not None and check.trusted and approve.blocked_by(registry.params, version, True, History()) is None
+    fall_back(registry.params, "the guard: too much disagreement", read_route(transitions.FLAGS))
+    again = retest_champion(registry.params, History())
+    assert again is not None and not again.trusted and again.sentence.startswith(f"live traffic of version {version} raised an alarm on 20")
+    blocked = approve.blocked_by(registry.params, version, True, History())
+    assert blocked is not None and blocked.endswith(
+        f"the guard: too much disagreement; `redistill promote {version}` gives it its traffic back"
+    )
+    approve.approve(registry.params, version, "looked at fifty of them: the teacher was wrong")
+    assert read_route(transitions.FLAGS).answers == "student"
+    last = retest_champion(registry.params, History())
+    assert last is not None and last.trusted and approve.blocked_by(registry.params, version, True, History()) is None

@@ -25,11 +25,11 @@ _SAVE_EVERY = 20
 
 
 class Guard:
-    """``fall_back`` sends the traffic to the teacher and tells people; it gets the reason, and runs once a system."""
+    """``fall_back`` sends the traffic to the teacher and tells people; it gets the reason, and runs once, until somebody gives the system its traffic back."""
 
     def __init__(self, file: Path, limit: float, route: Callable[[], Route], fall_back: Callable[[str, Route], None]) -> None:
         self._file, self._limit, self._route, self._fall_back = file, limit, route, fall_back
-        self._identity, self._state, self._alarmed = "", EProcess(limit), False
+        self._identity, self._state, self._alarmed = "", EProcess(limit), ""
         self._unsaved = 0
 
     @property
@@ -42,10 +42,14 @@ class Guard:
         if route.model_version != compared.version:
             return
         self._turn_to(_identity(route, self._limit))
+        if self._alarmed and self._alarmed != route.changed_at:
+            # Somebody gave it its traffic back, and may be wrong again.
+            self._state, self._alarmed = EProcess(self._limit), ""
         self._state = self._state.after(compared.disagreement)
         self._unsaved += 1
         alarm = self._state.rejects(ALPHA) and not self._alarmed
-        self._alarmed = self._alarmed or alarm
+        # Comparisons that were under way at the alarm are of the same route.
+        self._alarmed = route.changed_at if alarm else self._alarmed
         if alarm or self._unsaved >= _SAVE_EVERY:
             self.save()
         if alarm:
@@ -67,13 +71,13 @@ class Guard:
         """Begin with an empty state for another system, or continue the kept state of this one."""
         if identity == self._identity:
             return
-        self._identity, self._state, self._alarmed, self._unsaved = identity, EProcess(self._limit), False, 0
+        self._identity, self._state, self._alarmed, self._unsaved = identity, EProcess(self._limit), "", 0
         kept = self._kept()
         if kept.get("system") != identity:
             return
         try:
             state = {**kept["state"], "capital": tuple(kept["state"]["capital"])}
-            self._state, self._alarmed = EProcess(**state), bool(kept["alarmed"])
+            self._state, self._alarmed = EProcess(**state), str(kept["alarmed"] or "")
         except (KeyError, TypeError, ValueError) as error:
             say(f"warning: {self._file} is not a state of the guard ({error}); the guard begins with an empty one")
 
