@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,14 +22,19 @@ class RunningRouter:
 
 
 def record_router(host: str, port: int, token: str) -> None:
-    """Write down where the router is. An address that listens everywhere is asked at loopback."""
+    """Write down where the router is. An address that listens everywhere is asked at loopback.
+
+    A drill is accepted from loopback only, so a router that listens at another address alone has no use for a token: it is asked with the header that demands the teacher.
+    """
     asked = "127.0.0.1" if host in ("0.0.0.0", "", "::") else host  # noqa: S104 - compared, not bound
     name = f"[{asked}]" if ":" in asked else asked
+    on_loopback = asked in ("127.0.0.1", "::1", "localhost")
+    record = {"url": f"http://{name}:{port}", "token": token if on_loopback else "", "pid": os.getpid(), "host": socket.gethostname()}
     RECORD.parent.mkdir(parents=True, exist_ok=True)
     # The token must not be readable for a moment.
     mask = os.umask(0o077)
     try:
-        write_json(RECORD, {"url": f"http://{name}:{port}", "token": token, "pid": os.getpid()})
+        write_json(RECORD, record)
         os.chmod(RECORD, 0o600)
     finally:
         os.umask(mask)
@@ -48,7 +54,8 @@ def running_router(file: Path = RECORD) -> RunningRouter | None:
     recorded: RunningRouter | None
     try:
         tree = read_json(file)
-        recorded = RunningRouter(str(tree["url"]), str(tree["token"]))
+        # Containers share the folder of the project, and each has a loopback of its own.
+        recorded = RunningRouter(str(tree["url"]), str(tree["token"])) if tree["host"] == socket.gethostname() else None
     except (OSError, ValueError, KeyError, TypeError):
         recorded = None
     address = os.environ.get("REDISTILL_ROUTER_URL", "").strip().rstrip("/").removesuffix("/v1")

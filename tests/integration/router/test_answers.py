@@ -87,6 +87,15 @@ def test_the_flag_decides_who_answers(route: Any, student: str, answered: tuple[
     asyncio.run(check())
 
 
+def test_a_slice_that_is_an_address_is_not_logged() -> None:
+    async def check() -> None:
+        async with running(STUDENT) as router:
+            assert (await router.ask(redistill={"slice": "jane.roe@example.org"})).status == 200
+            assert "jane" not in json.dumps(router.last) and router.last["slice"] == "[EMAIL]"
+
+    asyncio.run(check())
+
+
 @pytest.mark.parametrize(
     ("live", "reason"),
     [

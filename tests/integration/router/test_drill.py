@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import stat
 from dataclasses import replace
@@ -106,3 +107,14 @@ def test_where_no_router_runs_there_is_nothing_to_ask_and_one_that_crashed_is_to
     assert not drill_router(PARAMS, Path("nowhere.parquet"))[0].passed
     recorded_router.forget_router()
     assert drill_router(PARAMS, Path("monitor.parquet")) == []
+
+
+def test_a_router_that_is_not_at_loopback_gets_no_token_and_one_of_another_container_is_not_ours() -> None:
+    recorded_router.record_router("192.168.1.5", 9, "t")
+    router = recorded_router.running_router()
+    assert router is not None and (router.url, router.token) == ("http://192.168.1.5:9", ""), (
+        "it is asked with the header that demands the teacher"
+    )
+    tree = json.loads(recorded_router.RECORD.read_text(encoding="utf-8"))
+    recorded_router.RECORD.write_text(json.dumps({**tree, "host": "another container"}), encoding="utf-8")
+    assert recorded_router.running_router() is None

@@ -107,7 +107,7 @@ def test_personal_data_and_secrets_never_reach_the_disk(folder: Path, stream: bo
             assert SECRET in (await response.read()).decode(), "the caller gets what the model wrote"
         [row] = read_traffic(folder)
         assert row.messages[0].content == "I am [EMAIL], my key is [SECRET]" and row.teacher == "write to [EMAIL] with [SECRET]"
-        assert row.slice == "[EMAIL]" and row.replaced == 5 and row.prompt_id == prompt_id(row.messages)
+        assert row.slice == "[EMAIL]" and row.replaced == 4 and row.prompt_id == prompt_id(row.messages)
         for file in folder.parent.rglob("*"):
             if file.is_file():
                 assert PERSON.encode() not in file.read_bytes() and SECRET.encode() not in file.read_bytes()

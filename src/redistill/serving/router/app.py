@@ -234,6 +234,10 @@ async def _going_on(work: Background) -> None:
         try:
             await work()
         except Exception as error:
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                # It failed while it ended; the router must end too.
+                say(f"warning: a background task failed at its end ({type(error).__name__}: {error})")
+                return
             say(f"warning: a background task failed ({type(error).__name__}: {error}) and is started again")
         await asyncio.sleep(1.0)
 

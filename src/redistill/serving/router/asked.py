@@ -10,6 +10,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -18,6 +19,7 @@ from redistill.data.params import DataParams
 from redistill.data.types import Column, Message, Prompt
 from redistill.errors import DataError
 from redistill.serving.router.types import Asked, BadRequestError, Endpoint
+from redistill.validation.filters.personal_data import redact
 
 OURS = "redistill"
 """The key of a body that is meant for the router alone: ``{"slice": …, "columns": {…}, "key": …}``."""
@@ -221,12 +223,18 @@ def _prompt(messages: tuple[Message, ...], extra: dict[str, Any], trained: Train
         raise BadRequestError(f"{OURS}.slice must be a short text")
     columns = tuple(Column(name, values[name]) for name in data.shown_columns)
     try:
-        prompt = Prompt.of(messages, "", slice_name, None, "", None, columns)
+        prompt = Prompt.of(messages, "", _safe(slice_name), None, "", None, columns)
     except DataError:
         return None, "it is not valid Unicode"
     # With its columns, as intake counts.
     too_long = len(prompt.text) > trained.max_chars
     return (None, f"it is longer than {trained.max_chars} characters") if too_long else (prompt, "")
+
+
+@lru_cache(maxsize=4096)
+def _safe(slice_name: str) -> str:
+    """The name of a slice as it may be logged and counted: callers may write anything there, such as an address."""
+    return redact(slice_name)
 
 
 def _demands_teacher(headers: Mapping[str, str]) -> bool:

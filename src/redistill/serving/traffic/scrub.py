@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 
 from redistill.data.traffic.types import LoggedRequest
 from redistill.data.types import Column, Message, prompt_id
-from redistill.validation.filters.personal_data import redact
-from redistill.validation.patterns.findings import TOKENS
-
-_TOKEN = re.compile("|".join(re.escape(token) for token in sorted({*TOKENS.values(), "[SECRET]"})))
+from redistill.validation.traffic.scrub import scrubbed
 
 
-def scrubbed(row: LoggedRequest) -> LoggedRequest:
+def scrubbed_row(row: LoggedRequest) -> LoggedRequest:
     """The request as it may be kept. Its ``prompt_id`` is of what is kept, and ``replaced`` counts what was replaced.
 
     Raises:
@@ -23,10 +19,8 @@ def scrubbed(row: LoggedRequest) -> LoggedRequest:
 
     def clean(text: str) -> str:
         nonlocal count
-        safe = redact(text)
-        if safe != text:
-            # One token may stand for several values that touch each other.
-            count += max(1, len(_TOKEN.findall(safe)) - len(_TOKEN.findall(text)))
+        safe, replaced = scrubbed(text)
+        count += replaced
         return safe
 
     messages = tuple(Message(m.role, clean(m.content)) for m in row.messages)

@@ -20,7 +20,7 @@ from typing import Any
 from redistill.data.traffic.types import LoggedRequest
 from redistill.data.types import Column, Message
 from redistill.serving.traffic.open_shard import OpenShard
-from redistill.serving.traffic.scrub import scrubbed
+from redistill.serving.traffic.scrub import scrubbed_row
 
 _CHUNK_BYTES = 1 << 20
 
@@ -77,7 +77,7 @@ def _lines(source: int, shard: OpenShard) -> Iterator[bytes | None]:
 
 def _add(shard: OpenShard, line: bytes) -> None:
     try:
-        shard.add(scrubbed(_row(json.loads(line))))
+        shard.add(scrubbed_row(_row(json.loads(line))))
     except Exception as error:
         # Without the message: it may have text of the row.
         shard.lost += 1
