@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from redistill.data.types import Message, Prompt
 from redistill.serving.router.guard import Guard
-from redistill.serving.router.shadow import Compared, Shadow
-from redistill.serving.router.types import Side
+from redistill.serving.router.plan import Live
+from redistill.serving.router.shadow import Attempt, Compared, Sample, Shadow
+from redistill.serving.router.types import Asked, Completion, Side
 from redistill.serving.types import Route
-from tests.routers import QUICK, STUDENT, SURE, running
+from tests.routers import LABELS, QUICK, STUDENT, SURE, running
 
 ALL = replace(QUICK, shadow_share=1.0)
 
@@ -127,3 +129,30 @@ def test_the_guard_falls_back_once_and_remembers(tmp_path: Path) -> None:
     assert fresh.state.n == 3 and fresh.state.largest < 20, "another system has an empty state"
     (tmp_path / "guard.json").write_text(json.dumps({"system": "x", "state": 3}), encoding="utf-8")
     observe(made(), 0.0, 1, version="8")
+
+
+def test_under_load_requests_of_both_models_are_left_out_at_the_same_moments() -> None:
+    async def check() -> None:
+        seen, open_at_once = list[Compared](), asyncio.Event()
+
+        async def ask(side: Side, asked: Asked, live: Live) -> Completion:
+            await open_at_once.wait()
+            return Completion("fee", "stop")
+
+        shadow = Shadow(1.0, LABELS, ask, seen.append, lambda comparison: None)
+        prompt = Prompt.of((Message("user", "my card is lost"),), "a", "app", None, "")
+        asked = Asked("chat", {}, prompt)
+        attempt = Attempt(Completion("card", "stop"), 0.1)
+        mine = Sample(asked, "a", Live(SURE, readable=True), True, True, attempt, None)
+        teachers = replace(mine, by_student=False, student=attempt, teacher=attempt)
+        assert [shadow.consider(mine) for _ in range(9)] == [True] * 8 + [False]
+        shadow.consider(teachers)
+        count = shadow.counts["teacher"]
+        assert (count.sampled, count.compared, seen) == (10, 0, []), "a deferred request would pull the mean down"
+        open_at_once.set()
+        await asyncio.gather(*shadow._running)
+        shadow.consider(teachers)
+        assert (count.sampled, count.compared) == (11, 9)
+        assert [c.disagreement for c in seen] == [1.0] * 8 + [0.0]
+
+    asyncio.run(check())

@@ -4,8 +4,9 @@ Where the live system planned to ask the student, the comparison is for the guar
 requests, 0 where the teacher answered. That is what the threshold promised. Where the teacher answers by a pin, a share or a rule, the student is asked, if
 its version is verified. Wherever both completions are known, a record without text is written, for rehearsals.
 
-Requests are sampled by a hash, so who answers them plays no part. Never more than a few run at once; what does not run is counted, because a guard that sees
-nothing would look like one that has nothing to report.
+Requests are sampled by a hash, so who answers them plays no part. Never more than a few run at once. While these run, no other sampled request is compared,
+also none that the teacher answered: to leave out only those of the student would show too little disagreement. What is left out is counted, because a guard
+that sees nothing would look like one that has nothing to report.
 """
 
 from __future__ import annotations
@@ -110,12 +111,14 @@ class Shadow:
             return False
         count, asks = self.counts[sample.other], False
         count.sampled += 1
-        if sample.guarded and not sample.by_student:
+        if len(self._running) >= _MOST_OPEN:
+            pass  # counted as sampled and not compared, whoever answered
+        elif sample.guarded and not sample.by_student:
             # The teacher answered: the system agrees with it. Of a student that failed there is nothing to compare.
             count.compared += 1
             self._observe(Compared(sample.id, sample.version, 0.0, by_student=False))
             self._written(sample)
-        elif len(self._running) < _MOST_OPEN:
+        else:
             task = asyncio.ensure_future(self._compare(sample, count))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
