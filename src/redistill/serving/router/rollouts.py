@@ -2,6 +2,10 @@
 
 What is counted of both versions is kept in a file, and the step is in the flag, so a restart continues. The two versions are compared at looks, each after
 fifty requests of the new one, with Fisher's exact test; the looks share one chance of a false alarm. Fewer requests decide nothing.
+
+Where the version before has had too few requests to be compared with, the failures of the new one are tested against a fixed limit instead, by the exact binomial test,
+and the reason says so. Look k has alpha / (k (k + 1)) for its two questions, half for each. Every question is one exact test at each look, chosen by numbers of requests
+and not by failures. So by the union bound, the chance that any reason is ever wrong is at most alpha, however many looks there are.
 """
 
 from __future__ import annotations
@@ -22,13 +26,14 @@ from redistill.serving.router.decision import Decision
 from redistill.serving.router.saying import say
 from redistill.serving.router.shadow import Compared
 from redistill.serving.types import Rollout, Route
+from redistill.statistics.shares import share_test
 from redistill.statistics.two_shares import larger_share_test, spent
 
 ALPHA = 0.05
 _LOOK_EVERY, _POLL_S = 50, 1.0
 _FEWEST_COMPARED = 20
-_USUAL = (2, 100)
-"""Failures and requests that the new version is compared with where the version before has had fewer requests."""
+_FEWEST_OLD, _MOST_FAILING = 100, 0.1
+"""While the version before has had fewer requests, the new version must not be shown to fail on more than this share of its requests."""
 _DIFFERS = 0.5
 
 
@@ -122,9 +127,8 @@ class Rollouts:
         state.looks = state.new.requests // _LOOK_EVERY
         # Two questions share each look.
         alpha, new, old = spent(ALPHA, state.looks) / 2, state.new, state.old
-        failing = larger_share_test(new.failures, new.requests, *((old.failures, old.requests) if old.requests >= _USUAL[1] else _USUAL))
-        if failing < alpha:
-            return f"it failed on {new.failures:,} of {new.requests:,} requests, version {state.versions[1]} on {old.failures:,} of {old.requests:,} (p {failing:.2g})"
+        if (failing := self._failing(alpha)) is not None:
+            return failing
         differing = larger_share_test(new.disagreements, new.compared, old.disagreements, old.compared)
         if new.compared >= _FEWEST_COMPARED and differing < alpha:
             return (
@@ -132,6 +136,17 @@ class Rollouts:
                 f"{old.disagreements:,} of {old.compared:,} (p {differing:.2g})"
             )
         return None
+
+    def _failing(self, alpha: float) -> str | None:
+        """Whether the new version fails too often: more often than the one before, or than the limit where little is known of that one."""
+        new, old, before = self.state.new, self.state.old, self.state.versions[1]
+        failed = f"it failed on {new.failures:,} of {new.requests:,} requests"
+        if old.requests < _FEWEST_OLD:
+            p_value = share_test(new.failures, new.requests, _MOST_FAILING)
+            told = f"{failed}, more than the limit of {_MOST_FAILING:.0%} (p {p_value:.2g}); version {before} has had only {old.requests:,} requests"
+            return told if p_value < alpha else None
+        p_value = larger_share_test(new.failures, new.requests, old.failures, old.requests)
+        return f"{failed}, version {before} on {old.failures:,} of {old.requests:,} (p {p_value:.2g})" if p_value < alpha else None
 
     def _arm(self, version: str) -> Arm | None:
         route = self._route()

@@ -13,9 +13,10 @@ import pytest
 from redistill.serving.params import ServeParams
 from redistill.serving.rollout import with_share
 from redistill.serving.router.decision import Decision
-from redistill.serving.router.rollouts import Rollouts
+from redistill.serving.router.rollouts import ALPHA, Rollouts
 from redistill.serving.router.shadow import Compared
 from redistill.serving.types import Rollout, Route
+from redistill.statistics.shares import share_interval
 from redistill.statistics.two_shares import larger_share_test, spent
 from tests.routers import CASCADE, STUDENT
 
@@ -116,6 +117,30 @@ def test_false_alarms_are_as_rare_as_they_should_be(tmp_path: Path) -> None:
             trial.look()
         alarms += bool(trial.stopped)
     assert alarms <= 16, "5 % of 200, and three standard deviations"
+
+
+@pytest.mark.parametrize(("failing", "old_requests"), [(0.06, 8), (0.1, 0)])
+def test_false_alarms_are_rare_also_where_the_version_before_has_had_few_requests(
+    tmp_path: Path, failing: float, old_requests: int
+) -> None:
+    draw, alarms, trials = random.Random(11), 0, 300
+    for _ in range(trials):
+        trial = Trial(tmp_path / "never-written.json")
+        for _ in range(10):
+            trial.traffic("7", old_requests, failing, 0.05, draw)
+            trial.traffic("8", 50, failing, 0.05, draw)
+            trial.look()
+        alarms += bool(trial.stopped)
+    assert share_interval(alarms, trials, 0.05).low <= ALPHA, f"{alarms} of {trials} rollouts of two equal versions were stopped"
+
+
+def test_a_version_that_fails_often_is_stopped_without_the_one_before_and_the_reason_names_the_limit(tmp_path: Path) -> None:
+    trial = Trial(tmp_path / "rollout.json")
+    trial.traffic("7", 12)
+    trial.traffic("8", 100, failing=0.4)
+    trial.look()
+    [reason] = trial.stopped
+    assert "more than the limit of 10% (p " in reason and "version 7 has had only 12 requests" in reason
 
 
 def test_a_restart_continues_and_another_pair_begins_again(tmp_path: Path) -> None:
