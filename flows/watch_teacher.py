@@ -26,7 +26,7 @@ def watch_teacher() -> Any:
     with recorded(turns.present_run_id()):
         by_prefect = run is not None and run.deployment_id is not None
         seen = look(params, workspace, by_hand=not by_prefect)
-        reasons = guard_alarm.take(workspace) + ([seen.reason] if seen.reason else [])
+        reasons = guard_alarm.take(params, workspace) + ([seen.reason] if seen.reason else [])
         outcome: dict[str, Any] = {"changed": seen.changed, "fingerprint": seen.now, "before": seen.before}
         if by_prefect:
             if turns.nights_are_on(workspace):

@@ -73,7 +73,7 @@ def _to_teacher(params: Params, workspace: Workspace, window: Window) -> list[st
     if read_route(FLAGS).mode != "teacher":
         return ["the student is pinned, so it keeps its traffic; remove the pin with `redistill route set auto --reason REASON`"]
     # People are told now; the cycle is asked for with the verdict.
-    guard_alarm.take(workspace)
+    guard_alarm.take(params, workspace)
     return ["the teacher answers now"]
 
 

@@ -16,7 +16,7 @@ from tasks.promotion.evidence import measured_version, teacher_measurement
 from tasks.promotion.judge import judge_arm
 from tasks.promotion.judgement import Judgement
 from tasks.promotion.live_system import promoted_by, system, verify_live
-from tasks.registry import evidence_bundle, hold_counter, look_ledger, transitions
+from tasks.registry import alarms, evidence_bundle, hold_counter, look_ledger, transitions
 from tasks.registry.artifact import downloaded
 from tasks.registry.client import RegistryClient
 from tasks.registry.history import History, alarmed
@@ -48,6 +48,9 @@ def verify_champion(params: Params, history: History) -> ChampionCheck | None:
     client = connect(params)
     if (recovered := transitions.recover(client, params)) is not None:
         print(recovered)
+    # Before the re-test, which would give the traffic back to a version whose alarm the registry did not take.
+    for line in alarms.record_missing(params, history):
+        print(line)
     outside = transitions.moved_outside(client, params, history.events(client, params), (mlflow_names.CHAMPION,))
     version = transitions.live(client, params).champion
     if outside is not None:

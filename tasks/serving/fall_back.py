@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from redistill.errors import RedistillError
-from redistill.io.json import write_json
 from redistill.params import Params
-from redistill.serving.route_flag import read_route, to_teacher, update_route
+from redistill.serving.route_flag import to_teacher, update_route
 from redistill.serving.router.saying import say
 from redistill.serving.types import Route
-from tasks.registry.runs_and_versions import connect
-from tasks.registry.transitions import FLAGS, live, record
-from tasks.serving.rollout import ALARM, stop
+from tasks.registry import alarms
+from tasks.registry.transitions import FLAGS
+from tasks.serving.rollout import stop
 
 
 def fall_back(params: Params, reason: str, route: Route) -> None:
@@ -34,8 +33,7 @@ def fall_back(params: Params, reason: str, route: Route) -> None:
         if not changed:
             return
         say(f"alarm: {reason}; the teacher answers now")
-        write_json(ALARM, {"version": route.model_version, "reason": reason, "at": read_route(FLAGS).changed_at})
-        client = connect(params)
-        record(client, params, "alarm", route.model_version, reason, live(client, params))
+        alarms.note(route.model_version or "", reason)
+        alarms.record_missing(params)
     except RedistillError as error:
-        say(f"warning: the alarm is not in the history ({error})")
+        say(f"warning: the alarm is not in the history yet ({error}); the watcher or the next cycle records it")

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from redistill.errors import RedistillError
-from redistill.io.json import write_json
 from redistill.params import Params
 from redistill.serving.rollout import with_share
 from redistill.serving.route_flag import update_route
 from redistill.serving.router.saying import say
 from redistill.serving.types import Rollout, Route
-from tasks.paths import STATE
 from tasks.promotion import approve
+from tasks.registry import alarms
 from tasks.registry.transitions import FLAGS
-
-ALARM = STATE / "serving" / "alarm.json"
 
 
 def advance(seen: Rollout, share: float | None, reason: str) -> None:
@@ -41,8 +38,10 @@ def stop(params: Params, reason: str, route: Route) -> bool:
         if not changed or route.rollout is None:
             return False
         say(f"alarm: {reason}; version {route.rollout.version} answers now")
-        write_json(ALARM, {"version": route.model_version, "reason": reason, "at": route.rollout.since})
+        alarms.note(route.model_version or "", reason)
         approve.rollback(params, route.rollout.version, reason)
+        # The history has the rollback, which says it.
+        alarms.record_missing(params)
     except RedistillError as error:
         say(f"warning: the rollback is not in the registry ({error}); run `redistill rollback --reason REASON`")
     return changed

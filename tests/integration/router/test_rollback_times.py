@@ -100,7 +100,7 @@ def test_the_way_back_to_the_teacher_and_to_the_previous_version(
 def test_a_stopped_rollout_makes_the_version_before_the_champion_again(make_registry: Callable[..., Registry]) -> None:
     from redistill.serving.route_flag import read_route
     from tasks.promotion import approve
-    from tasks.registry import transitions
+    from tasks.registry import alarms, transitions
     from tasks.serving import fall_back, rollout
 
     registry = make_registry(gates=["audit", "teacher"])
@@ -129,7 +129,7 @@ def test_a_stopped_rollout_makes_the_version_before_the_champion_again(make_regi
     )
     last = transitions.history(registry.client, params)[-1]
     assert (last.kind, last.champion) == ("rollback", first) and "too much disagreement" in last.reason
-    assert Path(rollout.ALARM).is_file()
+    assert alarms.ALARM.is_file() and not list(alarms.UNRECORDED.glob("*"))
     assert not rollout.stop(params, "again", moved), "once"
 
 

@@ -165,12 +165,12 @@ class Rollouts:
             self.state.step, self.state.before_step = rollout.since, self.state.new.requests
 
     def _kept(self) -> State | None:
+        if not self._file.exists():
+            return None
         try:
             tree = read_json(self._file)
             arms = {name: Arm(**tree[name]) for name in ("new", "old")}
             return State(**{**tree, **arms, "versions": tuple(tree["versions"])})
-        except FileNotFoundError:
-            return None
         except (OSError, ValueError, KeyError, TypeError) as error:
             say(f"warning: {self._file} is no state of a rollout ({type(error).__name__}); its counts begin again")
             return None
