@@ -13,12 +13,19 @@ from tasks.orchestration import alerting, guard_alarm, pending, turns
 from tasks.registry.transitions import FLAGS
 from tasks.reporting import publishing
 from tasks.serving.drift_state import DriftState, write_state
-from tasks.serving.fall_back import fall_back
+from tasks.serving.fall_back import Fall, all_to_teacher
 from tasks.serving.monitor import Seen, sentence_of
 from tasks.serving.traffic_page import PAGE
 
 WARNED, ACTED = "redistill.traffic.drift.warned", "redistill.traffic.drift.acted"
 _ALERT: AlertKind = "traffic-drifted"
+_FALLS: dict[Fall, str] = {
+    "teacher": "the teacher answers now",
+    "version-before": "the version before answers now",
+    "pinned": "the student is pinned, so it keeps its traffic; remove the pin with `redistill route set auto --reason REASON`",
+    "not-live": "another version has the traffic by now, so it stays there",
+    "failed": "the flag cannot be written, so the student keeps its traffic; set the route with `redistill route set teacher --reason REASON`",
+}
 
 
 def respond(params: Params, workspace: Workspace, state: DriftState) -> list[str]:
@@ -65,16 +72,15 @@ def _announced(params: Params, workspace: Workspace, state: DriftState, window: 
 
 
 def _to_teacher(params: Params, workspace: Workspace, window: Window) -> list[str]:
-    """The route falls as with the guard's alarm, so that the history has a line; a person's pin and another version stay."""
+    """All traffic goes to the teacher, also that of both versions of a rollout, and the history has a line; a person's pin and another version stay."""
     route = read_route(FLAGS)
     if route.mode == "teacher":
         return []
-    fall_back(params, f"live traffic has drifted: {sentence_of(window)}", route)
-    if read_route(FLAGS).mode != "teacher":
-        return ["the student is pinned, so it keeps its traffic; remove the pin with `redistill route set auto --reason REASON`"]
-    # People are told now; the cycle is asked for with the verdict.
-    guard_alarm.take(params, workspace)
-    return ["the teacher answers now"]
+    fall = all_to_teacher(params, f"live traffic has drifted: {sentence_of(window)}", route)
+    if fall == "teacher":
+        # People are told now; the cycle is asked for with the verdict.
+        guard_alarm.take(params, workspace)
+    return [_FALLS[fall]]
 
 
 def _prompts_of_cycle(params: Params) -> str:

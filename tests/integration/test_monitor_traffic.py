@@ -204,6 +204,23 @@ def test_a_pin_is_not_touched_and_the_cycle_is_still_asked_for(traffic: Traffic)
     assert "the student is pinned" in done[0] and read_route(transitions.FLAGS) == before and len(pending.waiting()) == 1
 
 
+def test_drift_during_a_rollout_sends_both_versions_keys_to_the_teacher(traffic: Traffic) -> None:
+    from redistill.serving.route_flag import read_route, update_route
+    from redistill.serving.types import Rollout
+    from tasks.registry import transitions
+
+    rollout = Rollout("0", None, 0.3, "2026-11-28T02:00:00+00:00")
+    update_route(transitions.FLAGS, lambda now: replace(now, rollout=rollout))
+    for _ in range(3):
+        seen = traffic.monitored(drifted)
+    assert seen.state.verdict == "act"
+    assert traffic.respond()[0] == "the teacher answers now"
+    route = read_route(transitions.FLAGS)
+    assert (route.mode, route.rollout) == ("teacher", None)
+    last = transitions.history(traffic.registry.client, traffic.registry.params)[-1]
+    assert (last.kind, last.version) == ("alarm", traffic.version)
+
+
 def test_comparisons_that_show_the_promise_is_kept_keep_the_traffic(traffic: Traffic) -> None:
     from redistill.serving.route_flag import read_route
     from tasks.orchestration import pending

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from redistill.serving.types import Route
 from tests.bench.router.processes import free_port
 from tests.integration.conftest import Registry
 from tests.integration.router.test_serve import promoted
@@ -111,3 +112,42 @@ def test_an_alarm_that_the_registry_did_not_take_is_recorded_before_the_next_re_
     (alarms.UNRECORDED / "b.json").write_text("{", encoding="utf-8")
     again = retest_champion(params, History())
     assert again is not None and again.trusted, "a person has promoted it since that alarm"
+
+
+def test_an_alarm_about_a_stopped_version_leaves_the_traffic_of_the_version_before(
+    make_registry: Callable[..., Registry],
+) -> None:
+    from redistill.serving.rollout import with_share
+    from redistill.serving.route_flag import read_route, update_route, with_pin
+    from redistill.serving.types import Rollout
+    from tasks.registry import transitions
+    from tasks.serving.fall_back import all_to_teacher, fall_back
+
+    registry = make_registry(gates=["audit", "teacher"])
+    version = promoted(registry)
+
+    def under_way(share: float) -> Route:
+        rollout = Rollout("before", None, share, "2026-11-28T02:00:00+00:00")
+        return update_route(transitions.FLAGS, lambda now: replace(now, mode="student", model_version=version, rollout=rollout))
+
+    seen = under_way(0.5)
+    assert seen.rollout is not None
+    # A rollback takes seconds, and comparisons that were under way end in them.
+    stopped = update_route(transitions.FLAGS, lambda now: with_share(now, now.rollout or seen.rollout, 0.0, "it fails"))
+    assert fall_back(registry.params, "the guard: too much disagreement", seen) == "not-live"
+    assert fall_back(registry.params, "the guard: too much disagreement", stopped) == "not-live"
+    assert read_route(transitions.FLAGS) == stopped, "the version before did nothing wrong"
+    before = stopped.before
+    assert before is not None
+    assert fall_back(registry.params, "the guard about the version before", before) == "teacher"
+    last = transitions.history(registry.client, registry.params)[-1]
+    assert (last.kind, last.version) == ("alarm", "before")
+    for share in (0.0, 0.5):
+        moved = under_way(share)
+        update_route(transitions.FLAGS, lambda now: with_pin(now, "student", "trial"))
+        assert all_to_teacher(registry.params, "drift", moved) == "pinned"
+        update_route(transitions.FLAGS, lambda now: with_pin(now, "auto", "trial"))
+        assert all_to_teacher(registry.params, f"drift at {share:g}", moved) == "teacher"
+        now = read_route(transitions.FLAGS)
+        assert (now.mode, now.model_version, now.rollout) == ("teacher", None, None)
+        assert all_to_teacher(registry.params, "drift", moved) == "not-live"
