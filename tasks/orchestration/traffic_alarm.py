@@ -12,7 +12,7 @@ from redistill.serving.route_flag import read_route
 from tasks.orchestration import alerting, guard_alarm, pending, turns
 from tasks.registry.transitions import FLAGS
 from tasks.reporting import publishing
-from tasks.serving.drift_state import DriftState, write_state
+from tasks.serving.drift_state import DriftState, one_monitor, read_state, write_state
 from tasks.serving.fall_back import Fall, all_to_teacher
 from tasks.serving.monitor import Seen, sentence_of
 from tasks.serving.traffic_page import PAGE
@@ -33,16 +33,19 @@ def respond(params: Params, workspace: Workspace, state: DriftState) -> list[str
 
     The state says what was announced only afterwards, so a run that was killed in between is made good by the next one.
     """
-    if not state.windows:
-        return []
-    window, done = state.windows[-1], list[str]()
-    if state.verdict == "act" and window.at_risk and not state.fell_back:
-        done += _to_teacher(params, workspace, window)
-        state = replace(state, fell_back=read_route(FLAGS).mode == "teacher")
-    if state.verdict != state.announced:
-        done += _announced(params, workspace, state, window)
-        state = replace(state, announced=state.verdict)
-    write_state(state)
+    with one_monitor():
+        # Another run may have judged a window since ``state`` was read.
+        state = read_state() or state
+        if not state.windows:
+            return []
+        window, done, fell_at = state.windows[-1], list[str](), state.fell_at
+        if state.verdict == "act" and window.at_risk and not fell_at:
+            done += _to_teacher(params, workspace, state, window)
+            route = read_route(FLAGS)
+            fell_at = route.changed_at if route.mode == "teacher" else ""
+        if state.verdict != state.announced:
+            done += _announced(params, workspace, state, window)
+        write_state(replace(state, announced=state.verdict, fell_at=fell_at))
     return done
 
 
@@ -67,16 +70,15 @@ def _announced(params: Params, workspace: Workspace, state: DriftState, window: 
         started = turns.start_waiting(workspace)
         done.append(f"a cycle is asked for{f' (run {started})' if started else ''}; {_prompts_of_cycle(params)}")
         text += f"; {done[-1]}"
-    alerting.alert(workspace, _ALERT, f"{state.system} {state.verdict}", text)
+    alerting.alert(workspace, _ALERT, f"{state.system} {state.verdict} {state.since:.0f}", text)
     return done
 
 
-def _to_teacher(params: Params, workspace: Workspace, window: Window) -> list[str]:
+def _to_teacher(params: Params, workspace: Workspace, state: DriftState, window: Window) -> list[str]:
     """All traffic goes to the teacher, also that of both versions of a rollout, and the history has a line; a person's pin and another version stay."""
-    route = read_route(FLAGS)
-    if route.mode == "teacher":
+    if read_route(FLAGS).mode == "teacher":
         return []
-    fall = all_to_teacher(params, f"live traffic has drifted: {sentence_of(window)}", route)
+    fall = all_to_teacher(params, f"live traffic has drifted: {sentence_of(window)}", state.version)
     if fall == "teacher":
         # People are told now; the cycle is asked for with the verdict.
         guard_alarm.take(params, workspace)

@@ -23,7 +23,7 @@ class DriftState:
     """``since`` is when this pair began to be watched, ``until`` the end of the last window, both in seconds since 1970.
 
     ``announced`` is the last verdict that people were told, and that was acted on. It differs from ``verdict`` only if a run was interrupted in between.
-    ``fell_back`` says that the traffic was sent to the teacher because of drift, which is done once.
+    ``fell_at`` is the ``changed_at`` of the route that sent the traffic to the teacher; empty while a version has it. Drift sends it there once, until it is given back.
     """
 
     system: str
@@ -32,7 +32,7 @@ class DriftState:
     until: float
     windows: tuple[Window, ...] = ()
     announced: Verdict = "calm"
-    fell_back: bool = False
+    fell_at: str = ""
 
     @property
     def verdict(self) -> Verdict:

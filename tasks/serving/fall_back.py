@@ -29,9 +29,9 @@ def fall_back(params: Params, reason: str, route: Route) -> Fall:
     return _fallen(params, reason, route.model_version or "", _has_traffic)
 
 
-def all_to_teacher(params: Params, reason: str, route: Route) -> Fall:
-    """After drift, send all traffic to the teacher. A rollout ends: the version before was not trained for these requests either."""
-    return _fallen(params, reason, route.model_version or "", _is_named)
+def all_to_teacher(params: Params, reason: str, version: str) -> Fall:
+    """After drift of the traffic of ``version``, send all traffic to the teacher. A rollout ends: the version before was not trained for these requests either."""
+    return _fallen(params, reason, version, _is_named)
 
 
 def _has_traffic(now: Route, version: str) -> bool:

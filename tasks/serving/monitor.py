@@ -82,14 +82,18 @@ def sentence_of(window: Window) -> str:
 
 
 def _state(params: DriftParams, route: Route, digest: str, now: float) -> tuple[DriftState, tuple[str, ...]]:
-    """The kept state if it is of this version and reference, else an empty one; corrected where a clock was set back."""
+    """The kept state if it is of this version and reference, else an empty one, as after traffic was given back; corrected where a clock was set back."""
     kept = read_state()
     system = _system(route, digest, kept)
-    if kept is None or kept.system != system:
+    if kept is None or kept.system != system or _given_back(kept, route):
         earliest = now - 3600.0 * params.longest_hours
         begin = min(now, max(earliest, _changed(route)))
         version = route.model_version or ""
         return DriftState(system, version, begin, begin), ()
+    if route.mode == "teacher" and route.changed_at and not kept.fell_at:
+        # Kept at once: this window may stay open until after the traffic was given back.
+        kept = replace(kept, fell_at=route.changed_at)
+        write_state(kept)
     if kept.until <= now:
         return kept, ()
     note = "the clock is earlier than at the last window, so a new window begins now"
@@ -102,6 +106,11 @@ def _system(route: Route, digest: str, kept: DriftState | None) -> str:
         return kept.system if kept is not None and kept.system.endswith(digest) else f"none {digest}"
     threshold = "" if route.cascade is None else f"{route.cascade.score} {route.cascade.limit!r} "
     return f"{route.model_version} {threshold}{digest}"
+
+
+def _given_back(kept: DriftState, route: Route) -> bool:
+    """Whether the version has its traffic again after a fall. What was seen before has been answered, and it may be wrong again."""
+    return bool(kept.fell_at) and route.mode != "teacher" and route.changed_at != kept.fell_at
 
 
 def _changed(route: Route) -> float:

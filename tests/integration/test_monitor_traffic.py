@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import os
 import random
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -219,6 +221,48 @@ def test_drift_during_a_rollout_sends_both_versions_keys_to_the_teacher(traffic:
     assert (route.mode, route.rollout) == ("teacher", None)
     last = transitions.history(traffic.registry.client, traffic.registry.params)[-1]
     assert (last.kind, last.version) == ("alarm", traffic.version)
+
+
+def test_traffic_that_was_given_back_is_protected_again(traffic: Traffic) -> None:
+    from redistill.serving.route_flag import read_route, update_route
+    from tasks.orchestration import pending
+    from tasks.registry import transitions
+
+    before = read_route(transitions.FLAGS)
+    for _ in range(3):
+        traffic.monitored(drifted)
+    assert "the teacher answers now" in traffic.respond() and read_route(transitions.FLAGS).mode == "teacher"
+    fallen = traffic.monitored(drifted)
+    assert fallen.state.fell_at == read_route(transitions.FLAGS).changed_at and len(fallen.state.windows) == 4
+    pending.take()
+    given_back = dt.datetime.fromtimestamp(traffic.begin + traffic.hour * HOUR_S, dt.UTC).isoformat()
+    update_route(transitions.FLAGS, lambda now: replace(before, changed_at=given_back))
+    first = traffic.monitored(drifted)
+    assert (first.state.verdict, len(first.state.windows)) == ("calm", 1), "windows begin anew"
+    for _ in range(2):
+        again = traffic.monitored(drifted)
+    assert again.state.verdict == "act"
+    assert "the teacher answers now" in traffic.respond() and read_route(transitions.FLAGS).mode == "teacher"
+    assert len(pending.waiting()) == 1
+
+
+def test_a_window_that_was_judged_while_the_response_waited_is_kept(traffic: Traffic) -> None:
+    from redistill.operations.workspace import Workspace
+    from tasks.orchestration import traffic_alarm
+    from tasks.serving.drift_state import one_monitor, read_state, write_state
+
+    stale = traffic.monitored(drifted).state
+    newer = traffic.monitored(drifted).state
+    assert newer.verdict == "warn"
+    workspace, done = Workspace.here(traffic.registry.params.data.name), list[str]()
+    run = threading.Thread(target=lambda: done.extend(traffic_alarm.respond(traffic.registry.params, workspace, stale)))
+    with one_monitor():
+        run.start()
+        write_state(newer)
+    run.join(60.0)
+    state = read_state()
+    assert done == ["event redistill.traffic.drift.warned"], "what is true now is announced"
+    assert state is not None and state.windows == newer.windows and state.announced == "warn"
 
 
 def test_comparisons_that_show_the_promise_is_kept_keep_the_traffic(traffic: Traffic) -> None:

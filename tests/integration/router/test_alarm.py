@@ -143,11 +143,11 @@ def test_an_alarm_about_a_stopped_version_leaves_the_traffic_of_the_version_befo
     last = transitions.history(registry.client, registry.params)[-1]
     assert (last.kind, last.version) == ("alarm", "before")
     for share in (0.0, 0.5):
-        moved = under_way(share)
+        under_way(share)
         update_route(transitions.FLAGS, lambda now: with_pin(now, "student", "trial"))
-        assert all_to_teacher(registry.params, "drift", moved) == "pinned"
+        assert all_to_teacher(registry.params, "drift", version) == "pinned"
         update_route(transitions.FLAGS, lambda now: with_pin(now, "auto", "trial"))
-        assert all_to_teacher(registry.params, f"drift at {share:g}", moved) == "teacher"
+        assert all_to_teacher(registry.params, f"drift at {share:g}", version) == "teacher"
         now = read_route(transitions.FLAGS)
         assert (now.mode, now.model_version, now.rollout) == ("teacher", None, None)
-        assert all_to_teacher(registry.params, "drift", moved) == "not-live"
+        assert all_to_teacher(registry.params, "drift", version) == "not-live"
