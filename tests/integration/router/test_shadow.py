@@ -14,8 +14,8 @@ from redistill.serving.router.guard import Guard
 from redistill.serving.router.plan import Live
 from redistill.serving.router.shadow import Attempt, Compared, Sample, Shadow
 from redistill.serving.router.types import Asked, Completion, Side
-from redistill.serving.types import Route
-from tests.routers import LABELS, QUICK, STUDENT, SURE, running
+from redistill.serving.types import Rollout, Route
+from tests.routers import CASCADE, LABELS, QUICK, STUDENT, SURE, running
 
 ALL = replace(QUICK, shadow_share=1.0)
 
@@ -156,3 +156,42 @@ def test_under_load_requests_of_both_models_are_left_out_at_the_same_moments() -
         assert [c.disagreement for c in seen] == [1.0] * 8 + [0.0]
 
     asyncio.run(check())
+
+
+def test_during_a_rollout_both_versions_have_a_guard_of_their_own(tmp_path: Path) -> None:
+    alarms: list[tuple[str, Route]] = []
+    newer = replace(STUDENT, model_version="8", rollout=Rollout("7", CASCADE, 0.05, "2026-11-28T02:00:00+00:00"))
+    holder = {"route": SURE}
+
+    def made() -> Guard:
+        return Guard(tmp_path / "guard.json", 0.05, lambda: holder["route"], lambda reason, route: alarms.append((reason, route)))
+
+    guard = made()
+    observe(guard, 0.0, 30)
+    holder["route"] = newer
+    observe(guard, 0.0, 5)
+    assert guard.state.n == 35, "the version before keeps what was seen of it"
+    observe(guard, 0.0, 15, version="8")
+    assert guard.state.n == 15
+    guard.save()
+    again = made()
+    observe(again, 1.0, 20)
+    [(reason, route)] = alarms
+    assert again.state.n == 55 and "version 7 disagrees" in reason and route == newer.before, "most of the traffic has a guard too"
+    observe(again, 0.0, 1, version="8")
+    assert again.state.n == 16 and again.state.mean == 0.0, "both states survive a restart"
+    stopped = replace(newer, changed_at="2026-11-28T03:00:00+00:00", rollout=newer.rollout and replace(newer.rollout, share=0.0))
+    holder["route"] = stopped
+    observe(again, 1.0, 100, version="8")
+    assert len(alarms) == 1, "a stopped version has no traffic to lose"
+
+
+def test_a_state_of_an_earlier_version_is_continued(tmp_path: Path) -> None:
+    guard = Guard(tmp_path / "guard.json", 0.05, lambda: SURE, lambda reason, route: None)
+    observe(guard, 0.0, 12)
+    guard.save()
+    [(system, kept)] = json.loads((tmp_path / "guard.json").read_text(encoding="utf-8"))["systems"].items()
+    (tmp_path / "guard.json").write_text(json.dumps({"system": system, **kept}), encoding="utf-8")
+    again = Guard(tmp_path / "guard.json", 0.05, lambda: SURE, lambda reason, route: None)
+    observe(again, 0.0, 1)
+    assert again.state.n == 13

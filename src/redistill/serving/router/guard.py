@@ -1,7 +1,7 @@
 """Watches live traffic: is the disagreement with the teacher above what the threshold promised? It may be looked at after every request.
 
-The state belongs to one system: version, threshold and limit. It is kept in a file, so that a restart forgets nothing. When the test rejects, the route falls to
-the teacher, once; a person's pin is not touched.
+Each live system has a state of its own: version, threshold and limit. During a rollout there are two. The states are kept in a file, so that a restart forgets
+nothing. When a test rejects, the system loses its traffic, once; a person's pin is not touched.
 
 Source: ``redistill.statistics.e_process``.
 """
@@ -9,7 +9,7 @@ Source: ``redistill.statistics.e_process``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,69 +24,95 @@ ALPHA = 0.05
 _SAVE_EVERY = 20
 
 
-class Guard:
-    """``fall_back`` sends the traffic to the teacher and tells people; it gets the reason, and runs once, until somebody gives the system its traffic back."""
+@dataclass(slots=True)
+class _Watched:
+    """One system: its test, and the ``changed_at`` of the route at its alarm, empty before."""
 
-    def __init__(self, file: Path, limit: float, route: Callable[[], Route], fall_back: Callable[[str, Route], None]) -> None:
+    process: EProcess
+    alarmed: str = ""
+
+
+class Guard:
+    """``fall_back`` takes the traffic of a route's version away and tells people; it gets the reason, and runs once, until somebody gives the system its traffic back."""
+
+    def __init__(self, file: Path, limit: float, route: Callable[[], Route], fall_back: Callable[[str, Route], object]) -> None:
         self._file, self._limit, self._route, self._fall_back = file, limit, route, fall_back
-        self._identity, self._state, self._alarmed = "", EProcess(limit), ""
-        self._unsaved = 0
+        self._systems: dict[str, _Watched] = {}
+        self._last, self._unsaved = _Watched(EProcess(limit)), 0
 
     @property
     def state(self) -> EProcess:
-        return self._state
+        """The test of the system that was observed last."""
+        return self._last.process
 
     def observe(self, compared: Compared) -> None:
-        """Count one comparison. Those of a version that is not live any more say nothing about the one that is."""
+        """Count one comparison. Those of a version that is not live any more say nothing about those that are."""
         route = self._route()
-        if route.model_version != compared.version:
+        live = _live(route, compared.version)
+        if live is None:
             return
-        self._turn_to(_identity(route, self._limit))
-        if self._alarmed and self._alarmed != route.changed_at:
+        self._turn_to([_identity(each, self._limit) for each in (route, route.before) if each is not None])
+        watched = self._last = self._systems[_identity(live, self._limit)]
+        if watched.alarmed and watched.alarmed != route.changed_at:
             # Somebody gave it its traffic back, and may be wrong again.
-            self._state, self._alarmed = EProcess(self._limit), ""
-        self._state = self._state.after(compared.disagreement)
+            watched.process, watched.alarmed = EProcess(self._limit), ""
+        watched.process = process = watched.process.after(compared.disagreement)
         self._unsaved += 1
-        alarm = self._state.rejects(ALPHA) and not self._alarmed
+        alarm = process.rejects(ALPHA) and not watched.alarmed
         # Comparisons that were under way at the alarm are of the same route.
-        self._alarmed = route.changed_at if alarm else self._alarmed
+        watched.alarmed = route.changed_at if alarm else watched.alarmed
         if alarm or self._unsaved >= _SAVE_EVERY:
             self.save()
         if alarm:
             self._fall_back(
-                f"the guard of live traffic: version {compared.version} disagrees with the teacher on {self._state.mean:.1%} of {self._state.n:,} sampled requests, "
-                f"and {self._limit:.1%} was promised (p {self._state.p_value:.2g}, level {ALPHA:g})",
-                route,
+                f"the guard of live traffic: version {compared.version} disagrees with the teacher on {process.mean:.1%} of {process.n:,} sampled requests, "
+                f"and {self._limit:.1%} was promised (p {process.p_value:.2g}, level {ALPHA:g})",
+                live,
             )
 
     def save(self) -> None:
         """Keep the state for the next start. A disk that refuses it stops neither an answer nor an alarm."""
         self._unsaved = 0
+        systems = {name: {"alarmed": each.alarmed, "state": asdict(each.process)} for name, each in self._systems.items()}
         try:
-            write_json(self._file, {"system": self._identity, "alarmed": self._alarmed, "state": asdict(self._state)})
+            write_json(self._file, {"systems": systems})
         except DataError as error:
             say(f"warning: after a restart, the guard will not know what it has seen since: {error}")
 
-    def _turn_to(self, identity: str) -> None:
-        """Begin with an empty state for another system, or continue the kept state of this one."""
-        if identity == self._identity:
+    def _turn_to(self, identities: list[str]) -> None:
+        """Begin with an empty state for each other system, or continue the kept state of these."""
+        if identities == list(self._systems):
             return
-        self._identity, self._state, self._alarmed, self._unsaved = identity, EProcess(self._limit), "", 0
         kept = self._kept()
-        if kept.get("system") != identity:
-            return
+        self._systems = {name: self._systems.get(name) or self._watched(kept.get(name)) for name in identities}
+
+    def _watched(self, tree: Any) -> _Watched:
+        if tree is None:
+            return _Watched(EProcess(self._limit))
         try:
-            state = {**kept["state"], "capital": tuple(kept["state"]["capital"])}
-            self._state, self._alarmed = EProcess(**state), str(kept["alarmed"] or "")
+            return _Watched(EProcess(**{**tree["state"], "capital": tuple(tree["state"]["capital"])}), str(tree["alarmed"] or ""))
         except (KeyError, TypeError, ValueError) as error:
             say(f"warning: {self._file} is not a state of the guard ({error}); the guard begins with an empty one")
+            return _Watched(EProcess(self._limit))
 
     def _kept(self) -> dict[str, Any]:
         try:
             tree = read_json(self._file)
         except (OSError, ValueError):
             return {}
-        return tree if isinstance(tree, dict) else {}
+        if not isinstance(tree, dict):
+            return {}
+        # An earlier version kept one system.
+        systems = tree.get("systems", {tree.get("system"): tree})
+        return systems if isinstance(systems, dict) else {}
+
+
+def _live(route: Route, version: str) -> Route | None:
+    """The live system of a version: during a rollout there are two, unless the new one was stopped. None if the version is not live."""
+    if route.model_version == version:
+        return None if route.rollout is not None and route.rollout.share <= 0.0 else route
+    before = route.before
+    return before if before is not None and before.model_version == version else None
 
 
 def _identity(route: Route, limit: float) -> str:
