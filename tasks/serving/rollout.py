@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from redistill.errors import RedistillError
 from redistill.params import Params
 from redistill.serving.rollout import with_share
@@ -40,10 +42,12 @@ def stop(params: Params, reason: str, route: Route) -> bool:
         say(f"alarm: {reason}; version {route.rollout.version} answers now")
         alarms.note(route.model_version or "", reason)
         approve.rollback(params, route.rollout.version, reason)
-        # The history has the rollback, which says it.
-        alarms.record_missing(params)
     except RedistillError as error:
         say(f"warning: the rollback is not in the registry ({error}); run `redistill rollback --reason REASON`")
+        return changed
+    # The history has the rollback, which says it, so the alarm needs no line of its own. Otherwise the next cycle looks again.
+    with suppress(RedistillError):
+        alarms.record_missing(params)
     return changed
 
 
