@@ -38,14 +38,14 @@ class Span:
 
 
 def read_window(span: Span, version: str, promised: float, grammar: Grammar | None) -> Live:
-    """Everything that was logged in the window. Lines of the future, which a clock that was set back leaves, wait for their time."""
+    """Everything that was logged in the window. Requests, slices and texts are of all traffic, the rest is of ``version``. Lines of the future, which a clock that was set back leaves, wait for their time."""
     notes: list[str] = []
-    counts, slices, scores = _Counts(), Sample[str](_MOST_ROWS), Sample[float](_MOST_ROWS)
+    counts, slices, scores = _Counts(version), Sample[str](_MOST_ROWS), Sample[float](_MOST_ROWS)
     for line in logged_lines(DECISIONS, span.begin):
         if line["at"] < span.end:
-            counts.add(line)
+            of_version = counts.add(line)
             slices.add(str(line.get("slice") or ""))
-            if isinstance(score := line.get("score"), int | float):
+            if of_version and isinstance(score := line.get("score"), int | float):
                 scores.add(float(score))
     texts, labels, gap = _texts(span, version, grammar, notes)
     compared, p_value = _compared(span, version, promised, notes)
@@ -70,13 +70,15 @@ def read_window(span: Span, version: str, promised: float, grammar: Grammar | No
 
 
 class _Counts:
-    """What became of the requests. Lines of earlier versions may lack keys."""
+    """What became of the requests. Lines of earlier routers may lack keys: where one does not name the version that was to be asked, its time decides."""
 
-    def __init__(self) -> None:
+    def __init__(self, version: str) -> None:
+        self._version = version
         self.requests = self.asked = self.deferred = self.failed = 0
         self.answered, self.reasons = Counter[str](), Counter[str]()
 
-    def add(self, line: dict[str, Any]) -> None:
+    def add(self, line: dict[str, Any]) -> bool:
+        """Count a line; returns whether it can say something about the version. During a rollout, two versions are asked."""
         route, reason = str(line.get("route") or "nobody"), str(line.get("reason") or "unknown")
         failures = line.get("failures")
         failed = reason in ("malformed", "cut-off") or (
@@ -86,9 +88,12 @@ class _Counts:
         self.requests += 1
         self.answered[route] += 1
         self.reasons[reason] += 1
+        if line.get("student", self._version) != self._version:
+            return False
         self.failed += failed
         self.deferred += reason == "unsure"
         self.asked += failed or reason == "unsure" or route == "student"
+        return True
 
 
 def _texts(span: Span, version: str, grammar: Grammar | None, notes: list[str]) -> tuple[tuple[str, ...], tuple[str, ...], str]:
@@ -130,14 +135,17 @@ def _compared(span: Span, version: str, promised: float, notes: list[str]) -> tu
     """The disagreement of the system with its teacher in this window, 0 where the teacher answered, and the p-value over all windows."""
     process, window, other = EProcess(promised), Sample[float](_MOST_ROWS), 0
     for line in logged_lines(COMPARISONS, span.since):
-        value = line.get("disagreement")
+        by_student, value = line.get("by_student") is True, line.get("disagreement")
+        if value is None and "disagreement" in line and not by_student:
+            # The student failed, so nothing is known of its completion; the teacher's agrees with itself.
+            value = 0.0
         if not isinstance(value, int | float) or not 0.0 <= value <= 1.0:
             other += 1
             continue
         # What a share or a rule gave to the teacher says nothing about the system.
         if line.get("version") != version or line["at"] >= span.end or line.get("guarded") is False:
             continue
-        loss = float(value) if line.get("by_student") is True else 0.0
+        loss = float(value) if by_student else 0.0
         process = process.after(loss)
         if line["at"] >= span.begin:
             window.add(loss)

@@ -343,6 +343,26 @@ def test_damaged_shards_and_lines_of_other_versions_are_left_out(traffic: Traffi
     assert not measures["prompts"].unjudged
 
 
+def test_during_a_rollout_only_lines_of_the_version_count_and_failed_requests_count_as_the_guard_counts_them(traffic: Traffic) -> None:
+    from tasks.paths import COMPARISONS, DECISIONS
+    from tasks.serving.monitor import monitor_traffic
+
+    end = traffic.send()
+    at = end - 1000.0
+    other = [{**decision(f"o{n}", at + n, "", None, "student-status"), "student": "0"} for n in range(60)]
+    mine = [{**decision(f"m{n}", at + n, "", 0.7, "unsure"), "student": traffic.version} for n in range(4)]
+    nobodys = [{**decision(f"t{n}", at + n, "", None, "share"), "student": ""} for n in range(3)]
+    append(DECISIONS, [*other, *mine, *nobodys])
+    failed = {"version": traffic.version, "by_student": False, "guarded": True, "disagreement": None}
+    append(COMPARISONS, [{"id": "f", "at": at + n, **failed} for n in range(10)])
+    append(COMPARISONS, [{"id": "f", "at": at, **failed, "by_student": True}])
+    seen = monitor_traffic(traffic.registry.params, end)
+    measures = {m.name: m for m in seen.window.measures}
+    assert seen.window.requests == 157 and (measures["failed"].rows, measures["scores"].rows) == (94, 49)
+    assert measures["failed"].value == pytest.approx(45 / 94), "of this version alone"
+    assert measures["disagreement"].value == pytest.approx(9 / 100) and any("1 lines of" in note for note in seen.notes)
+
+
 def test_a_clock_that_is_set_back_begins_a_window_and_one_that_jumps_ahead_waits(traffic: Traffic) -> None:
     from tasks.serving.monitor import monitor_traffic
 

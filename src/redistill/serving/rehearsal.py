@@ -16,6 +16,7 @@ from typing import Any, get_args
 
 import numpy as np
 
+from redistill.serving.router.plan import in_share
 from redistill.serving.types import Comparison, Mode
 from redistill.statistics.bootstrap import bootstrap_paired
 from redistill.statistics.paired_counts import difference_interval, paired_counts
@@ -26,33 +27,40 @@ FEWEST = 100
 """Fewer comparisons say too little to print a number."""
 _FEWEST_OF_SLICE = 30
 _MOST_ROWS = 20_000
+_SALT = "rehearsal"
 _RESAMPLES, _SEED, _ALPHA = 1000, 17, 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Who would answer: ``limit`` is what a score by ``score_name`` must be above, in mode cascade."""
+    """Who would answer: ``limit`` is what a score by ``score_name`` must be above, in mode cascade.
+
+    ``share`` of the keys are for the mode, the others for the teacher. No key is logged, so that many requests are drawn by their ids.
+    """
 
     mode: Mode
     score_name: str = ""
     limit: float = math.nan
     teacher_slices: tuple[str, ...] = ()
+    share: float = 1.0
 
     def student_answers(self, comparison: Comparison) -> bool:
-        if not self._asks_student(comparison) or comparison.objection:
+        if not self._asks_student(comparison) or comparison.objection or comparison.disagreement is None:
             return False
         return self.mode == "student" or (comparison.score is not None and comparison.score > self.limit)
 
     def disagreement(self, comparison: Comparison) -> float:
-        return comparison.disagreement if self.student_answers(comparison) else 0.0
+        return comparison.disagreement or 0.0 if self.student_answers(comparison) else 0.0
 
     def seconds(self, comparison: Comparison) -> float:
         """Both models' time where the student is asked and the teacher answers."""
-        student_s = comparison.student_s if self._asks_student(comparison) else 0.0
+        student_s = comparison.student_s or 0.0 if self._asks_student(comparison) else 0.0
         return student_s + (0.0 if self.student_answers(comparison) else comparison.teacher_s)
 
     def _asks_student(self, comparison: Comparison) -> bool:
-        return self.mode != "teacher" and comparison.slice not in self.teacher_slices
+        if self.mode == "teacher" or comparison.slice in self.teacher_slices:
+            return False
+        return in_share(comparison.id, self.share, _SALT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +99,8 @@ def selected(lines: Iterable[dict[str, Any]], version: str, rules: Sequence[Rule
             left_out["unreadable"] += 1
         elif comparison.version != version:
             left_out["of other versions"] += 1
+        elif comparison.disagreement is None:
+            left_out["on which the student failed"] += 1
         elif names - {comparison.score_name}:
             left_out["with another score"] += 1
         elif names and comparison.score is None and not comparison.objection:
@@ -164,10 +174,12 @@ def _comparison(line: dict[str, Any]) -> Comparison | None:
     """A comparison of the log; None for a line that is none."""
     try:
         comparison = Comparison(**{field.name: line[field.name] for field in fields(Comparison)})
-        numbers = (comparison.disagreement, comparison.student_s, comparison.teacher_s)
+        # Both are null where the student failed.
+        numbers = (comparison.disagreement or 0.0, comparison.student_s or 0.0, comparison.teacher_s)
         usable = (
             all(math.isfinite(value) and value >= 0.0 for value in numbers)
-            and comparison.disagreement <= 1.0
+            and (comparison.disagreement is None) == (comparison.student_s is None)
+            and numbers[0] <= 1.0
             and (comparison.score is None or math.isfinite(comparison.score))
             and comparison.live in get_args(Mode)
             and all(isinstance(text, str) for text in (comparison.version, comparison.slice, comparison.score_name, comparison.objection))

@@ -109,7 +109,7 @@ class Comparison:
 
     ``live`` is the mode of the flag, ``by_student`` whether the student's completion was the answer, ``guarded`` whether the live system planned to ask the student:
     not where a pin, a share or a rule sends a request to the teacher. ``disagreement`` is that of the two completions, in
-    [0, 1], whoever answered. ``score`` is that of the student's completion by ``score_name``; ``objection`` says why it could not be used whatever its score
+    [0, 1], whoever answered; None where the student failed, as its other values are then. ``score`` is that of the student's completion by ``score_name``; ``objection`` says why it could not be used whatever its score
     (``malformed``, ``cut-off``), empty if it could. Seconds and tokens are those of each model's own request.
     """
 
@@ -120,11 +120,11 @@ class Comparison:
     live: Mode
     by_student: bool
     guarded: bool
-    disagreement: float
+    disagreement: float | None
     score_name: str
     score: float | None
     objection: str
-    student_s: float
+    student_s: float | None
     teacher_s: float
     student_tokens: int | None
     teacher_tokens: int | None

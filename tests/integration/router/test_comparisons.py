@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
 
+from redistill.serving.rehearsal import Rule, selected
 from redistill.serving.router.shadow import Compared
 from redistill.serving.types import Comparison, Route
 from tests.integration.router.test_shadow import ALL, compared
@@ -66,6 +67,24 @@ def test_a_deferred_request_is_compared_at_no_cost_and_a_wrong_form_is_recorded(
                 await silence(router, {"student": 1, "teacher": 1})
             assert [(x.objection, x.by_student, x.disagreement) for x in lines] == [(objection, False, 1.0)]
             assert [(x.disagreement, x.by_student) for x in guard] == [(0.0, False)]
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize("route", [SURE, STUDENT])
+def test_a_request_on_which_the_student_failed_is_recorded_as_the_guard_counts_it(route: Route) -> None:
+    async def check() -> None:
+        lines, guard = list[Comparison](), list[Compared]()
+        async with running(route, student="status-500", params=ALL, observe=guard.append, record=lines.append) as router:
+            assert (await router.ask()).headers["X-Redistill-Route"] == "teacher"
+            await silence(router, {"student": 1, "teacher": 1})
+        [line] = lines
+        assert (line.guarded, line.by_student, line.disagreement, line.score, line.student_s, line.student_tokens, line.objection) == (
+            (True, False, None, None, None, None, "")
+        )
+        assert line.teacher_s > 0.0 and [c.disagreement for c in guard] == [0.0]
+        selection = selected([json.loads(json.dumps(asdict(line)))], "7", (Rule("teacher"), Rule("student")))
+        assert (selection.used, selection.left_out) == ((), {"on which the student failed": 1})
 
     asyncio.run(check())
 

@@ -77,6 +77,7 @@ def test_failures_and_comparisons_are_counted_for_the_version_that_was_asked() -
             assert all(d.student_failed == (d.student == "8") for d in decisions) and seen["ok:fee"] == sum(
                 d.student == "8" for d in decisions
             )
+            assert {line["student"] for line in router.lines} == {"7", "8"}, "also where the teacher answered in the end"
             await recorded(lines, 1)
             text = await (await router.session.get(f"{router.url}/readyz")).json()
             assert text["rollout"] == {
@@ -85,6 +86,6 @@ def test_failures_and_comparisons_are_counted_for_the_version_that_was_asked() -
                 "version before": "7",
                 "unverified": "",
             }
-        assert {line.version for line in lines} == {"7"}
+        assert {(line.version, line.disagreement is None) for line in lines} == {("7", False), ("8", True)}
 
     asyncio.run(check())

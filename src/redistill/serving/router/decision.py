@@ -77,6 +77,7 @@ class Decision:
             "route": self.route,
             "reason": self.reason,
             "version": self.version,
+            "student": self.student,
             "score": self.score,
             "slice": self.slice,
             "status": self.status,

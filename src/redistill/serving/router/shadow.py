@@ -158,13 +158,14 @@ class Shadow:
         return sample if not same else replace(sample, student=Attempt(again, sample.student.seconds))
 
     def _written(self, sample: Sample) -> None:
-        """Record both completions, where both are known."""
-        if sample.student is None or sample.teacher is None or sample.asked.prompt is None:
+        """Record both completions. Of a student that failed there is none; the line says that the guard counted the request."""
+        prompt = sample.asked.prompt
+        if sample.teacher is None or prompt is None or (sample.student is None and not sample.guarded):
             return
-        route, prompt = sample.live.route, sample.asked.prompt
-        student, teacher = sample.student.completion, sample.teacher.completion
+        route, teacher = sample.live.route, sample.teacher.completion
+        student = None if sample.student is None else sample.student.completion
         name = SCORE if route.cascade is None else route.cascade.score
-        objection = objection_to(student, prompt, self._data)
+        objection = None if student is None else objection_to(student, prompt, self._data)
         self._record(
             Comparison(
                 id=sample.id,
@@ -174,13 +175,13 @@ class Shadow:
                 live=route.answers,
                 by_student=sample.by_student,
                 guarded=sample.guarded,
-                disagreement=round(differ(student.text, teacher.text, self._data), 5),
+                disagreement=None if student is None else round(differ(student.text, teacher.text, self._data), 5),
                 score_name=name,
-                score=finite(scored(student, name, self._data)),
+                score=None if student is None else finite(scored(student, name, self._data)),
                 objection="" if objection is None else objection[0],
-                student_s=round(sample.student.seconds, 5),
+                student_s=None if sample.student is None else round(sample.student.seconds, 5),
                 teacher_s=round(sample.teacher.seconds, 5),
-                student_tokens=_tokens(student),
+                student_tokens=None if student is None else _tokens(student),
                 teacher_tokens=_tokens(teacher),
             )
         )
