@@ -34,6 +34,8 @@ class Rehearsed:
     result: Rehearsal
     promised: float
     missing: int | None
+    rollout: str = ""
+    """What the flag gives to another version; empty where no rollout is under way."""
 
 
 def rehearse(params: Params, mode: Mode, threshold: float | None, since: str, file: Path = COMPARISONS) -> Rehearsed:
@@ -57,7 +59,7 @@ def rehearse(params: Params, mode: Mode, threshold: float | None, since: str, fi
     result = rehearsed(selection.used, now, then, _price(params))
     promised = limits_of(params.route, params.promote).max_disagreement
     missing = more_needed(1.0 - result.measures["agreement"].then.value, n, promised)
-    return Rehearsed(version, now, then, selection, result, promised, missing)
+    return Rehearsed(version, now, then, selection, result, promised, missing, _rollout(route))
 
 
 def seconds_of(since: str) -> float:
@@ -73,25 +75,37 @@ def seconds_of(since: str) -> float:
 
 
 def _present(route: Route) -> Rule:
-    """What the flag says now, with its pin."""
-    slices = route.teacher_slices if route.pin == "none" else ()
+    """What the flag says now. A pin is for all slices and keys."""
+    slices, share = (route.teacher_slices, route.share) if route.pin == "none" else ((), 1.0)
     cascade = route.cascade if route.answers == "cascade" else None
-    return Rule(route.answers, "", teacher_slices=slices) if cascade is None else Rule("cascade", cascade.score, cascade.limit, slices)
+    if cascade is None:
+        return Rule(route.answers, teacher_slices=slices, share=share)
+    return Rule("cascade", cascade.score, cascade.limit, slices, share)
+
+
+def _rollout(route: Route) -> str:
+    if route.rollout is None or route.answers == "teacher":
+        return ""
+    share, before = route.rollout.share, route.rollout.version
+    return (
+        f"a rollout is under way: version {route.model_version} has {share:.0%} of the keys, and version {before} the others; "
+        f"both columns are of version {route.model_version} with all of them"
+    )
 
 
 def _rule(route: Route, mode: Mode, threshold: float | None) -> Rule:
     if mode != "cascade":
         if threshold is not None:
             raise ConfigError(f"--threshold plays no part in mode {mode}; rehearse `cascade` with it")
-        return Rule(mode, teacher_slices=route.teacher_slices)
+        return Rule(mode, teacher_slices=route.teacher_slices, share=route.share)
     cascade = route.cascade
     if threshold is None and cascade is None:
         raise ConfigError("the live system has no threshold; give one with --threshold, such as -0.7 (docs/cascade.md)")
     if cascade is None:
         assert threshold is not None
-        return Rule("cascade", SCORE, threshold + BANDS[SCORE], route.teacher_slices)
+        return Rule("cascade", SCORE, threshold + BANDS[SCORE], route.teacher_slices, route.share)
     limit = cascade.limit if threshold is None else threshold + cascade.band
-    return Rule("cascade", cascade.score, limit, route.teacher_slices)
+    return Rule("cascade", cascade.score, limit, route.teacher_slices, route.share)
 
 
 def _price(params: Params) -> float | None:

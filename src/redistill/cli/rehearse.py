@@ -56,6 +56,7 @@ def rehearse(
         "left_out": done.selection.left_out,
         "max_disagreement": done.promised,
         "more_comparisons_needed": done.missing,
+        "rollout": done.rollout,
         "selection": _SELECTION,
     }
     show(_without_nan(summary), as_json, _lines(done))
@@ -63,7 +64,8 @@ def rehearse(
 
 def _lines(done: Any) -> list[str]:
     rule = f"{done.then.score_name} above {done.then.limit:.4g}" if done.then.mode == "cascade" else "no threshold"
-    lines = [f"{done.result.n:,} comparisons of version {done.version}: {done.now.mode} now, {done.then.mode} rehearsed ({rule})"]
+    lines = [f"{done.result.n:,} comparisons of version {done.version}: {_mode(done.now)} now, {_mode(done.then)} rehearsed ({rule})"]
+    lines += [done.rollout] if done.rollout else []
     lines.append(f"{'':<34}{'now':>26}{'rehearsed':>26}{'difference':>26}")
     lines += _table(done.result.measures)
     for name, measures in done.result.slices.items():
@@ -71,6 +73,10 @@ def _lines(done: Any) -> list[str]:
     lines.append(_promise(done))
     lines += [f"left out: {count:,} {why}" for why, count in done.selection.left_out.items()]
     return [*lines, f"selection: {_SELECTION}"]
+
+
+def _mode(rule: Any) -> str:
+    return str(rule.mode) if rule.mode == "teacher" or rule.share == 1.0 else f"{rule.mode} for {rule.share:.0%} of the keys"
 
 
 def _table(measures: dict[str, Any]) -> list[str]:

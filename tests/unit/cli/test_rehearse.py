@@ -14,6 +14,7 @@ import yaml
 from redistill.errors import ConfigError
 from redistill.serving.route_flag import write_route
 from redistill.serving.router.line_log import LineLog
+from redistill.serving.types import Rollout
 from tasks.serving.rehearse import seconds_of
 from tests.routers import SURE, TEACHER
 from tests.tiny_project import ROOT, params
@@ -51,6 +52,23 @@ def test_a_rehearsal_says_what_would_change_and_changes_nothing(project: Path) -
     people = redistill(project, "route", "rehearse", "cascade", "--threshold", "-2", "--since", "30d")
     assert people.code == 0 and "350 comparisons of version 7" in people.out and "selection: only sampled requests" in people.out
     assert flags.read_bytes() == before
+
+
+def test_a_share_plays_its_part_and_a_rollout_is_named(project: Path) -> None:
+    flags = project / "artifacts/route/flags.json"
+    logged(project, 300)
+    write_route(flags, replace(SURE, share=0.25))
+    people = redistill(project, "route", "rehearse", "student")
+    assert people.code == 0 and "cascade for 25% of the keys now, student for 25% of the keys rehearsed" in people.out
+    ran = redistill(project, "route", "rehearse", "student", "--json")
+    result = json.loads(ran.out.splitlines()[-1])
+    assert result["now"]["share"] == 0.25 and 0.1 < result["measures"]["share"]["then"]["value"] < 0.4 and result["rollout"] == ""
+    write_route(flags, replace(SURE, rollout=Rollout("6", None, 0.05, "2026-11-28T02:00:00+00:00")))
+    under_way = redistill(project, "route", "rehearse", "student")
+    assert "version 7 has 5% of the keys, and version 6 the others; both columns are of version 7" in under_way.out
+    write_route(flags, replace(SURE, share=0.25, pin="student"))
+    pinned = redistill(project, "route", "rehearse", "teacher", "--json")
+    assert json.loads(pinned.out.splitlines()[-1])["measures"]["share"]["now"]["value"] == 1.0, "a pin is for all keys"
 
 
 def test_too_little_and_what_cannot_be_meant(project: Path) -> None:

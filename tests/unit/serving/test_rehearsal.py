@@ -62,6 +62,16 @@ def test_intervals_hold_the_truth_and_a_slice_of_the_teacher_stays_with_it() -> 
     assert quality.now.interval.low < quality.now.value < quality.now.interval.high < 1.0 and quality.difference.interval.low > 0.0
 
 
+def test_a_canary_is_rehearsed_with_its_share() -> None:
+    rows = [replace(ONE, id=str(n), disagreement=1.0) for n in range(400)]
+    measures = rehearsed(rows, replace(STUDENT, share=0.3), STUDENT, None).measures
+    share, agreement = measures["share"], measures["agreement"]
+    assert share.now.interval.low <= 0.3 <= share.now.interval.high and share.then.value == 1.0
+    assert agreement.now.value == pytest.approx(1.0 - share.now.value) and agreement.then.value == 0.0
+    more = replace(STUDENT, share=0.6)
+    assert all(more.student_answers(row) for row in rows if replace(STUDENT, share=0.3).student_answers(row)), "as in the router"
+
+
 def test_only_comparisons_that_both_rules_can_judge_are_used() -> None:
     rows = [
         ONE,
