@@ -1,11 +1,11 @@
-"""Finds and removes what files hold of a prompt: rows with its id, and its text in pages and lists.
+"""Finds and removes what files hold of a prompt: rows with its id, and values that are its text.
 
-A kind of file is known by its first bytes, because objects of DVC's cache have no suffix. Weights and databases are no files of this kind.
+A kind of file is known by its first bytes, because objects of DVC's cache have no suffix. Weights and databases are no files of this kind. Settings, locks,
+verdicts and code are never changed: what they hold was written by a person or decides what is live.
 """
 
 from __future__ import annotations
 
-import html
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,35 +18,28 @@ import pyarrow.parquet as pq
 
 from redistill.io.atomic import replacing
 from redistill.io.sealed import is_sealed, seal, unseal
+from redistill.operations.traces_in_text import normalised, without, without_entries
 
-REMOVED = "[forgotten]"
-_SHORTEST = 16
-"""A shorter text is not searched for: it is part of many others. Rows are found by their id in any case."""
-_MOST_BYTES = 256 << 20
+SHORTEST = 16
+"""A shorter text is not searched for: it may be a label, a name or a setting. Rows are found by their id in any case."""
+MOST_BYTES = 256 << 20
+"""Larger files of text are not read; ``too_large`` names them."""
 _GROUP = 20_000
+_NEVER = ("dvc.lock", "judgement.json", "calibration.json", "flags.json")
+_NEVER_ENDS = (".lock.json", ".yaml", ".yml", ".toml", ".py", ".j2", ".sh", ".css", ".js")
 
 
 @dataclass(frozen=True, slots=True)
 class Traces:
-    """Ids of prompts, and their texts."""
+    """Ids of prompts, and texts that no other prompt has."""
 
     ids: frozenset[str]
     texts: tuple[str, ...] = ()
 
     @property
-    def spelled(self) -> tuple[str, ...]:
-        """The texts as JSON, HTML and plain text have them, the longest first."""
-        forms = {form for text in self.texts if len(text) >= _SHORTEST for form in _forms(text)}
-        return tuple(sorted(forms, key=len, reverse=True))
-
-
-def _forms(text: str) -> Iterator[str]:
-    for plain in (text, " ".join(text.split())):
-        as_json = (json.dumps(plain)[1:-1], json.dumps(plain, ensure_ascii=False)[1:-1])
-        yield from (plain, *as_json)
-        # The page's templates write quotes as numbers, Python's library by name.
-        for escaped in (html.escape(plain), html.escape(plain, quote=False)):
-            yield from (escaped, escaped.replace("&#x27;", "&#39;").replace("&quot;", "&#34;"))
+    def searched(self) -> frozenset[str]:
+        """The texts as they are compared with values: normalised, without short ones."""
+        return frozenset(form for form in map(normalised, self.texts) if len(form) >= SHORTEST)
 
 
 def ids_in(file: Path) -> frozenset[str]:
@@ -90,20 +83,34 @@ def remove(file: Path, traces: Traces) -> bool:
     return True
 
 
+def too_large(file: Path) -> bool:
+    """Whether a file may hold something of a prompt, but is too large to be read: text over ``MOST_BYTES``."""
+    try:
+        if file.stat().st_size <= MOST_BYTES or _is_never_changed(file):
+            return False
+        with open(file, "rb") as handle:
+            begin = handle.read(8192)
+    except OSError:
+        return False
+    return not begin.startswith(b"PAR1") and b"\0" not in begin and not is_sealed(file)
+
+
+def _is_never_changed(file: Path) -> bool:
+    return file.name in _NEVER or file.name.endswith(_NEVER_ENDS)
+
+
 def _cleaned(file: Path, traces: Traces) -> pa.Table | bytes | str | None:
     """The content without the prompts: of a file of records, a sealed one, or a text; None where it holds nothing of them."""
+    if _is_never_changed(file):
+        return None
     if _starts_with(file, b"PAR1"):
         return _without_rows(file, traces)
     if is_sealed(file):
         tree = json.loads(unseal(file))
-        kept = _without_entries(tree, traces.ids)
-        inside = json.dumps(kept)
-        safe = _without_texts(inside, traces)
-        return None if kept == tree and safe == inside else safe.encode()
+        kept = without_entries(tree, traces.ids, traces.searched)
+        return None if kept == tree else json.dumps(kept).encode()
     text = _text_of(file)
-    if text is None or not (any(form in text for form in traces.spelled) or any(each in text for each in traces.ids)):
-        return None
-    cleaned = _without_texts(_without_lines(text, traces.ids), traces)
+    cleaned = None if text is None else without(text, traces.ids, traces.searched)
     return None if cleaned == text else cleaned
 
 
@@ -118,8 +125,8 @@ def _without_rows(file: Path, traces: Traces) -> pa.Table | None:
             table = parquet.read()
     except (pa.ArrowInvalid, OSError):
         return None
-    forms = traces.spelled
-    mask = [not any(form in text for text in _strings(row) for form in forms) for row in table.to_pylist()] if forms else []
+    values = traces.searched | traces.ids
+    mask = [not any(text in values or normalised(text) in values for text in _strings(row)) for row in table.to_pylist()]
     return None if all(mask) else table.filter(pa.array(mask))
 
 
@@ -139,47 +146,10 @@ def _strings(value: Any) -> Iterator[str]:
             yield from _strings(each)
 
 
-def _without_entries(value: Any, ids: frozenset[str]) -> Any:
-    """A tree without the entries of lists that are about these prompts."""
-    if isinstance(value, dict):
-        return {key: _without_entries(each, ids) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_without_entries(each, ids) for each in value if not (isinstance(each, dict) and each.get("prompt_id") in ids)]
-    return value
-
-
-def _without_lines(text: str, ids: frozenset[str]) -> str:
-    """JSON without entries about these prompts: of a whole file, or of its lines. Any other text stays."""
-    if not any(each in text for each in ids):
-        return text
-    try:
-        tree = json.loads(text)
-        kept = _without_entries(tree, ids)
-        return text if kept == tree else json.dumps(kept, indent=2, ensure_ascii=False) + "\n"
-    except ValueError:
-        return "".join(line for line in text.splitlines(keepends=True) if not _is_about(line, ids))
-
-
-def _is_about(line: str, ids: frozenset[str]) -> bool:
-    if not any(each in line for each in ids):
-        return False
-    try:
-        row = json.loads(line)
-    except ValueError:
-        return False
-    return isinstance(row, dict) and (row.get("prompt_id") in ids or row.get("id") in ids)
-
-
-def _without_texts(text: str, traces: Traces) -> str:
-    for form in traces.spelled:
-        text = text.replace(form, REMOVED)
-    return text
-
-
 def _text_of(file: Path) -> str | None:
     """The text of a file; None if it is none."""
     try:
-        if file.stat().st_size > _MOST_BYTES:
+        if file.stat().st_size > MOST_BYTES:
             return None
         with open(file, "rb") as handle:
             if b"\0" in (begin := handle.read(8192)):

@@ -1,9 +1,9 @@
-"""Which prompts a person means: an id of a prompt, a row's own key, or the id of a request; and every text that files may have of them."""
+"""Which prompts a person means: an id of a prompt, a row's own key, or the id of a request; and every text that files may have of them and of nobody else."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +12,12 @@ import pyarrow.parquet as pq
 
 from redistill.data import sources
 from redistill.data.traffic.shards import read_traffic
+from redistill.data.traffic.types import LoggedRequest
 from redistill.data.types import Column, Message, Prompt
 from redistill.errors import DataError, RedistillError
 from redistill.io.parquet import iter_records
-from redistill.operations.traces import Traces
+from redistill.operations.traces import SHORTEST, Traces
+from redistill.operations.traces_in_text import normalised
 from redistill.params import Params
 from tasks.locking.locked_traffic import snapshots_of
 from tasks.operations.kept.dvc_objects import objects
@@ -27,11 +29,12 @@ _PROMPT_ID = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """``sources`` are the user's own files or sets that still have the prompt; ``notes`` say where nobody could look."""
+    """``sources`` are the user's own files or sets that still have the prompt; ``notes`` say what nobody could look at. ``names`` all mean these prompts."""
 
     traces: Traces
     sources: tuple[str, ...]
     notes: tuple[str, ...]
+    names: tuple[str, ...]
 
 
 def subject_of(params: Params, name: str) -> Subject:
@@ -52,20 +55,49 @@ def subject_of(params: Params, name: str) -> Subject:
             f"no prompt, row or request here is called {name!r}; give the id of a prompt, a row's own id, or a request's X-Request-Id. A request is in a file "
             "after traffic.shard_s seconds at the latest"
         )
-    about, asked = [row for row in rows if row.id in ids], [request for request in requests if request.prompt_id in ids]
-    shown = [*((row.messages, row.columns) for row in about), *((request.messages, request.columns) for request in asked)]
-    texts = {text for messages, columns in shown for text in _texts(messages, columns)}
+    texts, shared = _texts_of(params, rows, requests, ids)
+    names = {name, *ids, *(row.source_id for row in rows if row.id in ids), *(r.id for r in requests if r.prompt_id in ids)}
+    asked_in = tuple(sorted({row.source for row in read if row.id in ids}))
+    return Subject(Traces(frozenset(ids), tuple(sorted(texts))), asked_in, (*notes, *_left(texts, shared)), tuple(sorted(names)))
+
+
+def _texts_of(params: Params, rows: list[Prompt], requests: list[LoggedRequest], ids: set[str]) -> tuple[set[str], int]:
+    """The texts of these prompts that no other prompt has, and how many others have too. A greeting or a product is not one person's text."""
+    shown = [(row.id, row.messages, row.columns) for row in rows] + [(r.prompt_id, r.messages, r.columns) for r in requests]
+    pairs = [(identity, text) for identity, messages, columns in shown for text in _texts(messages, columns)]
     if params.data.grammar is None:
         # Labels and records are the same for many rows; a free text is of this prompt.
-        texts |= {text for request in asked for text in (request.student, request.teacher) if text}
-        texts |= {row.label for row in about if row.label} | set(_completions(ids))
-    return Subject(Traces(frozenset(ids), tuple(sorted(texts))), tuple(sorted({row.source for row in read if row.id in ids})), tuple(notes))
+        pairs += [(r.prompt_id, text) for r in requests for text in (r.student, r.teacher) if text]
+        pairs += [(row.id, row.label) for row in rows if row.label]
+        pairs += _completions()
+    others = {normalised(text) for identity, text in pairs if identity not in ids}
+    # What is the system message of any prompt is the project's text.
+    others |= {normalised(m.content) for _, messages, _ in shown for m in messages if m.role == "system"}
+    texts = {text for identity, text in pairs if identity in ids}
+    alone = {text for text in texts if normalised(text) not in others}
+    return alone, len({normalised(text) for text in texts - alone})
 
 
-def _texts(messages: Iterable[Message], columns: Iterable[Column]) -> Iterator[str]:
-    """The texts of a prompt; a system message is of all prompts."""
-    yield from (m.content for m in messages if m.role != "system")
-    yield from (c.value for c in columns)
+def _texts(messages: tuple[Message, ...], columns: tuple[Column, ...]) -> Iterator[str]:
+    """The texts of a prompt, each alone and as pages join them; a system message is of all prompts."""
+    contents = [m.content for m in messages if m.role != "system"]
+    values = [c.value for c in columns]
+    yield from (*contents, *values)
+    if contents:
+        yield "\n".join([contents[-1], *values])
+        yield "\n".join([*contents, *values])
+
+
+def _left(texts: set[str], shared: int) -> Iterator[str]:
+    """What was not searched for in pages and lists, so that nobody believes it was."""
+    if shared:
+        yield (
+            f"{shared} of its texts were left in pages and lists, because other prompts have the same text; rows of this prompt are found by their id"
+        )
+    if short := len({form for form in map(normalised, texts) if len(form) < SHORTEST}):
+        yield (
+            f"{short} of its texts have fewer than {SHORTEST} characters, so they were not searched for in pages and lists; rows are found by their id"
+        )
 
 
 def _sources(params: Params) -> tuple[list[Prompt], list[str]]:
@@ -84,8 +116,8 @@ def _prompts() -> Iterator[Prompt]:
             yield from iter_records(file, Prompt)
 
 
-def _completions(ids: set[str]) -> Iterator[str]:
-    """What models wrote for these prompts, in files of the workspace."""
+def _completions() -> Iterator[tuple[str, str]]:
+    """Ids of prompts, and what models wrote for them, in files of the workspace."""
     columns = ("text", "completion", "response", "freely", "target", "reasoning")
     for file in sorted(ARTIFACTS.rglob("*.parquet")):
         if _record_of(file) not in ("TeacherCompletion", "TrainingRow", "Outcome"):
@@ -93,8 +125,7 @@ def _completions(ids: set[str]) -> Iterator[str]:
         with pq.ParquetFile(file) as parquet:
             named = [name for name in columns if name in parquet.schema_arrow.names]
             for row in parquet.read(["prompt_id", *named]).to_pylist():
-                if row["prompt_id"] in ids:
-                    yield from (row[name] for name in named if row[name])
+                yield from ((row["prompt_id"], row[name]) for name in named if row[name])
 
 
 def _record_of(file: Path) -> str:

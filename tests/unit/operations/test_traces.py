@@ -6,11 +6,14 @@ import html
 import json
 from pathlib import Path
 
+import pytest
+
 from redistill.data.types import Message, Prompt
 from redistill.evaluation.types import Outcome, PairOutcome
 from redistill.io.parquet import read_records, write_records
 from redistill.io.sealed import seal, unseal
-from redistill.operations.traces import REMOVED, Traces, holds, remove
+from redistill.operations.traces import MOST_BYTES, Traces, holds, remove, too_large
+from redistill.operations.traces_in_text import REMOVED
 
 TEXT = 'he said "my card\'s code\nis lost" & left'
 PROMPT = Prompt.of((Message("user", TEXT),), "row 1", "app", "card", "x")
@@ -54,6 +57,63 @@ def test_sealed_results_stay_sealed(tmp_path: Path) -> None:
     seal(file, json.dumps({"report": {"n": 2}, "outcomes": [{"prompt_id": PROMPT.id}, {"prompt_id": "b"}]}).encode())
     assert remove(file, TRACES)
     assert json.loads(unseal(file)) == {"report": {"n": 2}, "outcomes": [{"prompt_id": "b"}]}
+
+
+def test_a_text_inside_of_other_texts_stays(tmp_path: Path) -> None:
+    traces = Traces(frozenset({PROMPT.id}), ("activate my card please",))
+    content = "now activate my card please and send me a new one"
+    files = {
+        "report.json": json.dumps({"examples": [{"text": content}], "prompt_template": "activate my card please {message}"}),
+        "x.jsonl": json.dumps({"text": content}) + "\n",
+        "index.html": f"<p title='activate my card please'>{content}</p><script>x = 'activate my card please'</script>",
+        "service.log": f"12:00 {content}\n",
+        "notes.md": f"- {content}\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        assert not holds(tmp_path / name, traces) and not remove(tmp_path / name, traces)
+        assert (tmp_path / name).read_text(encoding="utf-8") == text
+    pairs, pair = tmp_path / "pairs", PairOutcome("1", "name", content, (content, content), ("card", "card"))
+    write_records(pairs, PairOutcome, [pair])
+    assert not remove(pairs, traces) and read_records(pairs, PairOutcome) == [pair]
+
+
+def test_a_whole_value_goes_however_its_spaces_are_written(tmp_path: Path) -> None:
+    traces = Traces(frozenset({PROMPT.id}), ("please  activate\nmy card",))
+    for name, before, after in (
+        (
+            "a.json",
+            '{"n": 1e-05, "text": "please activate my card", "kept": [1, 2]}',
+            '{"n": 1e-05, "text": "[forgotten]", "kept": [1, 2]}\n',
+        ),
+        ("b.jsonl", '{"t": "please\\n activate my card"}\n{"t":"x"}\n', '{"t": "[forgotten]"}\n{"t":"x"}\n'),
+        ("c.html", "<dd>\n please activate\nmy card </dd><p>and</p>", "<dd>[forgotten]</dd><p>and</p>"),
+        ("d.log", "one\nplease activate my card\ntwo\n", "one\n[forgotten]\ntwo\n"),
+    ):
+        (tmp_path / name).write_text(before, encoding="utf-8")
+        assert remove(tmp_path / name, traces), name
+        assert (tmp_path / name).read_text(encoding="utf-8") == after
+
+
+@pytest.mark.parametrize(
+    "name", ["params.yaml", "teacher.lock.json", "dvc.lock", "dvc.yaml", "judgement.json", "calibration.json", "flags.json", "step.py"]
+)
+def test_settings_locks_verdicts_and_code_are_never_changed(tmp_path: Path, name: str) -> None:
+    text = json.dumps({"prompt_template": TEXT, "rows": [{"prompt_id": PROMPT.id}]})
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    assert not remove(tmp_path / name, TRACES) and (tmp_path / name).read_text(encoding="utf-8") == text
+    (tmp_path / "other.json").write_text(text, encoding="utf-8")
+    assert remove(tmp_path / "other.json", TRACES)
+
+
+def test_a_text_that_is_too_large_to_be_read_is_named(tmp_path: Path) -> None:
+    log, weights, small = tmp_path / "x.log", tmp_path / "weights", tmp_path / "small.log"
+    for file, begin in ((log, b"a line of text\n" * 1000), (weights, b"\0\1" * 8000)):
+        with open(file, "wb") as handle:
+            handle.write(begin)
+            handle.truncate(MOST_BYTES + 1)
+    small.write_text("a line of text\n", encoding="utf-8")
+    assert [too_large(file) for file in (log, weights, small, tmp_path / "missing")] == [True, False, False, False]
 
 
 def test_a_short_text_is_not_cut_out_of_others_and_other_files_stay(tmp_path: Path) -> None:
