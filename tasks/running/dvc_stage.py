@@ -43,21 +43,32 @@ _NOISE = re.compile(
 )
 
 
+_CACHE = Path(".dvc/cache")
+
+
 def cache_directory() -> Path | None:
     """DVC's cache, if it lies in this project; None if it lies elsewhere, where other projects may use it too.
 
     Raises:
         StageError: DVC's settings cannot be read.
     """
-    folder = Path(".dvc/cache")
+    folder = cache_folder()
+    return folder if folder.resolve().is_relative_to(Path.cwd().resolve()) and folder == _CACHE else None
+
+
+def cache_folder() -> Path:
+    """DVC's cache, wherever it lies.
+
+    Raises:
+        StageError: DVC's settings cannot be read.
+    """
     config: Any = importlib.import_module("dvc.config")
     try:
-        settings = config.Config(dvc_dir=str(folder.parent.absolute()), validate=False)["cache"] if folder.parent.is_dir() else {}
+        settings = config.Config(dvc_dir=str(_CACHE.parent.absolute()), validate=False)["cache"] if _CACHE.parent.is_dir() else {}
     except config.ConfigError as error:
         raise StageError(f"DVC's settings cannot be read ({error}); correct .dvc/config") from None
     named = settings.get("local") or settings.get("dir")
-    here = (named is None or Path(named) == folder.absolute()) and folder.resolve().is_relative_to(Path.cwd().resolve())
-    return folder if here else None
+    return _CACHE if named is None or Path(named) == _CACHE.absolute() else Path(named)
 
 
 def dvc(*arguments: str, project: Path | None = None) -> str:

@@ -15,24 +15,44 @@ from redistill.operations import traces as tracing
 from redistill.operations.traces import Traces
 from tasks.operations.forgetting.files import note_ids, note_list
 from tasks.operations.kept.dvc_objects import object_file, objects
-from tasks.running.dvc_stage import cache_directory
+from tasks.running.dvc_stage import cache_folder
+
+_MOST_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """``files`` are objects that hold the prompt, by digest. ``digests`` also has the folders that list one of them."""
+    """``files`` are objects that hold the prompt, by digest. ``digests`` also has the folders that list one of them. ``unread`` are too large to be
+    read. ``outside``: the cache lies outside of the project, where other projects may use it too.
+    """
 
+    folder: Path
     files: dict[str, Path]
     digests: frozenset[str]
+    unread: tuple[Path, ...]
+    outside: bool
+
+    @property
+    def problem(self) -> str:
+        """Why the objects stay, where other projects may use them."""
+        shown = ", ".join(file.as_posix() for file in list(self.files.values())[:_MOST_SHOWN])
+        more = f" and {len(self.files) - _MOST_SHOWN} more" if len(self.files) > _MOST_SHOWN else ""
+        return (
+            f"DVC's cache {self.folder} lies outside of the project and other projects may use it, so it still holds the prompt: {shown}{more}. If only this "
+            "project uses it, run `redistill forget --resume --outside-cache`; if not, agree with the others, delete these files, and run "
+            "`redistill forget --resume`"
+        )
 
 
 def held(traces: Traces) -> Held:
-    """What of the cache holds these prompts; nothing if the cache lies outside of the project."""
-    cache = cache_directory()
-    present = {} if cache is None else dict(objects(cache))
+    """What of the cache holds these prompts, wherever it lies."""
+    cache = cache_folder()
+    present = dict(objects(cache))
     files = {digest: file for digest, file in present.items() if not digest.endswith(".dir") and tracing.holds(file, traces)}
     folders = {digest for digest, file in present.items() if digest.endswith(".dir") and _lists(file, files)}
-    return Held(files, frozenset(files) | folders)
+    unread = tuple(file for digest, file in present.items() if not digest.endswith(".dir") and tracing.too_large(file))
+    outside = not cache.resolve().is_relative_to(Path.cwd().resolve())
+    return Held(cache, files, frozenset(files) | folders, unread, outside)
 
 
 def _lists(folder: Path, files: Iterable[str]) -> bool:
@@ -48,9 +68,7 @@ def remove(held: Held) -> int:
     Raises:
         DataError: one cannot be removed.
     """
-    cache = cache_directory()
-    if cache is None:
-        return 0
+    cache = held.folder
     try:
         for entry in sorted((cache / "runs").glob("??/*/*")):
             if _leads_to(entry, held.digests):

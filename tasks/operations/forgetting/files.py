@@ -12,7 +12,7 @@ from redistill.io.atomic import replacing
 from redistill.operations import traces as tracing
 from redistill.operations.traces import Traces
 from redistill.provenance import dvc_lock
-from tasks.paths import ARTIFACTS, STATE, TRAFFIC
+from tasks.paths import ARTIFACTS, IMPORTS, STATE, TRAFFIC
 from tasks.results.memos import remember, remembered
 
 IDS = STATE / "forgotten"
@@ -28,7 +28,7 @@ def project_files() -> Iterator[Path]:
         if _readable(file):
             yield file
     for file in sorted(STATE.rglob("*")):
-        if file.relative_to(STATE).parts[0] not in (*_LEFT_OUT, TRAFFIC.name, _EVALUATIONS.name) and _readable(file):
+        if file.relative_to(STATE).parts[0] not in (*_LEFT_OUT, TRAFFIC.name, IMPORTS.name, _EVALUATIONS.name) and _readable(file):
             yield file
     # Artifacts of runs that are in no bundle, such as a report.
     for file in sorted((STATE / "mlflow").rglob("*")):

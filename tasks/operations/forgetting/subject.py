@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from redistill.data import sources
+from redistill.data.forgotten import tombstone_digest
 from redistill.data.traffic.shards import read_traffic
 from redistill.data.traffic.types import LoggedRequest
 from redistill.data.types import Column, Message, Prompt
@@ -21,8 +22,9 @@ from redistill.operations.traces_in_text import normalised
 from redistill.params import Params
 from tasks.locking.locked_traffic import snapshots_of
 from tasks.operations.kept.dvc_objects import objects
-from tasks.paths import ARTIFACTS, TRAFFIC
-from tasks.running.dvc_stage import cache_directory
+from tasks.operations.traffic_folders import traffic_folders
+from tasks.paths import ARTIFACTS
+from tasks.running.dvc_stage import cache_folder
 
 _PROMPT_ID = re.compile(r"[0-9a-f]{64}")
 
@@ -43,10 +45,10 @@ def subject_of(params: Params, name: str) -> Subject:
     Raises:
         DataError: nothing here has this name.
     """
-    read, notes = _sources(params)
-    rows = [*_prompts(), *read]
-    requests = list(read_traffic(TRAFFIC))
-    ids = {row.id for row in rows if name in (row.id, row.source_id)} | {r.prompt_id for r in requests if name in (r.id, r.prompt_id)}
+    here = _here(params)
+    ids = {row.id for row in here.rows if name in (row.id, row.source_id)} | {
+        r.prompt_id for r in here.requests if name in (r.id, r.prompt_id)
+    }
     if not ids and _PROMPT_ID.fullmatch(name):
         # Nothing has it now; the tombstone keeps it out.
         ids = {name}
@@ -55,10 +57,37 @@ def subject_of(params: Params, name: str) -> Subject:
             f"no prompt, row or request here is called {name!r}; give the id of a prompt, a row's own id, or a request's X-Request-Id. A request is in a file "
             "after traffic.shard_s seconds at the latest"
         )
-    texts, shared = _texts_of(params, rows, requests, ids)
-    names = {name, *ids, *(row.source_id for row in rows if row.id in ids), *(r.id for r in requests if r.prompt_id in ids)}
-    asked_in = tuple(sorted({row.source for row in read if row.id in ids}))
-    return Subject(Traces(frozenset(ids), tuple(sorted(texts))), asked_in, (*notes, *_left(texts, shared)), tuple(sorted(names)))
+    return _subject(params, here, ids, name)
+
+
+def come_back(params: Params, digests: frozenset[str]) -> Subject | None:
+    """The prompts with a tombstone that are here all the same, such as after `redistill restore`; None if there are none."""
+    here = _here(params)
+    every = {row.id for row in here.rows} | {request.prompt_id for request in here.requests}
+    ids = {identity for identity in every if tombstone_digest(identity) in digests} if digests else set()
+    return _subject(params, here, ids) if ids else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Here:
+    """Every prompt of the project and every logged request. ``own`` are the rows of the user's sources."""
+
+    rows: list[Prompt]
+    own: list[Prompt]
+    requests: list[LoggedRequest]
+    notes: list[str]
+
+
+def _here(params: Params) -> _Here:
+    own, notes = _sources(params)
+    return _Here([*_prompts(), *own], own, [row for folder in traffic_folders(params) for row in read_traffic(folder)], notes)
+
+
+def _subject(params: Params, here: _Here, ids: set[str], *names: str) -> Subject:
+    texts, shared = _texts_of(params, here.rows, here.requests, ids)
+    every = {*names, *ids, *(row.source_id for row in here.rows if row.id in ids), *(r.id for r in here.requests if r.prompt_id in ids)}
+    sources = tuple(sorted({row.source for row in here.own if row.id in ids}))
+    return Subject(Traces(frozenset(ids), tuple(sorted(texts))), sources, (*here.notes, *_left(texts, shared)), tuple(sorted(every)))
 
 
 def _texts_of(params: Params, rows: list[Prompt], requests: list[LoggedRequest], ids: set[str]) -> tuple[set[str], int]:
@@ -101,16 +130,24 @@ def _left(texts: set[str], shared: int) -> Iterator[str]:
 
 
 def _sources(params: Params) -> tuple[list[Prompt], list[str]]:
+    """The rows of the user's sources. Without a snapshot of its traffic, those of the files."""
     try:
-        return [row for rows in sources.load(params.data, Path(), snapshots_of(params.data)).values() for row in rows], []
+        return _loaded(params, snapshots_of(params.data)), []
     except RedistillError as error:
-        return [], [f"the sources could not be read, so it is not known whether they still have it ({error})"]
+        first = error
+    try:
+        return _loaded(params, None), []
+    except RedistillError:
+        return [], [f"the sources could not be read, so it is not known whether they still have it ({first})"]
+
+
+def _loaded(params: Params, snapshots: dict[str, Path] | None) -> list[Prompt]:
+    return [row for rows in sources.load(params.data, Path(), snapshots).values() for row in rows]
 
 
 def _prompts() -> Iterator[Prompt]:
     """Every prompt in the workspace, and in earlier versions of its files in DVC's cache."""
-    cache = cache_directory()
-    files = [*sorted((ARTIFACTS / "prompts").glob("*.parquet")), *([] if cache is None else (file for _, file in objects(cache)))]
+    files = [*sorted((ARTIFACTS / "prompts").glob("*.parquet")), *(file for _, file in objects(cache_folder()))]
     for file in files:
         if _record_of(file) == "Prompt":
             yield from iter_records(file, Prompt)

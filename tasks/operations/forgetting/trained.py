@@ -17,7 +17,7 @@ from tasks.operations.forgetting.files import ids_file
 from tasks.operations.kept.dvc_objects import object_file
 from tasks.registry import evidence_bundle
 from tasks.registry.client import RegistryClient
-from tasks.running.dvc_stage import cache_directory
+from tasks.running.dvc_stage import cache_folder
 
 _ROWS = ("artifacts/prompts/train.parquet", "artifacts/validated")
 
@@ -60,7 +60,7 @@ def _by(evidence: Path, digests: frozenset[str]) -> bool | None:
 
 def _ids(tracked: dvc_lock.Tracked) -> frozenset[str] | None:
     """Digests of the ids in a file or folder as DVC had it; None if it is neither here nor noted."""
-    cache = cache_directory() or Path(".dvc/cache")
+    cache = cache_folder()
     here = Path(tracked.path)
     if dvc_lock.md5_of(here) == tracked.md5:
         return frozenset(
