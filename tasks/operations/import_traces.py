@@ -6,18 +6,22 @@ import os
 import shutil
 import tempfile
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from redistill.data.forgotten import forgotten_digests
 from redistill.data.traffic.shards import logged_ids, write_shards
+from redistill.data.traffic.types import LoggedRequest
 from redistill.errors import ConfigError, DataError
 from redistill.params import Params
+from redistill.serving.traffic.lock import traffic_lock
 from redistill.validation.licences import is_filled_in
 from redistill.validation.traffic.imports import ImportSettings, Tally, imported
 from tasks.locking.licence_check import licences_named
-from tasks.paths import TRAFFIC
+from tasks.operations.traffic_folders import note_folder
+from tasks.paths import FORGOTTEN, TRAFFIC
 
 _ROWS_EACH = 10_000
 _UNFINISHED = ".importing-"
@@ -44,20 +48,19 @@ def import_traces(params: Params, file: Path, options: ImportOptions, say: Calla
         DataError: the file cannot be read, or has broken records and ``skip_broken`` is off.
     """
     _check(options)
-    settings = ImportSettings(options.format, options.consent, options.licence, options.slice_by, params.intake.max_chars)
-    tally, ids = Tally(), logged_ids(options.into)
-    rows = imported(file, params.data, settings, ids, tally)
+    tally, files = Tally(), list[str]()
     if options.dry_run:
-        deque(rows, maxlen=0)
+        deque(_rows(params, file, options, tally), maxlen=0)
         _report_broken(tally, options, say)
-        files: list[str] = []
     else:
-        options.into.mkdir(parents=True, exist_ok=True)
-        _remove_unfinished(options.into)
-        with tempfile.TemporaryDirectory(prefix=f"{_UNFINISHED}{os.getpid()}-", dir=options.into) as scratch:
-            written = list(write_shards(Path(scratch), rows, _ROWS_EACH))
-            _report_broken(tally, options, say)
-            files = [str(shard.replace(options.into / shard.name)) for shard in written]
+        note_folder(options.into)
+        # Under the lock: what `redistill forget` removes now must not be written a moment later.
+        with traffic_lock(options.into):
+            _remove_unfinished(options.into)
+            with tempfile.TemporaryDirectory(prefix=f"{_UNFINISHED}{os.getpid()}-", dir=options.into) as scratch:
+                written = list(write_shards(Path(scratch), _rows(params, file, options, tally), _ROWS_EACH))
+                _report_broken(tally, options, say)
+                files = [str(shard.replace(options.into / shard.name)) for shard in written]
     return {
         "file": str(file),
         "into": str(options.into),
@@ -71,6 +74,13 @@ def import_traces(params: Params, file: Path, options: ImportOptions, say: Calla
         "dry_run": options.dry_run,
         "next": _next(params, options),
     }
+
+
+def _rows(params: Params, file: Path, options: ImportOptions, tally: Tally) -> Iterator[LoggedRequest]:
+    settings = ImportSettings(
+        options.format, options.consent, options.licence, options.slice_by, params.intake.max_chars, forgotten_digests(FORGOTTEN)
+    )
+    return imported(file, params.data, settings, logged_ids(options.into), tally)
 
 
 def _check(options: ImportOptions) -> None:

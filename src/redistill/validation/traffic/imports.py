@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from redistill.data.forgotten import tombstone_digest
 from redistill.data.params import DataParams
 from redistill.data.traffic.formats.all_formats import FORMATS
 from redistill.data.traffic.formats.json_values import json_values
 from redistill.data.traffic.formats.types import Broken, Skipped, Trace
 from redistill.data.traffic.types import LoggedRequest
-from redistill.data.types import DEFAULT_SLICE, Column, Message, Prompt
+from redistill.data.types import DEFAULT_SLICE, Column, Message, Prompt, prompt_id
 from redistill.errors import DataError
 from redistill.io.digests import canonical_digest
 from redistill.validation.intake import conversation
@@ -28,13 +29,17 @@ _ID_CHARACTERS = 32
 
 @dataclass(frozen=True, slots=True)
 class ImportSettings:
-    """``slice_by`` is a key of a record, with dots for keys within keys; None: all rows are one slice. ``max_chars`` is that of intake."""
+    """``slice_by`` is a key of a record, with dots for keys within keys; None: all rows are one slice. ``max_chars`` is that of intake.
+
+    ``forgotten`` are the digests of tombstones: prompts that a person had removed, and that no import brings back.
+    """
 
     format: str
     consent: str
     licence: str
     slice_by: str | None
     max_chars: int
+    forgotten: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -90,6 +95,10 @@ def _row(trace: Trace, data: DataParams, settings: ImportSettings) -> LoggedRequ
     shown = [(name, scrubbed(str(trace.values[name]))) for name in data.shown_columns]
     columns = tuple(Column(name, text) for name, (text, _) in shown)
     prompt = Prompt.of(messages, "", _slice(trace, settings.slice_by), None, "", columns=columns)
+    # A prompt may have been removed from the logged traffic, or from data that had the text as it is in this file.
+    as_it_is = prompt_id(trace.messages, tuple(Column(name, str(trace.values[name])) for name in data.shown_columns))
+    if settings.forgotten & {tombstone_digest(prompt.id), tombstone_digest(as_it_is)}:
+        return Skipped("removed before with `redistill forget`")
     replaced = sum(count for _, count in (*texts, *(each for _, each in shown)))
     # An id of a file may be a name or an address, so it is not stored.
     identity = canonical_digest([settings.format, trace.key, trace.at, prompt.id])[:_ID_CHARACTERS]
