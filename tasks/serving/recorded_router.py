@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from redistill.io.json import read_json, write_json
-from tasks.paths import STATE
-
-RECORD = STATE / "serving" / "router.json"
+from tasks.paths import ROUTER
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +28,12 @@ def record_router(host: str, port: int, token: str) -> None:
     name = f"[{asked}]" if ":" in asked else asked
     on_loopback = asked in ("127.0.0.1", "::1", "localhost")
     record = {"url": f"http://{name}:{port}", "token": token if on_loopback else "", "pid": os.getpid(), "host": socket.gethostname()}
-    RECORD.parent.mkdir(parents=True, exist_ok=True)
+    ROUTER.parent.mkdir(parents=True, exist_ok=True)
     # The token must not be readable for a moment.
     mask = os.umask(0o077)
     try:
-        write_json(RECORD, record)
-        os.chmod(RECORD, 0o600)
+        write_json(ROUTER, record)
+        os.chmod(ROUTER, 0o600)
     finally:
         os.umask(mask)
 
@@ -43,13 +41,13 @@ def record_router(host: str, port: int, token: str) -> None:
 def forget_router() -> None:
     """After the end of this process's router. The record of another one that has been started meanwhile stays."""
     try:
-        if read_json(RECORD)["pid"] == os.getpid():
-            RECORD.unlink(missing_ok=True)
+        if read_json(ROUTER)["pid"] == os.getpid():
+            ROUTER.unlink(missing_ok=True)
     except (OSError, ValueError, KeyError, TypeError):
         return
 
 
-def running_router(file: Path = RECORD) -> RunningRouter | None:
+def running_router(file: Path = ROUTER) -> RunningRouter | None:
     """The router of ``REDISTILL_ROUTER_URL``, or the one that was started here and not ended; None where there is none."""
     recorded: RunningRouter | None
     try:

@@ -12,7 +12,7 @@ from redistill.provenance import dvc_lock
 from tasks.operations.kept.bundle_names import Names
 from tasks.operations.kept.dvc_objects import objects, with_content
 from tasks.operations.kept.project_store import is_project_store
-from tasks.paths import ARTIFACTS, FORGOTTEN, STATE
+from tasks.paths import ARTIFACTS, FORGOTTEN, ROUTER, STATE
 from tasks.registry.transitions import FLAGS
 from tasks.running.dvc_stage import cache_directory
 
@@ -90,7 +90,7 @@ def _state() -> Iterator[Path]:
         )
         if not skipped:
             # What SQLite keeps beside a database is part of the copy that is made of it.
-            yield from (file for file in _below(entry) if not _beside_a_database(file))
+            yield from (file for file in _below(entry) if not _beside_a_database(file) and file != ROUTER)
 
 
 def _beside_a_database(file: Path) -> bool:

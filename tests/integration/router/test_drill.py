@@ -16,6 +16,7 @@ import pytest
 from redistill.data.types import Message, Prompt
 from redistill.io.parquet import write_records
 from redistill.serving.router.decision import DRILL_HEADER
+from tasks import paths
 from tasks.operations.drill import DrillCheck
 from tasks.serving import recorded_router
 from tasks.serving.router_drill import drill_router
@@ -101,7 +102,7 @@ def test_a_router_of_another_machine_is_asked_for_the_teacher(monkeypatch: pytes
 def test_where_no_router_runs_there_is_nothing_to_ask_and_one_that_crashed_is_told() -> None:
     assert drill_router(PARAMS, Path("monitor.parquet")) == []
     recorded_router.record_router("0.0.0.0", 9, "t")
-    assert stat.S_IMODE(os.stat(recorded_router.RECORD).st_mode) == 0o600
+    assert stat.S_IMODE(os.stat(paths.ROUTER).st_mode) == 0o600
     [check, *_] = drill_router(PARAMS, Path("monitor.parquet"))
     assert not check.passed and "no response" in check.got
     assert not drill_router(PARAMS, Path("nowhere.parquet"))[0].passed
