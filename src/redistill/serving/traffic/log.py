@@ -25,6 +25,20 @@ from redistill.serving.traffic.params import TrafficParams
 from redistill.serving.traffic.writer import Target
 
 _SALT = "traffic"
+_VARIABLES = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "LANGUAGE",
+    "TZ",
+    "TMPDIR",
+    "LD_LIBRARY_PATH",
+    "PYTHONPATH",
+    "PYTHONHOME",
+    "VIRTUAL_ENV",
+    "OMP_NUM_THREADS",
+)
+"""What Python needs to start. The writer reads the text of strangers, so it gets no token, key or address with a password, whatever its name is."""
 _MOST_ROWS, _MOST_CHARS = 2_000, 16_000_000
 """Rows that wait for the writer, and their text; more are lost, because memory is bounded."""
 _MOST_CHARS_OF_ROW = 100_000
@@ -137,8 +151,7 @@ class TrafficLog:
 
     async def _started(self) -> Process:
         command = (sys.executable, "-P", "-m", "redistill.serving.traffic.writer", self._target.as_argument())
-        # It needs no key of any model.
-        environment = {name: value for name, value in os.environ.items() if not name.endswith("_KEY")}
+        environment = {name: value for name, value in os.environ.items() if name in _VARIABLES or name.startswith("LC_")}
         writer = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, env=environment)
         self._reports = asyncio.ensure_future(self._read_reports(writer))
         return writer
