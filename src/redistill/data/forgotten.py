@@ -74,7 +74,23 @@ def bury(file: Path, tombstone: Tombstone) -> None:
     known = {each for earlier in before if earlier.digest == tombstone.digest for each in ("", *earlier.objects)}
     if known >= {"", *tombstone.objects}:
         return
+    _write(file, [*before, tombstone])
+
+
+def unite(file: Path, other: Path) -> list[Tombstone]:
+    """Add to ``file`` the tombstones that only ``other`` has, and return those. No tombstone may be lost: its prompt would come back.
+
+    Raises:
+        DataError: a file is damaged, or the disk refuses the write.
+    """
+    before = read_tombstones(file)
+    # Two tombstones of a prompt may list other files, so each line counts.
+    missing = [stone for stone in read_tombstones(other) if stone not in before]
+    if missing:
+        _write(file, sorted([*before, *missing], key=lambda stone: stone.at))
+    return missing
+
+
+def _write(file: Path, tombstones: list[Tombstone]) -> None:
     with replacing(file) as temporary:
-        temporary.write_text(
-            "".join(json.dumps(asdict(each), ensure_ascii=False) + "\n" for each in [*before, tombstone]), encoding="utf-8"
-        )
+        temporary.write_text("".join(json.dumps(asdict(each), ensure_ascii=False) + "\n" for each in tombstones), encoding="utf-8")

@@ -14,12 +14,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from redistill.config.file import PARAMS, read_tree
+from redistill.data.forgotten import read_tombstones, unite
 from redistill.errors import ConfigError, DataError
 from redistill.io.json import read_json, write_json
 from redistill.operations.archive import Header
 
 STAGING = ".redistill-restore"
-_NEW, _OLD, _VERIFIED = "new", "old", "verified.json"
+_NEW, _OLD, _VERIFIED, _NEWER = "new", "old", "verified.json", "newer.json"
 WHOLE = (".redistill", ".dvc", "artifacts", "flows", "tasks")
 """Folders that are replaced as a whole. Files of other folders are replaced one by one, because a person may have put more files there."""
 
@@ -86,6 +87,7 @@ def fresh(folder: Path) -> Path:
     """An empty folder to unpack into, without what an interrupted restore left."""
     for part in (_NEW, _OLD):
         shutil.rmtree(folder / part, ignore_errors=True)
+    (folder / _NEWER).unlink(missing_ok=True)
     (folder / _NEW).mkdir()
     return folder / _NEW
 
@@ -93,6 +95,26 @@ def fresh(folder: Path) -> Path:
 def mark_verified(folder: Path, header: Header) -> None:
     """From now on the restore is completed, also after an interruption."""
     write_json(folder / _VERIFIED, {"id": header.id})
+
+
+def keep_tombstones(target: Path, folder: Path, name: str) -> list[str]:
+    """Add the directory's tombstones to those of the archive, and return the digests of prompts that were removed after the archive was made.
+
+    Also a restore that goes on after an interruption does so: nothing of the directory is deleted before all files are in their places.
+
+    Raises:
+        DataError: a file of tombstones is damaged, or the disk refuses the write.
+    """
+    archived, note = folder / _NEW / name, folder / _NEWER
+    noted = list(read_json(note)["digests"]) if note.is_file() else []
+    # After an interruption, the file of the archive may already be in its place, with all of them.
+    if (target / name).is_file() and (archived.is_file() or not note.is_file()):
+        known = {stone.digest for stone in read_tombstones(archived)}
+        noted = sorted({*noted, *({stone.digest for stone in read_tombstones(target / name)} - known)})
+        write_json(note, {"digests": noted})
+        if archived.is_file():
+            unite(archived, target / name)
+    return noted
 
 
 def put_in_place(target: Path, folder: Path) -> None:

@@ -13,7 +13,7 @@ from redistill.provenance import dvc_lock, mlflow_names
 from redistill.runtime.processes import read_record
 from redistill.runtime.running_services import SUPERVISOR
 from tasks.operations.backup.mlflow_addresses import move_artifacts
-from tasks.paths import STATE
+from tasks.paths import FORGOTTEN, STATE
 from tasks.running.cycle_lock import no_cycle
 from tasks.running.dvc_stage import dvc
 
@@ -43,8 +43,14 @@ def restore(archive: Path, *, force: bool = False) -> dict[str, Any]:
             header = _verified(archive, folder)
         elif unfinished != header.id:
             raise ConfigError(f"an interrupted restore of another archive is in {target.absolute()}; run it again with that archive first")
+        newer = restored_files.keep_tombstones(target, folder, FORGOTTEN.name)
         restored_files.put_in_place(target, folder)
     notes = _checked_out()
+    if newer:
+        notes.append(
+            f"{len(newer)} prompts were removed after this archive was made, so the restored files may have them again; run `redistill forget --resume`, "
+            f"which removes those with a tombstone ({', '.join(digest[:12] for digest in newer[:5])}{' and more' if len(newer) > 5 else ''})"
+        )
     if header.artifact_root is None:
         notes.append("runs, versions and history were on an MLflow server; set MLFLOW_TRACKING_URI to it")
     return {"project": header.project, "created_at": header.created_at, "files": header.files, "bytes": header.bytes, "notes": notes}

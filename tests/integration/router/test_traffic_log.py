@@ -117,6 +117,31 @@ def test_personal_data_and_secrets_never_reach_the_disk(folder: Path, stream: bo
     asyncio.run(check())
 
 
+def test_the_writer_gets_no_secret_of_the_environment(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    secrets = ("HF_TOKEN", "OTEL_EXPORTER_OTLP_HEADERS", "DATABASE_URL", "REDISTILL_SERVE_API_KEY", "SOME_PASSWORD", "aws_session")
+    for name in secrets:
+        monkeypatch.setenv(name, "a secret value")
+    monkeypatch.setenv("LC_TIME", "C")
+
+    async def check() -> None:
+        async with running(TEACHER, teacher="ok:fee", traffic=log(folder)) as router:
+            await until(lambda: bool(writers()))
+            [writer] = writers()
+            variables = dict(line.split("=", 1) for line in Path(f"/proc/{writer}/environ").read_text().split("\0") if line)
+            assert variables["PATH"] == os.environ["PATH"] and variables["LC_TIME"] == "C"
+            assert not set(secrets) & variables.keys() and "a secret value" not in variables.values()
+            await router.ask("kept")
+        assert set(logged(folder)) == {"kept"}
+
+    asyncio.run(check())
+
+
+def writers() -> list[str]:
+    """Processes of this one that write traffic."""
+    children = [pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()]
+    return [pid for pid in children if b"traffic.writer" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
 def test_requests_that_are_not_of_the_task_and_failed_ones_are_not_kept(folder: Path) -> None:
     async def check() -> None:
         async with running(TEACHER, teacher="ok:fee", traffic=log(folder)) as router:

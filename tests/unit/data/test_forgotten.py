@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from redistill.data.forgotten import Tombstone, bury, forgotten_digests, read_tombstones, tombstone_digest
+from redistill.data.forgotten import Tombstone, bury, forgotten_digests, read_tombstones, tombstone_digest, unite
 from redistill.errors import DataError
 
 STONE = Tombstone(tombstone_digest("a" * 64), "2026-11-28T00:00:00+00:00", "the customer asked", ("d1",), "key:signature")
@@ -31,3 +31,19 @@ def test_a_damaged_file_is_an_error(tmp_path: Path, line: str) -> None:
     file.write_text(line + "\n", encoding="utf-8")
     with pytest.raises(DataError, match="line 1 is no tombstone"):
         read_tombstones(file)
+
+
+def test_two_files_are_united_and_none_is_lost(tmp_path: Path) -> None:
+    file, other = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
+    first, third = replace(STONE, digest="1", at="2026-01-01"), replace(STONE, digest="3", at="2026-01-03")
+    more = replace(first, at="2026-01-02", objects=("d2",))
+    for target, stones in ((file, (first, third)), (other, (first, more))):
+        for stone in stones:
+            bury(target, stone)
+    assert unite(file, other) == [more] and read_tombstones(file) == [first, more, third]
+    before = file.read_bytes()
+    assert unite(file, other) == [] and unite(file, tmp_path / "missing") == [] and file.read_bytes() == before
+    other.write_text("{half", encoding="utf-8")
+    with pytest.raises(DataError, match="is no tombstone"):
+        unite(file, other)
+    assert file.read_bytes() == before

@@ -38,6 +38,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ".redistill/secrets.env": "REDISTILL_TEACHER_API_KEY=x\n",
         ".redistill/work/finetune-kd-1/model": "unfinished\n",
         ".redistill/services/logs/runner.log": "log\n",
+        ".redistill/serving/router.json": '{"token": "of a drill"}\n',
         ".redistill/cycle.lock": "1\n",
         ".redistill/mlflow/mlflow.lock": "",
         ".redistill/mlflow/artifacts/run/artifacts/evidence/dvc.lock": "schema: '2.0'\n",

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from redistill.data.forgotten import tombstone_digest
 from redistill.data.params import DataParams, RecordParams, SourceParams
 from redistill.data.traffic.types import LoggedRequest
-from redistill.data.types import Column, prompt_id
+from redistill.data.types import Column, Message, prompt_id
 from redistill.validation.traffic.imports import ImportSettings, Tally, imported
 from redistill.validation.traffic.scrub import scrubbed
 
@@ -102,3 +104,15 @@ def test_broken_records_are_named_by_file_and_line(tmp_path: Path) -> None:
 def test_a_token_that_was_there_before_is_not_counted() -> None:
     assert scrubbed("call [PHONE]") == ("call [PHONE]", 0)
     assert scrubbed("[EMAIL] a@example.com and b@example.com")[1] == 2
+
+
+def test_a_prompt_that_was_removed_before_is_left_out(tmp_path: Path) -> None:
+    rows = [request(text) for text in ("My mail is anna@example.com", "please remove me", "keep me")]
+    [mail, plain, kept], _ = read(tmp_path / "x.jsonl", *rows)
+    # The first was removed from data that had it as it is, the second from logged traffic.
+    as_it_is = prompt_id((Message("user", "My mail is anna@example.com"),))
+    assert as_it_is != mail.prompt_id
+    settings = replace(SETTINGS, forgotten=frozenset(map(tombstone_digest, (as_it_is, plain.prompt_id))))
+    tally, ids = Tally(), set[str]()
+    assert list(imported(tmp_path / "x.jsonl", data(), settings, ids, tally)) == [kept] and ids == {kept.id}
+    assert (tally.rows, dict(tally.left_out)) == (1, {"removed before with `redistill forget`": 2})
