@@ -29,10 +29,10 @@ def without(text: str, ids: frozenset[str], texts: frozenset[str]) -> str:
         return _page(text, texts)
     try:
         tree = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return "".join(_line(line, ids, texts) for line in text.splitlines(keepends=True))
     kept = without_entries(tree, ids, texts)
-    return text if kept == tree else json.dumps(kept, indent=2 if "\n" in text.strip() else None, ensure_ascii=False) + "\n"
+    return text if kept == tree else _dumped(kept, 2 if "\n" in text.strip() else None) + "\n"
 
 
 def without_entries(value: Any, ids: frozenset[str], texts: frozenset[str]) -> Any:
@@ -52,14 +52,24 @@ def _is_about(value: Any, ids: frozenset[str]) -> bool:
 def _line(line: str, ids: frozenset[str], texts: frozenset[str]) -> str:
     try:
         row = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         row = None
     if not isinstance(row, dict | list):
         return line if normalised(line) not in texts else REMOVED + "\n" * line.endswith("\n")
     if _is_about(row, ids):
         return ""
     kept = without_entries(row, ids, texts)
-    return line if kept == row else json.dumps(kept, ensure_ascii=False) + "\n" * line.endswith("\n")
+    return line if kept == row else _dumped(kept, None) + "\n" * line.endswith("\n")
+
+
+def _dumped(value: Any, indent: int | None) -> str:
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        # Half of a surrogate pair, which only an escape can spell.
+        return json.dumps(value, indent=indent)
+    return text
 
 
 def _page(text: str, texts: frozenset[str]) -> str:

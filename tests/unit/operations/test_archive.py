@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from redistill.data.forgotten import Tombstone, bury, read_tombstones, tombstone_digest
 from redistill.errors import ConfigError, DataError
 from redistill.operations import restored_files
 from redistill.operations.archive import Header, read_header, unpack, write_archive
@@ -251,34 +250,6 @@ def test_a_killed_restore_is_no_project_until_the_same_command_completes_it(arch
         restored_files.put_in_place(folder, staging)
     assert sorted(p.name for p in folder.iterdir()) == [".redistill", "params.yaml"]
     assert len((folder / ".redistill/keys/é key").read_bytes()) == 300_000
-
-
-def stone(text: str, at: str) -> Tombstone:
-    return Tombstone(tombstone_digest(text), at, "asked")
-
-
-@pytest.mark.parametrize("in_archive", [True, False])
-@pytest.mark.parametrize("rename", [0, 1, 2])
-def test_tombstones_that_are_newer_than_the_archive_are_kept_and_named(tmp_path: Path, folder: Path, in_archive: bool, rename: int) -> None:
-    old, newer, own = stone("a", "2026-01-01"), stone("b", "2026-01-02"), folder / "forgotten.jsonl"
-    for each in (old, newer):
-        bury(own, each)
-    digests = {newer.digest} if in_archive else {old.digest, newer.digest}
-    with restored_files.staging(folder) as staging:
-        new = restored_files.fresh(staging)
-        (new / "params.yaml").write_text("data: {name: x}\n", encoding="utf-8")
-        if in_archive:
-            bury(new / "forgotten.jsonl", old)
-        assert set(restored_files.keep_tombstones(folder, staging, "forgotten.jsonl")) == digests
-        # An interruption before or after the first or the second rename, then the same command again.
-        if in_archive and rename:
-            (staging / "old").mkdir()
-            own.replace(staging / "old/forgotten.jsonl")
-        if in_archive and rename == 2:
-            (new / "forgotten.jsonl").replace(own)
-        assert set(restored_files.keep_tombstones(folder, staging, "forgotten.jsonl")) == digests
-        restored_files.put_in_place(folder, staging)
-    assert read_tombstones(own) == [old, newer]
 
 
 def test_one_restore_at_a_time(folder: Path) -> None:

@@ -73,6 +73,9 @@ def test_a_text_inside_of_other_texts_stays(tmp_path: Path) -> None:
         (tmp_path / name).write_text(text, encoding="utf-8")
         assert not holds(tmp_path / name, traces) and not remove(tmp_path / name, traces)
         assert (tmp_path / name).read_text(encoding="utf-8") == text
+    deep = tmp_path / "deep.json"
+    deep.write_text("[" * 200_000 + f'"{content}"' + "]" * 200_000, encoding="utf-8")
+    assert not remove(deep, traces)
     pairs, pair = tmp_path / "pairs", PairOutcome("1", "name", content, (content, content), ("card", "card"))
     write_records(pairs, PairOutcome, [pair])
     assert not remove(pairs, traces) and read_records(pairs, PairOutcome) == [pair]
@@ -88,6 +91,7 @@ def test_a_whole_value_goes_however_its_spaces_are_written(tmp_path: Path) -> No
         ),
         ("b.jsonl", '{"t": "please\\n activate my card"}\n{"t":"x"}\n', '{"t": "[forgotten]"}\n{"t":"x"}\n'),
         ("c.html", "<dd>\n please activate\nmy card </dd><p>and</p>", "<dd>[forgotten]</dd><p>and</p>"),
+        ("half.json", '["please activate my card", "\\ud800"]', '["[forgotten]", "\\ud800"]\n'),
         ("d.log", "one\nplease activate my card\ntwo\n", "one\n[forgotten]\ntwo\n"),
     ):
         (tmp_path / name).write_text(before, encoding="utf-8")
