@@ -120,7 +120,7 @@ def test_a_killed_command_is_completed_by_the_next_one(project: Path) -> None:
         kill(process)
     [file] = PENDING.iterdir()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600 and stat.S_IMODE(PENDING.stat().st_mode) == 0o700
-    assert requests() == ["request0", "request1", "request2"] and "1 interrupted" in forget("--resume", "--dry-run")["notes"][0]
+    assert requests() == ["request0", "request1", "request2"] and "problem: 1; the next" in forget("--resume", "--dry-run")["notes"][0]
     with ExitStack() as lock, closing(sqlite3.connect(STORE)) as store:
         lock.enter_context(traffic_lock(TRAFFIC))
         process = started("forget", "request1", "--reason", "the second")
@@ -133,7 +133,7 @@ def test_a_killed_command_is_completed_by_the_next_one(project: Path) -> None:
     assert len(list(PENDING.iterdir())) == 2
     (PENDING / ".x.json.9.tmp").touch()  # of a command that was killed while it wrote
     result = forget("request1", "--reason", "once more")
-    assert result["problems"] == [] and len(result["prompts"]) == 2 and "2 interrupted removals were completed" in result["notes"][0]
+    assert result["problems"] == [] and len(result["prompts"]) == 2 and "problem: 2; this one included" in result["notes"][0]
     texts = [example["text"] for example in json.loads(REPORT.read_text(encoding="utf-8"))["examples"]]
     assert texts == ["[forgotten]", "[forgotten]", TEXTS[2]] and list(PENDING.iterdir()) == []
     assert [row.source_id for row in read_records(POOL, Prompt)] == ["row2"]
@@ -190,3 +190,17 @@ def test_a_text_that_is_too_large_is_named(project: Path) -> None:
         handle.truncate((256 << 20) + 1)
     notes = forget("request0", "--reason", "asked")["notes"]
     assert any(note.startswith("not read, because text over 256 MiB") and str(large) in note for note in notes), notes
+
+
+def test_an_older_backup_brings_nothing_back_unseen(project: Path) -> None:
+    archive = str(project.parent / "older.tar.gz")
+    # A backup leaves out what stages make, and has the logged requests.
+    command("backup", archive, "--json")
+    forget("request0", "--reason", "asked")
+    notes = command("restore", archive, "--force", "--json")["notes"]
+    digest = tombstone_digest(prompt(TEXTS[0], "").id)
+    assert any(note.startswith("prompts that were removed after this archive was made: 1.") and digest[:12] in note for note in notes), (
+        notes
+    )
+    assert requests() == ["request0", "request1", "request2"] and forgotten_digests(Path("forgotten.jsonl")) == {digest}
+    assert forget("--resume")["prompts"] == [prompt(TEXTS[0], "").id] and requests() == ["request1", "request2"]

@@ -48,7 +48,7 @@ def restore(archive: Path, *, force: bool = False) -> dict[str, Any]:
     notes = _checked_out()
     if newer:
         notes.append(
-            f"{len(newer)} prompts were removed after this archive was made, so the restored files may have them again; run `redistill forget --resume`, "
+            f"prompts that were removed after this archive was made: {len(newer)}. The restored files may have them again; run `redistill forget --resume`, "
             f"which removes those with a tombstone ({', '.join(digest[:12] for digest in newer[:5])}{' and more' if len(newer) > 5 else ''})"
         )
     if header.artifact_root is None:

@@ -65,7 +65,10 @@ def forget(
         problems = [] if dry_run else _carry_out(client, params, plan, removals, outside_cache=outside_cache)
         result = result_of(plan, problems) | {"trained": list(by.versions), "unknown": list(by.unknown), "dry_run": dry_run}
         if left:
-            result["notes"].insert(0, f"{len(left)} interrupted removals {'wait to be' if dry_run else 'were'} completed with this one")
+            result["notes"].insert(
+                0,
+                f"removals that were interrupted or had a problem: {len(left)}; {'the next command completes' if dry_run else 'this one included'} them",
+            )
         if client is not None and not dry_run and removals:
             short = ", ".join(tombstone_digest(i)[:12] for i in sorted(plan.traces.ids))
             why = "; ".join(dict.fromkeys(removal.reason for removal in removals))
