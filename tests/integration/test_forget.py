@@ -133,7 +133,7 @@ def test_a_killed_command_is_completed_by_the_next_one(project: Path) -> None:
     assert len(list(PENDING.iterdir())) == 2
     (PENDING / ".x.json.9.tmp").touch()  # of a command that was killed while it wrote
     result = forget("request1", "--reason", "once more")
-    assert result["problems"] == [] and len(result["prompts"]) == 2 and "problem: 2; this one included" in result["notes"][0]
+    assert result["problems"] == [] and len(result["prompts"]) == 2 and "problem: 2; this one went on" in result["notes"][0]
     texts = [example["text"] for example in json.loads(REPORT.read_text(encoding="utf-8"))["examples"]]
     assert texts == ["[forgotten]", "[forgotten]", TEXTS[2]] and list(PENDING.iterdir()) == []
     assert [row.source_id for row in read_records(POOL, Prompt)] == ["row2"]

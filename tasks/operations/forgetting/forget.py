@@ -67,7 +67,7 @@ def forget(
         if left:
             result["notes"].insert(
                 0,
-                f"removals that were interrupted or had a problem: {len(left)}; {'the next command completes' if dry_run else 'this one included'} them",
+                f"removals that were interrupted or had a problem: {len(left)}; {'the next command goes' if dry_run else 'this one went'} on with them",
             )
         if client is not None and not dry_run and removals:
             short = ", ".join(tombstone_digest(i)[:12] for i in sorted(plan.traces.ids))
