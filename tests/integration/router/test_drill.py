@@ -116,6 +116,6 @@ def test_a_router_that_is_not_at_loopback_gets_no_token_and_one_of_another_conta
     assert router is not None and (router.url, router.token) == ("http://192.168.1.5:9", ""), (
         "it is asked with the header that demands the teacher"
     )
-    tree = json.loads(recorded_router.RECORD.read_text(encoding="utf-8"))
-    recorded_router.RECORD.write_text(json.dumps({**tree, "host": "another container"}), encoding="utf-8")
+    tree = json.loads(paths.ROUTER.read_text(encoding="utf-8"))
+    paths.ROUTER.write_text(json.dumps({**tree, "host": "another container"}), encoding="utf-8")
     assert recorded_router.running_router() is None
