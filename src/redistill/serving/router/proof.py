@@ -43,22 +43,25 @@ class Proof:
 
 async def listed(upstream: Upstream, version: ServedVersion) -> Proof:
     """Whether the server lists the version."""
-    tree = await upstream.get("/models")
-    models = tree.get("data") if isinstance(tree, dict) else None
-    if not isinstance(models, list):
+    if (models := await _models(upstream)) is None:
         return Proof("the student's server does not list its models")
-    entry = next((m for m in models if isinstance(m, dict) and m.get("id") == version.name), None)
+    entry = next((model for model in models if model.get("id") == version.name), None)
     if entry is None:
-        names = ", ".join(repr(str(m.get("id"))[:60]) for m in models[:3] if isinstance(m, dict)) or "nothing"
+        names = ", ".join(repr(str(model.get("id"))[:60]) for model in models[:3]) or "nothing"
         return Proof(f"the student's server lists {names}, and not {version.name}")
     return Proof("", await _engine(upstream, str(entry.get("owned_by", ""))))
 
 
 async def lists(upstream: Upstream, name: str) -> bool:
     """Whether a server lists a model."""
+    return any(model.get("id") == name for model in await _models(upstream) or ())
+
+
+async def _models(upstream: Upstream) -> list[dict[str, Any]] | None:
+    """What a server lists; None where it lists nothing in OpenAI's form."""
     tree = await upstream.get("/models")
     models = tree.get("data") if isinstance(tree, dict) else None
-    return isinstance(models, list) and any(isinstance(m, dict) and m.get("id") == name for m in models)
+    return [model for model in models if isinstance(model, dict)] if isinstance(models, list) else None
 
 
 async def proved(upstream: Upstream, shown: Shown, version: ServedVersion, cascade: Cascade | None, data: DataParams) -> Proof:
