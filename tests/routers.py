@@ -24,7 +24,7 @@ from redistill.serving.router.metrics import Metrics
 from redistill.serving.router.plan import Live
 from redistill.serving.router.shadow import Compared
 from redistill.serving.router.shown import shown_to
-from redistill.serving.router.trace_context import Traces
+from redistill.serving.router.trace_context import Tracer
 from redistill.serving.router.upstream import Upstream
 from redistill.serving.traffic.log import TrafficLog
 from redistill.serving.types import Comparison, Route
@@ -95,7 +95,7 @@ async def running(
     record: Callable[[Comparison], None] = lambda comparison: None,
     newer: str = "ok:pin",
     counted: Callable[[Decision], None] = lambda decision: None,
-    traces: Traces | None = None,
+    traces: Tracer | None = None,
     traffic: TrafficLog | None = None,
 ) -> AsyncIterator[Running]:
     """A router whose servers answer with these models of ``tests.fault_models``; ``newer`` is what the server ``next`` has, which is version 8."""

@@ -12,7 +12,6 @@ import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from redistill.errors import ConfigError
-from redistill.serving.router.trace_context import Traces
 from redistill.serving.router.trace_settings import traces_of
 from tests.bench.router.processes import free_port
 from tests.routers import STUDENT, SURE, TEACHER, TEXT, running, settled
@@ -23,8 +22,8 @@ TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 
 @contextmanager
-def traced(monkeypatch: pytest.MonkeyPatch, url: str) -> Iterator[Traces]:
-    """Traces that go to a collector. Those that wait are sent when it ends."""
+def traced(monkeypatch: pytest.MonkeyPatch, url: str) -> Iterator[Tracer]:
+    """Spans that go to a collector. Those that wait are sent when it ends."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
     traces = traces_of({"OTEL_EXPORTER_OTLP_ENDPOINT": url})

@@ -23,7 +23,7 @@ from redistill.serving.router.line_log import LineLog
 from redistill.serving.router.metrics import Metrics
 from redistill.serving.router.plan import Live
 from redistill.serving.router.saying import say
-from redistill.serving.router.trace_context import Traces
+from redistill.serving.router.trace_context import Tracer
 from redistill.serving.router.types import BadRequestError, Endpoint
 from redistill.serving.router.written import error_body
 from redistill.serving.types import Rollout
@@ -49,7 +49,7 @@ class Parts:
     answering: Answering
     background: tuple[Background, ...] = ()
     key: str = ""
-    traces: Traces | None = None
+    traces: Tracer | None = None
     counted: Callable[[Decision], None] = lambda decision: None
     drill_token: str = ""
 

@@ -33,7 +33,7 @@ class RequestTrace(Protocol):
         """The request has ended; ``asked`` is None where it could not be read."""
 
 
-class Traces(Protocol):
+class Tracer(Protocol):
     """What makes and exports traces."""
 
     def request(self, endpoint: Endpoint, headers: Mapping[str, str]) -> RequestTrace:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from redistill.errors import ConfigError
-from redistill.serving.router.trace_context import Traces
+from redistill.serving.router.trace_context import Tracer
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 _PROTOCOL = "http/protobuf"
 
 
-def traces_of(environment: Mapping[str, str]) -> Traces | None:
+def traces_of(environment: Mapping[str, str]) -> Tracer | None:
     """What makes and exports traces; None where no exporter is configured.
 
     Raises:
