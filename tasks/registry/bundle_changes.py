@@ -1,4 +1,4 @@
-"""Removes prompts from signed bundles: the bundle is verified, the prompt is removed from its files, and what is left is signed anew.
+"""Removes prompts from signed bundles: the bundle is verified, the prompt is removed from its files, and what is left is signed again.
 
 A bundle that does not verify is not touched: signing it again would hide what somebody did to it. The new bundle is complete on this machine before the
 first file of the old one is replaced, so a command that was killed completes it the next time.

@@ -238,7 +238,7 @@ def test_traffic_that_was_given_back_is_protected_again(traffic: Traffic) -> Non
     given_back = dt.datetime.fromtimestamp(traffic.begin + traffic.hour * HOUR_S, dt.UTC).isoformat()
     update_route(transitions.FLAGS, lambda now: replace(before, changed_at=given_back))
     first = traffic.monitored(drifted)
-    assert (first.state.verdict, len(first.state.windows)) == ("calm", 1), "windows begin anew"
+    assert (first.state.verdict, len(first.state.windows)) == ("calm", 1), "the first window is counted again"
     for _ in range(2):
         again = traffic.monitored(drifted)
     assert again.state.verdict == "act"

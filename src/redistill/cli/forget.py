@@ -29,7 +29,7 @@ def forget(
     """Remove a prompt from traffic, the completion store, caches, results and bundles, and say which versions it trained.
 
     A tombstone stays in forgotten.jsonl: a digest, the time and the reason, no text. Keep that file under version control. Intake drops the prompt when it
-    comes again. Signed bundles are verified, changed and signed anew, so lineage and the gate still pass. Your own data files are not changed; the command
+    comes again. Signed bundles are verified, changed and signed again, so lineage and the gate still pass. Your own data files are not changed; the command
     names those that still have the prompt. A text is removed where it is a whole value and no other prompt has it. The command does not run beside a cycle.
 
     If it was interrupted, or names a problem, a private file in .redistill/forgotten keeps what is left to do. The next `redistill forget` completes it, with

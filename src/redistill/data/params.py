@@ -132,9 +132,9 @@ def _as_sources(given: object) -> object:
     return [{"path": given, "splits": DEFAULT_SPLITS}] if isinstance(given, str) else given
 
 
-def _kind(given: object) -> str:
+def _kind(value: object) -> str:
     """Which kind of source an entry is. Errors leave out names with parentheses, because they are not part of the file."""
-    return "traffic()" if isinstance(given, TrafficSourceParams) or (isinstance(given, dict) and "traffic" in given) else "rows()"
+    return "traffic()" if isinstance(value, TrafficSourceParams) or (isinstance(value, dict) and "traffic" in value) else "rows()"
 
 
 AnySource = Annotated[

@@ -107,9 +107,9 @@ class ServedVersion:
 class Comparison:
     """Both models' completions of one sampled request, without their text: one line of the log of comparisons.
 
-    ``live`` is the mode of the flag, ``by_student`` whether the student's completion was the answer, ``guarded`` whether the live system planned to ask the student:
-    not where a pin, a share or a rule sends a request to the teacher. ``disagreement`` is that of the two completions, in
-    [0, 1], whoever answered; None where the student failed, as its other values are then. ``score`` is that of the student's completion by ``score_name``; ``objection`` says why it could not be used whatever its score
+    ``live`` is the mode of the flag. ``by_student``: the caller got the student's completion. ``guarded``: the live system planned to ask the student; a pin, a share
+    or a rule had not sent the request to the teacher. ``disagreement`` is that of the two completions, in [0, 1], also where the caller got the teacher's. It is
+    None where the student failed; the other values of the student are None then too. ``score`` is that of the student's completion by ``score_name``; ``objection`` says why it could not be used whatever its score
     (``malformed``, ``cut-off``), empty if it could. Seconds and tokens are those of each model's own request.
     """
 

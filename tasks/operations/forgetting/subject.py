@@ -70,23 +70,23 @@ def come_back(params: Params, digests: frozenset[str]) -> Subject | None:
 
 @dataclass(frozen=True, slots=True)
 class _Here:
-    """Every prompt of the project and every logged request. ``own`` are the rows of the user's sources."""
+    """Every prompt of the project and every logged request. ``sources`` are the rows of the user's sources."""
 
     rows: list[Prompt]
-    own: list[Prompt]
+    sources: list[Prompt]
     requests: list[LoggedRequest]
     notes: list[str]
 
 
 def _here(params: Params) -> _Here:
-    own, notes = _sources(params)
-    return _Here([*_prompts(), *own], own, [row for folder in traffic_folders(params) for row in read_traffic(folder)], notes)
+    rows, notes = _sources(params)
+    return _Here([*_prompts(), *rows], rows, [row for folder in traffic_folders(params) for row in read_traffic(folder)], notes)
 
 
 def _subject(params: Params, here: _Here, ids: set[str], *names: str) -> Subject:
     texts, shared = _texts_of(params, here.rows, here.requests, ids)
     every = {*names, *ids, *(row.source_id for row in here.rows if row.id in ids), *(r.id for r in here.requests if r.prompt_id in ids)}
-    sources = tuple(sorted({row.source for row in here.own if row.id in ids}))
+    sources = tuple(sorted({row.source for row in here.sources if row.id in ids}))
     return Subject(Traces(frozenset(ids), tuple(sorted(texts))), sources, (*here.notes, *_left(texts, shared)), tuple(sorted(every)))
 
 

@@ -1,4 +1,4 @@
-"""Of a sampled request both completions are recorded, whoever answered it; the guard counts only what the live system answered."""
+"""Of a sampled request both completions are recorded, of the student and of the teacher; the guard counts only what the live system answered."""
 
 from __future__ import annotations
 

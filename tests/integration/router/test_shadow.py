@@ -122,7 +122,7 @@ def test_the_guard_falls_back_once_and_remembers(tmp_path: Path) -> None:
     holder["route"] = replace(SURE, changed_at="2026-11-29T02:00:00+00:00")
     given_back = made()
     observe(given_back, 1.0, 40)
-    assert len(alarms) == 2, "whoever gives it its traffic back is told again if it is still wrong"
+    assert len(alarms) == 2, "after the traffic was given back, there is a new alarm if it is still wrong"
     holder["route"] = replace(SURE, model_version="8")
     fresh = made()
     observe(fresh, 0.0, 3, version="8")

@@ -21,8 +21,8 @@ def unwanted(reply: Reply, body: bytes) -> UpstreamError | None:
     kind = "busy" if status in _BUSY else "redirect" if 300 <= status < 400 else "setup" if status in _OURS else "status"
     after = reply.header("Retry-After")
     # What a server says of a wrong key may quote a part of it.
-    said = "" if status in (401, 403) else f": {start_of(body)}"
-    return UpstreamError(kind, f"status {status}{said}", status=status, body=body, retry_after=after)
+    reason = "" if status in (401, 403) else f": {start_of(body)}"
+    return UpstreamError(kind, f"status {status}{reason}", status=status, body=body, retry_after=after)
 
 
 def refused(status: int, body: bytes) -> UpstreamError:

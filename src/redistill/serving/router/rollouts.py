@@ -109,9 +109,9 @@ class Rollouts:
         if not self._done(rollout, now):
             return None
         share = next_share(rollout.share, self._params.rollout_steps)
-        told = f"rollout: version {route.model_version} has {'all of the traffic' if share is None else f'{share:.0%} of the keys'}"
-        say(f"{told}; {self._counts()}")
-        return lambda: self._advance(rollout, share, told)
+        sentence = f"rollout: version {route.model_version} has {'all of the traffic' if share is None else f'{share:.0%} of the keys'}"
+        say(f"{sentence}; {self._counts()}")
+        return lambda: self._advance(rollout, share, sentence)
 
     def _done(self, rollout: Rollout, now: float) -> bool:
         lasted_s = now - dt.datetime.fromisoformat(rollout.since).timestamp()
@@ -143,8 +143,8 @@ class Rollouts:
         failed = f"it failed on {new.failures:,} of {new.requests:,} requests"
         if old.requests < _FEWEST_OLD:
             p_value = share_test(new.failures, new.requests, _MOST_FAILING)
-            told = f"{failed}, more than the limit of {_MOST_FAILING:.0%} (p {p_value:.2g}); version {before} has had only {old.requests:,} requests"
-            return told if p_value < alpha else None
+            reason = f"{failed}, more than the limit of {_MOST_FAILING:.0%} (p {p_value:.2g}); version {before} has had only {old.requests:,} requests"
+            return reason if p_value < alpha else None
         p_value = larger_share_test(new.failures, new.requests, old.failures, old.requests)
         return f"{failed}, version {before} on {old.failures:,} of {old.requests:,} (p {p_value:.2g})" if p_value < alpha else None
 

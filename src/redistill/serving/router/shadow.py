@@ -112,7 +112,7 @@ class Shadow:
         count, asks = self.counts[sample.other], False
         count.sampled += 1
         if len(self._running) >= _MOST_OPEN:
-            pass  # counted as sampled and not compared, whoever answered
+            pass  # counted as sampled and not compared, also where the teacher answered
         elif sample.guarded and not sample.by_student:
             # The teacher answered: the system agrees with it. Of a student that failed there is nothing to compare.
             count.compared += 1

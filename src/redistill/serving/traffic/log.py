@@ -58,7 +58,7 @@ class TrafficLog:
         self._waits_for_beside: dict[str, LoggedRequest] = {}
         self._sent = self._lost = self._written = 0
         self._report: dict[str, Any] = {}
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
 
     @property
     def written(self) -> int:
@@ -125,8 +125,8 @@ class TrafficLog:
 
     def _lose(self, count: int, reason: str) -> None:
         self._lost += count
-        if reason not in self._told:
-            self._told.add(reason)
+        if reason not in self._warned:
+            self._warned.add(reason)
             say(
                 f"warning: some traffic is not logged ({reason}); requests are answered, and redistill_traffic_lost_rows counts what is lost"
             )
@@ -180,13 +180,13 @@ class TrafficLog:
         async for line in writer.stdout:
             self._report = orjson.loads(line)
             if problem := self._report["problem"]:
-                if "problem" not in self._told:
-                    self._told.add("problem")
+                if "problem" not in self._warned:
+                    self._warned.add("problem")
                     say(
                         f"warning: traffic is not logged: {problem}; requests are answered, and the rows are kept in memory as far as they fit"
                     )
             else:
-                self._told.discard("problem")
+                self._warned.discard("problem")
 
     async def _ended(self, writer: Process) -> None:
         """Give the writer all rows and the end of its input, and wait until it has written them."""

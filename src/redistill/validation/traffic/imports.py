@@ -131,7 +131,7 @@ def _at(values: Any, key: str) -> Any:
         return None
     if key in values:
         return values[key]
-    return next((found for cut in _cuts(key) if (found := _at(values.get(cut[0]), cut[1])) is not None), None)
+    return next((value for cut in _cuts(key) if (value := _at(values.get(cut[0]), cut[1])) is not None), None)
 
 
 def _cuts(key: str) -> Iterator[tuple[str, str]]:
