@@ -12,6 +12,7 @@ import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from redistill.errors import ConfigError
+from redistill.serving.router.trace_context import Tracer
 from redistill.serving.router.trace_settings import traces_of
 from tests.bench.router.processes import free_port
 from tests.routers import STUDENT, SURE, TEACHER, TEXT, running, settled
