@@ -21,6 +21,7 @@ import pytest
 
 from redistill.data.types import Message, Prompt
 from redistill.serving.drift.params import DriftParams
+from tests.box import wait_for
 from tests.integration.conftest import N, Registry
 from tests.tiny_project import ROOT
 
@@ -180,15 +181,22 @@ def test_drift_warns_then_the_route_falls_and_a_cycle_is_asked_for_once(traffic:
 
 def test_the_events_reach_prefect(traffic: Traffic, prefect_api: str) -> None:
     from prefect.events.worker import EventsWorker
+    from prefect.settings import PREFECT_API_URL, temporary_settings
 
     for _ in range(2):
         traffic.monitored(drifted)
-    assert traffic.respond() == ["event redistill.traffic.drift.warned"]
-    EventsWorker.drain_all()
-    wanted = {"filter": {"event": {"name": ["redistill.traffic.drift.warned"]}}}
-    deadline = time.monotonic() + 30
-    while not (events := httpx.post(f"{prefect_api}/events/filter", json=wanted, timeout=10).json()["events"]):
-        assert time.monotonic() < deadline
+    # Prefect reads its environment when it is imported, which another file's tests may have done.
+    with temporary_settings({PREFECT_API_URL: prefect_api}):
+        assert traffic.respond() == ["event redistill.traffic.drift.warned"]
+        EventsWorker.drain_all()
+    drifts = {"filter": {"event": {"name": ["redistill.traffic.drift.warned"]}}}
+    events: list[dict[str, Any]] = []
+
+    def arrived() -> bool:
+        events.extend(httpx.post(f"{prefect_api}/events/filter", json=drifts, timeout=10).json()["events"])
+        return bool(events)
+
+    wait_for(arrived)
     assert events[0]["payload"]["version"] == traffic.version
 
 
