@@ -2,7 +2,7 @@
 
 ``python -m tests.bench.rows [--rows N …] [--part NAME …] [--write]``. Each measurement is a process of its own in a folder of its own, on rows of a
 seeded grammar (``tests.bench.row_source``). Memory is the peak of the process and its workers together, in which shared pages count once. ``--write``
-puts the table into docs/benchmarks.md. No model runs: stages that run one are extrapolated from their rates.
+puts the table into docs/benchmarks.md, beside the lines of parts that were measured before on the same machine. No model runs: stages that run one are extrapolated from their rates.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -83,7 +84,15 @@ def main() -> None:
     table = Table(f"On {machine()}", ["part", "rows", "seconds", "seconds of both cores", "µs a row", "peak, MiB"], rows)
     print(table.markdown())
     if options.write:
-        DOC.write_text(rewritten(DOC.read_text(encoding="utf-8"), [table], "rows"), encoding="utf-8")
+        text = DOC.read_text(encoding="utf-8")
+        DOC.write_text(rewritten(text, [beside(table, text)], "rows"), encoding="utf-8")
+
+
+def beside(table: Table, text: str) -> Table:
+    """The table with the lines of the page that were measured before, on the same machine, of parts or counts that were left out this time."""
+    measured = {tuple(row[:2]): row for row in [*(table.of_page(text, "rows") or []), *table.rows]}
+    parts = list(row_stages.SETUPS)
+    return replace(table, rows=sorted(measured.values(), key=lambda row: (parts.index(row[0]), int(row[1].replace(",", "")))))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -14,6 +14,16 @@ class Table:
     def markdown(self) -> str:
         lines = [f"**{self.title}**", "", f"| {' | '.join(self.head)} |", f"|{'---|' * len(self.head)}"]
         return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in self.rows)])
+
+    def of_page(self, text: str, mark: str) -> list[list[str]] | None:
+        """The rows that the page holds under this title and head; None if it holds none."""
+        top = replace(self, rows=[]).markdown() + "\n"
+        _, _, rest = text.partition(f"<!-- {mark} -->\n")
+        body, _, _ = rest.partition(f"<!-- end of {mark} -->")
+        _, same, lines = body.partition(top)
+        if not same:
+            return None
+        return [line.strip("|").strip().split(" | ") for line in lines.partition("\n\n")[0].splitlines()]
 
 
 def rewritten(text: str, tables: list[Table], mark: str = "simulation") -> str:
