@@ -22,7 +22,7 @@ EXTRAS := --extra orchestrate --extra train --extra judge --extra serve --extra 
 COMPILE := $(BIN)/uv pip compile pyproject.toml --overrides requirements/overrides.txt --generate-hashes --python-version 3.11 \
 	--custom-compile-command "make lock" -q
 
-.PHONY: help setup demo demo-quick serve-demo test test-all check lock up down soak bench clean
+.PHONY: help setup demo demo-quick serve-demo test test-cycles test-all check lock up down soak bench clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -51,8 +51,11 @@ demo-quick: setup  ## The same flow on tiny random models, for a first look (abo
 serve-demo: setup  ## Both models behind the router, on vLLM, with the system that `make demo` promoted (about 10 minutes)
 	$(BIN)/python -m tests.serve_demo
 
-test: setup  ## Unit, property, contract, integration and short end-to-end tests, on JOBS workers (3)
-	$(PYTEST) -n $(JOBS) -m "not long"
+test: setup  ## Unit, property, contract and integration tests, and one whole cycle, on JOBS workers (3)
+	$(PYTEST) -n $(JOBS) -m "not long and not cycles"
+
+test-cycles: setup  ## What `make test` leaves out: every way in which a cycle can go, on tiny models
+	$(PYTEST) -n $(JOBS) -m "cycles and not long"
 
 test-all: setup  ## All tests, including the real example
 	$(PYTEST) -n $(JOBS) -m "not long"

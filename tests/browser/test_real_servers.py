@@ -18,6 +18,8 @@ from tests.e2e.test_promotion import LENIENT
 from tests.servers import ask, free_port, until
 from tests.tiny_project import write_params
 
+pytestmark = pytest.mark.cycles
+
 SHOTS = os.environ.get("REDISTILL_SCREENSHOTS")
 """A folder that gets a picture of each page, for docs/."""
 WAITS = "version 1 waits for a person's approval"

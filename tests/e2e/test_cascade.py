@@ -16,6 +16,8 @@ from redistill.serving.route_flag import evaluate, read_route
 from tests.cycles import Command, FirstCycle, asking
 from tests.tiny_project import write_params
 
+pytestmark = pytest.mark.cycles
+
 STRICT: dict[str, Any] = {
     # Of the three arms of the tiny project, its scores separate right from wrong best.
     "promote__arm": "sft",

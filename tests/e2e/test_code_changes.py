@@ -15,6 +15,8 @@ import pytest
 from tests.cycles import Command, FirstCycle, user_environment
 from tests.forks import ForkServer
 
+pytestmark = pytest.mark.cycles
+
 ARMS = {f"finetune@{arm}" for arm in ("gold", "sft", "kd")}
 BENCHMARKS = {f"{stage}@{arm}" for stage in ("calibrate", "benchmark", "heldout") for arm in ("gold", "sft", "kd")}
 LOSS = "src/redistill/distillation/losses/divergences.py"

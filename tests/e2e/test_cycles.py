@@ -208,6 +208,7 @@ def test_a_method_whose_needs_are_unmet_is_refused_before_training(copy: Path, f
     assert code == 3 and f"{len(rows)} of {len(rows)} kept rows have no soft targets of teacher {rows[0].teacher[:12]}" in line, line
 
 
+@pytest.mark.cycles
 def test_a_terminated_cycle_ends_both_arms_that_it_trains(copy: Path, fork_server: ForkServer, with_prefect: dict[str, str]) -> None:
     """As the Prefect UI cancels a run: SIGTERM to the flow's process, while two stages run side by side, forks of a server that the cycle started."""
     write_params(copy, finetune__common__tokens=400_000)
@@ -224,6 +225,7 @@ def test_a_terminated_cycle_ends_both_arms_that_it_trains(copy: Path, fork_serve
     assert not psutil.wait_procs(started, timeout=30)[1], "nothing that the cycle started is left"
 
 
+@pytest.mark.cycles
 def test_a_search_that_was_killed_goes_on(copy: Path, redistill: Command, fork_server: ForkServer, with_prefect: dict[str, str]) -> None:
     """Trials are nested runs, the killed one is tried again, and held-out rows are not read."""
     write_params(copy)
@@ -260,6 +262,7 @@ def test_a_search_that_was_killed_goes_on(copy: Path, redistill: Command, fork_s
     assert all(r.info.status == "FINISHED" and "learning_rate" in r.data.params for r in trials)
 
 
+@pytest.mark.cycles
 def test_a_changed_alpha_reaches_only_kd_and_a_depth_costs_itself(first: dict[str, Any], tiny_project: Path, redistill: Command) -> None:
     write_params(tiny_project, finetune__arms__kd__alpha=0.7, sweep__layers=["teacher", 1])
     done = redistill(tiny_project, "run", "--json")
@@ -279,6 +282,7 @@ def test_a_changed_alpha_reaches_only_kd_and_a_depth_costs_itself(first: dict[st
     assert 'id="depths"' in (tiny_project / "artifacts/report/index.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.cycles
 def test_a_changed_teacher_reaches_its_dependants_only(first: dict[str, Any], tiny_project: Path, redistill: Command) -> None:
     write_params(tiny_project)
     quiet = redistill(tiny_project, "watch", "--once", "--json")

@@ -6,8 +6,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.cycles import Command, FirstCycle
 from tests.tiny_project import write_params
+
+pytestmark = pytest.mark.cycles
 
 OUT_OF_REACH: dict[str, Any] = {
     "promote__gates": ["teacher", "critical_labels"],

@@ -18,6 +18,8 @@ from redistill.io.parquet import read_records, write_records
 from redistill.operations.traces import Traces, holds
 from tests.cycles import Command, FirstCycle, asking
 
+pytestmark = pytest.mark.cycles
+
 
 @pytest.fixture(scope="module")
 def project(first_cycle: FirstCycle, tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -14,6 +14,8 @@ from redistill.io.parquet import read_records
 from tests.cycles import Command, with_registry
 from tests.tiny_project import make_tiny_project, write_params
 
+pytestmark = pytest.mark.cycles
+
 FREE_TEXT: dict[str, Any] = {
     "data__task": "generation",
     "data__record": None,

@@ -14,6 +14,8 @@ from redistill.io.parquet import read_records
 from tests.cycles import Command, with_registry
 from tests.tiny_project import LABELS, make_tiny_project, write_params
 
+pytestmark = pytest.mark.cycles
+
 SCHEMA = {
     "type": "object",
     "properties": {"topic": {"enum": LABELS}, "urgent": {"type": "boolean"}},

@@ -13,6 +13,8 @@ from redistill.io.digests import tree_digest
 from tests.cycles import Command, FirstCycle
 from tests.tiny_project import write_params
 
+pytestmark = pytest.mark.cycles
+
 WORSE = {"tune_teacher__epochs": 1, "tune_teacher__learning_rate": 1e-5}
 """The same raw teacher, hardly tuned: it completes nothing right."""
 

@@ -18,6 +18,8 @@ from tests.cycles import Command, FirstCycle, asking
 from tests.e2e.test_cascade import LENIENT
 from tests.tiny_project import write_params
 
+pytestmark = pytest.mark.cycles
+
 SOURCES = [
     {"path": "labelled.jsonl", "splits": {"train": 0.45, "dev": 0.15, "monitor": 0.2, "heldout": 0.2}},
     {"path": "unlabelled.jsonl", "splits": {"pool": 0.8, "calibration": 0.2}},

@@ -19,6 +19,8 @@ from tests.recording_proxy import Asked, recording_proxy
 from tests.servers import mlflow_server
 from tests.tiny_project import write_params
 
+pytestmark = pytest.mark.cycles
+
 IN_GIT = (
     "src",
     "tasks",

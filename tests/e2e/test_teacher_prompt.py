@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from redistill.io.json import read_json
 from tests.cycles import Command, with_registry
 from tests.tiny_project import make_tiny_project, write_params
+
+pytestmark = pytest.mark.cycles
 
 SHOWN = {
     "teacher__prompt": {"system": "Sort the bank's mail.", "examples": 2},

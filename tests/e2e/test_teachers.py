@@ -16,6 +16,8 @@ from tests.cycles import LO_UP, LOOPBACK_ONLY, Command, with_registry
 from tests.servers import fault_teacher
 from tests.tiny_project import ROOT, make_tiny_project
 
+pytestmark = pytest.mark.cycles
+
 ENDPOINT = {
     "teacher__model": "served",
     "teacher__backend": "openai",

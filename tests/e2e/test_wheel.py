@@ -18,6 +18,8 @@ from tests.cycles import Ran, user_environment
 from tests.tiny import make_tiny_model
 from tests.tiny_project import ROOT
 
+pytestmark = pytest.mark.cycles
+
 ARMS = {f"finetune@{arm}" for arm in ("gold", "sft", "kd")}
 
 
