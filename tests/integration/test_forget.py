@@ -171,7 +171,8 @@ def test_a_cache_outside_of_the_project_is_named_and_changed_only_on_request(pro
     held, other = (cache / "files/md5" / digest[:2] / digest[2:] for digest in ("a" * 32, "b" * 32))
     write_records(held, Prompt, [prompt(TEXTS[0], "row0"), prompt(TEXTS[1], "row1")])
     write_records(other, Prompt, [prompt(TEXTS[2], "row2")])
-    [problem] = forget("request0", "--reason", "asked")["problems"]
+    problem = forget("request0", "--reason", "asked", code=3)
+    assert "1 place still has it" in problem and "redistill forget --resume" in problem
     assert str(cache) in problem and str(held) in problem and str(other) not in problem and held.is_file()
     assert requests() == ["request1", "request2"] and len(list(PENDING.iterdir())) == 1
     assert forget("--resume", "--outside-cache")["problems"] == [] and not held.exists() and other.is_file()

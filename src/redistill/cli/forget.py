@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from redistill.cli.project import Json, application, show
+from redistill.errors import DataError
 
 
 def forget(
@@ -33,7 +34,7 @@ def forget(
     names those that still have the prompt. A text is removed where it is a whole value and no other prompt has it. The command does not run beside a cycle.
 
     If it was interrupted, or names a problem, a private file in .redistill/forgotten keeps what is left to do. The next `redistill forget` completes it, with
-    any ID or with --resume. After `redistill restore` of an older archive, --resume removes the prompts that came back.
+    any ID or with --resume; the exit code is 3 until nothing holds it. After `redistill restore` of an older archive, --resume removes the prompts that came back.
 
     Example: redistill forget 9f2c… --reason "the customer asked for it"
     """
@@ -59,6 +60,11 @@ def forget(
         lines.append(f"not known of version {', '.join(result['unknown'])}: the rows that trained it are not here any more")
     lines += [f"problem: {problem}" for problem in result["problems"]] + [f"note: {note}" for note in result["notes"]]
     show(result, as_json, lines)
+    if result["problems"]:
+        count = len(result["problems"])
+        raise DataError(
+            f"{count} place{'s' if count > 1 else ''} still ha{'ve' if count > 1 else 's'} it: {result['problems'][0]}; then run `redistill forget --resume`"
+        )
 
 
 def register(app: typer.Typer) -> None:
