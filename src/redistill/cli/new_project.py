@@ -88,6 +88,8 @@ def default_model() -> str:
 
 def proposed_rows(facts: Inspection, teacher: Teacher) -> int | None:
     """Number of rows for a first cycle of at most about half an hour on this machine. None means all rows."""
+    if facts.rows <= 1.1 * FEWEST_ROWS:
+        return None  # whatever the speed of the machine, so it is not measured
     weight = max(1.0, (facts.max_chars + 2 * facts.label_tokens) / 250) * max(1.0, (teacher.parameters or 0.0) / 135e6)
     limit = max(FEWEST_ROWS, int(_ROWS_IN_HALF_AN_HOUR / weight * min(1.0, _REFERENCE_S / _product_s())) // 100 * 100)
     return limit if facts.rows > 1.1 * limit else None
