@@ -47,7 +47,9 @@ def promote(params: Params, version: str, reason: str, question: str | None = No
 
 def _promoted(client: RegistryClient, params: Params, version: str, reason: str, judged: dict[str, Any]) -> Live:
     if judged["decision"]["verdict"] != "promote":
-        raise RegistryError(f"version {version} is on hold and cannot be promoted; `redistill gate {version}` shows why")
+        raise RegistryError(
+            f"version {version} is on hold and cannot be promoted; `redistill gate {version}` shows why{_back(client, params, version)}"
+        )
     before, cascade = transitions.live(client, params), promoted_cascade(judged)
     route = to_version(before.route, version, cascade, f"version {version} was promoted{_as(judged)}: {reason}", present_teacher())
     if (
@@ -65,6 +67,13 @@ def _promoted(client: RegistryClient, params: Params, version: str, reason: str,
     )
     transitions.move(client, params, "promote", version, f"{reason}{_as(judged)}", before, after, judged["judged_run"])
     return after
+
+
+def _back(client: RegistryClient, params: Params, version: str) -> str:
+    """What a person can do for a version that was live once, such as after an alarm of its traffic."""
+    if version not in transitions.been_champion(transitions.history(client, params)):
+        return ""
+    return f"; `redistill rollback --to {version}` returns to it, on the evidence of its promotion"
 
 
 def _as(judged: dict[str, Any]) -> str:

@@ -19,6 +19,7 @@ import httpx
 from redistill.data.types import Prompt
 from redistill.io.parquet import read_records
 from redistill.params import load_params
+from redistill.runtime.environment import silence
 from redistill.serving.route_flag import read_route
 from tasks.paths import ARTIFACTS
 from tasks.registry.transitions import FLAGS
@@ -35,6 +36,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=10_000, help="ask at most so many monitor rows in each mode")
     options = parser.parse_args()
+    silence()
     params, checks = load_params(), Checks()
     live = read_route(FLAGS)
     if live.model_version is None:

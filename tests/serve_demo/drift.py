@@ -62,6 +62,6 @@ def _judged(params: Params) -> Seen:
 
 
 def given_back(client: Client, version: str) -> None:
-    """A person looks at it, and gives the version its traffic back."""
-    redistill("promote", version, "--reason", "serve-demo is over")
+    """A person looks at it, and gives the version its traffic back, on the evidence of its promotion: a later look may have held it."""
+    redistill("rollback", "--to", version, "--reason", "serve-demo is over")
     until(lambda: client.ready().get("version") == version)
