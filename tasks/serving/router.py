@@ -13,11 +13,13 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from redistill.errors import ConfigError
+from redistill.io.shared_store import ADDRESS, named_address
 from redistill.params import Params
 from redistill.promotion.thresholds.params import limits_of
 from redistill.serving.params import ServeParams
 from redistill.serving.router.answering import Answering, Models
 from redistill.serving.router.app import Background, Parts, run
+from redistill.serving.router.flag_over_http import FlagOverHttp
 from redistill.serving.router.guard import Guard
 from redistill.serving.router.line_log import LineLog
 from redistill.serving.router.live import Watch
@@ -41,12 +43,15 @@ from tasks.serving.models import Students, follow_lock, shown_teacher, trained_o
 from tasks.serving.recorded_router import forget_router, record_router
 from tasks.serving.up_models import NEXT_PORT, recorded_urls, resolved_dtype
 
-STUDENT_URL, NEXT_URL, STUDENT_KEY, CALLERS_KEY = (
+FLAG_URL, STUDENT_URL, NEXT_URL, STUDENT_KEY, CALLERS_KEY = (
+    "REDISTILL_FLAG_URL",
     "REDISTILL_STUDENT_URL",
     "REDISTILL_NEXT_URL",
     "REDISTILL_STUDENT_API_KEY",
     "REDISTILL_SERVE_API_KEY",
 )
+FLAG_COPY = STATE / "serving" / "flags.json"
+"""The flag as its address has it."""
 GUARD = STATE / "serving" / "guard.json"
 ROLLOUT = STATE / "serving" / "rollout.json"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -108,7 +113,8 @@ def make_parts(params: Params) -> Parts:
         # After a lost connection it may be another server under the same name.
         return await (prove(version, route, before) if server.lost != before.lost else still_listed(server, version, before))
 
-    watch = Watch(FLAGS, students.verified, prove, look)
+    flag = _flag_over_http(limits)
+    watch = Watch(FLAGS if flag is None else FLAG_COPY, students.verified, prove, look)
     models = Models(upstreams, shown_teacher(params), students.shown)
     rollouts = Rollouts(
         ROLLOUT, limits, lambda: watch.live.route, rollout.advance, lambda reason, route: rollout.stop(params, reason, route)
@@ -146,7 +152,7 @@ def make_parts(params: Params) -> Parts:
         LineLog(DECISIONS),
         Metrics(),
         answering,
-        (*background, *([] if traffic is None else [traffic.run])),
+        (*background, *([] if traffic is None else [traffic.run]), *([] if flag is None else [flag.run])),
         _key(CALLERS_KEY),
         traces_of(os.environ),
         rollouts.count,
@@ -159,6 +165,26 @@ def _traffic(params: Params) -> TrafficLog | None:
     rules = params.traffic
     target = Target(str(TRAFFIC.absolute()), str(FORGOTTEN.absolute()), rules.shard_rows, rules.shard_s)
     return TrafficLog(rules, target) if rules.log else None
+
+
+def _flag_over_http(limits: ServeParams) -> FlagOverHttp | None:
+    """Where the environment names an address, the flag comes from there.
+
+    Raises:
+        ConfigError: the address is none, or this router could read the flag and not change it.
+    """
+    url = os.environ.get(FLAG_URL, "").strip()
+    if not url:
+        return None
+    if not re.fullmatch(r"https?://[^\s@?#]+", url):
+        raise ConfigError(
+            f"{FLAG_URL} must be an http(s) address without password or query, such as https://flags.example.com/triage/route/flags.json"
+        )
+    if not named_address():
+        raise ConfigError(
+            f"{FLAG_URL} is set, but {ADDRESS} is not: the guard of this router could take no version back, because it writes the flag to the shared store; set both"
+        )
+    return FlagOverHttp(url, FLAG_COPY, limits.flag_max_age_s)
 
 
 def _student_servers(limits: ServeParams) -> dict[str, Upstream]:

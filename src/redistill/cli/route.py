@@ -20,8 +20,9 @@ _Reason = Annotated[str, typer.Option("--reason", help="The reason. It is record
 @app.command("get")
 def get(as_json: Json = False) -> None:
     """Show which model responds now, whether it is pinned, and why."""
-    from redistill.serving.route_flag import read_route
+    from redistill.serving.route_flag import read_route, refresh_route
 
+    refresh_route(FLAGS)
     now = read_route(FLAGS)
     summary = {
         "answers": now.answers,

@@ -48,6 +48,8 @@ class ServeParams:
     """A step takes at least so long."""
     rollout_requests: Positive = 200
     """And the new version has at least so many requests in it. One failure at low traffic must not decide."""
+    flag_max_age_s: _Seconds = 60.0
+    """With `REDISTILL_FLAG_URL`: for so long the last flag holds while its address cannot be reached, or has no usable flag. After it, the teacher answers."""
     student_dtype: Literal["auto", "bfloat16", "float32", "float16"] = "auto"
     """The number format in which the student's server computes; `auto` is what suits this machine. A cascade's threshold holds for the formats that were
     measured."""

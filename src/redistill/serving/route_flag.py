@@ -20,8 +20,10 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from redistill.errors import ConfigError, DataError
+from redistill.io.atomic import replacing
 from redistill.io.json import write_json
 from redistill.promotion.cascade import Cascade, cascade_from_json
+from redistill.serving.shared_flag import SharedFlag
 from redistill.serving.types import Mode, Route, rollout_from_json
 
 FLAG = "redistill-route"
@@ -34,10 +36,10 @@ _UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, Overflo
 
 def read_route(path: str | os.PathLike[str]) -> Route:
     """The route in the file; the teacher if the file cannot be read, or if its flag and its metadata do not agree."""
-    return _trusted(path) or _safe(path)
+    return trusted_route(path) or _safe(path)
 
 
-def _trusted(path: str | os.PathLike[str]) -> Route | None:
+def trusted_route(path: str | os.PathLike[str]) -> Route | None:
     """The route in the file; None if the file cannot be read, or contradicts itself."""
     try:
         flag = _flag(path)
@@ -198,7 +200,7 @@ def update_route(path: str | os.PathLike[str], change: Callable[[Route], Route])
     A writer that reads first and writes later could lose a pin, or put an old mode back over a fallback. The lock belongs to the flag file, not
     to the registry: an operator who pins the teacher during an incident must not wait until MLflow answers.
 
-    A file that cannot be read, or that contradicts itself, is written again.
+    A file that cannot be read, or that contradicts itself, is written again. Where clones share a store, it is their flag that is changed, and the file is a copy.
 
     Returns:
         The route that is in the file now.
@@ -207,13 +209,42 @@ def update_route(path: str | os.PathLike[str], change: Callable[[Route], Route])
         DataError: the flag file or its lock cannot be written.
     """
     file = Path(path)
+    if (shared := SharedFlag.here(FLAG)) is not None:
+        with _locked(file):
+            return _update_shared(shared, file, change)
     change(read_route(file))  # A refused change writes no file, not even the lock's file.
     with _locked(file):
         before = read_route(file)
         after = change(before)
-        if after != before or (_trusted(file) is None and os.path.lexists(file)):
+        if after != before or (trusted_route(file) is None and os.path.lexists(file)):
             write_route(file, after)
         return after
+
+
+def _update_shared(shared: SharedFlag, file: Path, change: Callable[[Route], Route]) -> Route:
+    """As ``update_route``, on the flag of all clones. ``change`` may be called again, with what another writer wrote."""
+    while True:
+        number = shared.pull(file)
+        before = read_route(file)
+        after = change(before)
+        if after == before and number and trusted_route(file) is not None:
+            return after
+        content = shared.publish(flag_file(after), number, file)
+        if content is not None:
+            with replacing(file) as temporary:
+                temporary.write_bytes(content)
+            return after
+
+
+def refresh_route(path: str | os.PathLike[str]) -> None:
+    """Make the file what all clones see, where there is a shared store.
+
+    Raises:
+        DataError: the store or the file cannot be used.
+    """
+    if (shared := SharedFlag.here(FLAG)) is not None:
+        with _locked(Path(path)):
+            shared.pull(Path(path))
 
 
 @contextmanager
