@@ -20,7 +20,7 @@ from tasks.orchestration.turns import NIGHTLY
 def deployments(params: Params) -> list[RunnerDeployment]:
     """The deployments of a project. Their names carry the name of its data set, because a server may have several projects."""
     workspace, schedule = Workspace.here(params.data.name), params.schedule
-    name, about = params.data.name, f"Project {params.data.name} in {Workspace.here(params.data.name).folder}."
+    name, about = params.data.name, f"Project {params.data.name} in {workspace.place}."
 
     def deployment(flow: object, kind: str, text: str, cron: str | None = None, **parameters: object) -> RunnerDeployment:
         return flow.to_deployment(  # type: ignore[attr-defined]
@@ -31,7 +31,8 @@ def deployments(params: Params) -> list[RunnerDeployment]:
             description=f"{text}\n\n{about}",
             # A module, not a file: flows come with the installed package, or from the project if it has its own.
             entrypoint_type=EntrypointType.MODULE_PATH,
-            job_variables={"working_dir": str(workspace.folder)},
+            # Of clones that share a store, each runs it in its own folder, where its worker was started.
+            job_variables={"working_dir": "." if workspace.shared else str(workspace.folder)},
         )
 
     return [

@@ -23,6 +23,7 @@ from tasks.running import dvc_stage
 from tasks.running.cycle_stages import BEFORE_LOCK, DATA, TEACHER, after_data, every_stage, fitness_stage, heldout_stages
 from tasks.running.fork_server import ForkServer
 from tasks.running.side_by_side import run_side_by_side
+from tasks.sharing import session
 
 
 @flow(name="distill-student", flow_run_name=run_names.at_start, log_prints=True)
@@ -51,9 +52,11 @@ def distill_student(reason: str = "by hand") -> Any:
 def cycle(params: Params, workspace: Workspace, reason: str, cycle_progress: CycleProgress, fork_server: ForkServer) -> dict[str, Any]:
     """The cycle itself. Only one cycle runs in a project at a time."""
     steps.review_licences(params)
+    session.take_hints(params, fork_server.stop)
     steps.lock_sources(params)
     steps.lock_code()
     dvc_stage.initialise()
+    steps.pull_shared(params, cycle_progress.say)
     before = teacher_trial.keep_before()
     plan, history = dvc_stage.Plan(), History()
     run_id, name = steps.open_run(params, reason, turns.present_run_id())
@@ -102,6 +105,7 @@ def cycle(params: Params, workspace: Workspace, reason: str, cycle_progress: Cyc
             version = steps.register(params, run_id, name, fingerprint)
             outcome = cycle_end.promote_or_hold(params, run_id, name, version, live, open_cycle.receipts, history)
         outcome = cycle_close.close(open_cycle, outcome, cycle_progress)
+        steps.push_shared(params)
     except BaseException as error:
         cycle_close.close_failed(open_cycle, error)
         raise

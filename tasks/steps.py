@@ -15,6 +15,7 @@ from prefect.client.schemas.objects import State
 from prefect.utilities.annotations import quote
 
 from redistill.errors import RedistillError, TeacherError
+from redistill.io import lease
 from tasks.locking import code_lock, teacher_lock
 from tasks.operations import drill as drill_module
 from tasks.promotion import approve, route, teacher_trial
@@ -24,6 +25,7 @@ from tasks.registry import cycle_summaries, evidence_bundle, runs_and_versions
 from tasks.reporting import report
 from tasks.running import dvc_stage
 from tasks.serving import monitor, router_drill
+from tasks.sharing import session
 from tasks.tuning import study
 
 _P = ParamSpec("_P")
@@ -42,7 +44,13 @@ class Step(Generic[_P, _R]):
 
     def __call__(self, *arguments: _P.args, **named: _P.kwargs) -> _R:
         step: Callable[..., _R] = self.task
-        return step(*map(quote, arguments), **{name: quote(value) for name, value in named.items()})
+        # Another worker may have this project's lease now. Then no step begins, and an error of one that was ended for it is no news.
+        lease.require()
+        try:
+            return step(*map(quote, arguments), **{name: quote(value) for name, value in named.items()})
+        except Exception:
+            lease.require()
+            raise
 
 
 def _step(task_run_name: str, function: Callable[_P, _R]) -> Step[_P, _R]:
@@ -66,6 +74,9 @@ review_licences = _step("review-licences", teacher_lock.review_licences)
 lock_sources = _step("lock-sources", teacher_lock.lock_sources)
 lock_code = _step("lock-code", code_lock.lock_code)
 lock_teacher = _step("lock-teacher", teacher_lock.lock_teacher)
+
+pull_shared = _step("pull-shared", session.pull)
+push_shared = _step("push-shared", session.push)
 
 run_stage = _step("{stage}", dvc_stage.run_stage)
 

@@ -71,6 +71,12 @@ def close_failed(cycle: OpenCycle, error: BaseException) -> None:
         _close(cycle, summary, f"**{status}**: {one_line(error)}")
     except Exception as closing:
         logging.getLogger("redistill").warning("the run of the cycle could not be closed in MLflow: %s", one_line(closing))
+    if status == "failed":
+        try:
+            # The stages that it finished need not run in another clone.
+            steps.push_shared(cycle.params)
+        except Exception as pushing:
+            logging.getLogger("redistill").warning("the shared store did not get what the cycle finished: %s", one_line(pushing))
 
 
 def _close(cycle: OpenCycle, summary: CycleSummary, note: str) -> None:

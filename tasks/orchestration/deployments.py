@@ -33,7 +33,7 @@ def deploy(workspace: Workspace, deployments: Sequence[RunnerDeployment]) -> dic
         # An existing pool is not changed: a person may have paused it.
         with contextlib.suppress(ObjectAlreadyExists):
             client.create_work_pool(
-                WorkPoolCreate(name=workspace.pool, type="process", description=f"redistill, project {workspace.folder}")
+                WorkPoolCreate(name=workspace.pool, type="process", description=f"redistill, project {workspace.place}")
             )
         for deployment in deployments:
             name = f"{deployment.flow_name}/{deployment.name}"

@@ -16,6 +16,7 @@ from redistill.operations.params import ScheduleParams
 from redistill.operations.workspace import Workspace
 from tasks.orchestration import alerting
 from tasks.paths import STATE
+from tasks.sharing import turn as clones
 
 LAST_NIGHT = STATE / "last-night.json"
 _SILENT_NIGHTS = 3
@@ -41,6 +42,13 @@ def last_night() -> Night | None:
 def begin_night(scheduled: dt.datetime, run: str) -> None:
     """Record that a night has begun. Called under the cycle lock."""
     write_json(LAST_NIGHT, {"scheduled": scheduled.astimezone(dt.UTC).isoformat(), "run": run})
+
+
+def learn(project: str) -> None:
+    """Record the last night that another clone of this project has run, if there is a shared store and that night is newer."""
+    shared, here = clones.last_night(project), last_night()
+    if shared is not None and (here is None or shared.scheduled > here.scheduled):
+        begin_night(shared.scheduled, shared.run)
 
 
 def next_night(params: ScheduleParams, after: dt.datetime) -> dt.datetime | None:
@@ -77,6 +85,7 @@ def missed_night(params: ScheduleParams, now: dt.datetime) -> dt.datetime | None
 
 def missed(params: ScheduleParams, workspace: Workspace, now: dt.datetime) -> list[str]:
     """The reason for a cycle if a night was missed, else nothing; raises an alert if no cycle has ended for three nights."""
+    learn(workspace.data_name)
     _tell_if_silent(params, workspace, now)
     night = missed_night(params, now)
     return [] if night is None else [f"the night of {_text(night)} was missed"]

@@ -48,9 +48,10 @@ def reconcile(workspace: Workspace) -> list[str]:
     with if_no_cycle() as free:
         if free:
             lines += [f"DVC's locks of process {pid}, which is gone, were removed" for pid in remove_stale_locks()]
+            # Of clones that share a store, one that works may have an open run; the next cycle ends what is left.
             lines += [
                 f"MLflow run {name!r} was left by a process that is gone; it is KILLED now"
-                for name in end_lost_runs(load_params(), workspace)
+                for name in ([] if workspace.shared else end_lost_runs(load_params(), workspace))
             ]
     return lines
 
@@ -58,7 +59,7 @@ def reconcile(workspace: Workspace) -> list[str]:
 def _crash_lost_flow_runs(workspace: Workspace) -> Iterator[FlowRun]:
     with get_client(sync_client=True) as client:
         for run in _open_runs(client, workspace):
-            if not _lost(run):
+            if not _lost(run, workspace):
                 continue
             # The state is read again: what ended meanwhile stays as it is.
             state = client.read_flow_run(run.id).state
@@ -76,10 +77,13 @@ def _open_runs(client: SyncPrefectClient, workspace: Workspace) -> list[FlowRun]
     return list(client.read_flow_runs(flow_run_filter=filters, limit=200))
 
 
-def _lost(run: FlowRun) -> bool:
+def _lost(run: FlowRun, workspace: Workspace) -> bool:
     alive = run_record.is_alive(str(run.id))
     if alive is not None:
         return not alive
+    if workspace.shared:
+        # Another clone may execute it. Prefect's automation finds runs without a heartbeat.
+        return False
     since = run.state.timestamp if run.state is not None else run.created
     return since is not None and dt.datetime.now(dt.UTC) - since > dt.timedelta(minutes=_UNRECORDED_MINUTES)
 

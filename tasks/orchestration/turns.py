@@ -24,11 +24,14 @@ from redistill.errors import ConfigError, RedistillError
 from redistill.operations.cycle_summary import CycleStatus
 from redistill.operations.workspace import Workspace, data_name_of
 from redistill.params import Params, load_params
+from redistill.serving.route_flag import refresh_route
 from tasks.orchestration import nights, pending, run_record
 from tasks.orchestration.cancelling import ends_when_cancelled
 from tasks.registry.lost_runs import end_lost_runs
+from tasks.registry.transitions import FLAGS
 from tasks.running.cycle_lock import holder, if_no_cycle, one_cycle
 from tasks.running.stale_dvc_locks import remove_stale_locks
+from tasks.sharing import turn as clones
 
 CYCLE = "distill-student"
 NIGHTLY = "nightly"
@@ -46,7 +49,7 @@ class Turn:
 
 @contextlib.contextmanager
 def turn(params: Params, workspace: Workspace, reason: str, say: Callable[[str], None]) -> Iterator[Turn]:
-    """Hold the cycle lock, unless the turn is declined.
+    """Hold the cycle lock, and the lease of all clones where there is a shared store, unless the turn is declined.
 
     Raises:
         ConfigError: the run belongs to another project folder.
@@ -59,6 +62,7 @@ def turn(params: Params, workspace: Workspace, reason: str, say: Callable[[str],
         )
     scheduled = run.expected_start_time if run is not None and run.auto_scheduled else None
     with run_record.recorded(str(run.id)) if run is not None else contextlib.nullcontext():
+        nights.learn(params.data.name)
         if scheduled is not None and run is not None:
             late = nights.not_tonight(params.schedule, scheduled, str(run.id), dt.datetime.now(dt.UTC))
             if late is not None:
@@ -72,15 +76,28 @@ def turn(params: Params, workspace: Workspace, reason: str, say: Callable[[str],
                 return
             # A cycle that starts for another reason, after a night that was missed, is that night's.
             due = scheduled or nights.missed_night(params.schedule, dt.datetime.now(dt.UTC))
-            if due is not None and run is not None:
-                nights.begin_night(due, str(run.id))
-            for pid in remove_stale_locks():
-                say(f"DVC's locks of process {pid}, which is gone, were removed")
-            for name in end_lost_runs(params, workspace):
-                say(f"MLflow run {name} was left by a process that is gone; it is KILLED now")
-            with ends_when_cancelled(run.id) if run is not None else contextlib.nullcontext():
-                # A run that was started for what waited has these reasons joined already.
-                yield Turn("; ".join(dict.fromkeys([*reason.split("; "), *pending.take()]))[:_REASON_CHARS])
+            night = clones.Night(due, str(run.id)) if due is not None and run is not None else None
+            with clones.leased(params.data.name, say, night, patient=not by_prefect) as busy:
+                if busy is not None:
+                    if not busy.tonight:
+                        pending.add(reason)
+                    yield Turn(reason, busy.sentence, "Skipped" if busy.tonight else "Queued")
+                    return
+                if night is not None:
+                    nights.begin_night(night.scheduled, night.run)
+                refresh_route(FLAGS)
+                _tidy(params, workspace, say)
+                with ends_when_cancelled(run.id) if run is not None else contextlib.nullcontext():
+                    # A run that was started for what waited has these reasons joined already.
+                    yield Turn("; ".join(dict.fromkeys([*reason.split("; "), *pending.take()]))[:_REASON_CHARS])
+
+
+def _tidy(params: Params, workspace: Workspace, say: Callable[[str], None]) -> None:
+    """Remove what processes left that are gone."""
+    for pid in remove_stale_locks():
+        say(f"DVC's locks of process {pid}, which is gone, were removed")
+    for name in end_lost_runs(params, workspace):
+        say(f"MLflow run {name} was left by a process that is gone; it is KILLED now")
 
 
 @contextlib.contextmanager

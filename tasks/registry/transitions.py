@@ -12,16 +12,19 @@ import datetime as dt
 import fcntl
 import json
 import socket
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from redistill.errors import RegistryError
+from redistill.io import lease
+from redistill.io.shared_store import project_store
 from redistill.params import Params
 from redistill.provenance import mlflow_names
 from redistill.runtime.identity import current_user
-from redistill.serving.route_flag import keeping_operators_part, read_route, to_teacher, update_route
+from redistill.serving.route_flag import keeping_operators_part, read_route, refresh_route, to_teacher, update_route
 from redistill.serving.types import Route
 from tasks.paths import ARTIFACTS, STATE
 from tasks.registry.client import RegistryClient
@@ -154,7 +157,8 @@ def _recover(client: RegistryClient, params: Params, own: str = "") -> str | Non
     except (ValueError, KeyError, TypeError, AttributeError):
         return _not_obeyed(client, name, "it cannot be read")
     age = dt.datetime.now(dt.UTC) - plan.at
-    if plan.host != _here() and -_UNDER_WAY < age < _UNDER_WAY:
+    # Clones that share a store hold the lock of all, so a plan that is there was interrupted, whatever the clocks of the two machines say.
+    if plan.host != _here() and project_store() is None and -_UNDER_WAY < age < _UNDER_WAY:
         raise RegistryError(
             f"a promotion or rollback has been running on {plan.host} for {age.seconds} s; try again in {_UNDER_WAY.seconds} s"
         )
@@ -163,8 +167,9 @@ def _recover(client: RegistryClient, params: Params, own: str = "") -> str | Non
     target = plan.before if committed is None else plan.after
     if plan.id != own and (problem := contradiction(target, committed, events)) is not None:
         return _not_obeyed(client, name, problem)
-    # The flag file of another machine is not here; the next command on that machine sets it.
-    _apply(client, params, target if plan.host == _here() else replace(target, route=read_route(FLAGS)))
+    # The flag file of another machine is not here, unless clones share their flag; the next command on that machine sets it.
+    ours = plan.host == _here() or project_store() is not None
+    _apply(client, params, target if ours else replace(target, route=read_route(FLAGS)))
     client.delete_registered_model_tag(name, mlflow_names.TAG_MOVE)
     return f"an interrupted promotion or rollback was {'undone' if committed is None else 'completed'}; the champion is version {target.champion or 'none'}"
 
@@ -231,8 +236,30 @@ def _changed(before: Live, now: Live) -> str:
 
 @contextmanager
 def registry_lock() -> Iterator[None]:
-    """One change at a time in this project. Between machines, the tag and the comparison with the expected state protect a transition."""
+    """One change at a time in this project, and in all clones that share a store. Between other machines, the tag and the comparison with the expected state protect a transition.
+
+    Raises:
+        StageError: this process works under a lease that it has lost, so it must not change what is live.
+        RegistryError: another clone has been changing the registry for minutes.
+    """
     STATE.mkdir(parents=True, exist_ok=True)
     with open(STATE / "moves.lock", "w", encoding="utf-8") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+        held = _of_all_clones()
+        try:
+            lease.require()
+            refresh_route(FLAGS)
+            yield
+        finally:
+            if held is not None:
+                held.release()
+
+
+def _of_all_clones() -> lease.Held | None:
+    if (store := project_store()) is None:
+        return None
+    deadline_s = time.monotonic() + _UNDER_WAY.seconds + lease.ttl_s()
+    held = lease.Lease(store, "moves", lease.ttl_s()).wait(lambda _: time.monotonic() < deadline_s, poll_s=0.2)
+    if held is None:
+        raise RegistryError("another clone has been changing the registry for minutes; look at `redistill history`, then try again")
+    return held

@@ -110,6 +110,13 @@ def lock(
         bool,
         typer.Option("--ask-again", help="Ask the present teacher everything, also the slices that keep an earlier teacher's completions."),
     ] = False,
+    newest: Annotated[
+        bool,
+        typer.Option(
+            "--newest",
+            help="With a shared store: this clone's settings, code and locks are newer than those of the other clones, and its next cycle publishes them.",
+        ),
+    ] = False,
     reason: Annotated[str, typer.Option("--reason", help="Why the teacher is accepted. It is recorded.")] = "",
     as_json: Json = False,
 ) -> None:
@@ -123,6 +130,10 @@ def lock(
         raw = application("tasks.promotion.teacher_trial").accept(params, reason)
         show({"accepted": raw}, as_json, [f"teacher {raw[:16]} is accepted; the next cycle uses it"])
         return
+    if newest and not application("tasks.sharing.session").declare_newest(params):
+        raise ConfigError(
+            "--newest is for clones that share a store, but REDISTILL_SHARED_STORE is not set, or no cycle has written there yet"
+        )
     teacher_lock = application("tasks.locking.teacher_lock")
     teacher_lock.review_licences(params)
     # A lock that is written while a stage runs would record the stage's result under code that it did not run.
@@ -144,11 +155,12 @@ def status(as_json: Json = False) -> None:
     """Show which versions are live, the route, and the last completed cycle."""
     from redistill.params import load_params
     from redistill.provenance import mlflow_names
-    from redistill.serving.route_flag import read_route
+    from redistill.serving.route_flag import read_route, refresh_route
 
     params = load_params()
     registry, moves = application("tasks.registry.runs_and_versions"), application("tasks.registry.transitions")
     client = registry.connect(params)
+    refresh_route(route.FLAGS)
     now = read_route(route.FLAGS)
     last = registry.last_completed(params)
     registered = registry.registered_model(client, params.data.name).aliases

@@ -1,7 +1,8 @@
 """Names a project on servers that it shares with other projects.
 
 The data set's name is what people see: deployments, events, artifact keys and tags carry it. Two folders may use the same name, for example a copy
-of a project. So the folder and its machine are part of the identity, and a runner refuses the runs of another folder.
+of a project. So the folder and its machine are part of the identity, and a runner refuses the runs of another folder. Clones that share a store
+(``REDISTILL_SHARED_STORE``) are one project: the store is their identity, and each of them may take the runs of the others.
 """
 
 from __future__ import annotations
@@ -12,26 +13,35 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
+from redistill.io.shared_store import named_address
+
 TAG = "redistill"
 _NAME, _WORKSPACE = "data:", "workspace:"
 
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """One project folder on one machine."""
+    """One project folder on one machine. ``shared`` is the address of the store that it shares with other clones; empty if there is none."""
 
     data_name: str
     folder: Path
     host: str
+    shared: str = ""
 
     @classmethod
     def here(cls, data_name: str) -> Workspace:
-        return cls(data_name, Path.cwd().resolve(), socket.gethostname())
+        return cls(data_name, Path.cwd().resolve(), socket.gethostname(), named_address())
 
     @property
     def id(self) -> str:
-        """Twelve hex digits that no other folder has."""
-        return hashlib.sha256(f"{self.host}\0{self.folder}".encode()).hexdigest()[:12]
+        """Twelve hex digits that no other folder has, but all clones that share a store."""
+        place = f"{self.shared}\0{self.data_name}" if self.shared else f"{self.host}\0{self.folder}"
+        return hashlib.sha256(place.encode()).hexdigest()[:12]
+
+    @property
+    def place(self) -> str:
+        """Where it is, for people."""
+        return f"the clones that share {self.shared}" if self.shared else str(self.folder)
 
     @property
     def pool(self) -> str:

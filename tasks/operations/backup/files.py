@@ -10,10 +10,10 @@ from redistill.errors import DataError
 from redistill.params import Params
 from redistill.provenance import dvc_lock
 from tasks.operations.kept.bundle_names import Names
-from tasks.operations.kept.dvc_objects import objects, with_content
 from tasks.operations.kept.project_store import is_project_store
 from tasks.paths import ARTIFACTS, FORGOTTEN, ROUTER, STATE
 from tasks.registry.transitions import FLAGS
+from tasks.running.dvc_objects import objects, with_content
 from tasks.running.dvc_stage import cache_directory
 
 Files = list[tuple[str, Path]]

@@ -14,7 +14,7 @@ from redistill.errors import DataError
 from redistill.operations import traces as tracing
 from redistill.operations.traces import Traces
 from tasks.operations.forgetting.files import note_ids, note_list
-from tasks.operations.kept.dvc_objects import object_file, objects
+from tasks.running.dvc_objects import object_file, objects
 from tasks.running.dvc_stage import cache_folder
 
 _MOST_SHOWN = 3

@@ -13,6 +13,7 @@ from typing import Any
 from redistill.data.forgotten import bury, forgotten_digests, tombstone_digest
 from redistill.data.traffic.shards import shards
 from redistill.errors import ConfigError
+from redistill.io.shared_store import SharedStore
 from redistill.operations import traces as tracing
 from redistill.operations.traces import Traces
 from redistill.params import Params
@@ -28,6 +29,7 @@ from tasks.registry import bundle_changes, transitions
 from tasks.registry.client import RegistryClient
 from tasks.registry.forgotten_objects import signed
 from tasks.running.cycle_lock import no_cycle
+from tasks.sharing import session
 
 _AGAIN = "it was removed before, and was here again"
 
@@ -52,6 +54,7 @@ def forget(
     if name and not reason.strip() and not dry_run:
         raise ConfigError("give a reason with --reason; it is recorded with the tombstone")
     with no_cycle("`redistill forget`", record=not dry_run), ExitStack() as stack:
+        store = None if dry_run else stack.enter_context(session.alone(params, "`redistill forget`"))
         client = existing_registry(params)
         if client is not None:
             stack.enter_context(mlflow_errors())
@@ -62,7 +65,7 @@ def forget(
         plan = plan_of(client, params, _together(removals))
         # Before its rows are gone.
         by = trained(client, params, plan.traces)
-        problems = [] if dry_run else _carry_out(client, params, plan, removals, outside_cache=outside_cache)
+        problems = [] if dry_run else _carry_out(client, params, plan, removals, store, outside_cache=outside_cache)
         result = result_of(plan, problems) | {"trained": list(by.versions), "unknown": list(by.unknown), "dry_run": dry_run}
         if left:
             result["notes"].insert(
@@ -102,7 +105,9 @@ def _each(parts: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(each for part in parts for each in part))
 
 
-def _carry_out(client: RegistryClient | None, params: Params, plan: Plan, removals: list[Removal], *, outside_cache: bool) -> list[str]:
+def _carry_out(
+    client: RegistryClient | None, params: Params, plan: Plan, removals: list[Removal], store: SharedStore | None, *, outside_cache: bool
+) -> list[str]:
     """Remove everything; returns what could not be removed."""
     if not removals:
         return []
@@ -120,8 +125,9 @@ def _carry_out(client: RegistryClient | None, params: Params, plan: Plan, remova
         tracing.remove(file, plan.traces)
     for memo in plan.memos:
         files.clean_memo(memo, plan.traces)
+    # While its rows are here: they say which segments have them.
+    problems = [] if store is None else session.forget(store, plan.traces, plan.cache.digests)
     in_store(plan.traces, remove=True)
-    problems = []
     if with_cache:
         cache.remove(plan.cache)
     elif plan.cache.files:

@@ -21,9 +21,9 @@ from redistill.operations.traces import SHORTEST, Traces
 from redistill.operations.traces_in_text import normalised
 from redistill.params import Params
 from tasks.locking.locked_traffic import snapshots_of
-from tasks.operations.kept.dvc_objects import objects
 from tasks.operations.traffic_folders import traffic_folders
 from tasks.paths import ARTIFACTS
+from tasks.running.dvc_objects import objects
 from tasks.running.dvc_stage import cache_folder
 
 _PROMPT_ID = re.compile(r"[0-9a-f]{64}")

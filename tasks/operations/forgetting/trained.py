@@ -14,9 +14,9 @@ from redistill.operations.traces import Traces
 from redistill.params import Params, load_params
 from redistill.provenance import dvc_lock
 from tasks.operations.forgetting.files import ids_file
-from tasks.operations.kept.dvc_objects import object_file
 from tasks.registry import evidence_bundle
 from tasks.registry.client import RegistryClient
+from tasks.running.dvc_objects import object_file
 from tasks.running.dvc_stage import cache_folder
 
 _ROWS = ("artifacts/prompts/train.parquet", "artifacts/validated")

@@ -17,7 +17,7 @@ from redistill.operations.params import RetentionParams
 from redistill.operations.retention import Item, Kept, Sweep, divided, is_young
 from tasks.operations.gc import trash
 from tasks.operations.kept.bundle_names import Names
-from tasks.operations.kept.dvc_objects import objects, with_content
+from tasks.running.dvc_objects import objects, with_content
 from tasks.running.dvc_stage import cache_directory, dvc
 
 OBJECTS, RUN_CACHE = "DVC objects", "entries of DVC's run cache"
