@@ -109,10 +109,8 @@ def require_same(head: Head, seen: Head | None) -> None:
     Raises:
         ConfigError: its settings, code or data are neither those of the last cycle nor newer.
     """
-    here = parts()
-    old = [
-        part for part, digest in here.items() if compared(digest, head.clone.get(part), seen and seen.clone.get(part)) in ("take", "both")
-    ]
+    here, before = parts(), {} if seen is None else seen.clone
+    old = [part for part, digest in here.items() if compared(digest, head.clone.get(part), before.get(part)) in ("take", "both")]
     if not old:
         return
     raise ConfigError(

@@ -100,6 +100,7 @@ def test_a_bucket_that_is_not_there_is_one_line(store: SharedStore) -> None:
 
 def test_a_server_that_is_away_is_one_line(store: SharedStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     with pytest.raises(DataError, match="cannot read lease in the shared store s3://team/other") as error:
         open_store("s3://team/other").names("lease")
     assert "\n" not in str(error.value) and "secret" not in str(error.value)
