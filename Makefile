@@ -69,7 +69,7 @@ check: setup $(BIN)/docker-compose  ## ruff, mypy, import-linter, and the valida
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m tests.contract.params_doc
-	$(BIN)/hadolint infra/Containerfile
+	$(BIN)/hadolint infra/Containerfile tests/infra/postgres/Containerfile
 	$(BIN)/check-jsonschema -q --builtin-schema vendor.compose-spec infra/compose.yaml infra/compose.team.yaml
 	$(BIN)/python -m tests.infra.validate
 
