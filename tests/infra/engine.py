@@ -45,7 +45,16 @@ class Compose:
         self._environment = {**os.environ, "DOCKER_HOST": f"unix://{socket}"}
         program = docker_compose()
         assert program is not None
-        self._command = [program, "-p", PROJECT, "--env-file", str(env_file), "--profile", "serving", *(part for name in FILES for part in ("-f", str(ROOT / name)))]
+        self._command = [
+            program,
+            "-p",
+            PROJECT,
+            "--env-file",
+            str(env_file),
+            "--profile",
+            "serving",
+            *(part for name in FILES for part in ("-f", str(ROOT / name))),
+        ]
 
     def __call__(self, *arguments: str, check: bool = True, timeout_s: float = 900.0) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
@@ -71,7 +80,9 @@ def health_checks() -> Iterator[None]:
 
     def look() -> None:
         while not ended.wait(2.0):
-            names = podman("ps", "--format", "{{.Names}}", "--filter", f"label=com.docker.compose.project={PROJECT}", check=False).stdout.split()
+            names = podman(
+                "ps", "--format", "{{.Names}}", "--filter", f"label=com.docker.compose.project={PROJECT}", check=False
+            ).stdout.split()
             for name in names:
                 podman("healthcheck", "run", name, check=False)
 
