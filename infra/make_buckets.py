@@ -43,8 +43,9 @@ def main(names: list[str]) -> int:
             except (ClientError, BotoCoreError) as error:
                 # A store that starts may say 503. One that refuses the keys never says anything else.
                 if not isinstance(error, ClientError) or error.response["ResponseMetadata"]["HTTPStatusCode"] < 500:
+                    why = " ".join(str(error).split())
                     print(
-                        f"error: the S3 store refuses bucket {name} ({error}); check S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY",
+                        f"error: the S3 store refuses bucket {name} ({why}); check S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY",
                         file=sys.stderr,
                     )
                     return 2
