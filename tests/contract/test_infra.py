@@ -39,7 +39,19 @@ def test_the_user_is_not_root_and_an_init_is_process_1() -> None:
 
 def test_packages_are_those_of_the_lock() -> None:
     assert "--require-hashes" in IMAGE and re.search(r"^ARG LOCK=cpu$", IMAGE, re.M)
-    assert {file.stem for file in (ROOT / "requirements").glob("*.txt")} - {"overrides"} == {"cpu", "cuda"}
+    assert {file.stem for file in (ROOT / "requirements").glob("*.txt")} - {"overrides", "compose"} == {"cpu", "cuda", "services"}
+
+
+def test_the_small_image_has_the_versions_of_the_large_one_and_no_torch() -> None:
+    """Prefect's client and server must have one version, and the router checks what the runner has signed."""
+    locks = {
+        name: dict(re.findall(r"^([a-z0-9.-]+)==(\S+)", (ROOT / f"requirements/{name}.txt").read_text(encoding="utf-8"), re.M))
+        for name in ("cpu", "services")
+    }
+    small, large = locks["services"], locks["cpu"]
+    assert {name for name in small if large.get(name) != small[name]} == set()
+    assert {"prefect", "mlflow", "aiohttp", "psycopg2-binary", "boto3", "hatchling"} <= set(small)
+    assert not {"torch", "vllm", "transformers", "ray", "triton", "pytest"} & set(small)
 
 
 def test_what_the_wheel_is_built_from_is_copied_and_not_ignored() -> None:
@@ -95,6 +107,12 @@ def test_what_is_open_inside_needs_a_key_and_names_commands_that_exist(name: str
     assert command[0] == "redistill" and command[command.index("--host") + 1] == "0.0.0.0"
     done = subprocess.run([sys.executable, "-m", *command, "--help"], capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0 and "--host" in done.stdout and "key" in done.stdout
+
+
+def test_a_runner_that_is_made_again_is_the_same_machine_and_the_router_another_one() -> None:
+    """The workspace's id has the name of the machine; the router's record says on which machine its token counts."""
+    assert SERVICES["runner"]["hostname"] == "${REDISTILL_HOSTNAME:-redistill-runner}"
+    assert not [name for name, body in SERVICES.items() if "hostname" in body and name != "runner"]
 
 
 def test_the_runner_waits_for_both_servers_and_uses_them() -> None:
