@@ -18,7 +18,7 @@ export DO_NOT_TRACK := 1
 FIND_LINKS := $(or $(PIP_FIND_LINKS),$(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null))
 TORCH := $(if $(strip $(FIND_LINKS)),$(addprefix --find-links ,$(FIND_LINKS)),--torch-backend cpu)
 export UV_HTTP_TIMEOUT ?= 300
-EXTRAS := --extra orchestrate --extra train --extra judge --extra serve --extra example --extra scale --extra dev
+EXTRAS := --extra orchestrate --extra train --extra judge --extra serve --extra team --extra example --extra scale --extra dev
 COMPILE := $(BIN)/uv pip compile pyproject.toml --overrides requirements/overrides.txt --generate-hashes --python-version 3.11 \
 	--custom-compile-command "make lock" -q
 
