@@ -16,6 +16,7 @@ from prefect.utilities.annotations import quote
 
 from redistill.errors import RedistillError, TeacherError
 from redistill.io import lease
+from redistill.runtime.service_failures import with_registry_errors
 from tasks.locking import code_lock, teacher_lock
 from tasks.operations import drill as drill_module
 from tasks.promotion import approve, route, teacher_trial
@@ -55,7 +56,7 @@ class Step(Generic[_P, _R]):
 
 def _step(task_run_name: str, function: Callable[_P, _R]) -> Step[_P, _R]:
     """``task_run_name`` is what the Prefect UI shows; names in braces are arguments."""
-    return Step(task(task_run_name=task_run_name, cache_policy=NO_CACHE)(function))
+    return Step(task(task_run_name=task_run_name, cache_policy=NO_CACHE)(with_registry_errors(function)))
 
 
 def _teacher_did_not_answer(_: object, __: object, state: State[object]) -> bool:

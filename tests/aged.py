@@ -8,11 +8,22 @@ from contextlib import closing
 from pathlib import Path
 
 DAY_S = 86400
+MS = (
+    "UPDATE runs SET start_time = start_time - {0:.0f}, end_time = end_time - {0:.0f}",
+    "UPDATE logged_models SET creation_timestamp_ms = creation_timestamp_ms - {0:.0f}",
+    "UPDATE model_versions SET creation_time = creation_time - {0:.0f}",
+)
+"""What makes MLflow's records older; the number is in milliseconds."""
 
 
 def age(project: Path, days: float) -> None:
     """Everything in the project's own folders, and in its own MLflow store, happened ``days`` earlier."""
     age_mlflow(project / ".redistill/mlflow/mlflow.db", days)
+    age_files(project, days)
+
+
+def age_files(project: Path, days: float) -> None:
+    """The same without the registry."""
     store = project / ".redistill/store/completions.sqlite"
     if store.is_file():
         with closing(sqlite3.connect(store)) as database, database:
@@ -29,8 +40,6 @@ def age_file(file: Path, days: float) -> None:
 
 
 def age_mlflow(database: Path, days: float) -> None:
-    ms = days * DAY_S * 1000
     with closing(sqlite3.connect(database, timeout=60)) as connection, connection:
-        connection.execute("UPDATE runs SET start_time = start_time - ?, end_time = end_time - ?", (ms, ms))
-        connection.execute("UPDATE logged_models SET creation_timestamp_ms = creation_timestamp_ms - ?", (ms,))
-        connection.execute("UPDATE model_versions SET creation_time = creation_time - ?", (ms,))
+        for statement in MS:
+            connection.execute(statement.format(days * DAY_S * 1000))

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from tests.once import once, run_directory
 
 if TYPE_CHECKING:
     from tests.forks import ForkServer
+    from tests.team.backing import Backing, TeamServices
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -81,6 +83,41 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return next((i for i, prefix in enumerate(SLOW_FIRST) if file.startswith(prefix)), len(SLOW_FIRST))
 
     items.sort(key=rank)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests of a module with ``ON_BOTH_BACKINGS`` run twice: on files, and on the services of a team."""
+    if "backing" in metafunc.fixturenames and getattr(metafunc.module, "ON_BOTH_BACKINGS", False):
+        team = pytest.param("team", marks=pytest.mark.long)
+        metafunc.parametrize("backing", ["files", team], indirect=True, scope="module")
+
+
+@pytest.fixture(scope="session")
+def team_services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TeamServices]:
+    """PostgreSQL, an S3 store, and an MLflow server on both. Skipped where PostgreSQL or moto is not installed."""
+    from tests.team import object_store, postgres
+    from tests.team.backing import TeamServices
+    from tests.team.mlflow_server import BUCKET, team_mlflow
+
+    if problem := postgres.missing() or object_store.missing():
+        pytest.skip(problem)
+    folder = tmp_path_factory.mktemp("team")
+    with postgres.cluster() as cluster, object_store.object_store(folder) as store:
+        cluster.create("mlflow")
+        store.create(BUCKET)
+        with team_mlflow(folder, cluster.address("mlflow"), store, direct=True) as url:
+            yield TeamServices(cluster, store, url, "mlflow")
+
+
+@pytest.fixture(scope="module")
+def backing(request: pytest.FixtureRequest) -> Backing:
+    """Where runs, versions and their files are; the project's own folder unless the module asks for both."""
+    from tests.team.backing import FILES, TEAM, Backing
+
+    if getattr(request, "param", FILES) == FILES:
+        return Backing(FILES)
+    services: TeamServices = request.getfixturevalue("team_services")
+    return Backing(TEAM, {"MLFLOW_TRACKING_URI": services.url, **services.store.environment()}, services)
 
 
 @pytest.fixture(scope="session")

@@ -63,14 +63,14 @@ def ask(method: str, url: str, json: object = None, timeout_s: float = 60.0) -> 
 RECORD, LOG = "process.json", "server.log"
 
 
-def start_prefect(folder: Path, port: int, home: Path) -> None:
+def start_prefect(folder: Path, port: int, home: Path, **variables: str) -> None:
     """Start a Prefect server that lasts longer than this process, and wait until it is healthy; ``folder`` gets its record and log."""
     from tasks.operations import background_process
     from tasks.operations.addresses import Addresses
     from tasks.operations.services import prefect_service
 
     service = prefect_service(Addresses(prefect_port=port))
-    environment = {**service.environment, "PREFECT_HOME": str(home)}
+    environment = {**service.environment, "PREFECT_HOME": str(home), **variables}
     process = background_process.start(service.command, environment, folder / LOG, folder / RECORD)
     until(f"http://127.0.0.1:{port}/api/health", timeout_s=240, process=process)
 

@@ -9,6 +9,7 @@
     ├── StageError                        exit 5   a DVC stage ended with an error
     ├── InterruptedByUser                 exit 130 Ctrl-C
     └── RegistryError                     exit 6   MLflow registry, aliases, evidence
+        └── RegistryUnavailable           exit 6   it does not answer, or refuses us: nothing is known about what it holds
 
 A message says what was wrong, the value, the limit, why, and what to do next. To add an error: subclass here, give
 it an ``exit_code``, and keep it picklable (positional arguments only).
@@ -23,6 +24,9 @@ class RedistillError(Exception):
     """Base of all errors with a message for the user."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return without_credentials(super().__str__())
 
     def __repr__(self) -> str:
         # Prefect logs errors by this; the last lines of a stage's log, which an error carries, are in the log already.
@@ -62,7 +66,7 @@ class StageError(RedistillError):
         self.exit_code = code if code in (2, 3, 4) else 5
 
     def __str__(self) -> str:
-        return str(self.args[0])
+        return without_credentials(str(self.args[0]))
 
 
 class InterruptedByUser(RedistillError):
@@ -77,8 +81,18 @@ class RegistryError(RedistillError):
     exit_code = 6
 
 
-_CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+@")
+class RegistryUnavailable(RegistryError):
+    """The registry or its files cannot be reached, or refuse us. That says nothing against what they hold, so a champion keeps its traffic."""
+
+
+_CREDENTIALS = re.compile(r"(?<=://)(?:[^\s/:@[]*:(?!\d+(?:[/\s?#]|$))\S*@|[^\s/]*@)")
+"""User and password of an address. Also a password in which somebody left an @ or a / as it is; but not the port of an address whose path has an @."""
 _ONE_LINE = 500
+
+
+def without_credentials(text: str) -> str:
+    """A text whose addresses have neither user nor password: ``postgresql://user:password@host/database`` becomes ``postgresql://host/database``."""
+    return _CREDENTIALS.sub("", text)
 
 
 def one_line(error: BaseException) -> str:
@@ -88,4 +102,4 @@ def one_line(error: BaseException) -> str:
     """
     lines = str(error).strip().splitlines() or [""]
     text = " ".join(" ".join(lines).split()) if isinstance(error, RedistillError) else f"{type(error).__name__}: {lines[0]}"
-    return _CREDENTIALS.sub("", text)[:_ONE_LINE]
+    return without_credentials(text)[:_ONE_LINE]

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from redistill.errors import ConfigError, StageError
@@ -23,7 +24,8 @@ from redistill.runtime.processes import ProcessRecord, read_record
 from redistill.runtime.running_services import ADDRESSES, RUNNER_READY, SUPERVISOR
 from tasks.operations import background_process
 from tasks.operations.addresses import MLFLOW, PREFECT_API, Addresses, write_addresses
-from tasks.operations.services import TITLES, Service, answers, healthy, record_of, services
+from tasks.operations.prefect_database import check_prefect_database
+from tasks.operations.services import PREFECT_HOME, TITLES, Service, answers, healthy, record_of, services
 from tasks.paths import STATE
 from tasks.registry.store import make_store
 
@@ -83,6 +85,8 @@ def supervise(addresses: Addresses, say: Callable[[str], None]) -> None:
     try:
         if addresses.mlflow is None:
             make_store(STATE)
+        if addresses.prefect_api is None:
+            check_prefect_database(Path(os.environ.get("PREFECT_HOME") or PREFECT_HOME))
         kept = [_Kept(service) for service in services(addresses)]
         for one in kept:
             _adopt_or_start(one, addresses, say)

@@ -20,6 +20,8 @@ from redistill.errors import StageError
 from redistill.runtime.environment import child_environment
 from redistill.runtime.running_services import LOGS, TEMPORARY
 from tasks.operations.addresses import HOST, PREFECT_API
+from tasks.operations.prefect_check import check_prefect
+from tasks.operations.prefect_database import check_prefect_database
 from tasks.operations.services import PREFECT_HOME, healthy
 
 # As for the server that Prefect starts itself: no UI, and none of the services that only deployments need.
@@ -34,12 +36,15 @@ def ensure_prefect() -> None:
 
     Raises:
         StageError: it ended, or is not healthy in time; names its log.
+        ConfigError: the environment names one that cannot be used.
     """
-    if os.environ.get(PREFECT_API):
+    if named := os.environ.get(PREFECT_API):
+        check_prefect(named)
         return
+    home = os.environ.get("PREFECT_HOME") or str(PREFECT_HOME.absolute())
+    check_prefect_database(Path(home))
     port = _free_port()
     LOG.parent.mkdir(parents=True, exist_ok=True)
-    home = os.environ.get("PREFECT_HOME") or str(PREFECT_HOME.absolute())
     command = [sys.executable, "-m", "tasks.operations.temporary_prefect", str(port), str(os.getpid())]
     with LOG.open("wb") as log:
         process = subprocess.Popen(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import psutil
 
-from redistill.errors import ConfigError, StageError
+from redistill.errors import ConfigError, RegistryError, StageError
 from redistill.io.json import read_json
 from redistill.runtime.environment import child_environment
 from redistill.runtime.processes import ProcessRecord, read_record
@@ -43,7 +43,8 @@ def up(addresses: Addresses, say: Callable[[str], None], *, chosen: bool) -> Run
     """Start what does not run yet, and return when all of it is ready. ``chosen``: a person chose the addresses, they are not the defaults.
 
     Raises:
-        ConfigError: a port is used by another program, or the services run with other addresses.
+        ConfigError: a port is used by another program, the services run with other addresses, or Prefect's database cannot be used.
+        RegistryError: MLflow's file has another schema than the installed MLflow.
         StageError: a service ended or is not ready in time; names its log.
     """
     supervisor = _supervisor()
@@ -65,8 +66,10 @@ def up(addresses: Addresses, say: Callable[[str], None], *, chosen: bool) -> Run
     try:
         _wait(lambda: process.poll() is None, begin, say)
     except StageError as error:
-        # The supervisor's own exit code tells a problem of the configuration from a service that failed.
-        raise (ConfigError(str(error)) if process.poll() == ConfigError.exit_code else error) from None
+        # The supervisor's own exit code tells a problem of the configuration or of the registry from a service that failed.
+        kinds = {kind.exit_code: kind for kind in (ConfigError, RegistryError)}
+        kind = kinds.get(process.poll() or 0)
+        raise (error if kind is None else kind(str(error))) from None
     return Running(True, process.pid, addresses.prefect_page, addresses.mlflow_url)
 
 

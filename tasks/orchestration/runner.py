@@ -17,6 +17,7 @@ from prefect.workers.process import ProcessWorker
 from redistill.errors import ConfigError
 from redistill.operations.params import NotifyParams
 from redistill.operations.workspace import Workspace
+from tasks.operations.prefect_check import check_prefect
 from tasks.operations.services import listens
 from tasks.orchestration import automations, reconcile
 from tasks.orchestration.deployments import deploy
@@ -38,6 +39,7 @@ def work(workspace: Workspace, deployments: Sequence[RunnerDeployment], notify: 
         )
     try:
         _wait_for(api)
+        check_prefect(api)
         deploy(workspace, deployments)
         automations.install(workspace, notify.blocks)
         for line in reconcile.reconcile(workspace):

@@ -8,6 +8,7 @@ from typing import Any
 
 from redistill.errors import RedistillError, StageError
 from redistill.operations.workspace import Workspace
+from redistill.runtime.service_failures import as_registry_errors
 from tasks.orchestration import alerting, run_names, turns
 from tasks.promotion.retest_champion import ChampionCheck
 from tasks.promotion.teacher_trial import TeacherTrial
@@ -55,7 +56,8 @@ def _tell_decision(workspace: Workspace, outcome: dict[str, Any]) -> None:
 def failures_told(reason: str) -> Iterator[None]:
     """Raise the alert of a cycle that fails, wherever it fails: also before its first stage, by an expired review or a mistake in params.yaml."""
     try:
-        yield
+        with as_registry_errors():
+            yield
     except BaseException as error:
         if turns.status_after(error) == "failed" and (workspace := turns.workspace_of_run()) is not None:
             _tell_failure(workspace, reason, error)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from redistill.data.types import Prompt
 from redistill.distillation.types import TrainingRow
-from redistill.errors import DataError, RedistillError, RegistryError
+from redistill.errors import DataError, RedistillError, RegistryError, RegistryUnavailable
 from redistill.evaluation.timing import Timing
 from redistill.io.digests import file_digest
 from redistill.io.json import read_json
@@ -123,6 +123,8 @@ def gathered(
     if any(gate.name == "faster" for gate in params.promote.gates):
         try:
             timing = timing_of(student.on_shown()[0].architecture, params, weights)
+        except RegistryUnavailable:
+            raise  # a decision without this would use up a look, although only a server was away
         except RedistillError as error:
             unmeasured["timing"] = str(error)
     for role in (mlflow_names.CHAMPION, mlflow_names.REFERENCE):
@@ -133,6 +135,8 @@ def gathered(
             others[role] = measured_version(client, params, version)
             if (cascade := live_cascade(events, version)) is not None:
                 cascades[role] = cascade
+        except RegistryUnavailable:
+            raise
         except RedistillError as error:
             unmeasured[role] = f"{error}; choose another version with `redistill {_NAME_ANOTHER[role]}`"
     return Gathered(student, teacher_measurement(params), others, cascades, unmeasured, timing, audited)
@@ -163,7 +167,8 @@ def measured_version(client: RegistryClient, params: Params, version: str, *, we
             checkpoint = weights or weights_of(client, params, version)
             memos = [_measured_now(params, version, rows, checkpoint) for rows in every]
     except RedistillError as error:
-        raise RegistryError(f"version {version} of {params.data.name} cannot be judged: {error}") from None
+        kind = RegistryUnavailable if isinstance(error, RegistryUnavailable) else RegistryError
+        raise kind(f"version {version} of {params.data.name} cannot be judged: {error}") from None
     return Measurement(*memos)
 
 
@@ -206,6 +211,8 @@ def audit_on_record(client: RegistryClient, params: Params, version: str, heldou
     """The audit in a version's own bundle, if the bundle verifies and is about the same held-out rows."""
     try:
         judgement = read_json(verified(client, params, version) / "judgement.json")
+    except RegistryUnavailable:
+        raise
     except RedistillError:
         return None
     return Audit(**judgement["audit"]) if judgement["audit"] and judgement["heldout"] == heldout else None

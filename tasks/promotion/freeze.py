@@ -14,6 +14,10 @@ from redistill.runtime.identity import current_user
 from tasks.registry import transitions
 from tasks.registry.client import RegistryClient
 from tasks.registry.runs_and_versions import connect, registered_model
+from tasks.registry.tag_text import tag_text
+
+_LETTERS = 1000
+"""Of a reason in the tag, which a database holds up to 5,000 letters; the history has more of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +56,9 @@ def freeze(params: Params, until: str, reason: str) -> Freeze:
     if day < dt.datetime.now(dt.UTC).date():
         raise ConfigError(f"--until {until}: this day is over; name today or a later one")
     client = connect(params)
-    new = Freeze(until, current_user(), reason)
+    new = Freeze(until, current_user(), reason[:_LETTERS])
     registered_model(client, params.data.name)
-    client.set_registered_model_tag(params.data.name, mlflow_names.TAG_FREEZE, json.dumps(dataclasses.asdict(new)))
+    client.set_registered_model_tag(params.data.name, mlflow_names.TAG_FREEZE, tag_text(dataclasses.asdict(new)))
     transitions.record(client, params, "freeze", None, f"until {until}: {reason}", transitions.live(client, params))
     return new
 

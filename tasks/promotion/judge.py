@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from redistill.errors import RedistillError
+from redistill.errors import RedistillError, RegistryUnavailable
 from redistill.io.json import read_json
 from redistill.params import Params
 from redistill.promotion.cascade import Cascade
@@ -84,5 +84,7 @@ def _cascade_on_record(client: RegistryClient, params: Params, version: str) -> 
     """The cascade in a version's newest bundle, if that verifies."""
     try:
         return judged_cascade(read_json(verified(client, params, version, newest=True) / "judgement.json"))
+    except RegistryUnavailable:
+        raise
     except RedistillError:
         return None

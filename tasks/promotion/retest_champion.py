@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from redistill.errors import RedistillError
+from redistill.errors import RedistillError, RegistryUnavailable
 from redistill.params import Params
 from redistill.promotion.alpha_spending import heldout_identity
 from redistill.promotion.cascade import Cascade
@@ -44,7 +44,11 @@ class ChampionCheck:
 
 
 def verify_champion(params: Params, history: History) -> ChampionCheck | None:
-    """Check alias, weights and signature of the champion; None if there is no champion. This needs no teacher, so it comes first in a cycle."""
+    """Check alias, weights and signature of the champion; None if there is no champion. This needs no teacher, so it comes first in a cycle.
+
+    Raises:
+        RegistryUnavailable: its files cannot be read now.
+    """
     client = connect(params)
     if (recovered := transitions.recover(client, params)) is not None:
         print(recovered)
@@ -63,6 +67,8 @@ def verify_champion(params: Params, history: History) -> ChampionCheck | None:
         cascade = verify_live(client, params, events, version, artifact)
         if (trained := evidence_bundle.run_of(client, params, version)) != promoted_by(events, version):
             evidence_bundle.verified(client, params, version, run_id=trained, artifact=artifact)
+    except RegistryUnavailable:
+        raise  # nothing is known about the champion, so what is live stays
     except RedistillError as error:
         return ChampionCheck(version, version, False, f"champion: {error}")
     return ChampionCheck(version, version, True, "its signature is valid", cascade=cascade, weights=artifact.weights)
@@ -87,6 +93,8 @@ def retest_champion(params: Params, history: History, verified: ChampionCheck | 
         tested = retest(champion, teacher_result, params.promote)
         if params.promote.sealed:
             tested = sealed_retest(client, params, tested, champion, teacher_result)
+    except RegistryUnavailable:
+        raise  # nothing is known about the champion, so what is live stays
     except RedistillError as error:
         return ChampionCheck(version, version, False, f"champion: {error}")
     return replace(_checked(client, params, version, tested, history), cascade=verified.cascade, answered=answered)

@@ -15,6 +15,7 @@ from pathlib import Path
 from redistill.errors import RegistryError
 from redistill.io.json import read_json, write_json
 from redistill.params import Params
+from redistill.runtime.service_failures import explain
 from tasks.paths import STATE
 from tasks.registry.client import RegistryClient
 from tasks.registry.history import Event, History
@@ -85,7 +86,7 @@ def record_missing(params: Params, history: History | None = None) -> list[str]:
             if file != ALARM:
                 file.unlink(missing_ok=True)
     except mlflow.MlflowException as error:
-        raise RegistryError(f"MLflow failed ({str(error).splitlines()[0][:200]}); the next cycle records the alarm") from error
+        raise RegistryError(f"MLflow failed ({explain(error).line[:200]}); the next cycle records the alarm") from error
     return done
 
 

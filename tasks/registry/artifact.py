@@ -22,6 +22,7 @@ from redistill.params import Params
 from redistill.provenance import mlflow_names
 from tasks.paths import ARTIFACTS, STATE
 from tasks.registry.client import RegistryClient
+from tasks.registry.loading import loading
 
 _META = "registered_model_meta"
 """MLflow writes this file beside every download of a version: it is no part of the version."""
@@ -45,18 +46,18 @@ def downloaded(client: RegistryClient, params: Params, version: str) -> Artifact
 
     Raises:
         RegistryError: they cannot be loaded, lead out of their folder, have more than one checkpoint, or another digest than the registered one.
+        RegistryUnavailable: the place where they are kept does not answer, or refuses us.
     """
     import mlflow
 
     registered = client.get_model_version(params.data.name, version)
     digest = registered.tags.get(mlflow_names.TAG_MODEL_DIGEST)
     root = private_folder("models", f"{params.data.name}-{version}")
-    try:
+    uri = f"models:/{params.data.name}/{version}"
+    with loading("its weights", uri):
         if (store := _local_store(registered.source)) is not None:
             _refuse_links(store)
-        mlflow.artifacts.download_artifacts(artifact_uri=f"models:/{params.data.name}/{version}", dst_path=str(root))
-    except (mlflow.MlflowException, OSError) as error:
-        raise RegistryError(f"its weights cannot be loaded ({str(error).splitlines()[0][:200]})") from error
+        mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(root))
     _refuse_links(root)
     (root / _META).unlink(missing_ok=True)
     folders = sorted(p.parent for p in root.rglob("config.json"))

@@ -23,6 +23,7 @@ from redistill.provenance import keys, mlflow_names, signing
 from tasks.paths import ARTIFACTS, CODE, LOCK, SOURCES, STATE
 from tasks.registry.artifact import Artifact, downloaded, private_folder
 from tasks.registry.client import RegistryClient
+from tasks.registry.loading import loading
 from tasks.registry.runs_and_versions import connect
 
 _FILES = (LOCK, SOURCES, CODE, Path("dvc.lock"), Path("dvc.yaml"), Path("params.yaml"))
@@ -142,6 +143,7 @@ def verified(
 
     Raises:
         RegistryError: there is no bundle, it was changed, or the registered files are not the signed ones.
+        RegistryUnavailable: the place where it is kept does not answer, or refuses us.
     """
     import mlflow
 
@@ -152,13 +154,12 @@ def verified(
         raise RegistryError(problem + f"it has no evidence bundle; run `redistill gate {params.data.name}/{version}` first")
     folder = private_folder("bundles", f"{version}-{run_id}")
     try:
-        for part in (mlflow_names.EVIDENCE, SIGNATURE):
-            mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=part, dst_path=str(folder))
+        with loading("its bundle", f"runs:/{run_id}/"):
+            for part in (mlflow_names.EVIDENCE, SIGNATURE):
+                mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=part, dst_path=str(folder))
         _verify(version, artifact or downloaded(client, params, version), folder)
     except RegistryError as error:
-        raise RegistryError(problem + str(error)) from None
-    except (mlflow.MlflowException, OSError) as error:
-        raise RegistryError(problem + f"its bundle cannot be loaded ({str(error).splitlines()[0][:200]})") from error
+        raise type(error)(problem + str(error)) from None
     return folder / mlflow_names.EVIDENCE
 
 

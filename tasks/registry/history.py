@@ -21,6 +21,7 @@ from tasks.paths import STATE
 from tasks.registry import signed_entries
 from tasks.registry.client import RegistryClient
 from tasks.registry.runs_and_versions import searched_runs
+from tasks.registry.tag_text import tag_text
 
 Kind = Literal[
     "promote",
@@ -41,6 +42,8 @@ Kind = Literal[
     "forget",
 ]
 _KIND = "event"
+_MOST_LETTERS = 8000
+"""Source: ``MAX_TAG_VAL_LENGTH`` in mlflow/utils/validation.py 3.17."""
 _EARLIER = "earlier-lines.json"
 """Artifact of the first signed event: the digests of the events before it."""
 
@@ -182,7 +185,7 @@ def append(client: RegistryClient, params: Params, event: Event) -> None:
     sequence = 1 + max((_read(run).sequence for run in runs), default=0)
     started = max(int(time.time() * 1000), 1 + max((int(run.info.start_time) for run in runs), default=0))
     numbered = replace(event, sequence=sequence, pins=pins)
-    text = json.dumps(dataclasses.asdict(numbered))
+    text = _text(numbered)
     signature = signed_entries.signature_of(text, _KIND, params.data.name)
     tags = {mlflow_names.TAG_KIND: "event", mlflow_names.TAG_EVENT: text, mlflow_names.TAG_SIGNATURE: signature}
     if digests:
@@ -191,6 +194,14 @@ def append(client: RegistryClient, params: Params, event: Event) -> None:
     if digests:
         client.log_text(run.info.run_id, json.dumps(digests), _EARLIER)
     client.set_terminated(run.info.run_id, "FINISHED")
+
+
+def _text(event: Event) -> str:
+    """An event as a tag holds it. MLflow cuts a longer one, and what is left of it would be no JSON; so the reason is cut here."""
+    text = tag_text(dataclasses.asdict(event))
+    if (excess := len(text) - _MOST_LETTERS) > 0:
+        return tag_text(dataclasses.asdict(replace(event, reason=f"{event.reason[: -excess - 1]}…")))
+    return text
 
 
 def _behind(client: RegistryClient, experiment_id: str, data_name: str) -> tuple[list[Any], list[Any]]:

@@ -12,6 +12,7 @@ from redistill.data.forgotten import read_tombstones
 from redistill.errors import ConfigError, RegistryError
 from redistill.params import Params
 from redistill.provenance import keys, mlflow_names
+from redistill.runtime.service_failures import explain, registry_failure
 from tasks.paths import FORGOTTEN, STATE
 from tasks.registry import transitions
 from tasks.registry.client import RegistryClient
@@ -119,7 +120,9 @@ def _bundle_signature(run_id: str) -> bytes | None:
             if SIGNATURE not in {artifact.path for artifact in mlflow.MlflowClient().list_artifacts(run_id)}:
                 return None
             return Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=SIGNATURE, dst_path=scratch)).read_bytes()
-        except (mlflow.MlflowException, OSError) as error:
+        except Exception as error:
+            if not isinstance(error, OSError) and registry_failure(error) is None:
+                raise
             raise RegistryError(
-                f"the signature in run {run_id} cannot be read ({str(error).splitlines()[0][:200]}); nothing was changed; try again"
+                f"the signature in run {run_id} cannot be read ({explain(error).line[:200]}); nothing was changed; try again"
             ) from error

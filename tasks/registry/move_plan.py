@@ -6,14 +6,16 @@ import dataclasses
 import datetime as dt
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from redistill.provenance import mlflow_names
 from redistill.serving.types import Route, route_from_json
 from tasks.registry.history import Event
+from tasks.registry.tag_text import tag_text
 
 MOVED = (mlflow_names.CHAMPION, mlflow_names.PREVIOUS, mlflow_names.REFERENCE)
 """The aliases that a transition may change."""
+_REASON_LETTERS = 300
 MOVES = ("promote", "rollback", "reference")
 """Events that change one of them."""
 
@@ -43,11 +45,25 @@ class Plan:
     after: Live
 
     @classmethod
+    def text(cls, move_id: str, host: str, at: str, before: Live, after: Live) -> str:
+        """A plan as its tag holds it."""
+        return tag_text({"id": move_id, "host": host, "at": at, "before": _brief(before), "after": _brief(after)})
+
+    @classmethod
     def read(cls, tag: str) -> Plan:
         tree = json.loads(tag)
         before, after = (Live(**{**tree[state], "route": route_from_json(tree[state]["route"])}) for state in ("before", "after"))
         at = dt.datetime.fromisoformat(tree["at"])
         return cls(str(tree["id"]), str(tree["host"]), at if at.tzinfo else at.replace(tzinfo=dt.UTC), before, after)
+
+
+def _brief(state: Live) -> dict[str, object]:
+    """Without the operator's slices, which no transition changes, and with the beginning of the reason, which the history has in full.
+
+    A database holds 5,000 letters in a tag of a registered model (``SqlRegisteredModelTag`` in mlflow 3.17); a SQLite file would hold any number.
+    """
+    route = replace(state.route, reason=state.route.reason[:_REASON_LETTERS], teacher_slices=())
+    return dataclasses.asdict(replace(state, route=route))
 
 
 def contradiction(target: Live, committed: Event | None, events: Sequence[Event]) -> str | None:

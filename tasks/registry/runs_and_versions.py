@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from redistill.errors import RegistryError
+from redistill.errors import RegistryError, RegistryUnavailable
 from redistill.evaluation.timing import timing_from_json
 from redistill.io.digests import file_digest, tree_digest
 from redistill.io.json import read_json
@@ -21,7 +21,7 @@ from redistill.runtime.identity import current_user
 from redistill.teacher.types import TeacherFingerprint
 from tasks.paths import ARTIFACTS, STATE
 from tasks.registry.client import RegistryClient
-from tasks.registry.store import make_store
+from tasks.registry.registry_address import cannot_be_used, registry_address
 from tasks.results.rows import deciding_identities
 from tasks.stages.timing import TIMING
 
@@ -34,24 +34,21 @@ def connect(params: Params) -> RegistryClient:
 
     Raises:
         RegistryError: the store cannot be reached.
+        ConfigError: its address is none.
     """
     import mlflow
 
-    address = mlflow_names.tracking_uri(STATE)
-    if address == mlflow_names.project_store(STATE):
-        make_store(STATE)
+    address = registry_address()
     _refuse_silent_server(address)
-    mlflow.set_tracking_uri(address)
-    client: RegistryClient = mlflow.MlflowClient()
     name = mlflow_names.experiment(params.data.name)
     try:
+        mlflow.set_tracking_uri(address)
+        client: RegistryClient = mlflow.MlflowClient()
         if client.get_experiment_by_name(name) is None:
             client.create_experiment(name, artifact_location=mlflow_names.artifact_root(STATE))
         mlflow.set_experiment(name)
     except mlflow.MlflowException as error:
-        raise RegistryError(
-            f"MLflow at {address} cannot be used ({_first_line(error)}); start it, or unset MLFLOW_TRACKING_URI to use a local file"
-        ) from error
+        raise cannot_be_used(address, error) from error
     return client
 
 
@@ -67,7 +64,7 @@ def _refuse_silent_server(address: str) -> None:
         # Whatever it answers, it is alive.
         httpx.get(f"{address.rstrip('/')}/health", timeout=_SILENT_S)
     except httpx.TimeoutException:
-        raise RegistryError(
+        raise RegistryUnavailable(
             f"MLflow at {httpx.URL(address).netloc.decode()} has not answered for {_SILENT_S:g} s; start it again, or unset MLFLOW_TRACKING_URI to use a local file"
         ) from None
     except httpx.HTTPError:
@@ -77,6 +74,7 @@ def _refuse_silent_server(address: str) -> None:
 
 def open_run(params: Params, reason: str, flow_run_id: str) -> tuple[str, str]:
     """Start the cycle's MLflow run; returns its id and the cycle's name, such as ``bank-triage-20261127-020004``."""
+    reason = reason.replace("\0", "").encode("utf-8", "replace").decode("utf-8")  # a database refuses both
     cycle = f"{params.data.name}-{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S}"
     client, workspace = connect(params), Workspace.here(params.data.name)
     experiment = client.get_experiment_by_name(mlflow_names.experiment(params.data.name))

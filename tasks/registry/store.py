@@ -5,10 +5,12 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+from importlib.metadata import version
 from pathlib import Path
 
 from redistill.errors import RegistryError
 from redistill.provenance import mlflow_names
+from redistill.runtime.schema_revisions import revisions, sqlite_revision
 
 
 def make_store(state: Path) -> None:
@@ -18,10 +20,11 @@ def make_store(state: Path) -> None:
     processes that start at once disturb each other. So it is made under a temporary name, by one process at a time, and then renamed.
 
     Raises:
-        RegistryError: it cannot be made.
+        RegistryError: it cannot be made, or the installed MLflow has another schema.
     """
     database = mlflow_names.project_database(state)
     if database.is_file():
+        _check_schema(database)
         return
     from mlflow.exceptions import MlflowException
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
@@ -46,3 +49,23 @@ def make_store(state: Path) -> None:
             ) from error
         os.rename(new, database)
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _check_schema(database: Path) -> None:
+    """MLflow would migrate an older file at its first use, while the server of an earlier version may still use it, and without a copy.
+
+    Raises:
+        RegistryError: the schema of the file is not that of the installed MLflow.
+    """
+    revision = sqlite_revision(database)
+    state = "current" if revision is None else revisions("mlflow", "store/db_migrations/versions").state(revision)
+    if state == "older":
+        raise RegistryError(
+            f"{database} was written by an older MLflow (schema {revision}); run `redistill down`, copy the file to a safe place, then migrate it: "
+            f"`mlflow db upgrade sqlite:///{database}`"
+        )
+    if state == "newer":
+        raise RegistryError(
+            f"{database} was written by a newer MLflow (schema {revision}) than the installed {version('mlflow')}; install the newer one again, or "
+            "restore the backup from before it"
+        )

@@ -25,6 +25,8 @@ from redistill.params import Params
 from redistill.provenance import mlflow_names
 from redistill.runtime.identity import current_user
 from redistill.serving.route_flag import keeping_operators_part, read_route, refresh_route, to_teacher, update_route
+from redistill.runtime.service_failures import explain
+from redistill.serving.route_flag import keeping_operators_part, read_route, to_teacher, update_route
 from redistill.serving.types import Route
 from tasks.paths import ARTIFACTS, STATE
 from tasks.registry.client import RegistryClient
@@ -70,14 +72,7 @@ def move(
         system = None if after.route.cascade is None else dataclasses.asdict(after.route.cascade)
         event = replace(_event(uuid.uuid4().hex, kind, version, reason, after), judged_run=judged_run, cascade=system)
         name = params.data.name
-        plan = {
-            "id": event.id,
-            "host": _here(),
-            "at": event.at,
-            "before": dataclasses.asdict(before),
-            "after": dataclasses.asdict(after),
-        }
-        client.set_registered_model_tag(name, mlflow_names.TAG_MOVE, json.dumps(plan))
+        client.set_registered_model_tag(name, mlflow_names.TAG_MOVE, Plan.text(event.id, _here(), event.at, before, after))
         try:
             if json.loads(registered_model(client, name).tags[mlflow_names.TAG_MOVE])["id"] != event.id:
                 raise RegistryError(
@@ -94,7 +89,7 @@ def move(
                     return event  # it was committed before the failure, and _recover completed it
             if isinstance(error, RegistryError) or not isinstance(error, Exception):
                 raise
-            raise RegistryError(f"the change was undone because MLflow failed ({str(error).splitlines()[0][:200]}); try again") from error
+            raise RegistryError(f"the change was undone because MLflow failed ({explain(error).line[:200]}); try again") from error
         with suppress(Exception):
             # It is committed; if the tag stays, the next command removes it.
             client.delete_registered_model_tag(name, mlflow_names.TAG_MOVE)

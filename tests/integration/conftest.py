@@ -6,8 +6,9 @@ import functools
 import itertools
 import os
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 
 from tests.cycles import with_registry
 from tests.integration.endpoints import serve, teach, teachers  # noqa: F401 - fixtures
+from tests.team.backing import FILES, Backing
 from tests.tiny_project import params
 
 N = 200
@@ -31,6 +33,25 @@ class Registry:
     rows: tuple[str, ...] = ()
     """Prompt ids; those of no other registry if they are left out."""
     label: str = "x"
+    backing: Backing = field(default_factory=lambda: Backing(FILES))
+
+    @contextmanager
+    def files_of_version(self, version: str) -> Iterator[Path]:
+        """The registered files of a version, to be changed behind MLflow's back."""
+        import mlflow
+
+        source = self.client.get_model_version(self.params.data.name, version).source
+        with self.backing.editing(mlflow.get_logged_model(source.removeprefix("models:/")).artifact_location) as folder:
+            yield folder
+
+    @contextmanager
+    def files_of_run(self, version: str) -> Iterator[Path]:
+        """The files of the run that trained a version, its evidence among them, to be changed behind MLflow's back."""
+        from redistill.provenance import mlflow_names
+
+        run_id = self.client.get_model_version(self.params.data.name, version).tags[mlflow_names.TAG_MLFLOW_RUN]
+        with self.backing.editing(self.client.get_run(run_id).info.artifact_uri) as folder:
+            yield folder
 
     def version(
         self, right: int, seed: int, *, cycle: str = "cycle", started_by: str = "nightly", hidden: int = 32, threshold: float | None = None
@@ -146,13 +167,14 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int, int
 
 
 @pytest.fixture(scope="module")
-def registry_home(tmp_path_factory: pytest.TempPathFactory, empty_registry: Path) -> Path:
-    return with_registry(tmp_path_factory.mktemp("registry"), empty_registry)
+def registry_home(tmp_path_factory: pytest.TempPathFactory, empty_registry: Path, backing: Backing) -> Path:
+    home = tmp_path_factory.mktemp("registry")
+    return with_registry(home, empty_registry) if backing.name == FILES else home
 
 
 @pytest.fixture
 def make_registry(
-    registry_home: Path, tiny_weights: Callable[[int, int], Path], monkeypatch: pytest.MonkeyPatch
+    registry_home: Path, tiny_weights: Callable[[int, int], Path], monkeypatch: pytest.MonkeyPatch, backing: Backing
 ) -> Callable[..., Registry]:
     """Makes a registered model of its own; ``promote`` changes that section of the params."""
     import yaml
@@ -163,9 +185,11 @@ def make_registry(
     from tasks.paths import CODE
     from tasks.registry import runs_and_versions
 
-    for name in [v for v in os.environ if v.startswith(("MLFLOW_", "REDISTILL_"))]:
+    for name in [v for v in os.environ if v.startswith(("MLFLOW_", "REDISTILL_", "AWS_"))]:
         monkeypatch.delenv(name)
     environment.silence()
+    for name, value in backing.environment.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.chdir(registry_home)
     if not CODE.is_file():
         lock_code()
@@ -178,6 +202,6 @@ def make_registry(
         Path("params.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
         (registry_home / "artifacts/route/flags.json").unlink(missing_ok=True)
         found = load_params()
-        return Registry(found, runs_and_versions.connect(found), tiny_weights)
+        return Registry(found, runs_and_versions.connect(found), tiny_weights, backing=backing)
 
     return make

@@ -27,6 +27,7 @@ from tasks.registry.history import History
 from tests.forks import ForkServer
 from tests.integration.conftest import N, Registry
 
+ON_BOTH_BACKINGS = True
 Make = Callable[..., Registry]
 ROOT = Path(__file__).resolve().parents[2]
 RIGHT = 122

@@ -25,6 +25,7 @@ from tasks.registry import key_rotation, look_ledger, signed_entries, transition
 from tasks.registry.history import Event, History
 from tests.integration.conftest import Registry
 
+ON_BOTH_BACKINGS = True
 Make = Callable[..., Registry]
 
 

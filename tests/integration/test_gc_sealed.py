@@ -11,8 +11,9 @@ from redistill.operations.params import RetentionParams
 from redistill.provenance import mlflow_names
 from tasks.operations.gc.collect import collect_garbage
 from tasks.promotion import approve
-from tests.aged import age
 from tests.integration.conftest import Registry
+
+ON_BOTH_BACKINGS = True
 
 
 def test_sealed_results_of_a_live_version_are_kept(make_registry: Callable[..., Registry]) -> None:
@@ -24,6 +25,6 @@ def test_sealed_results_of_a_live_version_are_kept(make_registry: Callable[..., 
     for folder, digest in ((kept, tags[mlflow_names.TAG_MODEL_DIGEST]), (gone, "0" * 64)):
         write_json(folder / "summary.json", {"model_digest": digest})
         (folder / "results.sealed").write_bytes(b"sealed")
-    age(Path(), 60)
+    registry.backing.age(Path(), 60)
     collect_garbage(replace(registry.params, retention=RetentionParams(days=30, versions=0)), dry_run=False)
     assert kept.is_dir() and not gone.exists()

@@ -17,6 +17,7 @@ from tasks.promotion.judgement import Judgement
 from tasks.registry import look_ledger, transitions
 from tests.integration.conftest import N, Registry
 
+ON_BOTH_BACKINGS = True
 Make = Callable[..., Registry]
 
 

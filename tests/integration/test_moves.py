@@ -21,12 +21,13 @@ from redistill.io.digests import tree_digest
 from redistill.provenance import mlflow_names
 from redistill.runtime.identity import current_user
 from redistill.serving.route_flag import read_route, to_teacher, to_version, with_pin, write_route
-from tasks.promotion import approve
+from tasks.promotion import approve, freeze
 from tasks.registry import evidence_bundle, transitions
 from tasks.registry.history import History
 from tests.forks import ForkServer
 from tests.integration.conftest import Registry
 
+ON_BOTH_BACKINGS = True
 Make = Callable[..., Registry]
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -74,6 +75,20 @@ def test_promotion_rollback_and_history(make_registry: Make) -> None:
     assert outside(registry) is None
 
 
+def test_reasons_of_any_length_and_any_characters_can_be_read_again(make_registry: Make) -> None:
+    """A database has columns of a certain width, and refuses what is no letter; MLflow cuts the tags of runs, also in the middle of JSON."""
+    registry = make_registry()
+    params = registry.params
+    approve.promote(params, registry.version(122, seed=1), "é" * 4000)
+    assert "é" * 3000 in transitions.history(registry.client, params)[0].reason
+    approve.approve(params, registry.version(124, seed=2), '"\n' * 5000)
+    freeze.freeze(params, "2999-12-31", "ü" * 9000)
+    assert "ü" * 500 in freeze.frozen(registry.client, params).sentence  # type: ignore[union-attr]
+    approve.rollback(params, None, "no letter: \x00")
+    assert [event.kind for event in transitions.history(registry.client, params)] == ["promote", "promote", "freeze", "rollback"]
+    assert standing(registry)[:2] == ("1", "2") and outside(registry) is None
+
+
 def test_an_operators_pin_survives_a_promotion(make_registry: Make) -> None:
     registry = make_registry()
     version = registry.version(122, seed=1)
@@ -118,11 +133,6 @@ def second_promotion(registry: Registry) -> tuple[str, transitions.Live, transit
     return two, before, replace(before, champion=two, previous="1", route=to_version(before.route, two, None, "second"))
 
 
-def _evidence(registry: Registry, version: str) -> Path:
-    run_id = registry.client.get_model_version(registry.params.data.name, version).tags[mlflow_names.TAG_MLFLOW_RUN]
-    return Path(registry.client.get_run(run_id).info.artifact_uri.removeprefix("file://"))
-
-
 def _forged(run: Path) -> None:
     file = run / "evidence" / "judgement.json"
     file.write_text(file.read_text(encoding="utf-8").replace('"verdict": "hold"', '"verdict": "promote"'), encoding="utf-8")
@@ -142,10 +152,10 @@ def test_a_touched_bundle_is_never_promoted(make_registry: Make, damage: Callabl
     """A forger who also renews the digest in the tags still has no key."""
     registry = make_registry()
     version = registry.version(60 if damage is _forged else 122, seed=1)
-    run = _evidence(registry, version)
-    damage(run)
-    if (run / "evidence").is_dir():
-        digest = evidence_bundle.tree_digest(run / "evidence")
+    with registry.files_of_run(version) as run:
+        damage(run)
+        digest = evidence_bundle.tree_digest(run / "evidence") if (run / "evidence").is_dir() else None
+    if digest is not None:
         registry.client.set_model_version_tag(registry.params.data.name, version, mlflow_names.TAG_EVIDENCE, digest)
     for act in (approve.promote, approve.approve):
         with pytest.raises(RegistryError, match=says):
@@ -159,7 +169,8 @@ def test_a_live_version_whose_bundle_is_touched_holds_no_longer(make_registry: M
     from tasks.promotion.retest_champion import retest_champion
 
     assert retest_champion(registry.params, History()).trusted  # type: ignore[union-attr]
-    (_evidence(registry, "1") / "evidence" / "extra.json").write_text("{}", encoding="utf-8")
+    with registry.files_of_run("1") as run:
+        (run / "evidence" / "extra.json").write_text("{}", encoding="utf-8")
     check = retest_champion(registry.params, History())
     assert check is not None and not check.trusted and "signature is not valid" in check.sentence
 
@@ -254,12 +265,9 @@ def test_a_cycle_does_not_undo_what_a_person_moved_meanwhile(make_registry: Make
 def test_swapped_weights_are_never_promoted(make_registry: Make) -> None:
     registry = make_registry()
     version = registry.version(122, seed=1)
-    source = registry.client.get_model_version(registry.params.data.name, version).source
-    import mlflow
-
-    folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=source))
-    weights = next(folder.rglob("model.safetensors"))
-    weights.write_bytes(weights.read_bytes()[:-1] + b"\x00")
+    with registry.files_of_version(version) as folder:
+        weights = next(folder.rglob("model.safetensors"))
+        weights.write_bytes(weights.read_bytes()[:-1] + b"\x00")
     with pytest.raises(RegistryError, match="its weights do not have the registered digest"):
         approve.promote(registry.params, version, "x")
 

@@ -15,6 +15,7 @@ from redistill.runtime.precision import dtype_name
 from tests.integration.conftest import Registry
 from tests.servers import free_port, stop, until
 
+ON_BOTH_BACKINGS = True
 PROMPTS = ["my card was stolen\n=>", "what is the fee\n=>", "pin\n=>"]
 
 

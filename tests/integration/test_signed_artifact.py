@@ -20,21 +20,10 @@ from tasks.registry import evidence_bundle, transitions
 from tasks.registry.artifact import downloaded
 from tasks.registry.history import Event, History, append
 from tests.integration.conftest import Registry
+from tests.team.backing import FILES
 
+ON_BOTH_BACKINGS = True
 Make = Callable[..., Registry]
-
-
-def store(registry: Registry, version: str) -> Path:
-    """Where MLflow keeps the files of a version."""
-    import mlflow
-
-    source = registry.client.get_model_version(registry.params.data.name, version).source
-    return Path(mlflow.get_logged_model(source.removeprefix("models:/")).artifact_location.removeprefix("file://"))
-
-
-def run_folder(registry: Registry, version: str) -> Path:
-    run_id = registry.client.get_model_version(registry.params.data.name, version).tags[mlflow_names.TAG_MLFLOW_RUN]
-    return Path(registry.client.get_run(run_id).info.artifact_uri.removeprefix("file://"))
 
 
 def edited(file: Path, before: str, after: str) -> None:
@@ -76,20 +65,29 @@ DAMAGE: dict[str, tuple[Callable[[Path, Path], object], str]] = {
 }
 
 
+OF_A_FOLDER = ("a link to outside", "a linked tokenizer")
+"""Damage that an object store cannot have."""
+
+
 def test_every_file_of_a_version_is_verified(make_registry: Make, tmp_path: Path) -> None:
     registry = make_registry()
     version = registry.version(122, seed=1)
-    root, kept = store(registry, version), tmp_path / "kept"
-    shutil.copytree(root, kept)
+    kept = tmp_path / "kept"
+    with registry.files_of_version(version) as root:
+        shutil.copytree(root, kept)
     for name, (damage, says) in DAMAGE.items():
-        outside = Path(tempfile.mkdtemp(dir=root.parent.parent))
-        damage(root, outside)
+        if name in OF_A_FOLDER and registry.backing.name != FILES:
+            continue
+        with registry.files_of_version(version) as root:
+            damage(root, Path(tempfile.mkdtemp(dir=root.parent.parent)))
         with pytest.raises(RegistryError, match=says):
             approve.promote(registry.params, version, name)
-        shutil.rmtree(root)
-        shutil.copytree(kept, root)
+        with registry.files_of_version(version) as root:
+            shutil.rmtree(root)
+            shutil.copytree(kept, root)
     approve.promote(registry.params, version, "as it was signed")
-    (root / "code.py").write_text("import os")
+    with registry.files_of_version(version) as root:
+        (root / "code.py").write_text("import os")
     check = verify_champion(registry.params, History())
     assert check is not None and not check.trusted and "signature is not valid" in check.sentence
 
@@ -97,8 +95,8 @@ def test_every_file_of_a_version_is_verified(make_registry: Make, tmp_path: Path
 def test_a_bundle_of_before_verifies_by_the_files_that_it_lists(make_registry: Make, capsys: pytest.CaptureFixture[str]) -> None:
     registry = make_registry()
     version = registry.version(122, seed=1)
-    run, artifact = run_folder(registry, version), downloaded(registry.client, registry.params, version)
-    with tempfile.TemporaryDirectory() as tree:
+    artifact = downloaded(registry.client, registry.params, version)
+    with tempfile.TemporaryDirectory() as tree, registry.files_of_run(version) as run:
         shutil.copytree(artifact.weights, Path(tree) / "weights")
         shutil.copytree(run / "evidence", Path(tree) / "evidence")
         signing.sign(Path(tree), run / "bundle.sig", keys.signing_key(STATE))
@@ -107,8 +105,8 @@ def test_a_bundle_of_before_verifies_by_the_files_that_it_lists(make_registry: M
     evidence_bundle.verified(registry.client, registry.params, version)
     said = [line for line in capsys.readouterr().out.splitlines() if "earlier redistill" in line]
     assert len(said) == 1 and "lists the checkpoint and the evidence, but not the 8 other files of the version" in said[0]
-    weights = store(registry, version) / "model" / "config.json"
-    edited(weights, '"hidden_size": 32', '"hidden_size": 33')
+    with registry.files_of_version(version) as root:
+        edited(root / "model" / "config.json", '"hidden_size": 32', '"hidden_size": 33')
     with pytest.raises(RegistryError, match="registered digest"):
         evidence_bundle.verified(registry.client, registry.params, version)
 

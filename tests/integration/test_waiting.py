@@ -15,6 +15,7 @@ from tasks.registry import history, transitions
 from tasks.registry.history import History
 from tests.integration.conftest import Registry
 
+ON_BOTH_BACKINGS = True
 Make = Callable[..., Registry]
 
 

@@ -21,6 +21,8 @@ from redistill.errors import ConfigError, DataError, InterruptedByUser, Redistil
 from redistill.io.atomic import is_refused_write, refused_write
 from redistill.runtime import environment, one_line_errors
 from redistill.runtime.running_services import use_running_services
+from redistill.runtime.service_addresses import move_credentials
+from redistill.runtime.service_failures import as_registry_errors
 
 app = typer.Typer(
     name="redistill",
@@ -58,6 +60,7 @@ def project(
     if not directory.is_dir():
         raise ConfigError(f"-C {directory}: no such directory")
     os.chdir(directory)
+    move_credentials()
     if Path(".redistill-restore/verified.json").is_file() and context.invoked_subcommand != "restore":
         raise ConfigError("a restore was interrupted here; run the same `redistill restore` again, and it completes it")
     if context.invoked_subcommand not in ("up", "down"):
@@ -239,7 +242,8 @@ forget.register(app)
 def main() -> None:
     """Entry point. An error for the user is one line and an exit code."""
     try:
-        app()
+        with as_registry_errors():
+            app()
     except ModuleNotFoundError as error:
         if _DEBUG["on"] or (error.name or "").partition(".")[0] in ("redistill", "tasks", "flows"):
             raise

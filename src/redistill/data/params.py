@@ -147,8 +147,8 @@ AnySource = Annotated[
 class DataParams:
     """Sources, splits, task and template."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
-    """Name of the registered model: small letters, digits, hyphens."""
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=100)]
+    """Name of the registered model: small letters, digits, hyphens; at most 100 of them, because names of runs contain it."""
     source: Annotated[tuple[AnySource, ...], BeforeValidator(_as_sources), Field(min_length=1)]
     """One path, which gets the default splits, or a list of `{path, splits}`; logged prompts are `{traffic, splits, …}`."""
     task: Literal["classification", "record", "json", "generation"]

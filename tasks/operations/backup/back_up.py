@@ -15,10 +15,11 @@ from redistill.errors import ConfigError, DataError
 from redistill.operations.archive import Header, write_archive
 from redistill.params import Params
 from redistill.provenance import keys, mlflow_names
+from redistill.runtime.service_failures import as_registry_errors
 from redistill.version import __version__
 from tasks.operations.backup import files as backup_files
 from tasks.operations.backup.mlflow_addresses import is_sqlite, snapshot
-from tasks.operations.kept.project_store import existing_registry, is_project_store, mlflow_errors
+from tasks.operations.kept.project_store import existing_registry, is_project_store
 from tasks.operations.kept.versions import kept_versions
 from tasks.paths import STATE
 from tasks.registry import transitions
@@ -39,7 +40,7 @@ def back_up(params: Params, target: Path) -> dict[str, Any]:
     with no_cycle("`redistill backup`"), ExitStack() as stack:
         client = existing_registry(params)
         if client is not None:
-            stack.enter_context(mlflow_errors())
+            stack.enter_context(as_registry_errors())
             transitions.recover(client, params)
         kept = kept_versions(client, params, now.timestamp())
         STATE.mkdir(exist_ok=True)

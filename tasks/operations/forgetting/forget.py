@@ -17,13 +17,14 @@ from redistill.io.shared_store import SharedStore
 from redistill.operations import traces as tracing
 from redistill.operations.traces import Traces
 from redistill.params import Params
+from redistill.runtime.service_failures import as_registry_errors
 from redistill.serving.traffic.lock import traffic_lock
 from tasks.operations.forgetting import cache, files, pending
 from tasks.operations.forgetting.pending import Removal
 from tasks.operations.forgetting.plan import Plan, holding, in_store, plan_of, result_of
 from tasks.operations.forgetting.subject import Subject, come_back, subject_of
 from tasks.operations.forgetting.trained import trained
-from tasks.operations.kept.project_store import existing_registry, mlflow_errors
+from tasks.operations.kept.project_store import existing_registry
 from tasks.paths import FORGOTTEN
 from tasks.registry import bundle_changes, transitions
 from tasks.registry.client import RegistryClient
@@ -57,7 +58,7 @@ def forget(
         store = None if dry_run else stack.enter_context(session.alone(params, "`redistill forget`"))
         client = existing_registry(params)
         if client is not None:
-            stack.enter_context(mlflow_errors())
+            stack.enter_context(as_registry_errors())
             if not dry_run:
                 bundle_changes.complete(client, params)
         left = pending.unfinished()

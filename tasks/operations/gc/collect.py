@@ -13,8 +13,9 @@ from redistill.operations.retention import Sweep
 from redistill.operations.workspace import Workspace
 from redistill.params import Params
 from redistill.provenance import mlflow_names
+from redistill.runtime.service_failures import as_registry_errors
 from tasks.operations.gc import databases, dvc_cache, flow_runs, registry, state_files
-from tasks.operations.kept.project_store import existing_registry, mlflow_errors
+from tasks.operations.kept.project_store import existing_registry
 from tasks.operations.kept.versions import KeptVersions, kept_versions
 from tasks.registry import transitions
 from tasks.registry.client import RegistryClient
@@ -34,7 +35,7 @@ def collect_garbage(params: Params, *, dry_run: bool = False) -> list[Sweep]:
         client = existing_registry(params)
         with ExitStack() as stack:
             if client is not None:
-                stack.enter_context(mlflow_errors())
+                stack.enter_context(as_registry_errors())
             if client is not None and not dry_run:
                 transitions.recover(client, params)
                 # No promotion may start between the look at the aliases and the removal.

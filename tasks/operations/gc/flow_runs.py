@@ -17,6 +17,7 @@ import httpx
 from redistill.operations.params import RetentionParams
 from redistill.operations.retention import Item, Sweep, divided
 from redistill.operations.workspace import Workspace
+from tasks.operations.prefect_check import authorization
 
 FLOW_RUNS = "Prefect flow runs"
 _PAGE = 200
@@ -67,10 +68,7 @@ def sweep_flow_runs(
 
 
 def _client(url: str) -> httpx.Client:
-    key, user = os.environ.get("PREFECT_API_KEY"), os.environ.get("PREFECT_API_AUTH_STRING")
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
-    auth = httpx.BasicAuth(*user.split(":", 1)) if user and ":" in user and not key else None
-    return httpx.Client(base_url=url.rstrip("/") + "/", headers=headers, auth=auth, timeout=60)
+    return httpx.Client(base_url=url.rstrip("/") + "/", headers=authorization(), timeout=60)
 
 
 def _post(client: httpx.Client, path: str, body: dict[str, Any]) -> Any:

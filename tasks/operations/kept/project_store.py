@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 
-from redistill.errors import RegistryError
 from redistill.io.json import read_json
 from redistill.params import Params
 from redistill.provenance import mlflow_names
@@ -14,21 +11,7 @@ from redistill.runtime.running_services import ADDRESSES
 from tasks.operations.addresses import MLFLOW
 from tasks.paths import STATE
 from tasks.registry.client import RegistryClient
-
-
-@contextmanager
-def mlflow_errors() -> Iterator[None]:
-    """Errors of MLflow as one line.
-
-    Raises:
-        RegistryError: MLflow failed.
-    """
-    from mlflow.exceptions import MlflowException
-
-    try:
-        yield
-    except MlflowException as error:
-        raise RegistryError(f"MLflow failed ({str(error).splitlines()[0][:200]}); try again when it can be reached") from error
+from tasks.registry.registry_address import cannot_be_used, registry_address
 
 
 def use_project_store() -> None:
@@ -57,10 +40,10 @@ def existing_registry(params: Params) -> RegistryClient | None:
         return None
     import mlflow
 
-    address = mlflow_names.tracking_uri(STATE)
-    mlflow.set_tracking_uri(address)
-    client: RegistryClient = mlflow.MlflowClient()
+    address = registry_address()
     try:
+        mlflow.set_tracking_uri(address)
+        client: RegistryClient = mlflow.MlflowClient()
         return client if client.get_experiment_by_name(mlflow_names.experiment(params.data.name)) is not None else None
     except mlflow.MlflowException as error:
-        raise RegistryError(f"MLflow at {address} cannot be used ({str(error).splitlines()[0][:200]}); start it, then try again") from error
+        raise cannot_be_used(address, error) from error

@@ -16,6 +16,7 @@ from redistill.io.json import read_json
 from redistill.operations.retention import Version, versions_to_keep
 from redistill.params import Params
 from redistill.provenance import mlflow_names
+from redistill.runtime.service_failures import explain, registry_failure
 from redistill.serving.route_flag import read_route
 from tasks.operations.kept.bundle_names import FILES, Names, names_in
 from tasks.paths import ARTIFACTS
@@ -190,8 +191,10 @@ def _bundle(client: RegistryClient, entity: Any, *, strict: bool, notes: list[st
                 path = f"{mlflow_names.EVIDENCE}/{file}"
                 shutil.copy(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=path, dst_path=f"{scratch}/loaded"), scratch)
             return teacher | digest | names_in(Path(scratch))
-    except (mlflow.MlflowException, DataError, OSError) as error:
-        problem = f"the bundle of version {entity.version} cannot be read ({str(error).splitlines()[0][:200]})"
+    except Exception as error:
+        if not isinstance(error, DataError | OSError) and registry_failure(error) is None:
+            raise
+        problem = f"the bundle of version {entity.version} cannot be read ({explain(error).line[:200]})"
         if strict:
             raise RegistryError(
                 f"{problem}, so what it needs is unknown; nothing was removed; `redistill lineage {entity.version}` says more"
