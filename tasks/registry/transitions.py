@@ -24,9 +24,8 @@ from redistill.io.shared_store import project_store
 from redistill.params import Params
 from redistill.provenance import mlflow_names
 from redistill.runtime.identity import current_user
-from redistill.serving.route_flag import keeping_operators_part, read_route, refresh_route, to_teacher, update_route
 from redistill.runtime.service_failures import explain
-from redistill.serving.route_flag import keeping_operators_part, read_route, to_teacher, update_route
+from redistill.serving.route_flag import keeping_operators_part, read_route, refresh_route, to_teacher, update_route
 from redistill.serving.types import Route
 from tasks.paths import ARTIFACTS, STATE
 from tasks.registry.client import RegistryClient
