@@ -24,7 +24,7 @@ from tests.team.mlflow_server import ADMIN, ADMIN_PASSWORD, team_mlflow
 from tests.team.object_store import ObjectStore, object_store
 from tests.tiny_project import write_params
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 
 
 @dataclass
