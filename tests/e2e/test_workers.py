@@ -16,6 +16,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from redistill.data.types import Prompt
@@ -209,6 +210,14 @@ def unshared(project: Path) -> int:
         return int(database.execute("SELECT count(*) FROM answers WHERE key NOT IN (SELECT key FROM in_segment)").fetchone()[0])
 
 
+def shared(project: Path, count: int) -> bool:
+    """Whether a clone has so many completions, and none of them only here."""
+    try:
+        return (project / STORE).is_file() and stored(project) >= count and not unshared(project)
+    except sqlite3.OperationalError:  # the file has no tables yet
+        return False
+
+
 def kill_when(process: subprocess.Popen[bytes], ready: Callable[[], bool], timeout_s: float = 240.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not ready():
@@ -231,8 +240,10 @@ def test_a_killed_worker_is_replaced_and_what_it_asked_is_not_asked_again(
         assert newest.code == 0, newest.stderr[-2000:]
     env = {**user_environment(), **team.environment, "PREFECT_HOME": str(prefect_home), "PREFECT_API_URL": prefect_api}
     process = subprocess.Popen([str(BIN / "redistill"), "run"], cwd=clones[0], env=env, start_new_session=True, stderr=subprocess.DEVNULL)
-    summary, began_s = clones[0] / "artifacts/completions/summary.json", time.time()
-    kill_when(process, lambda: summary.is_file() and summary.stat().st_mtime > began_s and not unshared(clones[0]))
+    # It takes the old completions from the store first, and has all of the new ones when there are as many again.
+    driver = team.folder / "driver"
+    everything = stored(driver) + pq.read_metadata(driver / "artifacts/completions/completions.parquet").num_rows
+    kill_when(process, lambda: shared(clones[0], everything))
     done = redistill(clones[1], "run", "--json", env=team.environment)
     assert done.code == 0, done.stderr[-3000:]
     assert "has the lease of this project" in done.stderr
