@@ -30,7 +30,9 @@ def check_prefect(url: str) -> None:
             "then each command starts a server of its own"
         ) from None
     if reply.status_code in (401, 403):
-        raise ConfigError(f"Prefect's server at {url} refused the password; set {PREFECT_AUTH} to USER:PASSWORD, or correct it, or the address")
+        raise ConfigError(
+            f"Prefect's server at {url} refused the password; set {PREFECT_AUTH} to USER:PASSWORD, or correct it, or the address"
+        )
     found = re.fullmatch(r'"(\d+)\.(\d+)\..*"', reply.text.strip()) if reply.status_code == 200 else None
     if found is None:
         raise ConfigError(
