@@ -185,7 +185,8 @@ def test_a_champion_keeps_its_traffic_while_its_files_are_out_of_reach(opened: C
 @pytest.mark.parametrize("direct", [True, False], ids=["from the project", "from the server"])
 def test_a_bucket_that_does_not_exist(opened: Callable[..., Any], team_services: TeamServices, direct: bool) -> None:
     with opened(bucket=False, direct=direct) as night:
-        one_line(6, night.ask("run", code=6).stderr, "the bucket does not exist")
+        # Of a server's own bucket the client learns no more than that the server failed.
+        one_line(6, night.ask("run", code=6).stderr, "the bucket does not exist" if direct else "its database or its bucket")
         night.nothing_is_half_registered()
         team_services.store.create(night.name)
         night.completes()
@@ -209,7 +210,7 @@ def test_the_password_of_mlflow_is_replaced_in_mid_night(opened: Callable[..., A
 
         def replace() -> None:
             with account(ADMIN_PASSWORD):
-                get_app_client("basic-auth", night.url).update_user_password(ADMIN, another)
+                get_app_client("basic-auth", night.url).update_user_password(ADMIN, another, current_password=ADMIN_PASSWORD)
 
         code, output = night.run_until(uploads, replace)
         one_line(code, output, "MLFLOW_TRACKING_PASSWORD")

@@ -48,7 +48,7 @@ _ADVICE = tuple(
         (
             r"EndpointConnectionError|Could not connect to the endpoint|Connect(?:ion)?(?:Timeout|Closed|Error)|ReadTimeout|Max retries exceeded|timed out"
             r"|Connection (?:was )?(?:refused|reset|aborted|closed)|Failed to establish|too many 5\d\d|\b50[0234]\b|INTERNAL_ERROR|TEMPORARILY_UNAVAILABLE",
-            "a server cannot be reached: see that it runs; the next run completes what is missing",
+            "a server cannot be reached, or it cannot reach its database or its bucket, as its log says; the next run completes what is missing",
         ),
     )
 )
