@@ -101,6 +101,7 @@ def test_a_bundle_of_before_verifies_by_the_files_that_it_lists(make_registry: M
         shutil.copytree(run / "evidence", Path(tree) / "evidence")
         signing.sign(Path(tree), run / "bundle.sig", keys.signing_key(STATE))
     capsys.readouterr()
+    evidence_bundle._TOLD.clear()
     approve.promote(registry.params, version, "signed before the upgrade")
     evidence_bundle.verified(registry.client, registry.params, version)
     said = [line for line in capsys.readouterr().out.splitlines() if "earlier redistill" in line]

@@ -140,7 +140,7 @@ def _needed(
         if version in entities and reason not in needed.setdefault(str(version), []):
             needed[str(version)].append(reason)
 
-    for alias, version in aliases.items():
+    for alias, version in sorted(aliases.items()):  # a database returns them in any order
         need(version, alias)
     if entities and (plan := client.get_registered_model(name).tags.get(mlflow_names.TAG_MOVE)) is not None:
         # A plan that cannot be read is not obeyed either.
