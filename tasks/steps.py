@@ -15,7 +15,7 @@ from prefect.client.schemas.objects import State
 from prefect.utilities.annotations import quote
 
 from redistill.errors import RedistillError, TeacherError
-from redistill.io import lease
+from redistill.io import present_lease
 from redistill.runtime.service_failures import with_registry_errors
 from tasks.locking import code_lock, teacher_lock
 from tasks.operations import drill as drill_module
@@ -46,11 +46,11 @@ class Step(Generic[_P, _R]):
     def __call__(self, *arguments: _P.args, **named: _P.kwargs) -> _R:
         step: Callable[..., _R] = self.task
         # Another worker may have this project's lease now. Then no step begins, and an error of one that was ended for it is no news.
-        lease.require()
+        present_lease.require()
         try:
             return step(*map(quote, arguments), **{name: quote(value) for name, value in named.items()})
         except Exception:
-            lease.require()
+            present_lease.require()
             raise
 
 

@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from redistill.errors import RegistryError
-from redistill.io import lease
+from redistill.io import lease, present_lease
 from redistill.io.shared_store import project_store
 from redistill.params import Params
 from redistill.provenance import mlflow_names
@@ -241,7 +241,7 @@ def registry_lock() -> Iterator[None]:
         fcntl.flock(handle, fcntl.LOCK_EX)
         held = _of_all_clones()
         try:
-            lease.require()
+            present_lease.require()
             refresh_route(FLAGS)
             yield
         finally:

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator
 
 from redistill.errors import RedistillError, StageError, one_line
-from redistill.io import lease
+from redistill.io import lease, present_lease
 from redistill.io.lease import Lease, Seen
 from redistill.io.shared_store import SharedStore, shared_store
 from redistill.operations.traces import Traces
@@ -22,7 +22,7 @@ def take_hints(params: Params, stop: Callable[[], None]) -> None:
     """
     if (store := shared_store(params.data.name)) is None:
         return
-    if (held := lease.present()) is not None:
+    if (held := present_lease.present()) is not None:
         held.on_loss(stop)
     completions.unite_tombstones(store)
     if (head := clone.newest(store)) is not None:
@@ -56,7 +56,7 @@ def push(params: Params) -> None:
         StageError: the lease is lost; then the store's record stays as it is.
         DataError: the store cannot be used. What is missing there comes with the next cycle.
     """
-    held = lease.present()
+    held = present_lease.present()
     if held is None or (store := shared_store(params.data.name)) is None:
         return
     completions.push(store)
@@ -89,7 +89,7 @@ def alone(params: Params, work: str) -> Iterator[SharedStore | None]:
         raise StageError(
             f"a cycle is running in the clone of {watched[-1].claim.by}, and {work} does not run beside one; try again when it has ended"
         )
-    with lease.holding(held):
+    with present_lease.holding(held):
         yield store
 
 
@@ -98,7 +98,7 @@ def forget(store: SharedStore, traces: Traces, objects: Iterable[str]) -> list[s
     try:
         completions.forget(store, traces.ids)
         outputs.remove(store, objects)
-        held, head, seen = lease.present(), clone.newest(store), clone.last_seen(store)
+        held, head, seen = present_lease.present(), clone.newest(store), clone.last_seen(store)
         if held is not None and head is not None:
             cleaned = clone.without(store, head, held.claim, traces)
             # A clone that has not seen the newest record must still see that it has not.

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from redistill.errors import RedistillError, StageError
-from redistill.io import lease
+from redistill.io import lease, present_lease
 from redistill.io.lease import Claim, Held, Lease, Seen
 from redistill.io.shared_store import SharedStore, shared_store
 from tasks.sharing import completions
@@ -68,7 +68,7 @@ def leased(
         assert waiting.busy is not None
         yield waiting.busy
         return
-    with lease.holding(held), _pushing(store, held):
+    with present_lease.holding(held), _pushing(store, held):
         yield None
 
 

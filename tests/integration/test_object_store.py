@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import subprocess
-import sys
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,65 +10,35 @@ import pytest
 
 from redistill.errors import DataError
 from redistill.io.lease import Lease
-from redistill.io.shared_store import ObjectStore, SharedStore, open_store
+from redistill.io.object_store import ObjectStore
+from redistill.io.shared_store import SharedStore, open_store
 from redistill.teacher.shared_completions import pull, push
-from tests.servers import free_port, stop, until
+from tests.servers import free_port
+from tests.stores import check_objects
+from tests.team.object_store import SECRET_KEY, missing, object_store
+from tests.team.object_store import ObjectStore as S3
 from tests.unit.teacher.test_shared_completions import NONE, fill, texts
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("moto") is None or importlib.util.find_spec("s3fs") is None,
-    reason="needs redistill[team], and moto as the server",
-)
+pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    port = free_port()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-        # Without a proxy, and without a look at the real service.
-        env={**os.environ, "NO_PROXY": "127.0.0.1"},
-    )  # fmt: skip
-    try:
-        until(f"http://127.0.0.1:{port}/moto-api/", timeout_s=120, process=process)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        stop(process)
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
+    with object_store(tmp_path_factory.mktemp("server")) as running:
+        yield running
 
 
 @pytest.fixture
-def store(server: str, monkeypatch: pytest.MonkeyPatch) -> SharedStore:
-    environment = {
-        "AWS_ENDPOINT_URL": server,
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "NO_PROXY": "127.0.0.1",
-    }
-    for name, value in environment.items():
+def store(server: S3, monkeypatch: pytest.MonkeyPatch) -> SharedStore:
+    for name, value in {**server.environment(), "NO_PROXY": "127.0.0.1"}.items():
         monkeypatch.setenv(name, value)
-    import boto3
-
-    boto3.client("s3").create_bucket(Bucket="team")
-    return open_store("s3://team/redistill/tiny")
+    server.create("team")
+    return open_store(f"s3://team/{uuid.uuid4().hex}")
 
 
 def test_objects(store: SharedStore, tmp_path: Path) -> None:
     assert isinstance(store, ObjectStore)
-    assert store.read("a/one") is None and store.names("a") == []
-    store.write("a/one", b"1")
-    store.write("a/one", b"2")
-    store.write("a/b/deeper", b"x")
-    assert store.read("a/one") == b"2" and store.names("a") == ["one"] and store.names("a/b") == ["deeper"]
-    assert store.create("a/new", b"mine") and not store.create("a/new", b"theirs") and store.read("a/new") == b"mine"
-    (tmp_path / "large").write_bytes(b"x" * 100_000)
-    store.upload(tmp_path / "large", "a/large")
-    assert store.download("a/large", tmp_path / "copy") and (tmp_path / "copy").read_bytes() == b"x" * 100_000
-    assert not store.download("a/missing", tmp_path / "none") and not (tmp_path / "none").exists()
-    store.remove("a/one")
-    store.remove("a/one")
-    assert store.names("a") == ["large", "new"]
+    check_objects(store, tmp_path)
 
 
 def test_the_lease(store: SharedStore) -> None:
@@ -103,4 +70,4 @@ def test_a_server_that_is_away_is_one_line(store: SharedStore, monkeypatch: pyte
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     with pytest.raises(DataError, match="cannot read lease in the shared store s3://team/other") as error:
         open_store("s3://team/other").names("lease")
-    assert "\n" not in str(error.value) and "secret" not in str(error.value)
+    assert "\n" not in str(error.value) and SECRET_KEY not in str(error.value)

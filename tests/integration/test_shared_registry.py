@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from redistill.errors import StageError
-from redistill.io.lease import Lease, holding
+from redistill.io.lease import Lease
+from redistill.io.present_lease import holding
 from redistill.io.shared_store import SharedStore, project_store
 from redistill.provenance import mlflow_names
 from redistill.serving.route_flag import read_route, update_route, with_pin

@@ -1,4 +1,4 @@
-"""The turn of several clones: one cycle a night, whoever starts it, and a clone that is killed is replaced in the same night."""
+"""The turn of several clones: one cycle a night, also where several start it, and a clone that is killed is replaced in the same night."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ TTL_S = 3
 WORKER = """
     import datetime as dt, sys
     from redistill.errors import RedistillError
-    from redistill.io import lease
+    from redistill.io import present_lease
     from tasks.sharing.turn import Night, last_night, leased
 
     night, patient = sys.argv[1:]
     run = None if night == "none" else Night(dt.datetime.fromisoformat(night), "run")
     with leased("tiny", lambda line: print("said:", line, flush=True), run, patient=patient == "patient") as busy:
-        print("busy:" if busy else "cycle", busy.sentence if busy else lease.present().token, busy.tonight if busy else "", flush=True)
+        print("busy:" if busy else "cycle", busy.sentence if busy else present_lease.present().token, busy.tonight if busy else "", flush=True)
         if busy is None:
             for line in sys.stdin:
                 try:
-                    lease.require()
+                    present_lease.require()
                     print("mine", flush=True)
                 except RedistillError as error:
                     print(error, flush=True)

@@ -17,7 +17,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from redistill.errors import ConfigError, DataError, RedistillError, StageError
@@ -244,35 +244,6 @@ class Held:
             f"this worker lost its lease (token {self.token}): {by} has it now; this cycle stops and writes nothing more. What it finished is kept; "
             "`redistill status` shows what the other worker did"
         )
-
-
-_HELD: dict[str, Held] = {}
-
-
-@contextlib.contextmanager
-def holding(held: Held) -> Iterator[Held]:
-    """For what runs inside, this is the lease that every write asks (``require``); it is released at the end."""
-    _HELD["cycle"] = held
-    try:
-        yield held
-    finally:
-        del _HELD["cycle"]
-        held.release()
-
-
-def present() -> Held | None:
-    """The lease under which this process works; None without a shared store, or outside of a cycle."""
-    return _HELD.get("cycle")
-
-
-def require() -> None:
-    """Refuse to go on if this process works under a lease that it has lost.
-
-    Raises:
-        StageError: it has lost it.
-    """
-    if (held := present()) is not None:
-        held.check()
 
 
 def _name(token: int) -> str:

@@ -6,20 +6,14 @@ store can do that, a folder by a hard link and S3 by ``If-None-Match``.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shutil
-import time
-import uuid
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
 from redistill.errors import ConfigError, DataError
 
 ADDRESS = "REDISTILL_SHARED_STORE"
-_T = TypeVar("_T")
 
 
 class SharedStore(Protocol):
@@ -88,6 +82,9 @@ def open_store(address: str) -> SharedStore:
     Raises:
         ConfigError: the address has no scheme, credentials in it, or a scheme of which no package is installed.
     """
+    from redistill.io.folder_store import FolderStore
+    from redistill.io.object_store import ObjectStore
+
     parts = urlsplit(address)
     if parts.scheme == "file" and not parts.netloc and parts.path.startswith("/"):
         return FolderStore(Path(unquote(parts.path)))
@@ -100,163 +97,8 @@ def open_store(address: str) -> SharedStore:
     return ObjectStore(address)
 
 
-class FolderStore:
-    """A folder that all machines see: one machine's disk, or a network file system with hard links."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder, self.address = folder, folder.as_uri()
-
-    def read(self, name: str) -> bytes | None:
-        with self._explained("read", name):
-            try:
-                return (self._folder / name).read_bytes()
-            except FileNotFoundError:
-                return None
-
-    def write(self, name: str, content: bytes) -> None:
-        with self._temporary(name) as file:
-            _flushed(file, content)
-            os.replace(file, self._folder / name)
-
-    def create(self, name: str, content: bytes) -> bool:
-        with self._temporary(name) as file:
-            _flushed(file, content)
-            try:
-                os.link(file, self._folder / name)
-            except FileExistsError:
-                return False
-            return True
-
-    def names(self, folder: str) -> list[str]:
-        with self._explained("read", folder):
-            try:
-                return sorted(entry.name for entry in os.scandir(self._folder / folder) if entry.is_file() and entry.name[0] != ".")
-            except FileNotFoundError:
-                return []
-
-    def remove(self, name: str) -> None:
-        with self._explained("remove", name):
-            (self._folder / name).unlink(missing_ok=True)
-
-    def upload(self, file: Path, name: str) -> None:
-        with self._temporary(name) as temporary:
-            shutil.copyfile(file, temporary)
-            _flushed(temporary)
-            os.replace(temporary, self._folder / name)
-
-    def download(self, name: str, file: Path) -> bool:
-        with self._explained("read", name):
-            try:
-                shutil.copyfile(self._folder / name, file)
-            except FileNotFoundError:
-                if (self._folder / name).exists():
-                    raise
-                return False
-            return True
-
-    @contextlib.contextmanager
-    def _temporary(self, name: str) -> Iterator[Path]:
-        """A file beside the object that is gone afterwards. No other machine has its name: process ids are the same on two machines."""
-        target = self._folder / name
-        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
-        with self._explained("write", name):
-            try:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                yield temporary
-            finally:
-                with contextlib.suppress(OSError):
-                    temporary.unlink(missing_ok=True)
-
-    @contextlib.contextmanager
-    def _explained(self, verb: str, name: str) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise _refused(self.address, verb, name, error.strerror or str(error)) from error
-
-
-def _flushed(file: Path, content: bytes | None = None) -> None:
-    """On the disk before anything refers to it."""
-    with open(file, "wb" if content is not None else "rb+") as handle:
-        if content is not None:
-            handle.write(content)
-        handle.flush()
-        os.fsync(handle.fileno())
-
-
-class ObjectStore:
-    """A bucket, through fsspec. What fails is tried again for a few seconds, because a store of the net may hiccup."""
-
-    _WAITS_S = (0.5, 1.0, 2.0, 4.0)
-
-    def __init__(self, address: str) -> None:
-        import fsspec
-
-        self.address = address
-        try:
-            self._fs, self._root = fsspec.core.url_to_fs(address, use_listings_cache=False, skip_instance_cache=True)
-        except (ImportError, ValueError) as error:
-            raise ConfigError(
-                f"{ADDRESS}={address} cannot be used ({str(error).splitlines()[0][:200]}); for s3:// install redistill[team]"
-            ) from None
-
-    def read(self, name: str) -> bytes | None:
-        return self._tried("read", name, lambda path: bytes(self._fs.cat_file(path)), None)
-
-    def write(self, name: str, content: bytes) -> None:
-        self._tried("write", name, lambda path: self._fs.pipe_file(path, content), None)
-
-    def create(self, name: str, content: bytes) -> bool:
-        def put(path: str) -> bool:
-            try:
-                self._fs.pipe_file(path, content, mode="create")
-            except FileExistsError:
-                return False
-            return True
-
-        return bool(self._tried("write", name, put, False))
-
-    def names(self, folder: str) -> list[str]:
-        def listed(path: str) -> list[str]:
-            entries = self._fs.ls(path, detail=True, refresh=True)
-            return sorted(entry["name"].rpartition("/")[2] for entry in entries if entry["type"] == "file" and entry["name"] != path)
-
-        return self._tried("read", folder, listed, list[str]()) or []
-
-    def remove(self, name: str) -> None:
-        self._tried("remove", name, lambda path: self._fs.rm_file(path), None)
-
-    def upload(self, file: Path, name: str) -> None:
-        self._tried("write", name, lambda path: self._fs.put_file(str(file), path), None)
-
-    def download(self, name: str, file: Path) -> bool:
-        def get(path: str) -> bool:
-            self._fs.get_file(path, str(file))
-            return True
-
-        return bool(self._tried("read", name, get, False))
-
-    def _tried(self, verb: str, name: str, action: Callable[[str], _T], absent: _T | None) -> _T | None:
-        path = f"{self._root}/{name}"
-        for wait_s in (*self._WAITS_S, None):
-            try:
-                return action(path)
-            except FileNotFoundError as error:
-                # To write, the bucket itself must be there.
-                if verb == "write":
-                    raise _refused(self.address, verb, name, str(error)) from error
-                return absent
-            except PermissionError as error:
-                raise _refused(self.address, verb, name, str(error)) from error
-            # Every library has errors of its own for a server that is away.
-            except Exception as error:
-                if wait_s is None:
-                    raise _refused(self.address, verb, name, f"{type(error).__name__}: {error}") from error
-                time.sleep(wait_s)
-        raise AssertionError("unreachable")
-
-
-def _refused(address: str, verb: str, name: str, why: Any) -> DataError:
+def refused(address: str, verb: str, name: str, why: Any) -> DataError:
+    """What a store that fails means, in one line."""
     reason = " ".join(str(why).split())[:200] or "no reason given"
     return DataError(
         f"cannot {verb} {name} in the shared store {address}: {reason}; check the address in {ADDRESS}, that the store runs and has space, "

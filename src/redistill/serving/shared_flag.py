@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from redistill.errors import DataError, StageError
-from redistill.io import lease
+from redistill.io import present_lease
 from redistill.io.atomic import replacing
 from redistill.io.shared_store import SharedStore, project_store
 
@@ -63,7 +63,7 @@ class SharedFlag:
         """
         meta = tree["flags"][self.named]["metadata"]
         token = metadata(before.read_bytes(), self.named).get(TOKEN, 0) if before.is_file() else 0
-        if (held := lease.present()) is not None:
+        if (held := present_lease.present()) is not None:
             held.check()
             if held.token < token:
                 raise StageError(

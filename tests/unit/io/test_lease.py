@@ -15,8 +15,10 @@ from pathlib import Path
 import pytest
 
 from redistill.errors import ConfigError, DataError, StageError
-from redistill.io.lease import TTL, Claim, Held, Lease, holding, present, require, ttl_s
-from redistill.io.shared_store import FolderStore, SharedStore, open_store
+from redistill.io.folder_store import FolderStore
+from redistill.io.lease import TTL, Claim, Held, Lease, ttl_s
+from redistill.io.present_lease import holding, present, require
+from redistill.io.shared_store import SharedStore, open_store
 
 ROOT = Path(__file__).resolve().parents[3]
 TTL_S = 1.5

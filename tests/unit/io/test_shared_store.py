@@ -12,6 +12,7 @@ import pytest
 
 from redistill.errors import ConfigError, DataError
 from redistill.io.shared_store import ADDRESS, SharedStore, open_store, shared_store
+from tests.stores import check_objects
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -22,18 +23,7 @@ def store(tmp_path: Path) -> SharedStore:
 
 
 def test_objects(store: SharedStore, tmp_path: Path) -> None:
-    assert store.read("a/one") is None and store.names("a") == []
-    store.write("a/one", b"1")
-    store.write("a/one", b"2")
-    store.write("a/b/deeper", b"")
-    assert store.read("a/one") == b"2" and store.names("a") == ["one"] and store.names("a/b") == ["deeper"]
-    (tmp_path / "large").write_bytes(b"x" * 100_000)
-    store.upload(tmp_path / "large", "a/large")
-    assert store.download("a/large", tmp_path / "copy") and (tmp_path / "copy").read_bytes() == b"x" * 100_000
-    assert not store.download("a/missing", tmp_path / "none") and not (tmp_path / "none").exists()
-    store.remove("a/one")
-    store.remove("a/one")
-    assert store.names("a") == ["large"]
+    check_objects(store, tmp_path)
 
 
 CREATOR = """

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from redistill.errors import ConfigError, DataError, StageError
-from redistill.io.lease import Lease, holding
+from redistill.io.lease import Lease
+from redistill.io.present_lease import holding
 from redistill.io.shared_store import SharedStore, open_store
 from redistill.serving.route_flag import (
     FLAG,

@@ -1,0 +1,85 @@
+"""A shared store in a bucket."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from redistill.errors import ConfigError
+from redistill.io.shared_store import ADDRESS, refused
+
+_T = TypeVar("_T")
+
+
+class ObjectStore:
+    """A bucket, through fsspec. What fails is tried again for a few seconds, because a store of the net may hiccup."""
+
+    _WAITS_S = (0.5, 1.0, 2.0, 4.0)
+
+    def __init__(self, address: str) -> None:
+        import fsspec
+
+        self.address = address
+        try:
+            self._fs, self._root = fsspec.core.url_to_fs(address, use_listings_cache=False, skip_instance_cache=True)
+        except (ImportError, ValueError) as error:
+            raise ConfigError(
+                f"{ADDRESS}={address} cannot be used ({str(error).splitlines()[0][:200]}); for s3:// install redistill[team]"
+            ) from None
+
+    def read(self, name: str) -> bytes | None:
+        return self._tried("read", name, lambda path: bytes(self._fs.cat_file(path)), None)
+
+    def write(self, name: str, content: bytes) -> None:
+        self._tried("write", name, lambda path: self._fs.pipe_file(path, content), None)
+
+    def create(self, name: str, content: bytes) -> bool:
+        def put(path: str) -> bool:
+            try:
+                self._fs.pipe_file(path, content, mode="create")
+            except FileExistsError:
+                return False
+            return True
+
+        return bool(self._tried("write", name, put, False))
+
+    def names(self, folder: str) -> list[str]:
+        def listed(path: str) -> list[str]:
+            entries = self._fs.ls(path, detail=True, refresh=True)
+            return sorted(entry["name"].rpartition("/")[2] for entry in entries if entry["type"] == "file" and entry["name"] != path)
+
+        return self._tried("read", folder, listed, list[str]()) or []
+
+    def remove(self, name: str) -> None:
+        self._tried("remove", name, lambda path: self._fs.rm_file(path), None)
+
+    def upload(self, file: Path, name: str) -> None:
+        self._tried("write", name, lambda path: self._fs.put_file(str(file), path), None)
+
+    def download(self, name: str, file: Path) -> bool:
+        def get(path: str) -> bool:
+            self._fs.get_file(path, str(file))
+            return True
+
+        return bool(self._tried("read", name, get, False))
+
+    def _tried(self, verb: str, name: str, action: Callable[[str], _T], absent: _T | None) -> _T | None:
+        path = f"{self._root}/{name}"
+        for wait_s in (*self._WAITS_S, None):
+            try:
+                return action(path)
+            except FileNotFoundError as error:
+                # To write, the bucket itself must be there.
+                if verb == "write":
+                    raise refused(self.address, verb, name, str(error)) from error
+                return absent
+            except PermissionError as error:
+                raise refused(self.address, verb, name, str(error)) from error
+            # Every library has errors of its own for a server that is away.
+            except Exception as error:
+                if wait_s is None:
+                    raise refused(self.address, verb, name, f"{type(error).__name__}: {error}") from error
+                time.sleep(wait_s)
+        raise AssertionError("unreachable")
