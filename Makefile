@@ -53,7 +53,7 @@ demo-quick: setup  ## The same flow on tiny random models, for a first look (abo
 serve-demo: setup  ## Both models behind the router, on vLLM, with the system that `make demo` promoted (about 10 minutes)
 	$(BIN)/python -m tests.serve_demo
 
-test: setup  ## Unit, property, contract and integration tests, and one whole cycle, on JOBS workers (3)
+test: setup $(BIN)/docker-compose  ## Unit, property, contract and integration tests, and one whole cycle, on JOBS workers (3)
 	$(PYTEST) -n $(JOBS) -m "not long and not cycles"
 
 test-cycles: setup  ## What `make test` leaves out: every way in which a cycle can go, on tiny models
