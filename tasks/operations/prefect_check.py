@@ -33,13 +33,13 @@ def check_prefect(url: str) -> None:
         raise ConfigError(
             f"Prefect's server at {url} refused the password; set {PREFECT_AUTH} to USER:PASSWORD, or correct it, or the address"
         )
-    found = re.fullmatch(r'"(\d+)\.(\d+)\..*"', reply.text.strip()) if reply.status_code == 200 else None
-    if found is None:
+    release = re.fullmatch(r'"(\d+)\.(\d+)\..*"', reply.text.strip()) if reply.status_code == 200 else None
+    if release is None:
         raise ConfigError(
             f"{_NAME}={url} is not Prefect's API (it answers {reply.status_code} to a question for its version); the address ends in /api"
         )
     installed = version("prefect")
-    if (int(found[1]), int(found[2])) < tuple(int(part) for part in installed.split(".")[:2]):
+    if (int(release[1]), int(release[2])) < tuple(int(part) for part in installed.split(".")[:2]):
         raise ConfigError(
             f"Prefect's server at {url} is version {reply.json()}, older than the installed {installed}; back up its database, install {installed} "
             "there, run `prefect server database upgrade -y`, and start it again"

@@ -57,7 +57,7 @@ def _digest_of(line: str) -> str:
 
 
 def pull(store: SharedStore, say: Callable[[str], None]) -> None:
-    """Take the completions that this clone does not have, and let go of those that another clone's tombstone names."""
+    """Take the completions that this clone does not have, and remove those that another clone's tombstone names."""
     unite_tombstones(store)
     forgotten = forgotten_digests(FORGOTTEN)
     pulled = shared_completions.pull(STORE, store, forgotten, say)

@@ -218,8 +218,8 @@ def test_no_secret_is_kept_anywhere(team: Team, night: dict[str, Any]) -> None:
     """Logs, records, artifacts, both databases as text, the bucket, and a backup."""
     saved = team.box.run("backup", str(team.folder / "backup.tar.gz"))
     assert saved.returncode == 0, saved.stderr
-    said = [team.box.run(*command) for command in (("history",), ("lineage", "champion"), ("gc", "--dry-run"))]
-    texts = [(f"output {i}", (done.stdout + done.stderr).encode()) for i, done in enumerate([saved, *said])]
+    shown = [team.box.run(*command) for command in (("history",), ("lineage", "champion"), ("gc", "--dry-run"))]
+    texts = [(f"output {i}", (done.stdout + done.stderr).encode()) for i, done in enumerate([saved, *shown])]
     texts += list(secrets.of_folder(team.folder))
     texts += [(f"database {name}", team.services.cluster.text(name).encode()) for name in ("night_prefect", "night_mlflow")]
     texts += [(f"object {name}", content) for name, content in team.services.store.objects("night").items()]
@@ -228,7 +228,7 @@ def test_no_secret_is_kept_anywhere(team: Team, night: dict[str, Any]) -> None:
     for part in (LOG, "mlflow-server.log", "runner.log", "addresses.json", "supervisor.log", "database night_prefect", "evidence/"):
         assert any(part in place for place in places), f"{part} was not looked at"
     assert b"distill-student" in dict(texts)["database night_prefect"] and b"redistill/tiny" in dict(texts)["database night_mlflow"]
-    assert secrets.found(texts, SECRETS) == []
+    assert secrets.places_with(texts, SECRETS) == []
 
 
 def test_a_secret_would_be_found(tmp_path: Path) -> None:
@@ -244,4 +244,4 @@ def test_a_secret_would_be_found(tmp_path: Path) -> None:
         )
     ):
         (tmp_path / "file").write_text(text, encoding="utf-8")
-        assert secrets.found(secrets.of_folder(tmp_path), {"it": secret}) == [f"it in {tmp_path / 'file'}"], i
+        assert secrets.places_with(secrets.of_folder(tmp_path), {"it": secret}) == [f"it in {tmp_path / 'file'}"], i

@@ -24,10 +24,10 @@ def forms(secret: str) -> set[bytes]:
     return plain | encoded
 
 
-def found(texts: Iterable[tuple[str, bytes]], secrets: Mapping[str, str]) -> list[str]:
+def places_with(texts: Iterable[tuple[str, bytes]], secrets: Mapping[str, str]) -> list[str]:
     """``NAME in PLACE`` for each place that has a secret."""
-    wanted = [(name, form) for name, secret in secrets.items() for form in forms(secret)]
-    return sorted({f"{name} in {place}" for place, content in texts for name, form in wanted if form in content})
+    spellings = [(name, form) for name, secret in secrets.items() for form in forms(secret)]
+    return sorted({f"{name} in {place}" for place, content in texts for name, form in spellings if form in content})
 
 
 def of_folder(folder: Path) -> Iterator[tuple[str, bytes]]:

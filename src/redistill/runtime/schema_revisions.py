@@ -51,5 +51,5 @@ def sqlite_revision(file: Path) -> str | None:
         with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=60)) as database:
             row = database.execute("SELECT version_num FROM alembic_version").fetchone()
     except sqlite3.Error:
-        return None  # whoever opens it next says what is wrong with it
+        return None  # the program that opens it next says what is wrong with it
     return None if row is None else str(row[0])

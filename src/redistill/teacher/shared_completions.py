@@ -90,15 +90,15 @@ def segments_of(file: Path, prompt_ids: Iterable[str]) -> list[str]:
     if not file.is_file():
         return []
     with _opened(file) as database:
-        found = set[str]()
+        segments = set[str]()
         for prompt in prompt_ids:
-            found |= {
+            segments |= {
                 name
                 for (name,) in database.execute(
                     "SELECT DISTINCT segment FROM in_segment JOIN prompts USING (key) WHERE prompt = ?", (prompt,)
                 )
             }
-        return sorted(found)
+        return sorted(segments)
 
 
 def clean(file: Path, store: SharedStore, names: Sequence[str], forgotten: frozenset[str]) -> int:
