@@ -98,6 +98,19 @@ def last_seen(store: SharedStore) -> Head | None:
         return None
 
 
+def require_known(store: SharedStore) -> None:
+    """Refuse a store that has lost the records which this clone saw there: the lease in it would be free, although another worker may hold the real one.
+
+    Raises:
+        DataError: it is empty, but was not.
+    """
+    if last_seen(store) is not None and not store.names(_HEADS):
+        raise DataError(
+            f"the shared store {store.address} has no record of a cycle, but this clone has seen one there: mount or restore it; if it was emptied on purpose, "
+            f"delete {REMEMBERED}; then run again"
+        )
+
+
 def remember(store: SharedStore, head: Head) -> None:
     """From now on, this record is the one that this clone saw last."""
     write_json(REMEMBERED, {"store": store.address, "head": asdict(head)})

@@ -76,6 +76,7 @@ def alone(params: Params, work: str) -> Iterator[SharedStore | None]:
     if store is None:
         yield None
         return
+    clone.require_known(store)
     claim = Lease(store, turn.LEASE, lease.ttl_s())
     # A holder that was killed is replaced, so that no work waits for a machine that is gone.
     watched: list[Seen] = []

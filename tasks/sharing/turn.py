@@ -14,7 +14,7 @@ from redistill.errors import RedistillError, StageError
 from redistill.io import lease, present_lease
 from redistill.io.lease import Claim, Held, Lease, Seen
 from redistill.io.shared_store import SharedStore, shared_store
-from tasks.sharing import completions
+from tasks.sharing import clone, completions
 
 LEASE = "lease"
 _NIGHT, _RUN = "night", "run"
@@ -56,12 +56,13 @@ def leased(
 
     Raises:
         StageError: still waiting after ``timeout_s``.
-        DataError: the store cannot be used.
+        DataError: the store cannot be used, or is empty although it was not.
     """
     store = shared_store(project)
     if store is None:
         yield None
         return
+    clone.require_known(store)
     waiting = _Waiting(say, night, patient, time.monotonic() + timeout_s)
     held = Lease(store, LEASE, lease.ttl_s()).wait(waiting.goes_on, lambda before: _note(before, night))
     if held is None:

@@ -82,6 +82,7 @@ def team(tmp_path_factory: pytest.TempPathFactory, redistill: Command, empty_reg
     driver = make_tiny_project(folder / "driver", data__name="team", schedule={"nightly_cron": YEARLY}, **ENDPOINT)
     (driver / "teacher").rename(driver / "teacher-weights")
     record = folder / "asked.jsonl"
+    (folder / "shared").mkdir()
     with fault_teacher(record, "--answer", "fee", "--no-logprobs") as url, mlflow_server(folder, empty_registry) as mlflow:
         environment = {
             "REDISTILL_TEACHER_URL": url,

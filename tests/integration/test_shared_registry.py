@@ -27,6 +27,7 @@ Make = Callable[..., Registry]
 @pytest.fixture
 def registry(make_registry: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
     made = make_registry()
+    (tmp_path / "shared").mkdir()
     monkeypatch.setenv("REDISTILL_SHARED_STORE", (tmp_path / "shared").as_uri())
     monkeypatch.setenv("REDISTILL_LEASE_S", "5")
     return made
@@ -34,9 +35,9 @@ def registry(make_registry: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 @pytest.fixture
 def store(registry: Registry) -> SharedStore:
-    found = project_store()
-    assert found is not None
-    return found
+    shared = project_store()
+    assert shared is not None
+    return shared
 
 
 def champion(registry: Registry) -> str | None:

@@ -40,6 +40,7 @@ TONIGHT, TOMORROW = "2026-11-28T02:00:00+00:00", "2026-11-29T02:00:00+00:00"
 
 @pytest.fixture
 def store(tmp_path: Path) -> str:
+    (tmp_path / "shared").mkdir()
     return (tmp_path / "shared").as_uri()
 
 
@@ -137,4 +138,4 @@ def test_an_address_that_is_none(tmp_path: Path) -> None:
     environment = {**user_environment(), "PYTHONPATH": str(ROOT), "REDISTILL_SHARED_STORE": "/srv/shared"}
     code = "from tasks.sharing.turn import last_night\nlast_night('tiny')"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert "REDISTILL_SHARED_STORE=/srv/shared/tiny is no address of a store" in done.stderr
+    assert "REDISTILL_SHARED_STORE=/srv/shared is no address of a store" in done.stderr

@@ -48,8 +48,14 @@ def shared_store(project: str) -> SharedStore | None:
 
     Raises:
         ConfigError: the address is none that this version can use.
+        DataError: it is a folder that is not here. It is never made: a folder that was not mounted, or a typing error, would be a second store.
     """
-    return open_store(f"{address}/{project}") if (address := named_address()) else None
+    if not (address := named_address()):
+        return None
+    folder = _folder(address)
+    if folder is not None and not folder.is_dir():
+        raise DataError(f"{ADDRESS}={address}: there is no folder {folder} here; mount it, or make it once for a new store, then run again")
+    return open_store(f"{address}/{project}")
 
 
 def named_address() -> str:
@@ -85,16 +91,22 @@ def open_store(address: str) -> SharedStore:
     from redistill.io.folder_store import FolderStore
     from redistill.io.object_store import ObjectStore
 
+    folder = _folder(address)
+    return ObjectStore(address) if folder is None else FolderStore(folder)
+
+
+def _folder(address: str) -> Path | None:
+    """The folder of an address; None for a bucket."""
     parts = urlsplit(address)
     if parts.scheme == "file" and not parts.netloc and parts.path.startswith("/"):
-        return FolderStore(Path(unquote(parts.path)))
+        return Path(unquote(parts.path))
     if not parts.scheme or not parts.netloc or parts.scheme == "file":
         raise ConfigError(
             f"{ADDRESS}={address} is no address of a store; set it to a folder that all workers see, such as file:///srv/redistill, or to a bucket, such as s3://bucket/redistill"
         )
     if parts.password is not None or parts.username is not None:
         raise ConfigError(f"{ADDRESS} has credentials in its address; set them in the environment, for S3 as AWS_ACCESS_KEY_ID and others")
-    return ObjectStore(address)
+    return None
 
 
 def refused(address: str, verb: str, name: str, why: Any) -> DataError:

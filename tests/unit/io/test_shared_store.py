@@ -72,6 +72,21 @@ def test_the_environment_names_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert (tmp_path / "triage" / "x").read_bytes() == b"y"
 
 
+@pytest.mark.parametrize("address", ["somewhere", "/srv/shared", "file://host/folder", "file:relative"])
+def test_an_address_in_the_environment_that_is_none(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ADDRESS, address)
+    with pytest.raises(ConfigError, match=f"{ADDRESS}={address} is no address of a store"):
+        shared_store("triage")
+
+
+def test_a_folder_that_is_not_there_is_not_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where it is not mounted, or has a typing error, a lease in it would be free although another worker works."""
+    monkeypatch.setenv(ADDRESS, (tmp_path / "not mounted").as_uri())
+    with pytest.raises(DataError, match="there is no folder .*/not mounted here; mount it, or make it once"):
+        shared_store("triage")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_store_that_refuses_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder", encoding="utf-8")
     store = open_store((tmp_path / "file").as_uri())

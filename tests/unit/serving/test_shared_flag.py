@@ -36,6 +36,7 @@ FLAGS = Path("artifacts/route/flags.json")
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SharedStore:
+    (tmp_path / "shared").mkdir()
     monkeypatch.setenv("REDISTILL_SHARED_STORE", (tmp_path / "shared").as_uri())
     enter(tmp_path / "a", monkeypatch)
     return open_store((tmp_path / "shared" / "tiny").as_uri())
@@ -148,7 +149,7 @@ def test_a_store_that_is_away_changes_nothing(store: SharedStore, tmp_path: Path
     before = FLAGS.read_bytes()
     (tmp_path / "shared").rename(tmp_path / "away")
     (tmp_path / "shared").write_text("no folder", encoding="utf-8")
-    with pytest.raises(DataError, match="in the shared store .* check the address in REDISTILL_SHARED_STORE"):
+    with pytest.raises(DataError, match="REDISTILL_SHARED_STORE=file:.* there is no folder .*/shared here"):
         update_route(FLAGS, lambda now: with_pin(now, "teacher", "an incident"))
     assert FLAGS.read_bytes() == before
 

@@ -122,6 +122,17 @@ def test_a_record_of_an_earlier_token_is_never_the_newest(here: Path, store: Sha
     assert newest is not None and newest.token == 9
 
 
+def test_a_store_that_has_lost_its_records_is_not_a_new_one(here: Path, store: SharedStore) -> None:
+    clone.require_known(store)
+    head = clone.publish(store, Claim(1, "holder", "host", 1, "now"))
+    clone.remember(store, head)
+    clone.require_known(store)
+    for name in store.names("heads"):
+        store.remove(f"heads/{name}")
+    with pytest.raises(DataError, match="has no record of a cycle, but this clone has seen one there: mount or restore it"):
+        clone.require_known(store)
+
+
 def test_what_is_damaged_in_the_store_is_one_line(here: Path, store: SharedStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_json("teacher.lock.json", {"current": "t1"})
     head = clone.publish(store, CLAIM)
