@@ -6,6 +6,7 @@ from pathlib import Path
 
 import yaml
 
+from redistill.cluster.settings import training_nodes, training_processes
 from redistill.errors import ConfigError
 from redistill.params import Params
 from tasks.running.side_by_side import QueuedStage
@@ -48,7 +49,8 @@ def after_data(params: Params) -> tuple[QueuedStage, ...]:
     baselines = (*(() if params.data.record_grammar is None else ("linear",)), "base", *_prompted(params))
     common = params.finetune.common
     calibrated = arms if "calibrate" in _declared() else ()
-    trained = common.threads and common.threads * common.processes
+    # An arm that is trained on several nodes needs them all.
+    trained = common.threads and common.threads * (training_processes() or common.processes) if training_nodes() == 1 else None
     return (
         *(QueuedStage(f"finetune@{a}", trained) for a in arms),
         *(QueuedStage(f"sweep@{p}", common.threads) for p in params.sweep.layers),

@@ -27,6 +27,7 @@ from redistill.teacher.use import TeacherUse, report_teacher_use
 from tasks.locking.locked_teacher import LockedTeacher, read_lock
 from tasks.locking.open_teacher import open_teacher
 from tasks.paths import ARTIFACTS, STATE
+from tasks.results.rates import RateMeter
 
 CAPTURED_BITS = 16
 """Precision of captured probabilities: high, because ``score`` decides later what training reads."""
@@ -137,6 +138,7 @@ def _ask_missing(
     ordered = sorted(missing, key=lambda pair: -len(pair[1].prompt))
     key_of = {(r.prompt_id, r.sample_index): k for k, r in ordered}
     waiting: list[tuple[str, TeacherAnswer]] = []
+    meter = RateMeter("generate")
     try:
         for answer in engine.complete([r for _, r in ordered], params):
             key = key_of[answer.request.prompt_id, answer.request.sample_index]
@@ -146,11 +148,13 @@ def _ask_missing(
                 waiting.append((key, answer))
             done += 1
             progress(done)
+            meter.count()
             if len(waiting) >= _STORED_AT_ONCE:
                 store.put(waiting)
                 waiting = []
     finally:
         store.put(waiting)
+    meter.remember()
 
 
 def write(

@@ -8,12 +8,16 @@ reads nothing is kept: the student has no such tokens.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from itertools import chain
+from typing import Any
 
+from redistill.cluster.settings import cluster_settings
 from redistill.distillation.params import ScoreParams
 from redistill.distillation.soft_targets.for_student import for_student
 from redistill.distillation.soft_targets.scoring import Sequenced, score_sequences
+from redistill.distillation.soft_targets.scoring_pool import score_on_cluster
 from redistill.distillation.soft_targets.shards import ShardFacts, SoftTargetFiles, write_soft_targets
 from redistill.distillation.types import SoftTargets, TrainingRow, sequence_digest
 from redistill.errors import ConfigError, DataError
@@ -26,8 +30,11 @@ from redistill.runtime.precision import dtype_name
 from redistill.runtime.progress import Progress
 from redistill.teacher.types import TeacherCompletion
 from tasks.locking import earlier_targets
+from tasks.locking.code_lock import stage_identity
 from tasks.locking.locked_teacher import LockedTeacher, read_lock, refuse_unnamed, require_locked_weights
+from tasks.locking.open_teacher import same_teacher
 from tasks.paths import ARTIFACTS
+from tasks.results.rates import RateMeter
 
 
 def score(score: ScoreParams) -> None:
@@ -106,12 +113,36 @@ def _summary(shards: list[ShardFacts]) -> dict[str, object]:
 def _from_weights(rows: list[TrainingRow], lock: LockedTeacher, params: ScoreParams, vocabulary: int) -> Iterator[SoftTargets]:
     if not rows:
         return
-    model = checkpoints.load_model(require_locked_weights(lock, rows), dtype_name())
-    check_supported_head(model)
+    require_locked_weights(lock, rows)
     progress = Progress("score", len(rows), "rows")
     by_key = {r.key: r for r in rows}
     sequences = [Sequenced(r.key, r.teacher_token_ids, max(1, len(r.teacher_prompt_ids))) for r in rows]
-    scored = score_sequences(model, sequences, params.top_k, params.temperatures, params.batch_tokens, vocabulary)
+    how = (sequences, params.top_k, params.temperatures, params.batch_tokens, vocabulary)
+    if (settings := cluster_settings()) is None:
+        scored = score_sequences(_load(lock), *how)
+    else:
+        scored = score_on_cluster(settings, functools.partial(load_replica, lock.fingerprint.digest), code_of_score, *how)
+    meter = RateMeter("score")
     for done, targets in enumerate(scored, 1):
+        meter.count()
         yield for_student(targets, by_key[targets.key])
         progress(done)
+    meter.remember()
+
+
+def load_replica(digest: str) -> Any:
+    """The teacher with this digest, loaded by a replica in its node's copy of the project."""
+    lock = same_teacher(digest)
+    require_locked_weights(lock)
+    return _load(lock)
+
+
+def code_of_score() -> str:
+    return stage_identity("score").key
+
+
+def _load(lock: LockedTeacher) -> Any:
+    assert lock.path is not None
+    model = checkpoints.load_model(lock.path, dtype_name())
+    check_supported_head(model)
+    return model

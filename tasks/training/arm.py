@@ -58,7 +58,7 @@ def train_arm(
     built = _method(rows, learns_by, arm_params.temperature, common, tokenizer)
     passes = steps * common.batch_size * common.gradient_accumulation / max(1, len(examples))
     teacher_progress = Progress(f"teacher-states@{arm}", sum(r.origin == "teacher" for r in rows), "rows") if is_main_process() else None
-    prepared = built.prepare(examples, passes / common.processes, teacher_progress)
+    prepared = built.prepare(examples, passes / int(os.environ.get("WORLD_SIZE", "1")), teacher_progress)
     progress = Progress(f"finetune@{arm}", steps, "steps")
     student = checkpoints.load_model(base)
     # A student stops where its rows do: a teacher of its family may end with a token that its own base does not list.

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from redistill.cli import eject, engine, forget, init, operations, promotion, route, services, serving
+from redistill.cli import eject, engine, estimate, forget, init, operations, promotion, route, services, serving
 from redistill.cli.heldout import heldout_app
 from redistill.cli.key import key_app
 from redistill.cli.labels import labels_app
@@ -232,6 +232,7 @@ def stage(
 
 app.command()(eject.eject)
 promotion.register(app)
+app.command()(estimate.estimate)
 services.register(app)
 serving.register(app)
 engine.register(app)

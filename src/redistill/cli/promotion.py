@@ -19,7 +19,7 @@ Why = Annotated[str, typer.Option("--reason", help="The reason. It is recorded w
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the app."""
-    for command in (gate, promote, reject, rollback, reference, freeze, history, lineage, reproduce, estimate):
+    for command in (gate, promote, reject, rollback, reference, freeze, history, lineage, reproduce):
         app.command()(command)
 
 
@@ -172,54 +172,6 @@ def reproduce(
         raise RegistryError(
             f"{differ} of {result['rows']} responses differ, more than --allow {allow:g}: version {result['version']} was not reproduced"
         )
-
-
-def estimate(as_json: Json = False) -> None:
-    """Estimate a cycle that reuses no results, before it runs: teacher tokens, hours, money, disk, and the break-even volume."""
-    result = application("tasks.reporting.economics").estimate(_params())
-    pays, disk, usd = result["break_even"], result["disk_bytes"], result["usd"]
-    measured, stages = len(result["measured"]), len(result["seconds"])
-    basis = "as measured here" if measured == stages else f"{measured} of {stages} stages as measured here, the others by assumed rates"
-    lines = [
-        f"teacher   {result['rows_to_ask']:,} completions: about {result['teacher_prompt_tokens']:,} prompt and {result['teacher_completion_tokens']:,} completion tokens",
-        *_teacher_only(result, _params()),
-        f"time      {result['hours']:.2f} hours ({basis})",
-        "money     " + ("unknown: set economics.machine_usd_per_hour" if usd is None else f"{usd:.2f} USD a cycle"),
-        "disk      " + ("unknown" if disk is None else f"{disk / 1e9:.1f} GB"),
-    ]
-    if pays is None:
-        lines.append(f"pays      unknown: {result['why_no_break_even']}")
-    else:
-        lines += _pays(pays, result["month"], _params().economics.requests_per_month)
-    show(result, as_json, lines)
-
-
-def _teacher_only(result: dict[str, Any], params: Any) -> list[str]:
-    """What a student saves because it does not read the teacher's own prompt; nothing where the teacher has none."""
-    tokens, usd, requests = result["teacher_only_tokens"], result["teacher_only_usd_per_month"], params.economics.requests_per_month
-    if not tokens:
-        return []
-    price = f"{usd:,.2f} USD" if usd is not None else "set teacher.usd_per_million_prompt_tokens for their price"
-    if params.teacher.backend != "openai":
-        price = "paid with the teacher's time, which the stage timing measures"
-    return [
-        f"prompt    about {tokens:,} tokens a request that only the teacher reads; at {requests:,} requests a month {tokens * requests:,}: {price}"
-    ]
-
-
-def _pays(pays: dict[str, Any], month: dict[str, Any], requests: int) -> list[str]:
-    """The cost of a month and the break-even volume of a student, with the intervals that follow from the time ratio."""
-
-    def volume(count: int | None) -> str:
-        return "never" if count is None else f"{count:,}"
-
-    low, high = (volume(count) for count in pays["requests_per_month_interval"])
-    saving, interval = pays["saving_usd_per_month"], pays["saving_usd_per_month_interval"]
-    return [
-        f"month     whole cycles {month['changes']}, nights without a change {month['quiet_nights']}: {pays['month_usd']:.2f} USD",
-        f"pays      from {volume(pays['requests_per_month'])} requests a month ({low} to {high}); at the {requests:,} of params.yaml "
-        f"{saving:+,.2f} USD a month ({interval['low']:+,.2f} to {interval['high']:+,.2f}): {pays['verdict']}",
-    ]
 
 
 def show_live(live: Any, as_json: bool) -> None:

@@ -33,23 +33,39 @@ def score_sequences(
     Raises:
         DataError: NaN or infinite logits.
     """
-    for (key, token_ids, first), logits in row_logits(model, sequences, batch_tokens):
+    for batch in batches_of(sequences, batch_tokens):
+        yield from score_batch(model, batch, k, temperatures, vocabulary)
+
+
+def score_batch(
+    model: Any, batch: Sequence[Sequenced], k: int, temperatures: Sequence[float], vocabulary: int | None = None
+) -> Iterator[SoftTargets]:
+    """Soft targets of one forward pass."""
+    for (key, token_ids, first), logits in _logits_of(model, batch):
         yield from_logits(logits, token_ids, first, k, temperatures, key, vocabulary)
 
 
 def row_logits(model: Any, sequences: Sequence[Sequenced], batch_tokens: int) -> Iterator[tuple[Sequenced, torch.Tensor]]:
-    """The logits of a row's tokens from ``first`` on (T - first, V), one row after the other, longest sequences first.
+    """The logits of a row's tokens from ``first`` on (T - first, V), one row after the other, longest sequences first."""
+    for batch in batches_of(sequences, batch_tokens):
+        yield from _logits_of(model, batch)
 
-    The teacher runs in eval mode and without gradients (KD rule 11).
-    """
-    model.eval()
-    ordered = sorted(sequences, key=lambda sequence: -len(sequence.token_ids))
-    start = 0
+
+def batches_of(sequences: Sequence[Sequenced], batch_tokens: int) -> list[Sequence[Sequenced]]:
+    """What is scored in one forward pass each. Results of a row can differ in the last bit with what is beside it, so there is one way to form batches."""
+    ordered, start = sorted(sequences, key=lambda sequence: -len(sequence.token_ids)), 0
+    batches: list[Sequence[Sequenced]] = []
     while start < len(ordered):
-        batch = ordered[start : start + max(1, batch_tokens // len(ordered[start].token_ids))]
-        with torch.inference_mode():
-            hidden = model.get_decoder()(**right_padded([s.token_ids for s in batch]), use_cache=False).last_hidden_state
-            for i, sequence in enumerate(batch):
-                # One row's logits at a time: a batch of [tokens, vocabulary] in float32 would be gigabytes.
-                yield sequence, model.get_output_embeddings()(hidden[i, sequence.first - 1 : len(sequence.token_ids) - 1])
-        start += len(batch)
+        batches.append(ordered[start : start + max(1, batch_tokens // len(ordered[start].token_ids))])
+        start += len(batches[-1])
+    return batches
+
+
+def _logits_of(model: Any, batch: Sequence[Sequenced]) -> Iterator[tuple[Sequenced, torch.Tensor]]:
+    """The teacher runs in eval mode and without gradients (KD rule 11)."""
+    model.eval()
+    with torch.inference_mode():
+        hidden = model.get_decoder()(**right_padded([s.token_ids for s in batch]), use_cache=False).last_hidden_state
+        for i, sequence in enumerate(batch):
+            # One row's logits at a time: a batch of [tokens, vocabulary] in float32 would be gigabytes.
+            yield sequence, model.get_output_embeddings()(hidden[i, sequence.first - 1 : len(sequence.token_ids) - 1])
