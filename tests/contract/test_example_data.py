@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter, defaultdict
 from pathlib import Path
 
 from redistill.evaluation.probes.counterfactual import read_pairs
 from redistill.validation.filters.near_duplicate import shingles
+from tests.likeness import like_pairs
 
 DATA = Path(__file__).parents[2] / "data" / "bank_triage"
 FILES = ("labelled", "unlabelled", "calibration", "monitor", "heldout")
@@ -37,15 +37,7 @@ def test_no_near_duplicates_across_splits() -> None:
         for row in map(json.loads, (DATA / f"{name}.jsonl").read_text(encoding="utf-8").splitlines())
         if not row.get("planted")
     ]
-    having: dict[object, list[int]] = defaultdict(list)
-    close = []
-    for index, (name, identity, own) in enumerate(rows):
-        shared = Counter(other for shingle in own for other in having[shingle] if rows[other][0] != name)
-        for other, common in shared.items():
-            likeness = common / len(own | rows[other][2])
-            if likeness >= LIMIT:
-                close.append((round(likeness, 2), identity, rows[other][1]))
-        for shingle in own:
-            having[shingle].append(index)
+    pairs = like_pairs([grams for _, _, grams in rows], LIMIT)
+    close = [(rows[i][1], rows[j][1]) for i, j in pairs if rows[i][0] != rows[j][0]]
     assert len(rows) > 1500
     assert close == []

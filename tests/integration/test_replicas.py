@@ -18,6 +18,7 @@ from redistill.errors import ConfigError, DataError, TeacherError
 from tests.box import wait_for
 from tests.clusters import NODE, Unready, of_this_process, ray_cluster, replicas
 
+pytestmark = pytest.mark.cycles
 ITEMS = [f"item {i}" for i in range(40)]
 
 

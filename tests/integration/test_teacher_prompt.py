@@ -60,6 +60,7 @@ def locked(params: Params) -> str:
     return lock_teacher(params)[0].digest
 
 
+@pytest.mark.cycles
 def test_the_stages_of_a_teacher_with_its_own_prompt(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

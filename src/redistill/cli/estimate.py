@@ -91,7 +91,7 @@ def _extrapolated(result: dict[str, Any]) -> list[str]:
         f"rows      {result['rows']:,} completions, {result['factor']:,.0f} times the {result['measured_rows']:,} of the last cycle here; the teacher on "
         + ("this machine" if replicas == 1 else f"{replicas:,} machines like this one"),
         f"time      {result['hours']:,.2f} hours, {result['machine_hours']:,.2f} of machines: "
-        + ", ".join(f"{stage} {seconds[stage] / 3600:,.2f}" for stage in by_rows)
+        + ", ".join(f"{stage} {'' if stage in rates else 'at most '}{seconds[stage] / 3600:,.2f}" for stage in by_rows)
         + f", all other stages {rest / 3600:,.2f} as measured",
         f"disk      {result['disk_bytes'] / 1e9:,.1f} GB: "
         + ", ".join(f"{name} {size / 1e9:,.2f}" for name, size in result["bytes"].items())

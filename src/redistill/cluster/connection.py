@@ -26,6 +26,8 @@ def connected(settings: ClusterSettings) -> Iterator[Any]:
     Raises:
         ConfigError: Ray is not installed, there is no cluster at the address, or it runs other versions of Ray or Python.
     """
+    # Each of Ray's own tries takes 40 seconds where a firewall drops what it sends.
+    os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "2")
     try:
         import ray
     except ImportError:

@@ -32,7 +32,7 @@ def run_on_nodes(
         nodes: how many; this machine is the first of them, so that what rank 0 writes is here.
         command: from the number of the node, and the address and port where all meet, to its command line.
         environment: variables of the commands beside those of the node.
-        hear: gets every line of their stderr.
+        hear: gets every line that they print.
 
     Raises:
         ConfigError: the cluster has too few nodes.
@@ -82,21 +82,23 @@ def _watch(ray: Any, streams: dict[Any, int], hear: Callable[[str], None]) -> in
 
 
 def _run(command: list[str], environment: dict[str, str], folder: Path) -> Iterator[str | int]:
-    """Runs on a node: the lines of a command's stderr, then its exit code."""
+    """Runs on a node: the lines that a command prints, then its exit code."""
     if not folder.is_dir():
         raise DataError(f"{this_node()} has no folder {folder}; every node needs the project there, for example on a shared file system")
     process = subprocess.Popen(
         command,
         cwd=folder,
         env={**os.environ, **environment},
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
         preexec_fn=_end_with_this_process,
     )
-    assert process.stderr is not None
+    assert process.stdout is not None
     with process:
-        yield from process.stderr
+        # Not `yield from`: Ray sends values into a generator, and a file takes none.
+        for line in process.stdout:  # noqa: UP028
+            yield line
     yield process.returncode
 
 

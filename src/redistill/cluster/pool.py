@@ -196,7 +196,7 @@ def _shape(ray: Any, settings: ClusterSettings) -> tuple[int, dict[str, float]]:
 
 
 def _needs(resources: dict[str, float]) -> str:
-    named = {name.removeprefix("num_").upper(): value for name, value in resources.items()}
+    named = {name.removeprefix("num_").removesuffix("s").upper(): value for name, value in resources.items()}
     return ", ".join(f"{value:g} {name}" for name, value in named.items() if value)
 
 

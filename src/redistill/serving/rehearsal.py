@@ -117,12 +117,12 @@ def rehearsed(comparisons: Sequence[Comparison], now: Rule, then: Rule, usd_per_
     """Every measure under both rules. ``usd_per_second`` is the price of a model's second; None leaves the price out."""
     seconds = [[rule.seconds(c) for c in comparisons] for rule in (now, then)]
     measures = _quality(comparisons, now, then) | {
-        "model_seconds_per_1000": _scaled(seconds, np.mean, 1000.0),
+        "model_seconds_per_1000": _scaled(seconds, _mean, 1000.0),
         "latency_p50_s": _scaled(seconds, _quantile(0.5)),
         "latency_p95_s": _scaled(seconds, _quantile(0.95)),
     }
     if usd_per_second is not None:
-        measures["usd_per_1000"] = _scaled(seconds, np.mean, 1000.0 * usd_per_second)
+        measures["usd_per_1000"] = _scaled(seconds, _mean, 1000.0 * usd_per_second)
     counted = Counter(c.slice for c in comparisons)
     slices = {
         name: _quality([c for c in comparisons if c.slice == name], now, then)
@@ -150,7 +150,7 @@ def _quality(comparisons: Sequence[Comparison], now: Rule, then: Rule) -> dict[s
     by_student = [[rule.student_answers(c) for c in comparisons] for rule in (now, then)]
     exact = all(value in (0.0, 1.0) for values in agreement for value in values)
     return {
-        "agreement": _shares([[v == 1.0 for v in values] for values in agreement]) if exact else _scaled(agreement, np.mean),
+        "agreement": _shares([[v == 1.0 for v in values] for values in agreement]) if exact else _scaled(agreement, _mean),
         "share": _shares(by_student),
     }
 
@@ -162,12 +162,16 @@ def _shares(pair: Sequence[Sequence[bool]]) -> Change:
 
 
 def _scaled(pair: Sequence[Sequence[float]], statistic: Callable[[np.ndarray], Any], factor: float = 1.0) -> Change:
-    scores = bootstrap_paired(lambda rows: factor * float(statistic(rows)), pair[0], pair[1], _RESAMPLES, _SEED)
+    scores = bootstrap_paired(lambda rows: factor * statistic(rows), pair[0], pair[1], _RESAMPLES, _SEED)
     return Change(*scores)
 
 
 def _quantile(q: float) -> Callable[[np.ndarray], Any]:
-    return lambda rows: np.quantile(rows, q)
+    return lambda rows: np.asarray(np.quantile(rows, q, axis=-1))
+
+
+def _mean(rows: np.ndarray) -> np.ndarray:
+    return np.asarray(rows.mean(axis=-1))
 
 
 def _comparison(line: dict[str, Any]) -> Comparison | None:

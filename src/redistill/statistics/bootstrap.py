@@ -14,6 +14,8 @@ from redistill.statistics.limits import check_limits
 from redistill.statistics.types import Interval, Score
 
 _NORMAL = NormalDist()
+_VALUES_AT_ONCE = 1 << 20
+"""Drawn values that are in memory at a time."""
 
 
 def bootstrap_f1(tp: ArrayLike, fp: ArrayLike, fn: ArrayLike, resamples: int, seed: int) -> Score:
@@ -43,11 +45,11 @@ def bootstrap_mean(values_N: ArrayLike, resamples: int, seed: int) -> Score:
 
 
 def bootstrap_paired(
-    statistic: Callable[[np.ndarray], float], first_N: ArrayLike, second_N: ArrayLike, resamples: int, seed: int
+    statistic: Callable[[np.ndarray], np.ndarray], first_N: ArrayLike, second_N: ArrayLike, resamples: int, seed: int
 ) -> tuple[Score, Score, Score]:
     """A statistic of two values a row: of the first, of the second, and second - first, each with a 95 % percentile interval. For display only.
 
-    Rows are drawn with both values, so what is difficult for both cancels out in the difference.
+    Rows are drawn with both values, so what is difficult for both cancels out in the difference. ``statistic`` reduces the last axis of an array.
     """
     check_limits(resamples=resamples)
     first, second = np.asarray(first_N, np.float64), np.asarray(second_N, np.float64)
@@ -55,11 +57,13 @@ def bootstrap_paired(
         raise DataError(f"both values are needed for the same rows, at least one; given shapes {first.shape} and {second.shape}")
     generator = np.random.default_rng(seed)
     drawn_R3 = np.empty((resamples, 3))
-    for row in drawn_R3:
-        places = generator.integers(0, first.size, first.size)
-        row[:2] = statistic(first[places]), statistic(second[places])
+    together = max(1, _VALUES_AT_ONCE // first.size)
+    for begin in range(0, resamples, together):
+        part = drawn_R3[begin : begin + together]
+        places_BN = generator.integers(0, first.size, (len(part), first.size))
+        part[:, 0], part[:, 1] = statistic(first[places_BN]), statistic(second[places_BN])
     drawn_R3[:, 2] = drawn_R3[:, 1] - drawn_R3[:, 0]
-    one, two = statistic(first), statistic(second)
+    one, two = float(statistic(first)), float(statistic(second))
     values = (one, two, two - one)
     first_score, second_score, change = (_score(value, drawn_R3[:, n]) for n, value in enumerate(values))
     return first_score, second_score, change

@@ -35,6 +35,7 @@ def second(registry: Registry) -> str:
     return version
 
 
+@pytest.mark.cycles
 def test_the_way_back_to_the_teacher_and_to_the_previous_version(
     make_registry: Callable[..., Registry], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from redistill.validation.filters.near_duplicate import NearDuplicates, canonical, jaccard, shingles
 from tests.bench.row_source import rows
+from tests.likeness import like_pairs
 
 BANK = Path(__file__).parents[4] / "data" / "bank_triage"
 TEXT = "can u change my email on here, uni one expires friday"
@@ -112,7 +113,8 @@ def test_recall_of_generated_near_copies() -> None:
     """All pairs by the exact rule, and those that are candidates. ``python -m tests.bench.near_duplicates`` measures it on 10,000 rows."""
     texts = [row["text"] for row in rows(1500, seed=5)]
     grams = [shingles(text) for text in texts]
-    pairs = [(i, j) for i, j in combinations(range(len(texts)), 2) if jaccard(grams[i], grams[j]) >= 0.5]
+    pairs = like_pairs(grams, 0.5)
+    assert all(jaccard(grams[i], grams[j]) >= 0.5 for i, j in pairs)
     seen = NearDuplicates(texts, 0.5)
     for number in range(len(texts)):
         seen.add(number)
