@@ -10,11 +10,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from redistill.cluster.connection import connected
 from redistill.cluster.pool import Replicas
 from redistill.cluster.settings import ClusterSettings
 from redistill.errors import DataError
 from tests.box import wait_for
+from tests.tiny_project import ROOT
 
 _STORE_BYTES = 100 << 20
 NODE = {"num_cpus": 1, "object_store_memory": _STORE_BYTES}
@@ -36,12 +39,15 @@ def ray_cluster(nodes: int = 2, cpus: int = 1) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def replicas(cluster: Any, make: Any = None, code: Any = None, **settings: Any) -> Iterator[Replicas]:
-    with connected(ClusterSettings(cluster.address, **settings)) as ray:
-        pool = Replicas(ray, ClusterSettings(cluster.address, **settings), "stage", make or Doing, code or the_same)
-        try:
-            yield pool
-        finally:
-            pool.close()
+    with pytest.MonkeyPatch.context() as environment:
+        # As a stage has it, so that replicas can import the workers of this file.
+        environment.setenv("PYTHONPATH", str(ROOT))
+        with connected(ClusterSettings(cluster.address, **settings)) as ray:
+            pool = Replicas(ray, ClusterSettings(cluster.address, **settings), "stage", make or Doing, code or the_same)
+            try:
+                yield pool
+            finally:
+                pool.close()
 
 
 def the_same() -> str:

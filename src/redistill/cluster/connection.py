@@ -6,7 +6,6 @@ import contextlib
 import logging
 import os
 import socket
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -68,9 +67,8 @@ def _require_reachable(address: str) -> None:
 def _environment_of_replicas() -> dict[str, str]:
     """What a replica needs of this environment. No key and no password: it loads local weights only."""
     ours = {k: v for k, v in os.environ.items() if k.startswith(_PASSED_ON) and not any(word in k for word in _KEPT_HERE)}
-    # `tasks` is not a part of the installed package in a project that has its own.
-    modules = os.pathsep.join(dict.fromkeys(p for p in sys.path if p and os.path.isdir(p)))
-    return {**DEFAULTS, **ours, **QUIET, "PYTHONPATH": modules}
+    # `tasks` lies in the project or inside the package; a stage has its folder in this variable.
+    return {**DEFAULTS, **ours, **QUIET, "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
 
 
 def this_node() -> str:
