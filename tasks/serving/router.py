@@ -102,7 +102,7 @@ def make_parts(params: Params) -> Parts:
     students, data = Students(params), params.data
     dtype: Any = resolved_dtype(params)
     limits = replace(params.serve, student_dtype=dtype)
-    servers = _student_servers(limits)
+    servers = student_servers(limits)
     upstreams = {**servers, "teacher": Upstream("teacher", _url("teacher", TEACHER_URL), _key(TEACHER_KEY), limits)}
 
     async def prove(version: ServedVersion, route: Route, before: Proof) -> Proof:
@@ -187,13 +187,13 @@ def _flag_over_http(limits: ServeParams) -> FlagOverHttp | None:
     return FlagOverHttp(url, FLAG_COPY, limits.flag_max_age_s)
 
 
-def _student_servers(limits: ServeParams) -> dict[str, Upstream]:
+def student_servers(limits: ServeParams) -> dict[str, Upstream]:
     """The students' servers: one, or two where the next version has a server beside the present one's."""
     urls = {"student": _url("student", STUDENT_URL)}
     if os.environ.get(NEXT_URL, "").strip() or "next" in _recorded():
         urls["next"] = _url("next", NEXT_URL)
-    elif limits.rollout_steps:
-        # Where `redistill up-models --next` will start it, so that the router need not be restarted.
+    elif limits.rollout_steps or "student" in _recorded():
+        # Where `redistill up-models --next` will start it, for a rollout or for the way back, so that the router need not be restarted.
         urls["next"] = f"http://127.0.0.1:{NEXT_PORT}/v1"
     return {place: Upstream("student", url, _key(STUDENT_KEY), limits) for place, url in urls.items()}
 
