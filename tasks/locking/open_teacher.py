@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 
+from redistill.cluster.installed_code import installed_code
 from redistill.cluster.settings import cluster_settings
 from redistill.data.params import DataParams
 from redistill.errors import TeacherError
 from redistill.teacher.backend import Teacher
 from redistill.teacher.params import TeacherParams
-from tasks.locking.code_lock import stage_identity
 from tasks.locking.locked_teacher import LockedTeacher, read_lock, require_locked_weights
 from tasks.paths import LOCK
 
@@ -29,7 +29,7 @@ def open_teacher(lock: LockedTeacher, params: TeacherParams, data: DataParams) -
 
         # Before replicas on other machines load theirs.
         require_locked_weights(lock)
-        return TeacherPool(settings, functools.partial(open_replica, lock.fingerprint.digest), code_of_generate, lock.capabilities)
+        return TeacherPool(settings, functools.partial(open_replica, lock.fingerprint.digest), code_of_this_node, lock.capabilities)
     return _open_local(lock)
 
 
@@ -53,8 +53,9 @@ def same_teacher(digest: str) -> LockedTeacher:
     return lock
 
 
-def code_of_generate() -> str:
-    return stage_identity("generate").key
+def code_of_this_node() -> str:
+    """What a replica's node must have too."""
+    return installed_code(("redistill", "tasks"))
 
 
 def _open_local(lock: LockedTeacher) -> Teacher:

@@ -30,9 +30,8 @@ from redistill.runtime.precision import dtype_name
 from redistill.runtime.progress import Progress
 from redistill.teacher.types import TeacherCompletion
 from tasks.locking import earlier_targets
-from tasks.locking.code_lock import stage_identity
 from tasks.locking.locked_teacher import LockedTeacher, read_lock, refuse_unnamed, require_locked_weights
-from tasks.locking.open_teacher import same_teacher
+from tasks.locking.open_teacher import code_of_this_node, same_teacher
 from tasks.paths import ARTIFACTS
 from tasks.results.rates import RateMeter
 
@@ -121,7 +120,7 @@ def _from_weights(rows: list[TrainingRow], lock: LockedTeacher, params: ScorePar
     if (settings := cluster_settings()) is None:
         scored = score_sequences(_load(lock), *how)
     else:
-        scored = score_on_cluster(settings, functools.partial(load_replica, lock.fingerprint.digest), code_of_score, *how)
+        scored = score_on_cluster(settings, functools.partial(load_replica, lock.fingerprint.digest), code_of_this_node, *how)
     meter = RateMeter("score")
     for done, targets in enumerate(scored, 1):
         meter.count()
@@ -135,10 +134,6 @@ def load_replica(digest: str) -> Any:
     lock = same_teacher(digest)
     require_locked_weights(lock)
     return _load(lock)
-
-
-def code_of_score() -> str:
-    return stage_identity("score").key
 
 
 def _load(lock: LockedTeacher) -> Any:

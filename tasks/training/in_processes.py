@@ -12,7 +12,6 @@ from redistill.cluster.launch import run_on_nodes
 from redistill.cluster.settings import TRAIN_NODES, TRAIN_PROCESSES, cluster_settings
 from redistill.errors import ConfigError, DataError, TeacherError
 from redistill.runtime.cpu import usable_cores
-from tasks.running.fork_server import SOCKET
 
 _EXITED = re.compile(r"exitcode\s*:\s*(\d+)")
 _INPUTS = "REDISTILL_TRAIN_INPUTS"
@@ -49,8 +48,7 @@ def train_in_processes(arm: str, processes: int, nodes: int, threads: int | None
             return [*torchrun, f"--nnodes={nodes}", f"--node-rank={number}", f"--master-addr={address}", f"--master-port={port}", *stage]
 
         with connected(settings) as ray:
-            # The socket of this machine's fork server is none on another node.
-            code = run_on_nodes(ray, nodes, command, {**environment, SOCKET: ""}, heard)
+            code = run_on_nodes(ray, nodes, command, environment, heard)
     heard.raise_for(code, processes)
 
 

@@ -15,7 +15,8 @@ from redistill.runtime.environment import DEFAULTS, QUIET
 
 _REACHED_WITHIN_S = 5.0
 _PASSED_ON = ("REDISTILL_", "GLOO_", "NCCL_", "HF_HUB_", "VLLM_")
-_KEPT_HERE = ("KEY", "TOKEN", "SECRET", "PASSWORD")
+_KEPT_HERE = ("KEY", "TOKEN", "SECRET", "PASSWORD", "REDISTILL_WARM")
+"""Parts of names. The last one names the socket of this machine's fork server."""
 
 
 @contextlib.contextmanager
@@ -35,7 +36,7 @@ def connected(settings: ClusterSettings) -> Iterator[Any]:
     try:
         ray.init(
             address=settings.address,
-            runtime_env={"env_vars": _environment_of_replicas()},
+            runtime_env={"env_vars": environment_of_replicas()},
             logging_level=logging.ERROR,
             # What a replica prints stays in Ray's logs on its node; its errors come back as errors.
             log_to_driver=False,
@@ -64,7 +65,7 @@ def _require_reachable(address: str) -> None:
         ) from None
 
 
-def _environment_of_replicas() -> dict[str, str]:
+def environment_of_replicas() -> dict[str, str]:
     """What a replica needs of this environment. No key and no password: it loads local weights only."""
     ours = {k: v for k, v in os.environ.items() if k.startswith(_PASSED_ON) and not any(word in k for word in _KEPT_HERE)}
     # `tasks` lies in the project or inside the package; a stage has its folder in this variable.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from redistill.cli import promotion
+from redistill.cli import estimate
 from redistill.errors import ConfigError
 from redistill.evaluation.summary import report_to_json
 from redistill.evaluation.timing import Times, Timing, timing_to_json
@@ -144,7 +144,7 @@ def test_the_command_says_what_a_month_costs_and_with_what_certainty_it_pays(
     write_json(economics.SECONDS, dict.fromkeys(every_stage(benchmarked), 100.0))
     for requests, verdict in ((1000, "not worth it"), (100_000_000, "worth it")):
         write_params(project, economics={"machine_usd_per_hour": 2.0, "requests_per_month": requests})
-        promotion.estimate()
+        estimate.estimate(None, 1)
         month, pays = capsys.readouterr().out.splitlines()[-2:]
         assert month.startswith("month     whole cycles 1, nights without a change 29: ")
         assert pays.endswith(f": {verdict}") and f"at the {requests:,} of params.yaml" in pays
@@ -154,7 +154,7 @@ def test_the_command_says_what_a_month_costs_and_with_what_certainty_it_pays(
 def test_tokens_that_only_the_teacher_reads_have_a_price(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = economics.estimate(load_params())
     assert (before["teacher_only_tokens"], before["teacher_only_usd_per_month"]) == (0, None)
-    promotion.estimate()
+    estimate.estimate(None, 1)
     assert "only the teacher reads" not in capsys.readouterr().out
     endpoint = {"teacher__backend": "openai", "tune_teacher__method": "off", "generate__top_k": 5, "student__model": "teacher"}
     shown = {"teacher__prompt": {"system": "x" * 400}, "finetune__common__supervise": "completion"}
@@ -162,12 +162,12 @@ def test_tokens_that_only_the_teacher_reads_have_a_price(project: Path, capsys: 
     found = economics.estimate(load_params())
     assert found["teacher_only_tokens"] == 100 and found["teacher_only_usd_per_month"] == pytest.approx(100 * 1e6 * 2.0 / 1e6)
     assert found["teacher_prompt_tokens"] == before["teacher_prompt_tokens"] + 100 * found["rows_to_ask"]
-    promotion.estimate()
+    estimate.estimate(None, 1)
     line = "prompt    about 100 tokens a request that only the teacher reads; at 1,000,000 requests a month 100,000,000: 200.00 USD"
     assert line in capsys.readouterr().out.splitlines()
     write_params(project, **{**shown, "teacher__prompt": {"examples": 4}})
     assert economics.estimate(load_params())["teacher_only_tokens"] > 40
-    promotion.estimate()
+    estimate.estimate(None, 1)
     assert "paid with the teacher's time, which the stage timing measures" in capsys.readouterr().out
 
 
