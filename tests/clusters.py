@@ -25,7 +25,7 @@ NODE = {"num_cpus": 1, "object_store_memory": _STORE_BYTES}
 
 @contextlib.contextmanager
 def ray_cluster(nodes: int = 2, cpus: int = 1) -> Iterator[Any]:
-    """Processes of real nodes on loopback; ended at the end."""
+    """Processes of real nodes on this machine; ended at the end."""
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={**NODE, "num_cpus": cpus, "include_dashboard": False})

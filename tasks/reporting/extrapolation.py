@@ -41,16 +41,16 @@ def extrapolate(params: Params, rows: int, replicas: int) -> dict[str, Any]:
     """
     seconds, asked = _measured_seconds(params), _asked_rows()
     factor, rates = rows / asked, measured_rates()
-    start, by_stage = dict[str, float](), dict[str, float]()
+    by_stage = dict[str, float]()
     for stage, measured in seconds.items():
         if stage not in BY_ROWS:
             by_stage[stage] = measured
             continue
         rate = rates.get(stage)
         # Without a rate, the start counts as a part of the rows: too long rather than too short.
-        start[stage] = max(0.0, measured - rate.seconds_a_row * rate.rows) if rate else 0.0
+        start_s = max(0.0, measured - rate.seconds) if rate else 0.0
         work = rate.seconds_a_row * rows if rate else measured * factor
-        by_stage[stage] = start[stage] + work / (replicas if stage in BY_REPLICAS and _can_be_shared(params.teacher) else 1)
+        by_stage[stage] = start_s + work / (replicas if stage in BY_REPLICAS and _can_be_shared(params.teacher) else 1)
     bytes_by_file = {name: math.ceil(_bytes(path) * factor) for name, path in _STORED.items()}
     shared = sum(by_stage[s] for s in BY_REPLICAS if s in by_stage) if _can_be_shared(params.teacher) else 0.0
     machine_s = sum(by_stage.values()) + shared * (replicas - 1)

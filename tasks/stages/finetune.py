@@ -33,7 +33,8 @@ def finetune(arm: str, data: DataParams, method: MethodParams, common: FinetuneC
     if max(processes, nodes) > 1 and "WORLD_SIZE" not in os.environ:
         train_in_processes(arm, processes, nodes, common.threads, _inputs(identity))
         return
-    require_same_inputs(_inputs(identity))
+    if "WORLD_SIZE" in os.environ:
+        require_same_inputs(_inputs(identity))
     work = work_directory(f"finetune-{arm}", *identity)
     model, tokenizer, facts = train_arm(arm, base, work, data, method, common, arm_params)
     if is_main_process():

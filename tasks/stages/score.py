@@ -116,11 +116,11 @@ def _from_weights(rows: list[TrainingRow], lock: LockedTeacher, params: ScorePar
     progress = Progress("score", len(rows), "rows")
     by_key = {r.key: r for r in rows}
     sequences = [Sequenced(r.key, r.teacher_token_ids, max(1, len(r.teacher_prompt_ids))) for r in rows]
-    how = (sequences, params.top_k, params.temperatures, params.batch_tokens, vocabulary)
+    arguments = (sequences, params.top_k, params.temperatures, params.batch_tokens, vocabulary)
     if (settings := cluster_settings()) is None:
-        scored = score_sequences(_load(lock), *how)
+        scored = score_sequences(_load(lock), *arguments)
     else:
-        scored = score_on_cluster(settings, functools.partial(load_replica, lock.fingerprint.digest), code_of_this_node, *how)
+        scored = score_on_cluster(settings, functools.partial(load_replica, lock.fingerprint.digest), code_of_this_node, *arguments)
     meter = RateMeter("score")
     for done, targets in enumerate(scored, 1):
         meter.count()

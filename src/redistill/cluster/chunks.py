@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 _TRIES = 3
-"""After so many replicas have ended while they worked on one item, it counts as lost."""
+"""An item is lost when so many replicas have ended on it. Of the replicas that ended while it had others beside it, one counts."""
 
 
 @dataclass(slots=True)
@@ -57,5 +57,5 @@ class Chunks:
         # In front, so that their order stays as near as it can be.
         parts = [part for part in (left[:half], left[half:]) if part]
         # An item that is alone now gets two more tries: the others of its chunk may have been the reason.
-        self._again.extendleft(Chunk(part, min(ends, 1) if len(part) < len(left) and len(part) == 1 else ends) for part in reversed(parts))
+        self._again.extendleft(Chunk(part, 1 if len(part) == 1 < len(left) else ends) for part in reversed(parts))
         return ()

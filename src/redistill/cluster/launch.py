@@ -6,20 +6,19 @@ Ray only starts, watches and ends the processes. What they exchange goes over to
 from __future__ import annotations
 
 import contextlib
-import ctypes
+import functools
 import os
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from redistill.cluster.connection import this_node
 from redistill.errors import ConfigError, DataError, one_line
+from redistill.runtime.parent import end_with_parent
 
-_PR_SET_PDEATHSIG = 1
 _LOOK_EVERY_S = 5.0
 
 
@@ -64,7 +63,7 @@ def _watch(ray: Any, streams: dict[Any, int], hear: Callable[[str], None]) -> in
         ready, _ = ray.wait(open_streams, num_returns=1, timeout=_LOOK_EVERY_S)
         for stream in ready:
             try:
-                said = ray.get(next(stream))
+                heard = ray.get(next(stream))
             except StopIteration:
                 open_streams.remove(stream)
                 continue
@@ -74,10 +73,10 @@ def _watch(ray: Any, streams: dict[Any, int], hear: Callable[[str], None]) -> in
                 raise DataError(
                     f"node {streams[stream] + 1} of the training was lost ({one_line(error)}); run again: training continues from its last checkpoint"
                 ) from None
-            if isinstance(said, str):
-                hear(said)
-            elif said:
-                return int(said)
+            if isinstance(heard, str):
+                hear(heard)
+            elif heard:
+                return int(heard)
     return 0
 
 
@@ -92,7 +91,7 @@ def _run(command: list[str], environment: dict[str, str], folder: Path) -> Itera
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        preexec_fn=_end_with_this_process,
+        preexec_fn=functools.partial(end_with_parent, signal.SIGTERM),
     )
     assert process.stdout is not None
     with process:
@@ -100,11 +99,6 @@ def _run(command: list[str], environment: dict[str, str], folder: Path) -> Itera
         for line in process.stdout:  # noqa: UP028
             yield line
     yield process.returncode
-
-
-def _end_with_this_process() -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _free_port() -> int:

@@ -15,7 +15,7 @@ from typing import Any
 
 from redistill.cluster.chunks import Chunk, Chunks
 from redistill.cluster.replica import Replica
-from redistill.cluster.settings import REPLICA_CPUS, REPLICA_GPUS, REPLICAS, TIMEOUT, ClusterSettings
+from redistill.cluster.settings import ADDRESS, REPLICA_CPUS, REPLICA_GPUS, TIMEOUT, ClusterSettings
 from redistill.cluster.types import Lost, ReplicaFacts, Worker
 from redistill.errors import RedistillError, TeacherError, one_line
 
@@ -57,7 +57,7 @@ class Replicas:
         self._reason = ""
 
     def results(self, items: Sequence[Any], largest: int, smallest: int, ahead: int | None = None) -> Iterator[tuple[int, Any]]:
-        """Yield the result of each item with its place, in any order; ``Lost`` for one on which three replicas ended.
+        """Yield the result of each item with its place, in any order; ``Lost`` for one on which replicas ended again and again.
 
         Args:
             largest, smallest: items of a chunk.
@@ -93,13 +93,14 @@ class Replicas:
             chunk.places, chunk.done = chunk.open, set()
 
     def _heard(self, chunks: Chunks) -> Iterator[tuple[int, Any]]:
-        """Wait until a replica says something, or for a few seconds."""
+        """Wait until a replica returns something, or for a few seconds; then look for replicas that have been silent for too long."""
         by_pending = {member.pending: member for member in self._members if member.pending is not None}
-        ready, _ = self._ray.wait(list(by_pending), num_returns=1, timeout=_LOOK_EVERY_S) if by_pending else ([], [])
-        for pending in ready:
-            yield from self._result_of(by_pending[pending], chunks)
-        if not ready:
-            yield from self._without_news(chunks)
+        if by_pending:
+            self._ray.wait(list(by_pending), num_returns=1, timeout=_LOOK_EVERY_S)
+            # All that are ready: the first one alone would always be the same replica while it is fast.
+            for pending in self._ray.wait(list(by_pending), num_returns=len(by_pending), timeout=0)[0]:
+                yield from self._result_of(by_pending[pending], chunks)
+        yield from self._without_news(chunks)
 
     def _result_of(self, member: _Member, chunks: Chunks) -> Iterator[tuple[int, Any]]:
         chunk, results = member.chunk, list[tuple[int, Any]]()
@@ -129,7 +130,7 @@ class Replicas:
                 f"node {facts.node} runs other code or other package versions than this one, so its results could differ; "
                 "install the same version of redistill on every node"
             )
-        self._say(f"replica {member.name} on node {facts.node} is ready after {time.monotonic() - member.heard_s:.0f} s")
+        self._print(f"replica {member.name} on node {facts.node} is ready after {time.monotonic() - member.heard_s:.0f} s")
         member.facts, member.pending, member.failed_starts, member.heard_s = facts, None, 0, time.monotonic()
 
     def _replace(self, member: _Member, chunks: Chunks, chunk: Chunk | None, reason: str) -> Iterator[tuple[int, Any]]:
@@ -141,7 +142,7 @@ class Replicas:
         self._members.remove(member)
         again = "another one is started" if failed < _STARTS else "it is not started again"
         rows = f"; its {len(chunk.open)} open items go to the others" if chunk is not None else ""
-        self._say(f"replica {member.name}{at} ended ({reason}); {again}{rows}")
+        self._print(f"replica {member.name}{at} ended ({reason}); {again}{rows}")
         if failed < _STARTS:
             self._members.append(self._started(member.name, failed))
         if chunk is not None:
@@ -165,7 +166,7 @@ class Replicas:
     def _node(self, member: _Member) -> str:
         return f" on node {member.facts.node}" if member.facts is not None else ""
 
-    def _say(self, line: str) -> None:
+    def _print(self, line: str) -> None:
         print(f"[{self._stage}] {line}", file=sys.stderr, flush=True)
 
 
@@ -206,5 +207,5 @@ def _raised_by_worker(error: Any, node: str) -> RedistillError:
     if isinstance(cause, RedistillError):
         return cause
     return TeacherError(
-        f"a replica{node} failed: {one_line(cause)}; Ray's logs on that node have the rest (set {REPLICAS}=1 to find out more)"
+        f"a replica{node} failed: {one_line(cause)}; Ray's logs on that node have the rest; without {ADDRESS} the stage runs in one process"
     )

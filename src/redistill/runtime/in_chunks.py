@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import multiprocessing
 import signal
@@ -14,13 +13,13 @@ from typing import Any, TypeVar
 
 from redistill.errors import DataError
 from redistill.runtime.cpu import usable_cores
+from redistill.runtime.parent import end_with_parent
 
 _Row = TypeVar("_Row")
 _Result = TypeVar("_Result")
 
 CHUNK = 2000
 _MOST_PROCESSES = 8
-_PR_SET_PDEATHSIG = 1
 _work: Callable[[Any], Any]
 
 
@@ -59,8 +58,7 @@ def _start_worker(work: Callable[[Any], Any]) -> None:
     gc.freeze()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    end_with_parent(signal.SIGKILL)
 
 
 def _call(part: Any) -> Any:

@@ -47,7 +47,7 @@ class TeacherPool:
         return self._capabilities
 
     def complete(self, requests: Sequence[TeacherRequest], params: GenerateParams) -> Iterator[TeacherAnswer]:
-        """Yield completions as they come from any replica. A prompt on which three replicas ended gets none, with the reason.
+        """Yield completions as they come from any replica. A prompt on which replicas ended again and again gets none, with the reason.
 
         Raises:
             ConfigError: the cluster cannot be joined.
@@ -60,7 +60,7 @@ class TeacherPool:
                 for place, result in replicas.results(requests, _BATCHES * params.batch_rows, max(1, params.batch_rows // 4)):
                     if isinstance(result, Lost):
                         yield TeacherAnswer(
-                            requests[place], "", None, (), FAILED, None, detail=f"three replicas ended on it: {result.reason}"
+                            requests[place], "", None, (), FAILED, None, detail=f"every replica that worked on it ended: {result.reason}"
                         )
                     else:
                         yield replace(result, request=requests[place])

@@ -49,7 +49,7 @@ def score_on_cluster(
         code: says which code runs, here and in a replica.
 
     Raises:
-        TeacherError: no replica is left, or three of them ended on the same batch.
+        TeacherError: no replica is left, or replicas ended again and again on the same batch.
     """
     batches = batches_of(sequences, batch_tokens)
     with connected(settings) as ray:
