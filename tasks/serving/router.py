@@ -79,6 +79,10 @@ def serve(params: Params, address: Address, say: Callable[[str], None]) -> None:
     say(f"router     http://{address.host}:{address.port}/v1 (decisions in {DECISIONS})")
     for side, upstream in parts.models.upstreams.items():
         say(f"{side:<10} {upstream.url}")
+    if resolved_dtype(params) == "auto":
+        say(
+            "the student's number format is not known, since torch is not installed here; for a cascade, set serve.student_dtype, or the teacher answers"
+        )
     try:
         record_router(address.host, address.port, parts.drill_token)
         run(parts, address.host, address.port)

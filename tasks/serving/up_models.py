@@ -6,6 +6,7 @@ under the server, and a later cycle disturbs nothing.
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import sys
 import time
@@ -77,8 +78,10 @@ class ModelServer:
 
 
 def resolved_dtype(params: Params) -> str:
-    """The number format in which the student's server computes."""
-    return dtype_name(device=training_device()) if params.serve.student_dtype == "auto" else params.serve.student_dtype
+    """The number format in which the student's server computes; "auto" where the setting is that, and this installation has no torch to ask what suits the machine."""
+    if params.serve.student_dtype != "auto" or importlib.util.find_spec("torch") is None:
+        return params.serve.student_dtype
+    return dtype_name(device=training_device())
 
 
 def up_models(params: Params, ports: Mapping[str, int], say: Callable[[str], None]) -> dict[str, str]:

@@ -18,7 +18,7 @@ from redistill.cli.labels import labels_app
 from redistill.cli.project import Json, application, flow, show
 from redistill.cli.traffic import traffic_app
 from redistill.errors import ConfigError, DataError, InterruptedByUser, RedistillError
-from redistill.io.atomic import is_refused_write, refused_write
+from redistill.io.atomic import is_refused_file, refused_file
 from redistill.runtime import environment, one_line_errors
 from redistill.runtime.running_services import use_running_services
 from redistill.runtime.service_addresses import move_credentials
@@ -259,7 +259,7 @@ def main() -> None:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(error.exit_code)
     except OSError as error:
-        if _DEBUG["on"] or not is_refused_write(error):
+        if _DEBUG["on"] or not is_refused_file(error):
             raise
-        print(f"error: {refused_write(error)}", file=sys.stderr)
+        print(f"error: {refused_file(error)}", file=sys.stderr)
         sys.exit(DataError.exit_code)

@@ -49,14 +49,20 @@ def is_disk_error(error: Exception) -> bool:
     return isinstance(error, OSError) or type(error).__name__ == "SafetensorError" or "PytorchStreamWriter" in str(error)
 
 
-def is_refused_write(error: OSError) -> bool:
-    """Whether the disk is full, over its quota or read-only, or a file has reached the largest size that is allowed."""
-    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+def is_refused_file(error: OSError) -> bool:
+    """Whether the disk is full, over its quota or read-only, a file has reached the largest size that is allowed, or belongs to another user."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+    # Without a file it is a port or a process.
+    return full or (isinstance(error, PermissionError) and error.filename is not None)
 
 
-def refused_write(error: OSError) -> str:
+def refused_file(error: OSError) -> str:
     """One line about it for people."""
-    place = f"{error.filename}" if error.filename else "a file of this project"
+    place = f"{Path(os.fsdecode(error.filename)).absolute()}" if isinstance(error.filename, (str, bytes)) else "a file of this project"
+    if isinstance(error, PermissionError):
+        return (
+            f"no access to {place}: {error.strerror or error}; the user with id {os.geteuid()} must be able to read and write the project"
+        )
     return f"could not write {place}: {error.strerror or error}; free some space or make the disk writable, then run again"
 
 

@@ -37,6 +37,10 @@ DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
     # And its default of 120 s for each answer makes a server that hangs in the middle of a command hold it for eight minutes.
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    # Files of versions come through MLflow's server. Otherwise MLflow asks for addresses of the server's object store, which a client may not be able to reach:
+    # it then tries for minutes. With "true", large weights come faster where every machine reaches the store.
+    "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",
+    "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "false",
     "TRANSFORMERS_VERBOSITY": "error",
     "TRL_EXPERIMENTAL_SILENCE": "1",
     "LMEVAL_LOG_LEVEL": "WARNING",

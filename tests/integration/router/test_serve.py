@@ -81,7 +81,15 @@ def promoted(registry: Registry) -> str:
     return version
 
 
-def test_a_promoted_version_answers_until_the_flag_or_its_signature_says_otherwise(make_registry: Callable[..., Registry]) -> None:
+def without_torch(folder: Path) -> str:
+    """The path of Python for an installation such as the small image's, which has only the extra `serve`."""
+    (folder / "sitecustomize.py").write_text("import sys; sys.modules.update(torch=None, vllm=None, peft=None)", encoding="utf-8")
+    return f"{folder}{os.pathsep}{ROOT}"
+
+
+def test_a_promoted_version_answers_until_the_flag_or_its_signature_says_otherwise(
+    make_registry: Callable[..., Registry], tmp_path: Path
+) -> None:
     registry = make_registry(gates=["audit", "teacher"])
     version, name = promoted(registry), registry.params.data.name
     student, teacher, port = free_port(), free_port(), free_port()
@@ -103,7 +111,7 @@ def test_a_promoted_version_answers_until_the_flag_or_its_signature_says_otherwi
     with (
         process("-m", "tests.fault_models", str(student), f"{name}@{version}"),
         process("-m", "tests.fault_models", str(teacher), "t"),
-        process("-m", "redistill", "serve", "--port", str(port), **addresses) as router,
+        process("-m", "redistill", "serve", "--port", str(port), PYTHONPATH=without_torch(tmp_path), **addresses) as router,
     ):
         until(lambda: router.poll() is not None or answers(f"{url}/healthz"))
         assert router.poll() is None, router.communicate()[1]
@@ -120,7 +128,12 @@ def test_a_promoted_version_answers_until_the_flag_or_its_signature_says_otherwi
         assert router.wait(20.0) in (0, 143)
         assert router.stderr is not None
         said = router.stderr.read()
-        assert f"version {version} is verified and may answer" in said and KEY not in said and "teachers-key" not in said
+        assert (
+            f"version {version} is verified and may answer" in said
+            and "serve.student_dtype" in said
+            and KEY not in said
+            and "teachers-key" not in said
+        )
     lines = [json.loads(line) for line in Path(".redistill/serving/decisions.jsonl").read_text(encoding="utf-8").splitlines()]
     assert {line["route"] for line in lines} == {"student", "teacher"} and all("card" not in json.dumps(line) for line in lines)
 

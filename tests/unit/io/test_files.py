@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import re
 import subprocess
 import sys
 import textwrap
@@ -14,7 +16,7 @@ import pytest
 from redistill.data.types import Message, Prompt
 from redistill.distillation.types import Span, TrainingRow
 from redistill.errors import DataError
-from redistill.io.atomic import replacing, replacing_directory
+from redistill.io.atomic import is_refused_file, refused_file, replacing, replacing_directory
 from redistill.io.digests import file_digest, tree_digest
 from redistill.io.json import read_json, write_json
 from redistill.io.parquet import SCHEMA_VERSION, read_records, write_records
@@ -169,3 +171,21 @@ def test_digests_answer_to_names_and_contents_only(tmp_path: Path) -> None:
     assert tree_digest(tmp_path / "one") != tree_digest(tmp_path / "two")
     assert tree_digest(tmp_path / "one" / "b.txt") == file_digest(tmp_path / "one" / "b.txt")
     assert file_digest(tmp_path / "one" / "b.txt") == "3e23e8160039594a33894f6564e1b1348bbd7a0088d42c4acb73eeaed59c009d"
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "a"), "could not write .*/a: No space left on device; free some space"),
+        (
+            PermissionError(errno.EACCES, "Permission denied", ".redistill"),
+            r"no access to .*/\.redistill: Permission denied; the user with id \d+ must",
+        ),
+    ],
+)
+def test_what_a_disk_refuses_is_one_line(error: OSError, line: str) -> None:
+    assert is_refused_file(error) and re.match(line, refused_file(error))
+
+
+def test_a_port_that_is_refused_is_no_file() -> None:
+    assert not is_refused_file(PermissionError(errno.EACCES, "Permission denied"))
