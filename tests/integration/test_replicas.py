@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import threading
@@ -15,6 +16,9 @@ from redistill.cluster.connection import connected
 from redistill.cluster.settings import ClusterSettings
 from redistill.cluster.types import Lost
 from redistill.errors import ConfigError, DataError, TeacherError
+from redistill.io.json import write_json
+from tasks.locking.open_teacher import open_replica
+from tasks.paths import LOCK
 from tests.box import wait_for
 from tests.clusters import NODE, Unready, of_this_process, ray_cluster, replicas
 
@@ -120,6 +124,17 @@ def test_a_node_without_the_project_is_refused(cluster: Any, tmp_path: Path, mon
         gone.rmdir()
         with pytest.raises(DataError, match=f"has no folder {gone}"):
             done(pool, ITEMS)
+
+
+def test_a_node_that_locked_another_teacher_is_refused(cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    current = {"name": "t", "digest": "a" * 64, "parts": {}}
+    capabilities = {"logprobs": "none", "max_k": 0, "tokenizer_digest": None}
+    lock = {"source": {"backend": "openai"}, "current": current, "answers_from": {"default": "a" * 64}, "capabilities": capabilities}
+    write_json(LOCK, lock)
+    other = functools.partial(open_replica, "b" * 64)
+    with replicas(cluster, make=other) as pool, pytest.raises(TeacherError, match="names teacher a{12}, but the cycle's is b{12}"):
+        done(pool, ITEMS)
 
 
 def test_nodes_come_and_go() -> None:
