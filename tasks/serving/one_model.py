@@ -14,13 +14,12 @@ from dataclasses import replace
 
 from redistill.errors import ConfigError, StageError
 from redistill.params import Params
-from redistill.runtime.environment import child_environment
 from redistill.serving.route_flag import read_route
 from redistill.teacher.openai import KEY_VARIABLE as TEACHER_KEY
 from tasks.locking.locked_teacher import read_lock
 from tasks.registry.transitions import FLAGS
 from tasks.serving.router import LOOPBACK, STUDENT_KEY, Address
-from tasks.serving.up_models import QUIET, ModelServer, resolved_dtype, student_server, teacher_server
+from tasks.serving.up_models import ModelServer, resolved_dtype, server_environment, student_server, teacher_server
 
 _POLL_S = 1.0
 _STOP_S = 30.0
@@ -41,7 +40,7 @@ def serve_model(params: Params, side: str, address: Address, say: Callable[[str]
             f"--host {address.host} is open to other machines, so the router needs a key; set {_KEYS[side]}, or listen at 127.0.0.1"
         )
     # vLLM reads the key there; an argument could be read by every user of the machine.
-    environment = {**QUIET, **child_environment(), **({"VLLM_API_KEY": key} if key else {})}
+    environment = {**server_environment(), **({"VLLM_API_KEY": key} if key else {})}
     while True:
         served = _awaited(side, say)
         server = replace(_server(params, side, address.port, say), host=address.host)

@@ -19,7 +19,7 @@ from redistill.io.json import read_json, write_json
 from redistill.models.checkpoints import context_tokens
 from redistill.models.token_trace import TOP
 from redistill.params import Params
-from redistill.runtime.environment import child_environment
+from redistill.runtime.environment import child_environment, vllm_environment
 from redistill.runtime.precision import dtype_name, training_device
 from redistill.runtime.processes import read_record
 from redistill.serving.route_flag import read_route
@@ -38,8 +38,6 @@ NEXT_PORT = 8102
 START_TIMEOUT_S = 600.0
 _KV_BYTES = 512 << 20
 _LONGEST = 4096
-QUIET = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
-"""The environment of a server, unless the caller's says otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +73,11 @@ class ModelServer:
         ]
         on_cpu = training_device() == "cpu"
         return [*command, *(("--enforce-eager", "--kv-cache-memory-bytes", str(_KV_BYTES)) if on_cpu else ())]
+
+
+def server_environment() -> dict[str, str]:
+    """The environment of a server's process."""
+    return {**vllm_environment(training_device()), **child_environment()}
 
 
 def resolved_dtype(params: Params) -> str:
@@ -180,7 +183,7 @@ def _start(server: ModelServer, dtype: str, say: Callable[[str], None]) -> None:
         return
     background_process.end(server.record)
     server.log.unlink(missing_ok=True)
-    background_process.start(server.command(dtype), {**QUIET, **child_environment()}, server.log, server.record)
+    background_process.start(server.command(dtype), server_environment(), server.log, server.record)
     say(f"starting the {server.side}'s server ({server.name}) at {server.url}; its log is {server.log}")
 
 

@@ -269,7 +269,7 @@ def test_the_pages_show_the_night(team: Compose, prefect: httpx.Client, ports: d
     # Its page keeps the password where this line puts it; a person types it once.
     browser.evaluate("localStorage.setItem('prefect-password', btoa('admin:secret-of-PREFECT_PASSWORD'))")
     browser.open_address(f"{page}/runs/flow-run/{night['id']}", 1500)
-    browser.wait_for(night["name"], "Completed", "Task run 'review-licences'")
+    browser.wait_for(night["name"], "Completed", "submitted to infrastructure")
     picture(browser, "compose-prefect")
     page = f"127.0.0.1:{ports['mlflow']}"
     # Once with the account; scripts of a page may not ask an address that has one.

@@ -54,6 +54,13 @@ DEFAULTS = {
 """Variables that a user may override: with ``HF_HUB_OFFLINE=0``, hub ids can be downloaded."""
 
 
+def vllm_environment(device: str) -> dict[str, str]:
+    """What vLLM reads while it is loaded, unless the caller's environment says otherwise, on ``cpu`` or ``cuda``."""
+    settings = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_LOGGING_LEVEL": "WARNING", "VLLM_NO_USAGE_STATS": "1"}
+    # Also with --enforce-eager, the first request for log-probabilities compiles one small function of the sampler, which needs a C++ compiler: without g++ the engine ends.
+    return settings | ({"TORCHDYNAMO_DISABLE": "1"} if device == "cpu" else {})
+
+
 def silence() -> None:
     """Set these variables in this process, before any vendor's library is imported."""
     os.environ.update(QUIET)

@@ -20,6 +20,7 @@ from redistill.models.checkpoints import context_tokens, end_ids_of
 from redistill.models.generation import without_end
 from redistill.models.structured_outputs import as_ebnf
 from redistill.models.tokenizers import encode, load_tokenizer, tokenizer_digest, vocabulary_size
+from redistill.runtime.environment import vllm_environment
 from redistill.runtime.precision import dtype_name, training_device
 from redistill.teacher.local import does_not_fit, finished
 from redistill.teacher.params import GenerateParams
@@ -40,9 +41,8 @@ class VllmTeacher:
     def __init__(self, path: Path, context: int | None = None) -> None:
         # Set before the import: vLLM reads them while it loads.
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-        os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
-        os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
-        os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+        for name, value in vllm_environment(training_device()).items():
+            os.environ.setdefault(name, value)
         self._path, self._context = path, context or context_tokens(path)
         self._tokenizer, self._ends = load_tokenizer(path), end_ids_of(path)
         self._stop_ids: dict[tuple[tuple[str, ...], bool], list[int]] = {}
