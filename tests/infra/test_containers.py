@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -22,63 +21,21 @@ from redistill.errors import DataError
 from redistill.teacher.completion_store import CompletionStore
 from tests.browser.chromium import Browser
 from tests.browser.conftest import browser  # noqa: F401 - a fixture
-from tests.e2e.test_promotion import LENIENT
-from tests.infra.engine import Compose, build, container, health, health_checks, podman, state, wait_for
-from tests.infra.validators import docker_compose, filled_example
+from tests.infra.engine import Compose, container, health, health_checks, podman, state, wait_for
+from tests.infra.images import LARGE, POSTGRES, SEAWEEDFS, SMALL, USER, in_containers, passable, project_of_the_image
+from tests.infra.validators import filled_example
 from tests.servers import free_port
-from tests.tiny import make_tiny_model
-from tests.tiny_project import make_tiny_project, write_params
+from tests.tiny_project import make_tiny_project
 
-pytestmark = [
-    pytest.mark.long,
-    pytest.mark.timeout(5400),
-    pytest.mark.skipif(not os.environ.get("REDISTILL_CONTAINERS"), reason="builds images and needs podman; `make test-infra` runs it"),
-    pytest.mark.skipif(
-        shutil.which("podman") is None or docker_compose() is None, reason="needs podman, and the Docker Compose of `make check`"
-    ),
-]
-LARGE, SMALL = "localhost/redistill:test", "localhost/redistill-services:test"
-POSTGRES, SEAWEEDFS = "localhost/redistill-postgres:test", "localhost/redistill-seaweedfs:test"
-USER = 10001
+pytestmark = in_containers
 CALLERS_KEY = "secret-of-REDISTILL_SERVE_API_KEY"
 SHOTS = os.environ.get("REDISTILL_SCREENSHOTS")
 """A folder that gets pictures of the pages, for docs/."""
 
 
 @pytest.fixture(scope="module")
-def images() -> None:
-    """All of them, with their sizes and times for infra/README.md."""
-    small = ("--build-arg", "LOCK=services", "--build-arg", "TORCH_BACKEND=", ".")
-    for image, arguments in (
-        (SMALL, ("-f", "infra/Containerfile", *small)),
-        (POSTGRES, ("tests/infra/postgres",)),
-        (SEAWEEDFS, ("--build-arg", f"BASE={SMALL}", "tests/infra/seaweedfs")),
-        (LARGE, ("-f", "infra/Containerfile", ".")),
-    ):
-        seconds, size = build(image, *arguments)
-        print(f"{image}: {size / 1e9:.2f} GB, built in {seconds:.0f} s")
-
-
-def passable(folder: Path) -> None:
-    """Folders of a test are readable for their owner only, and the user of a container must pass through them."""
-    for parent in folder.parents:
-        if parent.stat().st_mode & 0o077 == 0:
-            parent.chmod(0o711)
-
-
-@pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny project that uses the flows of the image, and belongs to the image's user. Its gates let a tiny student pass."""
-    path = make_tiny_project(tmp_path_factory.mktemp("containers") / "project")
-    for part in ("src", "tasks", "flows"):
-        shutil.rmtree(path / part)
-    # vLLM serves heads of 32 and more.
-    make_tiny_model(path / "teacher", seed=1, hidden=128)
-    write_params(path, **LENIENT, schedule={"nightly_cron": "17 4 1 1 *"})
-    for each in (path, *path.rglob("*")):
-        os.chown(each, USER, USER)
-    passable(path)
-    return path
+    return project_of_the_image(tmp_path_factory.mktemp("containers") / "project")
 
 
 @pytest.fixture(scope="module")
