@@ -63,7 +63,7 @@ test-all: setup $(BIN)/weed  ## All tests, including the real example; with REDI
 	$(PYTEST) -n $(JOBS) -m "not long"
 	$(BIN)/python -m pytest -q tests -m long
 
-test-infra: setup $(BIN)/docker-compose  ## Build the images, and have a tiny night in the team's containers that is killed and finished (podman; half an hour)
+test-infra: setup $(BIN)/docker-compose  ## Build the images, and have a tiny night in the team's containers that is killed and finished (podman; 20 minutes)
 	REDISTILL_CONTAINERS=1 $(BIN)/python -m pytest -q -s tests/infra/test_containers.py tests/infra/test_pods.py -m long
 
 check: setup $(BIN)/docker-compose  ## ruff, mypy, import-linter, and the validators of infra/

@@ -84,7 +84,8 @@ def dvc(*arguments: str, project: Path | None = None) -> str:
         [sys.executable, "-m", "dvc", *arguments], capture_output=True, text=True, env=environment, cwd=project, check=False
     )
     if done.returncode:
-        tail = tuple((done.stderr or done.stdout).strip().splitlines()[-5:])
+        lines = (done.stderr or done.stdout).strip().splitlines()
+        tail = tuple([line for line in lines if line and not line.startswith("Having any troubles?")][-5:])
         raise StageError(f"dvc {' '.join(arguments)} failed: {' / '.join(tail)}", "dvc", done.returncode, tail)
     return done.stdout
 
@@ -95,7 +96,8 @@ def initialise() -> None:
     Where git does not hide ``.redistill`` from it, DVC would take the dvc.yaml of every signed bundle in there for a pipeline of this project.
     """
     if not Path(".dvc").is_dir():
-        dvc("init", "-q", *([] if Path(".git").exists() else ["--no-scm"]))
+        # Not quiet: it would not say why it fails.
+        dvc("init", *([] if Path(".git").exists() else ["--no-scm"]))
     # DVC writes no .gitignore where it runs without git. In a folder of another repository, git would then add DVC's cache.
     if not Path(".dvc/.gitignore").is_file():
         Path(".dvc/.gitignore").write_text("/config.local\n/tmp\n/cache\n", encoding="utf-8")
