@@ -50,8 +50,9 @@ def test_the_small_image_has_the_versions_of_the_large_one_and_no_torch() -> Non
     }
     small, large = locks["services"], locks["cpu"]
     assert {name for name in small if large.get(name) != small[name]} == set()
-    assert {"prefect", "mlflow", "aiohttp", "psycopg2-binary", "boto3", "hatchling"} <= set(small)
-    assert not {"torch", "vllm", "transformers", "ray", "triton", "pytest"} & set(small)
+    # transformers: the router reads tokenizers with it, which needs no torch.
+    assert {"prefect", "mlflow", "aiohttp", "psycopg2-binary", "boto3", "hatchling", "transformers"} <= set(small)
+    assert not {"torch", "vllm", "peft", "accelerate", "ray", "triton", "pytest"} & set(small)
 
 
 def test_what_the_wheel_is_built_from_is_copied_and_not_ignored() -> None:
