@@ -96,8 +96,7 @@ def initialise() -> None:
     Where git does not hide ``.redistill`` from it, DVC would take the dvc.yaml of every signed bundle in there for a pipeline of this project.
     """
     if not Path(".dvc").is_dir():
-        # Not quiet: it would not say why it fails.
-        dvc("init", *([] if Path(".git").exists() else ["--no-scm"]))
+        dvc("init", "-q", *([] if Path(".git").exists() else ["--no-scm"]))
     # DVC writes no .gitignore where it runs without git. In a folder of another repository, git would then add DVC's cache.
     if not Path(".dvc/.gitignore").is_file():
         Path(".dvc/.gitignore").write_text("/config.local\n/tmp\n/cache\n", encoding="utf-8")
