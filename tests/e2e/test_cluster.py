@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from redistill.io.digests import tree_digest
 from redistill.io.parquet import read_records
 from redistill.runtime.environment import child_environment
+from redistill.runtime.precision import multiplies_bf16
 from redistill.teacher.types import TeacherCompletion
 from tests.box import wait_for
 from tests.clusters import ray_cluster
@@ -29,6 +30,8 @@ from tests.tiny_project import write_params
 
 pytestmark = pytest.mark.cycles
 LIMIT_S = 240.0
+# What is beside a row in its batch changes its last bits, and those of bfloat16 are larger: a processor with AVX-512 computes in it.
+LOGPROB, WEIGHT = (1e-2, {"rtol": 2**-6, "atol": 2**-6}) if multiplies_bf16() else (1e-4, {"rtol": 5e-3, "atol": 1e-3})
 
 
 @pytest.fixture(scope="module")
@@ -92,9 +95,8 @@ def test_completions_and_soft_targets_are_those_of_one_process(cluster: Any, pro
     assert "asked the teacher" in said and "; 0 rows (0 tokens) were in the store" in said
     asked = read_records(completions / "completions.parquet", TeacherCompletion)
     for one, other in zip(alone, asked, strict=True):
-        # What is beside a row in its batch changes the last bits of a probability.
         assert dataclasses.replace(other, mean_logprob=one.mean_logprob) == one, "a replica was killed, and the completions are the same"
-        assert other.mean_logprob == pytest.approx(one.mean_logprob, abs=1e-4)
+        assert other.mean_logprob == pytest.approx(one.mean_logprob, abs=LOGPROB)
     code, said = stage(project, "score", **on_cluster)
     assert code == 0, said[-3000:]
     assert said.count("is ready after") >= 1
@@ -127,7 +129,7 @@ def test_two_nodes_train_what_one_process_trains(cluster: Any, project: Path) ->
     whole = {line["step"]: line["loss"] for line in lines}
     assert resumed and resumed == pytest.approx({step: whole[step] for step in resumed}, rel=1e-3)
     for name, value in load_file(students / "kd/model.safetensors").items():
-        torch.testing.assert_close(value, weights[name], rtol=5e-3, atol=1e-3, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(value, weights[name], **WEIGHT, msg=lambda text, name=name: f"{name}: {text}")
 
 
 def metrics(students: Path) -> list[dict[str, Any]]:

@@ -29,7 +29,9 @@ SOURCES = [
 @pytest.fixture(scope="module")
 def project(first_cycle: FirstCycle, tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = Path(shutil.copytree(first_cycle.template, tmp_path_factory.mktemp("sealed") / "project", symlinks=True))
-    write_params(made, **(LENIENT | {"promote__arm": "kd"}), data__source=SOURCES)
+    # More steps, since fewer rows are left to train on, and a wide margin for the teacher that they make: the verdict must be the same on every processor.
+    enough = {"promote__arm": "kd", "promote__new_teacher_margin": 0.9, "finetune__common__tokens": 120000}
+    write_params(made, **(LENIENT | enough), data__source=SOURCES)
     return made
 
 
@@ -70,7 +72,8 @@ def secrets(project: Path) -> set[float]:
     report = json.loads((project / "artifacts/report/report.json").read_text(encoding="utf-8"))
     known |= set(numbers([report["judgement"]["on_monitor"], report["cascade"]]))
     # Costs, and the share that a cascade answers, which depends on no label: counted on held-out and monitor rows together.
-    known |= set(numbers([gate for gate in report["decision"]["gates"] if gate["rows"] is None]))
+    steps = [report["decision"], *report["decision"]["steps"]]
+    known |= set(numbers([gate for step in steps for gate in step["gates"] if gate["rows"] is None]))
     sealed = [{k: v for k, v in tree.items() if k != "outcomes"} for tree in sealed_trees(project)]
     for tree in sealed:
         tree.get("report", {}).pop("cost", None)
