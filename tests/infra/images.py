@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.test_promotion import LENIENT
-from tests.infra.validators import docker_compose
 from tests.tiny import make_tiny_model
 from tests.tiny_project import make_tiny_project, write_params
 
@@ -20,9 +19,6 @@ in_containers = [
     pytest.mark.long,
     pytest.mark.timeout(5400),
     pytest.mark.skipif(not os.environ.get("REDISTILL_CONTAINERS"), reason="builds images and needs podman; `make test-infra` runs it"),
-    pytest.mark.skipif(
-        shutil.which("podman") is None or docker_compose() is None, reason="needs podman, and the Docker Compose of `make check`"
-    ),
 ]
 
 

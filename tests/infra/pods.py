@@ -116,16 +116,21 @@ class Pods:
 @contextmanager
 def pods(*arguments: Any) -> Iterator[Pods]:
     """The pods of an overlay and what they need, while the block runs."""
+    _remove()  # what a run that was interrupted left
     podman("network", "create", NETWORK)
     running = Pods(*arguments)
     try:
         yield running
     finally:
         print(running.logs())
-        names = podman("ps", "--all", "--format", "{{.Names}}", "--filter", f"name=^{NETWORK}-").stdout.split()
-        if names:
-            podman("rm", "--force", "--time", "10", *names)
-        volumes = podman("volume", "ls", "--quiet", "--filter", f"name={NETWORK}-").stdout.split()
-        if volumes:
-            podman("volume", "rm", *volumes)
-        podman("network", "rm", NETWORK)
+        _remove()
+
+
+def _remove() -> None:
+    names = podman("ps", "--all", "--format", "{{.Names}}", "--filter", f"name=^{NETWORK}-").stdout.split()
+    if names:
+        podman("rm", "--force", "--volumes", "--time", "10", *names)
+    volumes = podman("volume", "ls", "--quiet", "--filter", f"name={NETWORK}-").stdout.split()
+    if volumes:
+        podman("volume", "rm", *volumes)
+    podman("network", "rm", NETWORK, check=False)

@@ -52,7 +52,7 @@ def is_disk_error(error: Exception) -> bool:
 def is_refused_file(error: OSError) -> bool:
     """Whether the disk is full, over its quota or read-only, a file has reached the largest size that is allowed, or belongs to another user."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
-    # Without a file it is a port or a process.
+    # Without a name it is no file, but a port, for example.
     return full or (isinstance(error, PermissionError) and error.filename is not None)
 
 
@@ -60,9 +60,7 @@ def refused_file(error: OSError) -> str:
     """One line about it for people."""
     place = f"{Path(os.fsdecode(error.filename)).absolute()}" if isinstance(error.filename, (str, bytes)) else "a file of this project"
     if isinstance(error, PermissionError):
-        return (
-            f"no access to {place}: {error.strerror or error}; the user with id {os.geteuid()} must be able to read and write the project"
-        )
+        return f"no access to {place}: {error.strerror or error}; give the user with id {os.geteuid()} access to it"
     return f"could not write {place}: {error.strerror or error}; free some space or make the disk writable, then run again"
 
 

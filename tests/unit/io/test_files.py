@@ -179,7 +179,7 @@ def test_digests_answer_to_names_and_contents_only(tmp_path: Path) -> None:
         (OSError(errno.ENOSPC, "No space left on device", "a"), "could not write .*/a: No space left on device; free some space"),
         (
             PermissionError(errno.EACCES, "Permission denied", ".redistill"),
-            r"no access to .*/\.redistill: Permission denied; the user with id \d+ must",
+            r"no access to .*/\.redistill: Permission denied; give the user with id \d+ access",
         ),
     ],
 )
