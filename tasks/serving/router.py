@@ -79,10 +79,6 @@ def serve(params: Params, address: Address, say: Callable[[str], None]) -> None:
     say(f"router     http://{address.host}:{address.port}/v1 (decisions in {DECISIONS})")
     for side, upstream in parts.models.upstreams.items():
         say(f"{side:<10} {upstream.url}")
-    if resolved_dtype(params) == "auto":
-        say(
-            "torch is not installed here, so the student's number format is unknown. Without serve.student_dtype in params.yaml, the teacher answers every request of a cascade"
-        )
     try:
         record_router(address.host, address.port, parts.drill_token)
         run(parts, address.host, address.port)

@@ -22,6 +22,7 @@ from redistill.params import Params
 from redistill.runtime.environment import child_environment, vllm_environment
 from redistill.runtime.precision import dtype_name, training_device
 from redistill.runtime.processes import read_record
+from redistill.serving.number_format import name_with_format
 from redistill.serving.route_flag import read_route
 from tasks.locking.locked_teacher import read_lock, require_locked_weights
 from tasks.operations import background_process
@@ -66,7 +67,9 @@ class ModelServer:
         length = min(context_tokens(self.weights) or _LONGEST, _LONGEST)
         command = [
             *(sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(self.weights.absolute())),
-            *("--served-model-name", self.name, "--host", self.host, "--port", str(self.port), "--dtype", dtype),
+            # Two names, because vLLM does not say its number format itself.
+            *("--served-model-name", self.name, name_with_format(self.name, dtype), "--dtype", dtype),
+            *("--host", self.host, "--port", str(self.port)),
             *("--max-model-len", str(length), "--max-logprobs", str(TOP), "--max-num-seqs", "64"),
             # Not "auto", which takes sampling defaults from the checkpoint.
             *("--generation-config", "vllm", "--no-enable-log-requests"),

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from redistill.config.base import Positive, Share, section
+from redistill.serving.number_format import NumberFormat
 
 _Seconds = Annotated[float, Field(gt=0.0, le=3600.0)]
 
@@ -50,6 +51,6 @@ class ServeParams:
     """And the new version has at least so many requests in it. One failure at low traffic must not decide."""
     flag_max_age_s: _Seconds = 60.0
     """With `REDISTILL_FLAG_URL`: for so long the last flag holds while its address cannot be reached, or has no usable flag. After it, the teacher answers."""
-    student_dtype: Literal["auto", "bfloat16", "float32", "float16"] = "auto"
-    """The number format in which the student's server computes; `auto` is what suits this machine. A cascade's threshold holds for the formats that were
-    measured."""
+    student_dtype: Literal["auto"] | NumberFormat = "auto"
+    """The number format in which the student's server is started; `auto` is what suits its machine. A cascade's threshold holds for the formats that were
+    measured. The router takes what the server says (`MODEL@VERSION:FORMAT` in its list), and this setting where it says nothing."""

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from redistill.data.types import Prompt
 from redistill.evaluation.types import Confidence
-from redistill.promotion.cascade import Cascade, cascade_from_json
+from redistill.promotion.cascade import Cascade, Engine, cascade_from_json
 
 Mode = Literal["teacher", "student", "cascade"]
 """Who answers: the teacher, the student, or the student where it is sure and the teacher where it is not."""
@@ -52,6 +52,10 @@ class Route:
         if not self.model_version or (wanted == "cascade" and self.cascade is None):
             return "teacher"
         return wanted
+
+    def measured_for(self, engine: Engine | None) -> bool:
+        """Whether a server computes as those for which the threshold was measured; without a threshold it plays no part."""
+        return self.cascade is None or engine in self.cascade.engines
 
     @property
     def before(self) -> Route | None:

@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from redistill.errors import ConfigError
+from redistill.runtime.precision import dtype_name, training_device
 from tests.bench.router.processes import free_port
 from tests.integration.conftest import Registry
 from tests.integration.router.test_serve import KEY, process, promoted, until
@@ -55,7 +56,8 @@ def test_the_live_version_is_served_with_its_key_and_the_server_ends_with_the_co
         assert first != "it ended"
         version = promoted(registry)
         until(lambda: running.poll() is not None or listed(), 300.0)
-        assert listed() == [f"{name}@{version}"], running.communicate()[1][-2000:]
+        served = f"{name}@{version}"
+        assert listed() == [served, f"{served}:{dtype_name(device=training_device())}"], running.communicate()[1][-2000:]
         assert httpx.get(url, timeout=5.0).status_code == 401
         [server] = psutil.Process(running.pid).children()
         running.send_signal(signal.SIGTERM)

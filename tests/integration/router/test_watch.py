@@ -20,6 +20,7 @@ from redistill.serving.router.live import Watch
 from redistill.serving.router.proof import Proof, listed, proved
 from redistill.serving.router.shown import shown_to
 from redistill.serving.router.upstream import Upstream
+from redistill.serving.router.version_check import VersionCheck
 from redistill.serving.types import KnownCompletion, Route, ServedVersion
 from tests.fault_models import FaultModels
 from tests.routers import CASCADE, ENGINE, LABELS, QUICK, STUDENT, SURE, TEACHER
@@ -73,6 +74,47 @@ def test_a_server_must_prove_what_it_serves(model: str, version: ServedVersion, 
                 assert proof.engine == ENGINE
 
     asyncio.run(check())
+
+
+@pytest.mark.parametrize(
+    ("names", "dtype"),
+    [
+        (("tickets@7", "tickets@7:float32"), "float32"),
+        (("tickets@7:bfloat16", "tickets@7"), "bfloat16"),
+        # What says nothing of this version, or two things, says nothing: the setting counts.
+        (("tickets@7",), "bfloat16"),
+        (("tickets@7", "tickets@8:float32"), "bfloat16"),
+        (("tickets@7", "tickets@7:float64"), "bfloat16"),
+        (("tickets@7", "tickets@7:float32", "tickets@7:float16"), "bfloat16"),
+    ],
+)
+def test_the_number_format_is_what_the_server_says(names: tuple[str, ...], dtype: str) -> None:
+    async def check() -> None:
+        async with server("ok:card:-0.01", names) as (_, upstream, _shown):
+            assert (await listed(upstream, ServedVersion("7", "tickets@7"))).engine == replace(ENGINE, dtype=dtype)
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize(
+    ("proof", "line"),
+    [
+        (Proof("", ENGINE), "version 7 is verified and may answer"),
+        (Proof("it lists nothing"), "version 7 does not get traffic: it lists nothing"),
+        (Proof("", replace(ENGINE, dtype="float16")), "the threshold of the cascade was not measured for vllm 0.32.0 (float16)\n"),
+        (Proof("", replace(ENGINE, dtype="auto")), "not measured for vllm 0.32.0 (auto); start it with `redistill serve-model student`"),
+        (Proof(""), "not measured for its server; start it with `redistill serve-model student`"),
+    ],
+)
+def test_what_a_proof_means_for_a_cascade_is_said_once(proof: Proof, line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    async def prove(version: ServedVersion, route: Route, before: Proof) -> Proof:
+        return proof
+
+    check = VersionCheck(lambda version: ServedVersion(version, "tickets@7"), prove, prove)
+    asyncio.run(check.run(SURE))
+    assert line in capsys.readouterr().err
+    asyncio.run(check.run(SURE))
+    assert capsys.readouterr().err == ""
 
 
 async def until(condition: Callable[[], bool], limit_s: float = 20.0) -> float:

@@ -53,7 +53,7 @@ class Plan:
 
     def may_shadow(self, live: Live) -> bool:
         """Whether the other model may be asked beside it: not for a caller who demands the teacher, nor of a student that is not verified."""
-        known = live.readable and live.unverified == "" and bool(live.route.model_version) and _measured(live)
+        known = live.readable and live.unverified == "" and bool(live.route.model_version) and live.route.measured_for(live.engine)
         return known and self.reason in ("mode", "share", "pin", "slice")
 
 
@@ -87,14 +87,9 @@ def _by_route(asked: Asked, live: Live, salt: str) -> Plan:
         return Plan("teacher", "share", f"{route.share:.0%} of the keys are the student's")
     if route.answers == "student":
         return Plan("student", "pin" if route.pin == "student" else "mode")
-    if not _measured(live):
+    if not route.measured_for(live.engine):
         return Plan("teacher", "unverified", f"the threshold was not measured for {live.engine or 'this server'}")
     return Plan("student", "mode", scored=True)
-
-
-def _measured(live: Live) -> bool:
-    """Whether the server computes as those for which the threshold was measured; without a threshold it plays no part."""
-    return live.route.cascade is None or live.engine in live.route.cascade.engines
 
 
 def in_share(key: str, share: float, salt: str) -> bool:

@@ -17,6 +17,7 @@ from redistill.evaluation.confidence.all_scores import confidences
 from redistill.evaluation.outcomes import without_reasoning
 from redistill.promotion.cascade import Cascade, Engine
 from redistill.promotion.thresholds.bands import BANDS
+from redistill.serving.number_format import listed_format
 from redistill.serving.router.replies import read_completion
 from redistill.serving.router.shown import Shown
 from redistill.serving.router.types import Asked, Completion, Limit, UpstreamError
@@ -45,11 +46,12 @@ async def listed(upstream: Upstream, version: ServedVersion) -> Proof:
     """Whether the server lists the version."""
     if (models := await _models(upstream)) is None:
         return Proof("the student's server does not list its models")
+    ids = [str(model.get("id")) for model in models]
     entry = next((model for model in models if model.get("id") == version.name), None)
     if entry is None:
-        names = ", ".join(repr(str(model.get("id"))[:60]) for model in models[:3]) or "nothing"
+        names = ", ".join(repr(name[:60]) for name in ids[:3]) or "nothing"
         return Proof(f"the student's server lists {names}, and not {version.name}")
-    return Proof("", await _engine(upstream, str(entry.get("owned_by", ""))))
+    return Proof("", await _engine(upstream, str(entry.get("owned_by", "")), listed_format(version.name, ids) or upstream.dtype))
 
 
 async def lists(upstream: Upstream, name: str) -> bool:
@@ -125,10 +127,10 @@ def _difference(completion: Completion, known: KnownCompletion, cascade: Cascade
     return "" if abs(now - was) <= band else f"{name} of a completion is {now:.3f} and was {was:.3f}, more than {band:g} apart"
 
 
-async def _engine(upstream: Upstream, owner: str) -> Engine | None:
+async def _engine(upstream: Upstream, owner: str, dtype: str) -> Engine | None:
     """What the server says that it runs; vLLM does."""
     if owner != "vllm":
         return None
     tree: Any = await upstream.get("/version", of_server=True)
     version = tree.get("version") if isinstance(tree, dict) else None
-    return None if not isinstance(version, str) else Engine("vllm", version.partition("+")[0], upstream.dtype)
+    return None if not isinstance(version, str) else Engine("vllm", version.partition("+")[0], dtype)

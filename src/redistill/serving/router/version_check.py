@@ -20,6 +20,18 @@ Prove = Callable[[ServedVersion, Route, Proof], Awaitable[Proof]]
 """The last argument is what was proved before."""
 
 
+def _state(route: Route, proof: Proof) -> str:
+    """What a proof means for the traffic, in words."""
+    if proof.problem:
+        return f"does not get traffic: {proof.problem}"
+    if route.measured_for(proof.engine):
+        return "is verified and may answer"
+    # Only its completions need the threshold: a pin to the student does not.
+    unknown = proof.engine is None or proof.engine.dtype == "auto"
+    how = "; start it with `redistill serve-model student`, which says the number format, or set serve.student_dtype" if unknown else ""
+    return f"is verified, but the teacher answers: the threshold of the cascade was not measured for {proof.engine or 'its server'}{how}"
+
+
 class VersionCheck:
     """``prove`` asks the server for known completions, ``look`` only whether it still lists the version. ``proof`` is what holds now."""
 
@@ -50,8 +62,7 @@ class VersionCheck:
         now = loop.time()
         if first:
             self._prove_at = now + PROVE_AGAIN_S
-        if proof.problem != self.proof.problem:
-            state = f"does not get traffic: {proof.problem}" if proof.problem else "is verified and may answer"
+        if (state := _state(route, proof)) != _state(route, self.proof):
             say(f"version {route.model_version} {state}")
         self.proof = proof
         # A version that cannot be verified is not downloaded every few seconds.
