@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -86,3 +90,44 @@ def test_a_server_that_is_away_is_one_line(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(DataError, match="cannot read lease in the shared store s3://team/other") as error:
         open_store("s3://team/other").names("lease")
     assert "\n" not in str(error.value) and SECRET_KEY not in str(error.value)
+
+
+@pytest.mark.long
+@pytest.mark.skipif(bool(seaweedfs_missing()), reason=str(seaweedfs_missing()))
+def test_a_store_that_is_killed_has_every_object_that_it_confirmed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``compose.team.yaml`` gives SeaweedFS a minute to stop, and then it is killed."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    content = {f"segments/{n}": hashlib.sha256(b"%d" % n).digest() * 2 ** (n % 17) for n in range(200)}
+    confirmed = set[str]()
+
+    def upload(names: list[str], store: SharedStore) -> None:
+        with suppress(DataError):
+            for name in names:
+                store.write(name, content[name])
+                confirmed.add(name)
+
+    def opened(server: S3) -> SharedStore:
+        for name, value in server.environment().items():
+            monkeypatch.setenv(name, value)
+        return open_store("s3://team/killed")
+
+    with seaweedfs(tmp_path) as server:
+        server.create("team")
+        store = opened(server)
+        # It is killed at the end of the block, while uploads run.
+        uploads = [Thread(target=upload, args=([*content][part::4], store)) for part in range(4)]
+        for thread in uploads:
+            thread.start()
+        deadline = time.monotonic() + 120.0
+        while len(confirmed) < 50 and time.monotonic() < deadline:
+            time.sleep(0.01)
+    for thread in uploads:
+        thread.join(300.0)
+        assert not thread.is_alive()
+    assert 50 <= len(confirmed) < len(content), "it was killed while uploads ran"
+    with seaweedfs(tmp_path) as server:
+        store = opened(server)
+        assert [name for name in sorted(confirmed) if store.read(name) != content[name]] == []
+        # What was in work is made again, as the next cycle does.
+        upload([name for name in content if name not in confirmed], store)
+        assert confirmed == set(content)
