@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,6 +16,7 @@ from redistill.runtime.precision import dtype_name, training_device
 from tests.bench.router.processes import free_port
 from tests.integration.conftest import Registry
 from tests.integration.router.test_serve import KEY, process, promoted, until
+from tests.tiny_project import ROOT
 
 
 @pytest.mark.parametrize("side", ["student", "teacher"])
@@ -49,11 +51,14 @@ def test_the_live_version_is_served_with_its_key_and_the_server_ends_with_the_co
             return [model["id"] for model in response.json()["data"]] if response.status_code == 200 else []
         return []
 
+    shutil.copy(ROOT / "dvc.yaml", "dvc.yaml")
     command = ("-m", "redistill", "serve-model", "student", "--port", str(port))
     with process(*command, REDISTILL_STUDENT_API_KEY=KEY) as running:
         assert running.stderr is not None
-        first = next((line for line in running.stderr if "starts after the first promotion" in line), "it ended")
-        assert first != "it ended"
+        lines = list[str]()
+        while "starts after the first promotion" not in (line := running.stderr.readline()):
+            assert line, "".join(lines)
+            lines.append(line)
         version = promoted(registry)
         until(lambda: running.poll() is not None or listed(), 300.0)
         served = f"{name}@{version}"
@@ -63,4 +68,4 @@ def test_the_live_version_is_served_with_its_key_and_the_server_ends_with_the_co
         running.send_signal(signal.SIGTERM)
         assert running.wait(60.0) in (0, 143)
         until(lambda: not server.is_running())
-        assert KEY not in first + running.stderr.read()
+        assert KEY not in "".join(lines) + running.stderr.read()
