@@ -19,6 +19,7 @@ def check_objects(store: SharedStore, folder: Path) -> None:
     store.upload(folder / "large", "a/large")
     assert store.download("a/large", folder / "copy") and (folder / "copy").read_bytes() == b"x" * 100_000
     assert not store.download("a/missing", folder / "none") and not (folder / "none").exists()
+    assert store.sizes("a") == {"large": 100_000, "new": 4, "one": 1} and store.sizes("none") == {}
     store.remove("a/one")
     store.remove("a/one")
     assert store.names("a") == ["large", "new"]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -81,12 +82,53 @@ def newest(store: SharedStore) -> Head | None:
         DataError: the record is damaged.
     """
     names = store.names(_HEADS)
-    if not names:
-        return None
+    return _read(store, names[-1]) if names else None
+
+
+def _read(store: SharedStore, name: str) -> Head:
     try:
-        return Head(**json.loads(store.read(f"{_HEADS}/{names[-1]}") or b""))
+        return Head(**json.loads(store.read(f"{_HEADS}/{name}") or b""))
     except (ValueError, TypeError):
-        raise DataError(f"{_HEADS}/{names[-1]} in the shared store {store.address} is damaged; delete it, then run again") from None
+        raise DataError(f"{_HEADS}/{name} in the shared store {store.address} is damaged; delete it, then run again") from None
+
+
+def records(store: SharedStore) -> list[Head]:
+    """What all cycles left of which the store still has the record, the newest last.
+
+    Raises:
+        DataError: a record is damaged.
+    """
+    return [_read(store, name) for name in store.names(_HEADS)]
+
+
+def fetch(store: SharedStore, head: Head, path: str, target: Path) -> bool:
+    """Get a file that a cycle left; False where it left none.
+
+    Raises:
+        DataError: the file is missing or damaged in the store.
+    """
+    if (digest := head.files.get(path)) is None:
+        return False
+    _fetch(store, digest, target)
+    return True
+
+
+def remove(store: SharedStore, heads: Iterable[Head]) -> None:
+    """Remove records of earlier cycles."""
+    for head in heads:
+        store.remove(f"{_HEADS}/{_head_name(head)}")
+
+
+def unnamed(store: SharedStore, heads: Iterable[Head]) -> dict[str, int]:
+    """Files of earlier cycles that none of these records names: digest → bytes."""
+    named = {digest for head in heads for digest in head.files.values()}
+    return {digest: size for digest, size in store.sizes(_FILES).items() if digest not in named}
+
+
+def remove_files(store: SharedStore, digests: Iterable[str]) -> None:
+    """Remove files of earlier cycles."""
+    for digest in digests:
+        store.remove(f"{_FILES}/{digest}")
 
 
 def last_seen(store: SharedStore) -> Head | None:
@@ -192,8 +234,7 @@ def without(store: SharedStore, head: Head, claim: Claim, traces: Traces) -> Hea
         if name != _head_name(written):
             # An older record names the old files.
             store.remove(f"{_HEADS}/{name}")
-    for digest in set(head.files.values()) - set(files.values()):
-        store.remove(f"{_FILES}/{digest}")
+    remove_files(store, set(head.files.values()) - set(files.values()))
     return written
 
 

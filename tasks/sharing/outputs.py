@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import tempfile
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -65,7 +66,34 @@ def pull(store: SharedStore, say: Callable[[str], None]) -> None:
 
 def remove(store: SharedStore, digests: Iterable[str]) -> None:
     """Remove objects, for example those with a forgotten prompt."""
-    _each(lambda digest: store.remove(_name(digest)), sorted(digests))
+    # A folder's list goes first, since where it is, its files are.
+    every = sorted(digests)
+    for names in ([d for d in every if d.endswith(".dir")], [d for d in every if not d.endswith(".dir")]):
+        _each(lambda digest: store.remove(_name(digest)), names)
+
+
+def listed(store: SharedStore) -> dict[str, int]:
+    """Every object in the store, with its bytes."""
+    folders = [f"{number:02x}" for number in range(256)]
+    sizes = _each(lambda folder: store.sizes(f"{OBJECTS}/{folder}"), folders)
+    return {folder + name: size for folder, names in zip(folders, sizes, strict=True) for name, size in names.items()}
+
+
+def with_folders(store: SharedStore, digests: Iterable[str]) -> frozenset[str]:
+    """The digests, and for each folder also those of the files in it, as its list in this clone or in the store says.
+
+    Raises:
+        DataError: a list is damaged.
+    """
+    needed = with_content(cache_folder(), digests)
+    unknown = sorted(digest for digest in needed if digest.endswith(".dir") and not object_file(cache_folder(), digest).is_file())
+    with tempfile.TemporaryDirectory() as folder:
+        cache = Path(folder)
+        if damaged := [digest for digest, whole in _fetch(store, cache, unknown) if whole is False]:
+            raise DataError(
+                f"{_name(damaged[0])} in the shared store {store.address} is damaged, so what it names is unknown; delete it there, or restore it from a backup of the store"
+            )
+        return needed | with_content(cache, unknown)
 
 
 def _locked() -> list[str]:

@@ -26,19 +26,23 @@ def register(app: typer.Typer) -> None:
 
 def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be removed, and change nothing.")] = False,
+    shared: Annotated[
+        bool,
+        typer.Option("--shared", help="Also free the store that clones share (REDISTILL_SHARED_STORE), while none of them runs a cycle."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Free disk: old versions with their weights, old runs and flow runs, unused completions, work folders and cached data.
 
     The section retention of params.yaml sets how long things are kept. Never removed: versions with an alias (champion, previous, reference,
     challenger) and everything that they need for lineage, reproduce and rollback; the history and the looks; the present workspace.
-    gc does not run beside a cycle. If it was interrupted, run it again.
+    gc does not run beside a cycle, with --shared also not beside one of another clone. If it was interrupted, run it again.
 
     Example: redistill gc --dry-run
     """
     from redistill.params import load_params
 
-    sweeps: list[Sweep] = application("tasks.operations.gc.collect").collect_garbage(load_params(), dry_run=dry_run)
+    sweeps: list[Sweep] = application("tasks.operations.gc.collect").collect_garbage(load_params(), shared=shared, dry_run=dry_run)
     total = sum(sweep.freed_bytes for sweep in sweeps)
     removed = [{"kind": s.kind, "count": s.removed, "bytes": s.freed_bytes} for s in sweeps if s.removed]
     notes = [sweep.note for sweep in sweeps if sweep.note]

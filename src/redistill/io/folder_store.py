@@ -46,6 +46,11 @@ class FolderStore:
             except FileNotFoundError:
                 return []
 
+    def sizes(self, folder: str) -> dict[str, int]:
+        files = ((name, self._folder / folder / name) for name in self.names(folder))
+        with self._explained("read", folder):
+            return {name: file.stat().st_size for name, file in files}
+
     def remove(self, name: str) -> None:
         with self._explained("remove", name):
             (self._folder / name).unlink(missing_ok=True)

@@ -49,11 +49,14 @@ class ObjectStore:
         return bool(self._tried("write", name, put, False))
 
     def names(self, folder: str) -> list[str]:
-        def listed(path: str) -> list[str]:
-            entries = self._fs.ls(path, detail=True, refresh=True)
-            return sorted(entry["name"].rpartition("/")[2] for entry in entries if entry["type"] == "file" and entry["name"] != path)
+        return sorted(self.sizes(folder))
 
-        return self._tried("read", folder, listed, list[str]()) or []
+    def sizes(self, folder: str) -> dict[str, int]:
+        def listed(path: str) -> dict[str, int]:
+            entries = [entry for entry in self._fs.ls(path, detail=True, refresh=True) if entry["type"] == "file" and entry["name"] != path]
+            return {entry["name"].rpartition("/")[2]: int(entry["size"]) for entry in entries}
+
+        return self._tried("read", folder, listed, dict[str, int]()) or {}
 
     def remove(self, name: str) -> None:
         self._tried("remove", name, lambda path: self._fs.rm_file(path), None)

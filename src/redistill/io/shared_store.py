@@ -33,6 +33,9 @@ class SharedStore(Protocol):
     def names(self, folder: str) -> list[str]:
         """The names of the objects in a folder, without the folder, sorted."""
 
+    def sizes(self, folder: str) -> dict[str, int]:
+        """The same names, each with the bytes of its object."""
+
     def remove(self, name: str) -> None:
         """Remove an object; nothing happens where there is none."""
 

@@ -14,24 +14,29 @@ from redistill.operations.workspace import Workspace
 from redistill.params import Params
 from redistill.provenance import mlflow_names
 from redistill.runtime.service_failures import as_registry_errors
-from tasks.operations.gc import databases, dvc_cache, flow_runs, registry, state_files
+from tasks.operations.gc import databases, dvc_cache, flow_runs, registry, shared_store, state_files
 from tasks.operations.kept.project_store import existing_registry
 from tasks.operations.kept.versions import KeptVersions, kept_versions
 from tasks.registry import transitions
 from tasks.registry.client import RegistryClient
 from tasks.running.cycle_lock import no_cycle
+from tasks.sharing import session
 
 
-def collect_garbage(params: Params, *, dry_run: bool = False) -> list[Sweep]:
-    """Remove what ``params.retention`` lets go, or with ``dry_run`` say what that would be, without any change.
+def collect_garbage(params: Params, *, shared: bool = False, dry_run: bool = False) -> list[Sweep]:
+    """Remove what ``params.retention`` lets go, or with ``dry_run`` say what that would be, without any change. ``shared``: also in the store that clones share.
 
     Raises:
-        StageError: a cycle is running, or DVC failed.
+        ConfigError: the environment does not name what ``shared`` needs.
+        StageError: a cycle is running, with ``shared`` also in another clone, or DVC failed.
         RegistryError: MLflow cannot be reached, a promotion is under way on another machine, or a bundle that must stay cannot be read.
         DataError: a folder, a lock file, the completion store or DVC's cache cannot be read.
     """
-    with no_cycle("`redistill gc`", record=not dry_run):
+    with no_cycle("`redistill gc`", record=not dry_run), ExitStack() as leased:
         now_s = time.time()
+        store = shared_store.require_store(params) if shared else None
+        if shared and not dry_run:
+            leased.enter_context(session.alone(params, "`redistill gc --shared`"))
         client = existing_registry(params)
         with ExitStack() as stack:
             if client is not None:
@@ -48,6 +53,8 @@ def collect_garbage(params: Params, *, dry_run: bool = False) -> list[Sweep]:
         # The run cache is read while the objects are still there, so that a dry run and a real one count the same entries.
         sweeps.append(dvc_cache.sweep_run_cache(plan, params.retention, now_s, dry_run=dry_run))
         sweeps.append(dvc_cache.sweep_objects(plan, dry_run=dry_run))
+        if store is not None:
+            sweeps += shared_store.sweep_store(store, client, kept.names, params.retention, now_s, dry_run=dry_run)
         sweeps += [databases.compact(file, dry_run=dry_run) for file in (databases.STORE, databases.MLFLOW)]
         return sweeps + [Sweep(registry.VERSIONS, note=note) for note in kept.notes]
 
