@@ -31,6 +31,12 @@ pytestmark = in_containers
 CALLERS_KEY = "secret-of-REDISTILL_SERVE_API_KEY"
 SHOTS = os.environ.get("REDISTILL_SCREENSHOTS")
 """A folder that gets pictures of the pages, for docs/."""
+NAMES = """
+import json, os, urllib.request
+request = urllib.request.Request("http://127.0.0.1:8000/v1/models", headers={"Authorization": "Bearer " + os.environ["REDISTILL_STUDENT_API_KEY"]})
+print(*(model["id"] for model in json.load(urllib.request.urlopen(request))["data"]))
+"""
+"""Prints what the student's server lists, inside its container."""
 
 
 @pytest.fixture(scope="module")
@@ -216,6 +222,9 @@ def test_both_models_answer_behind_the_router(team: Compose, prefect: httpx.Clie
         wait_for(lambda name=service: health(name) == "healthy", f"the {service} is healthy", 600)
     print(f"teacher, student and router healthy: {time.monotonic() - begin:.0f} s")
     wait_for(lambda: answered() == "student", "the student answers", 120)
+    served = podman("exec", container("student"), "python", "-c", NAMES).stdout.split()
+    # The router's image has no torch, so the server says its number format.
+    assert served in (["tiny@1", "tiny@1:float32"], ["tiny@1", "tiny@1:bfloat16"])
     assert answered(**{"X-Redistill-Route": "teacher"}) == "teacher"
     podman("stop", "--time", "30", container("student"))
     assert answered() == "teacher", "while the student's server is away"
