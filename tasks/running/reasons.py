@@ -24,8 +24,13 @@ def reasons(stage: str, status: list[Any], locked: LockedStage | None) -> Iterat
         elif isinstance(part, dict):
             for path, change in part.get("changed deps", {}).items():
                 yield from _dependency(stage, path, change, locked)
-            for path, change in part.get("changed outs", {}).items():
-                yield f"{path} was {change}"
+            yield from _outputs(part.get("changed outs", {}))
+
+
+def _outputs(changed: Mapping[str, str]) -> Iterator[str]:
+    for change in dict.fromkeys(changed.values()):
+        paths = [path for path, each in changed.items() if each == change]
+        yield f"{paths[0]} was {change}" if len(paths) == 1 else f"{len(paths)} of its outputs were {change}"
 
 
 def _dependency(stage: str, path: str, change: Any, locked: LockedStage) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """What a stage says about itself, readable by a person and by the flow that streams it: progress, and whether it continues an earlier run.
 
 A stage runs in a subprocess of a subprocess, so its progress is a line on stderr: ``[finetune@kd] 128/630 steps · 20 % ·
-ETA 41 s · loss 0.312``. On a terminal the line is redrawn; elsewhere one is printed every few seconds.
+ETA 41 s · loss 0.312``. On a terminal the line is redrawn every few seconds; elsewhere lines come less often as the stage goes on, since they stay in logs.
 """
 
 from __future__ import annotations
@@ -17,6 +17,10 @@ CONTINUES = re.compile(r"\[[^\]]+\] continues: ")
 def continues(stage: str, what: str) -> None:
     """Report that this run uses results of an earlier run, so that the flow does not take its seconds for those of the whole stage."""
     print(f"[{stage}] continues: {what}", flush=True)
+
+
+_LINES, _LONGEST_S = 20.0, 60.0
+"""Outside of a terminal, the next line comes after this part of the time that has passed, and at the latest after so many seconds. Ten minutes are about 70 lines."""
 
 
 class Progress:
@@ -39,7 +43,7 @@ class Progress:
         if self._first is None:
             self._first, self._start = max(0, done - 1), now
         finished = done >= self._total
-        if not finished and now - self._printed < self._every_s:
+        if not finished and now - self._printed < self.pause_s(now - self._start):
             return
         self._printed = now
         line = self.render(done, now - self._start) + (f" · {note}" if note else "")
@@ -47,6 +51,10 @@ class Progress:
             print(f"\r{line}\x1b[K", end="\n" if finished else "", file=sys.stderr, flush=True)
         else:
             print(line, file=sys.stderr, flush=True)
+
+    def pause_s(self, seconds: float) -> float:
+        """How long no line is printed, ``seconds`` after the start."""
+        return self._every_s if self._terminal else max(self._every_s, min(seconds / _LINES, _LONGEST_S))
 
     def render(self, done: int, seconds: float) -> str:
         here = done - (self._first or 0)

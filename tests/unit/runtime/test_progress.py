@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 
 import pytest
 
@@ -36,6 +37,13 @@ def test_lines_are_spaced_but_the_end_is_always_told(capsys: Captured) -> None:
         progress(done)
     lines = capsys.readouterr().err.splitlines()
     assert [line.split(" rows")[0] for line in lines] == ["[score] 1/500", "[score] 500/500"]
+
+
+def test_a_log_gets_fewer_lines_as_a_stage_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    progress = Progress("finetune@kd", 560, "steps")
+    assert [progress.pause_s(seconds) for seconds in (0.0, 60.0, 300.0, 1200.0, 36_000.0)] == [3.0, 3.0, 15.0, 60.0, 60.0]
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert Progress("finetune@kd", 560, "steps").pause_s(36_000.0) == 3.0, "a terminal redraws its line"
 
 
 def test_what_was_in_the_store_does_not_count_as_speed(capsys: Captured) -> None:
