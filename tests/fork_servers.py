@@ -19,7 +19,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from tasks.running import fork_server
+from tasks.running import fork_server, forking_process
+from tasks.running.die_with_parent import die_with_parent
 
 BOTH = (
     "pyarrow.parquet",
@@ -96,10 +97,10 @@ def _served(path: Path, modules: tuple[str, ...]) -> int:
     pid = os.fork()
     if pid == 0:
         try:
-            fork_server.die_with_parent()
+            die_with_parent()
             for name in modules:
-                fork_server._preloaded(name)
-            fork_server.serve(str(path), PATIENCE_S, [])
+                forking_process.preload_one(name)
+            forking_process.serve(str(path), PATIENCE_S, [])
         finally:
             os._exit(1)
     return pid

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import psutil
 
-from tasks.running import fork_server
+from tasks.running import fork_request
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Running:
         """Its exit code; 128 and the number of the signal where a signal ended it."""
         if self.returncode is None:
             self._link.settimeout(timeout)
-            self.returncode = fork_server.exit_code(self._link)
+            self.returncode = fork_request.exit_code(self._link)
         if self.returncode is None:
             raise subprocess.TimeoutExpired(f"fork {self.pid}", timeout)
         return self.returncode
@@ -138,7 +138,7 @@ class ForkServer:
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             with self._request(module, arguments, cwd, env, server, out.fileno(), err.fileno()) as link:
                 link.settimeout(timeout_s)
-                code = fork_server.exit_code(link)
+                code = fork_request.exit_code(link)
             out.seek(0)
             err.seek(0)
             said, complained = out.read().decode(errors="replace"), err.read().decode(errors="replace")
@@ -166,10 +166,10 @@ class ForkServer:
         out: int,
         err: int,
     ) -> socket.socket:
-        environment = {fork_server.SOCKET: self.stages, **(dict(os.environ) if env is None else env)}
+        environment = {fork_request.SOCKET: self.stages, **(dict(os.environ) if env is None else env)}
         address = server or (self.commands if module == "redistill" else self.stages)
         with open(os.devnull, "rb") as nothing:
             streams = [nothing.fileno(), out, err]
-            link = fork_server.request(address, module, list(arguments), environment, streams, str(cwd or Path.cwd()))
+            link = fork_request.request(address, module, list(arguments), environment, streams, str(cwd or Path.cwd()))
         assert link is not None, "the fork server has ended"
         return link

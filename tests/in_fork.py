@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from tasks.running.fork_server import in_fork
+from tasks.running.fork_request import in_fork
 
 if __name__ == "__main__":
     code = in_fork(sys.argv[1], sys.argv[2:])

@@ -86,7 +86,7 @@ def serve(port: int, parent: int) -> None:
     """Be the server, in one process, until ``parent`` ends."""
     import uvicorn
 
-    from tasks.running.fork_server import die_with_parent
+    from tasks.running.die_with_parent import die_with_parent
 
     die_with_parent()
     if os.getppid() != parent:

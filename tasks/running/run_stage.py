@@ -11,7 +11,8 @@ import runpy
 import sys
 from collections.abc import Sequence
 
-from tasks.running import fork_server
+from tasks.running.die_with_parent import die_with_parent
+from tasks.running.fork_request import SOCKET, in_fork
 
 STAGE_COMMAND = "tasks.running.stage_command"
 
@@ -37,11 +38,11 @@ def run_stage(name: str, arguments: Sequence[str]) -> int:
     if not name.isidentifier() or importlib.util.find_spec(f"tasks.stages.{name}") is None:
         print(f"error: there is no stage {name}; see the stages in dvc.yaml", file=sys.stderr)
         return 2
-    fork_server.die_with_parent()
+    die_with_parent()
     command = [name, *arguments]
-    if not needs_fresh_process(name) and (code := fork_server.in_fork(STAGE_COMMAND, command)) is not None:
+    if not needs_fresh_process(name) and (code := in_fork(STAGE_COMMAND, command)) is not None:
         return code
-    os.environ.pop(fork_server.SOCKET, None)
+    os.environ.pop(SOCKET, None)
     sys.argv = [STAGE_COMMAND, *command]
     runpy.run_module(STAGE_COMMAND, run_name="__main__", alter_sys=True)
     return 0

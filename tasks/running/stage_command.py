@@ -25,7 +25,7 @@ from redistill.runtime import environment
 from redistill.runtime.cpu import keep_freed_memory
 from tasks.locking.code_lock import check_code_is_locked
 from tasks.locking.licence_check import require_reviewed
-from tasks.running.fork_server import die_with_parent
+from tasks.running.die_with_parent import die_with_parent
 
 
 def sections_of(function: Callable[..., None]) -> dict[str, type[Section]]:

@@ -15,7 +15,7 @@ from redistill.runtime.cpu import keep_freed_memory
 from redistill.tuning import study as tuning
 from tasks.locking.licence_check import require_reviewed
 from tasks.paths import STATE
-from tasks.running.fork_server import die_with_parent
+from tasks.running.die_with_parent import die_with_parent
 from tasks.training import variant
 
 RUNGS = (1 / 3, 2 / 3)

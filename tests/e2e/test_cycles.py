@@ -19,7 +19,7 @@ from redistill.distillation.types import TrainingRow
 from redistill.io.parquet import read_records, write_records
 from redistill.runtime.environment import child_environment
 from redistill.teacher.use import TeacherUse
-from tasks.running.fork_server import SOCKET
+from tasks.running.fork_request import SOCKET
 from tests.cycles import Command, FirstCycle, user_environment
 from tests.forks import ForkServer
 from tests.tiny import make_tiny_model

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tasks.running.fork_server import SOCKET
+from tasks.running.fork_request import SOCKET
 from tests.forks import ForkServer
 from tests.tiny import make_tiny_model
 

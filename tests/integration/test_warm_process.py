@@ -20,8 +20,9 @@ import psutil
 import pytest
 
 from redistill.runtime.environment import child_environment
-from tasks.running import fork_server
-from tasks.running.fork_server import SOCKET, ForkServer
+from tasks.running import fork_server, forking_process
+from tasks.running.fork_request import SOCKET
+from tasks.running.fork_server import ForkServer
 from tests.tiny_project import make_tiny_project
 
 PROBE = """
@@ -207,7 +208,7 @@ def test_everything_that_is_named_for_import_is_there() -> None:
     assert [name for name in (*fork_server.PRELOAD, *fork_server.TRIAL) if not is_there(name)] == []
     from dvc.cli.parser import get_main_parser
 
-    fork_server._preloaded("dvc.cli.parser:get_main_parser")
+    forking_process.preload_one("dvc.cli.parser:get_main_parser")
     assert get_main_parser.cache_info().currsize == 1, "the first call's result is kept"
 
 
