@@ -105,7 +105,7 @@ def cycle(params: Params, workspace: Workspace, reason: str, cycle_progress: Cyc
             version = steps.register(params, run_id, name, fingerprint)
             outcome = cycle_end.promote_or_hold(params, run_id, name, version, live, open_cycle.receipts, history)
         outcome = cycle_close.close(open_cycle, outcome, cycle_progress)
-        steps.push_shared(params)
+        steps.push_shared(params, run_id)
     except BaseException as error:
         cycle_close.close_failed(open_cycle, error)
         raise

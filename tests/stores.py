@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from redistill.io.shared_store import SharedStore
@@ -19,7 +20,11 @@ def check_objects(store: SharedStore, folder: Path) -> None:
     store.upload(folder / "large", "a/large")
     assert store.download("a/large", folder / "copy") and (folder / "copy").read_bytes() == b"x" * 100_000
     assert not store.download("a/missing", folder / "none") and not (folder / "none").exists()
-    assert store.sizes("a") == {"large": 100_000, "new": 4, "one": 1} and store.sizes("none") == {}
+    entries = store.entries("a")
+    assert {name: stored.bytes for name, stored in entries.items()} == {"large": 100_000, "new": 4, "one": 1} and store.entries(
+        "none"
+    ) == {}
+    assert all(abs(stored.changed_s - time.time()) < 600.0 for stored in entries.values())
     store.remove("a/one")
     store.remove("a/one")
     assert store.names("a") == ["large", "new"]

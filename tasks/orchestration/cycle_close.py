@@ -74,7 +74,7 @@ def close_failed(cycle: OpenCycle, error: BaseException) -> None:
     if status == "failed":
         try:
             # The stages that it finished need not run in another clone.
-            steps.push_shared(cycle.params)
+            steps.push_shared(cycle.params, cycle.run_id)
         except Exception as pushing:
             logging.getLogger("redistill").warning("the shared store did not get what the cycle finished: %s", one_line(pushing))
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import yaml
+
 from redistill.errors import DataError
 
 _OBJECT = re.compile(r"[0-9a-f]{30}(\.dir)?")
+_HEX = re.compile("[0-9a-f]{2}")
 
 
 def objects(cache: Path) -> Iterator[tuple[str, Path]]:
@@ -17,6 +21,29 @@ def objects(cache: Path) -> Iterator[tuple[str, Path]]:
     for file in sorted((cache / "files" / "md5").glob("??/*")):
         if _OBJECT.fullmatch(file.name) and file.is_file():
             yield file.parent.name + file.name, file
+
+
+def is_digest(text: str) -> bool:
+    """Whether a text is the digest of an object."""
+    return _OBJECT.fullmatch(text[2:]) is not None and _HEX.fullmatch(text[:2]) is not None
+
+
+def tracked_by_hand(project: Path) -> frozenset[str]:
+    """The digests in the project's ``.dvc`` files, which `dvc add` writes. Hidden folders have none.
+
+    Raises:
+        DataError: one of them cannot be read.
+    """
+    digests = set[str]()
+    for folder, names, files in os.walk(project):
+        names[:] = [name for name in names if not name.startswith(".")]
+        for file in (Path(folder, name) for name in files if name.endswith(".dvc")):
+            try:
+                outs = yaml.safe_load(file.read_text(encoding="utf-8"))["outs"]
+                digests |= {str(out["md5"]) for out in outs if "md5" in out}
+            except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError) as error:
+                raise DataError(f"{file} cannot be read ({type(error).__name__}); restore it from git, then try again") from None
+    return frozenset(digests)
 
 
 def object_file(cache: Path, digest: str) -> Path:

@@ -15,14 +15,17 @@ from pathlib import Path
 from typing import TypeVar
 
 from redistill.errors import DataError
-from redistill.io.shared_store import SharedStore
+from redistill.io import present_lease
+from redistill.io.shared_store import SharedStore, Stored
 from redistill.provenance import dvc_lock
-from tasks.running.dvc_objects import object_file, with_content
+from tasks.running.dvc_objects import is_digest, object_file, with_content
 from tasks.running.dvc_stage import cache_folder, dvc
 
 OBJECTS = "dvc/files/md5"
 DVC_LOCK = Path("dvc.lock")
 _AT_ONCE = 8
+_BATCH = 2 * _AT_ONCE
+"""So many objects are removed before the lease is looked at again."""
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
@@ -36,7 +39,7 @@ def push(store: SharedStore) -> int:
     def upload(digest: str) -> None:
         store.upload(object_file(cache, digest), _name(digest))
 
-    # A folder's list comes last: where it is, its files are.
+    # A list in the store means that all its files are there, so it comes last.
     _each(upload, [digest for digest in missing if not digest.endswith(".dir")])
     _each(upload, [digest for digest in missing if digest.endswith(".dir")])
     return len(missing)
@@ -65,35 +68,51 @@ def pull(store: SharedStore, say: Callable[[str], None]) -> None:
 
 
 def remove(store: SharedStore, digests: Iterable[str]) -> None:
-    """Remove objects, for example those with a forgotten prompt."""
-    # A folder's list goes first, since where it is, its files are.
-    every = sorted(digests)
-    for names in ([d for d in every if d.endswith(".dir")], [d for d in every if not d.endswith(".dir")]):
-        _each(lambda digest: store.remove(_name(digest)), names)
-
-
-def listed(store: SharedStore) -> dict[str, int]:
-    """Every object in the store, with its bytes."""
-    folders = [f"{number:02x}" for number in range(256)]
-    sizes = _each(lambda folder: store.sizes(f"{OBJECTS}/{folder}"), folders)
-    return {folder + name: size for folder, names in zip(folders, sizes, strict=True) for name, size in names.items()}
-
-
-def with_folders(store: SharedStore, digests: Iterable[str]) -> frozenset[str]:
-    """The digests, and for each folder also those of the files in it, as its list in this clone or in the store says.
+    """Remove objects, for example those with a forgotten prompt.
 
     Raises:
-        DataError: a list is damaged.
+        StageError: the lease was lost. Another clone may have counted on what is still there, so the rest stays.
     """
-    needed = with_content(cache_folder(), digests)
-    unknown = sorted(digest for digest in needed if digest.endswith(".dir") and not object_file(cache_folder(), digest).is_file())
+    every = sorted(digests)
+    # A list in the store means that all its files are there, so it is removed first.
+    for part in ([d for d in every if d.endswith(".dir")], [d for d in every if not d.endswith(".dir")]):
+        for start in range(0, len(part), _BATCH):
+            present_lease.require()
+            _each(lambda digest: store.remove(_name(digest)), part[start : start + _BATCH])
+    present_lease.require()
+
+
+def listed(store: SharedStore) -> dict[str, Stored]:
+    """Every object of DVC in the store."""
+    folders = [f"{number:02x}" for number in range(256)]
+    entries = _each(lambda folder: store.entries(f"{OBJECTS}/{folder}"), folders)
+    every = ((folder + name, stored) for folder, names in zip(folders, entries, strict=True) for name, stored in names.items())
+    return {digest: stored for digest, stored in every if is_digest(digest)}
+
+
+def with_folders(store: SharedStore, digests: Iterable[str]) -> tuple[frozenset[str], int]:
+    """The digests, and for each folder also those of the files in it; and how many lists of folders neither this clone nor the store has.
+
+    Raises:
+        DataError: the store's list of a folder is damaged, and this clone has none.
+    """
+    every, cache = frozenset(digests), cache_folder()
+    elsewhere = sorted(digest for digest in every if digest.endswith(".dir") and not _whole(object_file(cache, digest), digest))
     with tempfile.TemporaryDirectory() as folder:
-        cache = Path(folder)
-        if damaged := [digest for digest, whole in _fetch(store, cache, unknown) if whole is False]:
+        states = _fetch(store, Path(folder), elsewhere)
+        if damaged := [digest for digest, whole in states if whole is False]:
             raise DataError(
-                f"{_name(damaged[0])} in the shared store {store.address} is damaged, so what it names is unknown; delete it there, or restore it from a backup of the store"
+                f"{_name(damaged[0])} in the shared store {store.address} is damaged, so the files of its folder are not known; restore it from a backup of the store, or "
+                "run a cycle in the clone that made it"
             )
-        return needed | with_content(cache, unknown)
+        return with_content(cache, every - set(elsewhere)) | with_content(Path(folder), elsewhere), sum(
+            whole is None for _, whole in states
+        )
+
+
+def _whole(file: Path, digest: str) -> bool:
+    """Whether a file is there, and is what its name says."""
+    return file.is_file() and hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest() == digest.removesuffix(".dir")
 
 
 def _locked() -> list[str]:

@@ -12,7 +12,7 @@ from redistill.io.shared_store import SharedStore, shared_store
 from redistill.operations.traces import Traces
 from redistill.params import Params
 from tasks.paths import SOURCES
-from tasks.sharing import clone, completions, outputs, turn
+from tasks.sharing import clone, completions, outputs, records, turn
 
 
 def take_hints(params: Params, stop: Callable[[], None]) -> None:
@@ -25,7 +25,7 @@ def take_hints(params: Params, stop: Callable[[], None]) -> None:
     if (held := present_lease.present()) is not None:
         held.on_loss(stop)
     completions.unite_tombstones(store)
-    if (head := clone.newest(store)) is not None:
+    if (head := records.newest(store)) is not None:
         clone.follow(store, head, clone.last_seen(store), (str(SOURCES),))
 
 
@@ -38,7 +38,7 @@ def pull(params: Params, say: Callable[[str], None]) -> None:
     """
     if (store := shared_store(params.data.name)) is None:
         return
-    head, seen = clone.newest(store), clone.last_seen(store)
+    head, seen = records.newest(store), clone.last_seen(store)
     if head is not None:
         clone.require_same(head, seen)
         if taken := clone.follow(store, head, seen):
@@ -49,8 +49,8 @@ def pull(params: Params, say: Callable[[str], None]) -> None:
         clone.remember(store, head)
 
 
-def push(params: Params) -> None:
-    """Give the store what this cycle made: completions, outputs, and last the record that names them.
+def push(params: Params, run_id: str) -> None:
+    """Give the store what this cycle made: completions, outputs, and last the record that names them. ``run_id`` is its MLflow run.
 
     Raises:
         StageError: the lease is lost; then the store's record stays as it is.
@@ -62,7 +62,7 @@ def push(params: Params) -> None:
     completions.push(store)
     outputs.push(store)
     held.check()
-    clone.remember(store, clone.publish(store, held.claim))
+    clone.remember(store, clone.publish(store, held.claim, run_id))
 
 
 @contextlib.contextmanager
@@ -99,7 +99,7 @@ def forget(store: SharedStore, traces: Traces, objects: Iterable[str]) -> list[s
     try:
         completions.forget(store, traces.ids)
         outputs.remove(store, objects)
-        held, head, seen = present_lease.present(), clone.newest(store), clone.last_seen(store)
+        held, head, seen = present_lease.present(), records.newest(store), clone.last_seen(store)
         if held is not None and head is not None:
             cleaned = clone.without(store, head, held.claim, traces)
             # A clone that has not seen the newest record must still see that it has not.
@@ -113,7 +113,7 @@ def forget(store: SharedStore, traces: Traces, objects: Iterable[str]) -> list[s
 def declare_newest(params: Params) -> bool:
     """From now on this clone is the newer one: its next cycle does not stop at the settings, code and locks of the others. False without a store or a record."""
     store = shared_store(params.data.name)
-    head = None if store is None else clone.newest(store)
+    head = None if store is None else records.newest(store)
     if store is None or head is None:
         return False
     clone.remember(store, head)

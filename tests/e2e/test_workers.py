@@ -187,23 +187,22 @@ def test_gc_frees_the_store_and_a_clean_clone_still_makes_nothing(team: Team, re
     driver = team.folder / "driver"
     root = Path(team.environment["REDISTILL_SHARED_STORE"].removeprefix("file://"), "team")
     # What a cycle of long ago left: its record, its files and the weights of a student.
-    weights = root / "dvc/files/md5/ab" / ("c" * 30)
-    weights.parent.mkdir(exist_ok=True)
-    weights.write_bytes(bytes(100_000))
-    oldest = json.loads(next((root / "heads").iterdir()).read_text(encoding="utf-8"))
-    (root / "files" / "old").write_text("old", encoding="utf-8")
-    record = {**oldest, "token": 0, "at": "2020-01-01T02:00:00Z", "files": {"dvc.lock": "old"}}
-    (root / "heads" / "000000000000.json").write_text(json.dumps(record), encoding="utf-8")
+    old = [f"dvc/files/md5/ab/{'c' * 30}", "files/old", "heads/000000000000.json"]
+    record = json.loads(next((root / "heads").iterdir()).read_text(encoding="utf-8"))
+    for path, content in zip(
+        old, (bytes(100_000), b"old", json.dumps({**record, "token": 0, "files": {"dvc.lock": "old"}}).encode()), strict=True
+    ):
+        (root / path).parent.mkdir(exist_ok=True)
+        (root / path).write_bytes(content)
+        os.utime(root / path, (1.6e9, 1.6e9))
     refused = redistill(driver, "gc", "--shared", env={**team.environment, "REDISTILL_SHARED_STORE": ""})
-    assert refused.code == 2 and "REDISTILL_SHARED_STORE names none" in refused.stderr
+    assert refused.code == 2 and "REDISTILL_SHARED_STORE is not set" in refused.stderr
     before = objects(team)
     planned, done, again = (redistill(driver, "gc", "--shared", "--json", *more, env=team.environment) for more in (["--dry-run"], [], []))
     assert planned.code == done.code == again.code == 0, done.stderr[-3000:]
-    assert before.keys() - objects(team).keys() == {
-        f"team/{path}" for path in (f"dvc/files/md5/ab/{'c' * 30}", "files/old", "heads/000000000000.json")
-    }
+    assert before.keys() - objects(team).keys() == {f"team/{path}" for path in old}
     freed = {removed["kind"]: removed for removed in done.result["removed"]}
-    assert freed["objects in the shared store"]["bytes"] == 100_000 and freed["records of cycles in the shared store"]["count"] == 1
+    assert freed["objects in the shared store"]["bytes"] == 100_000 and freed["records of cycles in the shared store"]["count"] == 2
     assert planned.result["removed"] == done.result["removed"] and again.result["removed"] == []
     clean, asked = team.clone("after-gc"), team.asked()
     night = redistill(clean, "run", "--json", env=team.environment)

@@ -36,7 +36,7 @@ def gc(
 
     The section retention of params.yaml sets how long things are kept. Never removed: versions with an alias (champion, previous, reference,
     challenger) and everything that they need for lineage, reproduce and rollback; the history and the looks; the present workspace.
-    gc does not run beside a cycle, with --shared also not beside one of another clone. If it was interrupted, run it again.
+    gc does not run beside a cycle. With --shared, no other clone may run a cycle at the same time. If it was interrupted, run it again.
 
     Example: redistill gc --dry-run
     """

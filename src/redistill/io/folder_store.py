@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from redistill.io.shared_store import refused
+from redistill.io.shared_store import Stored, refused
 
 
 class FolderStore:
@@ -46,10 +46,10 @@ class FolderStore:
             except FileNotFoundError:
                 return []
 
-    def sizes(self, folder: str) -> dict[str, int]:
-        files = ((name, self._folder / folder / name) for name in self.names(folder))
+    def entries(self, folder: str) -> dict[str, Stored]:
+        files = {name: self._folder / folder / name for name in self.names(folder)}
         with self._explained("read", folder):
-            return {name: file.stat().st_size for name, file in files}
+            return {name: Stored((status := file.stat()).st_size, status.st_mtime) for name, file in files.items()}
 
     def remove(self, name: str) -> None:
         with self._explained("remove", name):

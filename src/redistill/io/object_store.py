@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
+from datetime import datetime
 from http import HTTPStatus
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from redistill.errors import ConfigError
-from redistill.io.shared_store import ADDRESS, refused
+from redistill.io.shared_store import ADDRESS, Stored, refused
 
 _T = TypeVar("_T")
 
@@ -49,14 +51,16 @@ class ObjectStore:
         return bool(self._tried("write", name, put, False))
 
     def names(self, folder: str) -> list[str]:
-        return sorted(self.sizes(folder))
+        return sorted(self.entries(folder))
 
-    def sizes(self, folder: str) -> dict[str, int]:
-        def listed(path: str) -> dict[str, int]:
-            entries = [entry for entry in self._fs.ls(path, detail=True, refresh=True) if entry["type"] == "file" and entry["name"] != path]
-            return {entry["name"].rpartition("/")[2]: int(entry["size"]) for entry in entries}
+    def entries(self, folder: str) -> dict[str, Stored]:
+        def listed(path: str) -> dict[str, Stored]:
+            entries = [entry for entry in self._fs.ls(path, detail=True, refresh=True) if entry["type"] == "file"]
+            # A name that ends with a slash is the mark of a folder, which some programs make.
+            named = ((entry["name"].rpartition("/")[2], entry) for entry in entries if entry["name"].rstrip("/") != path.rstrip("/"))
+            return {name: Stored(int(entry["size"] or 0), _changed_s(entry)) for name, entry in named if name}
 
-        return self._tried("read", folder, listed, dict[str, int]()) or {}
+        return self._tried("read", folder, listed, dict[str, Stored]()) or {}
 
     def remove(self, name: str) -> None:
         self._tried("remove", name, lambda path: self._fs.rm_file(path), None)
@@ -89,6 +93,12 @@ class ObjectStore:
                     raise refused(self.address, verb, name, f"{type(error).__name__}: {error}") from error
                 time.sleep(wait_s)
         raise AssertionError("unreachable")
+
+
+def _changed_s(entry: dict[str, Any]) -> float:
+    """The time of the last change. Each kind of store has a name of its own for it (fsspec, ``AbstractFileSystem.modified``)."""
+    value = next((entry[key] for key in ("LastModified", "mtime", "updated", "last_modified") if entry.get(key)), None)
+    return value.timestamp() if isinstance(value, datetime) else float(value) if isinstance(value, int | float) else math.inf
 
 
 def _is_there(error: Exception) -> bool:

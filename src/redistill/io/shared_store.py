@@ -7,6 +7,7 @@ store can do that, a folder by a hard link and S3 by ``If-None-Match``.
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
@@ -14,6 +15,14 @@ from urllib.parse import unquote, urlsplit
 from redistill.errors import ConfigError, DataError
 
 ADDRESS = "REDISTILL_SHARED_STORE"
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The size of an object, and the Unix time of its last change by the clock of the store; infinite where the store does not say it."""
+
+    bytes: int
+    changed_s: float
 
 
 class SharedStore(Protocol):
@@ -33,8 +42,8 @@ class SharedStore(Protocol):
     def names(self, folder: str) -> list[str]:
         """The names of the objects in a folder, without the folder, sorted."""
 
-    def sizes(self, folder: str) -> dict[str, int]:
-        """The same names, each with the bytes of its object."""
+    def entries(self, folder: str) -> dict[str, Stored]:
+        """The same names, each with what the store says of its object."""
 
     def remove(self, name: str) -> None:
         """Remove an object; nothing happens where there is none."""

@@ -7,7 +7,7 @@ the server is started with, and holds as long as that server runs.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal, get_args
+from typing import Literal
 
 NumberFormat = Literal["bfloat16", "float32", "float16"]
 
@@ -18,7 +18,9 @@ def name_with_format(name: str, number_format: str) -> str:
 
 
 def listed_format(name: str, listed: Iterable[str]) -> str:
-    """The format that a server says; empty where it says none, or two."""
-    names = set(listed)
-    formats = [each for each in get_args(NumberFormat) if name_with_format(name, each) in names]
-    return formats[0] if len(formats) == 1 else ""
+    """What a server says of its format; empty where it says nothing.
+
+    A text that is no format, or several (as a gateway before two servers may list), comes back as it is: no threshold was measured for that.
+    """
+    start = name_with_format(name, "")
+    return " and ".join(sorted({each.removeprefix(start) or "none" for each in listed if each.startswith(start)}))[:60]

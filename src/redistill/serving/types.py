@@ -54,7 +54,7 @@ class Route:
         return wanted
 
     def measured_for(self, engine: Engine | None) -> bool:
-        """Whether a server computes as those for which the threshold was measured; without a threshold it plays no part."""
+        """Whether a server computes as those for which the threshold was measured. Without a threshold, always true."""
         return self.cascade is None or engine in self.cascade.engines
 
     @property

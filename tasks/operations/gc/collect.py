@@ -46,6 +46,7 @@ def collect_garbage(params: Params, *, shared: bool = False, dry_run: bool = Fal
                 # No promotion may start between the look at the aliases and the removal.
                 stack.enter_context(transitions.registry_lock())
             kept = kept_versions(client, params, now_s)
+            team = None if store is None else shared_store.require_knowledge(store, client, kept.notes)
             sweeps = [] if client is None else _sweep_registry(client, params, kept, now_s, dry_run=dry_run)
         sweeps.append(databases.sweep_completions(kept.names, params.retention, now_s, dry_run=dry_run))
         sweeps += state_files.sweep_files(params, kept, now_s, dry_run=dry_run)
@@ -53,8 +54,8 @@ def collect_garbage(params: Params, *, shared: bool = False, dry_run: bool = Fal
         # The run cache is read while the objects are still there, so that a dry run and a real one count the same entries.
         sweeps.append(dvc_cache.sweep_run_cache(plan, params.retention, now_s, dry_run=dry_run))
         sweeps.append(dvc_cache.sweep_objects(plan, dry_run=dry_run))
-        if store is not None:
-            sweeps += shared_store.sweep_store(store, client, kept.names, params.retention, now_s, dry_run=dry_run)
+        if team is not None:
+            sweeps += shared_store.sweep_store(team, kept.names, params.retention, now_s, dry_run=dry_run)
         sweeps += [databases.compact(file, dry_run=dry_run) for file in (databases.STORE, databases.MLFLOW)]
         return sweeps + [Sweep(registry.VERSIONS, note=note) for note in kept.notes]
 

@@ -81,11 +81,13 @@ def test_a_server_must_prove_what_it_serves(model: str, version: ServedVersion, 
     [
         (("tickets@7", "tickets@7:float32"), "float32"),
         (("tickets@7:bfloat16", "tickets@7"), "bfloat16"),
-        # What says nothing of this version, or two things, says nothing: the setting counts.
+        # Where the server says nothing of this version, the setting counts.
         (("tickets@7",), "bfloat16"),
-        (("tickets@7", "tickets@8:float32"), "bfloat16"),
-        (("tickets@7", "tickets@7:float64"), "bfloat16"),
-        (("tickets@7", "tickets@7:float32", "tickets@7:float16"), "bfloat16"),
+        (("tickets@7", "tickets@8:float32", "tickets@70:float32"), "bfloat16"),
+        # It says something that was not measured.
+        (("tickets@7", "tickets@7:fp8"), "fp8"),
+        (("tickets@7", "tickets@7:"), "none"),
+        (("tickets@7", "tickets@7:float32", "tickets@7:bfloat16"), "bfloat16 and float32"),
     ],
 )
 def test_the_number_format_is_what_the_server_says(names: tuple[str, ...], dtype: str) -> None:
@@ -102,8 +104,11 @@ def test_the_number_format_is_what_the_server_says(names: tuple[str, ...], dtype
         (Proof("", ENGINE), "version 7 is verified and may answer"),
         (Proof("it lists nothing"), "version 7 does not get traffic: it lists nothing"),
         (Proof("", replace(ENGINE, dtype="float16")), "the threshold of the cascade was not measured for vllm 0.32.0 (float16)\n"),
-        (Proof("", replace(ENGINE, dtype="auto")), "not measured for vllm 0.32.0 (auto); start it with `redistill serve-model student`"),
-        (Proof(""), "not measured for its server; start it with `redistill serve-model student`"),
+        (
+            Proof("", replace(ENGINE, dtype="auto")),
+            "not measured for vllm 0.32.0 (auto); start its server with `redistill serve-model student`",
+        ),
+        (Proof(""), "not measured for its server, which does not say that it is vLLM, and which version; start it with"),
     ],
 )
 def test_what_a_proof_means_for_a_cascade_is_said_once(proof: Proof, line: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -115,6 +120,15 @@ def test_what_a_proof_means_for_a_cascade_is_said_once(proof: Proof, line: str, 
     assert line in capsys.readouterr().err
     asyncio.run(check.run(SURE))
     assert capsys.readouterr().err == ""
+
+
+def test_a_pin_to_the_student_needs_no_threshold(capsys: pytest.CaptureFixture[str]) -> None:
+    async def prove(version: ServedVersion, route: Route, before: Proof) -> Proof:
+        return Proof("")
+
+    check = VersionCheck(lambda version: ServedVersion(version, "tickets@7"), prove, prove)
+    asyncio.run(check.run(replace(SURE, pin="student")))
+    assert "version 7 is verified and may answer" in capsys.readouterr().err
 
 
 async def until(condition: Callable[[], bool], limit_s: float = 20.0) -> float:

@@ -14,7 +14,7 @@ from redistill.io.json import write_json
 from redistill.io.lease import Claim
 from redistill.io.shared_store import SharedStore, open_store
 from tasks.paths import FORGOTTEN
-from tasks.sharing import clone, completions, outputs
+from tasks.sharing import clone, completions, outputs, records
 
 CLAIM = Claim(1, "h", "host", 12, "2026-11-28T02:00:00Z")
 
@@ -118,7 +118,7 @@ def test_a_record_of_an_earlier_token_is_never_the_newest(here: Path, store: Sha
     """A cycle that lost its lease writes late: its record has the name of its old token."""
     clone.publish(store, replace(CLAIM, token=9))
     clone.publish(store, replace(CLAIM, token=8, host="late"))
-    newest = clone.newest(store)
+    newest = records.newest(store)
     assert newest is not None and newest.token == 9
 
 
@@ -143,7 +143,7 @@ def test_what_is_damaged_in_the_store_is_one_line(here: Path, store: SharedStore
     assert not Path("teacher.lock.json").exists()
     store.write("heads/000000000009.json", b"{half")
     with pytest.raises(DataError, match="heads/000000000009.json in the shared store .* is damaged"):
-        clone.newest(store)
+        records.newest(store)
 
 
 def test_tombstones_travel_both_ways(here: Path, store: SharedStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,11 +24,14 @@ def _state(route: Route, proof: Proof) -> str:
     """What a proof means for the traffic, in words."""
     if proof.problem:
         return f"does not get traffic: {proof.problem}"
-    if route.measured_for(proof.engine):
+    # A student that answers alone, or because of a pin, needs no threshold.
+    if route.answers != "cascade" or route.measured_for(proof.engine):
         return "is verified and may answer"
-    # Only its completions need the threshold: a pin to the student does not.
-    unknown = proof.engine is None or proof.engine.dtype == "auto"
-    how = "; start it with `redistill serve-model student`, which says the number format, or set serve.student_dtype" if unknown else ""
+    how = ""
+    if proof.engine is None:
+        how = ", which does not say that it is vLLM, and which version; start it with `redistill serve-model student`"
+    elif proof.engine.dtype == "auto":
+        how = "; start its server with `redistill serve-model student`, which says the number format, or set serve.student_dtype"
     return f"is verified, but the teacher answers: the threshold of the cascade was not measured for {proof.engine or 'its server'}{how}"
 
 
