@@ -103,6 +103,7 @@ def promote_or_hold(
         "student_share": _share(final, live, judgement.cascade),
         "sentence": settled.sentence(decision, version, blocked_reason, nothing_new, _share_of(judgement.cascade) if cascade else None),
         "mode": decision.mode,
+        "report": "artifacts/report/index.html",
         "gates": [{"name": g.name, "result": g.result, "sentence": g.sentence} for g in decision.gates],
         "on_monitor": judgement.on_monitor
         and {

@@ -34,6 +34,9 @@ def test_a_teacher_that_cannot_pass_ends_the_cycle_with_the_limit_and_what_to_do
     assert set(held.result["stages"]) == {"prepare", "tune_teacher", "init_student", "benchmark@teacher", "heldout@teacher", "fitness"}
     again = redistill(project, "run", "--json")
     assert again.result["sentence"] == held.result["sentence"] and set(again.result["stages"].values()) == {"unchanged"}
+    in_words, report = redistill(project, "run"), redistill(project, "report")
+    assert "verdict: hold\n" in in_words.stdout and "report:  none, because the cycle ended before it judged a student" in in_words.stdout
+    assert report.code == 3 and "no cycle has written a report here yet; start one with `redistill run`" in report.stderr
     write_params(project, **OUT_OF_REACH, promote__on_unfit_teacher="continue")
     whole = redistill(project, "run", "--json")
     assert whole.code == 0, whole.stderr[-3000:]

@@ -94,9 +94,10 @@ def run(reason: Reason = "by hand", as_json: Json = False) -> None:
         show(outcome, as_json, [outcome["declined"]])
         return
     lines = [f"{stage:<18} {what}" for stage, what in outcome["stages"].items()]
-    lines += ["", f"verdict: {outcome['verdict']} (version {outcome['model_version']})", *(f"  {r}" for r in outcome["reasons"])]
+    of_version = f" (version {outcome['model_version']})" if outcome["model_version"] else ""
+    lines += ["", f"verdict: {outcome['verdict']}{of_version}", *(f"  {r}" for r in outcome["reasons"])]
     lines += [f"blocked: {outcome['blocked']}"] if outcome["blocked"] else []
-    lines += [f"route:   {outcome['route']}", "report:  artifacts/report/index.html"]
+    lines += [f"route:   {outcome['route']}", f"report:  {outcome.get('report') or 'none, because the cycle ended before it judged a student'}"]
     show(outcome, as_json, lines)
 
 
@@ -208,6 +209,8 @@ def report(as_json: Json = False) -> None:
     """Show where the last report is, and its decision."""
     from redistill.io.json import read_json
 
+    if not Path("artifacts/report/report.json").is_file():
+        raise DataError("no cycle has written a report here yet; start one with `redistill run`")
     tree = read_json("artifacts/report/report.json")
     page = Path("artifacts/report/index.html").absolute()
     summary = {"page": str(page), "verdict": tree["decision"]["verdict"], "cycle": tree["cycle"], "model_version": tree["model_version"]}
