@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from pathlib import Path
+
+import yaml
 
 from redistill.evaluation.probes.counterfactual import read_pairs
 from redistill.validation.filters.near_duplicate import shingles
 from tests.likeness import like_pairs
 
-DATA = Path(__file__).parents[2] / "data" / "bank_triage"
+ROOT = Path(__file__).parents[2]
+DATA = ROOT / "data" / "bank_triage"
 FILES = ("labelled", "unlabelled", "calibration", "monitor", "heldout")
 LIMIT = 0.5
 
@@ -28,6 +32,24 @@ def test_counterfactual_pairs_were_never_trained_on_and_copy_the_same_entities()
         assert not {text.casefold() for text in pair.texts} & known, pair.id
         amounts = [re.findall(r"[£€][\d,.]*\d", text) for text in pair.texts]
         assert amounts[0] == amounts[1], pair.id
+
+
+def test_the_example_is_trained_as_long_as_the_run_that_the_docs_show() -> None:
+    """A trial with fewer tokens, committed by mistake, would show newcomers a student that learnt little."""
+    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    report = json.loads((ROOT / "docs/sample-report/report.json").read_text(encoding="utf-8"))
+    steps = {arm: curve[-1]["step"] for arm, curve in report["training"].items()}
+    # A row of the example has 40 to 50 tokens that count, and a step has a batch of rows.
+    batch = params["finetune"]["common"]["batch_size"]
+    assert steps and all(30 < params["finetune"]["common"]["tokens"] / (step * batch) < 60 for step in steps.values()), steps
+
+
+def test_no_state_of_a_trial_is_in_the_repository() -> None:
+    """The project in this repository is the example as it is given. Locks and DVC's folder belong to whoever runs it."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--", ".dvc", "dvc.lock", "*.lock.json"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert listed.stdout.split() == []
 
 
 def test_no_near_duplicates_across_splits() -> None:

@@ -97,7 +97,10 @@ def run(reason: Reason = "by hand", as_json: Json = False) -> None:
     of_version = f" (version {outcome['model_version']})" if outcome["model_version"] else ""
     lines += ["", f"verdict: {outcome['verdict']}{of_version}", *(f"  {r}" for r in outcome["reasons"])]
     lines += [f"blocked: {outcome['blocked']}"] if outcome["blocked"] else []
-    lines += [f"route:   {outcome['route']}", f"report:  {outcome.get('report') or 'none, because the cycle ended before it judged a student'}"]
+    lines += [
+        f"route:   {outcome['route']}",
+        f"report:  {outcome.get('report') or 'none, because the cycle ended before it judged a student'}",
+    ]
     show(outcome, as_json, lines)
 
 
