@@ -152,6 +152,6 @@ def without(store: SharedStore, head: Head, claim: Claim, traces: Traces) -> Hea
     written = replace(head, token=claim.token, by=claim.by, at=claim.at, files=files)
     records.write(store, written)
     # Older records name the old files.
-    records.remove(store, [older for older, _ in records.every(store) if older.name != written.name])
+    records.remove_others(store, written)
     records.remove_files(store, set(head.files.values()) - set(files.values()))
     return written

@@ -103,6 +103,13 @@ def remove(store: SharedStore, heads: Iterable[Head]) -> None:
         store.remove(head.name)
 
 
+def remove_others(store: SharedStore, head: Head) -> None:
+    """Remove all records but this one, also those that are damaged."""
+    for name in store.names(HEADS):
+        if f"{HEADS}/{name}" != head.name:
+            store.remove(f"{HEADS}/{name}")
+
+
 def unnamed(store: SharedStore, heads: Iterable[Head]) -> dict[str, int]:
     """Files that none of these records names: digest → bytes."""
     named = {digest for head in heads for digest in head.files.values()}

@@ -45,7 +45,7 @@ def test_the_example_is_trained_as_long_as_the_run_that_the_docs_show() -> None:
 
 
 def test_no_state_of_a_trial_is_in_the_repository() -> None:
-    """The project in this repository is the example as it is given. Locks and DVC's folder belong to whoever runs it."""
+    """A cycle writes locks and the folder of DVC. In this repository they would be those of one trial, and the next cycle would compare itself with that."""
     listed = subprocess.run(
         ["git", "ls-files", "--", ".dvc", "dvc.lock", "*.lock.json"], cwd=ROOT, capture_output=True, text=True, check=False
     )

@@ -1,8 +1,8 @@
 """`redistill gc --shared` in the store that clones share: outputs of stages that no clone, no recent cycle and no kept version names.
 
 It removes what belongs to a whole team, so it begins only where this clone knows what the others need: it works with the same settings as they do, and with
-the MLflow server of their versions. What was written lately stays in any case. Completions stay because they are expensive, and tombstones because a forgotten
-prompt could come back without its own.
+the MLflow server of their versions. What was written lately stays in any case. Completions stay, because they are expensive. Tombstones stay too: without its
+tombstone, a forgotten prompt could come back.
 """
 
 from __future__ import annotations
@@ -110,7 +110,9 @@ def sweep_store(team: Team, names: Names, retention: RetentionParams, now_s: flo
     left = {head.name: _left_by(store, head) for head, written_s in team.records if is_young(written_s, retention, now_s)}
     # The newest cycle may have failed before it made anything.
     for head, _ in reversed(team.records):
-        if left.setdefault(head.name, _left_by(store, head)):
+        if head.name not in left:
+            left[head.name] = _left_by(store, head)
+        if left[head.name]:
             break
     stay = [head for head, _ in team.records if head.name in left]
     needed, unknown = outputs.with_folders(store, names.objects | tracked_by_hand(Path()))

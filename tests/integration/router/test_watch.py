@@ -108,7 +108,7 @@ def test_the_number_format_is_what_the_server_says(names: tuple[str, ...], dtype
             Proof("", replace(ENGINE, dtype="auto")),
             "not measured for vllm 0.32.0 (auto); start its server with `redistill serve-model student`",
         ),
-        (Proof(""), "not measured for its server, which does not say that it is vLLM, and which version; start it with"),
+        (Proof(""), "not measured for its server, which names no engine and no version; start it with"),
     ],
 )
 def test_what_a_proof_means_for_a_cascade_is_said_once(proof: Proof, line: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ from redistill.errors import ConfigError, DataError
 from redistill.io.json import write_json
 from redistill.io.lease import Claim
 from redistill.io.shared_store import SharedStore, open_store
+from redistill.operations.traces import Traces
 from tasks.paths import FORGOTTEN
 from tasks.sharing import clone, completions, outputs, records
 
@@ -201,3 +202,11 @@ def test_a_damaged_object_is_refused_and_removed(here: Path, store: SharedStore,
     assert not list(Path(".dvc/cache").rglob("*" + digest[2:])), "nothing of it is in the cache"
     monkeypatch.chdir(here)
     assert outputs.push(store) == 1, "a clone that has it whole writes it again"
+
+
+def test_a_damaged_older_record_does_not_stop_the_removal_of_a_prompt(here: Path, store: SharedStore) -> None:
+    write_json(".redistill/canary.json", {"prompts": [{"id": "p-1"}]})
+    head = clone.publish(store, replace(CLAIM, token=2))
+    store.write("heads/000000000001.json", b"{half")
+    cleaned = clone.without(store, head, replace(CLAIM, token=3), Traces(frozenset({"p-1"}), ()))
+    assert store.names("heads") == ["000000000003.json"] and cleaned.files != head.files

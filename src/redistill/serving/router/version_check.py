@@ -29,7 +29,7 @@ def _state(route: Route, proof: Proof) -> str:
         return "is verified and may answer"
     how = ""
     if proof.engine is None:
-        how = ", which does not say that it is vLLM, and which version; start it with `redistill serve-model student`"
+        how = ", which names no engine and no version; start it with `redistill serve-model student`"
     elif proof.engine.dtype == "auto":
         how = "; start its server with `redistill serve-model student`, which says the number format, or set serve.student_dtype"
     return f"is verified, but the teacher answers: the threshold of the cascade was not measured for {proof.engine or 'its server'}{how}"
